@@ -1,0 +1,86 @@
+"""Cross-stitch units. Misra, Shrivastava, Gupta, Hebert: Cross-stitch Networks for Multi-task Learning, CVPR 2016
+(arXiv 1604.03539).
+
+T columns, one a task, each a whole network. After a stage, every column goes on with a learned mix of all columns:
+
+    x_t <- sum_s alpha_ts x_s
+
+Units stand after each pooling or down-sampling stage but the last and one scalar per unit entry serves the whole
+layer, as in the paper's classification networks; the last stage feeds the column's own embedding layer. Rows start
+convex, (same, different) = (0.9, 0.1) for two tasks; for more tasks `same` stays and the rest is spread evenly.
+The units learn 100 times as fast as the network (paper: 100 to 1000 times).
+
+Deviations: the paper starts the columns from single-task nets; here they start as independent nets do and train for
+the same number of steps as every other method, so that no pre-training has to be counted. The paper's AlexNet has
+units after its fully connected layers too; a backbone here has one fully connected layer, the embedding, left alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+
+
+@register_architecture("cross-stitch", groups=("core",))
+class CrossStitch(Architecture):
+    """T networks whose feature maps are mixed by learned scalars after each stage but the last.
+
+    Storage: T networks and T x T scalars per unit. Under any one task every column runs: their features are mixed.
+
+    Args:
+        same: the initial weight of a column's own features, from 0 to 1.
+        rate: the units' learning rate as a multiple of the network's.
+    """
+
+    def __init__(
+        self, backbones: BackboneFactory, tasks: Sequence[str], *, same: float = 0.9, rate: float = 100.0
+    ) -> None:
+        super().__init__(backbones, tasks)
+        if not 0 <= same <= 1:
+            raise UserError(f"cross-stitch: same={same} must lie between 0 and 1.")
+        if rate <= 0:
+            raise UserError(f"cross-stitch: rate={rate} must be above 0.")
+        self.rate = float(rate)
+        self.columns = nn.ModuleList(backbones.backbone(task) for task in tasks)
+        n = len(self.tasks)
+        others = (1 - same) / (n - 1) if n > 1 else 0.0
+        unit = torch.full((n, n), others).fill_diagonal_(same if n > 1 else 1.0)
+        stages = len(backbones.channels)
+        # with one task there is nothing to stitch
+        self.units = nn.ParameterList([unit.clone() for _ in range(stages - 1 if n > 1 else 0)])
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        """Return every column's features of the same images after the last stage."""
+        features = [images] * len(self.columns)
+        for n in range(len(self.columns[0].stages)):
+            features = [column.stages[n](x) for column, x in zip(self.columns, features, strict=True)]
+            if n < len(self.units):
+                stacked = torch.stack([x.movedim(1, -1) for x in features])  # channels last: how convolutions run fastest
+                mixed = torch.tensordot(self.units[n].to(stacked.dtype), stacked, dims=1)
+                features = [x.movedim(-1, 1) for x in mixed]
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(T, B, 3, H, W) -> (T, B, D): every column sees every image, since task t's features are mixed from all."""
+        groups = images.shape[:2]
+        features = self._stages(images.flatten(0, 1))
+        return torch.stack(
+            [
+                column.head(x.unflatten(0, groups)[t])
+                for t, (column, x) in enumerate(zip(self.columns, features, strict=True))
+            ]
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (T, B, D): all columns run once."""
+        return torch.stack([c.head(x) for c, x in zip(self.columns, self._stages(images), strict=True)])
+
+    def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
+        """Its column; the units are shared."""
+        return (self.columns[task],)
+
+    def learning_rate_scales(self) -> Mapping[str, float]:
+        """The units' rate."""
+        return {"units.": self.rate}

@@ -1,0 +1,103 @@
+"""GradNorm. Chen, Badrinarayanan, Lee, Rabinovich: GradNorm: Gradient Normalization for Adaptive Loss Balancing in
+Deep Multitask Networks, ICML 2018 (arXiv 1711.02257), Algorithm 1.
+
+Weights w_i, all 1 at the start, scale the losses. With W the last shared layer, at every step
+
+    G_i = || grad_W w_i L_i ||_2
+    r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0))
+    L_grad = sum_i | G_i - mean(G) r_i^alpha |        the target mean(G) r_i^alpha held constant
+
+the network takes its step on sum_i w_i L_i, w_i <- w_i - lr dL_grad/dw_i, and then sum_i w_i is brought back to T.
+Since G_i = w_i n_i with n_i = || grad_W L_i ||, dL_grad/dw_i = sign(G_i - target_i) n_i; no second derivative is needed.
+The tasks' own layers are trained with the weighted losses, as in the algorithm ("standard backward pass").
+
+What the paper leaves open, and what is done here. The update of w is plain gradient descent with its own rate. A
+triplet loss can be 0: r_i is taken relative to the first loss of task i that is above 0, and is 1 where no loss is;
+a task with no active triplet has G_i = 0 and n_i = 0, so its weight waits. Weights stay above 0.001: a negative weight
+would maximise a loss. As everywhere in mtlbench shared layers receive the mean over tasks of the weighted gradients,
+not their sum (see `Balancer`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtlbench import Architecture, Balancer, UserError, register_balancer, register_method
+
+SMALLEST_WEIGHT = 1e-3
+
+
+@register_balancer("gradnorm")
+class GradNorm(Balancer):
+    """Weights that bring the tasks' gradient norms at the last shared layer together, slower tasks a little above.
+
+    Args:
+        alpha: how strongly a task that learns slowly is favoured; 0 makes the norms equal. Paper: 1.5 on NYUv2 (tasks
+            of unlike difficulty), 0.12 on its symmetric toy tasks.
+        lr: the weights' own learning rate; paper: 0.025.
+    """
+
+    weights: Tensor
+    first_losses: Tensor
+    gradient_norms: Tensor
+
+    def __init__(self, tasks: Sequence[str], *, alpha: float = 1.5, lr: float = 0.025) -> None:
+        super().__init__(tasks)
+        if lr <= 0:
+            raise UserError(f"gradnorm: lr={lr} must be above 0.")
+        self.alpha, self.lr = float(alpha), float(lr)
+        self.register_buffer("weights", torch.ones(len(tasks)))
+        self.register_buffer("first_losses", torch.zeros(len(tasks)))
+        self.register_buffer("gradient_norms", torch.zeros(len(tasks)))  # the latest G, for the log
+
+    def check(self, architecture: Architecture) -> None:
+        """Refuse an architecture without a last shared layer.
+
+        Raises:
+            UserError: gradient norms have no common place there.
+        """
+        if not architecture.last_shared_layer():
+            raise UserError(
+                f"gradnorm compares gradients at the last shared layer, and {type(architecture).__name__} has none;"
+                " combine it with an architecture whose tasks share a layer."
+            )
+
+    def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
+        """See `Balancer.backward`; the weights returned are those of this step, before their update."""
+        layer = list(architecture.last_shared_layer())
+        norms = torch.stack([self._norm(loss, layer) for loss in losses])
+        used = self.weights.clone()
+        self.weighted_backward(losses, used, architecture)
+        self._update(losses.detach().float(), norms.detach())
+        return used
+
+    @staticmethod
+    def _norm(loss: Tensor, layer: Sequence[Tensor]) -> Tensor:
+        gradients = torch.autograd.grad(loss, layer, retain_graph=True, allow_unused=True)
+        squares = [g.float().square().sum() for g in gradients if g is not None]
+        return torch.stack(squares).sum().sqrt() if squares else loss.new_zeros(())
+
+    def _update(self, losses: Tensor, norms: Tensor) -> None:
+        """Move the weights by one step: (T,) losses and (T,) norms of the unweighted gradients at the last layer."""
+        self.first_losses = torch.where(self.first_losses > 0, self.first_losses, losses)
+        ratios = torch.where(self.first_losses > 0, losses / self.first_losses.clamp_min(1e-30), 1.0)
+        mean = ratios.mean()
+        rates = torch.where(mean > 0, ratios / mean.clamp_min(1e-30), torch.ones_like(ratios))
+        self.gradient_norms = self.weights * norms
+        target = self.gradient_norms.mean() * self._power(rates)
+        moved = self.weights - self.lr * torch.sign(self.gradient_norms - target) * norms
+        moved = moved.clamp_min(SMALLEST_WEIGHT)
+        self.weights = moved * (len(moved) / moved.sum())
+
+    def _power(self, rates: Tensor) -> Tensor:
+        return torch.ones_like(rates) if self.alpha == 0 else rates.pow(self.alpha)
+
+
+register_method(
+    "gradnorm",
+    architecture="shared",
+    balancer="gradnorm",
+    groups=("core",),
+    summary="The shared trunk with the GradNorm balancer.",
+)

@@ -1,0 +1,39 @@
+"""mtlbench: many ways of sharing one image network between several tasks, compared fairly.
+
+What a method, a plug-in or a notebook may import. Names load on first use, so that `mtlbench --help` needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mtlbench.architecture import Architecture as Architecture
+    from mtlbench.backbones import Backbone as Backbone
+    from mtlbench.backbones import BackboneFactory as BackboneFactory
+    from mtlbench.balancer import Balancer as Balancer
+    from mtlbench.errors import UserError as UserError
+    from mtlbench.registry import register_architecture as register_architecture
+    from mtlbench.registry import register_balancer as register_balancer
+    from mtlbench.registry import register_method as register_method
+
+_HOME = {
+    "Architecture": "mtlbench.architecture",
+    "Backbone": "mtlbench.backbones",
+    "BackboneFactory": "mtlbench.backbones",
+    "Balancer": "mtlbench.balancer",
+    "UserError": "mtlbench.errors",
+    "register_architecture": "mtlbench.registry",
+    "register_balancer": "mtlbench.registry",
+    "register_method": "mtlbench.registry",
+}
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mtlbench' has no attribute {name!r}")

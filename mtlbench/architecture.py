@@ -1,0 +1,78 @@
+"""The contract of an architecture: how T tasks share the parameters of one or more backbones.
+
+Losses, optimisers, data and evaluation are elsewhere; an architecture sees images and returns embeddings.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mtlbench.backbones import BackboneFactory
+
+
+class Architecture(nn.Module, ABC):
+    """How T tasks share parameters. The leading axis is the task, always.
+
+    A subclass takes `(backbones, tasks)` and its own options as keyword-only arguments with defaults, which users set
+    as `name[option=value]`. It is never told the data set.
+
+    Embeddings leave unnormalised: the benchmark's protocol decides on that.
+
+    Args:
+        backbones: builds backbones and embedding heads whose initial weights depend on the run's seed and their owner
+            alone, so that a network for one task starts the same whichever other tasks there are.
+        tasks: the T task names, in the order of the leading axis.
+    """
+
+    def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed group t of the images under task t: (T, B, 3, H, W) -> (T, B, D)."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embed every image under every task: (B, 3, H, W) -> (T, B, D).
+
+        Override it where work can be shared between tasks; it must agree with `forward`.
+        """
+        return self(images.expand(len(self.tasks), *images.shape))
+
+    def embed_task(self, images: Tensor, task: int) -> Tensor:
+        """Embed images under one task, what a deployed query pays: (B, 3, H, W) -> (B, D).
+
+        Override it where one task needs less than all; it must agree with `embed`.
+        """
+        return self.embed(images)[task]
+
+    def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
+        """Return the modules and parameters that exist for this task alone. Everything else counts as shared."""
+        return ()
+
+    def last_shared_layer(self) -> Sequence[nn.Parameter]:
+        """Return the parameters of the last layer that all tasks share; empty when they share none."""
+        return ()
+
+    def learning_rate_scales(self) -> Mapping[str, float]:
+        """Return multiples of the learning rate, by the beginning of a parameter's name (`units.` -> 100)."""
+        return {}
+
+    def regulariser(self) -> Tensor | None:
+        """Return a penalty per task, (T,), on the latest forward pass, or None; it is added to the tasks' losses."""
+        return None
+
+    def task_parameters(self, task: int) -> list[nn.Parameter]:
+        """Return the parameters that only this task has."""
+        found: list[nn.Parameter] = []
+        for part in self.task_state(task):
+            found += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+        return found
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that no single task owns."""
+        owned = {id(p) for t in range(len(self.tasks)) for p in self.task_parameters(t)}
+        return [p for p in self.parameters() if id(p) not in owned]

@@ -1,0 +1,67 @@
+"""The contract of a balancer: how T losses become one update. The plain mean is here, as the contract's example."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.architecture import Architecture
+from mtlbench.registry import register_balancer
+
+
+class Balancer(nn.Module, ABC):
+    """How T losses become one update.
+
+    A subclass takes `(tasks)` and its own options as keyword-only arguments with defaults. What it remembers lives in
+    buffers and parameters, so that a checkpoint holds it; its parameters are trained by the run's optimiser, without
+    weight decay.
+
+    The convention that keeps balancers comparable: weights of 1 mean the plain mean. A parameter that all tasks share
+    receives the mean over tasks of their weighted gradients, one that a single task owns its own weighted gradient.
+    So T nets trained together take the very steps that each would take alone, and weights that sum to T leave the
+    learning rate as it is.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+
+    def check(self, architecture: Architecture) -> None:  # noqa: B027 - most balancers take any architecture
+        """Refuse an architecture that this balancer can't serve.
+
+        Raises:
+            UserError: with the reason.
+        """
+
+    @abstractmethod
+    def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
+        """Add the update's gradient to every parameter's `.grad`.
+
+        Args:
+            losses: (T,), one a task, with their graph.
+            architecture: whose parameters they came from.
+
+        Returns:
+            (T,) the weights used, detached; they are logged at every step.
+        """
+
+    def weighted_backward(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> None:
+        """Back-propagate (T,) losses under (T,) weights by the convention above; most balancers end with this."""
+        (losses * weights).sum().backward()
+        shared = [p.grad for p in architecture.shared_parameters() if p.grad is not None]
+        if shared and len(losses) > 1:
+            torch._foreach_mul_(shared, 1.0 / len(losses))
+
+
+@register_balancer("mean")
+class Mean(Balancer):
+    """The plain mean of the losses: every task counts the same, at every step."""
+
+    def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
+        """See `Balancer.backward`."""
+        weights = torch.ones_like(losses.detach())
+        self.weighted_backward(losses, weights, architecture)
+        return weights

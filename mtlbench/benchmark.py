@@ -1,0 +1,200 @@
+"""A benchmark: data set, tasks and protocol, read from one TOML file and validated. Nothing is loaded or trained here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtlbench.errors import UserError, did_you_mean
+from mtlbench.registry import bundled
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rendered(_Section):
+    """Draw the data set when its folder is not there."""
+
+    what: Literal["shoes"]
+    images: Positive
+    seed: int = 0
+
+
+class Data(_Section):
+    """Which images, which tasks, and the pixels that networks see."""
+
+    reader: Literal["celeba", "zappos"]
+    rendered: Rendered | None = None
+    tasks: list[str]
+    spare_tasks: list[str] = []  # used when fewer than two of `tasks` have labels
+    image_size: Positive | tuple[Positive, Positive]  # one number, or height and width
+    fit: Literal["squash", "crop"] = "squash"
+    pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see training.PIXELS
+    limit: Annotated[int, Field(ge=0)] = 0  # at most so many images, drawn at random; 0 takes all
+    split_seed: int = 0  # for data sets without an official split
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+
+class Model(_Section):
+    """The network that every method is built from."""
+
+    backbone: str
+    embedding: Positive
+    pretrained: bool = False
+
+
+class Loss(_Section):
+    """The triplet loss max(0, d(a, p) - d(a, n) + margin)."""
+
+    margin: Annotated[float, Field(gt=0)] = 0.2
+    distance: Literal["squared", "plain"] = "squared"  # squared Euclidean, or Euclidean
+    normalise: bool = True  # embeddings to unit length
+
+
+class Train(_Section):
+    """The budget and the optimiser, the same for every method."""
+
+    sampling: Literal["per-task", "joint"]
+    anchors: Literal["positive", "balanced"] = "balanced"
+    triplets: Positive  # per task and step; 3 images each
+    joint_triplets: Positive = 512  # per task and step, formed within the batch when sampling is joint
+    steps: Positive
+    optimiser: Literal["adamw", "adam", "adagrad", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "one-cycle", "cosine", "step", "exponential"] = "constant"
+    milestones: list[Share] = []  # step: shares of the run after which the rate is multiplied by `decay`
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # step: the factor; exponential: last rate over first
+    flip: bool = True  # mirror images at random
+    shift: Annotated[int, Field(ge=0)] = 0  # move images by up to so many pixels
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class Evaluation(_Section):
+    """How checkpoints are chosen and networks judged."""
+
+    every: Positive  # steps between validations
+    triplets: Positive  # per task, for validation and for test, drawn once by `seed`
+    seed: int = 0
+    ks: list[Positive] = [1, 5, 10, 20]
+
+
+class Benchmark(_Section):
+    """Data set x tasks x protocol."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    title: str
+    data: Data
+    model: Model
+    loss: Loss = Loss()
+    train: Train
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        if self.train.schedule == "step" and not self.train.milestones:
+            raise ValueError("train.schedule = 'step' needs train.milestones")
+        return self
+
+
+def benchmark_files() -> dict[str, Path]:
+    """Return the bundled benchmarks by name."""
+    return {file.stem: file for file in sorted(bundled("benchmarks").glob("*.toml"))}
+
+
+def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = ()) -> Benchmark:
+    """Read a benchmark by its bundled name or its path.
+
+    Args:
+        name: `celeba`, or a path that ends in `.toml`.
+        quick: apply the file's `[quick]` overrides, and add `-quick` to its name.
+        settings: `train.steps=500`, applied last.
+
+    Raises:
+        UserError: no such benchmark, TOML that can't be read, or a key or value that does not fit; it names the file,
+            the key and the nearest valid one.
+    """
+    files = benchmark_files()
+    path = Path(name) if name.endswith(".toml") else files.get(name)
+    if path is None or not path.is_file():
+        raise UserError(
+            f"Unknown data set or benchmark '{name}'.{did_you_mean(name, files)} Available: {', '.join(files)},"
+            " or the path of a .toml file."
+        )
+    try:
+        full = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}.") from error
+    overrides = full.pop("quick", None)
+    content = _validated(full, str(path))
+    if overrides is not None:  # checked even when not used: a mistake there should not wait for its first use
+        quick_content = _validated(_merged(full, overrides), f"{path} [quick]")
+    elif quick:
+        raise UserError(f"{path} has no [quick] table; run it without --quick.")
+    if quick:
+        content = quick_content.model_copy(update={"name": f"{content.name}-quick"})
+    raw = content.model_dump(mode="json")
+    for setting in settings:
+        raw = _merged(raw, _setting(setting))
+    return _validated(raw, "--set")
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: write it as key=value, such as --set train.steps=500.")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _validated(content: dict[str, Any], where: str) -> Benchmark:
+    try:
+        return Benchmark.model_validate(content)
+    except ValidationError as error:
+        raise UserError("; ".join(dict.fromkeys(_explain(dict(e), where) for e in error.errors()))) from error
+
+
+def _explain(error: dict[str, Any], where: str) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        section: Any = Benchmark
+        for part in location[:-1]:
+            section = _section_of(section, part)
+        known = list(section.model_fields)
+        return f"{where}: unknown key '{key}'.{did_you_mean(location[-1], known)} Valid: {', '.join(known)}."
+    if error["type"] == "missing":
+        return f"{where}: the key '{key}' is missing."
+    shown = f" (not {error['input']!r})" if not isinstance(error["input"], dict) else ""
+    return f"{where}: {key or 'it'}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}."
+
+
+def _section_of(section: type[BaseModel], field: str) -> type[BaseModel]:
+    annotation: Any = section.model_fields[field].annotation
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))

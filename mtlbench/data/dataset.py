@@ -1,0 +1,197 @@
+"""A data set ready for the device: packed pixels, labels of the chosen tasks, splits. Made from a table and a pack."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from mtlbench.benchmark import Benchmark, Data
+from mtlbench.data.celeba import read_celeba
+from mtlbench.data.pack import Progress, open_pack
+from mtlbench.data.rendered.shoes import render_shoes
+from mtlbench.data.table import SPLITS, Table
+from mtlbench.data.zappos import read_zappos
+from mtlbench.errors import UserError
+
+# (mean, standard deviation) of R, G, B on the scale 0 to 255, and whether channels are turned to B, G, R
+PIXELS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], bool]] = {
+    "unit": ((127.5,) * 3, (127.5,) * 3, False),  # to -1 ... 1
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False),  # torchvision's weights expect this
+    "bgr": ((122.77, 115.95, 102.98), (1 / 0.0078125,) * 3, True),  # the modulation paper's code
+}
+READERS: dict[str, Callable[[Path, Data], Table]] = {
+    "celeba": lambda root, data: read_celeba(root),
+    "zappos": lambda root, data: read_zappos(root, data.split_seed),
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N images in memory with the labels of T tasks.
+
+    Attributes:
+        images: (N, H, W, 3) uint8 RGB, on the device when it fits there, else in the host's memory.
+        labels: (T, N) int64 on the device, -1 where not labelled.
+        split: (N,) int64 on the device: 0 train, 1 val, 2 test.
+        tasks: the T names; values: their label values; ordered: whether those have an order.
+        pixels: key of `PIXELS`.
+        facts: what the receipt says of it.
+    """
+
+    images: Tensor
+    labels: Tensor
+    split: Tensor
+    tasks: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    ordered: tuple[bool, ...]
+    pixels: str
+    facts: dict[str, str | int | bool]
+
+    @property
+    def device(self) -> torch.device:
+        """Where labels are and networks run."""
+        return self.labels.device
+
+    def members(self, split: str) -> Tensor:
+        """Return the (n,) indices of the images of `train`, `val` or `test`."""
+        return torch.nonzero(self.split == SPLITS.index(split)).flatten()
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None, flip: bool = False, shift: int = 0) -> Tensor:
+        """Return images as networks see them: (n,) indices -> (n, 3, H, W) float32, channels last in memory.
+
+        With a generator, each image is mirrored with probability one half where `flip` is set and moved by up to
+        `shift` pixels each way, its edge repeated.
+        """
+        where = index.to(self.images.device)
+        height, width = self.images.shape[1:3]
+        if generator is not None and shift:
+            move = torch.randint(-shift, shift + 1, (2, len(index), 1), generator=generator, device=index.device)
+            move = move.to(where.device)
+            rows = (torch.arange(height, device=where.device) + move[0]).clamp(0, height - 1)
+            columns = (torch.arange(width, device=where.device) + move[1]).clamp(0, width - 1)
+            pixels = self.images.view(-1, 3)[
+                (where[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]
+            ]
+        else:
+            pixels = self.images[where]
+        pixels = pixels.to(self.device, non_blocking=True)
+        if generator is not None and flip:
+            mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
+            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
+        mean, deviation, bgr = PIXELS[self.pixels]
+        scale = torch.tensor([1 / d for d in deviation], device=self.device)
+        offset = torch.tensor([-m / d for m, d in zip(mean, deviation, strict=True)], device=self.device)
+        images = torch.addcmul(offset, pixels.float(), scale)
+        return (images.flip(3) if bgr else images).permute(0, 3, 1, 2)
+
+
+def default_folder(name: str) -> Path:
+    """Return where a data set is looked for: under `$MTLBENCH_DATA`, else the platform's folder for user data."""
+    return Path(os.environ.get("MTLBENCH_DATA") or platformdirs.user_data_dir("mtlbench")) / name
+
+
+def read_table(data: Data, root: Path | None, progress: Progress | None = None) -> Table:
+    """Read the table of a benchmark's data set; a rendered one is drawn first where it is not there.
+
+    Args:
+        data: the benchmark's section.
+        root: the data set's folder; by default `default_folder`.
+        progress: called while images are drawn.
+
+    Raises:
+        UserError: the folder is not there or not what it should be.
+    """
+    if data.rendered is not None:
+        what = data.rendered
+        root = root or default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}")
+        if not root.exists():
+            done = 0
+
+            def count(n: int) -> None:
+                nonlocal done
+                done += n
+                if progress:
+                    progress(done, what.images)
+
+            render_shoes(root, what.images, what.seed, progress=count)
+    elif root is None:
+        root = default_folder(data.reader)
+        if not root.exists():
+            raise UserError(
+                f"There is no {data.reader} data at {root}: name its folder with --data-dir, set MTLBENCH_DATA, or"
+                " try --dataset shoes, which draws its own images."
+            )
+    elif not root.is_dir():
+        raise UserError(f"--data-dir {root}: there is no such folder.")
+    table = READERS[data.reader](root, data)
+    if data.rendered is not None:
+        table = Table(**{**vars(table), "name": f"rendered {data.rendered.what}", "rendered": True})
+    return table.limited(data.limit)
+
+
+def prepare(
+    benchmark: Benchmark,
+    root: Path | None,
+    tasks: list[str] | None,
+    device: torch.device,
+    drawing: Progress | None = None,
+    packing: Progress | None = None,
+) -> tuple[Dataset, str]:
+    """Read, pack and load a benchmark's data set.
+
+    Args:
+        benchmark: which data, tasks and pixels.
+        root: the data set's folder, or None for the default one.
+        tasks: the user's choice, or None for the benchmark's own tasks.
+        device: where networks run.
+        drawing: progress of drawing a rendered set; packing: of decoding images.
+
+    Returns:
+        the data set, and a sentence for the user where tasks were replaced for want of labels (else "").
+
+    Raises:
+        UserError: see `read_table`, `Table.choose`, `open_pack`.
+    """
+    data = benchmark.data
+    table = read_table(data, root, drawing)
+    if tasks is None:
+        chosen, note = table.choose_default(data.tasks, data.spare_tasks)
+    else:
+        chosen, note = table.choose(tasks), ""
+    pack = open_pack(table, data.size, data.fit, packing)
+    columns = [table.columns[task] for task in chosen]
+    labels = np.stack([column.codes for column in columns])
+    digest = hashlib.sha256(pack.fingerprint.encode())
+    for part in (np.array(chosen), np.array([c.values for c in columns], dtype=object), labels, table.split):
+        digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
+    images = torch.from_numpy(pack.images)
+    if device.type == "cuda" and images.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
+        images = images.to(device)
+    counts = {split: int((table.split == i).sum()) for i, split in enumerate(SPLITS)}
+    facts: dict[str, str | int | bool] = {
+        "name": table.name,
+        "rendered": table.rendered,
+        "fingerprint": digest.hexdigest()[:16],
+        "images": len(table),
+        **{f"{split}_images": n for split, n in counts.items()},
+        "split": table.split_rule,
+    }
+    dataset = Dataset(
+        images=images,
+        labels=torch.from_numpy(labels).to(device),
+        split=torch.from_numpy(table.split).to(device),
+        tasks=tuple(chosen),
+        values=tuple(c.values for c in columns),
+        ordered=tuple(c.ordered for c in columns),
+        pixels=data.pixels,
+        facts=facts,
+    )
+    return dataset, note

@@ -1,0 +1,141 @@
+"""The table every data set becomes: image paths, one integer label column per task, one split column.
+
+Readers make it from files on disk (`celeba.py`, `zappos.py`); nothing after it knows which data set it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlbench.errors import UserError, did_you_mean
+
+SPLITS = ("train", "val", "test")
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One task's labels: (N,) codes into `values`, -1 where an image is not labelled."""
+
+    codes: Labels
+    values: tuple[str, ...]
+    ordered: bool = False  # the values have an order, as heel heights do
+
+
+@dataclass(frozen=True)
+class Table:
+    """N images with their labels and splits.
+
+    Attributes:
+        name: of the data set.
+        root: the folder that `paths` are relative to.
+        paths: N image files.
+        columns: every task there is, by name; those without labels too.
+        split: (N,) 0 train, 1 val, 2 test.
+        split_rule: in words, for the receipt.
+        rendered: drawn by this project, never to be taken for a real data set.
+    """
+
+    name: str
+    root: Path
+    paths: tuple[str, ...]
+    columns: dict[str, Column]
+    split: Labels
+    split_rule: str
+    rendered: bool = False
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def trainable(self, task: str) -> str | None:
+        """Return why a task can't be trained and tested, or None: each split needs two images of one of two values."""
+        codes = self.columns[task].codes
+        if not (codes >= 0).any():
+            return "has no labels"
+        for number, split in enumerate(SPLITS):
+            counts = np.bincount(codes[(self.split == number) & (codes >= 0)], minlength=1)
+            if (counts > 0).sum() < 2:
+                return f"has only one value in the {split} split"
+            if counts.max() < 2:
+                return f"has no two {split} images of one value"
+        return None
+
+    def tasks_with_labels(self) -> list[str]:
+        """Return the tasks that can be trained and tested, in the data set's own order."""
+        return [task for task in self.columns if self.trainable(task) is None]
+
+    def find_task(self, name: str) -> str:
+        """Return the data set's own spelling of a task name; case, hyphens and underscores don't matter.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        plain = {t.lower().replace("_", "").replace("-", ""): t for t in self.columns}
+        key = name.lower().replace("_", "").replace("-", "")
+        if key not in plain:
+            raise UserError(
+                f"{self.name} has no task '{name}'.{did_you_mean(name, self.columns)}"
+                f" Tasks: {', '.join(self.columns)}."
+            )
+        return plain[key]
+
+    def choose(self, wanted: list[str]) -> list[str]:
+        """Return the tasks that a user asked for, in the data set's spelling.
+
+        Raises:
+            UserError: an unknown task, one named twice, or one that can't be trained; it says which can.
+        """
+        tasks = [self.find_task(name) for name in wanted]
+        for task in tasks:
+            if tasks.count(task) > 1:
+                raise UserError(f"The task '{task}' is named twice.")
+            reason = self.trainable(task)
+            if reason:
+                able = ", ".join(self.tasks_with_labels()) or "none"
+                raise UserError(f"In {self.root} the task '{task}' {reason}. Tasks with labels there: {able}.")
+        return tasks
+
+    def choose_default(self, wanted: list[str], spare: list[str]) -> tuple[list[str], str]:
+        """Return the benchmark's tasks, and what to tell the user when the data lacks the labels of some.
+
+        Tasks without labels are left out; if fewer than two are left, those of `spare` that have labels join.
+
+        Raises:
+            UserError: no task is left.
+        """
+        asked = [self.find_task(name) for name in wanted]
+        able = [t for t in asked if self.trainable(t) is None]
+        if able == asked:
+            return asked, ""
+        if len(able) < 2:
+            able += [t for t in (self.find_task(s) for s in spare) if t not in able and self.trainable(t) is None]
+        if not able:
+            raise UserError(f"In {self.root} none of the tasks {', '.join(asked)} has labels.")
+        missing = [f"{t} {self.trainable(t)}" for t in asked if t not in able]
+        return able, f"{'; '.join(missing)} in {self.root}: using {', '.join(able)} instead (choose with --tasks)."
+
+    def limited(self, limit: int, seed: int = 0) -> Table:
+        """Return at most `limit` images, drawn at random by `seed`, every split by its share; 0 means all."""
+        if limit <= 0 or limit >= len(self):
+            return self
+        keep = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in keep),
+            columns={t: replace(c, codes=c.codes[keep]) for t, c in self.columns.items()},
+            split=self.split[keep],
+            split_rule=f"{self.split_rule}; {limit} images drawn at random",
+        )
+
+
+def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:
+    """Make a label column of N strings; empty ones are unlabelled. `order` lists the values in their order."""
+    text = np.asarray(cells, dtype=str)
+    values = order if order is not None else sorted(set(text.tolist()) - {""})
+    code = {value: i for i, value in enumerate(values)}
+    codes = np.array([code.get(cell, -1) for cell in text.tolist()], dtype=np.int64)
+    return Column(codes, tuple(values), ordered=order is not None)

@@ -1,0 +1,108 @@
+"""Reads UT-Zappos50K as it lies on disk: nine label columns of shoes, and a seeded split by image.
+
+Yu, Grauman: Fine-Grained Visual Comparisons with Local Learning, CVPR 2014. The rendered shoes have the same layout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mtlbench.data.table import Table, column_of
+from mtlbench.errors import UserError
+
+IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
+_COLUMNS = {
+    "category": "Category",
+    "closure": "Closure",
+    "gender": "Gender",
+    "heel": "HeelHeight",
+    "subcategory": "SubCategory",
+    "material": "Material",
+    "toe": "ToeStyle",
+    "insole": "Insole",
+}
+SHARES = (0.7, 0.1, 0.2)  # train, val, test, as in CSN
+
+
+def read_zappos(root: Path, seed: int = 0) -> Table:
+    """Read UT-Zappos50K from `root`, which holds `ut-zap50k-images/` and `ut-zap50k-data/meta-data.csv`.
+
+    The tasks are category, closure, gender, heel (ordered), subcategory, material, toe, insole and brand (from the
+    path). Empty cells are unlabelled; a cell with several values is a value of its own. The split is by image, 70/10/20
+    at random by `seed` (there is no official one); a CID lies on one side only.
+
+    Raises:
+        UserError: something is missing or malformed; it says what.
+    """
+    for name in (IMAGES, TABLE):
+        if not (root / name).exists():
+            raise UserError(
+                f"{root} is not UT-Zappos50K: {name} is missing. Unpack ut-zap50k-images.zip and ut-zap50k-data.zip"
+                " there, from the data set's official page, or name another folder with --data-dir."
+            )
+    try:
+        frame = pd.read_csv(root / TABLE, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{root / TABLE} can't be read: {error}.") from error
+    lacking = [name for name in ("CID", *_COLUMNS.values()) if name not in frame]
+    if lacking:
+        raise UserError(f"{root / TABLE} has no column {', '.join(lacking)}; is it the official meta-data.csv?")
+    if frame["CID"].duplicated().any():
+        raise UserError(f"{root / TABLE} lists {frame['CID'][frame['CID'].duplicated()].iloc[0]} twice.")
+    files = _find_images(root / IMAGES)
+    lost = [cid for cid in frame["CID"] if cid not in files]
+    if lost:
+        raise UserError(f"{root / IMAGES} has no image of {lost[0]} ({len(lost)} of {len(frame)} rows lack theirs).")
+    found = [files[cid] for cid in frame["CID"]]
+    columns = {task: column_of(frame[c], _heels(frame[c]) if task == "heel" else None) for task, c in _COLUMNS.items()}
+    columns["brand"] = column_of([path.split("/")[-2] for path in found])
+    return Table(
+        name="UT-Zappos50K",
+        root=root,
+        paths=tuple(f"{IMAGES}/{path}" for path in found),
+        columns=columns,
+        split=_split(frame["CID"].tolist(), seed),
+        split_rule=f"by image at random, 70/10/20, seed {seed}",
+    )
+
+
+def _find_images(root: Path) -> dict[str, str]:
+    """Map each CID to its image's path under `root`: 100627-72 lies in .../100627.72.jpg."""
+    found = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            stem, extension = os.path.splitext(name)
+            if extension.lower() in (".jpg", ".jpeg"):
+                path = Path(folder, name).relative_to(root).as_posix()
+                found[stem.replace(".", "-")] = path
+    return found
+
+
+def _heels(cells: pd.Series[str]) -> list[str]:
+    """Return the heel heights from low to high: "Flat", then "Under 1in", then by the first number in the words."""
+
+    def height(words: str) -> tuple[float, str]:
+        number = re.search(r"\d+", words)
+        if words.lower().startswith("flat"):
+            return 0.0, words
+        if number is None:
+            return float("inf"), words
+        return int(number[0]) - (0.5 if words.lower().startswith("under") else 0.0), words
+
+    return sorted(set(cells) - {""}, key=height)
+
+
+def _split(cids: list[str], seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Split by CID: the order of rows in the file plays no part."""
+    order = np.argsort(np.array(cids))
+    shuffled = order[np.random.default_rng(seed).permutation(len(cids))]
+    split = np.full(len(cids), 2, dtype=np.int64)
+    train, val = (round(len(cids) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
+    split[shuffled[:train]] = 0
+    split[shuffled[train:val]] = 1
+    return split

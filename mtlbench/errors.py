@@ -1,0 +1,20 @@
+"""The one error that a user can cause: a clear sentence with its remedy, shown without a traceback (exit code 2)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """What the user asked for can't be done; the message is one sentence that says why and what to do instead."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return " Did you mean: x?" with the nearest known words, or an empty string when none is near.
+
+    Nearness ignores case, hyphens and underscores.
+    """
+    plain = {name.lower().replace("-", "").replace("_", ""): name for name in known}
+    near = difflib.get_close_matches(word.lower().replace("-", "").replace("_", ""), plain, n=3, cutoff=0.6)
+    return f" Did you mean: {', '.join(plain[n] for n in near)}?" if near else ""

@@ -1,0 +1,223 @@
+"""Triplet accuracy and retrieval metrics of one task, from embeddings and labels alone.
+
+Embedding the images, drawing the triplets and averaging over tasks and seeds are left to others.
+
+Two images count as equally far when their distances differ by less than the embeddings' own rounding, and a tie is
+always settled against the embedding: a collapsed network scores at or below chance, whatever the order of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# Distances d are compared through the bits of float32(1 + d / |query|) without the last four: steps of 2^-19 (about
+# two millionths) of the query's norm, growing in proportion beyond it. Float32 embeddings of one and the same point
+# scatter by about 1e-7 of their norm, so they share a step; and a step starts exactly at d = 0.
+_DROPPED_BITS = 4
+_BITS_OF_ONE = 0x3F800000
+# A zero vector has no norm to measure by; no query measures in less than this share of the largest norm.
+_SMALLEST_UNIT = 2.0**-40
+# The triangle inequality bounds d / |query| by 2^41, hence 1 + d / |query| by 2^42.
+_FARTHEST_STEP = 42 << (23 - _DROPPED_BITS)
+_TRIPLET_CHUNK = 1 << 22
+
+
+@torch.no_grad()
+def triplet_hits(embeddings: Tensor, triplets: Tensor, normalise: bool = True) -> Tensor:
+    """Return for each triplet whether the anchor is strictly nearer to the positive than to the negative.
+
+    Plain and squared Euclidean distance give the same answers, since squaring keeps the order of distances; so there
+    is no choice of distance here. Distances that are equal up to the rounding of float32 embeddings are a miss, and so
+    is a triplet with a NaN or an infinity in one of its embeddings.
+
+    Args:
+        embeddings: `(N, D)`, of one task.
+        triplets: `(n, 3)` int64, rows of `embeddings`: anchor, positive, negative.
+        normalise: divide each embedding by its L2 norm first (a zero vector stays zero).
+
+    Returns:
+        `(n,)` bool, on the device of `embeddings`. The mean is the triplet accuracy.
+
+    Raises:
+        ValueError: a tensor of another shape.
+    """
+    _check_embeddings(embeddings)
+    if triplets.ndim != 2 or triplets.shape[1] != 3:
+        raise ValueError(f"triplets must have the shape (n, 3), found {tuple(triplets.shape)}")
+    points, unit, finite = _points(embeddings, normalise)
+    hits = []
+    for rows in torch.split(triplets.to(points.device), max(1, _TRIPLET_CHUNK // max(1, points.shape[1]))):
+        anchor, positive, negative = rows.unbind(dim=1)
+        near = _steps((points[anchor] - points[positive]).norm(dim=1), unit[anchor])
+        far = _steps((points[anchor] - points[negative]).norm(dim=1), unit[anchor])
+        hits.append((near < far) & finite[rows].all(dim=1))
+    return torch.cat(hits).to(embeddings.device)
+
+
+@torch.no_grad()
+def retrieval_metrics(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    normalise: bool,
+    ordered_values: int | None = None,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    max_bytes: int = 256 * 2**20,
+) -> dict[str, float]:
+    """Return the retrieval metrics of one task, every labelled image being searched for among the other labelled ones.
+
+    An image is relevant when it carries the query's label. With R relevant images and the gallery in the order of its
+    Euclidean distance to the query:
+
+    - `hit@k`: 1 if one of the first k is relevant, else 0.
+    - `precision@k`: the relevant ones among the first k, divided by k, also where the gallery holds fewer than k
+      (as torchmetrics and pytorch-metric-learning do).
+    - `r-precision`: the relevant ones among the first R, divided by R.
+    - `map@r`: 1/R times the sum over i = 1 … R of precision@i where the i-th is relevant (Musgrave, Belongie, Lim: A
+      Metric Learning Reality Check, ECCV 2020).
+    - `ndcg`, for ordered labels only: an image whose label is j ranks away gains V - 1 - j, is discounted by
+      log2(1 + position), and the sum over the whole gallery is divided by that of the ideal order (Järvelin and
+      Kekäläinen 2002, linear gain). Chance is far from zero here: read it beside the chance row.
+
+    Each is the mean over queries, and under `macro/` the mean over label values of the mean over their queries. A query
+    without a relevant image has no score and enters no mean; it stays in the gallery of the others.
+
+    Among images at the same distance the least relevant comes first. Distances within about two millionths of the
+    query's norm are the same (the rounding of float32 embeddings). An embedding with a NaN or an infinity is farther
+    than every other one from every query, and as a query sees all of the gallery at one distance.
+
+    The neighbours are exact: the products run in float64, which neither autocast nor TF32 touches. Besides a float64
+    copy of the embeddings, the memory stays below `max_bytes` as long as one query's row fits into it.
+
+    Args:
+        embeddings: `(N, D)`, of one task.
+        labels: `(N,)` int64; -1 is unlabelled: neither query nor gallery. For ordered labels the rank, 0 … V - 1.
+        normalise: divide each embedding by its L2 norm first (a zero vector stays zero).
+        ordered_values: V, the number of label values, if they are ordered.
+        ks: depths of `hit@k` and `precision@k`.
+        max_bytes: bound on the working memory, in bytes.
+
+    Returns:
+        Metric name -> value in [0, 1]; all NaN when no query has a relevant image.
+
+    Raises:
+        ValueError: a tensor of another shape, a depth below 1, or ordered labels that do not fit `ordered_values`.
+    """
+    _check_embeddings(embeddings)
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"labels must have the shape ({embeddings.shape[0]},), found {tuple(labels.shape)}")
+    if any(k < 1 for k in ks):
+        raise ValueError(f"ks must be at least 1, found {tuple(ks)}")
+    if ordered_values is not None and (ordered_values < 2 or (labels >= ordered_values).any()):
+        raise ValueError(f"ordered_values must be at least 2 and above every label, found {ordered_values}")
+
+    labelled = (labels >= 0).nonzero().squeeze(1)
+    # By label, so that the queries of a chunk look for about equally many relevant images.
+    labelled = labelled[labels[labelled].argsort(stable=True)]
+    points, unit, finite = _points(embeddings[labelled.to(embeddings.device)], normalise)
+    values, codes, counts = torch.unique(labels[labelled].to(points.device), return_inverse=True, return_counts=True)
+    relevant = counts[codes] - 1
+    # Images gain max(0, best - distance of ranks): relevant ones `best`, and all others nothing if there is no order.
+    best = 1 if ordered_values is None else ordered_values - 1
+    value_ranks = (torch.arange(len(values), device=points.device) if ordered_values is None else values).int()
+    ranks = value_ranks[codes]
+
+    positions = torch.arange(1, max(1, len(labelled)), device=points.device, dtype=torch.float64)
+    discount = (1 + positions).log2().reciprocal()
+    if ordered_values is not None:
+        # The first of the ideal order is dropped for the query itself, which has the best gain.
+        orders = (_gains(rank, ranks, best).sort(descending=True).values[1:] for rank in value_ranks)
+        ideal_per_value = [order.double() @ discount for order in orders]
+        ideal = torch.stack(ideal_per_value)[codes] if ideal_per_value else discount
+
+    names = [f"{name}@{k}" for name in ("hit", "precision") for k in ks] + ["map@r", "r-precision"]
+    names += [] if ordered_values is None else ["ndcg"]
+    scores = [torch.empty(0, len(names), dtype=torch.float64)]
+    squares = points.square().sum(dim=1)
+    # Sort key: the distance's step above, the gain below; ascending order then puts the least relevant of a tie first.
+    gain_bits = best.bit_length()
+    key_type = torch.int32 if (_FARTHEST_STEP + 1) << gain_bits < 2**31 else torch.int64
+    # At the peak about five tensors of keys, or three and the 64-bit indices of a sort on an accelerator.
+    bytes_per_pair = 8 * key_type.itemsize
+    chunk = max(1, max_bytes // (bytes_per_pair * max(1, len(labelled))))
+    for start in range(0, len(labelled), chunk):
+        query = slice(start, start + chunk)
+        distances = torch.addmm(squares, points[query], points.T, alpha=-2).add_(squares[query, None])
+        keys = _steps(distances.clamp_min_(0).sqrt_(), unit[query, None])
+        del distances
+        keys[~finite[query]] = _FARTHEST_STEP
+        keys[:, ~finite] = _FARTHEST_STEP
+        keys = keys.to(key_type).bitwise_left_shift_(gain_bits).add_(_gains(ranks[query, None], ranks, best))
+        keys.diagonal(offset=start).fill_(torch.iinfo(key_type).max)
+        gains = _ascending(keys)[:, :-1].bitwise_and_((1 << gain_bits) - 1)
+        del keys
+        hit = gains == best
+
+        r = relevant[query]
+        depth = int(r.max())
+        within_r = hit[:, :depth] & (positions[:depth] <= r[:, None])
+        found = within_r.cumsum(dim=1, dtype=torch.int32).mul_(within_r).double()
+        columns = [hit[:, :k].any(dim=1).double() for k in ks]
+        columns += [hit[:, :k].sum(dim=1).double() / k for k in ks]
+        columns += [found @ positions[:depth].reciprocal() / r, within_r.sum(dim=1).double() / r]
+        del hit, within_r, found
+        if ordered_values is not None:
+            columns.append(gains.double() @ discount / ideal[query])
+        scores.append(torch.stack(columns, dim=1).cpu())
+
+    answered = torch.cat(scores)[(relevant > 0).cpu()]
+    micro = answered.mean(dim=0)
+    macro = micro
+    if len(answered):
+        per_value = torch.split(answered, counts[counts > 1].tolist())
+        macro = torch.stack([group.mean(dim=0) for group in per_value]).mean(dim=0)
+    return dict(zip(names, micro.tolist(), strict=True)) | {
+        f"macro/{name}": value for name, value in zip(names, macro.tolist(), strict=True)
+    }
+
+
+def _gains(query_ranks: Tensor, ranks: Tensor, best: int) -> Tensor:
+    return (query_ranks - ranks).abs_().neg_().add_(best).clamp_min_(0)
+
+
+def _check_embeddings(embeddings: Tensor) -> None:
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        raise ValueError(f"embeddings must be (N, D) floats, found {tuple(embeddings.shape)} {embeddings.dtype}")
+
+
+def _points(embeddings: Tensor, normalise: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the embeddings `(N, D)` in float64, the unit `(N,)` each measures in as a query, and which are finite.
+
+    Rows that are not finite become zero, so that they spoil no matrix product.
+    """
+    if embeddings.device.type == "mps":  # has no float64
+        embeddings = embeddings.cpu()
+    points = embeddings.double()
+    norms = points.norm(dim=1)
+    finite = norms.isfinite()
+    points = torch.where(finite[:, None], points, 0.0)
+    norms = torch.where(finite, norms, 0.0)
+    if normalise:
+        points /= torch.where(norms > 0, norms, 1.0)[:, None]
+        norms = (norms > 0).double()
+    largest = norms.max() if len(norms) else norms.sum()
+    unit = norms.clamp_min(largest * _SMALLEST_UNIT)
+    return points, torch.where(unit > 0, unit, 1.0), finite
+
+
+def _steps(distances: Tensor, unit: Tensor) -> Tensor:
+    """Return the int32 step of each distance, in the query's unit; overwrites `distances`."""
+    ratio = distances.div_(unit).add_(1).float()
+    return ratio.view(torch.int32).sub_(_BITS_OF_ONE).bitwise_right_shift_(_DROPPED_BITS)
+
+
+def _ascending(keys: Tensor) -> Tensor:
+    """Sort each row in place where possible."""
+    if keys.device.type == "cpu":
+        # NumPy sorts the values alone, about fifteen times faster than torch, which carries the indices along.
+        keys.numpy().sort(axis=1)
+        return keys
+    return keys.sort(dim=1).values

@@ -1,0 +1,416 @@
+"""One run: a method trained on a data set with one seed, the best checkpoint chosen on the validation split.
+
+The loop and nothing else: it prints nothing, writes no record, and never sees the test split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtlbench.architecture import Architecture
+from mtlbench.backbones import BackboneFactory
+from mtlbench.benchmark import Benchmark, Loss, Train
+from mtlbench.data.dataset import Dataset
+from mtlbench.data.triplets import TripletSampler, joint_triplets
+from mtlbench.errors import UserError
+from mtlbench.evaluation import triplet_hits
+from mtlbench.specs import Method
+
+EMBEDDING_BATCH = 256
+CURVE_ROWS = 1000  # a longer run's curve holds means over equal windows of steps
+_CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
+_COLLAPSED = 0.05  # share of the margin
+Row = dict[str, float]
+
+
+class TrainingError(Exception):
+    """A run that can't go on, with the reason for the table."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for whoever shows it."""
+
+    step: int
+    steps: int
+    seconds: float
+    loss: float
+    images_per_second: float
+    accuracy: dict[str, float]  # the latest validation, by task; empty before the first
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` stands for.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return `bf16` or `fp32`; `auto` takes bfloat16 where the device has instructions for it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, protocol: Loss) -> Tensor:
+    """Return the mean triplet loss of every task, (T,) float32.
+
+    The loss of a triplet is max(0, d(a, p) - d(a, n) + margin), d squared or plain Euclidean as the protocol says.
+
+    Args:
+        embeddings: (T, B, D), normalised here if the protocol says so.
+        triplets: (T, n, 3) indices into the batch.
+        possible: (T,) bool; a task without triplets in this batch has loss 0.
+        protocol: margin, distance, normalisation.
+    """
+    points = embeddings.float()
+    if protocol.normalise:
+        points = F.normalize(points, dim=2)
+    rows = torch.arange(len(points), device=points.device)[:, None, None]
+    anchor, positive, negative = points[rows, triplets].unbind(2)
+    near = _distance(anchor, positive, protocol)
+    far = _distance(anchor, negative, protocol)
+    return F.relu(near - far + protocol.margin).mean(1) * possible
+
+
+def _distance(a: Tensor, b: Tensor, protocol: Loss) -> Tensor:
+    squared = (a - b).square().sum(-1)
+    # the root has no gradient at 0, where anchor and positive of a collapsed network lie
+    return squared if protocol.distance == "squared" else squared.clamp_min(1e-12).sqrt()
+
+
+def schedule_factor(train: Train, step: int) -> float:
+    """Return what the learning rate is multiplied by at a step counted from 0."""
+    share = step / train.steps
+    if train.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * share))
+    if train.schedule == "one-cycle":  # up from 1/25 over the first 3 tenths, then down to 0, both on a cosine
+        if share < 0.3:
+            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
+        return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
+    if train.schedule == "step":
+        return float(train.decay ** sum(share >= milestone for milestone in train.milestones))
+    if train.schedule == "exponential":
+        return float(train.decay**share)
+    return 1.0
+
+
+def named_generator(device: torch.device, seed: int, *names: str) -> torch.Generator:
+    """Return a generator whose draws depend on the seed and the names alone."""
+    generator = torch.Generator(device)
+    generator.manual_seed(zlib.crc32("/".join((str(seed), *names)).encode()))
+    return generator
+
+
+def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, nn.Module]:
+    """Build a method's architecture and balancer for a benchmark, on torch's default device.
+
+    Raises:
+        UserError: see `BackboneFactory` and `Method.build`.
+    """
+    model = benchmark.model
+    backbones = BackboneFactory(model.backbone, benchmark.data.size, model.embedding, seed, model.pretrained)
+    with torch.random.fork_rng(devices=[]):  # what a method draws itself depends on the seed alone
+        torch.default_generator.manual_seed(seed)
+        return method.build(backbones, tasks)
+
+
+@contextlib.contextmanager
+def computing_in(precision: str, device: torch.device):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Run networks in bfloat16 autocast, or in float32, as `precision` says."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+@torch.no_grad()
+def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, precision: str) -> Tensor:
+    """Embed images under every task, each once, in evaluation mode: (n,) indices -> (T, n, D) float32."""
+    was_training = architecture.training
+    architecture.eval()
+    parts = []
+    with computing_in(precision, dataset.device):
+        for part in index.split(EMBEDDING_BATCH):
+            parts.append(architecture.embed(dataset.batch(part)).float())
+    architecture.train(was_training)
+    return torch.cat(parts, dim=1)
+
+
+@dataclass
+class Questions:
+    """Triplets that every method and seed answers: images of one split and (T, n, 3) indices into them."""
+
+    images: Tensor
+    triplets: Tensor
+
+    @staticmethod
+    def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> Questions:
+        """Draw a split's questions by the benchmark's own seed; they don't depend on the run."""
+        images = dataset.members(split)
+        drawn = []
+        for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
+            generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
+            sampler = TripletSampler(labels, benchmark.train.anchors)
+            drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
+        return Questions(images, torch.stack(drawn).to(dataset.device))
+
+    def hits(self, embeddings: Tensor, normalise: bool) -> Tensor:
+        """Return (T, n) bool: which triplets the (T, N, D) embeddings of `images` order rightly."""
+        return torch.stack([triplet_hits(e, t, normalise) for e, t in zip(embeddings, self.triplets, strict=True)])
+
+
+def collapsed_tasks(embeddings: Tensor, questions: Questions, protocol: Loss) -> Tensor:
+    """Return (T,) bool: under which tasks the embeddings have collapsed to a point.
+
+    Collapsed means that anchors and negatives of the questions lie, on average, nearer than 5 % of the margin, so that
+    the loss can't be farther than that from the margin; or that embeddings are not finite.
+    """
+    points = F.normalize(embeddings, dim=2) if protocol.normalise else embeddings
+    rows = torch.arange(len(points), device=points.device)[:, None]
+    apart = _distance(points[rows, questions.triplets[:, :, 0]], points[rows, questions.triplets[:, :, 2]], protocol)
+    return ~(apart.mean(1) > _COLLAPSED * protocol.margin)
+
+
+@dataclass
+class State:
+    """What a run has reached; with the tensors of `Trainer.tensors` it is all that continuing needs."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training steps alone
+    best_accuracy: float = -1.0
+    best_step: int = 0
+    accuracy: dict[str, float] = field(default_factory=dict)
+    curve: list[Row] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one method on one data set with one seed.
+
+    Args:
+        method: what to build.
+        benchmark: the protocol.
+        dataset: images and labels on the device.
+        seed: of initial weights, triplets and augmentation.
+        precision: `bf16` or `fp32`.
+
+    Raises:
+        UserError: the method can't be built for this benchmark, or a task has no triplets.
+    """
+
+    def __init__(self, method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> None:
+        self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
+        self.protocol = benchmark.train
+        architecture, balancer = build(method, benchmark, dataset.tasks, seed)
+        self.architecture = architecture.to(dataset.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.balancer = balancer.to(dataset.device)
+        self.shared = self.architecture.shared_parameters()
+        self.optimiser = self._make_optimiser()
+        self.members = dataset.members("train")
+        labels = dataset.labels[:, self.members]
+        self.samplers = [TripletSampler(row, self.protocol.anchors) for row in labels]
+        self.generators = {
+            task: named_generator(dataset.device, seed, "training", task) for task in (*dataset.tasks, "*")
+        }
+        self.questions = Questions.draw(dataset, benchmark, "val")
+        self.state = State()
+        self.best: dict[str, Tensor] = {}
+        self._pending: list[Tensor] = []  # one (2T + 1,) row a step: losses, weights, gradient norm
+        torch.manual_seed(seed)  # dropout and the like
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        scales = self.architecture.learning_rate_scales()
+        groups: dict[float, list[Tensor]] = {}
+        for name, parameter in self.architecture.named_parameters():
+            if parameter.requires_grad:
+                scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
+                groups.setdefault(scale, []).append(parameter)
+        train = self.protocol
+        listed = [{"params": p, "scale": s, "weight_decay": train.weight_decay} for s, p in groups.items()]
+        own = [p for p in self.balancer.parameters() if p.requires_grad]
+        if own:
+            listed.append({"params": own, "scale": 1.0, "weight_decay": 0.0})
+        if train.optimiser == "adagrad":
+            return torch.optim.Adagrad(listed, lr=train.lr)
+        if train.optimiser == "sgd":
+            return torch.optim.SGD(listed, lr=train.lr, momentum=0.9, fused=True)
+        kind = torch.optim.AdamW if train.optimiser == "adamw" else torch.optim.Adam
+        return kind(listed, lr=train.lr, fused=True)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images drawn from the data set at every step, the same for every method."""
+        return 3 * self.protocol.triplets * len(self.dataset.tasks)
+
+    def step(self) -> None:
+        """Take one step: draw triplets, embed, balance, update."""
+        train, tasks = self.protocol, self.dataset.tasks
+        groups, drawn = [], []
+        for task, sampler in zip(tasks, self.samplers, strict=True):
+            generator = self.generators[task]
+            index = self.members[sampler.draw(train.triplets, generator).t().flatten()]
+            drawn.append(index)
+            groups.append(self.dataset.batch(index, generator, train.flip, train.shift))
+        if train.sampling == "joint":
+            images = torch.cat(groups)
+            labels = self.dataset.labels[:, torch.cat(drawn)]
+            triplets, possible = joint_triplets(labels, train.joint_triplets, train.anchors, self.generators["*"])
+        else:
+            images = torch.stack(groups)
+            legs = torch.arange(3 * train.triplets, device=self.dataset.device).view(3, -1).t()
+            triplets = legs.expand(len(tasks), -1, -1)
+            possible = torch.ones(len(tasks), dtype=torch.bool, device=self.dataset.device)
+        self.architecture.train()
+        with computing_in(self.precision, self.dataset.device):
+            embeddings = self.architecture.embed(images) if train.sampling == "joint" else self.architecture(images)
+        losses = triplet_losses(embeddings, triplets, possible, self.benchmark.loss)
+        penalty = self.architecture.regulariser()
+        factor = schedule_factor(train, self.state.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = train.lr * group["scale"] * factor
+        self.optimiser.zero_grad(set_to_none=True)
+        weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
+        gradients = [p.grad for p in self.shared if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients) if gradients else losses.new_zeros(())
+        self.optimiser.step()
+        self._pending.append(torch.cat([losses.detach(), weights.float(), norm.float().view(1)]))
+        self.state.step += 1
+
+    def _flush(self, seconds: float) -> None:
+        """Move the latest steps' losses, weights and norms into the curve; stop the run if a loss is not finite."""
+        if not self._pending:
+            return
+        rows = torch.stack(self._pending).cpu()
+        self._pending = []
+        tasks = self.dataset.tasks
+        losses = rows[:, : len(tasks)]
+        first = self.state.step - len(rows)
+        if not rows.isfinite().all():
+            bad = int(torch.nonzero(~rows.isfinite().all(1))[0])
+            which = torch.nonzero(~losses[bad].isfinite()).flatten().tolist()
+            what = f"the loss of {tasks[which[0]]}" if which else "the gradient"
+            raise TrainingError(f"{what} became {rows[bad][~rows[bad].isfinite()][0].item()} at step {first + bad + 1}")
+        window = max(1, self.protocol.steps // CURVE_ROWS)
+        for i in range(0, len(rows), window):
+            part = rows[i : i + window].mean(0).tolist()
+            weights = part[len(tasks) : -1]
+            done = min(i + window, len(rows))
+            self.state.curve.append(
+                {
+                    "step": first + done,
+                    "seconds": self.state.seconds + seconds * done / len(rows),
+                    **{f"loss/{t}": v for t, v in zip(tasks, part, strict=False)},
+                    **{f"weight/{t}": v for t, v in zip(tasks, weights, strict=True)},
+                    "weight_sum": sum(weights),
+                    "gradient_norm": part[-1],
+                }
+            )
+        self.state.seconds += seconds
+
+    def validate(self) -> dict[str, float]:
+        """Measure triplet accuracy on the validation split, by task, and keep the weights if they are the best yet."""
+        embeddings = embed_images(self.architecture, self.dataset, self.questions.images, self.precision)
+        hits = self.questions.hits(embeddings, self.benchmark.loss.normalise).float().mean(1).tolist()
+        accuracy = dict(zip(self.dataset.tasks, hits, strict=True))
+        mean = sum(hits) / len(hits)
+        self.state.accuracy = accuracy
+        if self.state.curve:
+            self.state.curve[-1].update({f"accuracy/{t}": a for t, a in accuracy.items()}, accuracy=mean)
+        if mean > self.state.best_accuracy:
+            self.state.best_accuracy, self.state.best_step = mean, self.state.step
+            self.best = {k: v.detach().clone() for k, v in self.architecture.state_dict().items()}
+        return accuracy
+
+    def run(
+        self, show: Callable[[Progress], None] | None = None, save: Callable[[], None] | None = None
+    ) -> None:
+        """Train to the last step and load the best weights.
+
+        Args:
+            show: told where the run stands every few steps and after every validation.
+            save: called after every validation, when `tensors()` and `state` hold all that continuing needs.
+
+        Raises:
+            TrainingError: a loss or gradient is not finite.
+        """
+        train, every = self.protocol, self.benchmark.evaluation.every
+        begun, since = time.perf_counter(), self.state.step
+        speed = loss = 0.0
+
+        def report() -> None:
+            if show:
+                show(Progress(self.state.step, train.steps, self.state.seconds, loss, speed, self.state.accuracy))
+
+        report()
+        while self.state.step < train.steps:
+            self.step()
+            at_validation = self.state.step % every == 0 or self.state.step == train.steps
+            if at_validation or self.state.step % _CHECK_EVERY == 0:
+                if self.dataset.device.type == "cuda":
+                    torch.cuda.synchronize(self.dataset.device)
+                seconds = time.perf_counter() - begun
+                self._flush(seconds)
+                speed = (self.state.step - since) * self.images_per_step / seconds
+                loss = sum(v for k, v in self.state.curve[-1].items() if k.startswith("loss/")) / len(self.dataset.tasks)
+                if at_validation:
+                    self.validate()
+                    if save:
+                        save()
+                report()
+                begun, since = time.perf_counter(), self.state.step
+        self.architecture.load_state_dict(self.best)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor that continuing the run needs, by name; none shares memory with another."""
+        found = {f"architecture/{k}": v for k, v in self.architecture.state_dict().items()}
+        found |= {f"best/{k}": v for k, v in self.best.items()}
+        found |= {f"balancer/{k}": v for k, v in self.balancer.state_dict().items()}
+        for i, values in self.optimiser.state_dict()["state"].items():
+            found |= {f"optimiser/{i}/{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+        found |= {f"random/{name}": g.get_state() for name, g in self.generators.items()}
+        found["random"] = torch.get_rng_state()
+        if self.dataset.device.type == "cuda":
+            found["random-cuda"] = torch.cuda.get_rng_state(self.dataset.device)
+        return {k: v.detach().cpu().contiguous() for k, v in found.items()}
+
+    def restore(self, tensors: dict[str, Tensor], state: State) -> None:
+        """Continue from what `tensors` and `state` held; the steps that follow are those that would have followed."""
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        device = self.dataset.device
+        self.architecture.load_state_dict(under("architecture/"))
+        self.balancer.load_state_dict(under("balancer/"))
+        self.best = {k: v.to(device) for k, v in under("best/").items()}
+        optimiser = self.optimiser.state_dict()
+        optimiser["state"] = {}
+        for name, value in under("optimiser/").items():
+            number, _, key = name.partition("/")
+            optimiser["state"].setdefault(int(number), {})[key] = value
+        self.optimiser.load_state_dict(optimiser)
+        for name, generator in self.generators.items():
+            generator.set_state(tensors[f"random/{name}"])
+        torch.set_rng_state(tensors["random"])
+        if "random-cuda" in tensors and device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random-cuda"], device)
+        self.state = state
