@@ -234,14 +234,28 @@ def _small_conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-def _small_stages(pretrained: bool) -> nn.ModuleList:
-    """Our own network for CPUs and images of 32 to 64 px; it is from no paper.
+class _SmallBlock(nn.Module):
+    """Convolution of stride 2, then one more, added to its input."""
 
-    Four stages of 32, 64, 128, 128 channels.
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.reduce = _small_conv(inputs, outputs, stride=2)
+        self.residual = _small_conv(outputs, outputs, stride=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        reduced = self.reduce(features)
+        summed: Tensor = reduced + self.residual(reduced)
+        return summed
+
+
+def _small_stages(pretrained: bool) -> nn.ModuleList:
+    """Our own network for CPUs and images of 24 to 64 px; it is from no paper.
+
+    A stem (32 channels) and three residual blocks (64, 128, 128), each halving the resolution by a strided convolution:
+    a CPU's time goes into maps at full resolution and max-pooling. 578,784 parameters without the head.
     """
-    return nn.ModuleList(
-        [_small_conv(3, 32, 2), _small_conv(32, 64, 2), _small_conv(64, 128, 2), _small_conv(128, 128, 1)]
-    )
+    blocks = [_SmallBlock(inputs, outputs) for inputs, outputs in pairwise((32, 64, 128, 128))]
+    return nn.ModuleList([_small_conv(3, 32, stride=2), *blocks])
 
 
 # --- torchvision's networks -------------------------------------------------------------------------------------------

@@ -89,8 +89,8 @@ def retrieval_metrics(
     query's norm are the same (the rounding of float32 embeddings). An embedding with a NaN or an infinity is farther
     than every other one from every query, and as a query sees all of the gallery at one distance.
 
-    The neighbours are exact: the products run in float64, which neither autocast nor TF32 touches. Besides a float64
-    copy of the embeddings, the memory stays below `max_bytes` as long as one query's row fits into it.
+    The neighbours are exact: the products run in float64, which neither autocast nor TF32 touches. Besides
+    float64 copies of the embeddings, the memory stays below `max_bytes` as long as one query's row fits into it.
 
     Args:
         embeddings: `(N, D)`, of one task.
@@ -140,7 +140,7 @@ def retrieval_metrics(
     # Sort key: the distance's step above, the gain below; ascending order then puts the least relevant of a tie first.
     gain_bits = best.bit_length()
     key_type = torch.int32 if (_FARTHEST_STEP + 1) << gain_bits < 2**31 else torch.int64
-    # At the peak about five tensors of keys, or three and the 64-bit indices of a sort on an accelerator.
+    # The peak on an accelerator: a sort holds keys, their 64-bit indices and a buffer for both.
     bytes_per_pair = 8 * key_type.itemsize
     chunk = max(1, max_bytes // (bytes_per_pair * max(1, len(labelled))))
     for start in range(0, len(labelled), chunk):

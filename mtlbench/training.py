@@ -36,6 +36,10 @@ class TrainingError(Exception):
     """A run that can't go on, with the reason for the table."""
 
 
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """A run was asked to stop, and has kept what continuing needs."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands, for whoever shows it."""
@@ -341,16 +345,22 @@ class Trainer:
         return accuracy
 
     def run(
-        self, show: Callable[[Progress], None] | None = None, save: Callable[[], None] | None = None
+        self,
+        show: Callable[[Progress], None] | None = None,
+        save: Callable[[], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Train to the last step and load the best weights.
 
         Args:
             show: told where the run stands every few steps and after every validation.
-            save: called after every validation, when `tensors()` and `state` hold all that continuing needs.
+            save: called after every validation and before stopping early, when `tensors()` and `state` hold all that
+                continuing needs.
+            stop: asked after every step whether to stop early.
 
         Raises:
             TrainingError: a loss or gradient is not finite.
+            Interrupted: `stop` said so.
         """
         train, every = self.protocol, self.benchmark.evaluation.every
         begun, since = time.perf_counter(), self.state.step
@@ -364,7 +374,8 @@ class Trainer:
         while self.state.step < train.steps:
             self.step()
             at_validation = self.state.step % every == 0 or self.state.step == train.steps
-            if at_validation or self.state.step % _CHECK_EVERY == 0:
+            stopping = not at_validation and stop()
+            if at_validation or stopping or self.state.step % _CHECK_EVERY == 0:
                 if self.dataset.device.type == "cuda":
                     torch.cuda.synchronize(self.dataset.device)
                 seconds = time.perf_counter() - begun
@@ -373,8 +384,10 @@ class Trainer:
                 loss = sum(v for k, v in self.state.curve[-1].items() if k.startswith("loss/")) / len(self.dataset.tasks)
                 if at_validation:
                     self.validate()
-                    if save:
-                        save()
+                if save and (at_validation or stopping):
+                    save()
+                if stopping or (stop() and self.state.step < train.steps):
+                    raise Interrupted
                 report()
                 begun, since = time.perf_counter(), self.state.step
         self.architecture.load_state_dict(self.best)

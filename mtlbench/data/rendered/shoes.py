@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import csv
 import functools
+import itertools
 import math
 import multiprocessing
 import os
@@ -109,7 +110,8 @@ def _stream(seed: int, name: str) -> np.random.Generator:
 @functools.cache
 def _catmull_rom(steps: int) -> Points:
     t = np.linspace(0.0, 1.0, steps, endpoint=False)[:, None] ** np.arange(4)
-    return t @ np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    basis: Points = t @ np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    return basis
 
 
 def _smooth(points: Sequence[tuple[float, float]] | Points, steps: int = 6) -> Points:
@@ -125,8 +127,18 @@ def _line(start: tuple[float, float], end: tuple[float, float], count: int = 9) 
     return np.asarray(start) * (1 - t) + np.asarray(end) * t
 
 
-def _join(*parts: Points) -> Points:
-    return np.concatenate(parts)
+def _join(*parts: Points | Sequence[tuple[float, float]]) -> Points:
+    return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
+
+
+def _moved(points: Points, x: float, y: float) -> Points:
+    moved: Points = points + np.array([x, y])
+    return moved
+
+
+def _level(start: float, end: float, v: float = 0.0) -> Points:
+    """A line at the constant height `v` above the insole, dense enough to follow the arch."""
+    return _line((start, v), (end, v), 16)
 
 
 @dataclass(frozen=True)
@@ -149,6 +161,11 @@ class _Foot:
         shortening = math.sqrt(1 - (self.heel / 0.8) ** 2)
         return 0.5 + (u - 0.5) * shortening * self.last.length
 
+    def thickness(self, u: Points) -> Points:
+        """Of the sole at `u`: thinner under the arch of a shoe that has a heel."""
+        thinner = 0.45 * min(1.0, self.heel / 0.10) * np.clip((u - 0.30) / 0.2, 0.0, 1.0)
+        return np.maximum(self.sole * (1.0 - thinner), 0.018)
+
     def at(self, points: Points | Sequence[tuple[float, float]]) -> Points:
         p = np.asarray(points, dtype=np.float64)
         return np.stack([self.across(p[:, 0]), self.rise(p[:, 0]) + p[:, 1] * self.last.height], axis=1)
@@ -160,7 +177,7 @@ class _Foot:
 
 
 class _Canvas:
-    """Supersampled layers of one shoe: colour, relief (0 outside the shoe) and the body that is shaded as one volume."""
+    """Supersampled layers of one shoe: colour, relief (0 outside it), and the body that is shaded as one volume."""
 
     def __init__(self, size: tuple[int, int], matrix: Points, offset: Points) -> None:
         self.colour = Image.new("RGB", size)
@@ -263,11 +280,9 @@ def _paint(seed: int) -> _Paint:
 def _draw_sole(canvas: _Canvas, foot: _Foot, paint: _Paint, style: Points) -> None:
     """The sole, and under its back the heel; the form of the heel is chance, its height is the label."""
     ground = -foot.sole
-    thinner = 0.45 * min(1.0, foot.heel / 0.10)
 
     def under(u: Points) -> Points:
-        thickness = foot.sole * (1 - thinner * np.clip((u - 0.30) / 0.2, 0.0, 1.0))
-        return np.stack([foot.across(u), foot.rise(u) - np.maximum(thickness, 0.018)], axis=1)
+        return np.stack([foot.across(u), foot.rise(u) - foot.thickness(u)], axis=1)
 
     def on_ground(u: float) -> Points:
         return np.array([[foot.across(np.array(u)), ground]])
@@ -284,20 +299,12 @@ def _draw_sole(canvas: _Canvas, foot: _Foot, paint: _Paint, style: Points) -> No
             top = under(np.linspace(0.77, 1.0, 5))
             waist = foot.across(np.array([0.965, 0.885]))
             y = ground + (top[-1, 1] - ground) * np.array([0.5, 0.55])
-            outline = _join(top, np.array([[waist[0], y[0]]]), on_ground(0.965), on_ground(0.905), [[waist[1], y[1]]])
+            outline = _join(top, np.array([[waist[0], y[0]]]), on_ground(0.965), on_ground(0.905), [(waist[1], y[1])])
         canvas.fill(outline, paint.heel, 90)
         tip = outline[outline[:, 1] <= ground + 1e-6]
-        canvas.stroke(tip + (0.0, 0.006), 0.018, _mix(paint.heel, _BLACK, 0.5), 80)
+        canvas.stroke(_moved(tip, 0.0, 0.006), 0.018, _mix(paint.heel, _BLACK, 0.5), 80)
     toe = foot.last.toe[0][0] - 0.015
-    u = np.linspace(toe, 1.0, 24)
-    top = np.stack([u, np.full_like(u, 0.012)], axis=1)
-    canvas.fill(_join(foot.at(top), under(u)[::-1]), paint.sole, 110)
-
-
-def _closed_upper(foot: _Foot, collar: Points, back: Sequence[tuple[float, float]]) -> Points:
-    """Outline of an upper: the last's toe, up the instep to the start of `collar`, along it, and down the heel."""
-    front = _smooth([*foot.last.toe, (0.30, 0.205), tuple(collar[0])])
-    return _join(front, collar, _smooth([tuple(collar[-1]), *back]))
+    canvas.fill(_join(foot.at(_level(toe, 1.0, 0.012)), under(np.linspace(1.0, toe, 24))), paint.sole, 110)
 
 
 @dataclass(frozen=True)
@@ -314,16 +321,14 @@ def _low_shoe(canvas: _Canvas, foot: _Foot, paint: _Paint, style: Points) -> _Up
     collar = _smooth([tongue, (0.55, dip + 0.035), (0.68, dip), (0.84, dip + 0.03), back])
     far = _smooth([tongue, (0.58, dip + 0.075), (0.74, dip + 0.06), back])
     canvas.fill(foot.at(_join(far, collar[::-1])), paint.lining, 70)
-    canvas.fill(
-        foot.at(_closed_upper(foot, collar, [(1.0, 0.19), (1.008, 0.09), (0.99, 0.0)])), paint.upper, 150, body=True
-    )
-    counter = _smooth([(0.80, 0.0), (0.83, 0.12), (0.90, dip + 0.03)])
-    canvas.fill(
-        foot.at(_join(counter, _smooth([(0.945, dip + 0.05), (0.995, 0.17), (1.0, 0.09), (0.985, 0.0)]))),
-        paint.panel,
-        156,
-    )
-    canvas.dashes(foot.at(counter + (0.018, 0.0)), 6, 0.010, paint.stitch, 150)
+    front = _smooth([*foot.last.toe, (0.30, 0.205), tongue])
+    heel = _smooth([back, (1.0, 0.19), (1.008, 0.09), (0.99, 0.0)])
+    canvas.fill(foot.at(_join(front, collar, heel, _level(0.98, 0.0))), paint.upper, 150, body=True)
+    counter = _smooth([(0.79, 0.0), (0.82, 0.11), (0.89, dip + 0.03)])
+    rear = _smooth([(0.945, dip + 0.05), (0.992, 0.17), (1.0, 0.09), (0.982, 0.0)])
+    canvas.fill(foot.at(_join(counter, rear)), paint.panel, 156)
+    canvas.stroke(foot.at(counter), 0.010, _mix(paint.panel, _BLACK, 0.45), 135)
+    canvas.dashes(foot.at(_moved(counter, 0.020, 0.0)), 6, 0.010, paint.stitch, 156)
     return _Upper(np.array([(0.285, 0.185), (0.465, 0.300), (0.66, dip - 0.01), (0.50, 0.035)]), (collar,))
 
 
@@ -336,62 +341,63 @@ def _boot(canvas: _Canvas, foot: _Foot, paint: _Paint, style: Points) -> _Upper:
     canvas.fill(foot.at(_join(far, collar[::-1])), paint.lining, 70)
     instep = _smooth([*foot.last.toe, (0.29, 0.205), (0.40, 0.29), (0.465, 0.40), (0.49, 0.50), front])
     heel = _smooth([back, (0.935, 0.42), (0.955, 0.30), (1.0, 0.17), (1.005, 0.08), (0.99, 0.0)])
-    canvas.fill(foot.at(_join(instep, collar, heel)), paint.upper, 150, body=True)
-    counter = _smooth([(0.78, 0.0), (0.82, 0.14), (0.90, 0.24), (0.965, 0.26)])
-    canvas.fill(foot.at(_join(counter, _smooth([(0.995, 0.17), (1.0, 0.08), (0.985, 0.0)]))), paint.panel, 156)
-    canvas.dashes(foot.at(counter + (0.012, 0.02)), 7, 0.010, paint.stitch, 150)
+    canvas.fill(foot.at(_join(instep, collar, heel, _level(0.98, 0.0))), paint.upper, 150, body=True)
+    counter = _smooth([(0.77, 0.0), (0.81, 0.13), (0.89, 0.23), (0.955, 0.26)])
+    canvas.fill(foot.at(_join(counter, _smooth([(0.990, 0.17), (0.998, 0.08), (0.982, 0.0)]))), paint.panel, 156)
+    canvas.stroke(foot.at(counter), 0.010, _mix(paint.panel, _BLACK, 0.45), 135)
+    canvas.dashes(foot.at(_moved(counter, 0.016, -0.016)), 7, 0.010, paint.stitch, 156)
     return _Upper(
-        np.array([(0.375, 0.255), (0.505, top - 0.03), (0.74, top - 0.05), (0.62, 0.14)]), (collar - (0.0, 0.012),)
+        np.array([(0.375, 0.255), (0.505, top - 0.03), (0.74, top - 0.05), (0.62, 0.14)]),
+        (_moved(collar, 0.0, -0.012),),
     )
 
 
 def _sandal(canvas: _Canvas, foot: _Foot, paint: _Paint, style: Points) -> _Upper:
     bed = foot.last.toe[0][0] - 0.01
-    u = np.linspace(bed, 0.99, 16)
-    canvas.fill(
-        foot.at(_join(np.stack([u, np.full(16, 0.03)], 1), np.stack([u, np.zeros(16)], 1)[::-1])), paint.lining, 118
-    )
+    canvas.fill(foot.at(_join(_level(bed, 0.99, 0.03), _level(0.99, bed))), paint.lining, 118)
     ankle = 0.27 + 0.05 * style[1]
-    sling = _smooth([(0.52, ankle), (0.66, ankle + 0.012), (0.82, ankle + 0.01), (0.955, ankle - 0.01)])
-    canvas.stroke(foot.at(_smooth([(0.50, ankle), (0.70, ankle + 0.055), (0.95, ankle)])), 0.03, paint.lining, 80)
-    counter = _join(
-        _smooth([(0.86, 0.0), (0.905, 0.12), (0.925, ankle)]),
-        _smooth([(0.975, ankle), (1.0, 0.16), (1.005, 0.08), (0.985, 0.0)]),
+    shade = _mix(paint.upper, _BLACK, 0.45)
+    behind = _smooth([(0.50, ankle), (0.70, ankle + 0.050), (0.88, ankle + 0.025), (0.955, ankle - 0.05)])
+    canvas.stroke(foot.at(behind), 0.030, shade, 80)
+    canvas.stroke(foot.at(_smooth([(0.30, 0.02), (0.36, 0.15), (0.43, ankle - 0.01)])), 0.04, shade, 80)
+    cup = _join(
+        _smooth([(0.80, 0.0), (0.86, 0.07), (0.915, 0.12), (0.935, ankle - 0.05)]),
+        _smooth([(0.980, ankle - 0.05), (1.0, 0.15), (1.006, 0.08), (0.985, 0.0)]),
     )
-    canvas.fill(foot.at(counter), paint.panel, 150, body=True)
-    canvas.stroke(foot.at(sling), 0.042, paint.upper, 165)
+    canvas.fill(foot.at(_join(cup, _level(0.98, 0.80))), paint.panel, 150, body=True)
+    sling = _smooth(
+        [(0.52, ankle), (0.66, ankle - 0.012), (0.82, ankle - 0.008), (0.92, ankle - 0.02), (0.957, ankle - 0.07)]
+    )
+    canvas.stroke(foot.at(sling), 0.040, paint.upper, 165)
     height = foot.toe_height(0.16)
-    front, rear = (
-        _smooth([(0.055, 0.0), (0.075, 0.6 * height), (0.12, height)]),
-        _smooth([(0.215, height + 0.02), (0.255, 0.09), (0.265, 0.0)]),
-    )
-    canvas.fill(foot.at(_join(front, rear)), paint.upper, 150, body=True)
-    low, high = (
-        _smooth([(0.345, 0.0), (0.355, 0.13), (0.40, ankle)]),
-        _smooth([(0.58, ankle + 0.012), (0.615, 0.14), (0.635, 0.0)]),
-    )
-    canvas.fill(foot.at(_join(low, high)), paint.upper, 150, body=True)
+    front = _smooth([(0.055, 0.0), (0.075, 0.6 * height), (0.12, height)])
+    rear = _smooth([(0.215, height + 0.02), (0.255, 0.09), (0.265, 0.0)])
+    canvas.fill(foot.at(_join(front, rear, _level(0.265, 0.055))), paint.upper, 150, body=True)
+    low = _smooth([(0.345, 0.0), (0.355, 0.13), (0.40, ankle)])
+    high = _smooth([(0.57, ankle + 0.012), (0.605, 0.14), (0.635, 0.0)])
+    canvas.fill(foot.at(_join(low, high, _level(0.635, 0.345))), paint.upper, 150, body=True)
     return _Upper(
-        np.array([(0.36, 0.085), (0.40, ankle - 0.005), (0.58, ankle), (0.61, 0.03)]),
-        (front + (0.012, 0.0), rear - (0.012, 0.0), low + (0.012, 0.0), high - (0.012, 0.0)),
+        np.array([(0.36, 0.085), (0.40, ankle - 0.005), (0.57, ankle), (0.605, 0.03)]),
+        (_moved(front, 0.012, 0.0), _moved(rear, -0.012, 0.0), _moved(low, 0.012, 0.0), _moved(high, -0.012, 0.0)),
     )
 
 
 def _slipper(canvas: _Canvas, foot: _Foot, paint: _Paint, style: Points) -> _Upper:
-    u = np.linspace(0.40, 0.985, 12)
-    pad = np.stack([u, 0.032 - 0.03 * np.clip((u - 0.93) / 0.06, 0, 1) ** 2], axis=1)
-    canvas.fill(foot.at(_join(pad, [(0.985, 0.0), (0.40, 0.0)])), paint.lining, 118)
+    pad = _smooth([(0.40, 0.034), (0.55, 0.032), (0.70, 0.032), (0.85, 0.034), (0.96, 0.030), (0.992, 0.0)])
+    canvas.fill(foot.at(_join(pad, _level(0.98, 0.40))), paint.lining, 118)
     lip = (0.49 + 0.03 * style[1], 0.285 + 0.03 * style[2])
     edge = _smooth([lip, (lip[0] + 0.065, 0.20), (lip[0] + 0.085, 0.09), (lip[0] + 0.09, 0.0)])
     far = _smooth([lip, (lip[0] + 0.11, 0.21), (lip[0] + 0.13, 0.10), (lip[0] + 0.13, 0.02)])
-    canvas.fill(foot.at(_join(far, edge[::-1])), _mix(paint.lining, _BLACK, 0.25), 80)
+    canvas.fill(foot.at(_join(far, edge[::-1])), _mix(paint.lining, _BLACK, 0.35), 80)
     front = _smooth([*foot.last.toe, (0.30, 0.215), lip])
-    canvas.fill(foot.at(_join(front, edge)), paint.upper, 150, body=True)
+    canvas.fill(foot.at(_join(front, edge, _level(edge[-1, 0], 0.0))), paint.upper, 150, body=True)
     if style[3] < 0.5:
         canvas.stroke(foot.at(edge), 0.045, _mix(paint.lining, _WHITE, 0.5), 165)
+    else:
+        canvas.dashes(foot.at(_moved(edge, -0.022, 0.0)), 8, 0.010, paint.stitch, 150)
     return _Upper(
         np.array([(0.265, 0.175), (lip[0] - 0.02, lip[1] - 0.015), (lip[0] + 0.055, 0.11), (0.43, 0.025)]),
-        (edge - (0.03, 0.0),),
+        (_moved(edge, -0.03, 0.0),),
     )
 
 
@@ -424,7 +430,10 @@ def _laces(canvas: _Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator
     facing = zone.at(_join(_line((-0.03, 0.0), (-0.03, 1.0)), _line((0.50, 1.0), (0.50, 0.0))))
     canvas.fill(facing, _mix(paint.upper, _BLACK if _luminance(paint.upper) > 0.25 else _WHITE, 0.22), 160)
     heights = np.linspace(0.06, 0.86, rows)
-    for low, high in zip(heights[:-1], heights[1:], strict=True):
+    for row in heights:
+        for s in (0.02, 0.42):
+            canvas.stroke(zone.at([(s - 0.03, row), (s + 0.03, row)]), 0.020, paint.metal, 200)
+    for low, high in itertools.pairwise(heights):
         canvas.stroke(zone.at([(0.02, low), (0.42, high)]), 0.026, paint.detail, 225)
         canvas.stroke(zone.at([(0.42, low), (0.02, high)]), 0.026, paint.detail, 235)
     knot = zone.at([(0.2, 0.93)])[0]
@@ -440,14 +449,14 @@ def _zip(canvas: _Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) 
     path = zone.at(_smooth([(0.52 + lean, 1.0), (0.55, 0.5), (0.60 - lean, -0.12)], steps=12))
     canvas.stroke(path, 0.078, _mix(paint.upper, _BLACK, 0.75), 120)
     canvas.dashes(path, 9, 0.036, paint.metal, 215)
-    canvas.stroke(path[1:6] + (0.035, 0.0), 0.03, paint.metal, 240)
+    canvas.stroke(_moved(path[1:6], 0.035, 0.0), 0.03, paint.metal, 240)
 
 
 def _strap(canvas: _Canvas, zone: _Zone, paint: _Paint, t: float, width: float, end: float) -> Points:
     """A strap over the instep at height `t`, ending at s = `end`; returns its middle line in the world."""
     path = zone.at(_smooth([(-0.07, t + 0.02), (0.4, t + 0.03), (end, t - 0.02)]))
-    canvas.stroke(path, width + 0.014, _mix(paint.upper, _BLACK, 0.65), 165)
-    canvas.stroke(path, width, _mix(paint.detail, paint.upper, 0.3), 195)
+    canvas.stroke(path, width + 0.016, _mix(paint.upper, _BLACK, 0.65), 165)
+    canvas.stroke(path, width, _mix(paint.detail, paint.upper, 0.18), 200)
     return path
 
 
@@ -455,8 +464,8 @@ def _velcro(canvas: _Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generato
     for t in (0.24, 0.76):
         path = _strap(canvas, zone, paint, t + rng.uniform(-0.03, 0.03), 0.082, 0.92)
         patch = path[-5:]
-        canvas.stroke(patch, 0.060, _mix(paint.upper, paint.detail, 0.15), 190)
-        canvas.dashes(path[:-5] + (0.0, 0.028), 4, 0.010, paint.upper, 190)
+        canvas.stroke(patch, 0.062, _mix(paint.upper, _BLACK, 0.3), 190)
+        canvas.dashes(_moved(path[1:-5], 0.0, 0.026), 4, 0.010, _mix(paint.upper, paint.detail, 0.4), 195)
 
 
 def _buckle(canvas: _Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) -> None:
@@ -492,22 +501,22 @@ _CLOSERS: dict[str, Callable[[_Canvas, _Zone, _Paint, np.random.Generator], None
 
 
 def _edge_of_sole(foot: _Foot, share: float, start: float, end: float) -> Points:
-    """A line along the side of the forefoot's sole, at `share` of its thickness below the insole."""
+    """A line along the side of the sole, at `share` of its thickness below the insole."""
     u = np.linspace(start, end, 16)
-    return foot.at(np.stack([u, np.full(16, -share * foot.sole / foot.last.height)], axis=1))
+    return np.stack([foot.across(u), foot.rise(u) - share * foot.thickness(u)], axis=1)
 
 
 def _cap_and_welt(canvas: _Canvas, foot: _Foot, upper: _Upper, paint: _Paint) -> None:
     top = foot.toe_height(0.16)
     cap = _smooth([(0.15, 0.01), (0.175, 0.5 * top), (0.165, 0.97 * top)])
     canvas.stroke(foot.at(cap), 0.014, paint.trim, 165)
-    canvas.dashes(foot.at(cap - (0.026, 0.0)), 5, 0.014, paint.trim, 165)
+    canvas.dashes(foot.at(_moved(cap, -0.026, 0.0)), 5, 0.014, paint.trim, 165)
     canvas.dashes(_edge_of_sole(foot, 0.15, 0.0, 0.95), 16, 0.018, _contrast(paint.sole, paint.trim), 125)
 
 
 def _piping(canvas: _Canvas, foot: _Foot, upper: _Upper, paint: _Paint) -> None:
     for edge in upper.edges:
-        canvas.stroke(foot.at(edge - (0.0, 0.008)), 0.022, paint.trim, 185)
+        canvas.stroke(foot.at(_moved(edge, 0.0, -0.008)), 0.022, paint.trim, 185)
 
 
 def _bow(canvas: _Canvas, foot: _Foot, upper: _Upper, paint: _Paint) -> None:
@@ -527,8 +536,8 @@ def _bumper_and_lugs(canvas: _Canvas, foot: _Foot, upper: _Upper, paint: _Paint)
         canvas.stroke(foot.at(stripe), 0.024, paint.trim, 170)
     dark = _contrast(paint.sole, paint.trim)
     for u in np.linspace(0.03, 0.62, 8):
-        foot_of_lug = _edge_of_sole(foot, 0.97, u, u + 0.012)
-        canvas.stroke(np.stack([foot_of_lug[0], foot_of_lug[0] + (0.0, 0.40 * foot.sole)]), 0.024, dark, 70)
+        below = _edge_of_sole(foot, 0.97, u, u)[0]
+        canvas.stroke(np.stack([below, _moved(below, 0.0, 0.40 * foot.sole)]), 0.024, dark, 70)
 
 
 _ORNAMENTS: dict[str, Callable[[_Canvas, _Foot, _Upper, _Paint], None]] = {
@@ -592,19 +601,21 @@ def _background(seed: int, width: int, height: int, upper: Colour, ground: Point
     ImageDraw.Draw(shadow).polygon(outline, fill=int(rng.uniform(60, 190)))
     shadow = shadow.filter(ImageFilter.GaussianBlur(width * 0.02))
     values = np.asarray(picture, dtype=np.float32) / 255.0
-    values = values * (1.0 - np.asarray(shadow, dtype=np.float32)[:, :, None] / 255.0)
+    values *= 1.0 - np.asarray(shadow, dtype=np.float32)[:, :, None] / 255.0
     coarse = Image.fromarray(rng.integers(0, 256, size=(9, 12), dtype=np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
     mottle = (np.asarray(coarse, dtype=np.float32) / 255.0 - 0.5) * np.float32(rng.uniform(0.0, 0.16))
-    return values + mottle[:, :, None]
+    values += mottle[:, :, None]
+    return values
 
 
 def _slope(layer: Image.Image, blur: float, light: Points) -> NDArray[np.float32]:
     """How much a relief (0..1) faces the light, per pixel."""
     field = np.asarray(layer.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255.0
     down, right = np.gradient(field)
-    return right * np.float32(-light[0]) + down * np.float32(-light[1])
+    facing: NDArray[np.float32] = right * np.float32(-light[0]) + down * np.float32(-light[1])
+    return facing
 
 
 def draw_shoe(attributes: ShoeAttributes, seed: int, width: int = 136, height: int = 102) -> Image.Image:
@@ -612,9 +623,10 @@ def draw_shoe(attributes: ShoeAttributes, seed: int, width: int = 136, height: i
 
     Each label has its own evidence. Category: the silhouette. Closure: what is drawn on the instep, and nothing else.
     Heel: the height of the heel, which tilts the foot. Gender: the last (toe, proportions), the sole's thickness and
-    edge, and an ornament. Colours, pose, light, background and clutter come from `seed` alone.
+    edge, and an ornament. Colours, light, background and clutter come from `seed` alone; so does the pose, but for its
+    scale and place, which let a tall shoe fit into the picture. Raises KeyError for a label that is not a known one.
     """
-    scale = max(2, min(4, round(288 / width)))
+    scale = max(3, min(5, round(288 / width)))
     style = _stream(seed, "style").random(8)
     paint = _paint(seed)
     canvas, ground = _canvas(attributes, seed, width, height, scale)
@@ -719,19 +731,20 @@ def render_shoes(
 ) -> None:
     """Write `count` shoes of `width` × `height` pixels under `root`, in the official layout of UT-Zappos50K.
 
-    Image i depends on (`seed`, i) and the other arguments but not on `count`: the first images of a longer set are those
-    of a shorter one, pixel for pixel. Every label is drawn evenly. At `conflict` 0 the four labels are independent; in
-    general, closure, gender and heel each take, with probability `conflict` and independently of each other, the one
-    value that belongs to the image's category, so that at 1 the category decides all four. The evidence in the picture
-    stays where it is. SubCategory follows from the four labels; Insole, Material and ToeStyle are left empty.
+    Image i depends on (`seed`, i) and the other arguments but not on `count`: the first images of a longer set are
+    those of a shorter one, pixel for pixel. Every category is equally likely, and at `conflict` 0 so is every value of
+    the other labels, independently. In general closure, gender and heel each take, with probability `conflict` and
+    independently of each other, the one value that belongs to the image's category: at 1 the category decides all four.
+    The evidence in the picture stays where it is. SubCategory follows from the four labels; Insole, Material and
+    ToeStyle are left empty.
 
     `progress` is called with the number of images newly written. The set appears at `root` whole or not at all.
     Raises UserError where `root` holds something already or an argument is out of its range.
     """
     if count < 1 or seed < 0 or min(width, height) < 16 or not 0.0 <= conflict <= 1.0:
         raise UserError(
-            f"Cannot render {count} shoes of {width}x{height} pixels with seed {seed} and conflict {conflict}: ask for at "
-            "least one image of at least 16x16 pixels, a seed from 0 and a conflict from 0 to 1."
+            f"{count} shoes of {width}x{height} pixels, seed {seed}, conflict {conflict} can't be rendered: ask for at"
+            " least one image of at least 16x16 pixels, a seed from 0 and a conflict from 0 to 1."
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root} is not empty: name another folder for the rendered shoes, or remove this one first.")

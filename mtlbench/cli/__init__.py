@@ -1,0 +1,63 @@
+"""The command line: one file a command. `--help` imports neither torch nor pandas; commands import what they need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mtlbench import __version__
+from mtlbench.cli.data import data_app
+from mtlbench.cli.list import list_
+from mtlbench.cli.report import report
+from mtlbench.cli.run import run
+from mtlbench.errors import UserError
+
+app = typer.Typer(
+    name="mtlbench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run)
+app.command("report")(report)
+app.command("list")(list_)
+app.add_typer(data_app, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mtlbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Compare ways of sharing one image network between several tasks: accuracy, storage, speed."""
+    if debug:
+        os.environ["MTLBENCH_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line; errors that a user can cause are one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("MTLBENCH_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nStopped. What is finished is kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `mtlbench list methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

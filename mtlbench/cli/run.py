@@ -1,0 +1,311 @@
+"""`mtlbench run`: plan, train, evaluate, compare."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+
+class Precision(StrEnum):
+    """In which numbers networks run."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+def run(
+    dataset: Annotated[
+        str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
+    ],
+    methods: Annotated[
+        str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm[alpha=0.12].")
+    ] = "core",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
+    ] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks by name, joined by commas, instead of the benchmark's.", show_default=False)
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds joined by commas: 0,1,2.")] = "0",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where run records go.")] = Path("results"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo runs that are done already.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Numbers to compute in; auto takes bfloat16 where the device is made for it.", show_default="auto"),
+    ] = None,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the estimated time, then stop.")] = False,
+) -> None:
+    """Train methods on a data set, judge them, and print the comparison.
+
+    Runs that are done are skipped, interrupted ones go on. Exit code 1 if a method failed, 2 if nothing could be done.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=False)
+    with console.status("loading torch …") if console.is_terminal else _nothing():
+        import torch
+
+        from mtlbench import runner
+        from mtlbench.benchmark import load_benchmark
+        from mtlbench.data.dataset import prepare
+        from mtlbench.registry import load_plugins
+        from mtlbench.specs import parse_methods
+        from mtlbench.training import Interrupted, build, choose_device, choose_precision
+
+    for broken in load_plugins(plugins or []):
+        console.print(f"warning: {broken}", style="yellow", markup=False, highlight=False)
+    chosen = parse_methods(methods)
+    overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
+    benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
+    numbers = _seeds(seeds)
+    wanted = [t.strip() for t in tasks.split(",") if t.strip()] if tasks is not None else None
+    place = choose_device(device)
+    accuracy = choose_precision(benchmark.train.precision, place)
+
+    with _bar(console, "drawing images") as drawing, _bar(console, "packing images") as packing:
+        data, note = prepare(benchmark, data_dir, wanted, place, drawing, packing)
+    if note:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    with torch.device("meta"):  # an option that a method refuses is found before anything is trained
+        for method in chosen:
+            build(method, benchmark, data.tasks, 0)
+
+    jobs = runner.plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
+    jobs = _show_plan(console, jobs, benchmark, data, accuracy, place, dry_run, quick)
+    if dry_run:
+        return
+    runner.references(numbers, benchmark, data, accuracy, results, overwrite)
+    asked = False
+
+    def ask(signum: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    failed = 0
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with _watcher(console, sum(job.state != "done" for job in jobs)) as watcher:
+            for job in jobs:
+                if job.state != "done":
+                    record = runner.execute(job, benchmark, data, accuracy, watcher, lambda: asked)
+                    failed += record.status == "failed"
+                if asked:
+                    raise Interrupted
+    except Interrupted:
+        console.print("Stopped; what is done is kept. The same command goes on from here.", highlight=False)
+        raise typer.Exit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    _show_tables(console, jobs, numbers, results, benchmark.name)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _seeds(text: str) -> list[int]:
+    from mtlbench.errors import UserError
+
+    try:
+        seeds = list(dict.fromkeys(int(word) for word in text.split(",") if word.strip()))
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"--seeds {text}: give whole numbers from 0 joined by commas, such as --seeds 0,1,2.")
+    return seeds
+
+
+def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, name: str) -> None:
+    """Print the tables of the runs that were asked for, and of the reference rows."""
+    from mtlbench.report.tables import show
+    from mtlbench.runs import find_records
+
+    wanted = {(job.method.name, job.seed) for job in jobs}
+    records = [
+        r for r in find_records(results, name)
+        if (r.method, r.seed) in wanted or (r.kind == "reference" and r.seed in seeds)
+    ]
+    console.print()
+    show(records, "table", console)
+    console.print(f"Records: {results / name}. Again: mtlbench report {name} --results {results}", highlight=False, soft_wrap=True)
+
+
+def _show_plan(
+    console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any, only: bool, quick: bool
+) -> Any:
+    """Print what will be done and how long it will take; return the jobs with their estimates."""
+    from dataclasses import replace
+
+    from mtlbench import runner
+    from mtlbench.cost import device_name
+
+    seconds: dict[str, float] = {}
+    todo = [job for job in jobs if job.state != "done"]
+    slow = list(dict.fromkeys(job.method.name for job in todo))
+    with console.status("timing a few steps of each method …") if console.is_terminal else _nothing():
+        for job in todo:
+            if job.method.name not in seconds:
+                seconds[job.method.name] = runner.seconds_needed(replace(job, steps_done=0), benchmark, data, precision)
+    done_share = {id(job): 1 - job.steps_done / benchmark.train.steps for job in todo}
+    left = sum(seconds[job.method.name] * done_share[id(job)] for job in todo)
+    console.print(
+        f"{benchmark.title} ({benchmark.name}): {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
+        f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
+        f" {benchmark.train.steps:,} steps, on {device_name(place)}, {precision}",
+        markup=False, highlight=False,
+    )
+    for job in jobs:
+        words = {
+            "done": "done already",
+            "interrupted": f"goes on from step {job.steps_done:,}",
+            "failed": "failed before, tried again",
+            "new": "to do",
+        }[job.state]
+        time = "" if job.state == "done" else f", about {_duration(seconds[job.method.name] * done_share[id(job)])}"
+        console.print(f"  {job.method.name}, seed {job.seed}: {words}{time}", markup=False, highlight=False)
+    if slow:
+        console.print(f"In all about {_duration(left)}.", highlight=False)
+    if left > 86_400 and not quick:
+        console.print("That is the full protocol; --quick is a short one for a CPU.", style="yellow", highlight=False)
+    return jobs
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:.0f} days"
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.0f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Any]:
+    """Yield a callback (done, of) that shows a bar on a terminal, and one line when it ends elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if not console.is_terminal:
+        seen = 0
+
+        def line(done: int, total: int) -> None:
+            nonlocal seen
+            if not seen:
+                console.print(f"{what}: {total:,}", highlight=False)
+            seen = done
+
+        yield line
+        return
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True,
+    )
+    number = bar.add_task(what, total=None, visible=False)
+
+    def update(done: int, total: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        bar.update(number, completed=done, total=total, visible=True)
+        if done >= total:
+            bar.stop()
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def _watcher(console: Console, runs: int) -> Iterator[Any]:
+    """Yield what shows the runs: a live view on a terminal, plain lines elsewhere."""
+    from statistics import mean
+
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    from mtlbench.runner import Watcher
+
+    live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and runs else None
+    number = 0
+
+    def name(job: Any) -> str:
+        return f"[{number}/{runs}] {job.method.name}, seed {job.seed}"
+
+    def accuracies(progress: Any) -> str:
+        return ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
+
+    class Shown(Watcher):
+        validated = -1
+
+        def started(self, job: Any) -> None:
+            nonlocal number
+            number += 1
+            self.validated = -1
+            if live:
+                live.update(Text(name(job)))
+
+        def progress(self, job: Any, progress: Any) -> None:
+            rate = progress.step / progress.seconds if progress.seconds else 0
+            left = _duration((progress.steps - progress.step) / rate) if rate else "?"
+            speed = f"loss {progress.loss:.4f}, {progress.images_per_second:,.0f} images/s, {left} left"
+            if live:
+                top = Table.grid(padding=(0, 1))
+                bar = ProgressBar(progress.steps, progress.step, width=30)
+                top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
+                words = f"validation: mean {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})"
+                live.update(Group(top, Text(words if progress.accuracy else "validation: none yet", "dim")))
+            elif progress.accuracy and list(progress.accuracy.values()) != self.validated:
+                self.validated = list(progress.accuracy.values())  # type: ignore[assignment]
+                console.print(
+                    f"{name(job)}: step {progress.step:,}/{progress.steps:,}, {speed}; validation mean"
+                    f" {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})",
+                    markup=False, highlight=False, soft_wrap=True,
+                )
+
+        def doing(self, job: Any, what: str) -> None:
+            if live:
+                live.update(Text(f"{name(job)}: {what} …"))
+
+        def ended(self, job: Any, record: Any) -> None:
+            if record.status == "failed":
+                line, style = f"FAILED: {record.reason}", "bold red"
+            else:
+                hits = [metrics["triplet"] for metrics in record.metrics.values()]
+                fallen = f"; COLLAPSED under {', '.join(record.collapsed)}" if record.collapsed else ""
+                line = f"triplet accuracy {100 * mean(hits):.1f}, {_duration(record.receipt['training_seconds'])}{fallen}"
+                style = "red" if fallen else "green"
+            console.print(Text(f"{name(job)}: {line}", style=style), soft_wrap=True)
+
+    if live is None:
+        yield Shown()
+    else:
+        with live:
+            yield Shown()

@@ -1,0 +1,229 @@
+"""What a method costs: parameters and bytes, floating-point operations, throughput and memory.
+
+Counts are exact; times are medians over repeats, after a warm-up, on the device in use, synchronised. Nothing is
+learned here: networks as they are built serve as well as trained ones.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtlbench.architecture import Architecture
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.specs import Method
+from mtlbench.training import EMBEDDING_BATCH, Trainer, build, computing_in
+
+Costs = dict[str, float | int | None]
+_REPEATS = 5
+_LONG_ENOUGH = 3.0  # seconds; slow methods are repeated less often, never less than once
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's own name, with the number of threads for a processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux: the platform module's word stands
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def weights_of(architecture: Architecture) -> dict[str, Tensor]:
+    """Return what a deployed network needs, by name, each tensor once, contiguous and on the CPU.
+
+    That is every parameter and persistent buffer but batch norm's step counters, which only training reads.
+    """
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in architecture.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def storage(architecture: Architecture) -> Costs:
+    """Count what a deployed network stores: parameters, bytes (with buffers), and the true size of its file.
+
+    `*_shared` is what all tasks use, `*_per_task` the mean of what one task alone has.
+    """
+    tasks = range(len(architecture.tasks))
+    owned = [_tensors_of(architecture.task_state(t)) for t in tasks]
+    every = {id(t): t for t in _tensors_of([architecture])}
+    own_ids = {id(t) for tensors in owned for t in tensors}
+    shared = [t for i, t in every.items() if i not in own_ids]
+
+    def parameters(tensors: list[Tensor]) -> int:
+        return sum(t.numel() for t in tensors if isinstance(t, nn.Parameter))
+
+    def size(tensors: list[Tensor]) -> int:
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    return {
+        "parameters": parameters(list(every.values())),
+        "parameters_shared": parameters(shared),
+        "parameters_per_task": sum(map(parameters, owned)) / len(tasks),
+        "bytes": size(list(every.values())),
+        "bytes_shared": size(shared),
+        "bytes_per_task": sum(map(size, owned)) / len(tasks),
+    }
+
+
+def _tensors_of(parts: object) -> list[Tensor]:
+    """List the parameters and deployed buffers of modules and parameters, each once."""
+    found: dict[int, Tensor] = {}
+    for part in parts:  # type: ignore[attr-defined]
+        if isinstance(part, nn.Module):
+            state = part.state_dict(keep_vars=True)
+            found |= {id(t): t for n, t in state.items() if not n.endswith("num_batches_tracked")}
+        else:
+            found[id(part)] = part
+    return list(found.values())
+
+
+def added_by_one_task(method: Method, benchmark: Benchmark, tasks: tuple[str, ...]) -> Costs:
+    """Count what one more task adds, exactly: the method is built (without memory) for T and for T + 1 tasks."""
+    with torch.device("meta"):
+        now = storage(build(method, benchmark, tasks, 0)[0])
+        more = storage(build(method, benchmark, (*tasks, "one more task"), 0)[0])
+    return {f"{what}_added": _minus(more[what], now[what]) for what in ("parameters", "bytes")}
+
+
+def _minus(a: float | None, b: float | None) -> float:
+    return (a or 0) - (b or 0)
+
+
+def file_size(architecture: Architecture) -> int:
+    """Return the bytes of the saved network's file, measured by saving it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file(weights_of(architecture), path)
+        return path.stat().st_size
+
+
+def operations(architecture: Architecture, image: Tensor) -> Costs:
+    """Count floating-point operations to embed one image, (1, 3, H, W): under one task, and under all.
+
+    A multiply-add counts as two; convolutions and matrix products count, element-wise work does not.
+    """
+    architecture.eval()
+    counts: Costs = {}
+    with torch.no_grad():
+        for name, run in (
+            ("flops_one_task", lambda: architecture.embed_task(image, 0)),
+            ("flops_all_tasks", lambda: architecture.embed(image)),
+        ):
+            with FlopCounterMode(display=False) as counter:
+                run()
+            counts[name] = counter.get_total_flops()
+    return counts
+
+
+def seconds_each(work: Callable[[], object], device: torch.device, repeats: int = _REPEATS) -> list[float]:
+    """Time `work` repeatedly after one warm-up, waiting for the device; slow work is repeated less often."""
+
+    def once() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - begun
+
+    once()
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < _LONG_ENOUGH:
+        times.append(once())
+    return times
+
+
+def _rates(name: str, images: int, times: list[float]) -> Costs:
+    """Images per second: the median, and the slowest and fastest repeat."""
+    return {
+        name: images / statistics.median(times),
+        f"{name}_slowest": images / max(times),
+        f"{name}_fastest": images / min(times),
+    }
+
+
+def throughput(trainer: Trainer) -> Costs:
+    """Time training steps and embedding, in images per second. Takes real steps: give it a trainer made for this.
+
+    Training counts the images drawn from the data set, as each method sees the same ones; embedding counts query
+    images, under one task and under all.
+    """
+    dataset, architecture = trainer.dataset, trainer.architecture
+    costs = _rates("train_rate", trainer.images_per_step, seconds_each(trainer.step, dataset.device))
+    images = dataset.batch(dataset.members("val").repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+    architecture.eval()
+    with torch.no_grad(), computing_in(trainer.precision, dataset.device):
+        for name, run in (
+            ("embed_rate_one_task", lambda: architecture.embed_task(images, 0)),
+            ("embed_rate_all_tasks", lambda: architecture.embed(images)),
+        ):
+            costs |= _rates(name, len(images), seconds_each(run, dataset.device))
+    return costs
+
+
+def training_memory(trainer: Trainer) -> int | None:
+    """Return the peak bytes of tensors while training, the data set left out.
+
+    It is what the network, its gradients, the optimiser and one step's activations take together; what the framework
+    itself needs is not in it. Takes one real step.
+    """
+    device = trainer.dataset.device
+    static = sum(t.numel() * t.element_size() for t in [*trainer.architecture.parameters(), *trainer.architecture.buffers()])
+    for values in trainer.optimiser.state.values():
+        static += sum(t.numel() * t.element_size() for t in values.values() if isinstance(t, Tensor))
+    trainer.optimiser.zero_grad(set_to_none=True)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        trainer.step()
+        torch.cuda.synchronize(device)
+        return static + torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu":
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # without it the profiler writes to the terminal
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        trainer.step()
+    results = profile.profiler.kineto_results if profile.profiler else None
+    if results is None:
+        return None
+    held = peak = 0
+    for event in sorted((e for e in results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return static + peak
+
+
+def measure(method: Method, benchmark: Benchmark, dataset: Dataset, precision: str) -> Costs:
+    """Measure all costs of a method; see the functions above.
+
+    Raises:
+        UserError: the method can't be built for this benchmark.
+    """
+    trainer = Trainer(method, benchmark, dataset, 0, precision)
+    costs = storage(trainer.architecture) | added_by_one_task(method, benchmark, dataset.tasks)
+    costs["file_bytes"] = file_size(trainer.architecture)
+    costs |= operations(trainer.architecture, dataset.batch(dataset.members("val")[:1]))
+    costs |= throughput(trainer)
+    costs["training_memory"] = training_memory(trainer)
+    return costs

@@ -1,0 +1,1 @@
+"""Tables (and later figures and pages) made from run records alone; nothing here trains."""

@@ -1,0 +1,314 @@
+"""Plans and does runs: which are done, which go on, how long they will take; one failing leaves the others running.
+
+It prints nothing: a `Watcher` is told what happens.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import platform
+import subprocess
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mtlbench
+from mtlbench import cost
+from mtlbench.backbones import BackboneFactory
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.errors import UserError
+from mtlbench.evaluation import retrieval_metrics
+from mtlbench.runs import (
+    Json,
+    Record,
+    differences,
+    half,
+    read_partial,
+    read_record,
+    restore_partial,
+    run_folder,
+    save_partial,
+    write_record,
+)
+from mtlbench.specs import Method
+from mtlbench.training import (
+    EMBEDDING_BATCH,
+    Interrupted,
+    Progress,
+    Questions,
+    Trainer,
+    TrainingError,
+    collapsed_tasks,
+    computing_in,
+    embed_images,
+)
+
+UNTRAINED, CHANCE = "untrained", "chance"  # the reference rows
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method with one seed, and what is there of it already.
+
+    `state` is `new`, `done`, `interrupted` or `failed` (before; it is tried again).
+    """
+
+    method: Method
+    seed: int
+    folder: Path
+    setup: Json
+    state: str
+    steps_done: int = 0
+    seconds_left: float = 0.0
+
+
+class Watcher:
+    """Is told how the runs go; by default it says nothing."""
+
+    def started(self, job: Job) -> None:
+        """A run begins or goes on."""
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """A run has gone some steps further."""
+
+    def doing(self, job: Job, what: str) -> None:
+        """A run is past its training, at `what`."""
+
+    def ended(self, job: Job, record: Record) -> None:
+        """A run has its record, done or failed."""
+
+
+def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> Json:
+    """Return all that decides a run's result: runs with equal setups are the same run."""
+    return {
+        "method": asdict(method) | {"name": method.name},
+        "benchmark": benchmark.model_dump(mode="json"),
+        "tasks": list(dataset.tasks),
+        "data": dataset.facts["fingerprint"],
+        "precision": precision,
+        "seed": seed,
+    }
+
+
+def plan(
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    results: Path,
+    overwrite: bool = False,
+) -> list[Job]:
+    """List the runs, seed by seed, and what is there of each.
+
+    Raises:
+        UserError: a record is there that was made with other settings, and `overwrite` is not set.
+    """
+    jobs = []
+    for seed in seeds:
+        for method in methods:
+            folder = run_folder(results, benchmark.name, method.name, seed)
+            setup = setup_of(method, benchmark, dataset, seed, precision)
+            record = None if overwrite else read_record(folder)
+            if record is not None and (unlike := differences(record.setup, setup)):
+                raise UserError(
+                    f"{folder} was made with other settings ({'; '.join(unlike[:4])}"
+                    f"{'; …' if len(unlike) > 4 else ''}). Choose another folder with --results, or replace it with"
+                    " --overwrite."
+                )
+            partial = None if overwrite or (record and record.status == "done") else read_partial(folder, setup)
+            if record is not None and record.status == "done":
+                jobs.append(Job(method, seed, folder, setup, "done"))
+            elif partial is not None:
+                jobs.append(Job(method, seed, folder, setup, "interrupted", partial.step))
+            else:
+                jobs.append(Job(method, seed, folder, setup, "failed" if record else "new"))
+    return jobs
+
+
+def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> float:
+    """Estimate how long a run will take from a few timed steps; 0 where that fails (the run will say why)."""
+    try:
+        trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+        step = min(cost.seconds_each(trainer.step, dataset.device, repeats=2))
+        images = dataset.batch(trainer.questions.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+        trainer.architecture.eval()
+        with torch.no_grad(), computing_in(precision, dataset.device):
+            embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, repeats=1))
+    except Exception:  # the estimate must not stop what the run itself will report
+        return 0.0
+    left = benchmark.train.steps - job.steps_done
+    validations = left / benchmark.evaluation.every
+    batches = validations * len(dataset.members("val")) + len(dataset.members("test"))
+    return left * step + batches / EMBEDDING_BATCH * embed
+
+
+def execute(
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    stop: Callable[[], bool] = lambda: False,
+) -> Record:
+    """Do one run, or the rest of it, and leave its record.
+
+    A run that fails, for whatever reason, leaves a record that says why.
+
+    Raises:
+        Interrupted: `stop` said so; the run can be continued.
+        KeyboardInterrupt: as ever.
+    """
+    watcher.started(job)
+    try:
+        record = _run(job, benchmark, dataset, precision, watcher, stop)
+    except Interrupted:
+        raise
+    except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
+        record = Record(job.method.name, job.seed, "method", job.setup, "failed", _reason(error))
+        record.receipt = receipt(benchmark, dataset, precision) | {"traceback": traceback.format_exc()}
+        write_record(job.folder, record)
+    finally:
+        gc.collect()
+        if dataset.device.type == "cuda":
+            torch.cuda.empty_cache()
+    watcher.ended(job, record)
+    return record
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory"
+    if isinstance(error, UserError | TrainingError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    words = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {words} ({Path(last.filename).name}:{last.lineno})"
+
+
+def _run(
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    stop: Callable[[], bool],
+) -> Record:
+    trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+    if job.state == "interrupted":
+        restore_partial(job.folder, trainer)
+    trainer.run(
+        show=lambda progress: watcher.progress(job, progress),
+        save=lambda: save_partial(job.folder, job.setup, trainer),
+        stop=stop,
+    )
+    watcher.doing(job, "testing")
+    questions = Questions.draw(dataset, benchmark, "test")
+    embeddings = embed_images(trainer.architecture, dataset, questions.images, precision)
+    metrics, hits = judge(embeddings, questions, benchmark, dataset)
+    record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
+    apart = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
+    record.collapsed = [task for task, fallen in zip(dataset.tasks, apart, strict=True) if fallen]
+    watcher.doing(job, "measuring cost")
+    record.costs = cost.measure(job.method, benchmark, dataset, precision)
+    state = trainer.state
+    record.receipt = receipt(benchmark, dataset, precision) | {
+        "steps": state.step,
+        "images_seen": state.step * trainer.images_per_step,
+        "training_seconds": state.seconds,
+        "selection": "highest mean triplet accuracy on the validation split",
+        "selected_step": state.best_step,
+        "validation_accuracy": state.best_accuracy,
+        "configurations_tried": 1,
+    }
+    labels = dataset.labels[:, questions.images]
+    test = {"embeddings": half(embeddings), "labels": labels, "hits": hits.to(torch.uint8)}
+    write_record(job.folder, record, state.curve, cost.weights_of(trainer.architecture), test)
+    return record
+
+
+def judge(
+    embeddings: Tensor, questions: Questions, benchmark: Benchmark, dataset: Dataset
+) -> tuple[dict[str, dict[str, float]], Tensor]:
+    """Return every task's metrics, and (T, n) which questions were answered rightly, from (T, N, D) embeddings."""
+    normalise = benchmark.loss.normalise
+    hits = questions.hits(embeddings, normalise)
+    metrics = {}
+    for t, task in enumerate(dataset.tasks):
+        found = retrieval_metrics(
+            embeddings[t],
+            dataset.labels[t, questions.images],
+            normalise=normalise,
+            ordered_values=len(dataset.values[t]) if dataset.ordered[t] else None,
+            ks=benchmark.evaluation.ks,
+        )
+        metrics[task] = {"triplet": hits[t].float().mean().item()} | found
+    return metrics, hits
+
+
+def references(
+    seeds: Sequence[int], benchmark: Benchmark, dataset: Dataset, precision: str, results: Path, overwrite: bool = False
+) -> None:
+    """Leave the records of the reference rows: the backbone as it is initialised, and random embeddings."""
+    questions = Questions.draw(dataset, benchmark, "test")
+    model = benchmark.model
+    for name in (UNTRAINED, CHANCE):
+        for seed in seeds:
+            method = Method(name, name)
+            setup = setup_of(method, benchmark, dataset, seed, precision)
+            folder = run_folder(results, benchmark.name, name, seed)
+            record = None if overwrite else read_record(folder)
+            if record is not None and not differences(record.setup, setup):
+                continue
+            if name == UNTRAINED:
+                backbones = BackboneFactory(model.backbone, benchmark.data.size, model.embedding, seed, model.pretrained)
+                net = backbones.backbone().to(dataset.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+                with torch.no_grad(), computing_in(precision, dataset.device):
+                    parts = [net(dataset.batch(part)).float() for part in questions.images.split(EMBEDDING_BATCH)]
+                one = torch.cat(parts)
+            else:
+                generator = torch.Generator().manual_seed(seed)
+                one = torch.randn(len(questions.images), model.embedding, generator=generator).to(dataset.device)
+            metrics, hits = judge(one.expand(len(dataset.tasks), *one.shape), questions, benchmark, dataset)
+            made = Record(name, seed, "reference", setup, metrics=metrics, receipt=receipt(benchmark, dataset, precision))
+            write_record(folder, made, test={"hits": hits.to(torch.uint8)})
+
+
+def receipt(benchmark: Benchmark, dataset: Dataset, precision: str) -> Json:
+    """Return where, when and with what a run is made."""
+    import torchvision
+
+    return {
+        "data": dataset.facts,
+        "precision": precision,
+        "device": cost.device_name(dataset.device),
+        "mtlbench": mtlbench.__version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str:
+    """Return the commit of the checkout that runs, with `+changes` where files differ from it; empty if installed."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        try:
+            answer = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return answer.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", "runner.py") == "":  # a checkout of something else, around an installation
+        return ""
+    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")

@@ -1,0 +1,180 @@
+"""Run records: what a run leaves behind, written whole or not at all, found and compared.
+
+`<results>/<benchmark>/<method>/seed-<n>/` holds
+
+- `run.json`: configuration, metrics, costs, receipt; or the reason why the run failed,
+- `curve.csv`: losses, weights, gradient norm and validation accuracy by step,
+- `weights.safetensors`: the chosen checkpoint, what a deployed network needs,
+- `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets were
+  ordered rightly (T, n).
+
+A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is ever written or read.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mtlbench.errors import UserError
+from mtlbench.training import State, Trainer
+
+SCHEMA = 1
+Json = dict[str, Any]
+
+
+@dataclass
+class Record:
+    """One run, as `run.json` holds it.
+
+    Attributes:
+        method: the name that tables show; reference rows (`untrained`, `chance`) have kind `reference`.
+        setup: all that decides the result: method, benchmark, tasks, seed, data fingerprint, precision.
+        status: `done` or `failed`; reason: why it failed.
+        metrics: by task.
+        collapsed: tasks whose embeddings fell to a point.
+        costs: see `cost.measure`.
+        receipt: where, when and with what it was made.
+    """
+
+    method: str
+    seed: int
+    kind: str
+    setup: Json
+    status: str = "done"
+    reason: str = ""
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    collapsed: list[str] = field(default_factory=list)
+    costs: Json = field(default_factory=dict)
+    receipt: Json = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def run_folder(results: Path, benchmark: str, method: str, seed: int) -> Path:
+    """Return where a run's record lies."""
+    return results / benchmark / re.sub(r"[^\w.+=,\[\]-]", "-", method) / f"seed-{seed}"
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return the record in a run's folder, or None where there is none.
+
+    Raises:
+        UserError: the record can't be read, or was written by a newer mtlbench.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if content["schema"] > SCHEMA:
+            raise UserError(f"{path} was written by a newer mtlbench; update this one to read it.")
+        return Record(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a run record ({error}); remove its folder and run that method again.") from error
+
+
+def find_records(results: Path, benchmark: str | None = None) -> list[Record]:
+    """Return every record under `results`, or those of one benchmark, in the order of their paths."""
+    pattern = f"{benchmark or '*'}/*/seed-*/run.json"
+    found = [read_record(path.parent) for path in sorted(results.glob(pattern)) if path.parent.suffix == ""]
+    return [record for record in found if record is not None]
+
+
+def write_record(
+    folder: Path,
+    record: Record,
+    curve: Sequence[Mapping[str, float]] = (),
+    weights: Mapping[str, Tensor] | None = None,
+    test: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a run's record whole: into a folder beside it, which then takes its place."""
+    new = folder.with_name(f"{folder.name}.new-{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        if curve:
+            fields = list(dict.fromkeys(key for row in curve for key in row))
+            with (new / "curve.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, fields, restval="")
+                writer.writeheader()
+                writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
+        if weights:
+            save_file(dict(weights), new / "weights.safetensors")
+        if test:
+            save_file({k: v.detach().cpu().contiguous() for k, v in test.items()}, new / "test.safetensors")
+        (new / "run.json").write_text(json.dumps(asdict(record), indent=1, allow_nan=True) + "\n")
+        old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def partial_folder(folder: Path) -> Path:
+    """Return where a run under way keeps what continuing needs."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
+    """Keep what continuing a run needs; the last such save is replaced only when the new one is whole."""
+    place = partial_folder(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    name = f"state-{trainer.state.step}.safetensors"
+    save_file(trainer.tensors(), place / f"{name}.new")
+    (place / f"{name}.new").rename(place / name)
+    facts = {"schema": SCHEMA, "setup": setup, "tensors": name, "state": asdict(trainer.state)}
+    (place / "state.json.new").write_text(json.dumps(facts))
+    (place / "state.json.new").rename(place / "state.json")
+    for other in place.glob("state-*.safetensors"):
+        if other.name != name:
+            other.unlink()
+
+
+def read_partial(folder: Path, setup: Json) -> State | None:
+    """Return where an interrupted run stood; None if there is none, or if it was set up otherwise."""
+    try:
+        facts = json.loads((partial_folder(folder) / "state.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if facts["schema"] != SCHEMA or differences(facts["setup"], setup):
+        return None
+    return State(**facts["state"])
+
+
+def restore_partial(folder: Path, trainer: Trainer) -> None:
+    """Put a trainer where the interrupted run stood."""
+    place = partial_folder(folder)
+    facts = json.loads((place / "state.json").read_text())
+    trainer.restore(load_file(place / facts["tensors"]), State(**facts["state"]))
+
+
+def differences(old: Json, new: Json, prefix: str = "") -> list[str]:
+    """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} there, {b} now")
+    return found
+
+
+def half(embeddings: Tensor) -> Tensor:
+    """Return embeddings as they are stored: float16, what lies beyond its range clamped."""
+    limit = torch.finfo(torch.float16).max
+    return embeddings.clamp(-limit, limit).half()
