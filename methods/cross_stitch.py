@@ -43,7 +43,9 @@ class CrossStitch(Architecture):
         if rate <= 0:
             raise UserError(f"cross-stitch: rate={rate} must be above 0.")
         self.rate = float(rate)
-        self.columns = nn.ModuleList(backbones.backbone(task) for task in tasks)
+        columns = [backbones.backbone(task) for task in tasks]
+        self.columns = nn.ModuleList([column.stages for column in columns])
+        self.heads = nn.ModuleList([column.head for column in columns])
         n = len(self.tasks)
         others = (1 - same) / (n - 1) if n > 1 else 0.0
         unit = torch.full((n, n), others).fill_diagonal_(same if n > 1 else 1.0)
@@ -54,10 +56,10 @@ class CrossStitch(Architecture):
     def _stages(self, images: Tensor) -> list[Tensor]:
         """Return every column's features of the same images after the last stage."""
         features = [images] * len(self.columns)
-        for n in range(len(self.columns[0].stages)):
-            features = [column.stages[n](x) for column, x in zip(self.columns, features, strict=True)]
+        for n, stages in enumerate(zip(*self.columns, strict=True)):  # type: ignore[call-overload]
+            features = [stage(x) for stage, x in zip(stages, features, strict=True)]
             if n < len(self.units):
-                stacked = torch.stack([x.movedim(1, -1) for x in features])  # channels last: how convolutions run fastest
+                stacked = torch.stack([x.movedim(1, -1) for x in features])  # channels last, as convolutions like it
                 mixed = torch.tensordot(self.units[n].to(stacked.dtype), stacked, dims=1)
                 features = [x.movedim(-1, 1) for x in mixed]
         return features
@@ -67,19 +69,16 @@ class CrossStitch(Architecture):
         groups = images.shape[:2]
         features = self._stages(images.flatten(0, 1))
         return torch.stack(
-            [
-                column.head(x.unflatten(0, groups)[t])
-                for t, (column, x) in enumerate(zip(self.columns, features, strict=True))
-            ]
+            [head(x.unflatten(0, groups)[t]) for t, (head, x) in enumerate(zip(self.heads, features, strict=True))]
         )
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D): all columns run once."""
-        return torch.stack([c.head(x) for c, x in zip(self.columns, self._stages(images), strict=True)])
+        return torch.stack([head(x) for head, x in zip(self.heads, self._stages(images), strict=True)])
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
-        """Its column; the units are shared."""
-        return (self.columns[task],)
+        """Its column with its embedding layer; the units are shared."""
+        return (self.columns[task], self.heads[task])
 
     def learning_rate_scales(self) -> Mapping[str, float]:
         """The units' rate."""

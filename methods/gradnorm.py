@@ -8,7 +8,7 @@ Weights w_i, all 1 at the start, scale the losses. With W the last shared layer,
     L_grad = sum_i | G_i - mean(G) r_i^alpha |        the target mean(G) r_i^alpha held constant
 
 the network takes its step on sum_i w_i L_i, w_i <- w_i - lr dL_grad/dw_i, and then sum_i w_i is brought back to T.
-Since G_i = w_i n_i with n_i = || grad_W L_i ||, dL_grad/dw_i = sign(G_i - target_i) n_i; no second derivative is needed.
+Since G_i = w_i n_i with n_i = || grad_W L_i ||, dL_grad/dw_i = sign(G_i - target_i) n_i, without a second derivative.
 The tasks' own layers are trained with the weighted losses, as in the algorithm ("standard backward pass").
 
 What the paper leaves open, and what is done here. The update of w is plain gradient descent with its own rate. A

@@ -57,7 +57,7 @@ class Modulation(Architecture):
         """Scale features whose batch holds equal groups, one for each of `tasks`: (len(tasks) * B, C, ...)."""
         if str(layer) not in self.scales:
             return features
-        vectors = self.scales[str(layer)]
+        vectors = list(self.scales[str(layer)].parameters())
         scale = F.relu(torch.stack([vectors[t] for t in tasks])).to(features.dtype)
         scale = scale.repeat_interleave(len(features) // len(tasks), dim=0)
         return features * scale.reshape(*scale.shape, *[1] * (features.dim() - 2))
@@ -72,20 +72,22 @@ class Modulation(Architecture):
 
     def forward(self, images: Tensor) -> Tensor:
         """(T, B, 3, H, W) -> (T, B, D)."""
-        embeddings = self._from(0, images.flatten(0, 1), range(len(self.tasks)))
-        return embeddings.unflatten(0, images.shape[:2])
+        tasks = range(len(self.tasks))
+        embeddings: Tensor = self._from(0, images.flatten(0, 1), tasks).unflatten(0, images.shape[:2])
+        return embeddings
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D): all before the first modulated layer runs once."""
         tasks = range(len(self.tasks))
         if self.first > len(self.net.stages):  # the embedding alone: everything else runs once
-            embeddings = self.net(images)
+            embeddings: Tensor = self.net(images)
             return torch.stack([self._modulate(self.first, embeddings, [t]) for t in tasks])
         features = images
         for stage in self.net.stages[: self.first]:
             features = stage(features)
         each = features.expand(len(tasks), *features.shape).flatten(0, 1)
-        return self._from(self.first, each, tasks).unflatten(0, (len(tasks), len(images)))
+        embeddings = self._from(self.first, each, tasks).unflatten(0, (len(tasks), len(images)))
+        return embeddings
 
     def embed_task(self, images: Tensor, task: int) -> Tensor:
         """(B, 3, H, W) -> (B, D): one pass of the network."""
@@ -93,7 +95,7 @@ class Modulation(Architecture):
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its vectors."""
-        return tuple(vectors[task] for vectors in self.scales.values())
+        return tuple(list(vectors.parameters())[task] for vectors in self.scales.values())
 
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
         """The embedding head's parameters."""

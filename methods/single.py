@@ -24,8 +24,8 @@ class Single(Architecture):
 
     def forward(self, images: Tensor) -> Tensor:
         """(T, B, 3, H, W) -> (T, B, D)."""
-        embeddings: Tensor = self.net(images.flatten(0, 1))
-        return embeddings.unflatten(0, images.shape[:2])
+        embeddings: Tensor = self.net(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return embeddings
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D), the same under every task."""

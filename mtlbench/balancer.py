@@ -29,7 +29,7 @@ class Balancer(nn.Module, ABC):
         super().__init__()
         self.tasks = tuple(tasks)
 
-    def check(self, architecture: Architecture) -> None:  # noqa: B027 - most balancers take any architecture
+    def check(self, architecture: Architecture) -> None:
         """Refuse an architecture that this balancer can't serve.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A benchmark: data set, tasks and protocol, read from one TOML file and validated. Nothing is loaded or trained here."""
+"""A benchmark: data set, tasks and protocol, read from one TOML file and validated. Nothing is trained here."""
 
 from __future__ import annotations
 

@@ -188,9 +188,10 @@ def training_memory(trainer: Trainer) -> int | None:
     itself needs is not in it. Takes one real step.
     """
     device = trainer.dataset.device
-    static = sum(t.numel() * t.element_size() for t in [*trainer.architecture.parameters(), *trainer.architecture.buffers()])
+    kept = [*trainer.architecture.parameters(), *trainer.architecture.buffers()]
     for values in trainer.optimiser.state.values():
-        static += sum(t.numel() * t.element_size() for t in values.values() if isinstance(t, Tensor))
+        kept += [t for t in values.values() if isinstance(t, Tensor)]
+    static = sum(t.numel() * t.element_size() for t in kept)
     trainer.optimiser.zero_grad(set_to_none=True)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -198,7 +199,7 @@ def training_memory(trainer: Trainer) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         trainer.step()
         torch.cuda.synchronize(device)
-        return static + torch.cuda.max_memory_allocated(device) - before
+        return static + int(torch.cuda.max_memory_allocated(device)) - before
     if device.type != "cpu":
         return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # without it the profiler writes to the terminal
@@ -207,9 +208,9 @@ def training_memory(trainer: Trainer) -> int | None:
     results = profile.profiler.kineto_results if profile.profiler else None
     if results is None:
         return None
-    held = peak = 0
+    held, peak = 0, 0
     for event in sorted((e for e in results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()
+        held += int(event.nbytes())
         peak = max(peak, held)
     return static + peak
 

@@ -85,11 +85,12 @@ def retrieval_metrics(
     Each is the mean over queries, and under `macro/` the mean over label values of the mean over their queries. A query
     without a relevant image has no score and enters no mean; it stays in the gallery of the others.
 
-    Among images at the same distance the least relevant comes first. Distances within about two millionths of the
-    query's norm are the same (the rounding of float32 embeddings). An embedding with a NaN or an infinity is farther
-    than every other one from every query, and as a query sees all of the gallery at one distance.
+    Among images at the same distance the least relevant comes first. Distances are compared in steps of about two
+    millionths of the query's norm (the rounding of float32 embeddings): those in one step are the same. An
+    embedding with a NaN or an infinity is farther than every other one from every query, and as a query sees all of the
+    gallery at one distance.
 
-    The neighbours are exact: the products run in float64, which neither autocast nor TF32 touches. Besides
+    Beyond that the neighbours are exact: the products run in float64, which neither autocast nor TF32 touches. Besides
     float64 copies of the embeddings, the memory stays below `max_bytes` as long as one query's row fits into it.
 
     Args:

@@ -267,8 +267,9 @@ def references(
             if record is not None and not differences(record.setup, setup):
                 continue
             if name == UNTRAINED:
-                backbones = BackboneFactory(model.backbone, benchmark.data.size, model.embedding, seed, model.pretrained)
-                net = backbones.backbone().to(dataset.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+                size, pretrained = benchmark.data.size, model.pretrained
+                net = BackboneFactory(model.backbone, size, model.embedding, seed, pretrained).backbone()
+                net = net.to(dataset.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
                 with torch.no_grad(), computing_in(precision, dataset.device):
                     parts = [net(dataset.batch(part)).float() for part in questions.images.split(EMBEDDING_BATCH)]
                 one = torch.cat(parts)
@@ -276,7 +277,8 @@ def references(
                 generator = torch.Generator().manual_seed(seed)
                 one = torch.randn(len(questions.images), model.embedding, generator=generator).to(dataset.device)
             metrics, hits = judge(one.expand(len(dataset.tasks), *one.shape), questions, benchmark, dataset)
-            made = Record(name, seed, "reference", setup, metrics=metrics, receipt=receipt(benchmark, dataset, precision))
+            made = Record(name, seed, "reference", setup, metrics=metrics)
+            made.receipt = receipt(benchmark, dataset, precision)
             write_record(folder, made, test={"hits": hits.to(torch.uint8)})
 
 

@@ -5,8 +5,8 @@
 - `run.json`: configuration, metrics, costs, receipt; or the reason why the run failed,
 - `curve.csv`: losses, weights, gradient norm and validation accuracy by step,
 - `weights.safetensors`: the chosen checkpoint, what a deployed network needs,
-- `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets were
-  ordered rightly (T, n).
+- `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets
+  were ordered rightly (T, n).
 
 A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is ever written or read.
 """
@@ -81,7 +81,7 @@ def read_record(folder: Path) -> Record | None:
             raise UserError(f"{path} was written by a newer mtlbench; update this one to read it.")
         return Record(**content)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a run record ({error}); remove its folder and run that method again.") from error
+        raise UserError(f"{path} is no run record ({error}); remove its folder and run that method again.") from error
 
 
 def find_records(results: Path, benchmark: str | None = None) -> list[Record]:

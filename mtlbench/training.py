@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
+from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark, Loss, Train
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.triplets import TripletSampler, joint_triplets
@@ -36,7 +37,7 @@ class TrainingError(Exception):
     """A run that can't go on, with the reason for the table."""
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+class Interrupted(Exception):
     """A run was asked to stop, and has kept what continuing needs."""
 
 
@@ -127,7 +128,7 @@ def named_generator(device: torch.device, seed: int, *names: str) -> torch.Gener
     return generator
 
 
-def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, nn.Module]:
+def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, Balancer]:
     """Build a method's architecture and balancer for a benchmark, on torch's default device.
 
     Raises:
@@ -141,7 +142,7 @@ def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: in
 
 
 @contextlib.contextmanager
-def computing_in(precision: str, device: torch.device):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     """Run networks in bfloat16 autocast, or in float32, as `precision` says."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         yield
@@ -381,7 +382,8 @@ class Trainer:
                 seconds = time.perf_counter() - begun
                 self._flush(seconds)
                 speed = (self.state.step - since) * self.images_per_step / seconds
-                loss = sum(v for k, v in self.state.curve[-1].items() if k.startswith("loss/")) / len(self.dataset.tasks)
+                latest = self.state.curve[-1]
+                loss = sum(latest[f"loss/{task}"] for task in self.dataset.tasks) / len(self.dataset.tasks)
                 if at_validation:
                     self.validate()
                 if save and (at_validation or stopping):

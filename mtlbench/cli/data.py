@@ -20,7 +20,7 @@ def check(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.", show_default=False)],
     all_tasks: Annotated[bool, typer.Option("--all", help="Show also the tasks without labels.")] = False,
 ) -> None:
-    """Say which data set a folder holds and, per task, how many images are labelled; exit code 2 if it can't be used."""
+    """Say which data set a folder holds and how many images each task labels; exit code 2 if it can't be used."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text

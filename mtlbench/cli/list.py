@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mtlbench.registry import Entry
 
 
 class Kind(StrEnum):
@@ -44,7 +49,7 @@ def list_(
         console.print("\nAny architecture goes with any balancer: architecture+balancer[option=value].", markup=False)
 
 
-Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+Listing = tuple[tuple[str, ...], "Sequence[tuple[str, ...]]"]
 
 
 def _load(plugins: list[Path]) -> None:
@@ -58,8 +63,8 @@ def _methods(plugins: list[Path]) -> Listing:
     from mtlbench.registry import ALIASES, ARCHITECTURES
 
     _load(plugins)
-    entries = sorted([*ARCHITECTURES.entries.values(), *ALIASES.entries.values()], key=lambda e: e.name)
-    lines = [(e.name, " ".join(e.groups), e.summary, _short(e.origin)) for e in entries]
+    entries: list[Entry[Any]] = [*ARCHITECTURES.entries.values(), *ALIASES.entries.values()]
+    lines = [(e.name, " ".join(e.groups), e.summary, _short(e.origin)) for e in sorted(entries, key=lambda e: e.name)]
     return ("method", "groups", "what it is", "from"), lines
 
 

@@ -37,5 +37,6 @@ def report(
     if not records:
         there = sorted({p.parent.parent.parent.name for p in results.glob("*/*/seed-*/run.json")})
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
-        raise UserError(f"No run records of {benchmark or 'any benchmark'} in {results}.{has or ' Make some with mtlbench run.'}")
+        whose = benchmark or "any benchmark"
+        raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
     show(records, format.value, Console())

@@ -35,9 +35,7 @@ def run(
         bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
     ] = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Tasks by name, joined by commas, instead of the benchmark's.", show_default=False)
-    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)] = None,
     seeds: Annotated[str, typer.Option(help="Seeds joined by commas: 0,1,2.")] = "0",
     settings: Annotated[
         list[str] | None,
@@ -48,13 +46,13 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     precision: Annotated[
         Precision | None,
-        typer.Option(help="Numbers to compute in; auto takes bfloat16 where the device is made for it.", show_default="auto"),
+        typer.Option(help="auto takes bfloat16 where the device is made for it.", show_default="auto"),
     ] = None,
     plugins: Annotated[
         list[Path] | None,
         typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the estimated time, then stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Train methods on a data set, judge them, and print the comparison.
 
@@ -144,12 +142,14 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
 
     wanted = {(job.method.name, job.seed) for job in jobs}
     records = [
-        r for r in find_records(results, name)
+        r
+        for r in find_records(results, name)
         if (r.method, r.seed) in wanted or (r.kind == "reference" and r.seed in seeds)
     ]
     console.print()
     show(records, "table", console)
-    console.print(f"Records: {results / name}. Again: mtlbench report {name} --results {results}", highlight=False, soft_wrap=True)
+    again = f"Records: {results / name}. Again: mtlbench report {name} --results {results}"
+    console.print(again, highlight=False, soft_wrap=True)
 
 
 def _show_plan(
@@ -174,7 +174,8 @@ def _show_plan(
         f"{benchmark.title} ({benchmark.name}): {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
         f" {benchmark.train.steps:,} steps, on {device_name(place)}, {precision}",
-        markup=False, highlight=False,
+        markup=False,
+        highlight=False,
     )
     for job in jobs:
         words = {
@@ -222,8 +223,12 @@ def _bar(console: Console, what: str) -> Iterator[Any]:
         yield line
         return
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
     )
     number = bar.add_task(what, total=None, visible=False)
 
@@ -263,12 +268,12 @@ def _watcher(console: Console, runs: int) -> Iterator[Any]:
         return ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
 
     class Shown(Watcher):
-        validated = -1
+        validated: dict[str, float] | None = None  # the latest line's accuracies
 
         def started(self, job: Any) -> None:
             nonlocal number
             number += 1
-            self.validated = -1
+            self.validated = None
             if live:
                 live.update(Text(name(job)))
 
@@ -282,12 +287,14 @@ def _watcher(console: Console, runs: int) -> Iterator[Any]:
                 top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
                 words = f"validation: mean {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})"
                 live.update(Group(top, Text(words if progress.accuracy else "validation: none yet", "dim")))
-            elif progress.accuracy and list(progress.accuracy.values()) != self.validated:
-                self.validated = list(progress.accuracy.values())  # type: ignore[assignment]
+            elif progress.accuracy and progress.accuracy is not self.validated:
+                self.validated = progress.accuracy
                 console.print(
                     f"{name(job)}: step {progress.step:,}/{progress.steps:,}, {speed}; validation mean"
                     f" {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})",
-                    markup=False, highlight=False, soft_wrap=True,
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
                 )
 
         def doing(self, job: Any, what: str) -> None:
@@ -300,7 +307,8 @@ def _watcher(console: Console, runs: int) -> Iterator[Any]:
             else:
                 hits = [metrics["triplet"] for metrics in record.metrics.values()]
                 fallen = f"; COLLAPSED under {', '.join(record.collapsed)}" if record.collapsed else ""
-                line = f"triplet accuracy {100 * mean(hits):.1f}, {_duration(record.receipt['training_seconds'])}{fallen}"
+                time = _duration(record.receipt["training_seconds"])
+                line = f"triplet accuracy {100 * mean(hits):.1f}, trained for {time}{fallen}"
                 style = "red" if fallen else "green"
             console.print(Text(f"{name(job)}: {line}", style=style), soft_wrap=True)
 

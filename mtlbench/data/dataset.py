@@ -64,7 +64,9 @@ class Dataset:
         """Return the (n,) indices of the images of `train`, `val` or `test`."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
-    def batch(self, index: Tensor, generator: torch.Generator | None = None, flip: bool = False, shift: int = 0) -> Tensor:
+    def batch(
+        self, index: Tensor, generator: torch.Generator | None = None, flip: bool = False, shift: int = 0
+    ) -> Tensor:
         """Return images as networks see them: (n,) indices -> (n, 3, H, W) float32, channels last in memory.
 
         With a generator, each image is mirrored with probability one half where `flip` is set and moved by up to

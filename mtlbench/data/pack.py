@@ -103,7 +103,8 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, progress:
         if not folder.exists():  # another process may have made the same pack meanwhile
             partial.rename(folder)
     except OSError as error:
-        raise UserError(f"The pack {folder} can't be written: {error}. Set MTLBENCH_CACHE to a roomier folder.") from error
+        remedy = "Set MTLBENCH_CACHE to a folder that can be written to and has room."
+        raise UserError(f"The pack {folder} can't be written: {error}. {remedy}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -127,5 +128,6 @@ def decode(path: Path, size: tuple[int, int], fit: str) -> tuple[Pixels, bytes]:
                 box = (0.0, 0.0, float(opened.width), float(opened.height))
             image = opened.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=box)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} can't be decoded: {error}. Replace the file or take it out of the data set.") from error
+        remedy = "Replace the file or take it out of the data set."
+        raise UserError(f"{path} can't be decoded: {error}. {remedy}") from error
     return np.asarray(image), hashlib.sha256(data).digest()

@@ -78,8 +78,7 @@ class Table:
         key = name.lower().replace("_", "").replace("-", "")
         if key not in plain:
             raise UserError(
-                f"{self.name} has no task '{name}'.{did_you_mean(name, self.columns)}"
-                f" Tasks: {', '.join(self.columns)}."
+                f"{self.name} has no task '{name}'.{did_you_mean(name, self.columns)} Tasks: {', '.join(self.columns)}."
             )
         return plain[key]
 

@@ -76,10 +76,9 @@ def _find_images(root: Path) -> dict[str, str]:
     found = {}
     for folder, _, names in os.walk(root):
         for name in names:
-            stem, extension = os.path.splitext(name)
-            if extension.lower() in (".jpg", ".jpeg"):
-                path = Path(folder, name).relative_to(root).as_posix()
-                found[stem.replace(".", "-")] = path
+            path = Path(folder, name)
+            if path.suffix.lower() in (".jpg", ".jpeg"):
+                found[path.stem.replace(".", "-")] = path.relative_to(root).as_posix()
     return found
 
 

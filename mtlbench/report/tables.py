@@ -197,7 +197,9 @@ def title(suite: Suite) -> str:
     """Return what a suite's tables are headed with."""
     quick = ", quick" if suite.benchmark["name"].endswith("-quick") else ""
     data = suite.receipt.get("data", {})
-    drawn = "; rendered images, not real ones" if data.get("rendered") and "endered" not in suite.benchmark["title"] else ""
+    drawn = (
+        "; rendered images, not real ones" if data.get("rendered") and "endered" not in suite.benchmark["title"] else ""
+    )
     return f"{suite.benchmark['title']}{quick}{drawn}"
 
 
