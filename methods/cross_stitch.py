@@ -56,7 +56,7 @@ class CrossStitch(Architecture):
     def _stages(self, images: Tensor) -> list[Tensor]:
         """Return every column's features of the same images after the last stage."""
         features = [images] * len(self.columns)
-        for n, stages in enumerate(zip(*self.columns, strict=True)):  # type: ignore[call-overload]
+        for n, stages in enumerate(zip(*self.columns, strict=True)):
             features = [stage(x) for stage, x in zip(stages, features, strict=True)]
             if n < len(self.units):
                 stacked = torch.stack([x.movedim(1, -1) for x in features])  # channels last, as convolutions like it

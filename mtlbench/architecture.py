@@ -40,7 +40,8 @@ class Architecture(nn.Module, ABC):
 
         Override it where work can be shared between tasks; it must agree with `forward`.
         """
-        return self(images.expand(len(self.tasks), *images.shape))
+        embeddings: Tensor = self(images.expand(len(self.tasks), *images.shape))
+        return embeddings
 
     def embed_task(self, images: Tensor, task: int) -> Tensor:
         """Embed images under one task, what a deployed query pays: (B, 3, H, W) -> (B, D).

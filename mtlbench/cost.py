@@ -129,7 +129,7 @@ def operations(architecture: Architecture, image: Tensor) -> Costs:
             ("flops_all_tasks", lambda: architecture.embed(image)),
         ):
             with FlopCounterMode(display=False) as counter:
-                run()
+                run()  # type: ignore[no-untyped-call]
             counts[name] = counter.get_total_flops()
     return counts
 
@@ -191,7 +191,7 @@ def training_memory(trainer: Trainer) -> int | None:
     kept = [*trainer.architecture.parameters(), *trainer.architecture.buffers()]
     for values in trainer.optimiser.state.values():
         kept += [t for t in values.values() if isinstance(t, Tensor)]
-    static = sum(t.numel() * t.element_size() for t in kept)
+    static: int = sum(t.numel() * t.element_size() for t in kept)
     trainer.optimiser.zero_grad(set_to_none=True)
     if device.type == "cuda":
         torch.cuda.synchronize(device)

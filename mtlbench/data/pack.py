@@ -83,7 +83,7 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, progress:
                 f"The pack {folder} needs {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free."
                 " Make room, or set MTLBENCH_CACHE to a roomier folder."
             )
-        images = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        images = np.lib.format.open_memmap(
             partial / "images.npy", mode="w+", dtype=np.uint8, shape=(len(table), *size, 3)
         )
         digests = [b""] * len(table)

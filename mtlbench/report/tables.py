@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -184,10 +186,10 @@ def _cost_columns() -> list[Column]:
         ("per task kB", scaled("bytes_per_task", 1e-3)),
         ("next task adds kB", scaled("bytes_added", 1e-3)),
         ("MFLOPs, 1 task", scaled("flops_one_task", 1e-6)),
-        ("all tasks", scaled("flops_all_tasks", 1e-6)),
+        ("MFLOPs, all tasks", scaled("flops_all_tasks", 1e-6)),
         ("train img/s", rate("train_rate")),
         ("embed img/s, 1 task", rate("embed_rate_one_task")),
-        ("all tasks", rate("embed_rate_all_tasks")),
+        ("embed img/s, all tasks", rate("embed_rate_all_tasks")),
         ("train MB", scaled("training_memory", 1e-6)),
         ("train s", scaled("training_seconds", 1)),
     ]
@@ -216,7 +218,7 @@ def receipt_lines(suite: Suite) -> list[str]:
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     named = "rendered, not real" if data.get("rendered") else "real images"
     return [
-        f"mean, worst, tasks: triplet accuracy in % ({ev['triplets']:,} test triplets a task, the same for all{over});"
+        f"accuracy: {ev['triplets']:,} test triplets a task, the same for all methods{over};"
         " mAP@R, P@1: macro means over label values, mean over tasks.",
         f"data: {data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
         f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px, split {data.get('split')},"
@@ -236,55 +238,79 @@ def receipt_lines(suite: Suite) -> list[str]:
 # --- the formats ------------------------------------------------------------------------------------------------------
 
 
-def for_terminal(suite: Suite) -> Group:
-    """Return a suite's two tables and its receipt for a rich console."""
+def for_terminal(suite: Suite, width: int) -> Group:
+    """Return a suite's tables and its receipt for a rich console of `width` characters.
+
+    A table that is too wide goes on below, its first column repeated.
+    """
     parts: list[Any] = []
     found = rows(suite)
-    for name, columns, shown in (
-        (title(suite), _accuracy_columns(suite), found),
-        ("Cost", _cost_columns(), [r for r in found if r.costs.get("parameters")]),
-    ):
-        if not shown:
-            continue
-        table = RichTable(title=name, title_style="bold", title_justify="left", header_style="bold", pad_edge=False)
-        for i, (heading, _) in enumerate(columns):
-            table.add_column(heading, justify="right" if i else "left", no_wrap=i == 0, overflow="fold")
-        best = {i: _best(shown, i, columns) for i in range(1, len(columns))} if name != "Cost" else {}
-        for number, row in enumerate(shown):
-            if row.kind == "reference" and (number == 0 or shown[number - 1].kind != "reference"):
-                table.add_section()
-            style = "dim" if row.kind == "reference" else "red" if row.note else ""
-            cells = [
-                Text(text(row), style="bold green" if best.get(i) == row.method else "")
-                for i, (_, text) in enumerate(columns)
-            ]
-            table.add_row(*cells, style=style)
-        parts += [table, Text("")]
+    for name, columns, shown in _tables(suite, found):
+        best = _best(shown, columns) if name != "Cost" else {}
+        parts.append(Text(name, style="bold"))
+        for block in _blocks(columns, shown, width):
+            table = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+            for heading, _ in block:
+                left = heading == "method"
+                table.add_column(
+                    _heading(heading), justify="left" if left else "right", no_wrap=True, vertical="bottom"
+                )
+            for number, row in enumerate(shown):
+                if row.kind == "reference" and number and shown[number - 1].kind != "reference":
+                    table.add_section()
+                style = "dim" if row.kind == "reference" else "red" if row.note else ""
+                marks = ["bold green" if row.method in best.get(heading, ()) else "" for heading, _ in block]
+                table.add_row(*(Text(c[1](row), style=m) for c, m in zip(block, marks, strict=True)), style=style)
+            parts += [table, Text("")]
     parts += [Text(f"{row.method}: {row.note}", style="bold red") for row in found if row.note]
     parts += [Text(line, style="dim") for line in receipt_lines(suite)]
     return Group(*parts)
 
 
-def _best(shown: Sequence[Row], column: int, columns: Sequence[Column]) -> str | None:
-    """Return the method with the highest value in an accuracy column."""
-    values: dict[str, float] = {}
-    for row in shown:
-        text = columns[column][1](row).split(" ")[0]
-        if row.kind == "method" and text and columns[column][0] != "seeds":
-            values[row.method] = float(text)
-    return max(values, key=lambda m: values[m]) if values else None
+def _tables(suite: Suite, found: Sequence[Row]) -> list[tuple[str, list[Column], list[Row]]]:
+    """Return what a suite's tables are: heading, columns, rows."""
+    costly = [row for row in found if row.costs.get("parameters")]
+    tables = [(title(suite), _accuracy_columns(suite), list(found)), ("Cost", _cost_columns(), costly)]
+    return [table for table in tables if table[2]]
+
+
+def _heading(heading: str) -> str:
+    return "\n".join(textwrap.wrap(heading, 9))
+
+
+def _blocks(columns: Sequence[Column], shown: Sequence[Row], width: int) -> list[list[Column]]:
+    """Cut columns into blocks that fit a width, each with the first column."""
+
+    def needed(column: Column) -> int:
+        heading, text = column
+        return max(*(len(line) for line in _heading(heading).split("\n")), *(len(text(row)) for row in shown)) + 2
+
+    first, *rest = columns
+    blocks, used = [[first]], needed(first)
+    for column in rest:
+        if used + needed(column) > width and len(blocks[-1]) > 1:
+            blocks.append([first])
+            used = needed(first)
+        blocks[-1].append(column)
+        used += needed(column)
+    return blocks
+
+
+def _best(shown: Sequence[Row], columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Return the methods with the highest value shown, by the heading of the accuracy column."""
+    best = {}
+    for heading, text in columns:
+        cells = {row.method: text(row).split(" ")[0] for row in shown if row.kind == "method"}
+        numbers = {method: float(cell) for method, cell in cells.items() if cell and heading not in ("method", "seeds")}
+        best[heading] = [method for method, number in numbers.items() if number == max(numbers.values())]
+    return best
 
 
 def as_markup(suite: Suite, style: str) -> str:
     """Return a suite's tables and receipt as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
     found, parts = rows(suite), []
     markdown = style == "md"
-    for name, columns, shown in (
-        (title(suite), _accuracy_columns(suite), found),
-        ("Cost", _cost_columns(), [r for r in found if r.costs.get("parameters")]),
-    ):
-        if not shown:
-            continue
+    for name, columns, shown in _tables(suite, found):
         body = [[text(row) for _, text in columns] for row in shown]
         align = ["left", *["right"] * (len(columns) - 1)]
         parts.append(f"### {name}\n" if markdown else f"% {name}")
@@ -337,7 +363,7 @@ def show(records: Sequence[Record], style: str, console: Console) -> None:
         console.file.write(as_frame(found).to_csv(index=False))
     elif style == "table":
         for suite in found:
-            console.print(for_terminal(suite))
+            console.print(for_terminal(suite, console.width))
             console.print()
     else:
         console.file.write("\n".join(as_markup(suite, style) for suite in found))
