@@ -11,7 +11,7 @@ import statistics
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -197,12 +197,9 @@ def _cost_columns() -> list[Column]:
 
 def title(suite: Suite) -> str:
     """Return what a suite's tables are headed with."""
-    quick = ", quick" if suite.benchmark["name"].endswith("-quick") else ""
-    data = suite.receipt.get("data", {})
-    drawn = (
-        "; rendered images, not real ones" if data.get("rendered") and "endered" not in suite.benchmark["title"] else ""
-    )
-    return f"{suite.benchmark['title']}{quick}{drawn}"
+    quick = ", quick protocol" if suite.benchmark["name"].endswith("-quick") else ""
+    drawn = " (rendered images, not real ones)" if suite.receipt.get("data", {}).get("rendered") else ""
+    return f"{suite.benchmark['title']}{drawn}{quick}: triplet accuracy in %"
 
 
 def receipt_lines(suite: Suite) -> list[str]:
@@ -249,12 +246,10 @@ def for_terminal(suite: Suite, width: int) -> Group:
         best = _best(shown, columns) if name != "Cost" else {}
         parts.append(Text(name, style="bold"))
         for block in _blocks(columns, shown, width):
-            table = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+            table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
             for heading, _ in block:
-                left = heading == "method"
-                table.add_column(
-                    _heading(heading), justify="left" if left else "right", no_wrap=True, vertical="bottom"
-                )
+                side: Literal["left", "right"] = "left" if heading == "method" else "right"
+                table.add_column(_heading(heading), justify=side, no_wrap=True, vertical="bottom")
             for number, row in enumerate(shown):
                 if row.kind == "reference" and number and shown[number - 1].kind != "reference":
                     table.add_section()
@@ -275,7 +270,7 @@ def _tables(suite: Suite, found: Sequence[Row]) -> list[tuple[str, list[Column],
 
 
 def _heading(heading: str) -> str:
-    return "\n".join(textwrap.wrap(heading, 9))
+    return "\n".join(textwrap.wrap(heading, 10))
 
 
 def _blocks(columns: Sequence[Column], shown: Sequence[Row], width: int) -> list[list[Column]]:
