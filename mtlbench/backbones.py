@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -148,8 +149,6 @@ def _stage_shapes(stages: nn.ModuleList | nn.Sequential, height: int, width: int
             features = stage(features)
         except RuntimeError:
             return None
-        if 0 in features.shape:
-            return None
         shapes.append(tuple(features.shape))
     return shapes
 
@@ -182,7 +181,7 @@ def _without_scale(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
 
 def _paper_conv(inputs: int, outputs: int, padding: int) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, _without_scale(nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.005)), nn.ReLU(inplace=True))
 
 
@@ -205,22 +204,22 @@ class _PaperBlock(nn.Module):
 def _paper_stages(pretrained: bool) -> nn.ModuleList:
     """The released network of Zhao et al. (A Modulation Module for Multi-task Learning, ECCV 2018), convolutions.
 
-    Stages: the stem (32 channels), then blocks 1 to 4 (64, 128, 128, 128). The paper modulates the outputs of the last
-    two stages and the embedding.
+    Stages: blocks 1 to 4 (64, 128, 128, 128), the first with the stem (32 channels) before it: every stage ends where
+    the resolution has halved. The paper modulates the outputs of the last two stages and the embedding.
 
     The released trunk has 2,953,664 parameters at 150 px with 256-d embeddings. That is exactly: no bias in any
     convolution nor in the FC, no batch-norm scale, one batch-norm bias a channel. Convolutions: 1,346,400 weights +
     1,376 batch-norm biases = 1,347,776. FC: 7*7*128*256 = 1,605,632 weights + 256 biases = 1,605,888. The 7 x 7 map
-    needs pooling that rounds down. The initialisation is ours (He, normal): the batch norms hide its scale.
+    needs pooling that rounds down. The initialisation is ours (He, uniform): the batch norms hide its scale.
     """
     blocks = [_PaperBlock(inputs, outputs) for inputs, outputs in pairwise((32, 64, 128, 128, 128))]
-    return nn.ModuleList([_paper_conv(3, 32, padding=0), *blocks])
+    return nn.ModuleList([nn.Sequential(_paper_conv(3, 32, padding=0), blocks[0]), *blocks[1:]])
 
 
 def _paper_head(channels: int, feature_size: tuple[int, int], embedding_size: int) -> nn.Module:
     """Flatten, FC, batch norm, ReLU: the embedding is never negative."""
     fc = nn.Linear(channels * feature_size[0] * feature_size[1], embedding_size, bias=False)
-    nn.init.kaiming_normal_(fc.weight, nonlinearity="relu")
+    nn.init.kaiming_uniform_(fc.weight, nonlinearity="relu")
     norm = _without_scale(nn.BatchNorm1d(embedding_size, eps=1e-3, momentum=0.005))
     return nn.Sequential(nn.Flatten(), fc, norm, nn.ReLU(inplace=True))
 
@@ -230,7 +229,7 @@ def _paper_head(channels: int, feature_size: tuple[int, int], embedding_size: in
 
 def _small_conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
@@ -252,14 +251,14 @@ def _small_stages(pretrained: bool) -> nn.ModuleList:
     """Our own network for CPUs and images of 24 to 64 px; it is from no paper.
 
     A stem (32 channels) and three residual blocks (64, 128, 128), each halving the resolution by a strided convolution:
-    a CPU's time goes into maps at full resolution and max-pooling. 573,600 parameters without the head.
+    on CPUs, maps at full resolution and max-pooling are what costs time. 573,600 parameters without the head.
     """
     blocks = [_SmallBlock(inputs, outputs) for inputs, outputs in pairwise((32, 64, 128, 128))]
     return nn.ModuleList([_small_conv(3, 32, stride=2), *blocks])
 
 
 def _small_head(channels: int, feature_size: tuple[int, int], embedding_size: int) -> nn.Module:
-    """The mean of each quarter of the map, then one linear layer: where something is tells faces and shoes apart.
+    """The mean of each quarter of the map, then one linear layer: a global mean forgets where on a face or shoe it was.
 
     The quarters are AdaptiveAvgPool2d(2)'s, which has no deterministic gradient on CUDA. They overlap at odd sizes.
     """
@@ -331,7 +330,8 @@ def _torchvision_kind(name: str) -> _Kind:
             f"torchvision.models.list_models() lists all."
         )
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # on the initial weights of GoogLeNet, which isn't used
             features = getattr(models.get_model(name), "features", None)
     except RuntimeError:  # RegNet computes its widths with tensors, which the meta device refuses
         features = None

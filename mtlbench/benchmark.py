@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Rendered(_Section):
@@ -134,10 +134,14 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
             " or the path of a .toml file."
         )
     try:
-        full = tomllib.loads(path.read_text())
+        full = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}.") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}.") from error
     overrides = full.pop("quick", None)
+    if not isinstance(overrides, dict | None):
+        raise UserError(f"{path}: 'quick' must be a table of overrides, [quick].")
     content = _validated(full, str(path))
     if overrides is not None:  # checked even when not used: a mistake there should not wait for its first use
         quick_content = _validated(_merged(full, overrides), f"{path} [quick]")
@@ -176,25 +180,48 @@ def _validated(content: dict[str, Any], where: str) -> Benchmark:
     try:
         return Benchmark.model_validate(content)
     except ValidationError as error:
-        raise UserError("; ".join(dict.fromkeys(_explain(dict(e), where) for e in error.errors()))) from error
+        problems: dict[str, list[str]] = {}  # a value that may be of two types has two
+        for e in error.errors():
+            subject, what = _explain(dict(e))
+            problems.setdefault(subject, []).append(what)
+        raise UserError(
+            " ".join(f"{where}: {subject}{' or '.join(dict.fromkeys(what))}." for subject, what in problems.items())
+        ) from error
 
 
-def _explain(error: dict[str, Any], where: str) -> str:
-    location = [str(part) for part in error["loc"]]
+def _explain(error: dict[str, Any]) -> tuple[str, str]:
+    """Return what an error is about ("train.steps: ") and what is wrong with it."""
+    location, section = _locate(error["loc"])
     key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        section: Any = Benchmark
-        for part in location[:-1]:
-            section = _section_of(section, part)
+    if error["type"] == "extra_forbidden" and section is not None:
         known = list(section.model_fields)
-        return f"{where}: unknown key '{key}'.{did_you_mean(location[-1], known)} Valid: {', '.join(known)}."
+        return f"unknown key '{key}'.", f"{did_you_mean(location[-1], known)} Valid: {', '.join(known)}"
     if error["type"] == "missing":
-        return f"{where}: the key '{key}' is missing."
+        return f"the key '{key}' ", "is missing"
+    if error["type"] == "value_error":
+        return "", str(error["ctx"]["error"])
+    if error["type"] in ("model_type", "dict_type"):
+        return f"{key}: ", f"must be a table (not {error['input']!r})"
+    hint = ', written as ["a", "b"]' if error["type"] == "list_type" else ""
     shown = f" (not {error['input']!r})" if not isinstance(error["input"], dict) else ""
-    return f"{where}: {key or 'it'}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}."
+    return f"{key}: ", f"{error['msg'][0].lower()}{error['msg'][1:]}{hint}{shown}"
 
 
-def _section_of(section: type[BaseModel], field: str) -> type[BaseModel]:
-    annotation: Any = section.model_fields[field].annotation
+def _locate(loc: Iterable[str | int]) -> tuple[list[str], type[BaseModel] | None]:
+    """Return the keys down to an error, without the types that pydantic tried, and the section of the last key."""
+    keys: list[str] = []
+    inside: type[BaseModel] | None = Benchmark
+    section = inside
+    for part in loc:
+        if inside is not None:
+            keys.append(str(part))
+            section, inside = inside, _section_of(inside, str(part))
+        elif isinstance(part, int):
+            keys.append(str(part))
+    return keys, section
+
+
+def _section_of(section: type[BaseModel], field: str) -> type[BaseModel] | None:
+    annotation: Any = section.model_fields[field].annotation if field in section.model_fields else None
     options = [annotation, *getattr(annotation, "__args__", ())]
-    return next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -38,29 +39,42 @@ class Registry(Generic[T]):
     """Things of one kind by name.
 
     Names are lower case, with letters, digits, dots, hyphens and underscores. `all` and group names can't be entries.
+    Registries that are `beside` each other share names: what the user writes must mean one thing.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.entries: dict[str, Entry[T]] = {}
+        self.beside: tuple[Registry[Any], ...] = ()
 
     def add(self, name: str, target: T, *, groups: Sequence[str] = (), summary: str = "", origin: str = "") -> None:
         """Register `target` under `name`.
 
         Raises:
-            UserError: the name is malformed, taken, or the name of a group.
+            UserError: the name or a group's is malformed, taken, or one of a group.
         """
-        if not _NAME.fullmatch(name):
-            raise UserError(f"{origin}: '{name}' can't name a {self.kind}: use lower-case letters, digits, . - and _.")
-        if name in self.entries:
-            raise UserError(
-                f"{origin}: the {self.kind} '{name}' is registered already, by {self.entries[name].origin}; rename one."
-            )
-        if name == "all" or name in self.groups() or name in groups:
+        if isinstance(groups, str):
+            raise UserError(f"{origin}: write the groups of '{name}' as a tuple: groups=('{groups}',).")
+        for word, what in ((name, self.kind), *((group, "group") for group in groups)):
+            if not _NAME.fullmatch(word):
+                raise UserError(f"{origin}: '{word}' can't name a {what}: use lower-case letters, digits, . - and _.")
+        family = (self, *self.beside)
+        for registry in family:
+            if name in registry:
+                raise UserError(
+                    f"{origin}: the name '{name}' of this {self.kind} is registered already, for the {registry.kind} of"
+                    f" {registry.entries[name].origin}; rename one."
+                )
+            for group in groups:
+                if group in registry:
+                    raise UserError(
+                        f"{origin}: the group '{group}' of '{name}' has the name of the {registry.kind} of"
+                        f" {registry.entries[group].origin}; rename one."
+                    )
+        if name == "all" or name in groups or any(name in registry.groups() for registry in family):
             raise UserError(f"{origin}: '{name}' is the name of a group; call the {self.kind} something else.")
-        for group in groups:
-            if group in self.entries or group == "all":
-                raise UserError(f"{origin}: the group '{group}' of '{name}' has the name of a {self.kind}; rename one.")
+        if "all" in groups:
+            raise UserError(f"{origin}: '{name}' is in the group 'all' anyway; leave that group out.")
         self.entries[name] = Entry(name, target, tuple(groups), summary, origin)
 
     def get(self, name: str) -> Entry[T]:
@@ -101,6 +115,7 @@ class MethodAlias:
 ARCHITECTURES: Registry[type[Any]] = Registry("architecture")
 BALANCERS: Registry[type[Any]] = Registry("balancer")
 ALIASES: Registry[MethodAlias] = Registry("method")
+ARCHITECTURES.beside, ALIASES.beside = (ALIASES,), (ARCHITECTURES,)
 
 
 def _origin_of(thing: type[Any]) -> str:
@@ -111,7 +126,7 @@ def _origin_of(thing: type[Any]) -> str:
 
 
 def _summary_of(thing: type[Any]) -> str:
-    return (inspect.getdoc(thing) or "").split("\n", 1)[0]
+    return inspect.cleandoc(thing.__doc__ or "").split("\n", 1)[0]  # its own: an inherited one speaks of the contract
 
 
 def _register_class(
@@ -138,8 +153,6 @@ def register_architecture(name: str, *, groups: Sequence[str] = ()) -> Callable[
     """
     from mtlbench.architecture import Architecture
 
-    if name in ALIASES:
-        raise UserError(f"The architecture '{name}' has the name of a method of {ALIASES.get(name).origin}; rename it.")
     return _register_class(ARCHITECTURES, Architecture, name, groups)
 
 
@@ -164,8 +177,6 @@ def register_method(
     """
     caller = sys._getframe(1)
     origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-    if name in ARCHITECTURES:
-        raise UserError(f"{origin}: the method '{name}' has the name of an architecture; rename it.")
     ALIASES.add(name, MethodAlias(architecture, balancer), groups=groups, summary=summary, origin=origin)
 
 
@@ -191,10 +202,12 @@ def bundled(folder: str) -> Path:
 
 
 def _broken(source: str, error: BaseException) -> BrokenPlugin:
-    if isinstance(error, SyntaxError):
-        return BrokenPlugin(source, f"{error.filename}:{error.lineno}", f"SyntaxError: {error.msg}")
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
+        return BrokenPlugin(source, f"{error.filename}:{error.lineno}", f"{type(error).__name__}: {error.msg}")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename == source] or [f for f in frames if "importlib" not in f.filename] or frames
+    machinery = ("importlib", __file__)
+    theirs = [f for f in frames if not any(part in f.filename for part in machinery)]
+    own = [f for f in frames if f.filename == source] or theirs
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else source
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return BrokenPlugin(source, where, f"{kind}{error}")
@@ -228,36 +241,58 @@ def _import_file(path: Path, module_name: str) -> None:
         raise
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(f for f in path.glob("*.py") if not f.name.startswith("_"))
+def _files(path: Path, given_as: str) -> list[Path]:
     if path.is_file():
-        return [path]
-    raise UserError(f"--plugins {path}: there is no such file or folder.")
+        return [path.resolve()]
+    if not path.is_dir():
+        raise UserError(f"{given_as} {path}: there is no such file or folder.")
+    files = sorted(f.resolve() for f in path.glob("*.py") if not f.name.startswith("_"))
+    if not files:
+        raise UserError(f"{given_as} {path}: the folder has no .py file to load (those that begin with _ are not).")
+    return files
+
+
+def _module_name(file: Path) -> str:
+    """Return a file's one module name: under another, it would be loaded twice and clash with itself."""
+    if file.parent == bundled("methods").resolve():
+        return f"mtlbench.methods.{file.stem}"
+    return f"mtlbench_plugins.{file}"
 
 
 def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
     """Import every method: the bundled folder, `MTLBENCH_PLUGINS`, `extra` files or folders, and installed packages.
 
     `MTLBENCH_PLUGINS` holds paths separated as in PATH; packages offer modules in the entry-point group
-    `mtlbench.plugins`. Loading again imports only what is new.
+    `mtlbench.plugins`. Loading again imports only what is new. A named method whose architecture or balancer did not
+    load is left out too.
 
     Returns:
         what could not be imported; everything else works.
 
     Raises:
-        UserError: a path in `extra` or `MTLBENCH_PLUGINS` does not exist.
+        UserError: a path in `extra` or `MTLBENCH_PLUGINS` does not exist, or is a folder without Python files.
     """
-    broken: list[BrokenPlugin | None] = []
-    for file in _files(bundled("methods")):
-        name = f"mtlbench.methods.{file.stem}"
-        broken.append(_guarded(str(file), lambda f=file, n=name: _import_file(f, n)))  # type: ignore[misc]
-    named = [Path(p) for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
-    for path in (*named, *extra):
-        for file in _files(path.expanduser()):
-            resolved = file.resolve()
-            name = f"mtlbench_plugins.{resolved.parent.name}.{resolved.stem}"
-            broken.append(_guarded(str(resolved), lambda f=resolved, n=name: _import_file(f, n)))  # type: ignore[misc]
+    importlib.import_module("mtlbench.balancer")  # registers the plain mean before a broken plug-in can take it back
+    named = [Path(p).expanduser() for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
+    files = [
+        *_files(bundled("methods"), "the bundled methods"),
+        *(file for path in named for file in _files(path, "MTLBENCH_PLUGINS")),
+        *(file for path in extra for file in _files(path.expanduser(), "--plugins")),
+    ]
+    broken = [_guarded(str(file), partial(_import_file, file, _module_name(file))) for file in dict.fromkeys(files)]
     for point in importlib.metadata.entry_points(group="mtlbench.plugins"):
         broken.append(_guarded(f"{point.name} ({point.value})", point.load))
-    return [b for b in broken if b is not None]
+    return [*(b for b in broken if b is not None), *_take_back_incomplete()]
+
+
+def _take_back_incomplete() -> list[BrokenPlugin]:
+    """Take back named methods whose architecture or balancer is not there, so that groups hold only what works."""
+    left_out = []
+    for alias in list(ALIASES.entries.values()):
+        parts = ((ARCHITECTURES, alias.target.architecture), (BALANCERS, alias.target.balancer))
+        for registry, part in parts:
+            if part not in registry:
+                ALIASES.entries.pop(alias.name, None)
+                reason = f"there is no {registry.kind} '{part}' for it.{did_you_mean(part, registry)}"
+                left_out.append(BrokenPlugin(alias.name, alias.origin, reason))
+    return left_out

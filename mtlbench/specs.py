@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from mtlbench.balancer import Balancer
 
 Options = dict[str, Any]
+Words = dict[str, str]  # options as the user wrote them
 _PART = re.compile(r"(?P<name>[^\[\]+,]+)(\[(?P<options>[^\[\]]*)\])?")
+_PARTS = (ARCHITECTURES, BALANCERS)
 PLAIN = "mean"  # the balancer of a spec that names none
 
 
@@ -64,7 +68,7 @@ def parse_methods(text: str) -> list[Method]:
         UserError: an unknown name or option (with the nearest known one), or text that can't be read.
     """
     found: dict[str, Method] = {}
-    for word in _split(text, ","):
+    for word in filter(None, _split(text, ",")):
         group = method_groups().get(word)
         for spec in group if group is not None else [word]:
             method = parse_method(spec)
@@ -77,7 +81,8 @@ def parse_methods(text: str) -> list[Method]:
 def parse_method(text: str) -> Method:
     """Read one method: `name`, `architecture+balancer`, each with `[option=value,…]` where wanted.
 
-    Values are numbers, true/false or words; `3:5` is the list 3, 5.
+    Values are numbers, true/false or words; `3:5` is the list 3, 5, and `3:` the list 3. They are converted to the type
+    that the option is annotated with.
 
     Raises:
         UserError: see `parse_methods`.
@@ -85,38 +90,53 @@ def parse_method(text: str) -> Method:
     parts = [_read_part(p, text) for p in _split(text, "+")]
     if len(parts) > 2:
         raise UserError(f"'{text}': a method is one architecture and at most one balancer, joined by '+'.")
-    (first, options), *rest = parts
+    (first, words), *rest = parts
     if first in ALIASES and not rest:
         alias = ALIASES.get(first).target
-        taken = _options_of(BALANCERS.get(alias.balancer).target)
+        shared, own = (_options_of(r.get(n).target) for r, n in zip(_PARTS, astuple(alias), strict=True))
+        _check_known(f"method '{first}'", words, [*shared, *own])
+        balancer_words = {k: v for k, v in words.items() if k in own}
         return _named(
             alias.architecture,
-            {k: v for k, v in options.items() if k not in taken},
+            {k: v for k, v in words.items() if k not in own},
             alias.balancer,
-            {k: v for k, v in options.items() if k in taken},
+            balancer_words,
         )
     if first not in ARCHITECTURES:
-        known = [*method_names(), *method_groups()]
-        raise UserError(f"Unknown method '{first}'.{did_you_mean(first, known)} Available: {', '.join(sorted(known))}.")
-    balancer, balancer_options = rest[0] if rest else (PLAIN, {})
-    return _named(first, options, balancer, balancer_options)
+        raise UserError(_unknown(first, text))
+    balancer, balancer_words = rest[0] if rest else (PLAIN, {})
+    return _named(first, words, balancer, balancer_words)
 
 
-def _named(architecture: str, options: Options, balancer: str, balancer_options: Options) -> Method:
-    _check_options("architecture", architecture, ARCHITECTURES.get(architecture).target, options)
-    _check_options("balancer", balancer, BALANCERS.get(balancer).target, balancer_options)
+def _unknown(name: str, text: str) -> str:
+    if name in ALIASES:
+        pair = "+".join(astuple(ALIASES.get(name).target))
+        return f"'{text}': {name} is {pair}, which has its balancer; put another one behind an architecture."
+    groups = method_groups()
+    if name in groups:
+        members = ", ".join(groups[name])
+        return f"'{text}': '{name}' is a group and takes no options or balancer; its methods do: {members}."
+    known = [*method_names(), *groups]
+    hint = did_you_mean(name, known)
+    if name in BALANCERS:
+        hint = f" It is a balancer: write it behind an architecture, as in architecture+{name}."
+    return f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}."
+
+
+def _named(architecture: str, words: Words, balancer: str, balancer_words: Words) -> Method:
+    options = _typed("architecture", architecture, ARCHITECTURES.get(architecture).target, words)
+    balancer_options = _typed("balancer", balancer, BALANCERS.get(balancer).target, balancer_words)
     name = architecture + _show(options)
     if balancer != PLAIN or balancer_options:
         name += f"+{balancer}{_show(balancer_options)}"
-    if not options:
-        for alias in ALIASES.entries.values():
-            if (alias.target.architecture, alias.target.balancer) == (architecture, balancer):
-                name = alias.name + _show(balancer_options)
+    pairs = {astuple(entry.target): alias for alias, entry in reversed(ALIASES.entries.items())}  # the first one names
+    if not options and balancer != PLAIN and (architecture, balancer) in pairs:
+        name = pairs[architecture, balancer] + _show(balancer_options)
     return Method(name, architecture, balancer, options, balancer_options)
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at separators outside brackets, dropping blanks."""
+    """Split at separators outside brackets."""
     pieces, depth = [""], 0
     for letter in text:
         depth += (letter == "[") - (letter == "]")
@@ -124,25 +144,33 @@ def _split(text: str, separator: str) -> list[str]:
             pieces.append("")
         else:
             pieces[-1] += letter
-    return [p.strip() for p in pieces if p.strip()]
+    return [p.strip() for p in pieces]
 
 
-def _read_part(text: str, whole: str) -> tuple[str, Options]:
+def _read_part(text: str, whole: str) -> tuple[str, Words]:
     match = _PART.fullmatch(text)
     if match is None:
         raise UserError(f"'{whole}' can't be read: write it as name, name[option=value] or architecture+balancer.")
-    options: Options = {}
+    words: Words = {}
     for pair in _split(match["options"] or "", ","):
+        if not pair:
+            continue
         key, equals, value = (s.strip() for s in pair.partition("="))
         if not (key and equals and value):
             raise UserError(f"'{whole}': '{pair}' is not option=value.")
-        options[key.replace("-", "_")] = _value(value)
-    return match["name"].strip(), options
+        if words.setdefault(key.replace("-", "_"), value) != value:
+            raise UserError(f"'{whole}': the option '{key}' has two values.")
+    return match["name"].strip(), words
+
+
+def _pieces(text: str) -> list[str]:
+    return [piece.strip() for piece in text.removesuffix(":").split(":")]
 
 
 def _value(text: str) -> Any:
+    """Read a value without knowing its type."""
     if ":" in text:
-        return tuple(_value(piece) for piece in text.split(":") if piece)
+        return tuple(_value(piece) for piece in _pieces(text))
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -153,20 +181,54 @@ def _value(text: str) -> Any:
     return text
 
 
+def _typed(kind: str, name: str, cls: type[Any], words: Words) -> Options:
+    """Convert a part's options to the types of its constructor.
+
+    Raises:
+        UserError: an option that it does not have, or a value of another type.
+    """
+    annotations = _options_of(cls)
+    _check_known(f"{kind} '{name}'", words, annotations)
+    options: Options = {}
+    for option, text in words.items():
+        annotation = annotations[option]
+        adapter = TypeAdapter[Any](
+            Any if annotation is inspect.Parameter.empty or isinstance(annotation, str) else annotation,
+            config=ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True),
+        )
+        for reading in (_value(text), *([_pieces(text)] if ":" in text else []), text):
+            try:
+                options[option] = adapter.validate_python(reading, strict=not isinstance(reading, str | list))
+                break
+            except ValidationError as error:
+                problem = error
+        else:
+            said = " or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in problem.errors()))
+            raise UserError(f"The {kind} '{name}' can't take {option}={text}: {said}.") from problem
+    return options
+
+
 def _show(options: Options) -> str:
     def value(v: Any) -> str:
-        return ":".join(map(value, v)) if isinstance(v, tuple) else str(v).lower() if isinstance(v, bool) else str(v)
+        if isinstance(v, tuple | list):
+            return ":".join(map(value, v)) + (":" if len(v) == 1 else "")
+        return str(v).lower() if isinstance(v, bool) else str(v)
 
     return f"[{','.join(f'{k}={value(v)}' for k, v in sorted(options.items()))}]" if options else ""
 
 
-def _options_of(cls: type[Any]) -> list[str]:
-    return [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+def _options_of(cls: type[Any]) -> dict[str, Any]:
+    """Return a part's options with their annotations."""
+    try:
+        signature = inspect.signature(cls, eval_str=True)
+    except NameError:  # a name that only type checkers import
+        signature = inspect.signature(cls)
+    return {p.name: p.annotation for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
-def _check_options(kind: str, name: str, cls: type[Any], options: Options) -> None:
-    known = _options_of(cls)
-    for option in options:
-        if option not in known:
-            has = f"It has: {', '.join(known)}." if known else "It has none."
-            raise UserError(f"The {kind} '{name}' has no option '{option}'.{did_you_mean(option, known)} {has}")
+def _check_known(what: str, words: Words, known: Iterable[str]) -> None:
+    names = list(known)
+    for option in words:
+        if option not in names:
+            has = f"It has: {', '.join(names)}." if names else "It has none."
+            raise UserError(f"The {what} has no option '{option}'.{did_you_mean(option, names)} {has}")

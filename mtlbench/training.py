@@ -280,7 +280,7 @@ class Trainer:
             labels = self.dataset.labels[:, torch.cat(drawn)]
             triplets, possible = joint_triplets(labels, train.joint_triplets, train.anchors, self.generators["*"])
         else:
-            images = torch.stack(groups)
+            images = torch.stack([group.movedim(1, -1) for group in groups]).movedim(-1, 2)  # channels stay last
             legs = torch.arange(3 * train.triplets, device=self.dataset.device).view(3, -1).t()
             triplets = legs.expand(len(tasks), -1, -1)
             possible = torch.ones(len(tasks), dtype=torch.bool, device=self.dataset.device)
@@ -417,10 +417,14 @@ class Trainer:
         self.architecture.load_state_dict(under("architecture/"))
         self.balancer.load_state_dict(under("balancer/"))
         self.best = {k: v.to(device) for k, v in under("best/").items()}
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         optimiser = self.optimiser.state_dict()
         optimiser["state"] = {}
         for name, value in under("optimiser/").items():
             number, _, key = name.partition("/")
+            parameter = parameters[int(number)]
+            if value.shape == parameter.shape:  # fused optimisers take it for granted that the strides agree
+                value = torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
             optimiser["state"].setdefault(int(number), {})[key] = value
         self.optimiser.load_state_dict(optimiser)
         for name, generator in self.generators.items():

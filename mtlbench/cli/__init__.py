@@ -55,7 +55,9 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except SystemExit as stop:  # typer makes Ctrl-C an exit of its own, without a word
+        if not isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            raise
         print("\nStopped. What is finished is kept: the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `mtlbench list methods | head`

@@ -36,6 +36,7 @@ def check(
         f" {table.split_rule})",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     shown = RichTable("task", *SPLITS, "values", "most common", "", box=None, header_style="bold", pad_edge=False)
     for name, column in table.columns.items():
@@ -50,10 +51,12 @@ def check(
     console.print(shown)
     empty = [t for t in table.columns if not (table.columns[t].codes >= 0).any()]
     if empty and not all_tasks:
-        console.print(f"Without labels: {', '.join(empty)}.", markup=False, highlight=False)
+        console.print(f"Without labels: {', '.join(empty)}.", markup=False, highlight=False, soft_wrap=True)
     for path, reason in broken[:10]:
-        console.print(f"broken: {path}: {reason}", markup=False, highlight=False)
+        console.print(f"broken: {path}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if broken:
-        console.print(f"{len(broken):,} images can't be used.", markup=False, highlight=False)
+        console.print(f"Images that can't be used: {len(broken):,}.", markup=False, highlight=False, soft_wrap=True)
+    if not table.tasks_with_labels():
+        console.print("No task here can be trained and tested.", highlight=False, soft_wrap=True)
     if broken or not table.tasks_with_labels():
         raise typer.Exit(2)

@@ -33,6 +33,11 @@ def report(
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
+    if benchmark is not None and Path(benchmark).name != benchmark:
+        raise UserError(
+            f"'{benchmark}' is no benchmark's name; give the folder's name, and where it lies by --results:"
+            f" mtlbench report {Path(benchmark).name} --results {Path(benchmark).parent}"
+        )
     records = find_records(results, benchmark)
     if not records:
         there = sorted({p.parent.parent.parent.name for p in results.glob("*/*/seed-*/run.json")})

@@ -5,6 +5,7 @@ Liu, Luo, Wang, Tang: Deep Learning Face Attributes in the Wild, ICCV 2015. Noth
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def read_celeba(root: Path) -> Table:
                 f"{root} is not CelebA: {name} is missing. Put {IMAGES}/, {ATTRIBUTES}, {IDENTITIES} and {PARTITION}"
                 " there, from the data set's official page, or name another folder with --data-dir."
             )
-    attributes = _read(root / ATTRIBUTES, header=1)
+    attributes = _read(root / ATTRIBUTES)
     identities = _read(root / IDENTITIES, columns=["identity"])["identity"]
     partition = _read(root / PARTITION, columns=["split"])["split"]
     for name, other in ((IDENTITIES, identities), (PARTITION, partition)):
@@ -58,20 +59,35 @@ def read_celeba(root: Path) -> Table:
     )
 
 
-def _read(path: Path, header: int | None = None, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read runs-of-spaces text whose first field is the image's file name."""
+def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read runs-of-spaces text whose first field is the image's file name.
+
+    Without `columns` it opens with two lines of header: the number of images, and the names of the columns.
+    """
+    count = None
     try:
-        if header is not None:
-            with path.open() as lines:
-                next(lines)
-                names = next(lines).split()
-            frame = pd.read_csv(path, sep=r"\s+", skiprows=2, header=None, names=["file", *names], index_col=0)
-        else:
-            frame = pd.read_csv(path, sep=r"\s+", header=None, names=["file", *(columns or [])], index_col=0)
-    except (StopIteration, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {error}. Is it the official file?") from error
+        if columns is None:
+            with path.open(encoding="utf-8") as lines:
+                count, columns = next(lines, "").strip(), next(lines, "").split()
+        # no names are given to pandas: it would take columns in excess for an index, and shift the labels
+        frame = pd.read_csv(
+            path, sep=r"\s+", skiprows=0 if count is None else 2, header=None, dtype={0: str}, quoting=csv.QUOTE_NONE
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {str(error).strip()}. Is it the official file?") from error
+    if frame.shape[1] != len(columns) + 1 or len(set(columns)) < len(columns):
+        raise UserError(
+            f"{path} can't be read: its lines have {frame.shape[1]} fields where a file name and {len(set(columns))}"
+            " different columns belong. Is it the official file?"
+        )
+    frame = frame.set_axis(["file", *columns], axis=1).set_index("file")
     if frame.isna().to_numpy().any() or not all(pd.api.types.is_integer_dtype(t) for t in frame.dtypes):
         raise UserError(f"{path} can't be read: a line has too few fields or a word where a number belongs.")
+    if count is not None and count != str(len(frame)):
+        raise UserError(
+            f"{path} is cut short or altered: its first line says '{count}' images and {len(frame)} follow."
+            " Fetch it again, or correct that line."
+        )
     if frame.index.has_duplicates:
         raise UserError(f"{path} lists {frame.index[frame.index.duplicated()][0]} twice.")
     return frame

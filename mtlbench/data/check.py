@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> tuple[Table, list[tuple[str, str]]]:
             with Image.open(folder / path) as image:
                 image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return str(error)
+            return str(error) or type(error).__name__
         return ""
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

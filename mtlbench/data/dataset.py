@@ -114,7 +114,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     if data.rendered is not None:
         what = data.rendered
         root = root or default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}")
-        if not root.exists():
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             done = 0
 
             def count(n: int) -> None:
@@ -134,9 +134,32 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     elif not root.is_dir():
         raise UserError(f"--data-dir {root}: there is no such folder.")
     table = READERS[data.reader](root, data)
-    if data.rendered is not None:
-        table = Table(**{**vars(table), "name": f"rendered {data.rendered.what}", "rendered": True})
+    if data.rendered is not None and not table.rendered:
+        raise UserError(f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir.")
+    if data.rendered is not None and len(table) != data.rendered.images:
+        raise UserError(
+            f"{root} holds {len(table)} rendered images and this benchmark has {data.rendered.images}. Name another"
+            f" folder with --data-dir, or --set data.rendered.images={len(table)}."
+        )
     return table.limited(data.limit)
+
+
+def _check_positives(table: Table, tasks: list[str]) -> None:
+    """Refuse tasks for which anchors can't come from label 1 alone: of many values, code 1 is just one of them."""
+    remedy = "Take other tasks, or --set train.anchors=balanced."
+    for task in tasks:
+        column = table.columns[task]
+        if len(column.values) != 2:
+            raise UserError(
+                f"The task '{task}' has {len(column.values)} values, and train.anchors = 'positive' is for tasks with"
+                f" two, such as no and yes. {remedy}"
+            )
+        for number, split in enumerate(SPLITS):
+            if (column.codes[table.split == number] == 1).sum() < 2:
+                raise UserError(
+                    f"In {table.root} the task '{task}' has fewer than two {split} images with the label"
+                    f" '{column.values[1]}', and train.anchors = 'positive' takes anchors from those. {remedy}"
+                )
 
 
 def prepare(
@@ -168,6 +191,8 @@ def prepare(
         chosen, note = table.choose_default(data.tasks, data.spare_tasks)
     else:
         chosen, note = table.choose(tasks), ""
+    if benchmark.train.anchors == "positive":
+        _check_positives(table, chosen)
     pack = open_pack(table, data.size, data.fit, packing)
     columns = [table.columns[task] for task in chosen]
     labels = np.stack([column.codes for column in columns])

@@ -51,13 +51,16 @@ def open_pack(table: Table, size: tuple[int, int], fit: str, progress: Progress 
         progress: called as images are done; not called when the pack is there already.
 
     Raises:
-        UserError: an image is missing or can't be decoded (named), or the disk is full.
+        UserError: an image is missing or can't be decoded (named), the disk is full, or the pack is damaged.
     """
     folder = cache_folder() / f"{table.name.lower()}-{size[0]}x{size[1]}-{_key(table, size, fit)}"
     if not (folder / "pack.json").exists():
         _make(table, size, fit, folder, progress)
-    facts = json.loads((folder / "pack.json").read_text())
-    return Pack(np.load(folder / "images.npy", mmap_mode="c"), facts["fingerprint"])
+    try:
+        facts = json.loads((folder / "pack.json").read_text())
+        return Pack(np.load(folder / "images.npy", mmap_mode="c"), facts["fingerprint"])
+    except (OSError, ValueError) as error:
+        raise UserError(f"The pack {folder} is damaged: {error}. Remove that folder; it will be made again.") from error
 
 
 def _key(table: Table, size: tuple[int, int], fit: str) -> str:
@@ -100,8 +103,11 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, progress:
         images.flush()
         fingerprint = hashlib.sha256(json.dumps([_FORMAT, size, fit]).encode() + b"".join(digests)).hexdigest()[:16]
         (partial / "pack.json").write_text(json.dumps({"images": len(table), "fingerprint": fingerprint}))
-        if not folder.exists():  # another process may have made the same pack meanwhile
+        try:
             partial.rename(folder)
+        except OSError:
+            if not (folder / "pack.json").exists():  # else another process has made the same pack meanwhile
+                raise
     except OSError as error:
         remedy = "Set MTLBENCH_CACHE to a folder that can be written to and has room."
         raise UserError(f"The pack {folder} can't be written: {error}. {remedy}") from error
@@ -121,7 +127,7 @@ def decode(path: Path, size: tuple[int, int], fit: str) -> tuple[Pixels, bytes]:
             height, width = size
             if fit == "crop":
                 scale = max(width / opened.width, height / opened.height)
-                w, h = width / scale, height / scale
+                w, h = min(width / scale, opened.width), min(height / scale, opened.height)  # a quotient may round up
                 left, top = (opened.width - w) / 2, (opened.height - h) / 2
                 box = (left, top, left + w, top + h)
             else:

@@ -58,6 +58,8 @@ class Table:
             return "has no labels"
         for number, split in enumerate(SPLITS):
             counts = np.bincount(codes[(self.split == number) & (codes >= 0)], minlength=1)
+            if counts.sum() == 0:
+                return f"has no labelled image in the {split} split"
             if (counts > 0).sum() < 2:
                 return f"has only one value in the {split} split"
             if counts.max() < 2:
@@ -86,8 +88,10 @@ class Table:
         """Return the tasks that a user asked for, in the data set's spelling.
 
         Raises:
-            UserError: an unknown task, one named twice, or one that can't be trained; it says which can.
+            UserError: no task, an unknown one, one named twice, or one that can't be trained; it says which can.
         """
+        if not wanted:
+            raise UserError(f"No task is named. Tasks with labels: {', '.join(self.tasks_with_labels()) or 'none'}.")
         tasks = [self.find_task(name) for name in wanted]
         for task in tasks:
             if tasks.count(task) > 1:
@@ -121,7 +125,12 @@ class Table:
         """Return at most `limit` images, drawn at random by `seed`, every split by its share; 0 means all."""
         if limit <= 0 or limit >= len(self):
             return self
-        keep = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
+        order = np.random.default_rng(seed).permutation(len(self))
+        quantile = np.empty(len(self))  # of an image in the random order of its split
+        for number in range(len(SPLITS)):
+            members = order[self.split[order] == number]
+            quantile[members] = (np.arange(len(members)) + 0.5) / max(1, len(members))
+        keep = np.sort(order[np.argsort(quantile[order], kind="stable")[:limit]])
         return replace(
             self,
             paths=tuple(self.paths[i] for i in keep),

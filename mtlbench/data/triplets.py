@@ -83,7 +83,8 @@ def joint_triplets(labels: Tensor, number: int, anchors: str, generator: torch.G
     if anchors == "positive":
         able = able & (labels == 1)
     # an anchor's weight is one over its label's images in the batch: labels evenly, then images evenly
-    weights = able / same.sum(2).clamp_min(1)
+    # (in float64: where rounding makes a cumulative sum rise beside an image of weight 0, that image could be drawn)
+    weights = able.double() / same.sum(2).clamp_min(1)
     possible = able.any(1)
     anchor = _pick(weights, number, generator)
     rows = torch.arange(tasks, device=labels.device)[:, None].expand(tasks, number)
@@ -97,6 +98,6 @@ def _pick(weights: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Draw columns by weight, with replacement: (R, C) -> (R, number). A row of zeros gives column 0 or any other."""
     totals = weights.cumsum(1)
     last = totals[:, -1:]
-    draws = torch.rand(len(weights), number, generator=generator, device=weights.device) * last
+    draws = torch.rand(len(weights), number, generator=generator, device=weights.device, dtype=weights.dtype) * last
     draws = torch.minimum(draws, torch.nextafter(last, torch.zeros_like(last)))  # a product may round up to the total
     return torch.searchsorted(totals, draws, right=True).clamp_max(weights.shape[1] - 1)

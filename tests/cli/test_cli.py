@@ -1,0 +1,351 @@
+"""The command line as a user meets it: exit codes, one-line errors, listings, checks of data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlbench import __version__
+from mtlbench.cli import main
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, load_plugins
+
+PLUGIN = '''from mtlbench import Architecture, register_architecture
+
+
+@register_architecture("mine")
+class Mine(Architecture):
+    """A method of my own."""
+
+    def forward(self, images):
+        return images
+'''
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Wide output, no debugging, and the registries as they were."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("MTLBENCH_DEBUG", "")
+    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
+    load_plugins()
+    entries = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+    yield
+    for registry, before in entries:
+        registry.entries = before  # type: ignore[assignment]
+    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
+        del sys.modules[name]
+
+
+class Ended:
+    """How `mtlbench ARGUMENTS` ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def error(self) -> str:
+        """The one line of an error that the user can cause; anything else is a failure."""
+        assert self.code == 2, self
+        assert self.err.startswith("error: "), self
+        assert self.err.count("\n") == 1, self
+        assert self.err.endswith("\n"), self
+        return self.err.removeprefix("error: ").rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+@pytest.fixture
+def mtlbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line's entry point in this process."""
+
+    def call(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["mtlbench", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        code = stopped.value.code
+        return Ended(code if isinstance(code, int) else 0, *capfd.readouterr())
+
+    return call
+
+
+def process(*arguments: str, code: str = "from mtlbench.cli import main; main()") -> Ended:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+# --- the frame --------------------------------------------------------------------------------------------------------
+
+
+def test_version(mtlbench: Any) -> None:
+    ended = mtlbench("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"mtlbench {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("run",), ("report",), ("list",), ("data",), ("data", "check")])
+def test_help_answers_for_every_command(mtlbench: Any, arguments: tuple[str, ...]) -> None:
+    ended = mtlbench(*arguments, "--help")
+    assert ended.code == 0
+    assert f"Usage: {' '.join(('mtlbench', *arguments))}" in ended.out
+    assert mtlbench(*arguments, "-h").out == ended.out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    ended = process(
+        "--help",
+        code="import sys, mtlbench.cli\ntry: mtlbench.cli.main()\nfinally:\n"
+        " heavy = {'torch', 'torchvision', 'pandas', 'numpy', 'pydantic', 'PIL'}\n"
+        " print(sorted(heavy & set(sys.modules)), file=sys.stderr)",
+    )
+    assert (ended.code, ended.err) == (0, "[]\n")
+    assert all(command in ended.out for command in ("run", "report", "list", "data"))
+
+
+def test_no_command_shows_the_help(mtlbench: Any) -> None:
+    assert "Usage: mtlbench" in str(mtlbench())
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train",), ("run",), ("run", "--datset", "shoes"), ("list", "foo"), ("report", "--format", "pdf")]
+)
+def test_a_command_that_does_not_exist_exits_with_2_and_no_traceback(mtlbench: Any, arguments: tuple[str, ...]) -> None:
+    ended = mtlbench(*arguments)
+    assert ended.code == 2
+    assert "Error" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_an_error_of_the_user_is_one_line_on_stderr_and_exit_code_2_in_a_process_of_its_own(tmp_path: Path) -> None:
+    ended = process("report", "--results", str(tmp_path))
+    assert ended.error == f"No run records of any benchmark in {tmp_path}. Make some with mtlbench run."
+    assert ended.out == ""
+
+
+def test_debug_shows_where_an_error_was_raised(tmp_path: Path) -> None:
+    ended = process("--debug", "report", "--results", str(tmp_path))
+    assert ended.code != 0
+    assert ended.err.startswith("Traceback")
+    assert "report.py" in ended.err
+    assert f"UserError: No run records of any benchmark in {tmp_path}" in ended.err
+
+
+def test_an_error_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mtlbench.registry.load_plugins", broken)
+    monkeypatch.setattr(sys, "argv", ["mtlbench", "list", "methods"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_ctrl_c_anywhere_says_how_to_go_on(mtlbench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlbench.registry.load_plugins", interrupted)
+    ended = mtlbench("list", "methods")
+    assert ended.code == 130
+    assert ended.err == "\nStopped. What is finished is kept: the same command goes on from there.\n"
+
+
+# --- run: what is found before anything is trained --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--dataset", "celba"), "Unknown data set or benchmark 'celba'. Did you mean: celeba?"),
+        (("--dataset", "shoes", "--methods", "modulaton"), "Unknown method 'modulaton'. Did you mean: modulation?"),
+        (("--dataset", "shoes", "--methods", "gradnorm[alpa=1]"), "Did you mean: alpha?"),
+        (("--dataset", "shoes", "--set", "train.stps=5"), "--set: unknown key 'train.stps'. Did you mean: steps?"),
+        (("--dataset", "shoes", "--set", "train.steps=0"), "--set: train.steps: input should be greater than 0"),
+        (("--dataset", "shoes", "--seeds", "a"), "--seeds a: give whole numbers"),
+        (("--dataset", "shoes", "--plugins", "nowhere.py"), "--plugins nowhere.py: there is no such file or folder"),
+        (("--dataset", "zappos", "--quick"), "There is no zappos data at"),
+    ],
+)
+def test_a_mistake_in_a_run_is_one_line(mtlbench: Any, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    assert said in mtlbench("run", "--results", tmp_path / "results", *arguments).error
+    assert not (tmp_path / "results").exists()
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+def rows(ended: Ended) -> dict[str, str]:
+    """The lines of a listing below its heading, by their first word."""
+    assert ended.code == 0, ended
+    lines = ended.out.rstrip().split("\n\n")[0].splitlines()[1:]
+    return {line.split()[0]: line for line in lines}
+
+
+def test_methods_are_listed_with_groups_summary_and_origin(mtlbench: Any) -> None:
+    ended = mtlbench("list", "methods")
+    listed = rows(ended)
+    assert list(listed) == ["cross-stitch", "gradnorm", "independent", "modulation", "shared", "single"]
+    assert listed["shared"].split()[1] == "core"
+    assert "One whole network per task, nothing shared." in listed["independent"]
+    assert "methods/single.py:" in listed["single"]
+    assert "architecture+balancer[option=value]" in ended.out
+
+
+def test_balancers_are_listed(mtlbench: Any) -> None:
+    listed = rows(mtlbench("list", "balancers"))
+    assert list(listed) == ["gradnorm", "mean"]
+    assert "mtlbench/balancer.py:" in listed["mean"]
+
+
+def test_backbones_are_listed(mtlbench: Any) -> None:
+    listed = rows(mtlbench("list", "backbones"))
+    assert {"paper", "small", "resnet18", "resnet18-csn", "resnet34", "resnet50", "torchvision:<name>"} == set(listed)
+
+
+def test_benchmarks_are_listed_with_tasks_backbone_and_steps(mtlbench: Any) -> None:
+    listed = rows(mtlbench("list", "benchmarks"))
+    assert list(listed) == ["celeba", "shoes", "zappos"]
+    assert listed["celeba"].split()[-2:] == ["paper", "175,000"]
+    assert "category, closure, gender, heel" in listed["zappos"]
+
+
+def test_a_plug_in_is_listed_and_a_broken_one_is_a_warning_on_stderr(mtlbench: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "broken.py").write_text("\nimport there_is_no_such_module\n")
+    ended = mtlbench("list", "methods", "--plugins", tmp_path)
+    listed = rows(ended)
+    assert "A method of my own." in listed["mine"]
+    assert f"{tmp_path.name}/mine.py:4" in listed["mine"]
+    assert "shared" in listed
+    assert ended.err == (
+        f"warning: plug-in {tmp_path / 'broken.py'} left out: ModuleNotFoundError: No module named"
+        f" 'there_is_no_such_module' ({tmp_path / 'broken.py'}:2)\n"
+    )
+
+
+def test_a_plug_in_that_is_not_there_is_an_error(mtlbench: Any, tmp_path: Path) -> None:
+    assert mtlbench("list", "methods", "--plugins", tmp_path / "no.py").error == (
+        f"--plugins {tmp_path / 'no.py'}: there is no such file or folder."
+    )
+
+
+def test_a_listing_whose_reader_leaves_early_is_no_traceback() -> None:
+    pipe = subprocess.Popen(
+        [sys.executable, "-c", "from mtlbench.cli import main; main()", "list", "benchmarks"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert pipe.stdout is not None
+    assert pipe.stderr is not None
+    pipe.stdout.close()
+    assert b"Traceback" not in pipe.stderr.read()
+    pipe.stderr.close()
+    assert pipe.wait() == 1
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+def record(results: Path, benchmark: str) -> None:
+    folder = results / benchmark / "shared" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+
+
+def test_a_report_without_records_says_how_to_make_some(mtlbench: Any, tmp_path: Path) -> None:
+    said = mtlbench("report", "--results", tmp_path / "nowhere").error
+    assert said == f"No run records of any benchmark in {tmp_path / 'nowhere'}. Make some with mtlbench run."
+    assert mtlbench("report", "celeba", "--results", tmp_path).error.startswith("No run records of celeba in")
+
+
+def test_a_report_of_a_benchmark_without_records_names_those_that_have_some(mtlbench: Any, tmp_path: Path) -> None:
+    record(tmp_path, "celeba-quick")
+    record(tmp_path, "shoes")
+    said = mtlbench("report", "celeba", "--results", tmp_path).error
+    assert said == (f"No run records of celeba in {tmp_path}. Did you mean: celeba-quick? There: celeba-quick, shoes.")
+
+
+def test_a_report_of_a_path_is_told_how_to_give_the_folder(mtlbench: Any, tmp_path: Path) -> None:
+    record(tmp_path, "celeba")
+    said = mtlbench("report", tmp_path / "celeba").error
+    assert f"mtlbench report celeba --results {tmp_path}" in said
+
+
+def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -> None:
+    record(tmp_path, "celeba")
+    said = mtlbench("report", "celeba", "--results", tmp_path).error
+    assert str(tmp_path / "celeba" / "shared" / "seed-0" / "run.json") in said
+
+
+# --- data check -------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_data_set_is_named_and_counted(mtlbench: Any, zappos_folder: Path) -> None:
+    ended = mtlbench("data", "check", zappos_folder)
+    assert (ended.code, ended.err) == (0, "")
+    first, heading, *lines = ended.out.splitlines()
+    assert first.startswith(f"{zappos_folder}: UT-Zappos50K, 60 images (42 / 6 / 12 train / val / test, by image")
+    assert heading.split() == ["task", "train", "val", "test", "values", "most", "common"]
+    assert ["category", "42", "6", "12", "3"] in [line.split()[:5] for line in lines]
+    assert lines[-1] == "Without labels: toe, insole."
+    assert not any(line.startswith("toe") for line in lines)
+
+
+def test_all_shows_the_tasks_without_labels_too(mtlbench: Any, zappos_folder: Path) -> None:
+    ended = mtlbench("data", "check", "--all", zappos_folder)
+    assert ended.code == 0
+    (toe,) = [line for line in ended.out.splitlines() if line.startswith("toe")]
+    assert toe.split()[1:5] == ["0", "0", "0", "0"]
+    assert toe.rstrip().endswith("has no labels")
+
+
+def test_celeba_is_recognised(mtlbench: Any, celeba_folder: Path) -> None:
+    ended = mtlbench("data", "check", celeba_folder)
+    assert ended.code == 0
+    assert "CelebA, 60 images (36 / 12 / 12 train / val / test" in ended.out
+    assert any(line.startswith("Smiling") for line in ended.out.splitlines())
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_a_broken_image_is_named_whole_on_one_line(
+    mtlbench: Any, zappos_folder: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    image = sorted(zappos_folder.rglob("*.jpg"))[7]
+    content = image.read_bytes()
+    image.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"no image at all"}[damage])
+    ended = mtlbench("data", "check", zappos_folder)
+    assert ended.code == 2
+    (broken,) = [line for line in ended.out.splitlines() if line.startswith("broken: ")]
+    name, reason = broken.removeprefix("broken: ").split(".jpg: ", 1)
+    assert zappos_folder / f"{name}.jpg" == image
+    assert reason
+    assert ended.out.endswith("Images that can't be used: 1.\n")
+    assert "Traceback" not in ended.err
+
+
+def test_a_missing_image_is_named(mtlbench: Any, zappos_folder: Path) -> None:
+    image = sorted(zappos_folder.rglob("*.jpg"))[0]
+    image.unlink()
+    assert image.stem.replace(".", "-") in mtlbench("data", "check", zappos_folder).error
+
+
+def test_a_data_set_without_a_usable_task_exits_with_2(mtlbench: Any, tmp_path: Path, write_zappos: Any) -> None:
+    folder = write_zappos(tmp_path / "tiny", images=3)
+    ended = mtlbench("data", "check", folder)
+    assert ended.code == 2
+    assert "category" in ended.out
+    assert "has no two train images of one value" in ended.out
+    assert ended.out.endswith("No task here can be trained and tested.\n")
+
+
+def test_an_unknown_folder_is_an_error_that_says_what_is_known(mtlbench: Any, tmp_path: Path) -> None:
+    said = mtlbench("data", "check", tmp_path).error
+    assert said.startswith(f"{tmp_path} holds no data set known here: CelebA has")
+    assert "UT-Zappos50K has ut-zap50k-images/" in said
+    assert mtlbench("data", "check", tmp_path / "no").error == f"{tmp_path / 'no'}: there is no such folder."

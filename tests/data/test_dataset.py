@@ -1,0 +1,367 @@
+"""The data set on the device: pixels as networks see them, where data is found, and what the receipt is a print of."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mtlbench.benchmark import Benchmark, load_benchmark
+from mtlbench.data.dataset import Dataset, default_folder, prepare, read_table
+from mtlbench.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def dataset(images: int = 5, height: int = 6, width: int = 9, pixels: str = "unit", seed: int = 0) -> Dataset:
+    random = np.random.default_rng(seed)
+    return Dataset(
+        images=torch.from_numpy(random.integers(0, 256, (images, height, width, 3), dtype=np.uint8)),
+        labels=torch.zeros(1, images, dtype=torch.int64),
+        split=torch.arange(images) % 3,
+        tasks=("t",),
+        values=(("no", "yes"),),
+        ordered=(False,),
+        pixels=pixels,
+        facts={},
+    )
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def raw(data: Dataset, index: Tensor, **options: Any) -> Tensor:
+    """Return a batch of `unit` pixels turned back into uint8, (n, H, W, 3)."""
+    return (data.batch(index, **options) * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def shifted(image: Tensor, down: int, right: int, reach: int) -> Tensor:
+    """Return the window of an edge-padded image that lies `down` and `right` of the image."""
+    height, width = image.shape[:2]
+    padded = np.pad(image.numpy(), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    return torch.from_numpy(padded[reach + down :, reach + right :][:height, :width].copy())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        ("unit", lambda r, g, b: [r / 127.5 - 1, g / 127.5 - 1, b / 127.5 - 1]),
+        (
+            "imagenet",
+            lambda r, g, b: [(r / 255 - 0.485) / 0.229, (g / 255 - 0.456) / 0.224, (b / 255 - 0.406) / 0.225],
+        ),
+        ("bgr", lambda r, g, b: [(b - 102.98) * 0.0078125, (g - 115.95) * 0.0078125, (r - 122.77) * 0.0078125]),
+    ],
+)
+def test_pixels_are_normalised_as_the_protocol_says(
+    pixels: str, expected: Callable[[Tensor, Tensor, Tensor], list[Tensor]]
+) -> None:
+    data = dataset(pixels=pixels)
+    by_hand = torch.stack(expected(*data.images.double().unbind(3)), dim=1)
+    batch = data.batch(torch.arange(5))
+    assert batch.dtype == torch.float32
+    torch.testing.assert_close(batch.double(), by_hand, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("pixels", ["unit", "bgr"])
+@pytest.mark.parametrize("options", [{}, {"flip": True}, {"flip": True, "shift": 2}], ids=["plain", "flip", "both"])
+def test_a_batch_is_images_by_channels_by_rows_by_columns_and_channels_last_in_memory(
+    pixels: str, options: dict[str, Any]
+) -> None:
+    batch = dataset(pixels=pixels).batch(torch.tensor([0, 3]), seeded(), **options)
+    assert batch.shape == (2, 3, 6, 9)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_batch_holds_the_images_asked_for_in_that_order() -> None:
+    data = dataset()
+    index = torch.tensor([4, 0, 4, 2])
+    assert torch.equal(raw(data, index), data.images[index])
+
+
+def test_without_a_generator_nothing_is_moved_or_mirrored() -> None:
+    data, index = dataset(), torch.arange(5)
+    assert torch.equal(data.batch(index, None, flip=True, shift=3), data.batch(index))
+
+
+def test_a_generator_alone_changes_nothing() -> None:
+    data, index = dataset(), torch.arange(5)
+    assert torch.equal(data.batch(index, seeded()), data.batch(index))
+
+
+def test_about_half_of_the_images_are_mirrored_left_to_right_and_the_rest_are_as_they_are() -> None:
+    data = dataset()
+    index = torch.arange(5).repeat(200)
+    batch = raw(data, index, generator=seeded(), flip=True)
+    same = (batch == data.images[index]).flatten(1).all(1)
+    mirrored = (batch == data.images[index].flip(2)).flatten(1).all(1)
+    assert torch.equal(same, ~mirrored)
+    assert 420 < int(mirrored.sum()) < 580
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 9), (9, 6), (3, 3)])
+def test_a_shift_moves_each_image_by_its_own_whole_pixels_and_repeats_its_edge(height: int, width: int) -> None:
+    data = dataset(images=2, height=height, width=width)
+    index = torch.arange(2).repeat(300)
+    batch = raw(data, index, generator=seeded(), shift=2)
+    moves = list(itertools.product(range(-2, 3), repeat=2))
+    seen = set()
+    for i, image in zip(index.tolist(), batch, strict=True):
+        matching = [m for m in moves if torch.equal(image, shifted(data.images[i], m[0], m[1], 2))]
+        assert len(matching) == 1
+        seen.add((i, matching[0]))
+    assert len(seen) == 50  # every move of every image
+
+
+def test_shifts_and_mirrors_go_together() -> None:
+    data = dataset(images=1)
+    batch = raw(data, torch.zeros(400, dtype=torch.int64), generator=seeded(), flip=True, shift=1)
+    plain = [shifted(data.images[0], down, right, 1) for down, right in itertools.product((-1, 0, 1), repeat=2)]
+    possible = [*plain, *(image.flip(1) for image in plain)]
+    kinds = {next(k for k, image in enumerate(possible) if torch.equal(image, drawn)) for drawn in batch}
+    assert len(kinds) == 18
+
+
+def test_the_same_seed_augments_the_same_way_and_another_differently() -> None:
+    data, index = dataset(), torch.arange(5).repeat(4)
+    one, same, other = (data.batch(index, seeded(s), flip=True, shift=2) for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_augmenting_leaves_the_data_set_as_it_is() -> None:
+    data = dataset()
+    data.batch(torch.arange(5), seeded(), flip=True, shift=2)
+    assert torch.equal(data.images, dataset().images)
+
+
+def test_the_members_of_the_splits_are_all_images_once() -> None:
+    assert [dataset(7).members(s).tolist() for s in ("train", "val", "test")] == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def shoes(images: int = 60, *more: str) -> Benchmark:
+    settings = [f'data.rendered={{what="shoes", images={images}}}', "data.image_size=[12, 16]", *more]
+    return load_benchmark("shoes", quick=True, settings=settings)
+
+
+def zappos(*more: str) -> Benchmark:
+    return load_benchmark("zappos", quick=True, settings=["data.image_size=[12, 16]", *more])
+
+
+def celeba(*more: str, quick: bool = True) -> Benchmark:
+    return load_benchmark("celeba", quick=quick, settings=["data.image_size=[10, 8]", *more])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 rendered shoes."""
+    root = tmp_path_factory.mktemp("drawn") / "shoes"
+    read_table(shoes().data, root)
+    return root
+
+
+def test_a_data_set_holds_the_labels_and_pixels_of_its_files(celeba_folder: Path) -> None:
+    data, note = prepare(celeba(), celeba_folder, ["Young", "Bald"], CPU)
+    rows = [line.split() for line in (celeba_folder / "list_attr_celeba.txt").read_text().splitlines()]
+    for task, labels in zip(("Young", "Bald"), data.labels.tolist(), strict=True):
+        assert labels == [int(row[rows[1].index(task) + 1] == "1") for row in rows[2:]]
+    for i in (0, 59):
+        with Image.open(celeba_folder / "img_align_celeba" / rows[2 + i][0]) as image:
+            expected = np.asarray(image.resize((8, 10), Image.Resampling.BILINEAR))
+        assert np.array_equal(data.images[i].numpy(), expected)
+    assert data.tasks == ("Young", "Bald")
+    assert data.values == (("no", "yes"),) * 2
+    assert (data.ordered, data.pixels, note) == ((False, False), "unit", "")
+    assert data.device == CPU
+
+
+def test_the_receipt_says_what_the_data_is(celeba_folder: Path) -> None:
+    facts = prepare(celeba(), celeba_folder, None, CPU)[0].facts
+    assert facts.pop("fingerprint")
+    assert facts == {
+        "name": "CelebA",
+        "rendered": False,
+        "images": 60,
+        "train_images": 36,
+        "val_images": 12,
+        "test_images": 12,
+        "split": "as in list_eval_partition.txt",
+    }
+
+
+def test_heels_are_ordered_and_other_tasks_are_not(zappos_folder: Path) -> None:
+    data, note = prepare(zappos(), zappos_folder, None, CPU)
+    assert data.tasks == ("category", "closure", "gender", "heel")
+    assert data.ordered == (False, False, False, True)
+    assert note == ""
+
+
+def test_tasks_without_labels_give_way_to_the_spare_one_and_the_user_is_told(zappos_folder: Path) -> None:
+    table = zappos_folder / "ut-zap50k-data" / "meta-data.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    table.write_text("\n".join([",".join(rows[0]), *(",".join([*row[:3], *[""] * 6]) for row in rows[1:])]) + "\n")
+    data, note = prepare(zappos(), zappos_folder, None, CPU)
+    assert data.tasks == ("category", "subcategory")
+    assert "closure has no labels" in note
+    with pytest.raises(UserError, match="'closure' has no labels"):
+        prepare(zappos(), zappos_folder, ["category", "closure"], CPU)
+
+
+def test_a_limit_of_the_benchmark_holds(celeba_folder: Path) -> None:
+    data, _ = prepare(celeba("data.limit=30"), celeba_folder, ["Young", "Bald"], CPU)
+    assert len(data.images) == data.labels.shape[1] == len(data.split) == data.facts["images"] == 30
+    assert [data.facts[f"{s}_images"] for s in ("train", "val", "test")] == [18, 6, 6]
+
+
+def fingerprint(benchmark: Benchmark, root: Path, tasks: list[str] | None = None) -> str:
+    return str(prepare(benchmark, root, tasks, CPU)[0].facts["fingerprint"])
+
+
+def test_the_fingerprint_is_the_same_again_and_in_another_folder(zappos_folder: Path, tmp_path: Path) -> None:
+    first = fingerprint(zappos(), zappos_folder)
+    assert fingerprint(zappos(), zappos_folder) == first
+    shutil.copytree(zappos_folder, tmp_path / "copy")
+    assert fingerprint(zappos(), tmp_path / "copy") == first
+
+
+@pytest.mark.parametrize(
+    "more", ["data.split_seed=1", "data.image_size=[12, 15]", "data.fit=crop", "data.limit=50"], ids=str
+)
+def test_the_fingerprint_changes_with_the_split_the_size_the_fit_and_the_limit(zappos_folder: Path, more: str) -> None:
+    assert fingerprint(zappos(more), zappos_folder) != fingerprint(zappos(), zappos_folder)
+
+
+def test_the_fingerprint_changes_with_the_tasks_and_their_order(zappos_folder: Path) -> None:
+    choices = [["category", "heel"], ["heel", "category"], ["category"], ["category", "closure"]]
+    assert len({fingerprint(zappos(), zappos_folder, tasks) for tasks in choices}) == 4
+
+
+def test_the_fingerprint_changes_with_one_label_of_a_chosen_task_only(zappos_folder: Path) -> None:
+    table = zappos_folder / "ut-zap50k-data" / "meta-data.csv"
+    chosen, other = (fingerprint(zappos(), zappos_folder, [t]) for t in ("heel", "gender"))
+    lines = table.read_text().splitlines()
+    row = next(i for i, line in enumerate(lines) if "Under 1in" in line)
+    lines[row] = lines[row].replace("Under 1in", "Flat")
+    table.write_text("\n".join(lines) + "\n")
+    assert fingerprint(zappos(), zappos_folder, ["heel"]) != chosen
+    assert fingerprint(zappos(), zappos_folder, ["gender"]) == other
+
+
+def test_the_fingerprint_changes_with_the_name_of_a_value(zappos_folder: Path) -> None:
+    table = zappos_folder / "ut-zap50k-data" / "meta-data.csv"
+    before = fingerprint(zappos(), zappos_folder, ["gender"])
+    table.write_text(table.read_text().replace("Women", "Woman"))
+    assert fingerprint(zappos(), zappos_folder, ["gender"]) != before
+
+
+def test_the_fingerprint_changes_with_the_name_of_a_task(celeba_folder: Path) -> None:
+    file = celeba_folder / "list_attr_celeba.txt"
+    before = fingerprint(celeba(), celeba_folder, ["Young"])
+    file.write_text(file.read_text().replace("Young", "Fresh"))
+    assert fingerprint(celeba(), celeba_folder, ["Fresh"]) != before
+
+
+def test_the_fingerprint_changes_with_one_image(zappos_folder: Path) -> None:
+    before = fingerprint(zappos(), zappos_folder)
+    path = next(zappos_folder.rglob("*.jpg"))
+    Image.new("RGB", (68, 51), (1, 2, 3)).save(path)
+    assert fingerprint(zappos(), zappos_folder) != before
+
+
+def test_a_rendered_set_is_drawn_once_where_it_is_absent(drawn: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in drawn.rglob("*.jpg")}
+    assert len(before) == 60
+    data, _ = prepare(shoes(), drawn, None, CPU)
+    assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*.jpg")} == before
+    assert (data.facts["name"], data.facts["rendered"], data.facts["images"]) == ("rendered shoes", True, 60)
+    assert data.tasks == ("category", "closure", "gender", "heel")
+    assert data.images.shape == (60, 12, 16, 3)
+
+
+def test_a_rendered_set_goes_to_the_default_folder_and_into_an_empty_one(tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    table = read_table(shoes(3).data, None, lambda *d: done.append(d))
+    assert table.root == default_folder("rendered-shoes-3-seed0")
+    assert done[-1] == (3, 3)
+    (tmp_path / "empty").mkdir()
+    assert len(read_table(shoes(3).data, tmp_path / "empty")) == 3
+
+
+def test_sets_drawn_by_other_settings_lie_in_other_folders() -> None:
+    with_seed = load_benchmark("shoes", settings=['data.rendered={what="shoes", images=3, seed=5}'])
+    roots = {read_table(b.data, None).root for b in (shoes(3), shoes(2), with_seed)}
+    assert len(roots) == 3
+
+
+def test_rendered_shoes_are_called_rendered_under_the_real_benchmark_too(drawn: Path) -> None:
+    facts = prepare(zappos(), drawn, None, CPU)[0].facts
+    assert (facts["name"], facts["rendered"]) == ("rendered shoes", True)
+
+
+def test_real_images_never_pass_for_rendered_ones(zappos_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"zappos holds real images.*--data-dir"):
+        read_table(shoes().data, zappos_folder)
+
+
+def test_a_rendered_set_of_another_size_is_refused(drawn: Path) -> None:
+    with pytest.raises(UserError, match=r"holds 60 rendered images and this benchmark has 61.*images=60"):
+        read_table(shoes(61).data, drawn)
+
+
+def test_data_is_looked_for_where_the_environment_says(celeba_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTLBENCH_DATA", str(celeba_folder.parent))
+    assert read_table(celeba().data, None).root == celeba_folder
+    monkeypatch.delenv("MTLBENCH_DATA")
+    assert default_folder("celeba") == Path(platformdirs.user_data_dir("mtlbench")) / "celeba"
+
+
+@pytest.mark.parametrize("name", ["celeba", "zappos"])
+def test_data_that_is_not_there_is_an_error_with_the_ways_on(name: str, tmp_path: Path) -> None:
+    data = load_benchmark(name).data
+    with pytest.raises(UserError, match=rf"no {name} data at .*{name}: .*--data-dir.*MTLBENCH_DATA.*--dataset shoes"):
+        read_table(data, None)
+    with pytest.raises(UserError, match=r"--data-dir .*nowhere: there is no such folder"):
+        read_table(data, tmp_path / "nowhere")
+
+
+def test_anchors_of_label_1_alone_are_refused_for_a_task_of_many_values(celeba_folder: Path) -> None:
+    # code 1 of such a task is one identity, and a run on it would be a measurement of nothing
+    full = celeba(quick=False)
+    assert full.train.anchors == "positive"
+    with pytest.raises(UserError, match=r"'identity' has 20 values, .*train\.anchors=balanced"):
+        prepare(full, celeba_folder, ["Smiling", "identity"], CPU)
+    balanced = celeba("train.anchors=balanced", quick=False)
+    assert prepare(balanced, celeba_folder, ["Smiling", "identity"], CPU)[0].tasks == ("Smiling", "identity")
+
+
+def test_a_split_with_one_image_of_label_1_is_named_when_anchors_come_from_it(celeba_folder: Path) -> None:
+    file = celeba_folder / "list_attr_celeba.txt"
+    lines = file.read_text().splitlines()
+    column = lines[1].split().index("Bald") + 1
+    for i in range(2 + 36, 2 + 48):  # the validation images: the first alone is bald
+        fields = lines[i].split()
+        lines[i] = " ".join([*fields[:column], "1" if i == 38 else "-1", *fields[column + 1 :]])
+    file.write_text("\n".join(lines) + "\n")
+    prepare(celeba(), celeba_folder, ["Bald"], CPU)
+    with pytest.raises(UserError, match=r"'Bald' has fewer than two val images with the label 'yes'.*balanced"):
+        prepare(celeba(quick=False), celeba_folder, ["Bald"], CPU)
+
+
+def test_the_real_samples_are_prepared_as_the_quick_benchmarks_say(real_data: Path) -> None:
+    faces, note = prepare(celeba("data.limit=200"), real_data / "celeba-10k", None, CPU)
+    assert (len(faces.tasks), note) == (7, "")
+    assert [faces.facts[f"{s}_images"] for s in ("train", "val", "test")] == pytest.approx([140, 20, 40], abs=3)
+    assert 40 < faces.images.float().mean() < 200
+    samples, note = prepare(zappos("data.limit=200"), real_data / "zappos-8k", None, CPU)
+    assert samples.tasks == ("category", "subcategory")
+    assert "heel has no labels" in note

@@ -1,0 +1,189 @@
+"""The table: which tasks can be trained, which are chosen, and what a limit leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtlbench.data.celeba import read_celeba
+from mtlbench.data.table import Column, Table, column_of
+from mtlbench.data.zappos import read_zappos
+from mtlbench.errors import UserError
+
+SPLIT = np.repeat([0, 1, 2], [6, 3, 3])
+GOOD = [0, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1]
+NONE = [-1] * 12
+
+
+def table(**columns: list[int]) -> Table:
+    """Twelve images, six to train, three to validate, three to test."""
+    return Table(
+        name="Set",
+        root=Path("/data/set"),
+        paths=tuple(f"{i}.jpg" for i in range(12)),
+        columns={t: Column(np.array(c), ("a", "b", "c")) for t, c in columns.items()},
+        split=SPLIT,
+        split_rule="by hand",
+    )
+
+
+def test_a_task_with_two_images_of_one_of_two_values_in_each_split_can_be_trained() -> None:
+    assert table(t=GOOD).trainable("t") is None
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        (NONE, "has no labels"),
+        ([0, 0, 0, 0, 0, 0, *GOOD[6:]], "has only one value in the train split"),
+        ([*GOOD[:6], 1, 1, -1, *GOOD[9:]], "has only one value in the val split"),
+        ([*GOOD[:9], 2, 2, 2], "has only one value in the test split"),
+        ([*GOOD[:6], 0, 1, 2, *GOOD[9:]], "has no two val images of one value"),
+        ([*GOOD[:9], 0, 1, -1], "has no two test images of one value"),
+        ([*GOOD[:6], -1, -1, -1, *GOOD[9:]], "has no labelled image in the val split"),
+    ],
+)
+def test_a_task_that_lacks_a_triplet_in_some_split_says_why(codes: list[int], reason: str) -> None:
+    assert table(t=codes).trainable("t") == reason
+
+
+def test_a_split_without_any_image_is_named() -> None:
+    whole = table(t=GOOD)
+    empty = Table(**{**vars(whole), "split": np.where(SPLIT == 1, 0, SPLIT)})
+    assert empty.trainable("t") == "has no labelled image in the val split"
+
+
+def test_only_trainable_tasks_are_listed_and_in_the_data_sets_order() -> None:
+    assert table(z=GOOD, none=NONE, a=GOOD).tasks_with_labels() == ["z", "a"]
+
+
+@pytest.mark.parametrize("name", ["Big_Nose", "big_nose", "big-nose", "BigNose"])
+def test_a_task_is_found_however_it_is_spelt(name: str) -> None:
+    assert table(Big_Nose=GOOD).find_task(name) == "Big_Nose"
+
+
+def test_an_unknown_task_is_refused_with_the_nearest_and_all_names() -> None:
+    with pytest.raises(UserError, match=r"no task 'closur'\. Did you mean: closure\? Tasks: closure, gender\."):
+        table(closure=GOOD, gender=GOOD).find_task("closur")
+
+
+def test_chosen_tasks_keep_the_users_order() -> None:
+    assert table(a=GOOD, b=GOOD, c=GOOD).choose(["C", "a"]) == ["c", "a"]
+
+
+def test_a_chosen_task_without_labels_is_refused_and_those_with_labels_are_named() -> None:
+    with pytest.raises(UserError, match=r"/data/set the task 'gender' has no labels\. Tasks with labels there: a, b\."):
+        table(a=GOOD, gender=NONE, b=GOOD).choose(["a", "gender"])
+
+
+def test_a_task_named_twice_is_refused_however_it_is_spelt() -> None:
+    with pytest.raises(UserError, match="'a_b' is named twice"):
+        table(a_b=GOOD).choose(["a_b", "A-B"])
+
+
+def test_a_choice_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="No task is named"):
+        table(a=GOOD).choose([])
+
+
+def test_the_benchmarks_tasks_are_taken_as_they_are_when_all_have_labels() -> None:
+    assert table(a=GOOD, b=GOOD, c=GOOD).choose_default(["b", "a"], ["c"]) == (["b", "a"], "")
+
+
+def test_spare_tasks_stay_out_while_two_of_the_benchmarks_have_labels() -> None:
+    tasks, note = table(a=GOOD, b=GOOD, c=NONE, spare=GOOD).choose_default(["a", "b", "c"], ["spare"])
+    assert tasks == ["a", "b"]
+    assert note.startswith("c has no labels in /data/set: using a, b instead")
+
+
+def test_spare_tasks_with_labels_join_a_lone_task() -> None:
+    tasks, note = table(a=GOOD, b=NONE, spare=GOOD, other=NONE).choose_default(["a", "b"], ["other", "spare"])
+    assert tasks == ["a", "spare"]
+    assert "b has no labels" in note
+    assert "--tasks" in note
+
+
+def test_no_task_with_labels_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match="none of the tasks a, b has labels"):
+        table(a=NONE, b=NONE).choose_default(["a", "b"], ["b"])
+
+
+def numbered(images: int = 100) -> Table:
+    """A table whose label is the image's number, 70 % to train, 10 % to validate, 20 % to test, shuffled."""
+    split = np.random.default_rng(5).permutation(np.repeat([0, 1, 2], [images * 7 // 10, images // 10, images // 5]))
+    column = Column(np.arange(images), tuple(str(i) for i in range(images)))
+    return Table("Set", Path("/d"), tuple(f"{i}.jpg" for i in range(images)), {"t": column}, split, "by hand")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_limit_keeps_that_many_images_and_each_splits_share(seed: int) -> None:
+    limited = numbered().limited(20, seed)
+    assert np.bincount(limited.split).tolist() == [14, 2, 4]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 33, 99])
+def test_a_limit_is_exact_and_no_split_is_more_than_one_image_from_its_share(limit: int) -> None:
+    counts = np.bincount(numbered().limited(limit).split, minlength=3)
+    assert counts.sum() == limit
+    assert np.abs(counts - limit * np.array([0.7, 0.1, 0.2])).max() <= 1
+
+
+def test_a_limit_keeps_paths_labels_and_splits_together() -> None:
+    whole = numbered()
+    limited = whole.limited(30)
+    kept = limited.columns["t"].codes
+    assert limited.paths == tuple(f"{i}.jpg" for i in kept)
+    assert np.array_equal(limited.split, whole.split[kept])
+    assert len(set(limited.paths)) == 30
+    assert "30 images drawn at random" in limited.split_rule
+
+
+def test_a_limit_draws_by_its_seed() -> None:
+    assert numbered().limited(30, 1).paths == numbered().limited(30, 1).paths
+    assert numbered().limited(30, 1).paths != numbered().limited(30, 2).paths
+
+
+def test_every_image_can_be_drawn_by_a_limit() -> None:
+    drawn = {path for seed in range(60) for path in numbered().limited(20, seed).paths}
+    assert len(drawn) == 100
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1000])
+def test_no_limit_or_a_wide_one_leaves_the_table_as_it_is(limit: int) -> None:
+    whole = numbered()
+    assert whole.limited(limit) is whole
+
+
+def test_a_column_codes_its_values_alphabetically_and_empty_cells_as_unlabelled() -> None:
+    column = column_of(["b", "", "a", "b"])
+    assert column.values == ("a", "b")
+    assert column.codes.tolist() == [1, -1, 0, 1]
+    assert not column.ordered
+
+
+def test_a_column_with_a_given_order_codes_by_it() -> None:
+    column = column_of(["high", "", "low", "high"], ["low", "middle", "high"])
+    assert column.codes.tolist() == [2, -1, 0, 2]
+    assert column.values == ("low", "middle", "high")
+    assert column.ordered
+
+
+def test_a_column_of_empty_cells_has_no_values() -> None:
+    assert column_of(["", ""]).values == ()
+    assert column_of(["", ""]).codes.tolist() == [-1, -1]
+
+
+def test_the_real_zappos_sample_falls_back_to_the_two_tasks_with_labels(real_data: Path) -> None:
+    sample = read_zappos(real_data / "zappos-8k")
+    tasks, note = sample.choose_default(["category", "closure", "gender", "heel"], ["subcategory"])
+    assert tasks == ["category", "subcategory"]
+    for task in ("closure", "gender", "heel"):
+        assert f"{task} has no labels" in note
+    with pytest.raises(UserError, match=r"'closure' has no labels.*category, subcategory"):
+        sample.choose(["category", "closure"])
+
+
+def test_the_real_celeba_sample_trains_all_attributes_and_identity(real_data: Path) -> None:
+    assert len(read_celeba(real_data / "celeba-10k").tasks_with_labels()) == 41
