@@ -6,6 +6,7 @@ learned here: networks as they are built serve as well as trained ones.
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import statistics
@@ -121,7 +122,8 @@ def operations(architecture: Architecture, image: Tensor) -> Costs:
 
     A multiply-add counts as two; convolutions and matrix products count, element-wise work does not.
     """
-    architecture.eval()
+    # torch's counter stumbles over a view of a parameter, unless no parameter wants a gradient
+    architecture = copy.deepcopy(architecture).requires_grad_(False).eval()
     counts: Costs = {}
     with torch.no_grad():
         for name, run in (

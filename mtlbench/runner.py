@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import json
 import platform
 import subprocess
 import traceback
@@ -65,7 +66,6 @@ class Job:
     setup: Json
     state: str
     steps_done: int = 0
-    seconds_left: float = 0.0
 
 
 class Watcher:
@@ -85,8 +85,8 @@ class Watcher:
 
 
 def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> Json:
-    """Return all that decides a run's result: runs with equal setups are the same run."""
-    return {
+    """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run."""
+    setup = {
         "method": asdict(method) | {"name": method.name},
         "benchmark": benchmark.model_dump(mode="json"),
         "tasks": list(dataset.tasks),
@@ -94,6 +94,8 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
         "precision": precision,
         "seed": seed,
     }
+    restored: Json = json.loads(json.dumps(setup))
+    return restored
 
 
 def plan(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 CELEBA_ATTRIBUTES = (
@@ -74,6 +75,12 @@ def write_zappos(root: Path, images: int = 60, seed: int = 0, size: tuple[int, i
     with (root / "ut-zap50k-data" / "meta-data.csv").open("w", newline="") as file:
         csv.writer(file).writerows([ZAPPOS_COLUMNS, *rows])
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny networks are slower on many threads, and very slow where other work runs beside them."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -67,12 +67,13 @@ def run(
         from mtlbench import runner
         from mtlbench.benchmark import load_benchmark
         from mtlbench.data.dataset import prepare
+        from mtlbench.errors import UserError
         from mtlbench.registry import load_plugins
         from mtlbench.specs import parse_methods
         from mtlbench.training import Interrupted, build, choose_device, choose_precision
 
     for broken in load_plugins(plugins or []):
-        console.print(f"warning: {broken}", style="yellow", markup=False, highlight=False)
+        _say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
@@ -84,13 +85,18 @@ def run(
     with _bar(console, "drawing images") as drawing, _bar(console, "packing images") as packing:
         data, note = prepare(benchmark, data_dir, wanted, place, drawing, packing)
     if note:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    with torch.device("meta"):  # an option that a method refuses is found before anything is trained
-        for method in chosen:
-            build(method, benchmark, data.tasks, 0)
+        _say(console, f"note: {note}", "yellow")
+    for method in chosen:  # an option that a method refuses is found before anything is trained
+        try:
+            with torch.device("meta"):
+                build(method, benchmark, data.tasks, 0)
+        except UserError:
+            raise
+        except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
+            _say(console, f"warning: {method.name}: {error}", "yellow")
 
     jobs = runner.plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
-    jobs = _show_plan(console, jobs, benchmark, data, accuracy, place, dry_run, quick)
+    _show_plan(console, jobs, benchmark, data, accuracy, place)
     if dry_run:
         return
     runner.references(numbers, benchmark, data, accuracy, results, overwrite)
@@ -113,7 +119,7 @@ def run(
                 if asked:
                     raise Interrupted
     except Interrupted:
-        console.print("Stopped; what is done is kept. The same command goes on from here.", highlight=False)
+        _say(console, "Stopped; what is done is kept. The same command goes on from here.")
         raise typer.Exit(130) from None
     finally:
         for number, handler in before.items():
@@ -123,6 +129,11 @@ def run(
         raise typer.Exit(1)
 
 
+def _say(console: Console, words: str, style: str = "") -> None:
+    """Print one line as it is, however long."""
+    console.print(words, style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+
 def _seeds(text: str) -> list[int]:
     from mtlbench.errors import UserError
 
@@ -130,8 +141,8 @@ def _seeds(text: str) -> list[int]:
         seeds = list(dict.fromkeys(int(word) for word in text.split(",") if word.strip()))
     except ValueError:
         seeds = []
-    if not seeds or min(seeds) < 0:
-        raise UserError(f"--seeds {text}: give whole numbers from 0 joined by commas, such as --seeds 0,1,2.")
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise UserError(f"--seeds {text}: give whole numbers from 0 to 2^32 - 1 joined by commas, such as 0,1,2.")
     return seeds
 
 
@@ -148,35 +159,24 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
     ]
     console.print()
     show(records, "table", console)
-    again = f"Records: {results / name}. Again: mtlbench report {name} --results {results}"
-    console.print(again, highlight=False, soft_wrap=True)
+    _say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
 
 
-def _show_plan(
-    console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any, only: bool, quick: bool
-) -> Any:
-    """Print what will be done and how long it will take; return the jobs with their estimates."""
+def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:
+    """Print what will be done and how long it will take, from a few timed steps of each method."""
     from dataclasses import replace
 
     from mtlbench import runner
     from mtlbench.cost import device_name
 
-    seconds: dict[str, float] = {}
-    todo = [job for job in jobs if job.state != "done"]
-    slow = list(dict.fromkeys(job.method.name for job in todo))
-    with console.status("timing a few steps of each method …") if console.is_terminal else _nothing():
-        for job in todo:
-            if job.method.name not in seconds:
-                seconds[job.method.name] = runner.seconds_needed(replace(job, steps_done=0), benchmark, data, precision)
-    done_share = {id(job): 1 - job.steps_done / benchmark.train.steps for job in todo}
-    left = sum(seconds[job.method.name] * done_share[id(job)] for job in todo)
-    console.print(
+    _say(
+        console,
         f"{benchmark.title} ({benchmark.name}): {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
         f" {benchmark.train.steps:,} steps, on {device_name(place)}, {precision}",
-        markup=False,
-        highlight=False,
     )
+    whole: dict[str, float] = {}  # seconds of a whole run, by method
+    left = 0.0
     for job in jobs:
         words = {
             "done": "done already",
@@ -184,13 +184,19 @@ def _show_plan(
             "failed": "failed before, tried again",
             "new": "to do",
         }[job.state]
-        time = "" if job.state == "done" else f", about {_duration(seconds[job.method.name] * done_share[id(job)])}"
-        console.print(f"  {job.method.name}, seed {job.seed}: {words}{time}", markup=False, highlight=False)
-    if slow:
-        console.print(f"In all about {_duration(left)}.", highlight=False)
-    if left > 86_400 and not quick:
-        console.print("That is the full protocol; --quick is a short one for a CPU.", style="yellow", highlight=False)
-    return jobs
+        if job.state != "done":
+            name = job.method.name
+            if name not in whole:
+                with console.status(f"timing a few steps of {name} …") if console.is_terminal else _nothing():
+                    whole[name] = runner.seconds_needed(replace(job, steps_done=0), benchmark, data, precision)
+            seconds = whole[name] * (1 - job.steps_done / benchmark.train.steps)
+            left += seconds
+            words += f", about {_duration(seconds)}" if seconds else ""
+        _say(console, f"  {job.method.name}, seed {job.seed}: {words}")
+    if whole:
+        _say(console, f"In all about {_duration(left)}.")
+    if left > 86_400 and not benchmark.name.endswith("-quick"):
+        _say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
 
 
 def _duration(seconds: float) -> str:

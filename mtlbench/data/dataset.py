@@ -111,10 +111,12 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     Raises:
         UserError: the folder is not there or not what it should be.
     """
+    if root is not None and not root.is_dir():
+        raise UserError(f"--data-dir {root}: there is no such folder.")
     if data.rendered is not None:
         what = data.rendered
         root = root or default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}")
-        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        if not root.exists() or not any(root.iterdir()):
             done = 0
 
             def count(n: int) -> None:
@@ -131,8 +133,6 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                 f"There is no {data.reader} data at {root}: name its folder with --data-dir, set MTLBENCH_DATA, or"
                 " try --dataset shoes, which draws its own images."
             )
-    elif not root.is_dir():
-        raise UserError(f"--data-dir {root}: there is no such folder.")
     table = READERS[data.reader](root, data)
     if data.rendered is not None and not table.rendered:
         raise UserError(f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir.")

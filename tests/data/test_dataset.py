@@ -165,7 +165,7 @@ def celeba(*more: str, quick: bool = True) -> Benchmark:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 rendered shoes."""
-    root = tmp_path_factory.mktemp("drawn") / "shoes"
+    root = tmp_path_factory.mktemp("drawn")
     read_table(shoes().data, root)
     return root
 

@@ -1,0 +1,35 @@
+# make demo: a first comparison on rendered shoes.   make test: the tests.   make lint: style and types.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/mtlbench run --methods core --dataset shoes --quick
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("mtlbench needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@echo "installing mtlbench and PyTorch into $(VENV): about 5 GB, a few minutes …"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(BIN)/python
+	@echo "installing mtlbench, PyTorch and what tests need into $(VENV): about 5 GB, a few minutes …"
+	$(PIP) --editable '.[test]'
+	touch $@

@@ -1,0 +1,113 @@
+"""Costs against counts by hand. Nothing is asserted about how fast anything is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import make_dataset, protocol
+from torch import Tensor, nn
+
+from mtlbench import cost
+from mtlbench.architecture import Architecture
+from mtlbench.registry import load_plugins
+from mtlbench.specs import parse_method
+from mtlbench.training import Trainer
+
+load_plugins()
+
+
+class TwoLayers(Architecture):
+    """A shared 3x3 convolution with batch norm, and a linear layer a task on its mean."""
+
+    def __init__(self, tasks: int = 2) -> None:
+        nn.Module.__init__(self)
+        self.tasks = tuple(f"task {t}" for t in range(tasks))
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.heads = nn.ModuleList([nn.Linear(4, 5) for _ in self.tasks])
+        self.tied = self.conv  # the same tensor under a second name is stored, and counted, once
+
+    def embed(self, images: Tensor) -> Tensor:
+        features = self.norm(self.conv(images)).mean((2, 3))
+        return torch.stack([head(features) for head in self.heads])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([self.embed(group)[t] for t, group in enumerate(images)])
+
+    def task_state(self, task: int) -> tuple[nn.Module]:
+        return (self.heads[task],)
+
+
+def test_storage_by_hand():
+    shared, own = 4 * 3 * 9 + 4 + 4, 4 * 5 + 5
+    buffers = 4 + 4  # batch norm's mean and variance; its counter of steps is not deployed
+    assert cost.storage(TwoLayers(3)) == {
+        "parameters": shared + 3 * own,
+        "parameters_shared": shared,
+        "parameters_per_task": own,
+        "bytes": 4 * (shared + buffers + 3 * own),
+        "bytes_shared": 4 * (shared + buffers),
+        "bytes_per_task": 4 * own,
+    }
+
+
+def test_operations_by_hand():
+    counts = cost.operations(TwoLayers(2), torch.zeros(1, 3, 10, 10))
+    convolution, head = 2 * 8 * 8 * 4 * 3 * 9, 2 * 4 * 5
+    assert counts == {"flops_one_task": convolution + 2 * head, "flops_all_tasks": convolution + 2 * head}
+
+
+def test_the_papers_storage_by_its_own_arithmetic():
+    """2,953,664 parameters, and 512 numbers, 2 kB, for every further task."""
+    benchmark = protocol("model.backbone='paper'", "model.embedding=256", "data.image_size=150")
+    added = cost.added_by_one_task(parse_method("modulation"), benchmark, ("a", "b"))
+    assert added == {"parameters_added": 512, "bytes_added": 2048}
+    added = cost.added_by_one_task(parse_method("independent"), benchmark, ("a", "b"))
+    assert added["parameters_added"] == 2_953_664
+    assert cost.added_by_one_task(parse_method("single"), benchmark, ("a", "b"))["bytes_added"] == 0
+
+
+def test_cross_stitch_pays_for_its_units_too():
+    benchmark = protocol()
+    net = parse_method("independent")
+    alone = cost.added_by_one_task(net, benchmark, ("a", "b", "c"))["parameters_added"]
+    stitched = cost.added_by_one_task(parse_method("cross-stitch"), benchmark, ("a", "b", "c"))["parameters_added"]
+    assert stitched - alone == 3 * (4 * 4 - 3 * 3)  # three units of the four-stage network
+
+
+def test_times_are_repeated_after_a_warm_up_and_slow_work_less_often(monkeypatch):
+    calls: list[int] = []
+    times = cost.seconds_each(lambda: calls.append(1), torch.device("cpu"), repeats=4)
+    assert len(calls) == 5
+    assert len(times) == 4
+    clock = iter(range(100))
+    monkeypatch.setattr("mtlbench.cost.time.perf_counter", lambda: 2.0 * next(clock))
+    calls.clear()
+    assert cost.seconds_each(lambda: calls.append(1), torch.device("cpu"), repeats=4) == [2.0, 2.0]
+    assert len(calls) == 3
+
+
+def test_rates_are_the_median_with_slowest_and_fastest():
+    assert cost._rates("x", 100, [1.0, 4.0, 2.0]) == {"x": 50, "x_slowest": 25, "x_fastest": 100}
+
+
+def test_training_memory_holds_the_network_its_gradients_and_what_the_optimiser_keeps():
+    trainer = Trainer(parse_method("shared"), protocol("model.embedding=512"), make_dataset(), 0, "fp32")
+    trainer.step()
+    weights = sum(p.numel() * 4 for p in trainer.architecture.parameters())
+    memory = cost.training_memory(trainer)
+    assert memory is not None
+    # weights, two moments of AdamW and gradients, and then the activations of 24 images of 24 px: a few megabytes
+    assert 4 * weights < memory < 4 * weights + 50e6
+    small = Trainer(parse_method("shared"), protocol("model.embedding=8"), make_dataset(), 0, "fp32")
+    small.step()
+    fewer = weights - sum(p.numel() * 4 for p in small.architecture.parameters())
+    assert memory - cost.training_memory(small) == pytest.approx(4 * fewer, rel=0.3)
+
+
+def test_measuring_leaves_every_figure_that_the_table_shows():
+    costs = cost.measure(parse_method("modulation"), protocol(), make_dataset(), "fp32")
+    assert costs["bytes"] < costs["file_bytes"] < costs["bytes"] * 1.1
+    for rate in ("train_rate", "embed_rate_one_task", "embed_rate_all_tasks"):
+        assert costs[f"{rate}_slowest"] <= costs[rate] <= costs[f"{rate}_fastest"]
+    assert costs["flops_one_task"] < costs["flops_all_tasks"]

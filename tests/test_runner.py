@@ -1,0 +1,260 @@
+"""Planning and doing runs: what is skipped, continued, redone and refused; what a record holds; how failure is told."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import TASKS, make_dataset, protocol
+from torch import Tensor, nn
+
+from mtlbench import Architecture, register_architecture, runner
+from mtlbench.backbones import BackboneFactory
+from mtlbench.benchmark import Benchmark
+from mtlbench.errors import UserError
+from mtlbench.registry import ARCHITECTURES, load_plugins
+from mtlbench.runner import Job, Watcher, execute, judge, plan, references
+from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
+from mtlbench.specs import parse_methods
+from mtlbench.training import Interrupted, Progress, Questions, embed_images
+
+load_plugins()
+
+
+@pytest.fixture(autouse=True)
+def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time little: what is measured here is not speed."""
+    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+
+
+def jobs_for(results: Path, methods: str = "shared", seeds: tuple[int, ...] = (0,), **more: object) -> list[Job]:
+    benchmark = more.pop("benchmark", None) or protocol()
+    assert isinstance(benchmark, Benchmark)
+    return plan(parse_methods(methods), seeds, benchmark, make_dataset(), "fp32", results, **more)  # type: ignore[arg-type]
+
+
+def do(job: Job, watcher: Watcher | None = None, **more: object) -> Record:
+    benchmark = more.pop("benchmark", None) or protocol()
+    return execute(job, benchmark, make_dataset(), "fp32", watcher or Watcher(), **more)  # type: ignore[arg-type]
+
+
+def states(jobs: list[Job]) -> list[str]:
+    return [job.state for job in jobs]
+
+
+def test_a_run_leaves_a_whole_record(tmp_path):
+    (job,) = jobs_for(tmp_path, "gradnorm")
+    record = do(job)
+    folder = tmp_path / "shoes-quick" / "gradnorm" / "seed-0"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "curve.csv",
+        "run.json",
+        "test.safetensors",
+        "weights.safetensors",
+    ]
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["seed-0"]
+    assert read_record(folder) == record
+    assert (record.status, record.kind, record.collapsed) == ("done", "method", [])
+    assert set(record.metrics) == set(TASKS)
+    for metrics in record.metrics.values():
+        assert {"triplet", "hit@1", "precision@20", "map@r", "r-precision", "macro/map@r"} <= set(metrics)
+    receipt = record.receipt
+    assert (receipt["steps"], receipt["images_seen"], receipt["precision"]) == (6, 6 * 2 * 4 * 3, "fp32")
+    assert receipt["selected_step"] in (3, 6)
+    assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)
+    with (folder / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert all(float(row["weight_sum"]) == pytest.approx(2) for row in rows)
+    assert record.costs["training_memory"] > record.costs["bytes"]
+    assert all(record.costs[k] > 0 for k in ("train_rate", "embed_rate_one_task", "embed_rate_all_tasks", "file_bytes"))
+
+
+def test_the_saved_network_gives_the_recorded_numbers(tmp_path):
+    (job,) = jobs_for(tmp_path, "modulation")
+    record = do(job)
+    weights = load_file(job.folder / "weights.safetensors")
+    assert record.costs["file_bytes"] == (job.folder / "weights.safetensors").stat().st_size
+    benchmark, dataset = protocol(), make_dataset()
+    net, _ = job.method.build(BackboneFactory("small", (24, 24), 8, seed=7), dataset.tasks)
+    assert net.load_state_dict(weights, strict=False).unexpected_keys == []
+    questions = Questions.draw(dataset, benchmark, "test")
+    embeddings = embed_images(net, dataset, questions.images, "fp32")
+    metrics, hits = judge(embeddings, questions, benchmark, dataset)
+    test = load_file(job.folder / "test.safetensors")
+    assert torch.equal(test["hits"].bool(), hits)
+    torch.testing.assert_close(test["embeddings"].float(), embeddings, rtol=1e-2, atol=1e-2)
+    assert torch.equal(test["labels"], dataset.labels[:, questions.images])
+    for task in TASKS:
+        assert metrics[task] == pytest.approx(record.metrics[task], nan_ok=True)
+    assert metrics["shape"]["triplet"] == pytest.approx(hits[1].float().mean().item())
+
+
+def test_done_runs_are_skipped_redone_and_refused_under_other_settings(tmp_path):
+    (job,) = jobs_for(tmp_path, "modulation[after=3:4]")
+    assert job.state == "new"
+    do(job)
+    assert states(jobs_for(tmp_path, "modulation[after=3:4]")) == ["done"]
+    assert states(jobs_for(tmp_path, "modulation[after=3:4]", overwrite=True)) == ["new"]
+    assert states(jobs_for(tmp_path, "modulation[after=3:4],shared", (0, 1))) == ["done", "new", "new", "new"]
+    with pytest.raises(UserError, match=r"benchmark.train.steps: 6 there, 9 now.*--results.*--overwrite"):
+        jobs_for(tmp_path, "modulation[after=3:4]", benchmark=protocol("train.steps=9"))
+
+
+def test_an_interrupted_run_is_continued_to_the_same_result(tmp_path):
+    (whole,) = jobs_for(tmp_path / "a", "cross-stitch")
+    expected = do(whole)
+    (job,) = jobs_for(tmp_path / "b", "cross-stitch")
+    asked: Iterator[bool] = iter([False, False, False, True, True, True])
+    with pytest.raises(Interrupted):
+        do(job, stop=lambda: next(asked))
+    assert not job.folder.exists()
+    assert partial_folder(job.folder).exists()
+    assert find_records(tmp_path / "b") == []
+    (again,) = jobs_for(tmp_path / "b", "cross-stitch")
+    assert again.state == "interrupted"
+    assert 0 < again.steps_done < 6
+    seen: list[int] = []
+
+    class Seen(Watcher):
+        def progress(self, job: Job, progress: Progress) -> None:
+            seen.append(progress.step)
+
+    record = do(again, Seen())
+    assert seen[0] == again.steps_done
+    assert record.metrics == expected.metrics
+    one, two = (load_file(j.folder / "weights.safetensors") for j in (whole, again))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert not partial_folder(job.folder).exists()
+
+
+def test_an_interrupted_run_of_other_settings_starts_anew(tmp_path):
+    (job,) = jobs_for(tmp_path)
+    with pytest.raises(Interrupted):
+        do(job, stop=lambda: True)
+    assert states(jobs_for(tmp_path, benchmark=protocol("train.lr=0.1"))) == ["new"]
+    assert states(jobs_for(tmp_path)) == ["interrupted"]
+
+
+class Broken(Architecture):
+    """Trains for two steps and then fails as `how` says."""
+
+    how = "bug"
+
+    def __init__(self, backbones: BackboneFactory, tasks: tuple[str, ...]) -> None:
+        super().__init__(backbones, tasks)
+        self.net = backbones.backbone()
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 2 and self.training:
+            if self.how == "bug":
+                raise ZeroDivisionError("half a\nsentence")
+            if self.how == "memory":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            return self.net(images.flatten(0, 1)).unflatten(0, images.shape[:2]) * float("nan")
+        embeddings: Tensor = self.net(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return embeddings
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("bug", r"ZeroDivisionError: half a \(test_runner.py:\d+\)"),
+        ("memory", "out of memory"),
+        ("nan", "the loss of colour became nan at step 3"),
+    ],
+)
+def test_a_method_that_fails_leaves_its_reason_and_is_tried_again(tmp_path, monkeypatch, how, reason):
+    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
+    monkeypatch.setattr(Broken, "how", how)
+    register_architecture("broken")(Broken)
+    jobs = jobs_for(tmp_path, "broken,shared")
+    records = [do(job) for job in jobs]
+    assert [r.status for r in records] == ["failed", "done"]
+    import re
+
+    assert re.fullmatch(reason, records[0].reason)
+    assert "Traceback" in records[0].receipt["traceback"]
+    assert records[0].metrics == {}
+    assert states(jobs_for(tmp_path, "broken,shared")) == ["failed", "done"]
+
+
+def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
+    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
+
+    @register_architecture("constant")
+    class Constant(Architecture):
+        """The same embedding for every image."""
+
+        def __init__(self, backbones: BackboneFactory, tasks: tuple[str, ...]) -> None:
+            super().__init__(backbones, tasks)
+            self.point = nn.Parameter(torch.ones(backbones.embedding_size))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.point.expand(*images.shape[:2], -1)
+
+    (job,) = jobs_for(tmp_path, "constant", benchmark=protocol("train.sampling='per-task'"))
+    record = do(job, benchmark=protocol("train.sampling='per-task'"))
+    assert (record.reason, record.collapsed) == ("", list(TASKS))
+    for metrics in record.metrics.values():
+        assert metrics["triplet"] == 0
+        assert metrics["map@r"] <= 0.5
+
+
+def test_reference_rows_stand_near_chance(tmp_path):
+    benchmark, dataset = protocol("evaluation.triplets=2000"), make_dataset()
+    references([0, 1], benchmark, dataset, "fp32", tmp_path)
+    records = find_records(tmp_path)
+    assert [(r.method, r.seed, r.kind) for r in records] == [
+        ("chance", 0, "reference"), ("chance", 1, "reference"),
+        ("untrained", 0, "reference"), ("untrained", 1, "reference"),
+    ]  # fmt: skip
+    for record in records[:2]:
+        assert record.metrics["colour"]["triplet"] == pytest.approx(0.5, abs=0.1)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+    references([0, 1], benchmark, dataset, "fp32", tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+
+
+def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "b" / "m" / "seed-0"
+    record = Record("m", 0, "method", {"benchmark": {"name": "b"}})
+    write_record(folder, record, weights={"w": torch.ones(2)})
+
+    def full(*rest: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mtlbench.runs.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(folder, Record("m", 0, "method", {}, reason="second"), weights={"w": torch.zeros(2)})
+    assert read_record(folder) == record
+    assert [p.name for p in folder.parent.iterdir()] == ["seed-0"]
+    assert load_file(folder / "weights.safetensors")["w"].tolist() == [1, 1]
+
+
+def test_what_is_no_record_is_named(tmp_path):
+    folder = tmp_path / "b" / "m" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"run.json is no run record"):
+        read_record(folder)
+    (folder / "run.json").write_text(json.dumps({"schema": 99}))
+    with pytest.raises(UserError, match="newer mtlbench"):
+        read_record(folder)
+
+
+def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the_plan(tmp_path, monkeypatch):
+    (job,) = jobs_for(tmp_path)
+    assert runner.seconds_needed(job, protocol(), make_dataset(), "fp32") > 0
+    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
+    register_architecture("broken")(Broken)
+    monkeypatch.setattr(Broken, "how", "bug")
+    (job,) = jobs_for(tmp_path, "broken")
+    assert runner.seconds_needed(job, protocol(), make_dataset(), "fp32") == 0
