@@ -1,0 +1,164 @@
+"""`mtlbench run` and `report` as a user meets them, on tiny data in the official layouts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mtlbench.cli import app
+from mtlbench.errors import UserError
+
+SHORT = (
+    "train.steps=4", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
+    "model.embedding=8", "data.image_size=24", "train.precision=fp32",
+)  # fmt: skip
+
+
+def words(dataset: str, folder: Path | None, results: Path, *more: str) -> list[str]:
+    found = ["run", "--dataset", dataset, "--quick", "--results", str(results), *more]
+    for setting in SHORT:
+        found += ["--set", setting]
+    return [*found, "--data-dir", str(folder)] if folder else found
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["celeba", "zappos"])
+def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_folder, zappos_folder, tmp_path):
+    folder = {"celeba": celeba_folder, "zappos": zappos_folder}[dataset]
+    first = run(*words(dataset, folder, tmp_path / "r"))
+    assert first.exit_code == 0, first.output
+    core = ("independent", "shared", "cross-stitch", "gradnorm", "modulation")
+    table, cost = first.output.split("Cost")
+    for method in core:
+        assert f"\n{method} " in table
+        assert f"\n{method} " in cost
+        assert f"{method}, seed 0: to do" in first.output
+    assert "\nchance " in table
+    assert "\nuntrained " in table
+    assert "fingerprint" in cost
+
+    again = run(*words(dataset, folder, tmp_path / "r"))
+    assert again.output.count("done already") == 5
+    assert "step" not in again.output.split("steps, on")[1].split("Cost")[0]
+    assert again.output.split("triplet accuracy in %")[1] == first.output.split("triplet accuracy in %")[1]
+
+    report = run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"))
+    assert report.output.strip() in again.output
+
+    refused = CliRunner().invoke(app, [*words(dataset, folder, tmp_path / "r"), "--set", "train.lr=0.5"])
+    assert isinstance(refused.exception, UserError)
+    assert "train.lr" in str(refused.exception)
+
+
+def test_rendered_shoes_are_drawn_when_they_are_not_there(tmp_path):
+    drawn = run(*words("shoes", None, tmp_path / "r", "--set", "data.rendered.images=80", "--methods", "single"))
+    assert drawn.exit_code == 0, drawn.output
+    assert "drawing images: 80" in drawn.output
+    assert "rendered images, not real ones" in drawn.output
+
+
+def test_tasks_without_labels_are_left_out_and_said(zappos_folder, tmp_path):
+    table = zappos_folder / "ut-zap50k-data" / "meta-data.csv"
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    blank = [lines[0], *([*line[:3], "", "", "", "", "", ""] for line in lines[1:])]
+    table.write_text("\n".join(",".join(line) for line in blank) + "\n")
+    plan = run(*words("zappos", zappos_folder, tmp_path / "r", "--methods", "single", "--dry-run"))
+    assert "note: closure has no labels; gender has no labels; heel has no labels" in plan.output
+    assert "using category, subcategory instead" in plan.output
+    assert "2 tasks (category, subcategory)" in plan.output
+    with pytest.raises(UserError, match=r"the task 'closure' has no labels. Tasks with labels there: category"):
+        run(*words("zappos", zappos_folder, tmp_path / "r", "--tasks", "category,closure"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_failing_plugin_leaves_its_reason_the_others_run_and_the_exit_code_is_1(zappos_folder, tmp_path):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "from mtlbench import Architecture, register_architecture\n"
+        "@register_architecture('falls-over')\n"
+        "class FallsOver(Architecture):\n"
+        "    '''It does.'''\n"
+        "    def __init__(self, backbones, tasks):\n"
+        "        super().__init__(backbones, tasks)\n"
+        "        self.net = backbones.backbone()\n"
+        "    def forward(self, images):\n"
+        "        raise RuntimeError('over it goes')\n"
+    )
+    broken = tmp_path / "broken.py"
+    broken.write_text("import mtlbench\nimport no_such_package\n")
+    names = ["--methods", "falls-over,single", "--plugins", str(plugin), "--plugins", str(broken)]
+    from mtlbench.registry import ARCHITECTURES
+
+    try:
+        done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
+    finally:
+        ARCHITECTURES.entries.pop("falls-over", None)
+    assert done.exit_code == 1
+    assert f"plug-in {broken} left out: ModuleNotFoundError" in done.output
+    assert f"({broken}:2)" in done.output
+    assert "falls-over: FAILED: RuntimeError: over it goes (plugin.py:9)" in done.output
+    assert "\nsingle " in done.output
+
+
+def test_an_option_that_a_method_refuses_is_found_before_anything_runs(zappos_folder, tmp_path):
+    for methods, reason in (
+        ("single,modulation[after=9]", "after=9 must name layers"),
+        ("single,independent+gradnorm", "has none"),
+        ("single,modulatoin", "Did you mean: modulation"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            run(*words("zappos", zappos_folder, tmp_path / "r", "--methods", methods))
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(zappos_folder, tmp_path):
+    command = [sys.executable, "-m", "mtlbench", *words("zappos", zappos_folder, tmp_path / "r", "--methods", "shared")]
+    command += ["--set", "train.steps=2000", "--set", "evaluation.every=40"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert process.stdout is not None
+    seen = ""
+    while "step 40/2,000" not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on from here." in rest
+    assert not (tmp_path / "r" / "zappos-quick" / "shared" / "seed-0").exists()
+    time.sleep(0.1)
+    plan = run(*words("zappos", zappos_folder, tmp_path / "r", "--methods", "shared", "--dry-run"),
+               "--set", "train.steps=2000", "--set", "evaluation.every=40")  # fmt: skip
+    assert "shared, seed 0: goes on from step" in plan.output
+
+
+def test_the_readmes_own_method_runs(zappos_folder, tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_method.py").write_text(code)
+    from mtlbench.registry import ARCHITECTURES
+
+    names = ["--methods", "shared,own-bias", "--plugins", str(tmp_path / "my_method.py")]
+    try:
+        done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
+    finally:
+        ARCHITECTURES.entries.pop("own-bias", None)
+    assert done.exit_code == 0, done.output
+    assert "\nown-bias " in done.output
