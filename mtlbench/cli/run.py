@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import contextmanager
 from enum import StrEnum
@@ -60,7 +61,9 @@ def run(
     """
     from rich.console import Console
 
-    console = Console(stderr=False)
+    # what torch's profiler, which counts memory, would write into the live view
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    console = Console()
     with console.status("loading torch …") if console.is_terminal else _nothing():
         import torch
 

@@ -32,7 +32,8 @@ def record(method: str, seed: int = 0, hits: tuple[float, float] = (0.9, 0.7), *
         "train_rate": 1000.0, "train_rate_slowest": 900.0, "train_rate_fastest": 1100.0,
     }  # fmt: skip
     made.receipt = {
-        "device": "a processor", "precision": "bf16", "images_seen": 50_400, "training_seconds": 12.3, "commit": "c0ffee",
+        "device": "a processor", "precision": "bf16", "images_seen": 50_400, "training_seconds": 12.3,
+        "commit": "c0ffee",
         "data": {"name": "made up", "rendered": True, "train_images": 70, "fingerprint": "abc", "split": "at random"},
         "mtlbench": "0.1.0", "torch": "2.11", "python": "3.12", "date": "2026-01-02T03:04:05",
     }  # fmt: skip
@@ -100,7 +101,9 @@ def test_a_collapsed_run_is_called_so():
 
 
 def test_reference_rows_come_last_whatever_their_score():
-    text = shown([record("chance", hits=(0.99, 0.99), kind="reference"), record("one"), record("two", hits=(0.1, 0.1))])
+    text = shown(
+        [record("chance", hits=(0.99, 0.99), kind="reference", costs={}), record("one"), record("two", hits=(0.1, 0.1))]
+    )
     assert text.index("\none ") < text.index("\ntwo ") < text.index("\nchance ")
     assert "chance" not in text.split("Cost")[1].split("accuracy:")[0]
 
@@ -135,11 +138,8 @@ def test_a_narrow_terminal_gets_the_table_in_blocks_and_loses_nothing():
 
 
 def test_markdown_and_latex_hold_the_same_numbers():
-    records = [
-        record("one"),
-        record("two", hits=(0.5, 0.4)),
-        record("bad", metrics={}, costs={}, status="failed", reason="x"),
-    ]
+    failed = record("bad", metrics={}, costs={}, status="failed", reason="x")
+    records = [record("one"), record("two", hits=(0.5, 0.4)), failed]
     markdown, latex = (as_markup(suites(records)[0], style) for style in ("md", "latex"))
     assert "| one" in markdown
     assert "|   80.0 |" in markdown
