@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mtlbench.cli.progress import bar, say
+
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set on disk.")
 
 
@@ -29,14 +31,13 @@ def check(
     from mtlbench.data.table import SPLITS
 
     console = Console()
-    table, broken = check_folder(folder)
+    with bar(console, "opening images") as opening:
+        table, broken = check_folder(folder, opening)
     counts = [int((table.split == n).sum()) for n in range(len(SPLITS))]
-    console.print(
+    say(
+        console,
         f"{folder}: {table.name}, {len(table):,} images ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)},"
         f" {table.split_rule})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
     shown = RichTable("task", *SPLITS, "values", "most common", "", box=None, header_style="bold", pad_edge=False)
     for name, column in table.columns.items():
@@ -51,12 +52,12 @@ def check(
     console.print(shown)
     empty = [t for t in table.columns if not (table.columns[t].codes >= 0).any()]
     if empty and not all_tasks:
-        console.print(f"Without labels: {', '.join(empty)}.", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"Without labels: {', '.join(empty)}.")
     for path, reason in broken[:10]:
-        console.print(f"broken: {path}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"broken: {path}: {reason}")
     if broken:
-        console.print(f"Images that can't be used: {len(broken):,}.", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"Images that can't be used: {len(broken):,}.")
     if not table.tasks_with_labels():
-        console.print("No task here can be trained and tested.", highlight=False, soft_wrap=True)
+        say(console, "No task here can be trained and tested.")
     if broken or not table.tasks_with_labels():
         raise typer.Exit(2)

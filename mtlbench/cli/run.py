@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from mtlbench.cli.progress import bar, duration, say, status, watcher
 
+if TYPE_CHECKING:
     from rich.console import Console
 
 
@@ -64,7 +63,7 @@ def run(
     # what torch's profiler, which counts memory, would write into the live view
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     console = Console()
-    with console.status("loading torch …") if console.is_terminal else _nothing():
+    with status(console, "loading torch …"):
         import torch
 
         from mtlbench import runner
@@ -76,7 +75,7 @@ def run(
         from mtlbench.training import Interrupted, build, choose_device, choose_precision
 
     for broken in load_plugins(plugins or []):
-        _say(console, f"warning: {broken}", "yellow")
+        say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
@@ -85,10 +84,10 @@ def run(
     place = choose_device(device)
     accuracy = choose_precision(benchmark.train.precision, place)
 
-    with _bar(console, "drawing images") as drawing, _bar(console, "packing images") as packing:
+    with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
         data, note = prepare(benchmark, data_dir, wanted, place, drawing, packing)
     if note:
-        _say(console, f"note: {note}", "yellow")
+        say(console, f"note: {note}", "yellow")
     for method in chosen:  # an option that a method refuses is found before anything is trained
         try:
             with torch.device("meta"):
@@ -96,7 +95,7 @@ def run(
         except UserError:
             raise
         except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
-            _say(console, f"warning: {method.name}: {error}", "yellow")
+            say(console, f"warning: {method.name}: {error}", "yellow")
 
     jobs = runner.plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
     _show_plan(console, jobs, benchmark, data, accuracy, place)
@@ -114,15 +113,15 @@ def run(
     failed = 0
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _watcher(console, sum(job.state != "done" for job in jobs)) as watcher:
+        with watcher(console, sum(job.state != "done" for job in jobs)) as seen:
             for job in jobs:
                 if job.state != "done":
-                    record = runner.execute(job, benchmark, data, accuracy, watcher, lambda: asked)
+                    record = runner.execute(job, benchmark, data, accuracy, seen, lambda: asked)
                     failed += record.status == "failed"
                 if asked:
                     raise Interrupted
     except Interrupted:
-        _say(console, "Stopped; what is done is kept. The same command goes on from here.")
+        say(console, "Stopped; what is done is kept. The same command goes on from here.")
         raise typer.Exit(130) from None
     finally:
         for number, handler in before.items():
@@ -130,11 +129,6 @@ def run(
     _show_tables(console, jobs, numbers, results, benchmark.name)
     if failed:
         raise typer.Exit(1)
-
-
-def _say(console: Console, words: str, style: str = "") -> None:
-    """Print one line as it is, however long."""
-    console.print(words, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
 
 def _seeds(text: str) -> list[int]:
@@ -162,7 +156,7 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
     ]
     console.print()
     show(records, "table", console)
-    _say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
+    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
 
 
 def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:
@@ -172,7 +166,7 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
     from mtlbench import runner
     from mtlbench.cost import device_name
 
-    _say(
+    say(
         console,
         f"{benchmark.title} ({benchmark.name}): {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
@@ -190,139 +184,13 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
         if job.state != "done":
             name = job.method.name
             if name not in whole:
-                with console.status(f"timing a few steps of {name} …") if console.is_terminal else _nothing():
+                with status(console, f"timing a few steps of {name} …"):
                     whole[name] = runner.seconds_needed(replace(job, steps_done=0), benchmark, data, precision)
             seconds = whole[name] * (1 - job.steps_done / benchmark.train.steps)
             left += seconds
-            words += f", about {_duration(seconds)}" if seconds else ""
-        _say(console, f"  {job.method.name}, seed {job.seed}: {words}")
+            words += f", about {duration(seconds)}" if seconds else ""
+        say(console, f"  {job.method.name}, seed {job.seed}: {words}")
     if whole:
-        _say(console, f"In all about {_duration(left)}.")
+        say(console, f"In all about {duration(left)}.")
     if left > 86_400 and not benchmark.name.endswith("-quick"):
-        _say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 2 * 86_400:
-        return f"{seconds / 86_400:.0f} days"
-    if seconds >= 2 * 3600:
-        return f"{seconds / 3600:.0f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _bar(console: Console, what: str) -> Iterator[Any]:
-    """Yield a callback (done, of) that shows a bar on a terminal, and one line when it ends elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    if not console.is_terminal:
-        seen = 0
-
-        def line(done: int, total: int) -> None:
-            nonlocal seen
-            if not seen:
-                console.print(f"{what}: {total:,}", highlight=False)
-            seen = done
-
-        yield line
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    number = bar.add_task(what, total=None, visible=False)
-
-    def update(done: int, total: int) -> None:
-        if not bar.live.is_started:
-            bar.start()
-        bar.update(number, completed=done, total=total, visible=True)
-        if done >= total:
-            bar.stop()
-
-    try:
-        yield update
-    finally:
-        bar.stop()
-
-
-@contextmanager
-def _watcher(console: Console, runs: int) -> Iterator[Any]:
-    """Yield what shows the runs: a live view on a terminal, plain lines elsewhere."""
-    from statistics import mean
-
-    from rich.console import Group
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    from mtlbench.runner import Watcher
-
-    live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and runs else None
-    number = 0
-
-    def name(job: Any) -> str:
-        return f"[{number}/{runs}] {job.method.name}, seed {job.seed}"
-
-    def accuracies(progress: Any) -> str:
-        return ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
-
-    class Shown(Watcher):
-        validated: dict[str, float] | None = None  # the latest line's accuracies
-
-        def started(self, job: Any) -> None:
-            nonlocal number
-            number += 1
-            self.validated = None
-            if live:
-                live.update(Text(name(job)))
-
-        def progress(self, job: Any, progress: Any) -> None:
-            rate = progress.step / progress.seconds if progress.seconds else 0
-            left = _duration((progress.steps - progress.step) / rate) if rate else "?"
-            speed = f"loss {progress.loss:.4f}, {progress.images_per_second:,.0f} images/s, {left} left"
-            if live:
-                top = Table.grid(padding=(0, 1))
-                bar = ProgressBar(progress.steps, progress.step, width=30)
-                top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
-                words = f"validation: mean {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})"
-                live.update(Group(top, Text(words if progress.accuracy else "validation: none yet", "dim")))
-            elif progress.accuracy and progress.accuracy is not self.validated:
-                self.validated = progress.accuracy
-                console.print(
-                    f"{name(job)}: step {progress.step:,}/{progress.steps:,}, {speed}; validation mean"
-                    f" {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-
-        def doing(self, job: Any, what: str) -> None:
-            if live:
-                live.update(Text(f"{name(job)}: {what} …"))
-
-        def ended(self, job: Any, record: Any) -> None:
-            if record.status == "failed":
-                line, style = f"FAILED: {record.reason}", "bold red"
-            else:
-                hits = [metrics["triplet"] for metrics in record.metrics.values()]
-                fallen = f"; COLLAPSED under {', '.join(record.collapsed)}" if record.collapsed else ""
-                time = _duration(record.receipt["training_seconds"])
-                line = f"triplet accuracy {100 * mean(hits):.1f}, trained for {time}{fallen}"
-                style = "red" if fallen else "green"
-            console.print(Text(f"{name(job)}: {line}", style=style), soft_wrap=True)
-
-    if live is None:
-        yield Shown()
-    else:
-        with live:
-            yield Shown()
+        say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")

@@ -9,12 +9,17 @@ from pathlib import Path
 from PIL import Image
 
 from mtlbench.data import celeba, zappos
+from mtlbench.data.pack import Progress
 from mtlbench.data.table import Table
 from mtlbench.errors import UserError
 
 
-def check_folder(folder: Path) -> tuple[Table, list[tuple[str, str]]]:
+def check_folder(folder: Path, progress: Progress | None = None) -> tuple[Table, list[tuple[str, str]]]:
     """Return the table of the data set in a folder, and its broken images with the reasons.
+
+    Args:
+        folder: where the data set lies.
+        progress: called as images are opened.
 
     Raises:
         UserError: no known data set is there, or its label files can't be used.
@@ -40,5 +45,9 @@ def check_folder(folder: Path) -> tuple[Table, list[tuple[str, str]]]:
         return ""
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(pool.map(look, table.paths))
+        reasons = []
+        for reason in pool.map(look, table.paths):
+            reasons.append(reason)
+            if progress and (len(reasons) % 500 == 0 or len(reasons) == len(table)):
+                progress(len(reasons), len(table))
     return table, [(path, reason) for path, reason in zip(table.paths, reasons, strict=True) if reason]

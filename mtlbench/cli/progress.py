@@ -1,0 +1,148 @@
+"""What a user sees while mtlbench works: bars and a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+
+def say(console: Console, words: str, style: str = "") -> None:
+    """Print one line as it is, however long."""
+    console.print(words, style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words: 45 s, 12 minutes, 3 days."""
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:.0f} days"
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.0f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+@contextmanager
+def status(console: Console, words: str) -> Iterator[None]:
+    """Show on a terminal what is being waited for."""
+    if console.is_terminal:
+        with console.status(words):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def bar(console: Console, what: str) -> Iterator[Any]:
+    """Yield a callback (done, of) that shows a bar on a terminal, and one line as it begins elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if not console.is_terminal:
+        seen = 0
+
+        def line(done: int, total: int) -> None:
+            nonlocal seen
+            if not seen:
+                console.print(f"{what}: {total:,}", highlight=False)
+            seen = done
+
+        yield line
+        return
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    number = shown.add_task(what, total=None, visible=False)
+
+    def update(done: int, total: int) -> None:
+        if not shown.live.is_started:
+            shown.start()
+        shown.update(number, completed=done, total=total, visible=True)
+        if done >= total:
+            shown.stop()
+
+    try:
+        yield update
+    finally:
+        shown.stop()
+
+
+@contextmanager
+def watcher(console: Console, runs: int) -> Iterator[Any]:
+    """Yield what shows the runs: a live view on a terminal, plain lines elsewhere."""
+    from statistics import mean
+
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    from mtlbench.runner import Watcher
+
+    live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and runs else None
+    number = 0
+
+    def name(job: Any) -> str:
+        return f"[{number}/{runs}] {job.method.name}, seed {job.seed}"
+
+    def accuracies(progress: Any) -> str:
+        return ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
+
+    class Shown(Watcher):
+        validated: dict[str, float] | None = None  # the latest line's accuracies
+
+        def started(self, job: Any) -> None:
+            nonlocal number
+            number += 1
+            self.validated = None
+            if live:
+                live.update(Text(name(job)))
+
+        def progress(self, job: Any, progress: Any) -> None:
+            rate = progress.step / progress.seconds if progress.seconds else 0
+            left = duration((progress.steps - progress.step) / rate) if rate else "?"
+            speed = f"loss {progress.loss:.4f}, {progress.images_per_second:,.0f} images/s, {left} left"
+            if live:
+                top = Table.grid(padding=(0, 1))
+                bar = ProgressBar(progress.steps, progress.step, width=30)
+                top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
+                words = f"validation: mean {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})"
+                live.update(Group(top, Text(words if progress.accuracy else "validation: none yet", "dim")))
+            elif progress.accuracy and progress.accuracy is not self.validated:
+                self.validated = progress.accuracy
+                console.print(
+                    f"{name(job)}: step {progress.step:,}/{progress.steps:,}, {speed}; validation mean"
+                    f" {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+        def doing(self, job: Any, what: str) -> None:
+            if live:
+                live.update(Text(f"{name(job)}: {what} …"))
+
+        def ended(self, job: Any, record: Any) -> None:
+            if record.status == "failed":
+                line, style = f"FAILED: {record.reason}", "bold red"
+            else:
+                hits = [metrics["triplet"] for metrics in record.metrics.values()]
+                fallen = f"; COLLAPSED under {', '.join(record.collapsed)}" if record.collapsed else ""
+                time = duration(record.receipt["training_seconds"])
+                line = f"triplet accuracy {100 * mean(hits):.1f}, trained for {time}{fallen}"
+                style = "red" if fallen else "green"
+            console.print(Text(f"{name(job)}: {line}", style=style), soft_wrap=True)
+
+    if live is None:
+        yield Shown()
+    else:
+        with live:
+            yield Shown()
