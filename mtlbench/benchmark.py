@@ -73,7 +73,7 @@ class Train(_Section):
     steps: Positive
     optimiser: Literal["adamw", "adam", "adagrad", "sgd"]
     lr: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of layers' weights; not of biases, norms, scales, units
     schedule: Literal["constant", "one-cycle", "cosine", "step", "exponential"] = "constant"
     milestones: list[Share] = []  # step: shares of the run after which the rate is multiplied by `decay`
     decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # step: the factor; exponential: last rate over first

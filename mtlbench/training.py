@@ -245,14 +245,14 @@ class Trainer:
         torch.manual_seed(seed)  # dropout and the like
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
-        scales = self.architecture.learning_rate_scales()
-        groups: dict[float, list[Tensor]] = {}
+        train, scales = self.protocol, self.architecture.learning_rate_scales()
+        groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in self.architecture.named_parameters():
             if parameter.requires_grad:
                 scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-                groups.setdefault(scale, []).append(parameter)
-        train = self.protocol
-        listed = [{"params": p, "scale": s, "weight_decay": train.weight_decay} for s, p in groups.items()]
+                decay = train.weight_decay if name.endswith(".weight") and parameter.dim() > 1 else 0.0
+                groups.setdefault((scale, decay), []).append(parameter)
+        listed = [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
         own = [p for p in self.balancer.parameters() if p.requires_grad]
         if own:
             listed.append({"params": own, "scale": 1.0, "weight_decay": 0.0})

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_metric_learning.losses import TripletMarginLoss
 from support import TASKS, make_dataset, protocol
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlbench.benchmark import Loss, Train
 from mtlbench.data.dataset import Dataset
@@ -119,6 +119,19 @@ def test_the_learning_rate_follows_schedule_and_scale(make):
     assert rates == pytest.approx({1.0: 0.01 * factor, 100.0: factor})
     (units,) = (g["params"] for g in trainer.optimiser.param_groups if g["scale"] == 100)
     assert [id(p) for p in units] == [id(p) for p in trainer.architecture.units]
+
+
+def test_weight_decay_is_for_the_weights_of_layers_alone(make):
+    """The modulation paper has no penalty on its vectors, nor has anyone on stitching units or batch norms."""
+    for method in ("modulation", "cross-stitch"):
+        trainer = make(method, "train.weight_decay=0.3")
+        decayed = {id(p) for g in trainer.optimiser.param_groups if g["weight_decay"] for p in g["params"]}
+        layers = [m for m in trainer.architecture.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        assert decayed == {id(layer.weight) for layer in layers}
+        assert {g["weight_decay"] for g in trainer.optimiser.param_groups} == {0.0, 0.3}
+        assert sum(len(g["params"]) for g in trainer.optimiser.param_groups) == len(
+            list(trainer.architecture.parameters())
+        )
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "adam", "adagrad", "sgd"])
