@@ -40,7 +40,6 @@ class GradNorm(Balancer):
 
     weights: Tensor
     first_losses: Tensor
-    gradient_norms: Tensor
 
     def __init__(self, tasks: Sequence[str], *, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(tasks)
@@ -49,7 +48,7 @@ class GradNorm(Balancer):
         self.alpha, self.lr = float(alpha), float(lr)
         self.register_buffer("weights", torch.ones(len(tasks)))
         self.register_buffer("first_losses", torch.zeros(len(tasks)))
-        self.register_buffer("gradient_norms", torch.zeros(len(tasks)))  # the latest G, for the log
+        self.gradient_norms = torch.zeros(len(tasks))
 
     def check(self, architecture: Architecture) -> None:
         """Refuse an architecture without a last shared layer.
@@ -84,9 +83,9 @@ class GradNorm(Balancer):
         ratios = torch.where(self.first_losses > 0, losses / self.first_losses.clamp_min(1e-30), 1.0)
         mean = ratios.mean()
         rates = torch.where(mean > 0, ratios / mean.clamp_min(1e-30), torch.ones_like(ratios))
-        self.gradient_norms = self.weights * norms
-        target = self.gradient_norms.mean() * self._power(rates)
-        moved = self.weights - self.lr * torch.sign(self.gradient_norms - target) * norms
+        self.gradient_norms = weighted = self.weights * norms
+        target = weighted.mean() * self._power(rates)
+        moved = self.weights - self.lr * torch.sign(weighted - target) * norms
         moved = moved.clamp_min(SMALLEST_WEIGHT)
         self.weights = moved * (len(moved) / moved.sum())
 

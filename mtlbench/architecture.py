@@ -58,8 +58,13 @@ class Architecture(nn.Module, ABC):
         """Return the parameters of the last layer that all tasks share; empty when they share none."""
         return ()
 
-    def learning_rate_scales(self) -> Mapping[str, float]:
-        """Return multiples of the learning rate, by the beginning of a parameter's name (`units.` -> 100)."""
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """Return multiples of the learning rate, by the beginning of a parameter's name (`units.` -> 100).
+
+        Args:
+            adaptive: the optimiser steps by about its learning rate whatever the size of a gradient (Adam, Adagrad), so
+                that a multiple meant for gradient descent would be as large a step.
+        """
         return {}
 
     def regulariser(self) -> Tensor | None:

@@ -23,7 +23,12 @@ class Balancer(nn.Module, ABC):
     receives the mean over tasks of their weighted gradients, one that a single task owns its own weighted gradient.
     So T nets trained together take the very steps that each would take alone, and weights that sum to T leave the
     learning rate as it is.
+
+    Attributes:
+        gradient_norms: (T,) of the latest step where a balancer computes them, for the log; else None.
     """
+
+    gradient_norms: Tensor | None = None
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()

@@ -80,6 +80,7 @@ class Train(_Section):
     flip: bool = True  # mirror images at random
     shift: Annotated[int, Field(ge=0)] = 0  # move images by up to so many pixels
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tried: Positive = 1  # how many versions of this protocol were compared before it was fixed, for the receipt
 
 
 class Evaluation(_Section):

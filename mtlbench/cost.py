@@ -24,11 +24,11 @@ from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.specs import Method
-from mtlbench.training import EMBEDDING_BATCH, Trainer, build, computing_in
+from mtlbench.training import EMBEDDING_BATCH, Trainer, build, computing_in, state_of
 
-Costs = dict[str, float | int | None]
-_REPEATS = 5
-_LONG_ENOUGH = 3.0  # seconds; slow methods are repeated less often, never less than once
+Costs = dict[str, float]
+_REPEATS = 5  # at least, and until they add up to _ENOUGH seconds; slow work stops at _TOO_LONG seconds
+_ENOUGH, _TOO_LONG = 1.0, 3.0
 
 
 def device_name(device: torch.device) -> str:
@@ -53,7 +53,7 @@ def weights_of(architecture: Architecture) -> dict[str, Tensor]:
     """
     return {
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in architecture.state_dict().items()
+        for name, tensor in state_of(architecture).items()
         if not name.endswith("num_batches_tracked")
     }
 
@@ -90,8 +90,7 @@ def _tensors_of(parts: object) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     for part in parts:  # type: ignore[attr-defined]
         if isinstance(part, nn.Module):
-            state = part.state_dict(keep_vars=True)
-            found |= {id(t): t for n, t in state.items() if not n.endswith("num_batches_tracked")}
+            found |= {id(t): t for n, t in state_of(part).items() if not n.endswith("num_batches_tracked")}
         else:
             found[id(part)] = part
     return list(found.values())
@@ -102,11 +101,7 @@ def added_by_one_task(method: Method, benchmark: Benchmark, tasks: tuple[str, ..
     with torch.device("meta"):
         now = storage(build(method, benchmark, tasks, 0)[0])
         more = storage(build(method, benchmark, (*tasks, "one more task"), 0)[0])
-    return {f"{what}_added": _minus(more[what], now[what]) for what in ("parameters", "bytes")}
-
-
-def _minus(a: float | None, b: float | None) -> float:
-    return (a or 0) - (b or 0)
+    return {f"{what}_added": more[what] - now[what] for what in ("parameters", "bytes")}
 
 
 def file_size(architecture: Architecture) -> int:
@@ -136,8 +131,12 @@ def operations(architecture: Architecture, image: Tensor) -> Costs:
     return counts
 
 
-def seconds_each(work: Callable[[], object], device: torch.device, repeats: int = _REPEATS) -> list[float]:
-    """Time `work` repeatedly after one warm-up, waiting for the device; slow work is repeated less often."""
+def seconds_each(work: Callable[[], object], device: torch.device, enough: float = _ENOUGH) -> list[float]:
+    """Time `work` repeatedly after a warm-up, waiting for the device.
+
+    It is done at least five times and until it has taken `enough` seconds, but no longer than three seconds; once at
+    least.
+    """
 
     def once() -> float:
         if device.type == "cuda":
@@ -150,7 +149,7 @@ def seconds_each(work: Callable[[], object], device: torch.device, repeats: int 
 
     once()
     times: list[float] = []
-    while len(times) < repeats and sum(times) < _LONG_ENOUGH:
+    while (len(times) < _REPEATS or sum(times) < enough) and sum(times) < _TOO_LONG:
         times.append(once())
     return times
 
@@ -218,7 +217,7 @@ def training_memory(trainer: Trainer) -> int | None:
 
 
 def measure(method: Method, benchmark: Benchmark, dataset: Dataset, precision: str) -> Costs:
-    """Measure all costs of a method; see the functions above.
+    """Measure all costs of a method; see the functions above. Memory is left out on devices that can't tell it.
 
     Raises:
         UserError: the method can't be built for this benchmark.
@@ -228,5 +227,5 @@ def measure(method: Method, benchmark: Benchmark, dataset: Dataset, precision: s
     costs["file_bytes"] = file_size(trainer.architecture)
     costs |= operations(trainer.architecture, dataset.batch(dataset.members("val")[:1]))
     costs |= throughput(trainer)
-    costs["training_memory"] = training_memory(trainer)
-    return costs
+    memory = training_memory(trainer)
+    return costs if memory is None else costs | {"training_memory": memory}

@@ -5,8 +5,12 @@ It prints nothing: a `Watcher` is told what happens.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import gc
+import hashlib
+import inspect
 import json
 import platform
 import subprocess
@@ -16,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 import mtlbench
@@ -25,6 +31,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.evaluation import retrieval_metrics
+from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.runs import (
     Json,
     Record,
@@ -32,17 +39,19 @@ from mtlbench.runs import (
     half,
     read_partial,
     read_record,
-    restore_partial,
     run_folder,
     save_partial,
+    without_training,
     write_record,
 )
 from mtlbench.specs import Method
 from mtlbench.training import (
     EMBEDDING_BATCH,
+    VERSION,
     Interrupted,
     Progress,
     Questions,
+    Row,
     Trainer,
     TrainingError,
     collapsed_tasks,
@@ -50,7 +59,8 @@ from mtlbench.training import (
     embed_images,
 )
 
-UNTRAINED, CHANCE = "untrained", "chance"  # the reference rows
+UNTRAINED, CHANCE = Method("untrained", "untrained"), Method("chance", "chance")
+REFERENCES = (UNTRAINED, CHANCE)  # rows that nothing is trained for
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,8 @@ class Watcher:
 def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> Json:
     """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run."""
     setup = {
-        "method": asdict(method) | {"name": method.name},
+        "method": asdict(method),
+        "code": {"training": VERSION, **_sources(method)},
         "benchmark": benchmark.model_dump(mode="json"),
         "tasks": list(dataset.tasks),
         "data": dataset.facts["fingerprint"],
@@ -96,6 +107,16 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     }
     restored: Json = json.loads(json.dumps(setup))
     return restored
+
+
+def _sources(method: Method) -> dict[str, str]:
+    """Return a digest of each part's source file: a method that has been edited is another method."""
+    found = {}
+    for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
+        if name in registry:  # the reference rows have neither
+            file = inspect.getsourcefile(registry.get(name).target)
+            found[registry.kind] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+    return found
 
 
 def plan(
@@ -114,35 +135,46 @@ def plan(
     """
     jobs = []
     for seed in seeds:
+        for reference in REFERENCES:
+            folder = run_folder(results, benchmark.name, reference.name, seed)
+            setup = setup_of(reference, benchmark, dataset, seed, precision)
+            record = None if overwrite else read_record(folder)
+            if record and (unlike := differences(without_training(record.setup), without_training(setup))):
+                raise UserError(_made_otherwise(folder, unlike))
         for method in methods:
             folder = run_folder(results, benchmark.name, method.name, seed)
             setup = setup_of(method, benchmark, dataset, seed, precision)
             record = None if overwrite else read_record(folder)
-            if record is not None and (unlike := differences(record.setup, setup)):
-                raise UserError(
-                    f"{folder} was made with other settings ({'; '.join(unlike[:4])}"
-                    f"{'; …' if len(unlike) > 4 else ''}). Choose another folder with --results, or replace it with"
-                    " --overwrite."
-                )
-            partial = None if overwrite or (record and record.status == "done") else read_partial(folder, setup)
-            if record is not None and record.status == "done":
+            if record and record.status == "done":
+                if unlike := differences(record.setup, setup):
+                    raise UserError(_made_otherwise(folder, unlike))
                 jobs.append(Job(method, seed, folder, setup, "done"))
-            elif partial is not None:
-                jobs.append(Job(method, seed, folder, setup, "interrupted", partial.step))
+                continue
+            partial = None if overwrite else read_partial(folder, setup, dataset.device.type)
+            if partial:
+                jobs.append(Job(method, seed, folder, setup, "interrupted", partial[0].step))
             else:
                 jobs.append(Job(method, seed, folder, setup, "failed" if record else "new"))
     return jobs
+
+
+def _made_otherwise(folder: Path, unlike: list[str]) -> str:
+    more = "; …" if len(unlike) > 4 else ""
+    return (
+        f"{folder} was made with other settings ({'; '.join(unlike[:4])}{more}). Choose another folder with --results,"
+        " or replace it with --overwrite."
+    )
 
 
 def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> float:
     """Estimate how long a run will take from a few timed steps; 0 where that fails (the run will say why)."""
     try:
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
-        step = min(cost.seconds_each(trainer.step, dataset.device, repeats=2))
+        step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
         images = dataset.batch(trainer.questions.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
-            embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, repeats=1))
+            embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))
     except Exception:  # the estimate must not stop what the run itself will report
         return 0.0
     left = benchmark.train.steps - job.steps_done
@@ -179,7 +211,8 @@ def execute(
     finally:
         gc.collect()
         if dataset.device.type == "cuda":
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # after some faults the device answers no more; the record says why
+                torch.cuda.empty_cache()
     watcher.ended(job, record)
     return record
 
@@ -202,24 +235,40 @@ def _run(
     watcher: Watcher,
     stop: Callable[[], bool],
 ) -> Record:
-    trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
-    if job.state == "interrupted":
-        restore_partial(job.folder, trainer)
+    # the trainer has gone when costs are measured: its memory is wanted there
+    record, leaves = _train_and_test(job, benchmark, dataset, precision, watcher, stop)
+    watcher.doing(job, "measuring cost")
+    try:
+        record.costs = cost.measure(job.method, benchmark, dataset, precision)
+    except Exception as error:  # what was trained and tested stands, whatever can't be measured
+        record.reason = f"cost not measured: {_reason(error)}"
+    write_record(job.folder, record, *leaves)
+    return record
+
+
+def _train_and_test(
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    stop: Callable[[], bool],
+) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor]]]:
+    """Return a record without costs, and what is written beside it: the curve, the weights, the answers to the test."""
+    trainer = _trainer(job, benchmark, dataset, precision)
     trainer.run(
         show=lambda progress: watcher.progress(job, progress),
         save=lambda: save_partial(job.folder, job.setup, trainer),
         stop=stop,
     )
     watcher.doing(job, "testing")
+    state = trainer.state
     questions = Questions.draw(dataset, benchmark, "test")
     embeddings = embed_images(trainer.architecture, dataset, questions.images, precision)
     metrics, hits = judge(embeddings, questions, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
-    apart = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
-    record.collapsed = [task for task, fallen in zip(dataset.tasks, apart, strict=True) if fallen]
-    watcher.doing(job, "measuring cost")
-    record.costs = cost.measure(job.method, benchmark, dataset, precision)
-    state = trainer.state
+    fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
+    record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
     record.receipt = receipt(benchmark, dataset, precision) | {
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
@@ -227,12 +276,27 @@ def _run(
         "selection": "highest mean triplet accuracy on the validation split",
         "selected_step": state.best_step,
         "validation_accuracy": state.best_accuracy,
-        "configurations_tried": 1,
+        "protocols_tried": benchmark.train.tried,
     }
-    labels = dataset.labels[:, questions.images]
-    test = {"embeddings": half(embeddings), "labels": labels, "hits": hits.to(torch.uint8)}
-    write_record(job.folder, record, state.curve, cost.weights_of(trainer.architecture), test)
-    return record
+    test = {
+        "embeddings": half(embeddings),
+        "labels": dataset.labels[:, questions.images],
+        "hits": hits.to(torch.uint8),
+    }
+    return record, (state.curve, cost.weights_of(trainer.architecture), test)
+
+
+def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:
+    """Return a trainer, where the interrupted run stood if there is one that can be continued."""
+    trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+    partial = read_partial(job.folder, job.setup, dataset.device.type) if job.state == "interrupted" else None
+    if partial:
+        state, tensors = partial
+        try:
+            trainer.restore(load_file(tensors), state)
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # a damaged file: from the beginning
+            return Trainer(job.method, benchmark, dataset, job.seed, precision)
+    return trainer
 
 
 def judge(
@@ -260,15 +324,14 @@ def references(
     """Leave the records of the reference rows: the backbone as it is initialised, and random embeddings."""
     questions = Questions.draw(dataset, benchmark, "test")
     model = benchmark.model
-    for name in (UNTRAINED, CHANCE):
+    for method in REFERENCES:
         for seed in seeds:
-            method = Method(name, name)
             setup = setup_of(method, benchmark, dataset, seed, precision)
-            folder = run_folder(results, benchmark.name, name, seed)
+            folder = run_folder(results, benchmark.name, method.name, seed)
             record = None if overwrite else read_record(folder)
-            if record is not None and not differences(record.setup, setup):
+            if record is not None and not differences(without_training(record.setup), without_training(setup)):
                 continue
-            if name == UNTRAINED:
+            if method is UNTRAINED:
                 size, pretrained = benchmark.data.size, model.pretrained
                 net = BackboneFactory(model.backbone, size, model.embedding, seed, pretrained).backbone()
                 net = net.to(dataset.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -279,7 +342,7 @@ def references(
                 generator = torch.Generator().manual_seed(seed)
                 one = torch.randn(len(questions.images), model.embedding, generator=generator).to(dataset.device)
             metrics, hits = judge(one.expand(len(dataset.tasks), *one.shape), questions, benchmark, dataset)
-            made = Record(name, seed, "reference", setup, metrics=metrics)
+            made = Record(method.name, seed, "reference", setup, metrics=metrics)
             made.receipt = receipt(benchmark, dataset, precision)
             write_record(folder, made, test={"hits": hits.to(torch.uint8)})
 
@@ -302,6 +365,7 @@ def receipt(benchmark: Benchmark, dataset: Dataset, precision: str) -> Json:
     }
 
 
+@functools.cache  # at the first call: a commit made while runs go on is not what runs
 def _commit() -> str:
     """Return the commit of the checkout that runs, with `+changes` where files differ from it; empty if installed."""
     here = Path(__file__).parent

@@ -13,6 +13,7 @@ A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mtlbench.errors import UserError
@@ -41,10 +42,10 @@ class Record:
     Attributes:
         method: the name that tables show; reference rows (`untrained`, `chance`) have kind `reference`.
         setup: all that decides the result: method, benchmark, tasks, seed, data fingerprint, precision.
-        status: `done` or `failed`; reason: why it failed.
+        status: `done` or `failed`; reason: what failed.
         metrics: by task.
-        collapsed: tasks whose embeddings fell to a point.
-        costs: see `cost.measure`.
+        collapsed: tasks whose embeddings fell to a point, in the chosen checkpoint or at the end of training.
+        costs: see `cost.measure`; empty where measuring them failed, with the reason in `reason`.
         receipt: where, when and with what it was made.
     """
 
@@ -121,6 +122,13 @@ def write_record(
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    if record.status == "done":
+        shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's record, and what an interrupted one left."""
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(partial_folder(folder), ignore_errors=True)
 
 
@@ -136,7 +144,8 @@ def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
     name = f"state-{trainer.state.step}.safetensors"
     save_file(trainer.tensors(), place / f"{name}.new")
     (place / f"{name}.new").rename(place / name)
-    facts = {"schema": SCHEMA, "setup": setup, "tensors": name, "state": asdict(trainer.state)}
+    device = trainer.dataset.device.type  # random states of one kind of device mean nothing to another
+    facts = {"schema": SCHEMA, "setup": setup, "device": device, "tensors": name, "state": asdict(trainer.state)}
     (place / "state.json.new").write_text(json.dumps(facts))
     (place / "state.json.new").rename(place / "state.json")
     for other in place.glob("state-*.safetensors"):
@@ -144,34 +153,58 @@ def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
             other.unlink()
 
 
-def read_partial(folder: Path, setup: Json) -> State | None:
-    """Return where an interrupted run stood; None if there is none, or if it was set up otherwise."""
-    try:
-        facts = json.loads((partial_folder(folder) / "state.json").read_text())
-    except (OSError, ValueError):
-        return None
-    if facts["schema"] != SCHEMA or differences(facts["setup"], setup):
-        return None
-    return State(**facts["state"])
+def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] | None:
+    """Return where an interrupted run stood and the file of its tensors.
 
-
-def restore_partial(folder: Path, trainer: Trainer) -> None:
-    """Put a trainer where the interrupted run stood."""
+    None if there is none that can be continued: it was set up otherwise, ran on another kind of device, or is damaged.
+    """
     place = partial_folder(folder)
-    facts = json.loads((place / "state.json").read_text())
-    trainer.restore(load_file(place / facts["tensors"]), State(**facts["state"]))
+    try:
+        facts = json.loads((place / "state.json").read_text())
+        if facts["schema"] != SCHEMA or facts["device"] != device or differences(facts["setup"], setup):
+            return None
+        state, tensors = State(**facts["state"]), place / facts["tensors"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (state, tensors) if tensors.exists() else None
 
 
-def differences(old: Json, new: Json, prefix: str = "") -> list[str]:
+# Settings that decide nothing, or are in the setup a second time, as they came out.
+_INDIFFERENT = (("title",), ("data", "tasks"), ("data", "spare_tasks"), ("train", "precision"), ("train", "tried"))
+
+
+def essential(setup: Json) -> Json:
+    """Return a setup without what decides nothing: runs with equal essentials are the same run."""
+    kept: Json = copy.deepcopy(setup)
+    for *path, last in _INDIFFERENT:
+        section = kept["benchmark"]
+        for key in path:
+            section = section.get(key, {})
+        section.pop(last, None)
+    return kept
+
+
+def differences(old: Json, new: Json) -> list[str]:
     """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
+    return _unlike(essential(old), essential(new), "")
+
+
+def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
     found = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            found += _unlike(a, b, f"{prefix}{key}.")
         elif a != b:
             found.append(f"{prefix}{key}: {a} there, {b} now")
     return found
+
+
+def without_training(setup: Json) -> Json:
+    """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
+    kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
+    kept["benchmark"]["train"] = {"anchors": kept["benchmark"]["train"].get("anchors")}
+    return kept
 
 
 def half(embeddings: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ from mtlbench.evaluation import triplet_hits
 from mtlbench.specs import Method
 
 EMBEDDING_BATCH = 256
-CURVE_ROWS = 1000  # a longer run's curve holds means over equal windows of steps
+CURVE_ROWS = 1000  # a longer run's curve holds means over windows of steps
+VERSION = 1  # raised when the same settings come to train otherwise: older records are then no longer the same run
 _CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
 _COLLAPSED = 0.05  # share of the margin
 Row = dict[str, float]
@@ -163,6 +164,26 @@ def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, pr
     return torch.cat(parts, dim=1)
 
 
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state by name, each tensor once, under its first name, whatever other names it has."""
+    names: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        names.setdefault(id(tensor), name)
+    return {name: state[name] for name in names.values()}
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what `state_of` returned.
+
+    Raises:
+        KeyError: a name is missing or unknown.
+    """
+    if state.keys() != state_of(module).keys():
+        raise KeyError(f"other names than the module's: {sorted(state.keys() ^ state_of(module).keys())[:3]}")
+    module.load_state_dict(state, strict=False)
+
+
 @dataclass
 class Questions:
     """Triplets that every method and seed answers: images of one split and (T, n, 3) indices into them."""
@@ -207,6 +228,7 @@ class State:
     best_accuracy: float = -1.0
     best_step: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
+    collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
     curve: list[Row] = field(default_factory=list)
 
 
@@ -227,25 +249,29 @@ class Trainer:
     def __init__(self, method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> None:
         self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
         self.protocol = benchmark.train
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"  # fp32 means float32
         architecture, balancer = build(method, benchmark, dataset.tasks, seed)
         self.architecture = architecture.to(dataset.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.balancer = balancer.to(dataset.device)
-        self.shared = self.architecture.shared_parameters()
         self.optimiser = self._make_optimiser()
         self.members = dataset.members("train")
         labels = dataset.labels[:, self.members]
         self.samplers = [TripletSampler(row, self.protocol.anchors) for row in labels]
-        self.generators = {
-            task: named_generator(dataset.device, seed, "training", task) for task in (*dataset.tasks, "*")
-        }
+        self.generators = {task: named_generator(dataset.device, seed, "training", task) for task in dataset.tasks}
         self.questions = Questions.draw(dataset, benchmark, "val")
         self.state = State()
         self.best: dict[str, Tensor] = {}
-        self._pending: list[Tensor] = []  # one (2T + 1,) row a step: losses, weights, gradient norm
+        names = [f"{what}/{task}" for what in ("loss", "weight") for task in dataset.tasks]
+        if self.balancer.gradient_norms is not None:
+            names += [f"gradient_norm/{task}" for task in dataset.tasks]
+        self._logged = [*names, "gradient_norm"]
+        self._pending: list[Tensor] = []  # of the latest steps, one row each of what `_logged` names
+        self._window: list[tuple[float, list[float]]] = []  # seconds and row of steps that wait for their mean
         torch.manual_seed(seed)  # dropout and the like
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
-        train, scales = self.protocol, self.architecture.learning_rate_scales()
+        train = self.protocol
+        scales = self.architecture.learning_rate_scales(adaptive=train.optimiser != "sgd")
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in self.architecture.named_parameters():
             if parameter.requires_grad:
@@ -278,9 +304,14 @@ class Trainer:
             drawn.append(index)
             groups.append(self.dataset.batch(index, generator, train.flip, train.shift))
         if train.sampling == "joint":
-            images = torch.cat(groups)
-            labels = self.dataset.labels[:, torch.cat(drawn)]
-            triplets, possible = joint_triplets(labels, train.joint_triplets, train.anchors, self.generators["*"])
+            order = sorted(range(len(tasks)), key=lambda t: tasks[t])  # so that the order of tasks plays no part
+            images = torch.cat([groups[t] for t in order])
+            labels = self.dataset.labels[:, torch.cat([drawn[t] for t in order])]
+            formed = [
+                joint_triplets(labels[t : t + 1], train.joint_triplets, train.anchors, self.generators[task])
+                for t, task in enumerate(tasks)
+            ]
+            triplets, possible = (torch.cat(parts) for parts in zip(*formed, strict=True))
         else:
             images = torch.stack([group.movedim(1, -1) for group in groups]).movedim(-1, 2)  # channels stay last
             legs = torch.arange(3 * train.triplets, device=self.dataset.device).view(3, -1).t()
@@ -296,42 +327,42 @@ class Trainer:
             group["lr"] = train.lr * group["scale"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
-        gradients = [p.grad for p in self.shared if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients) if gradients else losses.new_zeros(())
+        norm = nn.utils.get_total_norm([p.grad for p in self.architecture.parameters() if p.grad is not None])
         self.optimiser.step()
-        self._pending.append(torch.cat([losses.detach(), weights.float(), norm.float().view(1)]))
+        by_task = self.balancer.gradient_norms
+        logged = [losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)]
+        self._pending.append(torch.cat([part.float() for part in logged]))
         self.state.step += 1
 
-    def _flush(self, seconds: float) -> None:
-        """Move the latest steps' losses, weights and norms into the curve; stop the run if a loss is not finite."""
-        if not self._pending:
-            return
-        rows = torch.stack(self._pending).cpu()
+    def _flush(self, seconds: float, close: bool) -> None:
+        """Move what the latest steps logged into the curve; stop the run if any of it is not finite.
+
+        Args:
+            seconds: that these steps took.
+            close: end the window of steps whose mean makes a row of the curve, full or not.
+        """
+        rows = torch.stack(self._pending).cpu() if self._pending else torch.empty(0, len(self._logged))
         self._pending = []
-        tasks = self.dataset.tasks
-        losses = rows[:, : len(tasks)]
         first = self.state.step - len(rows)
         if not rows.isfinite().all():
-            bad = int(torch.nonzero(~rows.isfinite().all(1))[0])
-            which = torch.nonzero(~losses[bad].isfinite()).flatten().tolist()
-            what = f"the loss of {tasks[which[0]]}" if which else "the gradient"
-            raise TrainingError(f"{what} became {rows[bad][~rows[bad].isfinite()][0].item()} at step {first + bad + 1}")
-        window = max(1, self.protocol.steps // CURVE_ROWS)
-        for i in range(0, len(rows), window):
-            part = rows[i : i + window].mean(0).tolist()
-            weights = part[len(tasks) : -1]
-            done = min(i + window, len(rows))
-            self.state.curve.append(
-                {
-                    "step": first + done,
-                    "seconds": self.state.seconds + seconds * done / len(rows),
-                    **{f"loss/{t}": v for t, v in zip(tasks, part, strict=False)},
-                    **{f"weight/{t}": v for t, v in zip(tasks, weights, strict=True)},
-                    "weight_sum": sum(weights),
-                    "gradient_norm": part[-1],
-                }
+            step = int(torch.nonzero(~rows.isfinite().all(1))[0])
+            column = int(torch.nonzero(~rows[step].isfinite())[0])
+            what, _, task = self._logged[column].partition("/")
+            of = f" of {task}" if task else ""
+            raise TrainingError(
+                f"the {what.replace('_', ' ')}{of} became {rows[step, column].item()} at step {first + step + 1}"
             )
-        self.state.seconds += seconds
+        size = max(1, self.protocol.steps // CURVE_ROWS)
+        for number, row in enumerate(rows.tolist(), 1):
+            self.state.seconds += seconds / len(rows)
+            self._window.append((self.state.seconds, row))
+            if len(self._window) == size or (close and number == len(rows)):
+                means = [sum(column) / len(self._window) for column in zip(*(r for _, r in self._window), strict=True)]
+                logged = dict(zip(self._logged, means, strict=True))
+                weights = sum(logged[f"weight/{task}"] for task in self.dataset.tasks)
+                place = {"step": first + number, "seconds": self._window[-1][0]}
+                self.state.curve.append(place | logged | {"weight_sum": weights})
+                self._window = []
 
     def validate(self) -> dict[str, float]:
         """Measure triplet accuracy on the validation split, by task, and keep the weights if they are the best yet."""
@@ -340,11 +371,13 @@ class Trainer:
         accuracy = dict(zip(self.dataset.tasks, hits, strict=True))
         mean = sum(hits) / len(hits)
         self.state.accuracy = accuracy
+        fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.loss).tolist()
+        self.state.collapsed = [task for task, yes in zip(self.dataset.tasks, fallen, strict=True) if yes]
         if self.state.curve:
             self.state.curve[-1].update({f"accuracy/{t}": a for t, a in accuracy.items()}, accuracy=mean)
         if mean > self.state.best_accuracy:
             self.state.best_accuracy, self.state.best_step = mean, self.state.step
-            self.best = {k: v.detach().clone() for k, v in self.architecture.state_dict().items()}
+            self.best = {k: v.detach().clone() for k, v in state_of(self.architecture).items()}
         return accuracy
 
     def run(
@@ -382,10 +415,11 @@ class Trainer:
                 if self.dataset.device.type == "cuda":
                     torch.cuda.synchronize(self.dataset.device)
                 seconds = time.perf_counter() - begun
-                self._flush(seconds)
+                self._flush(seconds, close=at_validation or stopping)
                 speed = (self.state.step - since) * self.images_per_step / seconds
-                latest = self.state.curve[-1]
-                loss = sum(latest[f"loss/{task}"] for task in self.dataset.tasks) / len(self.dataset.tasks)
+                if self.state.curve:
+                    latest = self.state.curve[-1]
+                    loss = sum(latest[f"loss/{task}"] for task in self.dataset.tasks) / len(self.dataset.tasks)
                 if at_validation:
                     self.validate()
                 if save and (at_validation or stopping):
@@ -394,15 +428,23 @@ class Trainer:
                     raise Interrupted
                 report()
                 begun, since = time.perf_counter(), self.state.step
-        self.architecture.load_state_dict(self.best)
+        load_state(self.architecture, self.best)
+
+    def _trained(self) -> dict[str, Tensor]:
+        """Return what the optimiser trains, by name."""
+        return {
+            **{f"architecture.{n}": p for n, p in self.architecture.named_parameters()},
+            **{f"balancer.{n}": p for n, p in self.balancer.named_parameters()},
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that continuing the run needs, by name; none shares memory with another."""
-        found = {f"architecture/{k}": v for k, v in self.architecture.state_dict().items()}
+        found = {f"architecture/{k}": v for k, v in state_of(self.architecture).items()}
         found |= {f"best/{k}": v for k, v in self.best.items()}
-        found |= {f"balancer/{k}": v for k, v in self.balancer.state_dict().items()}
-        for i, values in self.optimiser.state_dict()["state"].items():
-            found |= {f"optimiser/{i}/{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+        found |= {f"balancer/{k}": v for k, v in state_of(self.balancer).items()}
+        for name, parameter in self._trained().items():
+            values = self.optimiser.state.get(parameter, {})
+            found |= {f"optimiser/{name}/{k}": v for k, v in values.items() if isinstance(v, Tensor)}
         found |= {f"random/{name}": g.get_state() for name, g in self.generators.items()}
         found["random"] = torch.get_rng_state()
         if self.dataset.device.type == "cuda":
@@ -410,25 +452,26 @@ class Trainer:
         return {k: v.detach().cpu().contiguous() for k, v in found.items()}
 
     def restore(self, tensors: dict[str, Tensor], state: State) -> None:
-        """Continue from what `tensors` and `state` held; the steps that follow are those that would have followed."""
+        """Continue from what `tensors` and `state` held; the steps that follow are those that would have followed.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: they are not of this method, benchmark and kind of device.
+        """
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         device = self.dataset.device
-        self.architecture.load_state_dict(under("architecture/"))
-        self.balancer.load_state_dict(under("balancer/"))
+        load_state(self.architecture, under("architecture/"))
+        load_state(self.balancer, under("balancer/"))
         self.best = {k: v.to(device) for k, v in under("best/").items()}
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        optimiser = self.optimiser.state_dict()
-        optimiser["state"] = {}
-        for name, value in under("optimiser/").items():
-            number, _, key = name.partition("/")
-            parameter = parameters[int(number)]
-            if value.shape == parameter.shape:  # fused optimisers take it for granted that the strides agree
-                value = torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
-            optimiser["state"].setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict(optimiser)
+        for name, parameter in self._trained().items():
+            for key, value in under(f"optimiser/{name}/").items():
+                if value.shape == parameter.shape:  # fused optimisers take it for granted that the strides agree
+                    value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                elif device.type == "cuda":
+                    value = value.to(device)
+                self.optimiser.state[parameter][key] = value
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"random/{name}"])
         torch.set_rng_state(tensors["random"])

@@ -77,14 +77,17 @@ def test_cross_stitch_pays_for_its_units_too():
 
 def test_times_are_repeated_after_a_warm_up_and_slow_work_less_often(monkeypatch):
     calls: list[int] = []
-    times = cost.seconds_each(lambda: calls.append(1), torch.device("cpu"), repeats=4)
-    assert len(calls) == 5
-    assert len(times) == 4
+    times = cost.seconds_each(lambda: calls.append(1), torch.device("cpu"), enough=0)
+    assert len(calls) == 6
+    assert len(times) == 5
     clock = iter(range(100))
     monkeypatch.setattr("mtlbench.cost.time.perf_counter", lambda: 2.0 * next(clock))
     calls.clear()
-    assert cost.seconds_each(lambda: calls.append(1), torch.device("cpu"), repeats=4) == [2.0, 2.0]
+    assert cost.seconds_each(lambda: calls.append(1), torch.device("cpu")) == [2.0, 2.0]
     assert len(calls) == 3
+    clock = iter(range(100))
+    monkeypatch.setattr("mtlbench.cost.time.perf_counter", lambda: 0.1 * next(clock))
+    assert len(cost.seconds_each(lambda: None, torch.device("cpu"), enough=0.75)) == 8
 
 
 def test_rates_are_the_median_with_slowest_and_fastest():

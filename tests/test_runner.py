@@ -30,6 +30,7 @@ load_plugins()
 def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time little: what is measured here is not speed."""
     monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
 
 
 def jobs_for(results: Path, methods: str = "shared", seeds: tuple[int, ...] = (0,), **more: object) -> list[Job]:
@@ -208,6 +209,64 @@ def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
         assert metrics["map@r"] <= 0.5
 
 
+def test_what_was_trained_stands_when_its_cost_cant_be_measured(tmp_path, monkeypatch):
+    def refuse(*rest: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("mtlbench.cost.measure", refuse)
+    (job,) = jobs_for(tmp_path)
+    record = do(job)
+    assert (record.status, record.costs, record.reason) == ("done", {}, "cost not measured: out of memory")
+    assert set(record.metrics) == set(TASKS)
+    assert states(jobs_for(tmp_path)) == ["done"]
+
+
+def test_a_failure_after_training_keeps_the_training(tmp_path, monkeypatch):
+    def refuse(*rest: object) -> None:
+        raise ValueError("no")
+
+    (job,) = jobs_for(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("mtlbench.runner.judge", refuse)
+        assert do(job).status == "failed"
+    (again,) = jobs_for(tmp_path)
+    assert (again.state, again.steps_done) == ("interrupted", 6)
+    assert do(again).status == "done"
+    assert not partial_folder(job.folder).exists()
+
+
+def test_an_edited_method_is_another_method(tmp_path, monkeypatch):
+    (job,) = jobs_for(tmp_path)
+    do(job)
+    monkeypatch.setattr("mtlbench.runner._sources", lambda method: {"architecture": "edited", "balancer": ""})
+    with pytest.raises(UserError, match=r"code.architecture: \w+ there, edited now"):
+        jobs_for(tmp_path)
+
+
+def test_wording_and_spelling_of_settings_decide_nothing(tmp_path):
+    (job,) = jobs_for(tmp_path)
+    do(job)
+    reworded = protocol("title='New words'", "train.precision='auto'", "data.spare_tasks=['x']", "train.tried=7")
+    assert states(jobs_for(tmp_path, benchmark=reworded)) == ["done"]
+
+
+def test_a_damaged_or_foreign_interrupted_run_starts_anew(tmp_path):
+    (job,) = jobs_for(tmp_path)
+    with pytest.raises(Interrupted):
+        do(job, stop=lambda: True)
+    facts = partial_folder(job.folder) / "state.json"
+    words = facts.read_text()
+    facts.write_text(words.replace('"device": "cpu"', '"device": "cuda"'))
+    assert states(jobs_for(tmp_path)) == ["new"]
+    facts.write_text("{")
+    assert states(jobs_for(tmp_path)) == ["new"]
+    facts.write_text(words)
+    (tensors,) = partial_folder(job.folder).glob("*.safetensors")
+    tensors.write_bytes(b"nonsense")
+    (again,) = jobs_for(tmp_path)
+    assert do(again).status == "done"
+
+
 def test_reference_rows_stand_near_chance(tmp_path):
     benchmark, dataset = protocol("evaluation.triplets=2000"), make_dataset()
     references([0, 1], benchmark, dataset, "fp32", tmp_path)
@@ -219,8 +278,15 @@ def test_reference_rows_stand_near_chance(tmp_path):
     for record in records[:2]:
         assert record.metrics["colour"]["triplet"] == pytest.approx(0.5, abs=0.1)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
-    references([0, 1], benchmark, dataset, "fp32", tmp_path)
+    longer = protocol("evaluation.triplets=2000", "train.steps=9")
+    references([0, 1], longer, dataset, "fp32", tmp_path)
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+
+
+def test_reference_rows_of_another_network_are_not_replaced_unasked(tmp_path):
+    references([0], protocol(), make_dataset(), "fp32", tmp_path)
+    with pytest.raises(UserError, match=r"model.embedding: 8 there, 16 now"):
+        jobs_for(tmp_path, benchmark=protocol("model.embedding=16"))
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -254,6 +320,7 @@ def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the
     (job,) = jobs_for(tmp_path)
     assert runner.seconds_needed(job, protocol(), make_dataset(), "fp32") > 0
     monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
+    monkeypatch.setattr("mtlbench.cost._REPEATS", 5)
     register_architecture("broken")(Broken)
     monkeypatch.setattr(Broken, "how", "bug")
     (job,) = jobs_for(tmp_path, "broken")

@@ -63,3 +63,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `mtlbench list methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that can't be written to
+        if os.environ.get("MTLBENCH_DEBUG"):
+            raise
+        print(f"error: {error}; what is finished is kept.", file=sys.stderr)
+        sys.exit(2)

@@ -24,6 +24,7 @@ def report(
         typer.Argument(help="Whose runs, by the folder's name: celeba, celeba-quick. Default: all there are."),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
+    metric: Annotated[str, typer.Option(help="What the accuracy table shows: triplet, map@r, …")] = "triplet",
     format: Annotated[Format, typer.Option(help="How to write the tables.")] = Format.table,
 ) -> None:
     """Rebuild the comparison tables from run records; nothing is trained."""
@@ -44,4 +45,7 @@ def report(
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
         whose = benchmark or "any benchmark"
         raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
-    show(records, format.value, Console())
+    known = list(dict.fromkeys(name for r in records for metrics in r.metrics.values() for name in metrics))
+    if known and metric not in known:
+        raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
+    show(records, format.value, Console(), metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +72,7 @@ def run(
         from mtlbench.data.dataset import prepare
         from mtlbench.errors import UserError
         from mtlbench.registry import load_plugins
+        from mtlbench.runs import remove_run
         from mtlbench.specs import parse_methods
         from mtlbench.training import Interrupted, build, choose_device, choose_precision
 
@@ -98,10 +100,17 @@ def run(
             say(console, f"warning: {method.name}: {error}", "yellow")
 
     jobs = runner.plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
+    if not dry_run:  # a folder that can't be written to is found before anything is timed
+        results.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=results).close()
     _show_plan(console, jobs, benchmark, data, accuracy, place)
     if dry_run:
         return
-    runner.references(numbers, benchmark, data, accuracy, results, overwrite)
+    if overwrite:
+        for job in jobs:
+            remove_run(job.folder)
+    with status(console, "measuring the reference rows …"):
+        runner.references(numbers, benchmark, data, accuracy, results, overwrite)
     asked = False
 
     def ask(signum: int, frame: Any) -> None:
@@ -109,6 +118,7 @@ def run(
         if asked:
             raise KeyboardInterrupt
         asked = True
+        say(console, "Stopping as soon as this run can be kept; once more to stop at once.", "yellow")
 
     failed = 0
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -121,7 +131,8 @@ def run(
                 if asked:
                     raise Interrupted
     except Interrupted:
-        say(console, "Stopped; what is done is kept. The same command goes on from here.")
+        same = "The same command without --overwrite" if overwrite else "The same command"
+        say(console, f"Stopped; what is done is kept. {same} goes on from here.")
         raise typer.Exit(130) from None
     finally:
         for number, handler in before.items():

@@ -20,9 +20,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from mtlbench.runs import Json, Record
-
-FORMATS = ("table", "md", "latex", "csv")
+from mtlbench.runs import Json, Record, essential, without_training
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,17 @@ class Row:
 
 
 def suites(records: Sequence[Record]) -> list[Suite]:
-    """Sort records into suites."""
+    """Sort records into suites; reference rows join every suite that differs from theirs in training alone."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        setup = {k: v for k, v in record.setup.items() if k not in ("method", "seed")}
-        key = json.dumps([setup, record.receipt.get("device")], sort_keys=True)
-        found.setdefault(key, []).append(record)
+        if record.kind == "method":
+            # the digests of methods' own sources differ between methods; they are compared before a run is skipped
+            setup = {k: v for k, v in essential(record.setup).items() if k not in ("method", "code", "seed")}
+            key = [setup, record.setup.get("code", {}).get("training"), record.receipt.get("device")]
+            found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
+    for members in found.values():
+        wanted = without_training(members[0].setup)
+        members += [r for r in records if r.kind == "reference" and without_training(r.setup) == wanted]
     return [Suite(rs[0].setup["benchmark"], tuple(rs[0].setup["tasks"]), tuple(rs)) for rs in found.values()]
 
 
@@ -121,9 +124,13 @@ def _row(name: str, records: list[Record], suite: Suite, metric: str) -> Row:
         seed = f"seed {record.seed} " if len(records) > 1 else ""
         if record.status != "done":
             notes.append(f"{seed}FAILED: {record.reason}")
-        elif record.collapsed:
+            continue
+        if record.collapsed:
             which = "all tasks" if len(record.collapsed) == len(suite.tasks) else ", ".join(record.collapsed)
-            notes.append(f"{seed}COLLAPSED ({which}): all embeddings equal, loss stuck at the margin")
+            chosen = f"checkpoint of step {record.receipt.get('selected_step')} shown"
+            notes.append(f"{seed}COLLAPSED ({which}): all embeddings equal, loss stuck at the margin; {chosen}")
+        if record.reason:
+            notes.append(f"{seed}{record.reason}")
     return Row(name, records[0].kind, tuple(r.seed for r in done), accuracy, costs, "; ".join(notes))
 
 
@@ -146,11 +153,11 @@ def _short(cell: Cell | None) -> str:
     return _number(cell, 0 if abs(cell.mean) >= 100 else 1 if abs(cell.mean) >= 10 else 2, deviation=False)
 
 
-def _accuracy_columns(suite: Suite) -> list[Column]:
+def _accuracy_columns(suite: Suite, found: Sequence[Row]) -> list[Column]:
     def percent(key: str) -> Callable[[Row], str]:
         return lambda row: _number(row.accuracy[key], 1, 100)
 
-    several = any(len(row.seeds) > 1 for row in rows(suite))
+    several = any(len(row.seeds) > 1 for row in found)
     columns: list[Column] = [("method", lambda row: row.method)]
     if several:
         columns.append(("seeds", lambda row: str(len(row.seeds)) if row.seeds else ""))
@@ -195,11 +202,12 @@ def _cost_columns() -> list[Column]:
     ]
 
 
-def title(suite: Suite) -> str:
+def title(suite: Suite, metric: str) -> str:
     """Return what a suite's tables are headed with."""
     quick = ", quick protocol" if suite.benchmark["name"].endswith("-quick") else ""
     drawn = " (rendered images, not real ones)" if suite.receipt.get("data", {}).get("rendered") else ""
-    return f"{suite.benchmark['title']}{drawn}{quick}: triplet accuracy in %"
+    shown = "triplet accuracy" if metric == "triplet" else metric
+    return f"{suite.benchmark['title']}{drawn}{quick}: {shown} in %"
 
 
 def receipt_lines(suite: Suite) -> list[str]:
@@ -212,6 +220,8 @@ def receipt_lines(suite: Suite) -> list[str]:
     done = [r.receipt for r in suite.records if r.status == "done" and r.kind == "method"]
     seen = sorted({r["images_seen"] for r in done})
     commits = sorted({r["commit"] for r in done if r.get("commit")})
+    tried = suite.benchmark["train"].get("tried", 1)
+    chosen = f"protocol chosen among {tried}, the same for all methods" if tried > 1 else "no other protocol tried"
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     named = "rendered, not real" if data.get("rendered") else "real images"
     return [
@@ -223,7 +233,7 @@ def receipt_lines(suite: Suite) -> list[str]:
         f"protocol: {suite.benchmark['model']['backbone']} backbone, {suite.benchmark['model']['embedding']}-d,"
         f" {train['sampling']} triplets, {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
         f" {train['steps']:,} steps, {', '.join(f'{s:,}' for s in seen)} images seen;"
-        " checkpoint of highest mean validation accuracy; no method tuned; seeds"
+        f" checkpoint of highest mean validation accuracy; {chosen}; seeds"
         f" {', '.join(map(str, seeds))}.",
         f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; median ± half the range; rates count"
         " images, not images × tasks.",
@@ -235,14 +245,14 @@ def receipt_lines(suite: Suite) -> list[str]:
 # --- the formats ------------------------------------------------------------------------------------------------------
 
 
-def for_terminal(suite: Suite, width: int) -> Group:
+def for_terminal(suite: Suite, width: int, metric: str = "triplet") -> Group:
     """Return a suite's tables and its receipt for a rich console of `width` characters.
 
     A table that is too wide goes on below, its first column repeated.
     """
     parts: list[Any] = []
-    found = rows(suite)
-    for name, columns, shown in _tables(suite, found):
+    found = rows(suite, metric)
+    for name, columns, shown in _tables(suite, found, metric):
         best = _best(shown, columns) if name != "Cost" else {}
         parts.append(Text(name, style="bold"))
         for block in _blocks(columns, shown, width):
@@ -262,10 +272,10 @@ def for_terminal(suite: Suite, width: int) -> Group:
     return Group(*parts)
 
 
-def _tables(suite: Suite, found: Sequence[Row]) -> list[tuple[str, list[Column], list[Row]]]:
+def _tables(suite: Suite, found: Sequence[Row], metric: str) -> list[tuple[str, list[Column], list[Row]]]:
     """Return what a suite's tables are: heading, columns, rows."""
     costly = [row for row in found if row.costs.get("parameters")]
-    tables = [(title(suite), _accuracy_columns(suite), list(found)), ("Cost", _cost_columns(), costly)]
+    tables = [(title(suite, metric), _accuracy_columns(suite, found), list(found)), ("Cost", _cost_columns(), costly)]
     return [table for table in tables if table[2]]
 
 
@@ -301,11 +311,11 @@ def _best(shown: Sequence[Row], columns: Sequence[Column]) -> dict[str, list[str
     return best
 
 
-def as_markup(suite: Suite, style: str) -> str:
+def as_markup(suite: Suite, style: str, metric: str = "triplet") -> str:
     """Return a suite's tables and receipt as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
-    found, parts = rows(suite), []
+    found, parts = rows(suite, metric), []
     markdown = style == "md"
-    for name, columns, shown in _tables(suite, found):
+    for name, columns, shown in _tables(suite, found, metric):
         body = [[text(row) for _, text in columns] for row in shown]
         align = ["left", *["right"] * (len(columns) - 1)]
         parts.append(f"### {name}\n" if markdown else f"% {name}")
@@ -340,8 +350,9 @@ def as_frame(suites_: Sequence[Suite]) -> pd.DataFrame:
                 "collapsed": " ".join(record.collapsed),
             }
             if record.metrics:
-                hits = [record.metrics[t]["triplet"] for t in suite.tasks]
-                line |= {"triplet/mean": statistics.mean(hits), "triplet/worst": min(hits)}
+                for metric in dict.fromkeys(name for m in record.metrics.values() for name in m):
+                    values = [m[metric] for m in record.metrics.values() if metric in m]
+                    line |= {f"{metric}/mean": statistics.mean(values), f"{metric}/worst": min(values)}
             for task, metrics in record.metrics.items():
                 line |= {f"{metric}/{task}": value for metric, value in metrics.items()}
             line |= {f"cost/{k}": v for k, v in record.costs.items()}
@@ -351,14 +362,14 @@ def as_frame(suites_: Sequence[Suite]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def show(records: Sequence[Record], style: str, console: Console) -> None:
-    """Write the tables of all records to a console in one of `FORMATS`."""
+def show(records: Sequence[Record], style: str, console: Console, metric: str = "triplet") -> None:
+    """Write all records to a console as `table`, `md`, `latex` or `csv`, which holds every metric whatever `metric` is."""
     found = suites(records)
     if style == "csv":
         console.file.write(as_frame(found).to_csv(index=False))
     elif style == "table":
         for suite in found:
-            console.print(for_terminal(suite, console.width))
+            console.print(for_terminal(suite, console.width, metric))
             console.print()
     else:
-        console.file.write("\n".join(as_markup(suite, style) for suite in found))
+        console.file.write("\n".join(as_markup(suite, style, metric) for suite in found))

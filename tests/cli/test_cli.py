@@ -288,7 +288,7 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
 def test_a_whole_data_set_is_named_and_counted(mtlbench: Any, zappos_folder: Path) -> None:
     ended = mtlbench("data", "check", zappos_folder)
     assert (ended.code, ended.err) == (0, "")
-    first, heading, *lines = ended.out.splitlines()
+    first, heading, *lines = ended.out.splitlines()[1:]
     assert first.startswith(f"{zappos_folder}: UT-Zappos50K, 60 images (42 / 6 / 12 train / val / test, by image")
     assert heading.split() == ["task", "train", "val", "test", "values", "most", "common"]
     assert ["category", "42", "6", "12", "3"] in [line.split()[:5] for line in lines]

@@ -35,6 +35,7 @@ def run(*arguments: str) -> Result:
 @pytest.fixture(autouse=True)
 def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
 
 
 @pytest.mark.slow
@@ -60,6 +61,11 @@ def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_
 
     report = run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"))
     assert report.output.strip() in again.output
+
+    deeper = run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"), "--metric", "macro/hit@1")
+    assert "macro/hit@1 in %" in deeper.output
+    with pytest.raises(UserError, match="Did you mean: map@r"):
+        run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"), "--metric", "map-r")
 
     refused = CliRunner().invoke(app, [*words(dataset, folder, tmp_path / "r"), "--set", "train.lr=0.5"])
     assert isinstance(refused.exception, UserError)

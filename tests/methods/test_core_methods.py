@@ -151,7 +151,7 @@ def test_identity_units_make_cross_stitch_independent_nets(backbones, images):
         mine, theirs = stitched.task_parameters(t), alone.task_parameters(t)
         assert len(mine) == len(theirs)
         for a, b in zip(mine, theirs, strict=True):
-            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 7])
@@ -180,9 +180,10 @@ def test_a_unit_mixes_the_columns_features_by_its_rows(backbones, images):
         torch.testing.assert_close(net.embed(images[0]), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_units_learn_a_hundred_times_faster(backbones):
-    assert build("cross-stitch", backbones).learning_rate_scales() == {"units.": 100.0}
-    assert build("cross-stitch[rate=1000]", backbones).learning_rate_scales() == {"units.": 1000.0}
+def test_units_learn_a_hundred_times_faster_by_gradient_descent(backbones):
+    assert build("cross-stitch", backbones).learning_rate_scales(adaptive=False) == {"units.": 100.0}
+    assert build("cross-stitch", backbones).learning_rate_scales(adaptive=True) == {"units.": 1.0}
+    assert build("cross-stitch[rate=1000]", backbones).learning_rate_scales(adaptive=True) == {"units.": 1000.0}
     with pytest.raises(UserError, match="same=2"):
         build("cross-stitch[same=2]", backbones)
 
@@ -318,4 +319,4 @@ def test_gradnorm_refuses_architectures_without_a_shared_layer(backbones, archit
 
 
 def test_gradnorms_memory_is_in_its_checkpoint():
-    assert set(gradnorm().state_dict()) == {"weights", "first_losses", "gradient_norms"}
+    assert set(gradnorm().state_dict()) == {"weights", "first_losses"}

@@ -97,6 +97,7 @@ def test_a_seed_that_failed_is_named_and_not_averaged_away():
 def test_a_collapsed_run_is_called_so():
     text = shown([record("one", collapsed=["colour", "heel_height"]), record("two", collapsed=["colour"])])
     assert "one: COLLAPSED (all tasks)" in text
+    assert "not measured" in shown([record("one", reason="cost not measured: out of memory", costs={})])
     assert "two: COLLAPSED (colour)" in text
 
 
@@ -128,6 +129,19 @@ def test_runs_that_differ_in_more_than_method_and_seed_get_tables_of_their_own(w
         other.setup[where] = "different"
     assert [len(s.records) for s in suites([record("one"), other])] == [1, 1]
     assert [len(s.records) for s in suites([record("one"), record("two"), record("one", 1)])] == [3]
+
+
+def test_reference_rows_join_every_suite_with_the_same_questions():
+    reference = record("chance", kind="reference", costs={})
+    reference.receipt["device"] = "another processor"
+    longer = record("one")
+    longer.setup["benchmark"]["train"]["steps"] = 600
+    found = suites([record("one"), longer, reference])
+    assert [[r.method for r in suite.records] for suite in found] == [["one", "chance"]] * 2
+    other = record("one")
+    other.setup["benchmark"]["evaluation"]["triplets"] = 5
+    assert [[r.method for r in suite.records] for suite in suites([other, reference])] == [["one"]]
+    assert suites([reference]) == []
 
 
 def test_a_narrow_terminal_gets_the_table_in_blocks_and_loses_nothing():

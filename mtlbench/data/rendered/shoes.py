@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -769,7 +770,12 @@ def render_shoes(
 
 def _in_parallel(work: Callable[[range], int], chunks: Sequence[range]) -> Iterator[int]:
     # Spawned, because the caller may have loaded torch, whose threads do not survive a fork.
-    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        os.cpu_count(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is the parent's to answer
+    )
     try:
         yield from (future.result() for future in as_completed([pool.submit(work, chunk) for chunk in chunks]))
     finally:
