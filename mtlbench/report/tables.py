@@ -363,7 +363,7 @@ def as_frame(suites_: Sequence[Suite]) -> pd.DataFrame:
 
 
 def show(records: Sequence[Record], style: str, console: Console, metric: str = "triplet") -> None:
-    """Write all records to a console as `table`, `md`, `latex` or `csv`, which holds every metric whatever `metric` is."""
+    """Write all records to a console as `table`, `md`, `latex` or `csv`; the last holds every metric anyway."""
     found = suites(records)
     if style == "csv":
         console.file.write(as_frame(found).to_csv(index=False))
