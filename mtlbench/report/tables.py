@@ -280,7 +280,7 @@ def _tables(suite: Suite, found: Sequence[Row], metric: str) -> list[tuple[str, 
 
 
 def _heading(heading: str) -> str:
-    return "\n".join(textwrap.wrap(heading, 10))
+    return "\n".join(textwrap.wrap(heading, 10, break_long_words=False))
 
 
 def _blocks(columns: Sequence[Column], shown: Sequence[Row], width: int) -> list[list[Column]]:
