@@ -410,7 +410,7 @@ class Trainer:
         while self.state.step < train.steps:
             self.step()
             at_validation = self.state.step % every == 0 or self.state.step == train.steps
-            stopping = not at_validation and stop()
+            stopping = stop()
             if at_validation or stopping or self.state.step % _CHECK_EVERY == 0:
                 if self.dataset.device.type == "cuda":
                     torch.cuda.synchronize(self.dataset.device)
@@ -424,7 +424,7 @@ class Trainer:
                     self.validate()
                 if save and (at_validation or stopping):
                     save()
-                if stopping or (stop() and self.state.step < train.steps):
+                if stopping and self.state.step < train.steps:
                     raise Interrupted
                 report()
                 begun, since = time.perf_counter(), self.state.step

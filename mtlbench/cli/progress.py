@@ -116,7 +116,7 @@ def watcher(console: Console, runs: int) -> Iterator[Any]:
                 top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
                 words = f"validation: mean {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})"
                 live.update(Group(top, Text(words if progress.accuracy else "validation: none yet", "dim")))
-            elif progress.accuracy and progress.accuracy is not self.validated:
+            elif progress.images_per_second and progress.accuracy and progress.accuracy is not self.validated:
                 self.validated = progress.accuracy
                 console.print(
                     f"{name(job)}: step {progress.step:,}/{progress.steps:,}, {speed}; validation mean"
