@@ -360,7 +360,7 @@ def test_set_changes_one_value_and_nothing_else(setting: str, value: object) -> 
 
 def test_set_comes_after_quick_and_the_last_one_counts() -> None:
     b = load_benchmark("celeba", quick=True, settings=["train.steps=7", "train.steps=8"])
-    assert (b.name, b.train.steps, b.train.lr) == ("celeba-quick", 8, 1e-3)
+    assert (b.name, b.train.steps, b.train.lr) == ("celeba-quick", 8, 3e-3)
 
 
 def test_settings_that_only_fit_together_may_come_in_any_order() -> None:

@@ -49,7 +49,7 @@ def common(
 def main() -> None:
     """Run the command line; errors that a user can cause are one sentence and exit code 2."""
     try:
-        app()
+        app(prog_name="mtlbench")
     except UserError as error:
         if os.environ.get("MTLBENCH_DEBUG"):
             raise
