@@ -93,8 +93,11 @@ def watcher(console: Console, runs: int) -> Iterator[Any]:
     def name(job: Any) -> str:
         return f"[{number}/{runs}] {job.method.name}, seed {job.seed}"
 
-    def accuracies(progress: Any) -> str:
-        return ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
+    def validation(progress: Any) -> str:
+        if not progress.accuracy:
+            return "no validation yet"
+        tasks = ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
+        return f"validation mean {100 * mean(progress.accuracy.values()):.1f} ({tasks})"
 
     class Shown(Watcher):
         validated: dict[str, float] | None = None  # the latest line's accuracies
@@ -110,21 +113,17 @@ def watcher(console: Console, runs: int) -> Iterator[Any]:
             rate = progress.step / progress.seconds if progress.seconds else 0
             left = duration((progress.steps - progress.step) / rate) if rate else "?"
             speed = f"loss {progress.loss:.4f}, {progress.images_per_second:,.0f} images/s, {left} left"
+            if not progress.images_per_second:
+                speed = ""
             if live:
                 top = Table.grid(padding=(0, 1))
                 bar = ProgressBar(progress.steps, progress.step, width=30)
                 top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
-                words = f"validation: mean {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})"
-                live.update(Group(top, Text(words if progress.accuracy else "validation: none yet", "dim")))
-            elif progress.images_per_second and progress.accuracy and progress.accuracy is not self.validated:
+                live.update(Group(top, Text(validation(progress), "dim")))
+            elif speed and progress.accuracy and progress.accuracy is not self.validated:
                 self.validated = progress.accuracy
-                console.print(
-                    f"{name(job)}: step {progress.step:,}/{progress.steps:,}, {speed}; validation mean"
-                    f" {100 * mean(progress.accuracy.values()):.1f} ({accuracies(progress)})",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                where = f"step {progress.step:,}/{progress.steps:,}"
+                say(console, f"{name(job)}: {where}, {speed}; {validation(progress)}")
 
         def doing(self, job: Any, what: str) -> None:
             if live:

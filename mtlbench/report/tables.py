@@ -232,7 +232,7 @@ def receipt_lines(suite: Suite) -> list[str]:
         f" fingerprint {data.get('fingerprint')}.",
         f"protocol: {suite.benchmark['model']['backbone']} backbone, {suite.benchmark['model']['embedding']}-d,"
         f" {train['sampling']} triplets, {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
-        f" {train['steps']:,} steps, {', '.join(f'{s:,}' for s in seen)} images seen;"
+        f" {train['steps']:,} steps{''.join(f', {s:,} images seen' for s in seen)};"
         f" checkpoint of highest mean validation accuracy; {chosen}; seeds"
         f" {', '.join(map(str, seeds))}.",
         f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; median ± half the range; rates count"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,6 +132,18 @@ def test_an_option_that_a_method_refuses_is_found_before_anything_runs(zappos_fo
         with pytest.raises(UserError, match=reason):
             run(*words("zappos", zappos_folder, tmp_path / "r", "--methods", methods))
     assert not (tmp_path / "r").exists()
+
+
+def test_a_terminal_gets_a_live_view_that_ends_with_a_line_per_run(zappos_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    shown = run(*words("zappos", zappos_folder, tmp_path / "r", "--methods", "single,shared"))
+    assert shown.exit_code == 0, shown.output
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.output)
+    for number, method in enumerate(("single", "shared"), 1):
+        assert f"[{number}/2] {method}, seed 0: triplet accuracy" in plain
+    assert "\x1b[?25l" in shown.output  # the cursor is hidden while the view is live
+    assert "\x1b[?25h" in shown.output
 
 
 @pytest.mark.slow
