@@ -166,8 +166,31 @@ def _made_otherwise(folder: Path, unlike: list[str]) -> str:
     )
 
 
-def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> float:
-    """Estimate how long a run will take from a few timed steps; 0 where that fails (the run will say why)."""
+def guard_memory() -> None:
+    """On Linux, make a method that asks for more of the host's memory than there is fail by itself.
+
+    Otherwise the system ends the whole process, and with it the runs that would have fitted. Call it when the data set
+    is loaded: what the process holds by then is not counted.
+    """
+    try:
+        import resource  # Unix only
+
+        def kilobytes(path: str, name: str) -> int:
+            lines = Path(path).read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+        free = 1024 * kilobytes("/proc/meminfo", "MemAvailable")
+        group = Path("/sys/fs/cgroup/memory.max")
+        if group.exists() and group.read_text().strip().isdigit():
+            free = min(free, int(group.read_text()) - int(group.with_name("memory.current").read_text()))
+        held = 1024 * kilobytes("/proc/self/status", "VmData")
+        resource.setrlimit(resource.RLIMIT_DATA, (held + int(0.95 * free), resource.RLIM_INFINITY))
+    except (ImportError, OSError, ValueError, StopIteration):
+        return  # another system, or one that won't tell: nothing is lost but the guard
+
+
+def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
+    """Estimate how long a run will take from a few timed steps; where that fails, return 0 and the reason."""
     try:
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
@@ -175,12 +198,12 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
             embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))
-    except Exception:  # the estimate must not stop what the run itself will report
-        return 0.0
+    except Exception as error:  # the estimate must not stop what the run itself will report
+        return 0.0, _reason(error)
     left = benchmark.train.steps - job.steps_done
     validations = left / benchmark.evaluation.every
     batches = validations * len(dataset.members("val")) + len(dataset.members("test"))
-    return left * step + batches / EMBEDDING_BATCH * embed
+    return left * step + batches / EMBEDDING_BATCH * embed, ""
 
 
 def execute(
@@ -218,7 +241,8 @@ def execute(
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    full = "can't allocate memory" in str(error) or "not enough memory" in str(error)  # how torch says it on a CPU
+    if full or isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory"
     if isinstance(error, UserError | TrainingError):
         return str(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -318,10 +320,26 @@ def test_what_is_no_record_is_named(tmp_path):
 
 def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the_plan(tmp_path, monkeypatch):
     (job,) = jobs_for(tmp_path)
-    assert runner.seconds_needed(job, protocol(), make_dataset(), "fp32") > 0
+    seconds, reason = runner.seconds_needed(job, protocol(), make_dataset(), "fp32")
+    assert seconds > 0
+    assert reason == ""
     monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
     monkeypatch.setattr("mtlbench.cost._REPEATS", 5)
     register_architecture("broken")(Broken)
     monkeypatch.setattr(Broken, "how", "bug")
     (job,) = jobs_for(tmp_path, "broken")
-    assert runner.seconds_needed(job, protocol(), make_dataset(), "fp32") == 0
+    seconds, reason = runner.seconds_needed(job, protocol(), make_dataset(), "fp32")
+    assert seconds == 0
+    assert reason.startswith("ZeroDivisionError")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the guard is for Linux")
+def test_asking_for_more_memory_than_there_is_fails_alone_and_not_the_process():
+    code = (
+        "import torch; from mtlbench import runner; runner.guard_memory()\n"
+        "try: torch.empty(1 << 46, dtype=torch.uint8)\n"
+        "except RuntimeError as error: print(runner._reason(error))\n"
+        "import resource; print(0 < resource.getrlimit(resource.RLIMIT_DATA)[0] < 1 << 46, torch.ones(3).sum().item())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["out of memory", "True 3.0"]

@@ -88,6 +88,7 @@ def run(
 
     with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
         data, note = prepare(benchmark, data_dir, wanted, place, drawing, packing)
+    runner.guard_memory()
     if note:
         say(console, f"note: {note}", "yellow")
     for method in chosen:  # an option that a method refuses is found before anything is trained
@@ -183,7 +184,7 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
         f" {benchmark.train.steps:,} steps, on {device_name(place)}, {precision}",
     )
-    whole: dict[str, float] = {}  # seconds of a whole run, by method
+    whole: dict[str, tuple[float, str]] = {}  # seconds of a whole run, or why they can't be told, by method
     left = 0.0
     for job in jobs:
         words = {
@@ -197,9 +198,10 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
             if name not in whole:
                 with status(console, f"timing a few steps of {name} …"):
                     whole[name] = runner.seconds_needed(replace(job, steps_done=0), benchmark, data, precision)
-            seconds = whole[name] * (1 - job.steps_done / benchmark.train.steps)
+            seconds, reason = whole[name]
+            seconds *= 1 - job.steps_done / benchmark.train.steps
             left += seconds
-            words += f", about {duration(seconds)}" if seconds else ""
+            words += f", but its first steps failed: {reason}" if reason else f", about {duration(seconds)}"
         say(console, f"  {job.method.name}, seed {job.seed}: {words}")
     if whole:
         say(console, f"In all about {duration(left)}.")
