@@ -339,7 +339,8 @@ def test_asking_for_more_memory_than_there_is_fails_alone_and_not_the_process():
         "import torch; from mtlbench import runner; runner.guard_memory()\n"
         "try: torch.empty(1 << 46, dtype=torch.uint8)\n"
         "except RuntimeError as error: print(runner._reason(error))\n"
-        "import resource; print(0 < resource.getrlimit(resource.RLIMIT_DATA)[0] < 1 << 46, torch.ones(3).sum().item())\n"
+        "import resource; limit = resource.getrlimit(resource.RLIMIT_DATA)[0]\n"
+        "print(0 < limit < 1 << 46, torch.ones(3).sum().item())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["out of memory", "True 3.0"]
