@@ -59,7 +59,7 @@ def weights_of(architecture: Architecture) -> dict[str, Tensor]:
 
 
 def storage(architecture: Architecture) -> Costs:
-    """Count what a deployed network stores: parameters, bytes (with buffers), and the true size of its file.
+    """Count what a deployed network stores: parameters, and bytes with buffers.
 
     `*_shared` is what all tasks use, `*_per_task` the mean of what one task alone has.
     """

@@ -133,6 +133,7 @@ def plan(
     Raises:
         UserError: a record is there that was made with other settings, and `overwrite` is not set.
     """
+    _commit()  # noted now: a commit made while runs go on is not what runs
     jobs = []
     for seed in seeds:
         for reference in REFERENCES:
@@ -190,7 +191,7 @@ def guard_memory() -> None:
 
 
 def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
-    """Estimate how long a run will take from a few timed steps; where that fails, return 0 and the reason."""
+    """Estimate the seconds of a whole run from a few timed steps; where that fails, return 0 and the reason."""
     try:
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
@@ -200,10 +201,9 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
             embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))
     except Exception as error:  # the estimate must not stop what the run itself will report
         return 0.0, _reason(error)
-    left = benchmark.train.steps - job.steps_done
-    validations = left / benchmark.evaluation.every
-    batches = validations * len(dataset.members("val")) + len(dataset.members("test"))
-    return left * step + batches / EMBEDDING_BATCH * embed, ""
+    validations = benchmark.train.steps / benchmark.evaluation.every
+    images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))
+    return benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed, ""
 
 
 def execute(
@@ -229,7 +229,7 @@ def execute(
         raise
     except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
         record = Record(job.method.name, job.seed, "method", job.setup, "failed", _reason(error))
-        record.receipt = receipt(benchmark, dataset, precision) | {"traceback": traceback.format_exc()}
+        record.receipt = receipt(dataset, precision) | {"traceback": traceback.format_exc()}
         write_record(job.folder, record)
     finally:
         gc.collect()
@@ -293,7 +293,7 @@ def _train_and_test(
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
-    record.receipt = receipt(benchmark, dataset, precision) | {
+    record.receipt = receipt(dataset, precision) | {
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,
@@ -367,11 +367,11 @@ def references(
                 one = torch.randn(len(questions.images), model.embedding, generator=generator).to(dataset.device)
             metrics, hits = judge(one.expand(len(dataset.tasks), *one.shape), questions, benchmark, dataset)
             made = Record(method.name, seed, "reference", setup, metrics=metrics)
-            made.receipt = receipt(benchmark, dataset, precision)
+            made.receipt = receipt(dataset, precision)
             write_record(folder, made, test={"hits": hits.to(torch.uint8)})
 
 
-def receipt(benchmark: Benchmark, dataset: Dataset, precision: str) -> Json:
+def receipt(dataset: Dataset, precision: str) -> Json:
     """Return where, when and with what a run is made."""
     import torchvision
 
@@ -389,7 +389,7 @@ def receipt(benchmark: Benchmark, dataset: Dataset, precision: str) -> Json:
     }
 
 
-@functools.cache  # at the first call: a commit made while runs go on is not what runs
+@functools.cache
 def _commit() -> str:
     """Return the commit of the checkout that runs, with `+changes` where files differ from it; empty if installed."""
     here = Path(__file__).parent

@@ -247,7 +247,7 @@ class Trainer:
     """
 
     def __init__(self, method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> None:
-        self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
+        self.benchmark, self.dataset, self.precision = benchmark, dataset, precision
         self.protocol = benchmark.train
         torch.backends.cudnn.allow_tf32 = precision != "fp32"  # fp32 means float32
         architecture, balancer = build(method, benchmark, dataset.tasks, seed)

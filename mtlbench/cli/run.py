@@ -173,8 +173,6 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
 
 def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:
     """Print what will be done and how long it will take, from a few timed steps of each method."""
-    from dataclasses import replace
-
     from mtlbench import runner
     from mtlbench.cost import device_name
 
@@ -197,7 +195,7 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
             name = job.method.name
             if name not in whole:
                 with status(console, f"timing a few steps of {name} …"):
-                    whole[name] = runner.seconds_needed(replace(job, steps_done=0), benchmark, data, precision)
+                    whole[name] = runner.seconds_needed(job, benchmark, data, precision)
             seconds, reason = whole[name]
             seconds *= 1 - job.steps_done / benchmark.train.steps
             left += seconds

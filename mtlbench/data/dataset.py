@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -88,11 +89,17 @@ class Dataset:
         if generator is not None and flip:
             mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-        mean, deviation, bgr = PIXELS[self.pixels]
-        scale = torch.tensor([1 / d for d in deviation], device=self.device)
-        offset = torch.tensor([-m / d for m, d in zip(mean, deviation, strict=True)], device=self.device)
+        scale, offset = self._normalisation
         images = torch.addcmul(offset, pixels.float(), scale)
+        bgr = PIXELS[self.pixels][2]
         return (images.flip(3) if bgr else images).permute(0, 3, 1, 2)
+
+    @functools.cached_property
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """Scale and offset of the channels, on the device once and for all: `batch` is called at every step."""
+        mean, deviation, _ = PIXELS[self.pixels]
+        scale = torch.tensor([1 / d for d in deviation], device=self.device)
+        return scale, torch.tensor([-m / d for m, d in zip(mean, deviation, strict=True)], device=self.device)
 
 
 def default_folder(name: str) -> Path:
