@@ -23,23 +23,56 @@ class _Section(BaseModel):
 class Rendered(_Section):
     """Draw the data set when its folder is not there."""
 
-    what: Literal["shoes"]
+    what: Literal["shoes", "faces"]
     images: Positive
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    conflict: Share = 0.0  # how much the tasks' evidence competes
+
+
+class Csv(_Section):
+    """Columns of the table of one's own images; each other column is a task."""
+
+    file: str = "labels.csv"  # in the data set's folder
+    path: str = "path"  # column of image paths, relative to that folder
+    split: str = "split"  # column of train, val, test, if there is one
+    group: str = (
+        ""  # column whose equal cells stay on one side of a random split, such as a person's or a product's name
+    )
 
 
 class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
-    reader: Literal["celeba", "zappos"]
+    reader: Literal["celeba", "zappos", "csv", "folders"]
+    folder: str = ""  # where it lies, relative to this file; --data-dir names another
     rendered: Rendered | None = None
-    tasks: list[str]
+    csv: Csv | None = None
+    levels: list[str] = []  # folders: the task that each level of folders is a label of
+    tasks: list[str] = []  # by default all that have labels
     spare_tasks: list[str] = []  # used when fewer than two of `tasks` have labels
     image_size: Positive | tuple[Positive, Positive]  # one number, or height and width
     fit: Literal["squash", "crop"] = "squash"
     pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see data.dataset.PIXELS
     limit: Annotated[int, Field(ge=0)] = 0  # at most so many images, drawn at random; 0 takes all
-    split_seed: int = 0  # for data sets without an official split
+    split: Literal["default", "identity", "csn"] = "default"  # default: the official one, else at random
+    split_seed: Annotated[int, Field(ge=0)] = 0  # of a random split
+    multi_valued: Literal["value", "first", "unlabelled"] = (
+        "value"  # what a cell "a;b" is: a value of its own, a, nothing
+    )
+    min_images: Annotated[int, Field(ge=0)] = 0  # values of fewer images are taken for unlabelled
+    ordered: dict[str, list[str]] = {}  # csv: tasks whose values have an order, from low to high
+    skip_unreadable: bool = False  # leave out images that are missing or broken, and count them
+
+    @model_validator(mode="after")
+    def _fits_its_reader(self) -> Data:
+        for key, readers in (("csv", ["csv"]), ("ordered", ["csv"]), ("levels", ["folders"])):
+            if getattr(self, key) and self.reader not in readers:
+                raise ValueError(f"data.{key} is for data.reader = '{readers[0]}'")
+        if self.reader == "folders" and not self.levels:
+            raise ValueError("data.reader = 'folders' needs data.levels, such as levels = [\"kind\"]")
+        if self.split != "default" and self.reader != {"identity": "celeba", "csn": "zappos"}[self.split]:
+            raise ValueError(f"data.split = '{self.split}' is not for data.reader = '{self.reader}'")
+        return self
 
     @property
     def size(self) -> tuple[int, int]:

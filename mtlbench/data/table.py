@@ -5,7 +5,7 @@ Readers make it from files on disk (`celeba.py`, `zappos.py`); nothing after it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mtlbench.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
+SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
 Labels = npt.NDArray[np.int64]
 
 
@@ -38,6 +39,9 @@ class Table:
         split: (N,) 0 train, 1 val, 2 test.
         split_rule: in words, for the receipt.
         rendered: drawn by this project, never to be taken for a real data set.
+        triplets: fixed triplets that came with the data set, by task and split: (n, 3) indices into `paths` of anchor,
+            positive and negative; empty where they are drawn from the labels.
+        remarks: what whoever looks at the data should know, a sentence each.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Table:
     split: Labels
     split_rule: str
     rendered: bool = False
+    triplets: dict[str, dict[str, Labels]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -131,13 +137,46 @@ class Table:
             members = order[self.split[order] == number]
             quantile[members] = (np.arange(len(members)) + 0.5) / max(1, len(members))
         keep = np.sort(order[np.argsort(quantile[order], kind="stable")[:limit]])
+        rule = f"{self.split_rule}; {limit} images drawn at random"
+        return replace(self.subset(keep), split_rule=rule)
+
+    def subset(self, keep: Labels) -> Table:
+        """Return the table of the images with the ascending indices `keep`; fixed triplets that lose an image go."""
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[keep] = np.arange(len(keep))
+        moved = {task: {s: place[rows] for s, rows in splits.items()} for task, splits in self.triplets.items()}
         return replace(
             self,
             paths=tuple(self.paths[i] for i in keep),
             columns={t: replace(c, codes=c.codes[keep]) for t, c in self.columns.items()},
             split=self.split[keep],
-            split_rule=f"{self.split_rule}; {limit} images drawn at random",
+            triplets={t: {s: rows[(rows >= 0).all(1)] for s, rows in splits.items()} for t, splits in moved.items()},
         )
+
+    def without_rare(self, least: int) -> Table:
+        """Return the table without the label values that fewer than `least` images have; those become unlabelled."""
+        columns = {}
+        for task, column in self.columns.items():
+            counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
+            kept = np.flatnonzero(counts >= least)
+            code = np.full(len(column.values) + 1, -1, dtype=np.int64)  # the last is that of the unlabelled
+            code[kept] = np.arange(len(kept))
+            columns[task] = replace(column, codes=code[column.codes], values=tuple(column.values[i] for i in kept))
+        return replace(self, columns=columns)
+
+
+def split_at_random(groups: list[str], seed: int) -> Labels:
+    """Split 70/10/20 into train, val and test by group: images of one group stay on one side.
+
+    It depends on the groups' names and the seed, not on the order of images.
+    """
+    names, member = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    side = np.full(len(names), 2, dtype=np.int64)
+    train, val = (round(len(names) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
+    side[order[:train]] = 0
+    side[order[train:val]] = 1
+    return side[member]
 
 
 def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:

@@ -10,11 +10,10 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mtlbench.data.rendered.shoes import BRANDS
-from mtlbench.data.table import Table, column_of
+from mtlbench.data.table import Table, column_of, split_at_random
 from mtlbench.errors import UserError
 
 IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
@@ -28,7 +27,6 @@ _COLUMNS = {
     "toe": "ToeStyle",
     "insole": "Insole",
 }
-SHARES = (0.7, 0.1, 0.2)  # train, val, test, as in CSN
 
 
 def read_zappos(root: Path, seed: int = 0) -> Table:
@@ -69,7 +67,7 @@ def read_zappos(root: Path, seed: int = 0) -> Table:
         root=root,
         paths=tuple(f"{IMAGES}/{path}" for path in found),
         columns=columns,
-        split=_split(frame["CID"].tolist(), seed),
+        split=split_at_random(frame["CID"].tolist(), seed),
         split_rule=f"by image at random, 70/10/20, seed {seed}",
         rendered=rendered,
     )
@@ -115,14 +113,3 @@ def _heels(cells: pd.Series[str]) -> list[str]:
         return int(number[0]) - (0.5 if words.lower().startswith("under") else 0.0), words
 
     return sorted(set(cells) - {""}, key=height)
-
-
-def _split(cids: list[str], seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Split by CID: the order of rows in the file plays no part."""
-    order = np.argsort(np.array(cids))
-    shuffled = order[np.random.default_rng(seed).permutation(len(cids))]
-    split = np.full(len(cids), 2, dtype=np.int64)
-    train, val = (round(len(cids) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
-    split[shuffled[:train]] = 0
-    split[shuffled[train:val]] = 1
-    return split
