@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlbench.data.rendered import shoes
+from mtlbench.data.rendered import shoes, writing
 from mtlbench.data.rendered.shoes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes, draw_shoe, render_shoes
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
@@ -144,7 +144,7 @@ def test_a_shorter_set_is_the_start_of_a_longer_one(tmp_path: Path) -> None:
 
 def test_several_processes_draw_what_one_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     render_shoes(tmp_path / "one", 24, width=32, height=24)
-    monkeypatch.setattr(shoes, "_WORTH_A_POOL", 1)
+    monkeypatch.setattr(writing, "_WORTH_A_POOL", 1)
     monkeypatch.setattr(shoes, "_CHUNK", 8)
     done: list[int] = []
     render_shoes(tmp_path / "several", 24, width=32, height=24, progress=done.append)
