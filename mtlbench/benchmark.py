@@ -44,7 +44,7 @@ class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
     reader: Literal["celeba", "zappos", "csv", "folders"]
-    folder: str = ""  # where it lies, relative to this file; --data-dir names another
+    folder: str = ""  # where it lies, relative to this file, if not in the usual place; --data-dir names another
     rendered: Rendered | None = None
     csv: Csv | None = None
     levels: list[str] = []  # folders: the task that each level of folders is a label of
@@ -184,6 +184,8 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     if quick:
         content = quick_content.model_copy(update={"name": f"{content.name}-quick"})
     raw = content.model_dump(mode="json")
+    if content.data.folder or content.data.reader in ("csv", "folders"):
+        raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
     for setting in settings:
         raw = _merged(raw, _setting(setting))
     return _validated(raw, "--set")

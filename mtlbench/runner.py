@@ -99,7 +99,7 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     setup = {
         "method": asdict(method),
         "code": {"training": VERSION, **_sources(method)},
-        "benchmark": benchmark.model_dump(mode="json"),
+        "benchmark": benchmark.model_dump(mode="json", exclude={"data": {"folder"}}),  # a path of this machine
         "tasks": list(dataset.tasks),
         "data": dataset.facts["fingerprint"],
         "precision": precision,
@@ -297,6 +297,7 @@ def _train_and_test(
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,
+        "test_triplets": questions.triplets.shape[1],
         "selection": "highest mean triplet accuracy on the validation split",
         "selected_step": state.best_step,
         "validation_accuracy": state.best_accuracy,

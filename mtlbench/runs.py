@@ -13,6 +13,7 @@ A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import json
@@ -25,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
 from mtlbench.training import State, Trainer
 
@@ -170,12 +173,22 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
 
 
 # Settings that decide nothing, or are in the setup a second time, as they came out.
-_INDIFFERENT = (("title",), ("data", "tasks"), ("data", "spare_tasks"), ("train", "precision"), ("train", "tried"))
+_INDIFFERENT = (
+    ("title",),
+    ("data", "tasks"),
+    ("data", "spare_tasks"),
+    ("data", "folder"),
+    ("data", "skip_unreadable"),
+    ("train", "precision"),
+    ("train", "tried"),
+)
 
 
 def essential(setup: Json) -> Json:
     """Return a setup without what decides nothing: runs with equal essentials are the same run."""
     kept: Json = copy.deepcopy(setup)
+    with contextlib.suppress(ValidationError):  # a record from before a setting was there has its default
+        kept["benchmark"] = Benchmark.model_validate(kept["benchmark"]).model_dump(mode="json")
     for *path, last in _INDIFFERENT:
         section = kept["benchmark"]
         for key in path:

@@ -21,7 +21,8 @@ from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark, Loss, Train
 from mtlbench.data.dataset import Dataset
-from mtlbench.data.triplets import TripletSampler, joint_triplets
+from mtlbench.data.table import SPLITS
+from mtlbench.data.triplets import ListedTriplets, TripletSampler, joint_triplets
 from mtlbench.errors import UserError
 from mtlbench.evaluation import triplet_hits
 from mtlbench.specs import Method
@@ -193,9 +194,21 @@ class Questions:
 
     @staticmethod
     def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> Questions:
-        """Draw a split's questions by the benchmark's own seed; they don't depend on the run."""
+        """Draw a split's questions by the benchmark's own seed; they don't depend on the run.
+
+        Where the data set came with triplets of its own, those are drawn, each at most once.
+        """
         images = dataset.members(split)
         drawn = []
+        if dataset.triplets:
+            place = torch.zeros(len(dataset.split), dtype=torch.int64, device=dataset.device)
+            place[images] = torch.arange(len(images), device=dataset.device)
+            fixed = dataset.triplets[split]
+            number = min(benchmark.evaluation.triplets, *(len(rows) for rows in fixed))
+            for task, rows in zip(dataset.tasks, fixed, strict=True):
+                generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
+                drawn.append(place[rows[torch.randperm(len(rows), generator=generator)[:number].to(rows.device)]])
+            return Questions(images, torch.stack(drawn))
         for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
             generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
             sampler = TripletSampler(labels, benchmark.train.anchors)
@@ -254,9 +267,7 @@ class Trainer:
         self.architecture = architecture.to(dataset.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.balancer = balancer.to(dataset.device)
         self.optimiser = self._make_optimiser()
-        self.members = dataset.members("train")
-        labels = dataset.labels[:, self.members]
-        self.samplers = [TripletSampler(row, self.protocol.anchors) for row in labels]
+        self.samplers = self._make_samplers()
         self.generators = {task: named_generator(dataset.device, seed, "training", task) for task in dataset.tasks}
         self.questions = Questions.draw(dataset, benchmark, "val")
         self.state = State()
@@ -289,6 +300,14 @@ class Trainer:
         kind = torch.optim.AdamW if train.optimiser == "adamw" else torch.optim.Adam
         return kind(listed, lr=train.lr, fused=True)
 
+    def _make_samplers(self) -> list[TripletSampler] | list[ListedTriplets]:
+        """Return what draws each task's training triplets, as indices into the data set."""
+        if self.dataset.triplets:
+            return [ListedTriplets(rows) for rows in self.dataset.triplets["train"]]
+        train = self.dataset.split == SPLITS.index("train")
+        labels = torch.where(train, self.dataset.labels, -1)
+        return [TripletSampler(row, self.protocol.anchors) for row in labels]
+
     @property
     def images_per_step(self) -> int:
         """Images drawn from the data set at every step, the same for every method."""
@@ -300,7 +319,7 @@ class Trainer:
         groups, drawn = [], []
         for task, sampler in zip(tasks, self.samplers, strict=True):
             generator = self.generators[task]
-            index = self.members[sampler.draw(train.triplets, generator).t().flatten()]
+            index = sampler.draw(train.triplets, generator).t().flatten()
             drawn.append(index)
             groups.append(self.dataset.batch(index, generator, train.flip, train.shift))
         if train.sampling == "joint":

@@ -42,6 +42,9 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
     ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that are missing or broken, and count them.")
+    ] = False,
     results: Annotated[Path, typer.Option(help="Where run records go.")] = Path("results"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo runs that are done already.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
@@ -80,6 +83,7 @@ def run(
         say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
+    overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
     benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
     numbers = _seeds(seeds)
     wanted = [t.strip() for t in tasks.split(",") if t.strip()] if tasks is not None else None
@@ -87,9 +91,9 @@ def run(
     accuracy = choose_precision(benchmark.train.precision, place)
 
     with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
-        data, note = prepare(benchmark, data_dir, wanted, place, drawing, packing)
+        data, notes = prepare(benchmark, data_dir, wanted, place, drawing, packing)
     runner.guard_memory()
-    if note:
+    for note in notes:
         say(console, f"note: {note}", "yellow")
     for method in chosen:  # an option that a method refuses is found before anything is trained
         try:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,12 @@ from torch import Tensor
 
 from mtlbench.benchmark import Benchmark, Data
 from mtlbench.data.celeba import read_celeba
+from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
+try:
+    from mtlbench.data.rendered.faces import render_faces
+except ImportError:
+    render_faces = None  # type: ignore
 from mtlbench.data.rendered.shoes import render_shoes
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.zappos import read_zappos
@@ -29,9 +34,13 @@ PIXELS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], 
     "bgr": ((122.77, 115.95, 102.98), (1 / 0.0078125,) * 3, True),  # the modulation paper's code
 }
 READERS: dict[str, Callable[[Path, Data], Table]] = {
-    "celeba": lambda root, data: read_celeba(root),
-    "zappos": lambda root, data: read_zappos(root, data.split_seed),
+    "celeba": lambda root, data: read_celeba(root, data.split, data.split_seed),
+    "zappos": lambda root, data: read_zappos(root, data.split_seed, data.split, data.multi_valued),
+    "csv": read_csv,
+    "folders": read_folders,
 }
+RENDERERS = {"shoes": render_shoes, "faces": render_faces}
+_STAND_INS = {"celeba": "faces", "zappos": "shoes"}  # what can be drawn in the same layout
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Dataset:
         tasks: the T names; values: their label values; ordered: whether those have an order.
         pixels: key of `PIXELS`.
         facts: what the receipt says of it.
+        triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
+            positive and negative on the device; empty where triplets are drawn from the labels.
     """
 
     images: Tensor
@@ -55,6 +66,7 @@ class Dataset:
     ordered: tuple[bool, ...]
     pixels: str
     facts: dict[str, str | int | bool]
+    triplets: dict[str, list[Tensor]] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +134,8 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
         raise UserError(f"--data-dir {root}: there is no such folder.")
     if data.rendered is not None:
         what = data.rendered
-        root = root or default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}")
+        conflict = f"-conflict{what.conflict:g}" if what.conflict else ""
+        root = root or default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
         if not root.exists() or not any(root.iterdir()):
             done = 0
 
@@ -132,14 +145,16 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                 if progress:
                     progress(done, what.images)
 
-            render_shoes(root, what.images, what.seed, progress=count)
+            RENDERERS[what.what](root, what.images, what.seed, progress=count, conflict=what.conflict)
     elif root is None:
-        root = default_folder(data.reader)
-        if not root.exists():
+        root = Path(data.folder) if data.folder else default_folder(data.reader)
+        if not root.is_dir() and data.reader in _STAND_INS:
             raise UserError(
-                f"There is no {data.reader} data at {root}: name its folder with --data-dir, set MTLBENCH_DATA, or"
-                " try --dataset shoes, which draws its own images."
+                f"There is no {data.reader} data at {root}: fetch it with mtlbench data get {data.reader}, name its"
+                f" folder with --data-dir, or try --dataset {_STAND_INS[data.reader]}, which draws its own images."
             )
+        if not root.is_dir():
+            raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
     table = READERS[data.reader](root, data)
     if data.rendered is not None and not table.rendered:
         raise UserError(f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir.")
@@ -148,7 +163,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
             f"{root} holds {len(table)} rendered images and this benchmark has {data.rendered.images}. Name another"
             f" folder with --data-dir, or --set data.rendered.images={len(table)}."
         )
-    return table.limited(data.limit)
+    return table.limited(data.limit).without_rare(data.min_images)
 
 
 def _check_positives(table: Table, tasks: list[str]) -> None:
@@ -176,7 +191,7 @@ def prepare(
     device: torch.device,
     drawing: Progress | None = None,
     packing: Progress | None = None,
-) -> tuple[Dataset, str]:
+) -> tuple[Dataset, list[str]]:
     """Read, pack and load a benchmark's data set.
 
     Args:
@@ -187,25 +202,36 @@ def prepare(
         drawing: progress of drawing a rendered set; packing: of decoding images.
 
     Returns:
-        the data set, and a sentence for the user where tasks were replaced for want of labels (else "").
+        the data set, and what the user should know: tasks replaced for want of labels, images left out, files changed.
 
     Raises:
         UserError: see `read_table`, `Table.choose`, `open_pack`.
     """
     data = benchmark.data
     table = read_table(data, root, drawing)
+    notes = []
     if tasks is None:
         chosen, note = table.choose_default(data.tasks, data.spare_tasks)
+        notes += [note] if note else []
     else:
-        chosen, note = table.choose(tasks), ""
+        chosen = table.choose(tasks)
+    pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable)
+    if pack.changed:
+        notes.append(f"{pack.changed:,} files changed since they were packed: packed anew.")
+    if pack.unreadable:
+        path, reason = pack.unreadable[0]
+        notes.append(f"Left out {len(pack.unreadable):,} images that can't be read, such as {path}: {reason}.")
+        table = table.subset(pack.kept)
+        chosen = table.choose(chosen)
     if benchmark.train.anchors == "positive":
         _check_positives(table, chosen)
-    pack = open_pack(table, data.size, data.fit, packing)
     columns = [table.columns[task] for task in chosen]
     labels = np.stack([column.codes for column in columns])
     digest = hashlib.sha256(pack.fingerprint.encode())
     for part in (np.array(chosen), np.array([c.values for c in columns], dtype=object), labels, table.split):
         digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
+    for rows in (table.triplets[task][split] for task in chosen for split in SPLITS if table.triplets):
+        digest.update(rows.tobytes())
     images = torch.from_numpy(pack.images)
     if device.type == "cuda" and images.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
@@ -217,6 +243,12 @@ def prepare(
         "images": len(table),
         **{f"{split}_images": n for split, n in counts.items()},
         "split": table.split_rule,
+        **({"unreadable": len(pack.unreadable)} if pack.unreadable else {}),
+    }
+    fixed = {
+        split: [torch.from_numpy(table.triplets[task][split]).to(device) for task in chosen]
+        for split in SPLITS
+        if table.triplets
     }
     dataset = Dataset(
         images=images,
@@ -227,5 +259,6 @@ def prepare(
         ordered=tuple(c.ordered for c in columns),
         pixels=data.pixels,
         facts=facts,
+        triplets=fixed,
     )
-    return dataset, note
+    return dataset, notes

@@ -5,6 +5,7 @@ Readers make it from files on disk (`celeba.py`, `zappos.py`); nothing after it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,6 +71,8 @@ class Table:
                 return f"has only one value in the {split} split"
             if counts.max() < 2:
                 return f"has no two {split} images of one value"
+            if self.triplets and not len(self.triplets.get(task, {}).get(split, ())):
+                return f"has no {split} triplets"
         return None
 
     def tasks_with_labels(self) -> list[str]:
@@ -116,14 +119,16 @@ class Table:
         Raises:
             UserError: no task is left.
         """
-        asked = [self.find_task(name) for name in wanted]
+        asked = [self.find_task(name) for name in wanted] or self.tasks_with_labels()
         able = [t for t in asked if self.trainable(t) is None]
         if able == asked:
             return asked, ""
         if len(able) < 2:
-            able += [t for t in (self.find_task(s) for s in spare) if t not in able and self.trainable(t) is None]
+            spares = [] if self.triplets else [self.find_task(s) for s in spare]  # CSN's lists have four tasks
+            able += [t for t in spares if t not in able and self.trainable(t) is None]
         if not able:
-            raise UserError(f"In {self.root} none of the tasks {', '.join(asked)} has labels.")
+            names = ", ".join(asked or self.columns) or "none"
+            raise UserError(f"In {self.root} no task can be trained (tasks there: {names}). See mtlbench data check.")
         missing = [f"{t} {self.trainable(t)}" for t in asked if t not in able]
         return able, f"{'; '.join(missing)} in {self.root}: using {', '.join(able)} instead (choose with --tasks)."
 
@@ -186,3 +191,58 @@ def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:
     code = {value: i for i, value in enumerate(values)}
     codes = np.array([code.get(cell, -1) for cell in text.tolist()], dtype=np.int64)
     return Column(codes, tuple(values), ordered=order is not None)
+
+
+def labels_of(cells: Sequence[str], multi_valued: str, order: list[str] | None = None) -> Column:
+    """Make a label column of N cells of text; a cell "a;b" holds several values, an empty one none.
+
+    Args:
+        cells: spaces around a value don't count, nor does a value that a cell repeats.
+        multi_valued: what a cell of several values is: `value`, a value of its own, "a;b" and "b;a" the same; `first`,
+            the value that it names first; `unlabelled`.
+        order: the values from low to high. A combination has no place among them: it is unlabelled.
+
+    Raises:
+        UserError: `order` names a value twice, or lacks one that a cell holds.
+    """
+    if multi_valued not in ("value", "first", "unlabelled"):
+        raise ValueError(f"multi_valued is value, first or unlabelled, not {multi_valued!r}")
+    text: dict[str, str] = {}  # what each different cell says, "" for nothing
+    for cell in set(cells):
+        parts = values_in(cell)
+        if multi_valued == "first":
+            parts = parts[:1]
+        if len(parts) > 1:
+            parts = [";".join(sorted(parts))] if multi_valued == "value" and order is None else []
+        text[cell] = parts[0] if parts else ""
+    used = set(text.values()) - {""}
+    values = sorted(used) if order is None else [value.strip() for value in order]
+    code = {value: i for i, value in enumerate(values)}
+    if len(code) < len(values):
+        raise UserError(f"The order {', '.join(values)} names a value twice.")
+    unknown = sorted(used - set(values))
+    if unknown:
+        raise UserError(
+            f"The value '{unknown[0]}' has no place in the order {', '.join(values)}."
+            f"{did_you_mean(unknown[0], values)} Add it to the order, or correct the cell."
+        )
+    codes = np.array([code.get(text[cell], -1) for cell in cells], dtype=np.int64)
+    return Column(codes, tuple(values), ordered=order is not None)
+
+
+def values_in(cell: str) -> list[str]:
+    """Return the different values of a cell "a;b" as written; none of an empty one."""
+    return list(dict.fromkeys(part.strip() for part in cell.split(";") if part.strip()))
+
+
+def remark_on_several(task: str, cells: Sequence[str], multi_valued: str, ordered: bool = False) -> list[str]:
+    """Return a sentence on what was made of a task's cells of several values; none where there is no such cell."""
+    count = sum(";" in cell and len(values_in(cell)) > 1 for cell in cells)
+    if not count:
+        return []
+    hold = f"{count:,} cells of {task} hold" if count > 1 else f"1 cell of {task} holds"
+    if multi_valued == "first":
+        return [f"{hold} several values: the first counts."]
+    if multi_valued == "value" and not ordered:
+        return [f"{hold} several values: each combination is a value of its own."]
+    return [f"{hold} several values: taken for unlabelled."]

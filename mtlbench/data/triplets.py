@@ -60,6 +60,17 @@ class TripletSampler:
         return torch.stack([self.images[start + first], self.images[start + second], self.images[other]], dim=1)
 
 
+class ListedTriplets:
+    """Draws triplets of one task, evenly and with replacement, from a list (n, 3) of anchor, positive, negative."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def draw(self, number: int, generator: torch.Generator) -> Tensor:
+        """Return (number, 3) int64 rows of the list."""
+        return self.rows[torch.randint(len(self.rows), (number,), generator=generator, device=self.rows.device)]
+
+
 def joint_triplets(labels: Tensor, number: int, anchors: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw triplets for every task from one batch, by the labels that its images have under each.
 

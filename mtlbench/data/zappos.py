@@ -1,22 +1,38 @@
-"""Reads UT-Zappos50K as it lies on disk: nine label columns of shoes, and a seeded split by image.
+"""Reads UT-Zappos50K as it lies on disk: nine label columns, a seeded split by image, or CSN's lists of triplets.
 
-Yu, Grauman: Fine-Grained Visual Comparisons with Local Learning, CVPR 2014. The rendered shoes have the same layout.
+Yu, Grauman: Fine-Grained Visual Comparisons with Local Learning, CVPR 2014. Veit, Belongie, Karaletsos: Conditional
+Similarity Networks (CSN), CVPR 2017. Nothing is downloaded, unpacked or decoded. The rendered shoes lie the same way.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mtlbench.data.rendered.shoes import BRANDS
-from mtlbench.data.table import Table, column_of, split_at_random
+from mtlbench.data.table import (
+    SPLITS,
+    Column,
+    Labels,
+    Table,
+    column_of,
+    labels_of,
+    remark_on_several,
+    split_at_random,
+    values_in,
+)
 from mtlbench.errors import UserError
 
 IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
+SQUARE = "ut-zap50k-images-square"
+_ARCHIVES = {IMAGES: (f"{IMAGES}.zip", f"{SQUARE}.zip"), TABLE: ("ut-zap50k-data.zip",)}
 _COLUMNS = {
     "category": "Category",
     "closure": "Closure",
@@ -27,89 +43,352 @@ _COLUMNS = {
     "toe": "ToeStyle",
     "insole": "Insole",
 }
+# CSN: the list of images in spite of its name, and the task that each family of triplet lists is of
+_FILENAMES = "filenames.json"
+_LISTS = {"category": "class", "closure": "closure", "gender": "gender", "heel": "heel"}
 
 
-def read_zappos(root: Path, seed: int = 0) -> Table:
-    """Read UT-Zappos50K from `root`, which holds `ut-zap50k-images/` and `ut-zap50k-data/meta-data.csv`.
+def found(root: Path) -> bool:
+    """Return whether a folder looks like UT-Zappos50K, whole or not: the images, the table, or an archive of either."""
+    return any(_images_in(home) or _table_in(home) or _archives_in(home) for home in _homes(root))
 
-    The tasks are category, closure, gender, heel (ordered), subcategory, material, toe, insole and brand (from the
-    path). Empty cells are unlabelled; a cell with several values is a value of its own. The split is by image, 70/10/20
-    at random by `seed` (there is no official one); a CID lies on one side only.
+
+def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_valued: str = "value") -> Table:
+    """Read UT-Zappos50K from `root`, or from a folder in it that is named after the data set.
+
+    That folder holds `ut-zap50k-images/` (or, if need be, `ut-zap50k-images-square/`) and
+    `ut-zap50k-data/meta-data.csv`. The tasks are category, closure, gender, heel (ordered), subcategory, material, toe,
+    insole and brand (from the path). Empty cells are unlabelled, and so are heels that say no height. A row without its
+    image keeps its place, with a path where nothing lies: packing reports it.
 
     A set whose brands are those of the rendered shoes is called rendered, whatever folder it lies in.
+
+    Args:
+        root: the folder.
+        split_seed: of the split at random.
+        split: `default`, 70/10/20 at random by image (there is no official one; a CID lies on one side only); `csn`,
+            the triplets of CSN's own `filenames.json` and `tripletlists/`, in `root` or in `csn/` in it, of the four
+            tasks category, closure, gender and heel, and the images that those mention.
+        multi_valued: what a cell of several values is; see `labels_of`.
 
     Raises:
         UserError: something is missing or malformed; it says what.
     """
-    for name in (IMAGES, TABLE):
-        if not (root / name).exists():
-            raise UserError(
-                f"{root} is not UT-Zappos50K: {name} is missing. Unpack ut-zap50k-images.zip and ut-zap50k-data.zip"
-                " there, from the data set's official page, or name another folder with --data-dir."
-            )
-    frame = _read(root / TABLE)
-    lacking = [name for name in ("CID", *_COLUMNS.values()) if name not in frame]
-    if lacking:
-        raise UserError(f"{root / TABLE} has no column {', '.join(lacking)}; is it the official meta-data.csv?")
-    if frame["CID"].duplicated().any():
-        raise UserError(f"{root / TABLE} lists {frame['CID'][frame['CID'].duplicated()].iloc[0]} twice.")
-    files = _find_images(root / IMAGES)
-    lost = [cid for cid in frame["CID"] if cid not in files]
-    if lost:
-        raise UserError(f"{root / IMAGES} has no image of {lost[0]} ({len(lost)} of {len(frame)} rows lack theirs).")
-    found = [files[cid] for cid in frame["CID"]]
-    columns = {task: column_of(frame[c], _heels(frame[c]) if task == "heel" else None) for task, c in _COLUMNS.items()}
-    brands = [path.split("/")[-2] if path.count("/") >= 3 else "" for path in found]  # Category/SubCategory/Brand/file
-    columns["brand"] = column_of(brands)
-    rendered = bool(brands) and set(brands) <= set(BRANDS)
+    if split not in ("default", "csn"):
+        raise ValueError(f"split is default or csn, not {split!r}")
+    images, table = _locate(root)
+    frame = _read_table(table)
+    files = _find_images(images)
+    orphans = files.keys() - set(frame.index)
+    remarks = [f"The images are the square ones of {SQUARE}."] if images.name == SQUARE else []
+    lists = _read_lists(root) if split == "csn" else None
+    if lists:
+        unlisted, rowless = len(frame.index.difference(lists.cids)), len(set(lists.cids).difference(frame.index))
+        if unlisted:
+            remarks.append(f"{_count(unlisted, 'row')} of {table.name} in no triplet of CSN's lists: left out.")
+        if rowless:
+            remarks.append(f"{_count(rowless, 'image')} of CSN's lists without a row in {table.name}: unlabelled.")
+        orphans = orphans.difference(lists.cids)
+        frame = frame.reindex(lists.cids, fill_value="")
+    if orphans:
+        have, are = ("have", "are") if len(orphans) > 1 else ("has", "is")
+        remarks.append(f"{_count(len(orphans), 'image')} {have} no row in {table.name} and {are} not used.")
+    cids = frame.index.tolist()
+    brands = {cid: _brand(files[cid]) for cid in cids if cid in files}
+    if not brands:
+        raise UserError(f"{images} has no image of {cids[0]} nor of any other row of {table}. Unpack the images again.")
+    tasks = _LISTS if lists else _COLUMNS
+    columns = {task: _column(task, frame[_COLUMNS[task]].tolist(), multi_valued, remarks) for task in tasks}
+    if lists:
+        remarks += _compare(columns, lists.triplets)
+    else:
+        columns["brand"] = column_of([brands.get(cid, "") for cid in cids])  # a ; in a folder's name parts no values
+    prefix = images.relative_to(root).as_posix()
+    rendered = set(brands.values()) <= set(BRANDS)
     return Table(
         name="rendered shoes" if rendered else "UT-Zappos50K",
         root=root,
-        paths=tuple(f"{IMAGES}/{path}" for path in found),
+        paths=tuple(
+            f"{prefix}/{files.get(cid) or _lost_path(cid, category, subcategory)}"
+            for cid, category, subcategory in zip(cids, frame["Category"], frame["SubCategory"], strict=True)
+        ),
         columns=columns,
-        split=split_at_random(frame["CID"].tolist(), seed),
-        split_rule=f"by image at random, 70/10/20, seed {seed}",
+        split=lists.split if lists else split_at_random(cids, split_seed),
+        split_rule="CSN's own lists" if lists else f"by image at random, 70/10/20, seed {split_seed}",
         rendered=rendered,
+        triplets=lists.triplets if lists else {},
+        remarks=tuple(remarks),
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read a CSV with a header; a line of another length is an error, as at the end of a file that was cut short."""
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _homes(root: Path) -> list[Path]:
+    """Return the folders where a copy may lie: the root, and those in it that are named after the data set."""
+    if not root.is_dir():
+        return []
+    named = (folder for folder in sorted(root.iterdir()) if "zap" in folder.name.lower() and folder.is_dir())
+    return [root, *(folder for folder in named if folder.name not in (IMAGES, SQUARE, Path(TABLE).parent.name))]
+
+
+def _images_in(home: Path) -> Path | None:
+    """Return the folder of images, which some archives hold twice, one in the other."""
+    folders = (folder for name in (IMAGES, SQUARE) for folder in (home / name / name, home / name))
+    return next((folder for folder in folders if folder.is_dir() and any(folder.iterdir())), None)
+
+
+def _table_in(home: Path) -> Path | None:
+    folder, name = Path(TABLE).parts
+    return next((path for path in (home / folder / folder / name, home / folder / name) if path.is_file()), None)
+
+
+def _archives_in(home: Path) -> dict[str, Path]:
+    """Return the archive of each part that has one here."""
+    archives = {part: [home / name for name in names if (home / name).is_file()] for part, names in _ARCHIVES.items()}
+    return {part: paths[0] for part, paths in archives.items() if paths}
+
+
+def _locate(root: Path) -> tuple[Path, Path]:
+    """Return the folder of images and the table, both of one copy; the root itself goes first."""
+    homes = _homes(root) or [root]
+    whole = [
+        (home, images, table)
+        for home in homes
+        if (images := _images_in(home)) is not None and (table := _table_in(home)) is not None
+    ]
+    if whole and (whole[0][0] == root or len(whole) == 1):
+        return whole[0][1:]
+    if whole:
+        copies = ", ".join(home.name for home, _, _ in whole)
+        raise UserError(f"{root} holds more than one UT-Zappos50K: {copies}. Name one of them with --data-dir.")
+    home = next((h for h in homes if _images_in(h) or _table_in(h) or _archives_in(h)), root)
+    missing = [part for part, there in ((IMAGES, _images_in(home)), (TABLE, _table_in(home))) if not there]
+    packed = {part: path.name for part, path in _archives_in(home).items() if part in missing}
+    faults = [f"{packed[part]} is not unpacked" if part in packed else f"{part} is missing" for part in missing]
+    message = f"{home} is not UT-Zappos50K: {' and '.join(faults)}."
+    if packed:
+        what = "them" if len(packed) > 1 else "it"
+        message += f" Run `mtlbench data get zappos --data-dir {home}`, which unpacks {what}, or unzip {what} there."
+    wanted = [_ARCHIVES[part][0] for part in missing if part not in packed]
+    if wanted:
+        message += (
+            f" Unpack {' and '.join(wanted)} there, from the data set's official page, or name another folder with"
+            " --data-dir."
+        )
+    raise UserError(message)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read the table as text, by CID; a line of another length is an error, as at the end of a file cut short."""
+    again = "Unpack ut-zap50k-data.zip of the data set's official page again."
+    rows: dict[str, list[str]] = {}
     try:
+        with path.open("rb") as start:
+            if start.read(200).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+                raise UserError(f"{path} is a web page with which the host answered, not the table: delete it. {again}")
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file, strict=True)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} can't be read: {error}. Is it the official meta-data.csv?") from error
-    rows = [row for row in rows if row]
-    for row in rows:
-        if len(row) != len(header):
-            raise UserError(f"{path} has {len(row)} fields in the line of {row[0]} and {len(header)} in its header.")
-    return pd.DataFrame(rows, columns=header, dtype=str)
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            lacking = [name for name in ("CID", *_COLUMNS.values()) if header.count(name) != 1]
+            if lacking:
+                raise UserError(f"{path} has no column {', '.join(lacking)}, or has it twice. {again}")
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    fields = f"{_count(len(row), 'field')} where its header has {len(header)}"
+                    raise UserError(f"{path}, line {reader.line_num}: it has {fields}. {again}")
+                cid = row[header.index("CID")].strip()
+                if not cid:
+                    raise UserError(f"{path}, line {reader.line_num}: it has no CID. {again}")
+                if cid in rows:
+                    raise UserError(f"{path} lists {cid} twice, the second time in line {reader.line_num}. {again}")
+                rows[cid] = row
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}. {again}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}. {again}") from error
+    if not rows:
+        raise UserError(f"{path} has no row after its header. {again}")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
 
 
 def _find_images(root: Path) -> dict[str, str]:
     """Map each CID to its image's path under `root`: 100627-72 lies in .../100627.72.jpg."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for folder, _, names in os.walk(root):
+        inside = Path(folder).relative_to(root).as_posix()
         for name in names:
-            path = Path(folder, name)
-            if path.suffix.lower() in (".jpg", ".jpeg"):
-                cid = path.stem.replace(".", "-")
-                if cid in found:
-                    raise UserError(f"{root} holds two images of {cid}: {found[cid]} and {path.relative_to(root)}.")
-                found[cid] = path.relative_to(root).as_posix()
-    return found
+            stem, _, suffix = name.rpartition(".")
+            if suffix.lower() in ("jpg", "jpeg") and not name.startswith("."):  # macOS leaves ._100627.72.jpg
+                cid = stem.replace(".", "-")
+                path = name if inside == "." else f"{inside}/{name}"
+                if cid in files:
+                    raise UserError(f"{root} holds two images of {cid}: {files[cid]} and {path}. Take one out.")
+                files[cid] = path
+    return files
 
 
-def _heels(cells: pd.Series[str]) -> list[str]:
-    """Return the heel heights from low to high: "Flat", then "Under 1in", then by the first number in the words."""
+def _brand(path: str) -> str:
+    """Return the brand that an image's path names, Category/SubCategory/Brand/file, or nothing."""
+    return path.split("/")[-2] if path.count("/") >= 3 else ""
 
-    def height(words: str) -> tuple[float, str]:
-        number = re.search(r"\d+", words)
-        if words.lower().startswith("flat"):
-            return 0.0, words
-        if number is None:
-            return float("inf"), words
-        return int(number[0]) - (0.5 if words.lower().startswith("under") else 0.0), words
 
-    return sorted(set(cells) - {""}, key=height)
+def _lost_path(cid: str, category: str, subcategory: str) -> str:
+    """Return a path for an image that is not there, near where it belongs: no brand is known."""
+    return "/".join([*filter(None, (category, subcategory)), f"{cid.replace('-', '.')}.jpg"])
+
+
+def _column(task: str, cells: list[str], multi_valued: str, remarks: list[str]) -> Column:
+    """Make a task's labels and remark on what its cells hold."""
+    remarks += remark_on_several(task, cells, multi_valued, ordered=task == "heel")
+    if task != "heel":
+        return labels_of(cells, multi_valued)
+    named = [next(iter(values_in(cell)), "") for cell in cells]
+    heights = {words: height for words in set(named) if (height := _height(words)) is not None}
+    vague = sorted(set(named) - set(heights) - {""})
+    if vague:
+        count = _count(sum(words in vague for words in named), "cell")
+        words = ", ".join(f"'{words}'" for words in vague)
+        remarks.append(f"{count} of heel without a height, {words}: taken for unlabelled.")
+    order = sorted(heights, key=lambda words: (heights[words], words))
+    return labels_of([c if n in heights else "" for c, n in zip(cells, named, strict=True)], multi_valued, order)
+
+
+def _height(words: str) -> tuple[float, int] | None:
+    """Return where a heel height stands among others, or None if its words say no height.
+
+    Flat is 0; others count by their first number, `Under` just below it, an open end (`5in & over`) just above.
+    """
+    if words.lower().startswith("flat"):
+        return 0.0, 0
+    number = re.search(r"(?:(\d+)\s+)?(\d+)/([1-9]\d*)|\d+(?:\.\d+)?", words)
+    if number is None:
+        return None
+    whole, part, of = number.groups()
+    inches = int(whole or 0) + int(part) / int(of) if part else float(number[0])
+    if re.search(r"\b(under|below)\b", words.lower()):
+        return inches, -1
+    return inches, 1 if re.search(r"\+|\b(over|up|above)\b", words.lower()) else 0
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """CSN's lists: N images by CID, the split of each, and triplets as in `Table.triplets`."""
+
+    cids: list[str]
+    split: Labels
+    triplets: dict[str, dict[str, Labels]]
+
+
+def _read_lists(root: Path) -> _Lists:
+    """Read CSN's lists; only images that a triplet mentions count, each on the side of the lists that mention it.
+
+    Raises:
+        UserError: a list is missing or malformed, or an image is mentioned on two sides.
+    """
+    names = {(task, split): f"{_LISTS[task]}_tripletlist_{split}.txt" for task in _LISTS for split in SPLITS}
+    homes = [home / inner for home in _homes(root) for inner in ("", "csn")]
+    paths = {
+        name: next((p for home in homes for p in (home / "tripletlists" / name, home / name) if p.is_file()), None)
+        for name in (_FILENAMES, *names.values())
+    }
+    missing = [name if name == _FILENAMES else f"tripletlists/{name}" for name, path in paths.items() if path is None]
+    if missing:
+        raise UserError(
+            f"{root} has not all of CSN's lists: missing {'are' if len(missing) > 1 else 'is'} {', '.join(missing)}."
+            " Unpack csn_zappos_triplets.zip of CSN's authors there, or take data.split = 'default'."
+        )
+    there = {name: path for name, path in paths.items() if path is not None}
+    named = _read_filenames(there[_FILENAMES])
+    cids, image = np.unique(np.array(named), return_inverse=True)
+    drawn = {key: image[_read_triplets(there[name], len(named))] for key, name in names.items()}
+    mentioned = np.zeros((len(SPLITS), len(cids)), dtype=bool)
+    for (_, split), rows in drawn.items():
+        mentioned[SPLITS.index(split), rows] = True
+    several = np.flatnonzero(mentioned.sum(0) > 1)
+    if len(several):
+        where = [names[key] for key, rows in drawn.items() if (rows == several[0]).any()]
+        raise UserError(
+            f"CSN's lists put {cids[several[0]]} into more than one split: {', '.join(where)} all mention it"
+            f" ({_count(len(several), 'such image')}). Unpack CSN's lists again, all of one copy."
+        )
+    keep = mentioned.any(0)
+    place = np.cumsum(keep) - 1
+    triplets: dict[str, dict[str, Labels]] = {task: {} for task in _LISTS}
+    for (task, split), rows in drawn.items():
+        triplets[task][split] = place[rows][:, [0, 2, 1]].astype(np.int64)  # listed as anchor, far, close
+    return _Lists(cids[keep].tolist(), mentioned[:, keep].argmax(0).astype(np.int64), triplets)
+
+
+def _read_filenames(path: Path) -> list[str]:
+    """Return the CIDs of the images that CSN's triplets count from 0: one relative path a line, or a JSON list."""
+    try:
+        # brands are spelt and encoded differently in different copies, and only the file's name matters here
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        is_json = text.lstrip().startswith("[")
+        listed = json.loads(text) if is_json else text.rstrip().split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}. Unpack CSN's lists again.") from error
+    cids = []
+    for number, line in enumerate(listed, start=1):
+        stem, _, suffix = re.split(r"[/\\]", str(line))[-1].strip().rpartition(".")
+        if suffix.lower() not in ("jpg", "jpeg"):
+            raise UserError(
+                f"{path}, {'entry' if is_json else 'line'} {number}: '{str(line).strip()[:60]}' is no path of an image."
+                " Unpack CSN's lists again."
+            )
+        cids.append(stem.replace(".", "-"))
+    return cids
+
+
+def _read_triplets(path: Path, images: int) -> Labels:
+    """Read lines of three indices below `images` as (n, 3)."""
+    reason: Exception | str = "its lines do not hold three numbers each"
+    try:
+        rows = pd.read_csv(path, sep=r"\s+", header=None, dtype=np.int64, quoting=csv.QUOTE_NONE, encoding="utf-8-sig")
+        triplets: Labels = rows.to_numpy()
+        if triplets.shape[1] == 3 and triplets.min() >= 0 and triplets.max() < images:
+            return triplets
+    except (OSError, ValueError) as error:
+        reason = error
+    _refuse_first_bad_line(path, images)
+    raise UserError(f"{path} can't be read: {reason}. Unpack CSN's lists again.")
+
+
+def _refuse_first_bad_line(path: Path, images: int) -> None:
+    """Raise UserError for an empty list or its first line that is not three indices; only return if it has none."""
+    again = "Unpack CSN's lists again."
+    number = 0
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        for number, line in ((i, line) for i, line in enumerate(lines, start=1) if line.strip()):
+            fields = line.split()
+            if len(fields) != 3 or not all(re.fullmatch(r"-?[0-9]+", field) for field in fields):
+                raise UserError(f"{path}, line {number}: '{line.strip()[:60]}' is not three integers. {again}")
+            outside = [field for field in fields if not 0 <= int(field) < images]
+            if outside:
+                raise UserError(
+                    f"{path}, line {number}: there is no image {outside[0]}, as {_FILENAMES} lists {images:,},"
+                    f" counted from 0. {again}"
+                )
+    if not number:
+        raise UserError(f"{path} holds no triplet. {again}")
+
+
+def _compare(columns: dict[str, Column], triplets: dict[str, dict[str, Labels]]) -> list[str]:
+    """Return a sentence for each task of which some listed triplets disagree with its labels, where both are known."""
+    remarks = []
+    for task, splits in triplets.items():
+        rows = np.concatenate(list(splits.values()))
+        anchor, close, far = columns[task].codes[rows].T
+        if columns[task].ordered:  # CSN: close is of similar height, by a threshold that was not published
+            labelled = (anchor >= 0) & (close >= 0) & (far >= 0)
+            wrong = labelled & (np.minimum(anchor, close) <= far) & (far <= np.maximum(anchor, close))
+            fault = "their far image is no further from the anchor in height than their close one"
+        else:
+            wrong = (anchor >= 0) & (((close >= 0) & (close != anchor)) | (far == anchor))
+            fault = "their close image has another label than the anchor, or their far one the same"
+        if wrong.any():
+            listed = f"{int(wrong.sum()):,} of CSN's {len(rows):,} triplets of {task}"
+            remarks.append(f"{listed} disagree with the labels of {Path(TABLE).name}: {fault}.")
+    return remarks

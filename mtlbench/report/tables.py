@@ -224,12 +224,23 @@ def receipt_lines(suite: Suite) -> list[str]:
     chosen = f"protocol chosen among {tried}, the same for all methods" if tried > 1 else "no other protocol tried"
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     named = "rendered, not real" if data.get("rendered") else "real images"
+    cells = {
+        "value": "",
+        "first": ", of several values in a cell the first",
+        "unlabelled": ", cells of several values unlabelled",
+    }
+    rules = cells[data_settings.get("multi_valued", "value")]
+    if data_settings.get("min_images"):
+        rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
+    if data.get("unreadable"):
+        rules += f", {data['unreadable']:,} unreadable images left out"
     return [
-        f"accuracy: {ev['triplets']:,} test triplets a task, the same for all methods{over};"
+        f"accuracy: {receipt.get('test_triplets', ev['triplets']):,} test triplets a task, the same for all"
+        f" methods{over};"
         " mAP@R, P@1: macro means over label values, mean over tasks.",
         f"data: {data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
-        f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px, split {data.get('split')},"
-        f" fingerprint {data.get('fingerprint')}.",
+        f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
+        f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
         f"protocol: {suite.benchmark['model']['backbone']} backbone, {suite.benchmark['model']['embedding']}-d,"
         f" {train['sampling']} triplets, {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
         f" {train['steps']:,} steps{''.join(f', {s:,} images seen' for s in seen)};"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtlbench.data.celeba import read_celeba
-from mtlbench.data.table import Table
+from mtlbench.data.celeba import IMAGES, found, read_celeba
+from mtlbench.data.rendered.faces import FIRST_IDENTITY
+from mtlbench.data.table import Table, split_at_random
 from mtlbench.errors import UserError
 
 ATTRIBUTES, IDENTITIES, PARTITION = "list_attr_celeba.txt", "identity_CelebA.txt", "list_eval_partition.txt"
@@ -26,8 +28,9 @@ def edit(root: Path, name: str, change: Callable[[list[str]], list[str]]) -> Non
 
 
 def write_three(root: Path, attributes: str | None = None) -> Path:
-    """CelebA's layout with two attributes and three images, written out by hand; the pictures are not read."""
+    """CelebA's layout with two attributes and three images, written out by hand; of the pictures only one is there."""
     (root / "img_align_celeba").mkdir(parents=True)
+    (root / "img_align_celeba" / "000009.jpg").touch()
     by_hand = "3\nBald Oval_Face \n000007.jpg -1  1\n000002.jpg  1 -1\n000009.jpg  1  1\n"
     (root / ATTRIBUTES).write_text(by_hand if attributes is None else attributes)
     (root / IDENTITIES).write_text("000002.jpg 9\n000007.jpg 10\n000009.jpg 9\n")
@@ -91,14 +94,198 @@ def test_lines_of_images_that_the_attributes_do_not_name_are_ignored(celeba_fold
     before = facts(read_celeba(celeba_folder))
     edit(celeba_folder, IDENTITIES, lambda lines: [*lines, "999999.jpg 7"])
     edit(celeba_folder, PARTITION, lambda lines: ["999999.jpg 1", *lines])
-    assert facts(read_celeba(celeba_folder)) == before
+    table = read_celeba(celeba_folder)
+    assert facts(table) == before
+    assert table.remarks == tuple(
+        f"{name} lists images that {ATTRIBUTES} does not (1): they are left out." for name in (IDENTITIES, PARTITION)
+    )
 
 
-@pytest.mark.parametrize("name", ["img_align_celeba", ATTRIBUTES, IDENTITIES, PARTITION])
-def test_a_missing_part_is_named_with_all_that_belongs_there(celeba_folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [IMAGES, ATTRIBUTES, PARTITION])
+def test_a_missing_part_is_named_alone_with_the_folder_it_belongs_into(celeba_folder: Path, name: str) -> None:
     (celeba_folder / name).rename(celeba_folder / "elsewhere")
-    with pytest.raises(UserError, match=rf"is not CelebA: {name} is missing.*--data-dir"):
+    with pytest.raises(UserError, match=rf"missing is {name}.* Put it into {celeba_folder},.*--data-dir") as raised:
         read_celeba(celeba_folder)
+    for other in {IMAGES, ATTRIBUTES, IDENTITIES, PARTITION} - {name}:
+        assert other not in str(raised.value)
+
+
+def test_all_missing_parts_are_named_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "empty"
+    root.mkdir()
+    with pytest.raises(UserError) as raised:
+        read_celeba(root)
+    assert f"missing are {IMAGES}/ (the folder of images), {ATTRIBUTES}, {PARTITION}. Put them" in str(raised.value)
+
+
+def test_missing_parts_belong_to_those_that_are_there(celeba_folder: Path) -> None:
+    (celeba_folder / ATTRIBUTES).unlink()
+    with pytest.raises(UserError, match=f"Put it into {celeba_folder},"):
+        read_celeba(celeba_folder.parent)
+
+
+def test_without_identities_there_is_no_identity_task_and_a_remark_says_so(celeba_folder: Path) -> None:
+    before = read_celeba(celeba_folder)
+    (celeba_folder / IDENTITIES).unlink()
+    table = read_celeba(celeba_folder)
+    assert list(table.columns) == list(before.columns)[:-1]
+    assert (table.paths, table.split.tolist()) == (before.paths, before.split.tolist())
+    assert any(IDENTITIES in remark for remark in table.remarks)
+    assert before.remarks == ()
+
+
+def test_a_split_by_identity_needs_identities_and_no_partition(celeba_folder: Path) -> None:
+    (celeba_folder / PARTITION).unlink()
+    assert len(read_celeba(celeba_folder, "identity")) == 60
+    (celeba_folder / IDENTITIES).unlink()
+    with pytest.raises(UserError, match=f"missing is {IDENTITIES}"):
+        read_celeba(celeba_folder, "identity")
+
+
+def test_a_split_by_identity_keeps_each_person_on_one_side_and_follows_its_seed(celeba_folder: Path) -> None:
+    table = read_celeba(celeba_folder, "identity", 3)
+    people = [table.columns["identity"].values[code] for code in table.columns["identity"].codes]
+    assert table.split.tolist() == split_at_random(people, 3).tolist()
+    assert len(set(zip(people, table.split.tolist(), strict=True))) == len(set(people)) == 20
+    assert np.bincount(table.split).tolist() == [42, 6, 12]
+    assert "identity" in table.split_rule
+    assert "seed 3" in table.split_rule
+    assert read_celeba(celeba_folder, "identity", 4).split.tolist() != table.split.tolist()
+
+
+def double(root: Path) -> Path:
+    (root / IMAGES).rename(root / "inner")
+    (root / IMAGES).mkdir()
+    (root / "inner").rename(root / IMAGES / IMAGES)
+    return root
+
+
+def as_in_the_official_drive(root: Path) -> Path:
+    for folder, names in {"Img": [IMAGES], "Anno": [ATTRIBUTES, IDENTITIES], "Eval": [PARTITION]}.items():
+        (root / folder).mkdir()
+        for name in names:
+            (root / name).rename(root / folder / name)
+    return root
+
+
+def to_csv(root: Path) -> Path:
+    """Turn the three texts into the .csv files of another host."""
+    for name, header in ((ATTRIBUTES, None), (IDENTITIES, "image_id,identity"), (PARTITION, "image_id,partition")):
+        lines = (root / name).read_text().splitlines()
+        head = header or "image_id," + ",".join(lines[1].split())
+        rows = lines if header else lines[2:]
+        text = "\n".join([head, *(",".join(line.split()) for line in rows)]) + "\n"
+        (root / name).with_suffix(".csv").write_text(text)
+        (root / name).unlink()
+    return root
+
+
+def to_csv_on_windows(root: Path) -> Path:
+    for path in to_csv(root).glob("*.csv"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    return root
+
+
+def to_the_side(root: Path) -> Path:
+    """Leave only the labels in the root and move the images below celeba/."""
+    (root / "celeba").mkdir()
+    (root / IMAGES).rename(root / "celeba" / IMAGES)
+    return root
+
+
+SHAPES = {
+    "doubled": (double, f"{IMAGES}/{IMAGES}"),
+    "csv": (to_csv, IMAGES),
+    "csv on Windows": (to_csv_on_windows, IMAGES),
+    "doubled csv": (lambda root: to_csv(double(root)), f"{IMAGES}/{IMAGES}"),
+    "below celeba": (lambda root: root.parent, f"celeba/{IMAGES}"),
+    "below CelebA": (lambda root: root.rename(root.parent / "CelebA").parent, f"CelebA/{IMAGES}"),
+    "images below celeba": (to_the_side, f"celeba/{IMAGES}"),
+    "official drive": (as_in_the_official_drive, f"Img/{IMAGES}"),
+}
+
+
+@pytest.mark.parametrize(("change", "images"), SHAPES.values(), ids=SHAPES)
+def test_every_shape_it_is_met_in_gives_the_same_table(
+    celeba_folder: Path, change: Callable[[Path], Path], images: str
+) -> None:
+    before = read_celeba(celeba_folder)
+    root = change(celeba_folder)
+    table = read_celeba(root)
+    assert found(root)
+    assert table.root == root
+    assert table.paths == tuple(path.replace(IMAGES, images, 1) for path in before.paths)
+    assert all((root / path).is_file() for path in table.paths)
+    assert facts(table)[1:] == facts(before)[1:]
+
+
+def test_the_folder_of_images_itself_will_do(celeba_folder: Path) -> None:
+    assert found(celeba_folder / IMAGES)
+    assert read_celeba(celeba_folder / IMAGES).paths == read_celeba(celeba_folder).paths
+    assert read_celeba(celeba_folder / IMAGES).root == celeba_folder
+    double(celeba_folder)
+    assert read_celeba(celeba_folder / IMAGES / IMAGES).root == celeba_folder
+
+
+@pytest.mark.parametrize("name", [IMAGES, f"{IMAGES}.zip", ATTRIBUTES, "list_attr_celeba.csv"])
+def test_a_folder_with_one_part_is_recognised(tmp_path: Path, name: str) -> None:
+    assert not found(tmp_path)
+    (tmp_path / name).mkdir() if name == IMAGES else (tmp_path / name).touch()
+    assert found(tmp_path)
+    assert found(tmp_path / "absent") is False
+
+
+def test_other_data_is_not_taken_for_celeba(zappos_folder: Path) -> None:
+    assert not found(zappos_folder)
+
+
+def test_an_archive_that_is_not_unpacked_is_named_with_the_command_that_does_it(celeba_folder: Path) -> None:
+    (celeba_folder / IMAGES).rename(celeba_folder.parent / "elsewhere")
+    (celeba_folder / f"{IMAGES}.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(
+        UserError, match=rf"not unpacked.*mtlbench data get celeba --data-dir {celeba_folder}"
+    ) as raised:
+        read_celeba(celeba_folder)
+    assert "missing" not in str(raised.value)
+    (celeba_folder / PARTITION).unlink()
+    with pytest.raises(UserError, match=rf"missing is {PARTITION}\. .*{IMAGES}\.zip is not unpacked"):
+        read_celeba(celeba_folder)
+
+
+def test_web_pages_saved_as_data_are_all_named_with_the_usual_reason(celeba_folder: Path) -> None:
+    (celeba_folder / ATTRIBUTES).write_text(PAGE)
+    (celeba_folder / PARTITION).write_text("\n  " + PAGE.lower())
+    with pytest.raises(UserError, match=rf"web page, usually 'quota exceeded'.*{ATTRIBUTES}, .*{PARTITION}") as raised:
+        read_celeba(celeba_folder)
+    assert IDENTITIES not in str(raised.value)
+
+
+def test_a_web_page_saved_as_the_archive_is_refused_before_it_is_unpacked(celeba_folder: Path) -> None:
+    (celeba_folder / IMAGES).rename(celeba_folder.parent / "elsewhere")
+    (celeba_folder / f"{IMAGES}.zip").write_text(PAGE)
+    with pytest.raises(UserError, match=rf"web page.*{IMAGES}\.zip"):
+        read_celeba(celeba_folder)
+
+
+def test_a_folder_without_any_listed_image_is_refused_and_one_image_is_enough(celeba_folder: Path) -> None:
+    for path in (celeba_folder / IMAGES).glob("*.jpg"):
+        if path.name != "000031.jpg":
+            path.unlink()
+    assert len(read_celeba(celeba_folder)) == 60
+    (celeba_folder / IMAGES / "000031.jpg").rename(celeba_folder / IMAGES / "31.jpg")
+    with pytest.raises(UserError, match=rf"{IMAGES} holds none of the first 60 images.*such as 000001\.jpg"):
+        read_celeba(celeba_folder)
+
+
+def test_rendered_faces_are_never_called_celeba(celeba_folder: Path) -> None:
+    assert not read_celeba(celeba_folder).rendered
+
+    def raised(lines: list[str]) -> list[str]:
+        return [f"{line.split()[0]} {FIRST_IDENTITY + int(line.split()[1])}" for line in lines]
+
+    edit(celeba_folder, IDENTITIES, raised)
+    table = read_celeba(celeba_folder)
+    assert (table.name, table.rendered) == ("rendered faces", True)
 
 
 def lose_field(lines: list[str]) -> list[str]:
@@ -171,7 +358,7 @@ def test_a_header_that_does_not_fit_the_columns_never_shifts_the_labels(tmp_path
 @pytest.mark.parametrize("name", [IDENTITIES, PARTITION])
 def test_a_column_too_many_on_every_line_is_refused(celeba_folder: Path, name: str) -> None:
     edit(celeba_folder, name, lambda lines: [line + " 1" for line in lines])
-    with pytest.raises(UserError, match=f"{name}.*3 fields"):
+    with pytest.raises(UserError, match=f"{name}: line 1 has 3 fields where 2 belong"):
         read_celeba(celeba_folder)
 
 
@@ -183,14 +370,71 @@ def test_attributes_cut_short_between_two_lines_are_refused(celeba_folder: Path)
 
 def test_an_attribute_other_than_plus_and_minus_one_is_refused(celeba_folder: Path) -> None:
     edit(celeba_folder, ATTRIBUTES, lambda lines: [line.replace("-1", " 0") for line in lines])
-    with pytest.raises(UserError, match=f"{ATTRIBUTES} holds values other than -1 and 1"):
+    with pytest.raises(UserError, match=f"{ATTRIBUTES}: line 3 says '0' for 000001.jpg where -1 or 1 belongs"):
         read_celeba(celeba_folder)
 
 
 def test_a_split_of_another_number_is_refused(celeba_folder: Path) -> None:
     edit(celeba_folder, PARTITION, lambda lines: [lines[0][:-1] + "3", *lines[1:]])
-    with pytest.raises(UserError, match=f"{PARTITION} holds splits other than 0, 1 and 2"):
+    with pytest.raises(UserError, match=f"{PARTITION}: line 1 says '3' for 000001.jpg where 0 or 1 or 2 belongs"):
         read_celeba(celeba_folder)
+
+
+@pytest.mark.parametrize("line", [3, 17, 62])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line.rsplit(" ", 1)[0].rstrip(), "has 40 fields where 41 belong"),
+        (lambda line: line + " 1", "has 42 fields where 41 belong"),
+        (lambda line: line.split()[0], "has 1 field where 41 belong"),
+        (lambda line: line.rsplit(" ", 1)[0] + " 2", "says '2' for .* where -1 or 1 belongs"),
+        (lambda line: line.rsplit(" ", 1)[0] + " yes", "says 'yes' for .* where -1 or 1 belongs"),
+        (lambda line: line.rsplit(" ", 1)[0] + " 1.5", "says '1.5' for .* where -1 or 1 belongs"),
+    ],
+    ids=["a field less", "a field more", "the name alone", "another number", "a word", "a fraction"],
+)
+@pytest.mark.parametrize("comma", [False, True], ids=["txt", "csv"])
+def test_the_first_bad_line_is_named_by_its_number(
+    celeba_folder: Path, line: int, change: Callable[[str], str], message: str, comma: bool
+) -> None:
+    edit(celeba_folder, ATTRIBUTES, lambda lines: [*lines[: line - 1], change(lines[line - 1]), *lines[line:]])
+    name = ATTRIBUTES
+    if comma:
+        to_csv(celeba_folder)
+        name, line = "list_attr_celeba.csv", line - 1  # one line of header instead of two
+    with pytest.raises(UserError, match=rf"{name}: line {line} {message}"):
+        read_celeba(celeba_folder)
+
+
+def test_a_bad_line_after_blank_lines_has_the_number_an_editor_shows(celeba_folder: Path) -> None:
+    edit(celeba_folder, IDENTITIES, lambda lines: [*lines[:4], "", "", lines[4] + " 5", *lines[5:]])
+    with pytest.raises(UserError, match=f"{IDENTITIES}: line 7 has 3 fields where 2 belong"):
+        read_celeba(celeba_folder)
+
+
+def test_a_csv_without_its_header_is_refused_instead_of_losing_an_image(celeba_folder: Path) -> None:
+    to_csv(celeba_folder)
+    edit(celeba_folder, "list_eval_partition.csv", lambda lines: lines[1:])
+    with pytest.raises(UserError, match=r"list_eval_partition\.csv has no line of header, such as image_id,partition"):
+        read_celeba(celeba_folder)
+
+
+def test_a_csv_with_a_column_too_many_is_refused(celeba_folder: Path) -> None:
+    to_csv(celeba_folder)
+    edit(celeba_folder, "list_eval_partition.csv", lambda lines: [f"{line},1" for line in lines])
+    with pytest.raises(UserError, match=r"list_eval_partition\.csv has 3 columns"):
+        read_celeba(celeba_folder)
+
+
+def test_the_header_of_the_identity_csv_may_vary_and_cells_may_be_quoted(celeba_folder: Path) -> None:
+    before = facts(read_celeba(celeba_folder))
+    to_csv(celeba_folder)
+    path = celeba_folder / "identity_CelebA.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    with path.open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["file", "person number"], *rows])
+    assert facts(read_celeba(celeba_folder)) == before
 
 
 def test_a_file_that_is_no_text_is_refused(celeba_folder: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mtlbench.data.celeba import read_celeba
-from mtlbench.data.table import Column, Table, column_of
+from mtlbench.data.table import Column, Table, column_of, split_at_random
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
 
@@ -105,8 +107,12 @@ def test_spare_tasks_with_labels_join_a_lone_task() -> None:
     assert "--tasks" in note
 
 
+def test_a_benchmark_without_tasks_of_its_own_takes_all_that_have_labels() -> None:
+    assert table(a=GOOD, b=NONE, c=GOOD).choose_default([], []) == (["a", "c"], "")
+
+
 def test_no_task_with_labels_at_all_is_refused() -> None:
-    with pytest.raises(UserError, match="none of the tasks a, b has labels"):
+    with pytest.raises(UserError, match=r"no task can be trained \(tasks there: a, b\)"):
         table(a=NONE, b=NONE).choose_default(["a", "b"], ["b"])
 
 
@@ -187,3 +193,39 @@ def test_the_real_zappos_sample_falls_back_to_the_two_tasks_with_labels(real_dat
 
 def test_the_real_celeba_sample_trains_all_attributes_and_identity(real_data: Path) -> None:
     assert len(read_celeba(real_data / "celeba-10k").tasks_with_labels()) == 41
+
+
+def test_a_subset_keeps_each_images_labels_and_the_triplets_that_lost_none() -> None:
+    whole = replace(
+        table(t=GOOD), triplets={"t": {"train": np.array([[0, 1, 3], [5, 4, 2]]), "val": np.array([[6, 7, 8]])}}
+    )
+    part = whole.subset(np.array([0, 1, 3, 6, 7, 8]))
+    assert part.paths == ("0.jpg", "1.jpg", "3.jpg", "6.jpg", "7.jpg", "8.jpg")
+    assert part.columns["t"].codes.tolist() == [GOOD[i] for i in (0, 1, 3, 6, 7, 8)]
+    assert part.split.tolist() == [0, 0, 0, 1, 1, 1]
+    assert part.triplets["t"]["train"].tolist() == [[0, 1, 2]]
+    assert part.triplets["t"]["val"].tolist() == [[3, 4, 5]]
+
+
+def test_a_task_with_triplets_in_no_list_cannot_be_trained() -> None:
+    rows = {"train": np.array([[0, 1, 3]]), "val": np.array([[6, 7, 8]]), "test": np.empty((0, 3), dtype=np.int64)}
+    assert replace(table(t=GOOD), triplets={"t": rows}).trainable("t") == "has no test triplets"
+
+
+def test_rare_values_become_unlabelled_and_the_others_keep_their_names_and_order() -> None:
+    column = Column(np.array([0, 2, 2, 1, 1, 1, -1, 2, 1, 0, 1, 2]), ("low", "mid", "high"), ordered=True)
+    kept = replace(table(), columns={"t": column}).without_rare(3).columns["t"]
+    assert kept.values == ("mid", "high")
+    assert kept.ordered
+    assert kept.codes.tolist() == [-1, 1, 1, 0, 0, 0, -1, 1, 0, -1, 0, 1]
+
+
+def test_a_random_split_keeps_groups_together_and_ignores_the_order_of_images() -> None:
+    groups = [f"person {i % 50}" for i in range(400)]
+    split = split_at_random(groups, 3)
+    side = dict(zip(groups, split.tolist(), strict=True))
+    assert [side[g] for g in groups] == split.tolist()
+    assert Counter(side.values()) == {0: 35, 1: 5, 2: 10}
+    shuffled = list(np.random.default_rng(0).permutation(groups))
+    assert [side[g] for g in shuffled] == split_at_random(shuffled, 3).tolist()
+    assert split_at_random(groups, 4).tolist() != split.tolist()

@@ -1,8 +1,10 @@
-"""The UT-Zappos50K reader: labels from the table, brands from the paths, a seeded split by image."""
+"""The UT-Zappos50K reader: labels from the table, brands from the paths, a seeded split by image or CSN's triplets."""
 
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 from PIL import Image
 
 from mtlbench.data.rendered.shoes import render_shoes
-from mtlbench.data.zappos import read_zappos
+from mtlbench.data.table import Table
+from mtlbench.data.zappos import found, read_zappos
 from mtlbench.errors import UserError
 
 TABLE = "ut-zap50k-data/meta-data.csv"
@@ -42,10 +45,19 @@ def change_rows(root: Path, change: Callable[[list[list[str]]], list[list[str]]]
     write_rows(root, change(rows), header)
 
 
-def labels(root: Path, task: str) -> list[str | None]:
+def labels(root: Path, task: str, multi_valued: str = "value") -> list[str | None]:
     """Return each image's value in words, None where it has none."""
-    column = read_zappos(root).columns[task]
+    return words(read_zappos(root, multi_valued=multi_valued), task)
+
+
+def words(table: Table, task: str) -> list[str | None]:
+    column = table.columns[task]
     return [column.values[c] if c >= 0 else None for c in column.codes]
+
+
+def with_values(root: Path, column: str, values: list[str]) -> Path:
+    """Write a shoe for each value of a column."""
+    return write(root, *((f"{i + 1}-1", "Keen", {**OXFORD, column: value}) for i, value in enumerate(values)))
 
 
 def test_a_cid_is_found_at_the_path_that_has_a_dot_for_its_hyphen(tmp_path: Path) -> None:
@@ -73,12 +85,12 @@ def test_the_label_is_the_one_of_the_row_not_of_the_folder_order(tmp_path: Path)
 
 
 def test_each_task_reads_its_own_column(tmp_path: Path) -> None:
-    cells = {c: f"value of {c}" for c in COLUMNS[1:]}
+    cells = {c: f"{i}in of {c}" for i, c in enumerate(COLUMNS) if i}
     table = read_zappos(write(tmp_path, ("1-1", "Keen", cells)))
     tasks = ["category", "closure", "gender", "heel", "subcategory", "material", "toe", "insole", "brand"]
     assert list(table.columns) == tasks
     columns = ["Category", "Closure", "Gender", "HeelHeight", "SubCategory", "Material", "ToeStyle", "Insole"]
-    assert [table.columns[t].values[0] for t in tasks] == [*(f"value of {c}" for c in columns), "Keen"]
+    assert [table.columns[t].values[0] for t in tasks] == [*(cells[c] for c in columns), "Keen"]
 
 
 def test_empty_cells_are_unlabelled_and_words_for_nothing_are_words(tmp_path: Path) -> None:
@@ -86,12 +98,33 @@ def test_empty_cells_are_unlabelled_and_words_for_nothing_are_words(tmp_path: Pa
     assert labels(write(tmp_path, *shoes), "closure") == [None, "NA", "Zipper", "None"]
 
 
-def test_a_cell_with_several_values_is_a_value_of_its_own(tmp_path: Path) -> None:
-    values = ["Zipper", "Zipper;Buckle", "Buckle", "Zipper;Buckle"]
-    shoes = [(f"{i}-1", "Keen", {**OXFORD, "Closure": value}) for i, value in enumerate(values)]
-    root = write(tmp_path, *shoes)
-    assert labels(root, "closure") == values
-    assert read_zappos(root).columns["closure"].values == ("Buckle", "Zipper", "Zipper;Buckle")
+@pytest.mark.parametrize(
+    ("multi_valued", "closures", "made"),
+    [
+        ("value", ["Zipper", "Buckle;Zipper", "Buckle;Zipper", None], "each combination is a value of its own"),
+        ("first", ["Zipper", "Zipper", "Buckle", None], "the first counts"),
+        ("unlabelled", ["Zipper", None, None, None], "taken for unlabelled"),
+    ],
+)
+def test_cells_with_several_values_are_read_as_asked_and_counted(
+    tmp_path: Path, multi_valued: str, closures: list[str | None], made: str
+) -> None:
+    root = with_values(tmp_path, "Closure", ["Zipper", "Zipper;Buckle", "Buckle;Zipper", ""])
+    assert labels(root, "closure", multi_valued) == closures
+    assert read_zappos(root, multi_valued=multi_valued).remarks == (f"2 cells of closure hold several values: {made}.",)
+
+
+@pytest.mark.parametrize(
+    ("multi_valued", "heels"),
+    [("value", ["Flat", None, None]), ("first", ["Flat", "2in", None]), ("unlabelled", ["Flat", None, None])],
+)
+def test_several_heights_never_make_a_height_of_their_own(
+    tmp_path: Path, multi_valued: str, heels: list[str | None]
+) -> None:
+    root = with_values(tmp_path, "HeelHeight", ["Flat", "2in;Flat", "High heel;2in"])
+    assert labels(root, "heel", multi_valued) == heels
+    made = "the first counts" if multi_valued == "first" else "taken for unlabelled"
+    assert f"2 cells of heel hold several values: {made}." in read_zappos(root, multi_valued=multi_valued).remarks
 
 
 def test_heels_are_ordered_by_height_and_nothing_else_is_ordered(tmp_path: Path) -> None:
@@ -102,6 +135,28 @@ def test_heels_are_ordered_by_height_and_nothing_else_is_ordered(tmp_path: Path)
     assert table.columns["heel"].values == tuple(official)
     assert table.columns["heel"].codes.tolist() == [4, 6, 1, 0, 3, 5, 2, -1]
     assert [task for task, column in table.columns.items() if column.ordered] == ["heel"]
+
+
+@pytest.mark.parametrize(
+    "low_to_high",
+    [
+        ["Flat", "Under 1in", "1in", "1in & over"],
+        ["1/2in", "3/4in", "1in", "1 1/4in", "1.5in", "2in", "10in"],
+        ["4in - 4 3/4in", "4in & up"],
+    ],
+)
+def test_heels_are_ordered_by_their_numbers(tmp_path: Path, low_to_high: list[str]) -> None:
+    root = with_values(tmp_path, "HeelHeight", sorted(low_to_high))
+    assert read_zappos(root).columns["heel"].values == tuple(low_to_high)
+
+
+def test_heels_that_say_no_height_are_unlabelled_and_named(tmp_path: Path) -> None:
+    root = with_values(tmp_path, "HeelHeight", ["Short heel", "2in - 2 3/4in", "High heel", "Flat", "Short heel", ""])
+    assert labels(root, "heel") == [None, "2in - 2 3/4in", None, "Flat", None, None]
+    assert read_zappos(root).columns["heel"].values == ("Flat", "2in - 2 3/4in")
+    assert read_zappos(root).remarks == (
+        "3 cells of heel without a height, 'High heel', 'Short heel': taken for unlabelled.",
+    )
 
 
 def test_the_split_is_70_10_20_by_image(zappos_folder: Path) -> None:
@@ -135,10 +190,138 @@ def test_a_missing_part_is_named_with_the_remedy(zappos_folder: Path, name: str)
         read_zappos(zappos_folder)
 
 
-def test_a_row_without_its_image_is_named_and_counted(zappos_folder: Path) -> None:
-    for path in read_zappos(zappos_folder).paths[:2]:
-        (zappos_folder / path).unlink()
-    with pytest.raises(UserError, match=r"no image of 100627-72 \(2 of 60 rows"):
+def test_everything_missing_is_listed_at_once(tmp_path: Path) -> None:
+    missing = "ut-zap50k-images is missing and ut-zap50k-data/meta-data.csv is missing"
+    with pytest.raises(UserError, match=rf"{missing}\. Unpack ut-zap50k-images\.zip and ut-zap50k-data\.zip there"):
+        read_zappos(tmp_path)
+
+
+@pytest.mark.parametrize("archive", ["ut-zap50k-images.zip", "ut-zap50k-images-square.zip"])
+def test_an_archive_that_is_not_unpacked_is_named_with_the_command(zappos_folder: Path, archive: str) -> None:
+    shutil.rmtree(zappos_folder / "ut-zap50k-images")
+    (zappos_folder / archive).touch()
+    command = rf"{archive} is not unpacked\. Run `mtlbench data get zappos --data-dir {zappos_folder}`"
+    with pytest.raises(UserError, match=rf"{command}, which unpacks it, or unzip it there\.$"):
+        read_zappos(zappos_folder)
+
+
+def test_an_archive_beside_a_missing_part_leaves_the_remedies_of_both(tmp_path: Path) -> None:
+    (tmp_path / "ut-zap50k-data.zip").touch()
+    faults = r"ut-zap50k-images is missing and ut-zap50k-data\.zip is not unpacked\."
+    with pytest.raises(UserError, match=rf"{faults} Run .*data get.* Unpack ut-zap50k-images\.zip there"):
+        read_zappos(tmp_path)
+
+
+def test_archives_beside_what_they_held_are_no_fault(zappos_folder: Path) -> None:
+    (zappos_folder / "ut-zap50k-images.zip").touch()
+    assert len(read_zappos(zappos_folder)) == 60
+
+
+def move_into(folder: str) -> Callable[[Path], None]:
+    """Return what moves the named folders of a copy into another folder."""
+
+    def move(root: Path) -> None:
+        parts = list(root.iterdir())
+        (root / folder).mkdir()
+        for part in parts:
+            part.rename(root / folder / part.name)
+
+    return move
+
+
+def double(root: Path) -> None:
+    """Put each part into a folder of its own name, as some archives do."""
+    for part in list(root.iterdir()):
+        part.rename(root / "moving")
+        part.mkdir()
+        (root / "moving").rename(part / part.name)
+
+
+def double_and_move(root: Path) -> None:
+    double(root)
+    move_into("zappos")(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "images"),
+    [
+        (lambda root: None, "ut-zap50k-images"),
+        (move_into("ut-zap50k"), "ut-zap50k/ut-zap50k-images"),
+        (move_into("UT-Zappos50K"), "UT-Zappos50K/ut-zap50k-images"),
+        (double, "ut-zap50k-images/ut-zap50k-images"),
+        (double_and_move, "zappos/ut-zap50k-images/ut-zap50k-images"),
+    ],
+    ids=["official", "nested", "nested, by another name", "doubled", "doubled and nested"],
+)
+def test_nested_and_doubled_folders_are_the_same_data(
+    zappos_folder: Path, change: Callable[[Path], object], images: str
+) -> None:
+    before = read_zappos(zappos_folder)
+    change(zappos_folder)
+    after = read_zappos(zappos_folder)
+    assert found(zappos_folder)
+    assert after.paths == tuple(path.replace("ut-zap50k-images", images, 1) for path in before.paths)
+    assert all((after.root / path).is_file() for path in after.paths)
+    assert {task: words(after, task) for task in after.columns} == {
+        task: words(before, task) for task in before.columns
+    }
+    assert after.split.tolist() == before.split.tolist()
+    assert after.remarks == before.remarks
+
+
+def test_two_whole_copies_in_one_folder_are_not_chosen_between(
+    tmp_path: Path, write_zappos: Callable[..., Path]
+) -> None:
+    for name in ("zappos-a", "zappos-b"):
+        write_zappos(tmp_path / name, images=3)
+    with pytest.raises(UserError, match=r"more than one UT-Zappos50K: zappos-a, zappos-b\. .*--data-dir"):
+        read_zappos(tmp_path)
+    write_zappos(tmp_path, images=4)
+    assert len(read_zappos(tmp_path)) == 4
+
+
+def test_square_images_are_used_where_there_are_no_others(zappos_folder: Path) -> None:
+    square = zappos_folder / "ut-zap50k-images-square"
+    shutil.copytree(zappos_folder / "ut-zap50k-images", square)
+    table = read_zappos(zappos_folder)
+    assert {path.split("/")[0] for path in table.paths} == {"ut-zap50k-images"}
+    assert not any("square" in remark for remark in table.remarks)
+    shutil.rmtree(zappos_folder / "ut-zap50k-images")
+    (zappos_folder / "ut-zap50k-images").mkdir()  # as an unpacking leaves it that ran out of disk
+    table = read_zappos(zappos_folder)
+    assert {path.split("/")[0] for path in table.paths} == {square.name}
+    assert "The images are the square ones of ut-zap50k-images-square." in table.remarks
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["ut-zap50k-images/Boots", "ut-zap50k-images-square/Boots", TABLE, "ut-zap50k-data.zip", "UT-Zap50K/" + TABLE],
+)
+def test_any_part_makes_a_folder_look_like_the_data_set(tmp_path: Path, part: str) -> None:
+    for other in ("celeba", "Img/ut-zap50k-data/meta-data.csv", "zappos.txt"):
+        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / other).touch()
+    assert not found(tmp_path)
+    assert not found(tmp_path / "celeba")
+    assert not found(tmp_path / "nowhere")
+    (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / part).touch()
+    assert found(tmp_path)
+
+
+def test_a_row_without_its_image_keeps_its_place_with_a_path_where_nothing_lies(tmp_path: Path) -> None:
+    root = write(tmp_path, ("1-1", "Keen", OXFORD), ("22-3", "Bostonian", OXFORD), ("3-1", "Keen", OXFORD))
+    (root / read_zappos(root).paths[1]).unlink()
+    table = read_zappos(root)
+    assert table.paths[1] == "ut-zap50k-images/Shoes/Oxfords/22.3.jpg"
+    assert [(root / path).is_file() for path in table.paths] == [True, False, True]
+    assert words(table, "brand") == ["Keen", None, "Keen"]
+    assert words(table, "category") == ["Shoes"] * 3
+
+
+def test_a_table_that_fits_none_of_the_images_is_refused(zappos_folder: Path) -> None:
+    change_rows(zappos_folder, lambda rows: [[f"9{row[0]}", *row[1:]] for row in rows])
+    with pytest.raises(UserError, match=r"ut-zap50k-images has no image of 9100627-72 nor of any other row of .*csv"):
         read_zappos(zappos_folder)
 
 
@@ -147,11 +330,21 @@ def test_an_image_without_a_row_plays_no_part(zappos_folder: Path) -> None:
     change_rows(zappos_folder, lambda rows: rows[1:])
     after = read_zappos(zappos_folder)
     assert after.paths == before.paths[1:]
+    assert "1 image has no row in meta-data.csv and is not used." in after.remarks
+    change_rows(zappos_folder, lambda rows: rows[2:])
+    assert "3 images have no row in meta-data.csv and are not used." in read_zappos(zappos_folder).remarks
+
+
+def test_what_macos_leaves_beside_images_is_no_image(zappos_folder: Path) -> None:
+    before = read_zappos(zappos_folder)
+    image = zappos_folder / before.paths[0]
+    image.with_name(f"._{image.name}").touch()
+    assert (read_zappos(zappos_folder).paths, read_zappos(zappos_folder).remarks) == (before.paths, before.remarks)
 
 
 def test_a_cid_on_two_rows_is_refused(zappos_folder: Path) -> None:
     change_rows(zappos_folder, lambda rows: [*rows, rows[3]])
-    with pytest.raises(UserError, match=r"meta-data\.csv lists 100648-75 twice"):
+    with pytest.raises(UserError, match=r"meta-data\.csv lists 100648-75 twice, the second time in line 62\."):
         read_zappos(zappos_folder)
 
 
@@ -178,14 +371,35 @@ def test_a_missing_column_is_named(zappos_folder: Path, name: str) -> None:
         lambda text: text.replace("ToeStyle", "", 1).replace(",\n", "\n", 1).replace(",\r\n", "\r\n", 1),
         lambda text: "<!DOCTYPE html>\n<html>\n<p>Sorry, not now, later</p>\n</html>\n",
         lambda text: "",
+        lambda text: text.split("\n")[0],
+        lambda text: text.replace("\n100634-73,", "\n,", 1),
+        lambda text: text.replace("\n100634-73,", '\n"100634-73"",', 1),
     ],
-    ids=["cut short", "a field too many", "a header too short", "a page", "empty"],
+    ids=["cut short", "too many", "a header too short", "a page", "empty", "no rows", "no CID", "an open quote"],
 )
 def test_a_malformed_table_is_refused_by_its_name(zappos_folder: Path, change: Callable[[str], str]) -> None:
     text = (zappos_folder / TABLE).read_bytes().decode()
     assert change(text) != text
     (zappos_folder / TABLE).write_bytes(change(text).encode())
     with pytest.raises(UserError, match=r"meta-data\.csv"):
+        read_zappos(zappos_folder)
+
+
+@pytest.mark.parametrize(("old", "new", "fields"), [(",Men,", ",Men,,", 10), (",Men,", ",", 8)])
+def test_a_row_of_another_length_is_named_by_its_line(tmp_path: Path, old: str, new: str, fields: int) -> None:
+    root = write(tmp_path, *((f"{i}-1", "Keen", OXFORD) for i in range(4)))
+    lines = (root / TABLE).read_text().split("\n")
+    lines[3] = lines[3].replace(old, new)
+    lines.insert(1, "")  # a blank line counts among the lines of the file
+    (root / TABLE).write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"meta-data\.csv, line 5: it has {fields} fields where its header has 9\."):
+        read_zappos(root)
+
+
+@pytest.mark.parametrize("start", [b"<!DOCTYPE html>", b"\xef\xbb\xbf\n <html>", b"<HTML lang='fran\xe7ais'>"])
+def test_a_web_page_in_the_place_of_the_table_is_called_one(zappos_folder: Path, start: bytes) -> None:
+    (zappos_folder / TABLE).write_bytes(start + b"\n<p>Not found</p>\n")
+    with pytest.raises(UserError, match=r"meta-data\.csv is a web page .*host answered.*ut-zap50k-data\.zip .* again"):
         read_zappos(zappos_folder)
 
 
@@ -210,6 +424,225 @@ def test_rendered_shoes_are_known_for_what_they_are_in_any_folder(tmp_path: Path
     table = read_zappos(tmp_path / "UT-Zappos50K")
     assert (table.name, table.rendered) == ("rendered shoes", True)
     assert (read_zappos(zappos_folder).name, read_zappos(zappos_folder).rendered) == ("UT-Zappos50K", False)
+
+
+def test_rendered_shoes_stay_rendered_without_one_of_their_images(tmp_path: Path) -> None:
+    render_shoes(tmp_path, 6, width=16, height=16)
+    (tmp_path / read_zappos(tmp_path).paths[0]).unlink()
+    assert read_zappos(tmp_path).rendered
+
+
+SPLITS = ("train", "val", "test")
+CSN = {"category": "class", "closure": "closure", "gender": "gender", "heel": "heel"}
+
+
+def write_csn(folder: Path, filenames: list[str], **triplets: str) -> None:
+    """Write CSN's lists; lines are given by list (`heel_val`), by split or, for all others, as `rest`."""
+    (folder / "tripletlists").mkdir(parents=True)
+    (folder / "filenames.json").write_text("\n".join(filenames) + "\n", encoding="utf-8")
+    for name in CSN.values():
+        for split in SPLITS:
+            lines = triplets.get(f"{name}_{split}") or triplets.get(split) or triplets["rest"]
+            (folder / "tripletlists" / f"{name}_tripletlist_{split}.txt").write_text(lines)
+
+
+@pytest.fixture
+def csn_folder(tmp_path: Path) -> Path:
+    """Ten shoes; images 0 to 2 are mentioned by training triplets, 4 to 6 by validation's, 7 to 9 by test's."""
+    boot = {**OXFORD, "Category": "Boots", "SubCategory": "Ankle", "Closure": "Zipper", "Gender": "Women"}
+    boot["HeelHeight"] = "3in - 3 3/4in"
+    kinds = [OXFORD, boot, OXFORD, boot, OXFORD, boot, OXFORD, OXFORD, boot, OXFORD]
+    root = write(tmp_path / "csn-zappos", *((f"{i}1-7", "Levi's® Kids", kind) for i, kind in enumerate(kinds)))
+    names = [f"{k['Category']}/{k['SubCategory']}/Levi's Kids/{i}1.7.jpg" for i, k in enumerate(kinds)]
+    write_csn(root, names, train="0 1 2\n2 1 0\n", val="4 5 6\n", test="7 8 9\n9 8 7\n")
+    return root
+
+
+def listed(table: Table) -> dict[tuple[str, str], list[list[str]]]:
+    """Return the triplets as CIDs' first digits: the images' places in the fixture."""
+    number = [Path(path).name[0] for path in table.paths]
+    return {
+        (task, split): [[number[i] for i in row] for row in rows]
+        for task, splits in table.triplets.items()
+        for split, rows in splits.items()
+    }
+
+
+def test_csns_triplets_are_anchor_close_far_of_the_images_that_their_lists_name(csn_folder: Path) -> None:
+    table = read_zappos(csn_folder, split="csn")
+    train, val, test = [["0", "2", "1"], ["2", "0", "1"]], [["4", "6", "5"]], [["7", "9", "8"], ["9", "7", "8"]]
+    assert listed(table) == {
+        (task, split): rows for task in CSN for split, rows in zip(SPLITS, (train, val, test), strict=True)
+    }
+    assert all(rows.dtype == np.int64 for splits in table.triplets.values() for rows in splits.values())
+
+
+def test_csns_images_are_the_mentioned_ones_on_the_side_of_their_lists(csn_folder: Path) -> None:
+    table = read_zappos(csn_folder, split="csn")
+    assert [Path(path).name[0] for path in table.paths] == list("012456789")
+    assert all((csn_folder / path).is_file() for path in table.paths)
+    assert table.split.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert table.split_rule == "CSN's own lists"
+    assert table.remarks == ("1 row of meta-data.csv in no triplet of CSN's lists: left out.",)
+
+
+def test_csns_tasks_have_the_labels_of_the_table_by_cid(csn_folder: Path) -> None:
+    change_rows(csn_folder, lambda rows: rows[::-1])
+    table = read_zappos(csn_folder, split="csn")
+    assert list(table.columns) == list(CSN)
+    assert words(table, "category") == ["Shoes", "Boots", "Shoes"] * 3
+    assert words(table, "heel") == ["Flat", "3in - 3 3/4in", "Flat"] * 3
+    assert table.columns["heel"].ordered
+
+
+@pytest.mark.parametrize("folder", ["csn", "csn_zappos_triplets", "csn/tripletlists"])
+def test_csns_lists_may_lie_in_a_folder_of_their_own(csn_folder: Path, folder: str) -> None:
+    before = listed(read_zappos(csn_folder, split="csn"))
+    names = [csn_folder / "filenames.json", *(csn_folder / "tripletlists").iterdir()]
+    (csn_folder / folder).mkdir(parents=True)
+    for name in names:
+        name.rename(csn_folder / folder / name.name)
+    assert listed(read_zappos(csn_folder, split="csn")) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda names: json.dumps(names),
+        lambda names: "\r\n".join(["\ufeff" + names[0], *names[1:]]),
+        lambda names: "\n".join(f"ut-zap50k-images/{name}" for name in names),
+        lambda names: "\n".join(name.replace("/", "\\") for name in names),
+        lambda names: "\n".join(name.split("/")[-1] for name in names),
+    ],
+    ids=["a JSON list", "Windows line ends", "the images folder first", "backslashes", "file names alone"],
+)
+def test_csns_file_names_are_read_in_every_spelling(csn_folder: Path, change: Callable[[list[str]], str]) -> None:
+    before = read_zappos(csn_folder, split="csn")
+    file = csn_folder / "filenames.json"
+    file.write_bytes(change(file.read_text().splitlines()).encode())
+    after = read_zappos(csn_folder, split="csn")
+    assert after.paths == before.paths
+    assert listed(after) == listed(before)
+
+
+def test_an_image_that_csns_list_names_twice_is_one_image(csn_folder: Path) -> None:
+    with (csn_folder / "filenames.json").open("a") as file:
+        file.write("Shoes/Oxfords/Levis/01.7.jpg\n")
+    (csn_folder / "tripletlists" / "heel_tripletlist_train.txt").write_text("10 1 2\n")
+    table = read_zappos(csn_folder, split="csn")
+    assert listed(table)["heel", "train"] == [["0", "2", "1"]]
+    assert len(table) == 9
+
+
+def test_an_image_that_csn_mentions_on_two_sides_is_named_with_its_lists(csn_folder: Path) -> None:
+    (csn_folder / "tripletlists" / "heel_tripletlist_test.txt").write_text("7 8 9\n7 8 2\n")
+    others = "class_tripletlist_train.txt, closure_tripletlist_train.txt, gender_tripletlist_train.txt"
+    lists = rf"{others}, heel_tripletlist_train\.txt, heel_tripletlist_test\.txt"
+    with pytest.raises(UserError, match=rf"21-7 into more than one split: {lists} all mention it \(1 such image\)"):
+        read_zappos(csn_folder, split="csn")
+
+
+def test_csns_missing_lists_are_listed_exactly(csn_folder: Path) -> None:
+    (csn_folder / "tripletlists" / "heel_tripletlist_val.txt").unlink()
+    with pytest.raises(UserError, match=r"lists: missing is tripletlists/heel_tripletlist_val\.txt\. Unpack"):
+        read_zappos(csn_folder, split="csn")
+    (csn_folder / "filenames.json").unlink()
+    both = r"missing are filenames\.json, tripletlists/heel_tripletlist_val\.txt\. Unpack csn_zappos_triplets\.zip"
+    with pytest.raises(UserError, match=both):
+        read_zappos(csn_folder, split="csn")
+    shutil.rmtree(csn_folder / "tripletlists")
+    with pytest.raises(UserError) as caught:
+        read_zappos(csn_folder, split="csn")
+    assert str(caught.value).count("_tripletlist_") == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("0 1 2\n\n2 1 10\n", r", line 3: there is no image 10, as filenames\.json lists 10, counted from 0"),
+        ("0 1 2\n-1 1 0\n", ", line 2: there is no image -1"),
+        ("0 1 2\n2 1\n2 1 0\n", ", line 2: '2 1' is not three integers"),
+        ("0 1 2\n2 1 0 4\n", ", line 2: '2 1 0 4' is not three integers"),
+        ("0 1 2 3\n2 1 0\n", ", line 1: '0 1 2 3' is not three integers"),
+        ("0 1 2 3\n2 1 0 3\n", ", line 1: '0 1 2 3' is not three integers"),
+        ("0 1 2\n0 one 2\n", ", line 2: '0 one 2' is not three integers"),
+        ("0 1 2\n0 1.5 2\n", ", line 2: '0 1.5 2' is not three integers"),
+        ("<html>\n", ", line 1: '<html>' is not three integers"),
+        ("\n", " holds no triplet"),
+        ("", " holds no triplet"),
+    ],
+)
+def test_a_malformed_triplet_list_is_refused_by_its_line(csn_folder: Path, text: str, fault: str) -> None:
+    (csn_folder / "tripletlists" / "gender_tripletlist_train.txt").write_text(text)
+    with pytest.raises(UserError, match=rf"gender_tripletlist_train\.txt{fault}"):
+        read_zappos(csn_folder, split="csn")
+
+
+def test_triplet_lists_may_have_windows_line_ends_tabs_and_no_last_line_end(csn_folder: Path) -> None:
+    before = listed(read_zappos(csn_folder, split="csn"))
+    for path in (csn_folder / "tripletlists").iterdir():
+        text = path.read_text().strip().replace(" ", "\t").replace("\n", " \r\n")
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert listed(read_zappos(csn_folder, split="csn")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", "line 1: ''"),
+        ("Shoes/01.7.jpg\n\nShoes/11.7.jpg\n", "line 2: ''"),
+        ('["Shoes/01.7.jpg", 7]', "entry 2: '7'"),
+        ("<html>\n", "line 1: '<html>'"),
+    ],
+)
+def test_a_malformed_list_of_file_names_is_refused_by_its_line(csn_folder: Path, text: str, where: str) -> None:
+    (csn_folder / "filenames.json").write_text(text)
+    with pytest.raises(UserError, match=rf"filenames\.json, {where} is no path of an image"):
+        read_zappos(csn_folder, split="csn")
+
+
+def test_an_open_json_list_of_file_names_is_refused(csn_folder: Path) -> None:
+    (csn_folder / "filenames.json").write_text('["Shoes/01.7.jpg",')
+    with pytest.raises(UserError, match=r"filenames\.json can't be read"):
+        read_zappos(csn_folder, split="csn")
+
+
+def test_csns_images_without_a_row_are_unlabelled_and_counted(csn_folder: Path) -> None:
+    change_rows(csn_folder, lambda rows: rows[1:3] + rows[4:])
+    table = read_zappos(csn_folder, split="csn")
+    assert words(table, "gender")[:3] == [None, "Women", "Men"]
+    assert (csn_folder / table.paths[0]).is_file()
+    assert table.remarks == (
+        "1 image of CSN's lists without a row in meta-data.csv: unlabelled.",
+        "1 image has no row in meta-data.csv and is not used.",
+    )
+
+
+def test_labels_that_contradict_csns_triplets_are_counted(csn_folder: Path) -> None:
+    def change(rows: list[list[str]]) -> list[list[str]]:
+        closure, gender, heel = (COLUMNS.index(name) for name in ("Closure", "Gender", "HeelHeight"))
+        rows[2][closure] = "Velcro"  # close to 0, and 0 to it, in two triplets
+        rows[5][gender] = "Men"  # far from 4, in one
+        rows[9][heel] = "Under 1in"  # not as flat as 7, to which it is close, but not as high as 8, which is far: none
+        rows[0][heel] = "4in - 4 3/4in"  # 1, which is far, is between it and 2, in two
+        return rows
+
+    change_rows(csn_folder, change)
+    fault = "their close image has another label than the anchor, or their far one the same"
+    assert read_zappos(csn_folder, split="csn").remarks[1:] == (
+        f"2 of CSN's 5 triplets of closure disagree with the labels of meta-data.csv: {fault}.",
+        f"1 of CSN's 5 triplets of gender disagree with the labels of meta-data.csv: {fault}.",
+        "2 of CSN's 5 triplets of heel disagree with the labels of meta-data.csv: their far image is no further from"
+        " the anchor in height than their close one.",
+    )
+
+
+def test_unlabelled_images_contradict_no_triplet(csn_folder: Path) -> None:
+    change_rows(csn_folder, lambda rows: [[*row[:3], *([""] * 6)] for row in rows])
+    table = read_zappos(csn_folder, split="csn")
+    assert len(table.remarks) == 1
+    assert (table.columns["closure"].codes == -1).all()
+    assert len(table.triplets["closure"]["test"]) == 2
 
 
 def test_the_real_sample_is_read_whole(real_data: Path) -> None:

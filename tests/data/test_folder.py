@@ -1,0 +1,513 @@
+"""A user's own images: what a CSV or folders of labels become, and what is refused with which remedy."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlbench.benchmark import Data
+from mtlbench.data.folder import read_csv, read_folders
+from mtlbench.data.table import Column, Table, labels_of, remark_on_several, split_at_random
+from mtlbench.errors import UserError
+
+TEN = [f"{i}.jpg" for i in range(10)]
+SIDES = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+
+
+def options(reader: str = "csv", **more: Any) -> Data:
+    return Data.model_validate({"reader": reader, "image_size": 8, **more})
+
+
+def write(root: Path, *rows: list[str], name: str = "labels.csv", delimiter: str = ",") -> Path:
+    root.mkdir(exist_ok=True)
+    with (root / name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    return root
+
+
+def ten(root: Path, **columns: list[str]) -> Path:
+    """Ten images with the columns given."""
+    columns = {"path": TEN, **columns}
+    return write(root, list(columns), *map(list, zip(*columns.values(), strict=True)))
+
+
+def names(column: Column) -> list[str | None]:
+    """Each image's value, None where it has none."""
+    return [column.values[code] if code >= 0 else None for code in column.codes]
+
+
+def facts(table: Table) -> tuple[object, ...]:
+    columns = {t: (c.codes.tolist(), c.values, c.ordered) for t, c in table.columns.items()}
+    return table.paths, columns, table.split.tolist()
+
+
+COLOURS = ["red", "blue", "red", "", "blue", " red", "red", "blue", "red", "blue"]
+SIZES = ["s", "m", "l", "s", "m", "l", "s", "m", "", "s"]
+
+
+# labels
+
+
+def test_cells_are_coded_alphabetically_without_the_spaces_around_them_and_empty_ones_are_unlabelled() -> None:
+    column = labels_of(["b ", "", "a", " ", "b"], "value")
+    assert column.values == ("a", "b")
+    assert column.codes.tolist() == [1, -1, 0, -1, 1]
+    assert column.codes.dtype == np.int64
+    assert not column.ordered
+
+
+def test_a_combination_is_one_value_in_whatever_order_it_is_written() -> None:
+    column = labels_of(["b;a", "a; b", "a", "b;a;b"], "value")
+    assert names(column) == ["a;b", "a;b", "a", "a;b"]
+
+
+def test_the_first_of_several_values_is_the_one_that_is_written_first() -> None:
+    assert names(labels_of(["b;a", "a;b", ";c", "a"], "first")) == ["b", "a", "c", "a"]
+    assert labels_of(["b;a", "b"], "first").values == ("b",)  # a is no value of any image
+
+
+def test_several_values_can_be_taken_for_unlabelled() -> None:
+    column = labels_of(["b;a", "a", "c;c", "b;"], "unlabelled")
+    assert names(column) == [None, "a", "c", "b"]
+
+
+def test_an_order_codes_by_it_and_keeps_values_that_no_image_has() -> None:
+    column = labels_of(["high", "", "low"], "value", ["low", "middle", "high"])
+    assert (column.codes.tolist(), column.values, column.ordered) == ([2, -1, 0], ("low", "middle", "high"), True)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("value", None), ("first", "high"), ("unlabelled", None)])
+def test_a_combination_has_no_place_in_an_order_but_its_first_value_has(rule: str, expected: str | None) -> None:
+    assert names(labels_of(["high;low", "low"], rule, ["low", "high"])) == [expected, "low"]
+
+
+def test_a_value_that_an_order_lacks_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'hihg' has no place in the order low, high\. Did you mean: high\?"):
+        labels_of(["low", "hihg"], "value", ["low", "high"])
+
+
+def test_an_order_that_sidesa_value_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="low, high, low names a value twice"):
+        labels_of(["low"], "value", ["low", "high", "low"])
+
+
+def test_an_unknown_rule_is_a_programming_error() -> None:
+    with pytest.raises(ValueError, match="'last'"):
+        labels_of(["a"], "last")
+
+
+def test_a_remark_counts_the_cells_of_several_values_and_says_what_they_are() -> None:
+    cells = ["a;b", "b;a", "a", "a;", ""]
+    say = "2 cells of closure hold several values: "
+    assert remark_on_several("closure", cells, "value") == [say + "each combination is a value of its own."]
+    assert remark_on_several("closure", cells, "first") == [say + "the first counts."]
+    assert remark_on_several("closure", cells, "unlabelled") == [say + "taken for unlabelled."]
+    assert remark_on_several("closure", cells, "value", ordered=True) == [say + "taken for unlabelled."]
+    assert remark_on_several("closure", cells[1:], "first")[0].startswith("1 cell of closure holds")
+    assert remark_on_several("closure", cells[2:], "value") == []
+
+
+# a table of images
+
+
+def test_each_other_column_is_a_task_and_empty_cells_are_unlabelled(tmp_path: Path) -> None:
+    root = ten(tmp_path / "mine", colour=COLOURS, size=SIZES, split=SIDES)
+    table = read_csv(root, options())
+    assert (table.name, table.root, table.paths, table.rendered) == ("mine", root, tuple(TEN), False)
+    assert list(table.columns) == ["colour", "size"]
+    assert names(table.columns["colour"]) == [cell.strip() or None for cell in COLOURS]
+    assert table.columns["size"].values == ("l", "m", "s")
+    assert table.split.tolist() == [0] * 6 + [1] * 2 + [2] * 2
+    assert table.split_rule == "as in labels.csv, column split"
+    assert table.remarks == ()
+
+
+def test_file_and_columns_go_by_the_sidesthat_the_benchmark_gives(tmp_path: Path) -> None:
+    rows = [[path, side, colour] for path, side, colour in zip(TEN, SIDES, COLOURS, strict=True)]
+    write(tmp_path, ["image", "fold", "colour"], *rows, name="table.csv")
+    section = {"file": "table.csv", "path": "image", "split": "fold"}
+    table = read_csv(tmp_path, options(csv=section))
+    assert table.paths == tuple(TEN)
+    assert list(table.columns) == ["colour"]
+    assert np.bincount(table.split).tolist() == [6, 2, 2]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_every_dialect_gives_the_same_table(tmp_path: Path, delimiter: str, end: str, mark: str) -> None:
+    several = ["a;b", "b;a", "a, c", *COLOURS[3:]]
+    ten(tmp_path, colour=several, size=SIZES, split=SIDES)
+    before = facts(read_csv(tmp_path, options()))
+    rows = [["path", "colour", "size", "split"], *map(list, zip(TEN, several, SIZES, SIDES, strict=True))]
+    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        file.write(mark)
+        csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
+    assert facts(read_csv(tmp_path, options())) == before
+
+
+def test_a_semicolon_table_may_have_commas_in_its_header(tmp_path: Path) -> None:
+    rows = [[path, side, colour] for path, side, colour in zip(TEN, SIDES, COLOURS, strict=True)]
+    write(tmp_path, ["path", "split", "colour, mostly"], *rows, delimiter=";")
+    assert list(read_csv(tmp_path, options()).columns) == ["colour, mostly"]
+
+
+def test_blank_lines_and_rows_of_empty_cells_are_no_images(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, split=SIDES)
+    before = facts(read_csv(tmp_path, options()))
+    text = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text("\n" + text.replace("3.jpg", "\n,,\n3.jpg") + ",,\n\n")
+    assert facts(read_csv(tmp_path, options())) == before
+
+
+def test_columns_without_a_name_are_left_out_and_remarked(tmp_path: Path) -> None:
+    rows = [[str(i), path, side, ""] for i, (path, side) in enumerate(zip(TEN, SIDES, strict=True))]
+    write(tmp_path, ["", "path", "split", ""], *rows)
+    with pytest.raises(UserError, match="no column to be a task"):
+        read_csv(tmp_path, options())
+    write(tmp_path, ["", "path", "split", "kind"], *rows)
+    table = read_csv(tmp_path, options())
+    assert list(table.columns) == ["kind"]
+    assert table.remarks == ("1 column of labels.csv without a name: left out.",)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("value", "a;b"), ("first", "b"), ("unlabelled", None)], ids=["value", "first", "unlabelled"]
+)
+def test_cells_of_several_values_follow_the_benchmarks_rule_and_are_remarked(
+    tmp_path: Path, rule: str, expected: str | None
+) -> None:
+    ten(tmp_path, colour=["b;a", *COLOURS[1:]], split=SIDES)
+    table = read_csv(tmp_path, options(multi_valued=rule))
+    assert names(table.columns["colour"])[0] == expected
+    assert table.remarks == tuple(remark_on_several("colour", ["b;a"], rule))
+
+
+def test_ordered_tasks_have_the_order_of_the_benchmark(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, size=SIZES, split=SIDES)
+    table = read_csv(tmp_path, options(ordered={"size": ["s", "m", "l"]}))
+    assert table.columns["size"].values == ("s", "m", "l")
+    assert table.columns["size"].ordered
+    assert not table.columns["colour"].ordered
+
+
+def test_an_order_that_lacks_a_value_or_sidesno_task_is_refused(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, size=SIZES, split=SIDES)
+    with pytest.raises(UserError, match=r"labels\.csv, column size: The value 'l' has no place in the order s, m"):
+        read_csv(tmp_path, options(ordered={"size": ["s", "m"]}))
+    with pytest.raises(UserError, match=r"data\.ordered: .* no task 'sise'\. Did you mean: size\?"):
+        read_csv(tmp_path, options(ordered={"sise": ["s", "m", "l"]}))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "val", "test"),
+        ("Training", "VALIDATION", "Testing"),
+        (" train", "valid ", "TEST"),
+        ("train", "Dev", "test"),
+    ],
+)
+def test_splits_have_their_usual_names(tmp_path: Path, words: tuple[str, str, str]) -> None:
+    ten(tmp_path, colour=COLOURS, split=[words[i] for i in (0, 1, 2, 0, 0, 1, 2, 0, 0, 0)])
+    assert read_csv(tmp_path, options()).split.tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("word", ["", "tets", "0"])
+def test_a_split_that_is_none_is_refused_by_its_line(tmp_path: Path, word: str) -> None:
+    ten(tmp_path, colour=COLOURS, split=[*SIDES[:4], word, *SIDES[5:]])
+    with pytest.raises(UserError, match=rf"labels\.csv: line 6 says '{word}' in column split where train, val or test"):
+        read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize(
+    ("sides", "empty"),
+    [(["train"] * 8 + ["test"] * 2, "val"), (["train"] * 8 + ["val"] * 2, "test"), (["train"] * 10, "val or test")],
+)
+def test_a_table_without_one_of_the_splits_is_refused_with_the_remedy(
+    tmp_path: Path, sides: list[str], empty: str
+) -> None:
+    ten(tmp_path, colour=COLOURS, split=sides)
+    with pytest.raises(UserError, match=f"no image is in the split {empty}: .*drop the column"):
+        read_csv(tmp_path, options())
+
+
+def test_without_a_split_column_images_are_split_at_random_by_their_paths(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS)
+    table = read_csv(tmp_path, options(split_seed=5))
+    assert table.split.tolist() == split_at_random(TEN, 5).tolist()
+    assert table.split_rule == "by image at random, 70/10/20, seed 5"
+
+
+def test_a_split_column_of_the_users_own_name_has_to_be_there(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, fold=SIDES)
+    with pytest.raises(UserError, match=r"no column 'folds'\. Did you mean: fold\?.*data\.csv\.split"):
+        read_csv(tmp_path, options(csv={"split": "folds"}))
+
+
+def test_a_split_column_can_be_switched_off_and_is_then_a_task(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, split=SIDES)
+    table = read_csv(tmp_path, options(csv={"split": ""}))
+    assert list(table.columns) == ["colour", "split"]
+    assert table.split_rule.startswith("by image at random")
+
+
+def test_images_of_a_group_stay_on_one_side_and_the_group_is_a_task_too(tmp_path: Path) -> None:
+    people = [f"person {i // 3}" for i in range(30)]
+    rows = [[f"{i}.jpg", person, "x"] for i, person in enumerate(people)]
+    write(tmp_path, ["path", "person", "kind"], *rows)
+    table = read_csv(tmp_path, options(csv={"group": "person"}, split_seed=2))
+    assert table.split.tolist() == split_at_random(people, 2).tolist()
+    assert len(set(zip(people, table.split.tolist(), strict=True))) == 10
+    assert table.split_rule == "by person at random, 70/10/20, seed 2"
+    assert names(table.columns["person"]) == people
+
+
+def test_images_without_a_group_are_on_their_own(tmp_path: Path) -> None:
+    rows = [[f"{i}.jpg", "", "x"] for i in range(40)]
+    write(tmp_path, ["path", "person", "kind"], *rows)
+    table = read_csv(tmp_path, options(csv={"group": "person"}))
+    assert np.bincount(table.split).tolist() == [28, 4, 8]
+
+
+def test_a_group_on_two_sides_of_the_given_split_is_remarked(tmp_path: Path) -> None:
+    ten(tmp_path, person=["a", "a", "b", "b", "c", "d", "d", "e", "a", "f"], split=SIDES)
+    table = read_csv(tmp_path, options(csv={"group": "person"}))
+    assert table.remarks == ("2 values of person lie in several splits, such as a.",)
+    ten(tmp_path, person=["a", "a", "b", "b", "c", "c", "d", "e", "d", "f"], split=SIDES)
+    table = read_csv(tmp_path, options(csv={"group": "person"}))
+    assert table.remarks == ("1 value of person lies in several splits, such as d.",)
+    ten(tmp_path, person=["a", "a", "b", "b", "c", "c", "d", "e", "f", "f"], split=SIDES)
+    assert read_csv(tmp_path, options(csv={"group": "person"})).remarks == ()
+
+
+def test_too_few_images_or_groups_for_three_splits_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, ["path", "kind"], ["a.jpg", "x"], ["b.jpg", "y"])
+    with pytest.raises(UserError, match="too small to be split 70/10/20 by image: it has 2"):
+        read_csv(tmp_path, options())
+    ten(tmp_path, person=["a"] * 5 + ["b"] * 5)
+    with pytest.raises(UserError, match="too small to be split 70/10/20 by person: it has 2"):
+        read_csv(tmp_path, options(csv={"group": "person"}))
+
+
+@pytest.mark.parametrize("key", ["path", "group"])
+def test_a_missing_column_is_named_with_the_nearest_and_the_key_to_set(tmp_path: Path, key: str) -> None:
+    write(tmp_path, ["Paths", "persons", "kind"], ["a.jpg", "x", "y"])
+    section = {"path": {}, "group": {"path": "Paths", "group": "person"}}[key]
+    nearest = {"path": "Paths", "group": "persons"}[key]
+    with pytest.raises(UserError, match=rf"Did you mean: {nearest}\? Its columns: .*kind.*data\.csv\.{key}"):
+        read_csv(tmp_path, options(csv=section))
+
+
+def test_a_table_without_a_task_is_refused(tmp_path: Path) -> None:
+    ten(tmp_path, split=SIDES)
+    with pytest.raises(UserError, match="no column to be a task"):
+        read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize(
+    "header", [["path", "kind", "kind"], ["path", "kind", "Kind"], ["path", "heel_height", "heel-height"]]
+)
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: list[str]) -> None:
+    write(tmp_path, header, ["a.jpg", "x", "y"])
+    with pytest.raises(UserError, match=rf"'{header[1]}' (twice|and '{header[2]}' have the same name)"):
+        read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize(("cells", "fields"), [(["5.jpg"], 1), (["5.jpg", "x", "train", ""], 4)])
+def test_a_line_of_another_length_is_named_by_its_number(tmp_path: Path, cells: list[str], fields: int) -> None:
+    rows = [[path, "x", side] for path, side in zip(TEN, SIDES, strict=True)]
+    rows[2][1] = "two\nlines"  # the numbers are those of lines in an editor, not of rows
+    write(tmp_path, ["path", "kind", "split"], *rows[:5], cells, *rows[6:])
+    with pytest.raises(UserError, match=rf"labels\.csv: line 8 has {fields} fields where 3 belong"):
+        read_csv(tmp_path, options())
+
+
+def test_a_quote_that_never_ends_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('path,kind\na.jpg,x\nb.jpg,"y\nc.jpg,z\n')
+    with pytest.raises(UserError, match=r"labels\.csv: line 3 can't be read"):
+        read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/a.jpg", "../a.jpg", "x/../../a.jpg", "C:\\data\\a.jpg", "\\\\host\\a.jpg", "C:/a.jpg"]
+)
+def test_paths_that_leave_the_folder_are_refused_with_the_remedy(tmp_path: Path, path: str) -> None:
+    write(tmp_path, ["path", "kind"], ["a.jpg", "x"], [path, "y"])
+    with pytest.raises(UserError, match=r"line 3: the path .* leads out of the folder.*data\.folder"):
+        read_csv(tmp_path, options())
+
+
+def test_paths_are_written_with_slashes_and_without_detours(tmp_path: Path) -> None:
+    paths = ["./a/b.jpg", "a\\c.jpg", "a//d.jpg", " e.jpg ", *TEN[4:]]
+    ten(tmp_path, path=paths, colour=COLOURS, split=SIDES)
+    assert read_csv(tmp_path, options()).paths == ("a/b.jpg", "a/c.jpg", "a/d.jpg", "e.jpg", *TEN[4:])
+
+
+@pytest.mark.parametrize("again", ["1.jpg", "./1.jpg"])
+def test_an_image_on_two_lines_is_refused_with_both(tmp_path: Path, again: str) -> None:
+    ten(tmp_path, path=[*TEN[:8], again, TEN[9]], colour=COLOURS, split=SIDES)
+    with pytest.raises(UserError, match=r"lines 3 and 10 both list 1\.jpg"):
+        read_csv(tmp_path, options())
+
+
+def test_a_line_without_a_path_is_refused(tmp_path: Path) -> None:
+    ten(tmp_path, path=[*TEN[:8], " ", TEN[9]], colour=COLOURS, split=SIDES)
+    with pytest.raises(UserError, match="line 10 names no image"):
+        read_csv(tmp_path, options())
+
+
+def test_a_missing_table_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    write(tmp_path, ["path", "kind"], name="mine.csv")
+    with pytest.raises(UserError, match=r"labels\.csv is missing.*data\.csv\.file\. There: mine\.csv\."):
+        read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "path,kind\n"], ids=["empty", "blank", "header alone"])
+def test_a_table_without_images_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=r"labels\.csv lists no image"):
+        read_csv(tmp_path, options())
+
+
+def test_another_encoding_is_named_by_its_line_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes("path,kind\na.jpg,x\nb.jpg,façade\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"labels\.csv is not UTF-8 text \(line 3\).*save it as UTF-8"):
+        read_csv(tmp_path, options())
+    (tmp_path / "labels.csv").write_bytes("path,kind\na.jpg,x\n".encode("utf-16"))
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        read_csv(tmp_path, options())
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: ";" not in text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cells=st.lists(st.tuples(words, words), min_size=10, max_size=10),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_any_text_that_a_csv_holds_is_read_as_written(
+    cells: list[tuple[str, str]], delimiter: str, quoting: Any
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        with Path(folder, "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = [[path, *pair] for path, pair in zip(TEN, cells, strict=True)]
+            writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
+            writer.writerows([["path", "one", "two"], *rows])
+        table = read_csv(Path(folder), options())
+    assert table.paths == tuple(TEN)
+    for number, task in enumerate(("one", "two")):
+        assert names(table.columns[task]) == [pair[number].strip() or None for pair in cells]
+
+
+# folders
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def test_each_level_of_folders_is_a_task(tmp_path: Path) -> None:
+    paths = [f"{kind}/{colour}/{i}.jpg" for kind in ("boot", "shoe") for colour in ("blue", "red") for i in range(5)]
+    root = touch(tmp_path / "mine", *reversed(paths))
+    table = read_folders(root, options("folders", levels=["category", "colour"], split_seed=1))
+    assert (table.name, table.root, table.paths) == ("mine", root, tuple(paths))
+    assert list(table.columns) == ["category", "colour"]
+    assert names(table.columns["category"]) == [path.split("/")[0] for path in paths]
+    assert names(table.columns["colour"]) == [path.split("/")[1] for path in paths]
+    assert table.split.tolist() == split_at_random(paths, 1).tolist()
+    assert table.split_rule == "by image at random, 70/10/20, seed 1"
+    assert table.remarks == ()
+
+
+def test_images_are_told_by_their_endings_in_either_case_and_other_files_are_counted(tmp_path: Path) -> None:
+    images = [f"cat/{i}{ending}" for i, ending in enumerate((".jpg", ".JPG", ".jpeg", ".Png", ".webp", ".bmp") * 2)]
+    touch(tmp_path, *images, "cat/notes.txt", "readme.md", "dog/deep/deeper/clip.mp4")
+    table = read_folders(tmp_path, options("folders", levels=["kind"]))
+    assert sorted(table.paths) == sorted(images)
+    assert table.remarks == ("3 files that are no images were left out, such as cat/notes.txt.",)
+
+
+def test_hidden_files_and_what_systems_leave_behind_play_no_part(tmp_path: Path) -> None:
+    images = [f"cat/{i}.jpg" for i in range(10)]
+    touch(tmp_path, *images, "cat/._0.jpg", ".cache/a/b/0.jpg", "__MACOSX/cat/0.jpg", "cat/Thumbs.db", ".DS_Store")
+    table = read_folders(tmp_path, options("folders", levels=["kind"]))
+    assert sorted(table.paths) == sorted(images)
+    assert table.remarks == ()
+
+
+@pytest.mark.parametrize(
+    "sides", [("train", "val", "test"), ("Training", "validation", "TEST"), ("train", "valid", "testing")]
+)
+def test_top_folders_that_are_called_by_splits_are_the_split(tmp_path: Path, sides: tuple[str, ...]) -> None:
+    paths = [f"{side}/{kind}/{i}.jpg" for side in sides for kind in ("cat", "dog") for i in range(2)]
+    touch(tmp_path, *paths)
+    table = read_folders(tmp_path, options("folders", levels=["kind"]))
+    assert list(table.columns) == ["kind"]
+    assert table.columns["kind"].values == ("cat", "dog")
+    assert table.split.tolist() == [sides.index(path.split("/")[0]) for path in table.paths]
+    assert table.split_rule == "as in folders"
+
+
+def test_top_folders_without_one_of_the_splits_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{side}/{kind}/0.jpg" for side in ("train", "test") for kind in ("cat", "dog")))
+    with pytest.raises(UserError, match="no image is in the split val: move some images there"):
+        read_folders(tmp_path, options("folders", levels=["kind"]))
+
+
+def test_a_label_that_is_called_like_a_split_beside_others_is_a_label(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{kind}/{i}.jpg" for kind in ("test", "trial") for i in range(5)))
+    assert read_folders(tmp_path, options("folders", levels=["kind"])).columns["kind"].values == ("test", "trial")
+
+
+@pytest.mark.parametrize("stray", ["stray.jpg", "boot/stray.png", "boot/red/left/stray.jpg"])
+def test_an_image_deeper_or_less_deep_than_the_levels_is_named(tmp_path: Path, stray: str) -> None:
+    touch(tmp_path, *(f"boot/red/{i}.jpg" for i in range(10)), stray)
+    depth = stray.count("/")
+    with pytest.raises(UserError, match=f"{stray} lies in {depth} folders? where 2 belong, <category>/<colour>/"):
+        read_folders(tmp_path, options("folders", levels=["category", "colour"]))
+
+
+def test_the_levels_below_splits_are_counted_from_there(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{side}/{i}.jpg" for side in ("train", "val", "test") for i in range(3)))
+    with pytest.raises(UserError, match=r"test/0\.jpg lies in 1 folder where 2 belong, <split>/<kind>/"):
+        read_folders(tmp_path, options("folders", levels=["kind"]))
+
+
+def test_a_folder_named_after_several_labels_follows_the_benchmarks_rule(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{kind}/{i}.jpg" for kind in ("red;blue", "red") for i in range(5)))
+    table = read_folders(tmp_path, options("folders", levels=["colour"], multi_valued="first"))
+    assert table.columns["colour"].values == ("red",)
+    assert table.remarks == ("5 cells of colour hold several values: the first counts.",)
+
+
+def test_folders_without_images_and_missing_folders_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/notes.txt")
+    with pytest.raises(UserError, match="holds no images: put them into <kind>/"):
+        read_folders(tmp_path, options("folders", levels=["kind"]))
+    with pytest.raises(UserError, match="there is no such folder"):
+        read_folders(tmp_path / "absent", options("folders", levels=["kind"]))
+
+
+@pytest.mark.parametrize("levels", [["kind", "kind"], ["kind", "Kind"]])
+def test_two_levels_of_one_name_are_refused(tmp_path: Path, levels: list[str]) -> None:
+    with pytest.raises(UserError, match=r"data\.levels: .* have the same name"):
+        read_folders(tmp_path, options("folders", levels=levels))
+
+
+def test_a_name_is_found_where_the_folder_is_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = touch(tmp_path / "mine", *(f"cat/{i}.jpg" for i in range(10)))
+    monkeypatch.chdir(root)
+    assert read_folders(Path(), options("folders", levels=["kind"])).name == "mine"
