@@ -1,63 +1,389 @@
-"""`mtlbench data`: look at a data set on disk before training on it."""
+"""`mtlbench data`: get a data set, check it, look at it, or draw one, before training on it."""
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtlbench.cli.get import get
 from mtlbench.cli.progress import bar, say
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at a data set on disk.")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.data.check import Findings, Source
+    from mtlbench.data.table import Labels, Table
+
+data_app = typer.Typer(no_args_is_help=True, help="Get, check, show or draw a data set.")
+data_app.command("get")(get)
+_SHORT_LIST = 12  # values of a task that are counted without being asked for
+_LONG_LIST = 40  # values of a task that are counted when it is named
+_FEW_TASKS = 10
+_ATTRIBUTE = ("no", "yes")  # the values of a task that asks whether
+_NAMED = 10  # images that are named of those that can't be read
+
+
+class Split(StrEnum):
+    """A part of a data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+class Drawn(StrEnum):
+    """What can be drawn."""
+
+    shoes = "shoes"
+    faces = "faces"
+
+
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="The data set's folder, or the .toml of a benchmark that names one.",
+        show_default=False,
+    ),
+]
 
 
 @data_app.callback()
 def _group() -> None:
-    """Look at a data set on disk."""
+    """Get, check, show or draw a data set."""
 
 
 @data_app.command("check")
 def check(
-    folder: Annotated[Path, typer.Argument(help="The data set's folder.", show_default=False)],
-    all_tasks: Annotated[bool, typer.Option("--all", help="Show also the tasks without labels.")] = False,
+    source: SourceArgument,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Look at this task alone, value by value; joined by commas or repeated.", show_default=False),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every value, and the tasks without labels too.")
+    ] = False,
 ) -> None:
-    """Say which data set a folder holds and how many images each task labels; exit code 2 if it can't be used."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    """Say what a data set holds per task, value and split, and what is missing, broken or contradictory in it.
 
-    from mtlbench.data.check import check_folder
+    Every image is opened. Exit code 2 if it can't be trained on as it is.
+    """
+    from rich.console import Console
+
+    from mtlbench.data.check import open_images, read_source
     from mtlbench.data.table import SPLITS
 
     console = Console()
-    with bar(console, "opening images") as opening:
-        table, broken = check_folder(folder, opening)
+    with bar(console, "drawing images") as drawing:
+        found = read_source(source, drawing)
+    table = found.table
+    named = [table.find_task(name) for words in task or [] for name in words.split(",") if name.strip()]
+    named = list(dict.fromkeys(named))
     counts = [int((table.split == n).sum()) for n in range(len(SPLITS))]
+    rendered = " (rendered)" if table.rendered and "rendered" not in table.name.lower() else ""
     say(
         console,
-        f"{folder}: {table.name}, {len(table):,} images ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)},"
-        f" {table.split_rule})",
+        f"{table.root}: {table.name}{rendered}, {len(table):,} images"
+        f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_rule})",
     )
-    shown = RichTable("task", *SPLITS, "values", "most common", "", box=None, header_style="bold", pad_edge=False)
-    for name, column in table.columns.items():
-        reason = table.trainable(name) or ""
-        labelled = [int(((table.split == n) & (column.codes >= 0)).sum()) for n in range(len(SPLITS))]
-        if not any(labelled) and not all_tasks:
-            continue
-        values = sorted(((int((column.codes == c).sum()), v) for c, v in enumerate(column.values)), reverse=True)
-        common = ", ".join(f"{v} {n:,}" for n, v in values[:4]) + (", …" if len(values) > 4 else "")
-        used = sum(n > 0 for n, _ in values)
-        shown.add_row(name, *(f"{n:,}" for n in labelled), f"{used:,}", Text(common), Text(reason, style="red"))
-    console.print(shown)
-    empty = [t for t in table.columns if not (table.columns[t].codes >= 0).any()]
-    if empty and not all_tasks:
-        say(console, f"Without labels: {', '.join(empty)}.")
-    for path, reason in broken[:10]:
-        say(console, f"broken: {path}: {reason}")
-    if broken:
-        say(console, f"Images that can't be used: {len(broken):,}.")
-    if not table.tasks_with_labels():
-        say(console, "No task here can be trained and tested.")
-    if broken or not table.tasks_with_labels():
+    _show_tasks(console, table, named, everything)
+    _show_values(console, table, named, everything)
+    for remark in table.remarks:
+        say(console, f"note: {remark}", "yellow")
+    with bar(console, "opening images") as opening:
+        seen = open_images(table, opening)
+    _show_images(console, table, seen)
+    if not _show_verdict(console, found, seen, named):
         raise typer.Exit(2)
+
+
+def _grid(numbers: Sequence[str], *others: str, first: str) -> Any:
+    """Return an empty table without lines: a first column, then columns of numbers, then others."""
+    from rich.table import Table as Grid
+
+    grid = Grid(box=None, header_style="bold", pad_edge=False)
+    grid.add_column(first)
+    for name in numbers:
+        grid.add_column(name, justify="right", no_wrap=True)
+    for name in others:
+        grid.add_column(name)
+    return grid
+
+
+def _show_tasks(console: Console, table: Table, named: list[str], everything: bool) -> None:
+    """Show a line per task: how many images are labelled in each split, its values, why it can't be trained.
+
+    Tasks whose values are no and yes have a table of their own that says it all, however many they are.
+    """
+    from rich.text import Text
+
+    from mtlbench.data.table import SPLITS
+
+    tasks = _grid([*SPLITS, "values"], "most common", "", first="labelled")
+    attributes = _grid([*SPLITS, "share"], "", first="yes of labelled")
+    empty = []
+    for name in named or table.columns:
+        column = table.columns[name]
+        here = [column.codes[table.split == n] for n in range(len(SPLITS))]
+        labelled = [int((codes >= 0).sum()) for codes in here]
+        reason = Text(table.trainable(name) or "", style="red")
+        if not any(labelled) and not everything and not named:
+            empty.append(name)
+        elif column.values == _ATTRIBUTE:
+            yes = [int((codes == 1).sum()) for codes in here]
+            cells = [Text.assemble(_count(y), (f" of {n:,}", "dim")) for y, n in zip(yes, labelled, strict=True)]
+            share = f"{100 * sum(yes) / sum(labelled):.1f} %" if any(labelled) else ""
+            attributes.add_row(Text(name), *cells, share, reason)
+        else:
+            values = _by_count(column.codes, column.values)
+            common = ", ".join(f"{v} {n:,}" for n, v in values[:2]) + (", …" if len(values) > 2 else "")
+            cells = [Text(f"{n:,}") for n in (*labelled, len(values))]
+            tasks.add_row(Text(name), *cells, Text(common), reason)
+    for grid in (attributes, tasks):
+        if grid.row_count:
+            console.print()
+            console.print(grid)
+    if empty:
+        say(console, f"Without labels: {', '.join(empty)}.")
+    for name in named or table.columns:
+        if name in table.triplets:
+            lengths = " / ".join(f"{len(table.triplets[name].get(s, ())):,}" for s in SPLITS)
+            say(console, f"Triplets of {name} that came with the data: {lengths} {' / '.join(SPLITS)}.")
+
+
+def _by_count(codes: Labels, values: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the values that occur with their numbers of images, the most common first."""
+    import numpy as np
+
+    counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+    return sorted(((n, v) for n, v in zip(counts, values, strict=True) if n), key=lambda pair: (-pair[0], pair[1]))
+
+
+def _show_values(console: Console, table: Table, named: list[str], everything: bool) -> None:
+    """Show how many images of each split have each value of a task, for the tasks that were named or have few."""
+    tasks = [t for t in named or table.columns if (table.columns[t].codes >= 0).any()]
+    counts = {t: len(_by_count(table.columns[t].codes, table.columns[t].values)) for t in tasks}
+    shown = [t for t in tasks if table.columns[t].values != _ATTRIBUTE]
+    if not named and not everything:
+        shown = [t for t in shown if counts[t] <= _SHORT_LIST][:_FEW_TASKS]
+    for name in shown:
+        console.print()
+        console.print(_values(table, name, everything))
+    held = [t for t in tasks if t not in shown and table.columns[t].values != _ATTRIBUTE]
+    console.print()
+    if held:
+        names = ", ".join(f"{t} {counts[t]:,}" for t in held)
+        say(console, f"Numbers of values that are not shown: {names}. See them with --task {held[0]}.")
+
+
+def _values(table: Table, task: str, everything: bool) -> Any:
+    """Return the table of one task: its values in their order if they have one, else the most common first."""
+    from rich.text import Text
+
+    from mtlbench.data.table import SPLITS
+
+    column = table.columns[task]
+    code = {value: i for i, value in enumerate(column.values)}
+    common = _by_count(column.codes, column.values)
+    shown = common if everything else common[:_LONG_LIST]
+    if column.ordered:
+        shown = sorted(shown, key=lambda pair: code[pair[1]])
+    grid = _grid([*SPLITS, "all"], first=f"{task} (in order)" if column.ordered else task)
+    for total, value in shown:
+        at = [int((column.codes[table.split == n] == code[value]).sum()) for n in range(len(SPLITS))]
+        grid.add_row(Text(value), *map(_count, at), f"{total:,}")
+    left = len(common) - len(shown)
+    if left:
+        rest = sum(n for n, _ in common[len(shown) :])
+        grid.add_row(Text(f"… {left:,} more: --all shows them", "dim"), "", "", "", Text(f"{rest:,}", "dim"))
+    none = [int((column.codes[table.split == n] < 0).sum()) for n in range(len(SPLITS))]
+    if any(none):
+        grid.add_row(Text("not labelled", "dim"), *(Text(f"{n:,}", "dim") for n in (*none, sum(none))))
+    return grid
+
+
+def _count(number: int) -> Any:
+    """Return a number, a warning where it is 0: a value that a split lacks is not trained, or not tested."""
+    from rich.text import Text
+
+    return Text(f"{number:,}", "" if number else "yellow")
+
+
+def _show_images(console: Console, table: Table, seen: Findings) -> None:
+    """Show what opening the images has found: sizes, copies, and what can't be used."""
+    from mtlbench.data.check import SMALL
+    from mtlbench.data.table import SPLITS
+
+    paths = table.paths
+    common = seen.sizes.most_common()
+    if len(common) > 3:
+        (w, h), n = common[0]
+        widths, heights = ([size[i] for size in seen.sizes] for i in (0, 1))
+        sides = f"{min(widths):,} to {max(widths):,} wide, {min(heights):,} to {max(heights):,} high"
+        say(console, f"Sizes in pixels: {sides}; most often {w}x{h} ({n:,} images).")
+    elif common:
+        say(console, f"Sizes in pixels: {', '.join(f'{w}x{h} ({n:,} images)' for (w, h), n in common)}.")
+    if seen.small:
+        size = f"less than {SMALL} pixels wide or high, such as {paths[seen.small[0]]}"
+        say(console, f"warning: {_images(len(seen.small))} {size}.", "yellow")
+    if seen.leak:
+        such = " and ".join(f"{paths[i]} ({SPLITS[table.split[i]]})" for i in seen.leak)
+        say(
+            console,
+            f"warning: {seen.leaks:,} images have the same content as one of another split, such as {such}: what is"
+            " trained on must not be tested on.",
+            "yellow",
+        )
+    if seen.contradiction:
+        a, b, task = seen.contradiction
+        column = table.columns[task]
+        first, second = (column.values[column.codes[i]] for i in (a, b))
+        say(
+            console,
+            f"warning: {seen.contradictions:,} images have the same content and different labels, such as {paths[a]}"
+            f" and {paths[b]}: {task} is '{first}' and '{second}'.",
+            "yellow",
+        )
+    if seen.copies:
+        say(console, f"Images with the same content as another: {seen.copies:,}.")
+    for i in seen.missing[:_NAMED]:
+        say(console, f"missing: {paths[i]}", "red")
+    if len(seen.missing) > _NAMED:
+        say(console, f"missing: … and {len(seen.missing) - _NAMED:,} more", "red")
+    for i, reason in list(seen.broken.items())[:_NAMED]:
+        say(console, f"broken: {paths[i]}: {reason}", "red")
+    if len(seen.broken) > _NAMED:
+        say(console, f"broken: … and {len(seen.broken) - _NAMED:,} more", "red")
+
+
+def _images(count: int) -> str:
+    return f"{count:,} images are" if count > 1 else "1 image is"
+
+
+def _show_verdict(console: Console, found: Source, seen: Findings, named: list[str]) -> bool:
+    """Say whether the data can be trained on as it is, and what to do if not."""
+    from mtlbench.errors import UserError
+
+    usable = True
+    table = found.table
+    if seen.unreadable:
+        lost = f"{len(seen.missing):,} missing, {len(seen.broken):,} broken"
+        if found.skips_unreadable:
+            say(console, f"Images that are left out: {len(seen.unreadable):,} ({lost}).", "yellow")
+            table = table.subset(_others(len(table), seen.unreadable))
+        else:
+            usable = False
+            say(
+                console,
+                f"Images that can't be used: {len(seen.unreadable):,} ({lost}). A run stops at them: put them right, or"
+                " leave them out with --skip-unreadable.",
+                "red",
+            )
+    able = [t for t in table.tasks_with_labels() if not named or t in named]
+    if not able:
+        say(console, f"No task {'named' if named else 'here'} can be trained and tested.", "red")
+        return False
+    if found.tasks and not named:
+        try:
+            _, note = table.choose_default(found.tasks, found.spare_tasks)
+        except UserError as error:
+            say(console, str(error), "red")
+            return False
+        if note:
+            say(console, f"note: {note}", "yellow")
+    if usable:
+        say(console, f"Tasks that can be trained and tested: {len(able)}.", "green")
+    return usable
+
+
+def _others(count: int, without: set[int]) -> Labels:
+    import numpy as np
+
+    return np.array([i for i in range(count) if i not in without], dtype=np.int64)
+
+
+@data_app.command("show")
+def show(
+    source: SourceArgument,
+    task: Annotated[str, typer.Option(help="The task to look at.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The picture to write.", show_default="<data set>-<task>.png")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, max=50, help="Images a row.")] = 8,
+    split: Annotated[Split, typer.Option(help="Which images.")] = Split.train,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of examples.")] = 0,
+) -> None:
+    """Draw a picture of a task: a row of example images per label value."""
+    from rich.console import Console
+
+    from mtlbench.data.check import read_source
+    from mtlbench.data.show import draw_examples
+    from mtlbench.errors import UserError
+
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the picture is a PNG, so give a name that ends in .png.")
+    console = Console()
+    with bar(console, "drawing images") as drawing:
+        table = read_source(source, drawing).table
+    task = table.find_task(task)
+    picture = draw_examples(table, task, split.value, examples, seed)
+    out = out or Path(f"{_slug(table.name)}-{_slug(task)}.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out, "PNG")
+    say(console, str(out))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.]+", "-", name.lower()).strip("-.") or "data"
+
+
+@data_app.command("render")
+def render(
+    what: Annotated[Drawn, typer.Argument(help="What to draw.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.", show_default=False)],
+    images: Annotated[int, typer.Option(min=1, help="How many.")] = 3000,
+    size: Annotated[
+        str | None, typer.Option(help="Width x height in pixels.", show_default="shoes 96x72, faces 76x93")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
+    conflict: Annotated[float, typer.Option(min=0.0, max=1.0, help="How strongly tasks conflict, from 0 to 1.")] = 0.0,
+) -> None:
+    """Draw a rendered data set into a folder, in the layout of the real one that it stands in for."""
+    from rich.console import Console
+
+    from mtlbench.data.rendered.faces import render_faces
+    from mtlbench.data.rendered.shoes import render_shoes
+
+    draw = {Drawn.shoes: render_shoes, Drawn.faces: render_faces}[what]
+    shape = _size(size) if size is not None else {}
+    console = Console()
+    done = 0
+    with bar(console, "drawing images") as drawing:
+
+        def count(new: int) -> None:
+            nonlocal done
+            done += new
+            drawing(done, images)
+
+        draw(folder, images, seed, progress=count, conflict=conflict, **shape)
+    task, place = {Drawn.shoes: "closure", Drawn.faces: "Smiling"}[what], shlex.quote(str(folder))
+    say(
+        console,
+        f"Look at them with mtlbench data show {place} --task {task}, or train on them with mtlbench run --dataset"
+        f" {what.value} --data-dir {place} --set data.rendered.images={images}.",
+    )
+
+
+def _size(text: str) -> dict[str, int]:
+    from mtlbench.errors import UserError
+
+    sides = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    if sides is None:
+        raise UserError(f"--size {text}: give width x height in pixels, such as 96x72.")
+    return {"width": int(sides[1]), "height": int(sides[2])}

@@ -1,53 +1,213 @@
-"""Recognises a data set on disk and opens every image in it. Reading labels is left to the readers."""
+"""Recognises a data set on disk, opens every image in it, and finds what would spoil a comparison.
+
+Reading labels is left to the readers, showing what was found to the command line.
+"""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import itertools
+import json
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from mtlbench.data import celeba, zappos
 from mtlbench.data.pack import Progress
 from mtlbench.data.table import Table
 from mtlbench.errors import UserError
+from mtlbench.registry import bundled
+
+SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
+_IMAGE_NAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_SPLIT_NAMES = ("train", "training", "val", "validation", "valid", "dev", "test", "testing")
 
 
-def check_folder(folder: Path, progress: Progress | None = None) -> tuple[Table, list[tuple[str, str]]]:
-    """Return the table of the data set in a folder, and its broken images with the reasons.
+@dataclass
+class Source:
+    """A data set that was recognised.
+
+    Attributes:
+        table: its images and labels.
+        tasks, spare_tasks: those that its benchmark names; empty for a folder.
+        skips_unreadable: its benchmark leaves out images that are missing or broken.
+    """
+
+    table: Table
+    tasks: list[str] = field(default_factory=list)
+    spare_tasks: list[str] = field(default_factory=list)
+    skips_unreadable: bool = False
+
+
+@dataclass
+class Findings:
+    """What was found by opening the images of a table; numbers are indices into its paths.
+
+    Attributes:
+        missing: images whose file is not there.
+        broken: images that can't be decoded, with the reasons.
+        sizes: how many images have each (width, height) in pixels.
+        small: images with a side shorter than `SMALL`.
+        copies: images whose file has the same bytes as another's.
+        leaks: those of them whose copy lies in another split; two that are copies of each other in `leak`.
+        contradictions: those of them whose copy has another label; two of those, and the task, in `contradiction`.
+    """
+
+    missing: list[int] = field(default_factory=list)
+    broken: dict[int, str] = field(default_factory=dict)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    small: list[int] = field(default_factory=list)
+    copies: int = 0
+    leaks: int = 0
+    leak: tuple[int, int] | None = None
+    contradictions: int = 0
+    contradiction: tuple[int, int, str] | None = None
+
+    @property
+    def unreadable(self) -> set[int]:
+        """Images that a run can't use."""
+        return {*self.missing, *self.broken}
+
+
+def read_source(source: Path, drawing: Progress | None = None) -> Source:
+    """Read the table of the data set in a folder, or of the one that a benchmark's file names.
 
     Args:
-        folder: where the data set lies.
-        progress: called as images are opened.
+        source: a folder in the layout of CelebA or UT-Zappos50K, or the path of a benchmark's .toml.
+        drawing: called while images are drawn, for a benchmark that draws its own.
 
     Raises:
-        UserError: no known data set is there, or its label files can't be used.
+        UserError: there is nothing known, or its label files can't be used. For a folder of the user's own images it
+            says which benchmark to write.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder.")
-    if any((folder / name).exists() for name in (celeba.IMAGES, celeba.ATTRIBUTES)):
-        table = celeba.read_celeba(folder)
-    elif any((folder / name).exists() for name in (zappos.IMAGES, zappos.TABLE)):
-        table = zappos.read_zappos(folder)
-    else:
+    if source.suffix == ".toml" and not source.is_dir():
+        # loads torch, which takes seconds and which a folder has no need of
+        from mtlbench.benchmark import load_benchmark
+        from mtlbench.data.dataset import read_table
+
+        data = load_benchmark(str(source)).data
+        return Source(read_table(data, None, drawing), data.tasks, data.spare_tasks, data.skip_unreadable)
+    if not source.is_dir():
+        raise UserError(f"{source}: there is no such folder.")
+    if celeba.found(source):
+        return Source(celeba.read_celeba(source))
+    if zappos.found(source):
+        return Source(zappos.read_zappos(source))
+    own = _own_images(source)
+    if own is None:
         raise UserError(
-            f"{folder} holds no data set known here: CelebA has {celeba.IMAGES}/ and {celeba.ATTRIBUTES}, UT-Zappos50K"
-            f" has {zappos.IMAGES}/ and {zappos.TABLE}."
+            f"{source} holds no data set known here: CelebA has img_align_celeba/ and list_attr_celeba.txt,"
+            " UT-Zappos50K has ut-zap50k-images/ and ut-zap50k-data/meta-data.csv, and images of your own come with a"
+            " CSV of labels or in a folder per label."
         )
+    what, lines = own
+    section = "\n".join(["[data]", *lines, f"folder = {_quoted(str(source.resolve()))}", "image_size = 112"])
+    raise UserError(
+        f"{source} holds {what}: describe them in a benchmark of your own, then check its .toml. Copy"
+        f" {bundled('benchmarks') / 'zappos.toml'}, leave out [quick], and let its [data] be\n\n{section}\n"
+    )
 
-    def look(path: str) -> str:
+
+def _own_images(folder: Path) -> tuple[str, list[str]] | None:
+    """Return what a folder of a user's own images holds, and the lines of [data] that tell how to read it."""
+    for file in sorted(folder.glob("*.csv")):
         try:
-            with Image.open(folder / path) as image:
-                image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return str(error) or type(error).__name__
-        return ""
+            with file.open(newline="", encoding="utf-8-sig") as lines:
+                rows = list(itertools.islice(lines, 2))
+            tables = [list(csv.reader(rows, delimiter=delimiter)) for delimiter in ",;\t"]
+        except (OSError, ValueError, csv.Error):
+            continue
+        for header, first in (table for table in tables if len(table) == 2):
+            for name, cell in zip(header, first, strict=False):
+                if cell.strip().lower().endswith(_IMAGE_NAMES):
+                    named = f"file = {_quoted(file.name)}, path = {_quoted(name.strip())}"
+                    return f"a table of images, {file.name}", ['reader = "csv"', f"csv = {{ {named} }}"]
+    # a look at some of the files is enough, and a folder named by mistake may hold millions
+    for path in itertools.islice(folder.rglob("*"), 20_000):
+        parts = path.relative_to(folder).parts
+        levels = len(parts) - 1 - (parts[0].lower() in _SPLIT_NAMES)
+        if levels > 0 and path.suffix.lower() in _IMAGE_NAMES:
+            tasks = ["label"] if levels == 1 else [f"label{i + 1}" for i in range(levels)]
+            named = f"levels = {json.dumps(tasks)}  # the task of each level of folders"
+            return "images in folders", ['reader = "folders"', named]
+    return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = []
-        for reason in pool.map(look, table.paths):
-            reasons.append(reason)
-            if progress and (len(reasons) % 500 == 0 or len(reasons) == len(table)):
-                progress(len(reasons), len(table))
-    return table, [(path, reason) for path, reason in zip(table.paths, reasons, strict=True) if reason]
+
+def _quoted(text: str) -> str:
+    """Return a TOML string."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def open_images(table: Table, progress: Progress | None = None) -> Findings:
+    """Open and decode every image of a table, and compare their files byte by byte.
+
+    Args:
+        table: its images.
+        progress: called as images are opened.
+    """
+    found = Findings()
+    same: dict[bytes, list[int]] = {}  # by the digest of the file
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
+        for start in range(0, len(table), 512):
+            chunk = range(start, min(start + 512, len(table)))
+            for i, image in zip(chunk, pool.map(_open, (table.root / table.paths[i] for i in chunk)), strict=True):
+                if image is None:
+                    found.missing.append(i)
+                elif isinstance(image, str):
+                    found.broken[i] = image
+                else:
+                    digest, size = image
+                    same.setdefault(digest, []).append(i)
+                    found.sizes[size] += 1
+                    if min(size) < SMALL:
+                        found.small.append(i)
+            if progress:
+                progress(chunk.stop, len(table))
+    for group in same.values():
+        if len(group) > 1:
+            _compare(table, group, found)
+    return found
+
+
+def _open(file: Path) -> tuple[bytes, tuple[int, int]] | str | None:
+    """Return an image's digest and (width, height), or why it can't be decoded, or None where there is no file."""
+    try:
+        content = file.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.convert("RGB")
+            return hashlib.sha256(content).digest(), image.size
+    except FileNotFoundError:
+        return None
+    except UnidentifiedImageError:
+        if not content:
+            return "the file is empty"
+        page = content[:100].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        return "a web page, not an image" if page else "not an image, or of a kind unknown here"
+    except OSError as error:
+        return error.strerror or str(error)
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+
+
+def _compare(table: Table, group: list[int], found: Findings) -> None:
+    """Note images of the same bytes, whether they lie in several splits, and whether their labels differ."""
+    found.copies += len(group)
+    splits = table.split[group]
+    if (splits != splits[0]).any():
+        found.leaks += len(group)
+        found.leak = found.leak or (group[0], group[int(np.argmax(splits != splits[0]))])
+    for task, column in table.columns.items():
+        codes = column.codes[group]
+        labelled = np.flatnonzero(codes >= 0)
+        other = labelled[codes[labelled] != codes[labelled[0]]] if len(labelled) else labelled
+        if len(other):
+            found.contradictions += len(group)
+            found.contradiction = found.contradiction or (group[labelled[0]], group[other[0]], task)
+            return

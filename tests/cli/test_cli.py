@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, one-line errors, listings, checks of data."""
+"""The command line as a user meets it: exit codes, one-line errors, listings."""
 
 from __future__ import annotations
 
@@ -280,72 +280,3 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
     record(tmp_path, "celeba")
     said = mtlbench("report", "celeba", "--results", tmp_path).error
     assert str(tmp_path / "celeba" / "shared" / "seed-0" / "run.json") in said
-
-
-# --- data check -------------------------------------------------------------------------------------------------------
-
-
-def test_a_whole_data_set_is_named_and_counted(mtlbench: Any, zappos_folder: Path) -> None:
-    ended = mtlbench("data", "check", zappos_folder)
-    assert (ended.code, ended.err) == (0, "")
-    first, heading, *lines = ended.out.splitlines()[1:]
-    assert first.startswith(f"{zappos_folder}: UT-Zappos50K, 60 images (42 / 6 / 12 train / val / test, by image")
-    assert heading.split() == ["task", "train", "val", "test", "values", "most", "common"]
-    assert ["category", "42", "6", "12", "3"] in [line.split()[:5] for line in lines]
-    assert lines[-1] == "Without labels: toe, insole."
-    assert not any(line.startswith("toe") for line in lines)
-
-
-def test_all_shows_the_tasks_without_labels_too(mtlbench: Any, zappos_folder: Path) -> None:
-    ended = mtlbench("data", "check", "--all", zappos_folder)
-    assert ended.code == 0
-    (toe,) = [line for line in ended.out.splitlines() if line.startswith("toe")]
-    assert toe.split()[1:5] == ["0", "0", "0", "0"]
-    assert toe.rstrip().endswith("has no labels")
-
-
-def test_celeba_is_recognised(mtlbench: Any, celeba_folder: Path) -> None:
-    ended = mtlbench("data", "check", celeba_folder)
-    assert ended.code == 0
-    assert "CelebA, 60 images (36 / 12 / 12 train / val / test" in ended.out
-    assert any(line.startswith("Smiling") for line in ended.out.splitlines())
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
-def test_a_broken_image_is_named_whole_on_one_line(
-    mtlbench: Any, zappos_folder: Path, damage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    image = sorted(zappos_folder.rglob("*.jpg"))[7]
-    content = image.read_bytes()
-    image.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"no image at all"}[damage])
-    ended = mtlbench("data", "check", zappos_folder)
-    assert ended.code == 2
-    (broken,) = [line for line in ended.out.splitlines() if line.startswith("broken: ")]
-    name, reason = broken.removeprefix("broken: ").split(".jpg: ", 1)
-    assert zappos_folder / f"{name}.jpg" == image
-    assert reason
-    assert ended.out.endswith("Images that can't be used: 1.\n")
-    assert "Traceback" not in ended.err
-
-
-def test_a_missing_image_is_named(mtlbench: Any, zappos_folder: Path) -> None:
-    image = sorted(zappos_folder.rglob("*.jpg"))[0]
-    image.unlink()
-    assert image.stem.replace(".", "-") in mtlbench("data", "check", zappos_folder).error
-
-
-def test_a_data_set_without_a_usable_task_exits_with_2(mtlbench: Any, tmp_path: Path, write_zappos: Any) -> None:
-    folder = write_zappos(tmp_path / "tiny", images=3)
-    ended = mtlbench("data", "check", folder)
-    assert ended.code == 2
-    assert "category" in ended.out
-    assert "has no two train images of one value" in ended.out
-    assert ended.out.endswith("No task here can be trained and tested.\n")
-
-
-def test_an_unknown_folder_is_an_error_that_says_what_is_known(mtlbench: Any, tmp_path: Path) -> None:
-    said = mtlbench("data", "check", tmp_path).error
-    assert said.startswith(f"{tmp_path} holds no data set known here: CelebA has")
-    assert "UT-Zappos50K has ut-zap50k-images/" in said
-    assert mtlbench("data", "check", tmp_path / "no").error == f"{tmp_path / 'no'}: there is no such folder."
