@@ -37,6 +37,7 @@ class Shared(Architecture):
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D): the trunk runs once."""
         features = self._trunk(images)
+        self.representation = features if self.training else None
         return torch.stack([head(features) for head in self.heads])
 
     def embed_task(self, images: Tensor, task: int) -> Tensor:

@@ -25,7 +25,14 @@ class Architecture(nn.Module, ABC):
         backbones: builds backbones and embedding heads whose initial weights depend on the run's seed and their owner
             alone, so that a network for one task starts the same whichever other tasks there are.
         tasks: the T task names, in the order of the leading axis.
+
+    Attributes:
+        representation: the latest features that all tasks share, one tensor whose leading axis is the batch, where
+            `embed` has such a place between what is shared and what is the tasks' own; else None. Set it in `embed`
+            alone, in training: balancers can take the tasks' gradients there instead of at all shared parameters.
     """
+
+    representation: Tensor | None = None
 
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
         super().__init__()

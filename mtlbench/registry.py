@@ -33,6 +33,8 @@ class Entry(Generic[T]):
     groups: tuple[str, ...]
     summary: str
     origin: str  # file:line
+    cite: str = ""  # BibTeX
+    shares: str = ""  # what tasks share, in words
 
 
 class Registry(Generic[T]):
@@ -47,7 +49,17 @@ class Registry(Generic[T]):
         self.entries: dict[str, Entry[T]] = {}
         self.beside: tuple[Registry[Any], ...] = ()
 
-    def add(self, name: str, target: T, *, groups: Sequence[str] = (), summary: str = "", origin: str = "") -> None:
+    def add(
+        self,
+        name: str,
+        target: T,
+        *,
+        groups: Sequence[str] = (),
+        summary: str = "",
+        origin: str = "",
+        cite: str = "",
+        shares: str = "",
+    ) -> None:
         """Register `target` under `name`.
 
         Raises:
@@ -75,7 +87,7 @@ class Registry(Generic[T]):
             raise UserError(f"{origin}: '{name}' is the name of a group; call the {self.kind} something else.")
         if "all" in groups:
             raise UserError(f"{origin}: '{name}' is in the group 'all' anyway; leave that group out.")
-        self.entries[name] = Entry(name, target, tuple(groups), summary, origin)
+        self.entries[name] = Entry(name, target, tuple(groups), summary, origin, inspect.cleandoc(cite), shares)
 
     def get(self, name: str) -> Entry[T]:
         """Return the entry called `name`.
@@ -130,7 +142,7 @@ def _summary_of(thing: type[Any]) -> str:
 
 
 def _register_class(
-    registry: Registry[type[Any]], base: type[Any], name: str, groups: Sequence[str]
+    registry: Registry[type[Any]], base: type[Any], name: str, **facts: Any
 ) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         origin = _origin_of(cls)
@@ -139,32 +151,44 @@ def _register_class(
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         if missing:
             raise UserError(f"{origin}: the {registry.kind} '{name}' lacks {missing}.")
-        registry.add(name, cls, groups=groups, summary=_summary_of(cls), origin=origin)
+        registry.add(name, cls, summary=_summary_of(cls), origin=origin, **facts)
         return cls
 
     return decorate
 
 
-def register_architecture(name: str, *, groups: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+def register_architecture(
+    name: str, *, groups: Sequence[str] = (), cite: str = "", shares: str = ""
+) -> Callable[[type[T]], type[T]]:
     """Class decorator: make an `Architecture` known as `name`; with the plain mean of losses it is a method too.
+
+    Args:
+        name: what users call it.
+        groups: by which `--methods` finds it beside others.
+        cite: a BibTeX entry of its source; lists take the year and the title from it.
+        shares: what the tasks share, in a few words.
 
     Raises:
         UserError: no subclass of `Architecture`, abstract methods left, or the name is taken.
     """
     from mtlbench.architecture import Architecture
 
-    return _register_class(ARCHITECTURES, Architecture, name, groups)
+    return _register_class(ARCHITECTURES, Architecture, name, groups=groups, cite=cite, shares=shares)
 
 
-def register_balancer(name: str) -> Callable[[type[T]], type[T]]:
+def register_balancer(name: str, *, cite: str = "") -> Callable[[type[T]], type[T]]:
     """Class decorator: make a `Balancer` known as `name`, to be used as `architecture+name`.
+
+    Args:
+        name: what users call it.
+        cite: a BibTeX entry of its source.
 
     Raises:
         UserError: no subclass of `Balancer`, abstract methods left, or the name is taken.
     """
     from mtlbench.balancer import Balancer
 
-    return _register_class(BALANCERS, Balancer, name, ())
+    return _register_class(BALANCERS, Balancer, name, cite=cite)
 
 
 def register_method(

@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -300,7 +300,7 @@ class Trainer:
         kind = torch.optim.AdamW if train.optimiser == "adamw" else torch.optim.Adam
         return kind(listed, lr=train.lr, fused=True)
 
-    def _make_samplers(self) -> list[TripletSampler] | list[ListedTriplets]:
+    def _make_samplers(self) -> Sequence[TripletSampler | ListedTriplets]:
         """Return what draws each task's training triplets, as indices into the data set."""
         if self.dataset.triplets:
             return [ListedTriplets(rows) for rows in self.dataset.triplets["train"]]
