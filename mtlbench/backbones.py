@@ -108,6 +108,16 @@ class BackboneFactory:
             stages = self._kind.stages(self.pretrained and device.type != "meta")
         return Backbone(stages.to(device), self.channels, self.head(owner))
 
+    @contextmanager
+    def seeded(self, owner: str = "") -> Iterator[None]:
+        """Make the initial values of what is built inside depend on the seed and the owner alone.
+
+        For an architecture's own modules: ``with backbones.seeded(task): self.attention.append(...)``. They are built
+        on the CPU (on ``meta`` where that is the default device); whoever builds the architecture moves it.
+        """
+        with _seeded(f"{self.seed}/{owner}/own"):
+            yield
+
     def head(self, owner: str = "") -> nn.Module:
         """Return a fresh embedding head alone, (B, channels[-1], *feature_size) -> (B, D): ``backbone(owner).head``."""
         with _seeded(f"{self.seed}/{owner}/head") as device:

@@ -583,3 +583,21 @@ def test_every_family_of_torchvision_classifiers_is_cut_or_refused() -> None:
         assert torchvision.models.get_model_weights(name).DEFAULT.url, name
 
     assert cut >= {"alexnet", "convnext", "densenet", "efficientnet", "mobilenet", "squeezenet", "vgg"}
+
+
+def test_what_a_method_builds_itself_depends_on_seed_and_owner_alone() -> None:
+    def drawn(seed: int, owner: str) -> torch.Tensor:
+        torch.rand(3)
+        with BackboneFactory("small", 24, 8, seed=seed).seeded(owner):
+            return torch.nn.Linear(4, 4).weight.detach()
+
+    before = torch.get_rng_state()
+    assert torch.equal(drawn(1, "a"), drawn(1, "a"))
+    assert not torch.equal(drawn(1, "a"), drawn(1, "b"))
+    assert not torch.equal(drawn(1, "a"), drawn(2, "a"))
+    torch.set_rng_state(before)
+    with BackboneFactory("small", 24, 8).seeded():
+        torch.rand(5)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.device("meta"), BackboneFactory("small", 24, 8).seeded():
+        assert torch.nn.Linear(2, 2).weight.device.type == "meta"
