@@ -18,10 +18,7 @@ from mtlbench.benchmark import Benchmark, Data
 from mtlbench.data.celeba import read_celeba
 from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
-try:
-    from mtlbench.data.rendered.faces import render_faces
-except ImportError:
-    render_faces = None  # type: ignore
+from mtlbench.data.rendered.faces import render_faces
 from mtlbench.data.rendered.shoes import render_shoes
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.zappos import read_zappos
