@@ -248,9 +248,7 @@ def test_conflict_ties_each_carrier_to_one_task(conflict: float, low: float, hig
 def test_every_carrier_shows(carrier: str) -> None:
     by_chance = face_drawing.surroundings_by_chance(3)
     one, other = (
-        np.asarray(
-            draw_face(PLAIN, 3, 64, 78, replace(face_drawing.surroundings_by_chance(3), **{carrier: value}))
-        ).astype(float)
+        np.asarray(draw_face(PLAIN, 3, 64, 78, replace(by_chance, **{carrier: value}))).astype(float)
         for value in (False, True)
     )
     assert np.mean(np.abs(one - other).max(axis=2) > 10) > 0.04
