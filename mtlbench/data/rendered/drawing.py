@@ -142,11 +142,21 @@ def random_colour(rng: np.random.Generator) -> Colour:
     return colorsys.hsv_to_rgb(rng.random(), rng.random() ** 0.7 * 0.85, rng.uniform(0.18, 0.95))
 
 
-def background(rng: np.random.Generator, width: int, height: int, avoid: Colour) -> NDArray[np.float32]:
-    """A wall or a floor with gradient and clutter, unlike `avoid` in brightness: (H, W, 3) in 0..1."""
-    base = colorsys.hsv_to_rgb(rng.random(), rng.random() ** 2 * 0.6, rng.uniform(0.25, 0.98))
-    if abs(luminance(base) - luminance(avoid)) < 0.22:
-        base = mix(base, WHITE, 0.6) if luminance(avoid) < 0.5 else mix(base, BLACK, 0.6)
+def background(
+    rng: np.random.Generator, width: int, height: int, avoid: Colour, base: Colour | None = None
+) -> NDArray[np.float32]:
+    """A wall or a floor with gradient and clutter, (H, W, 3) in 0..1.
+
+    Args:
+        rng: decides what is not given.
+        width: of the picture in pixels; height likewise.
+        avoid: the colour of what stands before it; a background as bright as that is made lighter or darker.
+        base: its colour, drawn by default.
+    """
+    if base is None:
+        base = colorsys.hsv_to_rgb(rng.random(), rng.random() ** 2 * 0.6, rng.uniform(0.25, 0.98))
+    if abs(luminance(base) - luminance(avoid)) < 0.12:
+        base = mix(base, WHITE, 0.4) if luminance(avoid) < 0.5 else mix(base, BLACK, 0.4)
     picture = Image.new("RGB", (width, height), to_bytes(base))
     draw = ImageDraw.Draw(picture)
     if rng.random() < 0.5:

@@ -6,6 +6,7 @@ the UT-Zappos50K reader. Numbers measured on these pictures say nothing about UT
 
 from __future__ import annotations
 
+import colorsys
 import csv
 import functools
 import itertools
@@ -44,13 +45,8 @@ HEELS = ("Flat", "Under 1in", "1in - 1 3/4in", "2in - 2 3/4in", "3in - 3 3/4in")
 BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Rendered E's")
 COLUMNS = ("CID", "Category", "SubCategory", "HeelHeight", "Insole", "Closure", "Gender", "Material", "ToeStyle")
 
-# What closure, gender and heel become on an image whose label is tied to its category (see `render_shoes`).
-_TIED = {
-    "Shoes": ("Lace up", "Men", "Under 1in"),
-    "Boots": ("Zipper", "Women", "3in - 3 3/4in"),
-    "Sandals": ("Buckle", "Girls", "2in - 2 3/4in"),
-    "Slippers": ("Slip-On", "Boys", "Flat"),
-}
+# What the label decides at full conflict, in this order: hue and brightness of the upper, then those of the background.
+_CARRIERS = (("category", CATEGORIES), ("gender", GENDERS), ("closure", CLOSURES), ("heel", HEELS))
 
 # Heights of the heel above the ball in foot lengths (ten inches), inside each official range.
 _HEEL_RANGE = {
@@ -104,7 +100,7 @@ _LASTS = {
     "Boys": _Last(((0.00, 0.0), (-0.030, 0.06), (-0.005, 0.14), (0.06, 0.178), (0.16, 0.180)), 0.84, 1.16, 0.088),
 }
 
-_STREAMS = ("pose", "colour", "style", "closure", "ornament", "background", "sensor")
+_STREAMS = ("pose", "colour", "style", "closure", "ornament", "background", "sensor", "carriers")
 
 
 def _stream(seed: int, name: str) -> np.random.Generator:
@@ -160,7 +156,7 @@ class _Foot:
 
 @dataclass(frozen=True)
 class _Paint:
-    """Colours of one shoe, drawn independently of every label."""
+    """Colours of one shoe."""
 
     upper: Colour
     panel: Colour
@@ -174,9 +170,19 @@ class _Paint:
     gloss: float
 
 
-def _paint(seed: int) -> _Paint:
+def _carriers(attributes: ShoeAttributes, seed: int, conflict: float) -> Points:
+    """Return what `_CARRIERS` names, (4,) in 0..1: even, be it chance or the label's own part of the range."""
+    rng = _stream(seed, "carriers")
+    chance, decided = rng.random(4), rng.random(4) < conflict
+    code = np.array([values.index(getattr(attributes, label)) for label, values in _CARRIERS])
+    return np.where(decided, (code + chance) / [len(values) for _, values in _CARRIERS], chance)
+
+
+def _paint(seed: int, hue: float, brightness: float) -> _Paint:
+    """Colours of a shoe whose upper has a given hue and brightness, both 0..1; the others are chance or follow."""
     rng = _stream(seed, "colour")
-    upper, tint, other = random_colour(rng), random_colour(rng), random_colour(rng)
+    upper = colorsys.hsv_to_rgb(hue, 0.9 * rng.random() ** 0.6, 0.18 + 0.77 * brightness)
+    tint, other = random_colour(rng), random_colour(rng)
     panel = mix(upper, other, rng.uniform(0.0, 0.45)) if rng.random() < 0.6 else upper
     sole = (BLACK, (0.45, 0.30, 0.18), WHITE, other)[rng.integers(4)]
     detail = contrast(upper, tint)
@@ -346,63 +352,63 @@ class _Zone:
 
 
 def _laces(canvas: Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) -> None:
-    rows = int(rng.integers(4, 6))
-    facing = zone.at(join(line((-0.03, 0.0), (-0.03, 1.0)), line((0.50, 1.0), (0.50, 0.0))))
-    canvas.fill(facing, mix(paint.upper, BLACK if luminance(paint.upper) > 0.25 else WHITE, 0.22), 160)
+    rows = int(rng.integers(3, 5))
+    facing = zone.at(join(line((-0.04, -0.02), (-0.04, 1.0)), line((0.56, 1.0), (0.56, -0.02))))
+    canvas.fill(facing, mix(paint.upper, BLACK if luminance(paint.upper) < 0.5 else WHITE, 0.45), 160)
     heights = np.linspace(0.06, 0.86, rows)
     for row in heights:
-        for s in (0.02, 0.42):
-            canvas.stroke(zone.at([(s - 0.03, row), (s + 0.03, row)]), 0.020, paint.metal, 200)
+        for s in (0.03, 0.49):
+            canvas.stroke(zone.at([(s - 0.04, row), (s + 0.04, row)]), 0.030, paint.metal, 200)
     for low, high in itertools.pairwise(heights):
-        canvas.stroke(zone.at([(0.02, low), (0.42, high)]), 0.026, paint.detail, 225)
-        canvas.stroke(zone.at([(0.42, low), (0.02, high)]), 0.026, paint.detail, 235)
-    knot = zone.at([(0.2, 0.93)])[0]
-    size = rng.uniform(0.85, 1.15)
-    for x, y in ((-0.085, 0.035), (0.095, 0.03)):
+        canvas.stroke(zone.at([(0.03, low), (0.49, high)]), 0.036, paint.detail, 225)
+        canvas.stroke(zone.at([(0.49, low), (0.03, high)]), 0.036, paint.detail, 235)
+    knot = zone.at([(0.24, 0.93)])[0]
+    size = rng.uniform(0.9, 1.15)
+    for x, y in ((-0.115, 0.050), (0.120, 0.045)):
         loop = smooth([(0, 0), (0.5 * x, 1.3 * y), (x, y), (0.75 * x, -0.5 * y), (0, 0)])
-        canvas.stroke(knot + size * loop, 0.022, paint.detail, 240)
-    canvas.stroke(knot + size * smooth([(0, 0), (0.05, -0.05), (0.07, -0.11)]), 0.022, paint.detail, 240)
+        canvas.stroke(knot + size * loop, 0.034, paint.detail, 240)
+    canvas.stroke(knot + size * smooth([(0, 0), (0.06, -0.05), (0.09, -0.12)]), 0.034, paint.detail, 240)
 
 
 def _zip(canvas: Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) -> None:
     lean = rng.uniform(-0.06, 0.06)
-    path = zone.at(smooth([(0.52 + lean, 1.0), (0.55, 0.5), (0.60 - lean, -0.12)], steps=12))
-    canvas.stroke(path, 0.078, mix(paint.upper, BLACK, 0.75), 120)
-    canvas.dashes(path, 9, 0.036, paint.metal, 215)
-    canvas.stroke(moved(path[1:6], 0.035, 0.0), 0.03, paint.metal, 240)
+    path = zone.at(smooth([(0.50 + lean, 1.0), (0.52, 0.5), (0.56 - lean, -0.14)], steps=12))
+    canvas.stroke(path, 0.126, mix(paint.upper, BLACK, 0.80), 120)
+    canvas.dashes(path, 7, 0.058, paint.metal, 215)
+    canvas.stroke(moved(path[1:8], 0.050, 0.0), 0.046, paint.metal, 240)
 
 
 def _strap(canvas: Canvas, zone: _Zone, paint: _Paint, t: float, width: float, end: float) -> Points:
     """A strap over the instep at height `t`, ending at s = `end`; returns its middle line in the world."""
-    path = zone.at(smooth([(-0.07, t + 0.02), (0.4, t + 0.03), (end, t - 0.02)]))
-    canvas.stroke(path, width + 0.016, mix(paint.upper, BLACK, 0.65), 165)
-    canvas.stroke(path, width, mix(paint.detail, paint.upper, 0.18), 200)
+    path = zone.at(smooth([(-0.08, t + 0.02), (0.4, t + 0.03), (end, t - 0.02)]))
+    canvas.stroke(path, width + 0.024, mix(paint.upper, BLACK, 0.65), 165)
+    canvas.stroke(path, width, mix(paint.detail, paint.upper, 0.1), 200)
     return path
 
 
 def _velcro(canvas: Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) -> None:
-    for t in (0.24, 0.76):
-        path = _strap(canvas, zone, paint, t + rng.uniform(-0.03, 0.03), 0.082, 0.92)
+    for t in (0.17, 0.81):
+        path = _strap(canvas, zone, paint, t + rng.uniform(-0.03, 0.03), 0.100, 1.04)
         patch = path[-5:]
-        canvas.stroke(patch, 0.062, mix(paint.upper, BLACK, 0.3), 190)
-        canvas.dashes(moved(path[1:-5], 0.0, 0.026), 4, 0.010, mix(paint.upper, paint.detail, 0.4), 195)
+        canvas.stroke(patch, 0.072, mix(paint.upper, BLACK, 0.6), 190)
+        canvas.dashes(moved(path[1:-5], 0.0, 0.030), 4, 0.012, mix(paint.upper, paint.detail, 0.4), 195)
 
 
 def _buckle(canvas: Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) -> None:
-    path = _strap(canvas, zone, paint, 0.55 + rng.uniform(-0.06, 0.06), 0.058, 1.02)
-    middle = path[len(path) // 2 + int(rng.integers(-1, 2))]
+    path = _strap(canvas, zone, paint, 0.52 + rng.uniform(-0.06, 0.06), 0.076, 1.08)
+    middle = path[int(rng.integers(7, 9))]
     along = path[-1] - path[0]
     along /= np.linalg.norm(along)
     frame = np.array([(-1, -1.15), (-1, 1.15), (1, 1.15), (1, -1.15), (-1, -1.15)]) @ np.stack(
         [along, along[::-1] * (-1.0, 1.0)]
     )
-    canvas.fill(middle + 0.068 * frame, mix(paint.metal, BLACK, 0.75), 200)
-    canvas.fill(middle + 0.058 * frame, paint.metal, 240)
-    canvas.fill(middle + 0.030 * frame, mix(paint.detail, paint.upper, 0.3), 190)
-    canvas.stroke(np.stack([middle - 0.055 * along, middle + 0.03 * along]), 0.014, paint.metal, 245)
-    for hole in (0.75, 0.88):
+    canvas.fill(middle + 0.090 * frame, mix(paint.metal, BLACK, 0.75), 200)
+    canvas.fill(middle + 0.076 * frame, paint.metal, 240)
+    canvas.fill(middle + 0.040 * frame, mix(paint.upper, BLACK, 0.55), 190)
+    canvas.stroke(np.stack([middle - 0.070 * along, middle + 0.040 * along]), 0.024, paint.metal, 245)
+    for hole in (0.86, 0.94):
         x = path[int(hole * (len(path) - 1))]
-        canvas.stroke(np.stack([x - 0.008 * along, x + 0.008 * along]), 0.016, BLACK, 180)
+        canvas.stroke(np.stack([x - 0.010 * along, x + 0.010 * along]), 0.020, BLACK, 180)
 
 
 def _slip_on(canvas: Canvas, zone: _Zone, paint: _Paint, rng: np.random.Generator) -> None:
@@ -477,7 +483,7 @@ def _canvas(attributes: ShoeAttributes, seed: int, width: int, height: int, scal
     """
     rng = _stream(seed, "pose")
     tall = _TOP[attributes.category] + _HEEL_RANGE[attributes.heel][1] + 0.09
-    unit = min(0.80 * width / 1.08, 0.90 * height / tall) * rng.uniform(0.80, 1.0)
+    unit = min(0.84 * width / 1.08, 0.90 * height / tall) * rng.uniform(0.82, 1.0)
     angle = math.radians(rng.uniform(-6.0, 6.0))
     flip = -1.0 if rng.random() < 0.4 else 1.0
     centre = (0.5 * width, 0.5 * height) + (rng.random(2) - 0.5) * (
@@ -491,17 +497,21 @@ def _canvas(attributes: ShoeAttributes, seed: int, width: int, height: int, scal
     return Canvas((width * scale, height * scale), matrix * scale, offset * scale), ground
 
 
-def draw_shoe(attributes: ShoeAttributes, seed: int, width: int = 136, height: int = 102) -> Image.Image:
+def draw_shoe(
+    attributes: ShoeAttributes, seed: int, width: int = 136, height: int = 102, conflict: float = 0.0
+) -> Image.Image:
     """Draw one shoe as an RGB picture of `width` × `height` pixels; the same arguments give the same pixels.
 
     Each label has its own evidence. Category: the silhouette. Closure: what is drawn on the instep, and nothing else.
     Heel: the height of the heel, which tilts the foot. Gender: the last (toe, proportions), the sole's thickness and
-    edge, and an ornament. Colours, light, background and clutter come from `seed` alone; so does the pose, but for its
-    scale and place, which let a tall shoe fit into the picture. Raises KeyError for a label that is not a known one.
+    edge, and an ornament. Light and clutter come from `seed` alone; so do the colours at `conflict` 0 (see
+    `render_shoes`), and the pose, but for its scale and place, which let a tall shoe fit into the picture.
+    Raises ValueError for a label that is not a known one.
     """
     scale = max(3, min(5, round(288 / width)))
     style = _stream(seed, "style").random(8)
-    paint = _paint(seed)
+    hue, brightness, ground_hue, ground_brightness = _carriers(attributes, seed, conflict).tolist()
+    paint = _paint(seed, hue, brightness)
     canvas, ground = _canvas(attributes, seed, width, height, scale)
     low, high = _HEEL_RANGE[attributes.heel]
     last = _LASTS[attributes.gender]
@@ -513,7 +523,8 @@ def draw_shoe(attributes: ShoeAttributes, seed: int, width: int = 136, height: i
     _CLOSERS[attributes.closure](canvas, _Zone(foot, upper.zone), paint, _stream(seed, "closure"))
 
     rng = _stream(seed, "background")
-    behind = background(rng, width, height, paint.upper)
+    base = colorsys.hsv_to_rgb(ground_hue, 0.8 * rng.random(), 0.25 + 0.73 * ground_brightness)
+    behind = background(rng, width, height, paint.upper, base)
     behind *= 1.0 - shadow(rng, width, height, ground)
     return canvas.finish(_stream(seed, "sensor"), paint.gloss, behind, scale)
 
@@ -523,7 +534,7 @@ def draw_shoe(attributes: ShoeAttributes, seed: int, width: int = 136, height: i
 
 @dataclass(frozen=True)
 class _Item:
-    """One image of a set: everything that follows from (seed, index, conflict)."""
+    """One image of a set but its pixels: everything that follows from (seed, index)."""
 
     attributes: ShoeAttributes
     seed: int
@@ -537,17 +548,10 @@ class _Item:
         return Path("ut-zap50k-images", self.attributes.category, self.attributes.subcategory, self.brand, name)
 
 
-def _item(seed: int, index: int, conflict: float) -> _Item:
+def _item(seed: int, index: int) -> _Item:
     rng = np.random.default_rng((seed, index))
-    category, closure, gender, heel = (
-        values[rng.integers(len(values))] for values in (CATEGORIES, CLOSURES, GENDERS, HEELS)
-    )
-    tied = [
-        a if draw < conflict else b
-        for draw, a, b in zip(rng.random(3), _TIED[category], (closure, gender, heel), strict=True)
-    ]
     return _Item(
-        attributes=ShoeAttributes(category, *tied),
+        attributes=ShoeAttributes(*(v[rng.integers(len(v))] for v in (CATEGORIES, CLOSURES, GENDERS, HEELS))),
         seed=int(rng.integers(2**62)),
         cid=f"{900001 + index}-{rng.integers(1, 100)}",
         brand=BRANDS[rng.integers(len(BRANDS))],
@@ -557,10 +561,10 @@ def _item(seed: int, index: int, conflict: float) -> _Item:
 
 def _write_images(seed: int, conflict: float, width: int, height: int, root: Path, indices: range) -> int:
     for index in indices:
-        item = _item(seed, index, conflict)
+        item = _item(seed, index)
         path = root / item.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw_shoe(item.attributes, item.seed, width, height).save(path, quality=item.quality)
+        draw_shoe(item.attributes, item.seed, width, height, conflict).save(path, quality=item.quality)
     return len(indices)
 
 
@@ -586,11 +590,16 @@ def render_shoes(
     """Write `count` shoes of `width` × `height` pixels under `root`, in the official layout of UT-Zappos50K.
 
     Image i depends on (`seed`, i) and the other arguments but not on `count`: the first images of a longer set are
-    those of a shorter one, pixel for pixel. Every category is equally likely, and at `conflict` 0 so is every value of
-    the other labels, independently. In general closure, gender and heel each take, with probability `conflict` and
-    independently of each other, the one value that belongs to the image's category: at 1 the category decides all four.
-    The evidence in the picture stays where it is. SubCategory follows from the four labels; Insole, Material and
-    ToeStyle are left empty.
+    those of a shorter one, pixel for pixel. Every value of a label is equally likely, independently of the other
+    labels. SubCategory follows from the four labels; Insole, Material and ToeStyle are left empty.
+
+    `conflict` sets how much the tasks' evidence competes; files and labels are the same at every conflict. At 0 the hue
+    of the upper, its brightness, the hue of the background and its brightness are chance, evenly spread. In general
+    category, gender, closure and heel, in this order, each decide one of the four with probability `conflict`, for
+    every image independently: a label with k values picks one of k equal parts of the range, and chance the place in
+    it. At 0 every task does well to ignore these colours, and gradients agree on that. At 1 what one task has to keep
+    apart is what the three others have to ignore, in the same pixels. Over a set the colours are spread as before, the
+    evidence in the drawing stays where it is, and nothing of one label can be told from another.
 
     `progress` is called with the number of images newly written. The set appears at `root` whole or not at all.
     Raises UserError where `root` holds something already or an argument is out of its range.
@@ -602,6 +611,6 @@ def render_shoes(
         )
 
     def labels(folder: Path) -> None:
-        _write_table(folder / "ut-zap50k-data" / "meta-data.csv", (_item(seed, i, conflict) for i in range(count)))
+        _write_table(folder / "ut-zap50k-data" / "meta-data.csv", (_item(seed, i) for i in range(count)))
 
     write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, progress)
