@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
+from mtlbench.errors import UserError
 from mtlbench.specs import Method
 from mtlbench.training import EMBEDDING_BATCH, Trainer, build, computing_in, state_of
 
@@ -102,6 +103,27 @@ def added_by_one_task(method: Method, benchmark: Benchmark, tasks: tuple[str, ..
         now = storage(build(method, benchmark, tasks, 0)[0])
         more = storage(build(method, benchmark, (*tasks, "one more task"), 0)[0])
     return {f"{what}_added": more[what] - now[what] for what in ("parameters", "bytes")}
+
+
+def storage_law(method: Method, benchmark: Benchmark) -> tuple[int, int, int] | None:
+    """Return (a, b, c) for which a + b T + c T² is the number of parameters for T tasks, counted without memory.
+
+    None where no such law holds, or the method can't be built for up to 7 tasks.
+    """
+    counts = {}
+    for number in (2, 3, 4, 7):
+        try:
+            with torch.device("meta"):
+                architecture = build(method, benchmark, tuple(f"task {t}" for t in range(number)), 0)[0]
+        except UserError:
+            return None
+        counts[number] = int(storage(architecture)["parameters"])
+    twice_c = counts[4] - 2 * counts[3] + counts[2]
+    c = twice_c // 2
+    b = counts[3] - counts[2] - 5 * c
+    a = counts[2] - 2 * b - 4 * c
+    holds = twice_c % 2 == 0 and all(a + b * t + c * t * t == n for t, n in counts.items())
+    return (a, b, c) if holds else None
 
 
 def file_size(architecture: Architecture) -> int:

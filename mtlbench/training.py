@@ -348,6 +348,7 @@ class Trainer:
         weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
         norm = nn.utils.get_total_norm([p.grad for p in self.architecture.parameters() if p.grad is not None])
         self.optimiser.step()
+        self.architecture.representation = None  # with it goes the step's graph
         by_task = self.balancer.gradient_norms
         logged = [losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)]
         self._pending.append(torch.cat([part.float() for part in logged]))

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.rendered.faces import render_faces
 from mtlbench.data.rendered.shoes import render_shoes
+from mtlbench.data.rendered.writing import rendered_facts
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
@@ -153,13 +154,21 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
     table = READERS[data.reader](root, data)
-    if data.rendered is not None and not table.rendered:
-        raise UserError(f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir.")
-    if data.rendered is not None and len(table) != data.rendered.images:
-        raise UserError(
-            f"{root} holds {len(table)} rendered images and this benchmark has {data.rendered.images}. Name another"
-            f" folder with --data-dir, or --set data.rendered.images={len(table)}."
-        )
+    facts = rendered_facts(root) if table.rendered else {}
+    if facts.get("conflict"):
+        table = replace(table, name=f"{table.name}, conflict {facts['conflict']:g}")
+    if data.rendered is not None:
+        if not table.rendered:
+            raise UserError(
+                f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir."
+            )
+        there = {"what": data.rendered.what, "images": len(table)} | facts
+        for key, wanted in data.rendered.model_dump().items():
+            if key in there and there[key] != wanted:
+                raise UserError(
+                    f"{root} was drawn with {key} {there[key]} and this benchmark has {wanted}. Name another folder"
+                    f" with --data-dir, or --set data.rendered.{key}={there[key]}."
+                )
     return table.limited(data.limit).without_rare(data.min_images)
 
 
@@ -214,10 +223,12 @@ def prepare(
         chosen = table.choose(tasks)
     pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable)
     if pack.changed:
-        notes.append(f"{pack.changed:,} files changed since they were packed: packed anew.")
+        files = "file" if pack.changed == 1 else "files"
+        notes.append(f"{pack.changed:,} {files} changed since the images were packed: packed anew.")
     if pack.unreadable:
         path, reason = pack.unreadable[0]
-        notes.append(f"Left out {len(pack.unreadable):,} images that can't be read, such as {path}: {reason}.")
+        images = "image" if len(pack.unreadable) == 1 else "images"
+        notes.append(f"Left out {len(pack.unreadable):,} {images} that can't be read, such as {path}: {reason}.")
         table = table.subset(pack.kept)
         chosen = table.choose(chosen)
     if benchmark.train.anchors == "positive":

@@ -233,7 +233,7 @@ def receipt_lines(suite: Suite) -> list[str]:
     if data_settings.get("min_images"):
         rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
     if data.get("unreadable"):
-        rules += f", {data['unreadable']:,} unreadable images left out"
+        rules += f", {data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
     return [
         f"accuracy: {receipt.get('test_triplets', ev['triplets']):,} test triplets a task, the same for all"
         f" methods{over};"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mtlbench.cli import app
@@ -182,3 +183,32 @@ def test_the_readmes_own_method_runs(zappos_folder, tmp_path):
         ARCHITECTURES.entries.pop("own-bias", None)
     assert done.exit_code == 0, done.output
     assert "\nown-bias " in done.output
+
+
+def test_the_readmes_own_benchmark_runs_on_ones_own_images(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "my-benchmark.toml").write_text(readme.split("```toml\n")[1].split("```")[0])
+    lines = ["path,colour,size"]
+    for i in range(60):
+        colour, size = i % 2, i // 2 % 3
+        side = 10 + 10 * size
+        picture = Image.new("RGB", (64, 48), "white")
+        picture.paste(((200, 30, 30), (30, 30, 200))[colour], (5, 5, 5 + side, 5 + side))
+        picture.save(photos / f"{i}.jpg")
+        lines.append(f"{i}.jpg,{('red', 'blue')[colour]},{('small', 'medium', 'large')[size]}")
+    (photos / "labels.csv").write_text("\n".join(lines) + "\n")
+    toml, results = str(photos / "my-benchmark.toml"), str(tmp_path / "r")
+    short = [word for setting in SHORT for word in ("--set", setting)]
+    done = run("run", "--methods", "shared", "--dataset", toml, "--results", results, *short)
+    assert done.exit_code == 0, done.output
+    assert "My photos (photos): 2 tasks (colour, size), 42 / 6 / 12 images" in done.output
+    assert "real images" in done.output
+    (photos / "3.jpg").write_bytes(b"broken")
+    again = ["run", "--methods", "shared", "--dataset", toml, "--results", str(tmp_path / "again"), *short]
+    with pytest.raises(UserError, match=r"3\.jpg.*--skip-unreadable"):
+        run(*again)
+    left = run(*again, "--skip-unreadable")
+    assert left.exit_code == 0, left.output
+    assert "1 unreadable image left out" in " ".join(left.output.split())

@@ -15,9 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlbench.benchmark import Benchmark, load_benchmark
+from mtlbench.benchmark import Benchmark, Data, load_benchmark
 from mtlbench.data.dataset import Dataset, default_folder, prepare, read_table
+from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
+from mtlbench.registry import load_plugins
+from mtlbench.runner import UNTRAINED, setup_of
+from mtlbench.specs import parse_method
+from mtlbench.training import Questions, Trainer
 
 CPU = torch.device("cpu")
 
@@ -171,7 +176,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_data_set_holds_the_labels_and_pixels_of_its_files(celeba_folder: Path) -> None:
-    data, note = prepare(celeba(), celeba_folder, ["Young", "Bald"], CPU)
+    data, notes = prepare(celeba(), celeba_folder, ["Young", "Bald"], CPU)
     rows = [line.split() for line in (celeba_folder / "list_attr_celeba.txt").read_text().splitlines()]
     for task, labels in zip(("Young", "Bald"), data.labels.tolist(), strict=True):
         assert labels == [int(row[rows[1].index(task) + 1] == "1") for row in rows[2:]]
@@ -181,7 +186,7 @@ def test_a_data_set_holds_the_labels_and_pixels_of_its_files(celeba_folder: Path
         assert np.array_equal(data.images[i].numpy(), expected)
     assert data.tasks == ("Young", "Bald")
     assert data.values == (("no", "yes"),) * 2
-    assert (data.ordered, data.pixels, note) == ((False, False), "unit", "")
+    assert (data.ordered, data.pixels, notes) == ((False, False), "unit", [])
     assert data.device == CPU
 
 
@@ -200,19 +205,19 @@ def test_the_receipt_says_what_the_data_is(celeba_folder: Path) -> None:
 
 
 def test_heels_are_ordered_and_other_tasks_are_not(zappos_folder: Path) -> None:
-    data, note = prepare(zappos(), zappos_folder, None, CPU)
+    data, notes = prepare(zappos(), zappos_folder, None, CPU)
     assert data.tasks == ("category", "closure", "gender", "heel")
     assert data.ordered == (False, False, False, True)
-    assert note == ""
+    assert notes == []
 
 
 def test_tasks_without_labels_give_way_to_the_spare_one_and_the_user_is_told(zappos_folder: Path) -> None:
     table = zappos_folder / "ut-zap50k-data" / "meta-data.csv"
     rows = [line.split(",") for line in table.read_text().splitlines()]
     table.write_text("\n".join([",".join(rows[0]), *(",".join([*row[:3], *[""] * 6]) for row in rows[1:])]) + "\n")
-    data, note = prepare(zappos(), zappos_folder, None, CPU)
+    data, notes = prepare(zappos(), zappos_folder, None, CPU)
     assert data.tasks == ("category", "subcategory")
-    assert "closure has no labels" in note
+    assert "closure has no labels" in notes[0]
     with pytest.raises(UserError, match="'closure' has no labels"):
         prepare(zappos(), zappos_folder, ["category", "closure"], CPU)
 
@@ -314,8 +319,28 @@ def test_real_images_never_pass_for_rendered_ones(zappos_folder: Path) -> None:
 
 
 def test_a_rendered_set_of_another_size_is_refused(drawn: Path) -> None:
-    with pytest.raises(UserError, match=r"holds 60 rendered images and this benchmark has 61.*images=60"):
+    with pytest.raises(UserError, match=r"drawn with images 60 and this benchmark has 61.*images=60"):
         read_table(shoes(61).data, drawn)
+
+
+def test_a_rendered_set_of_another_seed_or_conflict_is_refused_and_its_conflict_is_part_of_its_name(
+    tmp_path: Path,
+) -> None:
+    def drawing(seed: int, conflict: float) -> Data:
+        what = f'data.rendered={{what="shoes", images=3, seed={seed}, conflict={conflict}}}'
+        return load_benchmark("shoes", settings=[what]).data
+
+    (tmp_path / "torn").mkdir()
+    torn = read_table(drawing(1, 0.5), tmp_path / "torn")
+    assert torn.name == "rendered shoes, conflict 0.5"
+    with pytest.raises(UserError, match=r"drawn with seed 1 and this benchmark has 2"):
+        read_table(drawing(2, 0.5), tmp_path / "torn")
+    with pytest.raises(UserError, match=r"drawn with conflict 0.5 and this benchmark has 0.*conflict=0.5"):
+        read_table(drawing(1, 0.0), tmp_path / "torn")
+    with pytest.raises(UserError, match=r"drawn with what shoes and this benchmark has faces"):
+        read_table(
+            load_benchmark("faces", settings=['data.reader="zappos"', "data.rendered.images=3"]).data, tmp_path / "torn"
+        )
 
 
 def test_data_is_looked_for_where_the_environment_says(celeba_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +353,9 @@ def test_data_is_looked_for_where_the_environment_says(celeba_folder: Path, monk
 @pytest.mark.parametrize("name", ["celeba", "zappos"])
 def test_data_that_is_not_there_is_an_error_with_the_ways_on(name: str, tmp_path: Path) -> None:
     data = load_benchmark(name).data
-    with pytest.raises(UserError, match=rf"no {name} data at .*{name}: .*--data-dir.*MTLBENCH_DATA.*--dataset shoes"):
+    drawn = {"celeba": "faces", "zappos": "shoes"}[name]
+    ways = rf"no {name} data at .*{name}: .*data get {name},.*--data-dir.*--dataset {drawn}"
+    with pytest.raises(UserError, match=ways):
         read_table(data, None)
     with pytest.raises(UserError, match=r"--data-dir .*nowhere: there is no such folder"):
         read_table(data, tmp_path / "nowhere")
@@ -357,11 +384,120 @@ def test_a_split_with_one_image_of_label_1_is_named_when_anchors_come_from_it(ce
         prepare(celeba(quick=False), celeba_folder, ["Bald"], CPU)
 
 
+def write_own(folder: Path, lines: list[str], **files: Any) -> Path:
+    """Write a benchmark of one's own with a CSV and 48 images of two colours, three shades; return its TOML."""
+    folder.mkdir()
+    cells = ["path,colour,shade"]
+    for i in range(48):
+        colour, shade = i % 2, i // 2 % 3
+        pixels = np.full((20, 30, 3), 60 + 60 * shade, dtype=np.uint8)
+        pixels[:, :, colour] = 20
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        cells.append(f"{i}.png,{('red', 'green')[colour]},{('dark', 'mid', 'light')[shade]}")
+    (folder / "labels.csv").write_text("\n".join(cells) + "\n")
+    shoes = (Path(__file__).parents[2] / "benchmarks" / "shoes.toml").read_text().split("[model]")[1]
+    head = ['name = "own"', 'title = "My own"', "[data]", 'reader = "csv"', "image_size = [16, 24]", *lines]
+    (folder / "own.toml").write_text("\n".join([*head, "[model]", shoes.split("# Two CPU cores")[0]]))
+    return folder / "own.toml"
+
+
+def test_a_users_own_images_lie_beside_their_benchmark(tmp_path: Path) -> None:
+    own = load_benchmark(str(write_own(tmp_path / "own", ['ordered = { shade = ["dark", "mid", "light"] }'])))
+    data, notes = prepare(own, None, None, CPU)
+    assert (data.tasks, notes) == (("colour", "shade"), [])
+    assert data.values == (("green", "red"), ("dark", "mid", "light"))
+    assert data.ordered == (False, True)
+    assert data.images.shape == (48, 16, 24, 3)
+    assert torch.equal(data.images[:, 8, 12].argmin(1) == 0, data.labels[0] == 1)  # no red in what is called red
+    assert data.facts["split"] == "by image at random, 70/10/20, seed 0"
+
+
+def test_data_folder_is_relative_to_the_benchmark_and_not_part_of_its_records(tmp_path: Path) -> None:
+    toml = write_own(tmp_path / "own", [])
+    (tmp_path / "elsewhere").mkdir()
+    moved = toml.rename(tmp_path / "elsewhere" / "own.toml")
+    with pytest.raises(UserError, match=r"elsewhere.*labels\.csv"):
+        prepare(load_benchmark(str(moved)), None, None, CPU)
+    moved.write_text(moved.read_text().replace("[data]", '[data]\nfolder = "../own"'))
+    data, _ = prepare(load_benchmark(str(moved)), None, None, CPU)
+    assert len(data.split) == 48
+    assert str(tmp_path) not in str(setup_of(UNTRAINED, load_benchmark(str(moved)), data, 0, "fp32"))
+
+
+def test_an_image_that_cannot_be_read_stops_a_run_or_is_left_out_and_counted(tmp_path: Path) -> None:
+    toml = write_own(tmp_path / "own", [])
+    (tmp_path / "own" / "7.png").write_bytes(b"no image")
+    (tmp_path / "own" / "9.png").unlink()
+    with pytest.raises(UserError, match=r"7\.png.*--skip-unreadable"):
+        prepare(load_benchmark(str(toml)), None, None, CPU)
+    skipping = load_benchmark(str(toml), settings=["data.skip_unreadable=true"])
+    data, notes = prepare(skipping, None, None, CPU)
+    assert len(data.split) == len(data.images) == data.labels.shape[1] == 46
+    assert data.facts["unreadable"] == 2
+    assert "Left out 2 images" in notes[0]
+    assert "7.png" in notes[0]
+    whole = [i for i in range(48) if i not in (7, 9)]
+    assert data.labels[1].tolist() == [
+        ("dark", "light", "mid").index(("dark", "mid", "light")[i // 2 % 3]) for i in whole
+    ]
+
+
+def test_a_file_that_changed_since_it_was_packed_is_told_and_packed_anew(tmp_path: Path) -> None:
+    benchmark = load_benchmark(str(write_own(tmp_path / "own", [])))
+    before, _ = prepare(benchmark, None, None, CPU)
+    Image.new("RGB", (30, 20), (1, 2, 3)).save(tmp_path / "own" / "5.png")
+    after, notes = prepare(benchmark, None, None, CPU)
+    assert "1 file" in notes[0]
+    assert after.images[5, 8, 12].tolist() == [1, 2, 3]
+    assert after.facts["fingerprint"] != before.facts["fingerprint"]
+
+
+def test_rare_values_are_unlabelled_where_the_benchmark_says_so(tmp_path: Path) -> None:
+    toml = write_own(tmp_path / "own", ["min_images = 17"])
+    with pytest.raises(UserError, match="'shade' has no labels"):
+        prepare(load_benchmark(str(toml)), None, ["colour", "shade"], CPU)
+
+
+def test_csns_own_lists_are_the_questions_and_the_training_triplets(zappos_folder: Path) -> None:
+    paths = sorted(p.relative_to(zappos_folder / "ut-zap50k-images").as_posix() for p in zappos_folder.rglob("*.jpg"))
+    random = np.random.default_rng(0)
+    random.shuffle(paths)
+    (zappos_folder / "filenames.json").write_text("\n".join(paths) + "\n")
+    (zappos_folder / "tripletlists").mkdir()
+    lists = {}
+    for task in ("class", "closure", "gender", "heel"):
+        for split, pool in (("train", range(40)), ("val", range(40, 50)), ("test", range(50, 60))):
+            rows = np.stack([random.permutation(list(pool))[:3] for _ in range(30)])
+            lists[task, split] = rows
+            text = "\n".join(" ".join(map(str, row)) for row in rows)
+            (zappos_folder / "tripletlists" / f"{task}_tripletlist_{split}.txt").write_text(text + "\n")
+    protocol = zappos("data.split=csn", "train.sampling=per-task", "evaluation.triplets=20")
+    data, _ = prepare(protocol, zappos_folder, ["closure", "category"], CPU)
+    shown = {tuple(image.flatten().tolist()): i for i, image in enumerate(data.images)}
+    assert len(shown) == len(data.split)
+    table = read_zappos(zappos_folder, 0, "csn")
+    where = {path.removeprefix("ut-zap50k-images/"): i for i, path in enumerate(table.paths)}
+    expected = [[where[paths[i]] for i in (a, close, far)] for a, far, close in lists["closure", "train"].tolist()]
+    assert data.triplets["train"][0].tolist() == expected
+    questions = Questions.draw(data, protocol, "test")
+    asked = questions.images[questions.triplets[1]]
+    assert asked.shape == (20, 3)
+    known = [[where[paths[i]] for i in (a, close, far)] for a, far, close in lists["class", "test"].tolist()]
+    assert all(row in known for row in asked.tolist())
+    assert len({tuple(row) for row in asked.tolist()}) == 20
+    assert load_plugins() == []
+    trainer = Trainer(parse_method("single"), protocol, data, 0, "fp32")
+    drawn = trainer.samplers[0].draw(200, torch.Generator().manual_seed(0)).tolist()
+    assert all(row in expected for row in drawn)
+    assert len({tuple(row) for row in drawn}) > 25
+    trainer.step()
+
+
 def test_the_real_samples_are_prepared_as_the_quick_benchmarks_say(real_data: Path) -> None:
-    faces, note = prepare(celeba("data.limit=200"), real_data / "celeba-10k", None, CPU)
-    assert (len(faces.tasks), note) == (7, "")
+    faces, notes = prepare(celeba("data.limit=200"), real_data / "celeba-10k", None, CPU)
+    assert (len(faces.tasks), notes) == (7, [])
     assert [faces.facts[f"{s}_images"] for s in ("train", "val", "test")] == pytest.approx([140, 20, 40], abs=3)
     assert 40 < faces.images.float().mean() < 200
-    samples, note = prepare(zappos("data.limit=200"), real_data / "zappos-8k", None, CPU)
+    samples, notes = prepare(zappos("data.limit=200"), real_data / "zappos-8k", None, CPU)
     assert samples.tasks == ("category", "subcategory")
-    assert "heel has no labels" in note
+    assert "heel has no labels" in notes[0]

@@ -202,4 +202,5 @@ def render_faces(
     def labels(folder: Path) -> None:
         _write_tables(folder, [_item(seed, i, conflict) for i in range(count)])
 
-    write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, progress)
+    facts: dict[str, str | int | float] = {"what": "faces", "seed": seed, "conflict": conflict}
+    write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, facts, progress)

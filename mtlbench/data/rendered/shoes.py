@@ -613,4 +613,5 @@ def render_shoes(
     def labels(folder: Path) -> None:
         _write_table(folder / "ut-zap50k-data" / "meta-data.csv", (_item(seed, i) for i in range(count)))
 
-    write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, progress)
+    facts: dict[str, str | int | float] = {"what": "shoes", "seed": seed, "conflict": conflict}
+    write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, facts, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from mtlbench.errors import UserError
 
+FACTS = "rendered.json"
 _CHUNK = 100
 _WORTH_A_POOL = 1000  # below this, starting the processes takes longer than drawing
 
@@ -22,6 +24,7 @@ def write_set(
     count: int,
     images: Callable[[Path, range], int],
     labels: Callable[[Path], None],
+    facts: dict[str, str | int | float],
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a set of `count` images to `root`, which appears whole or not at all.
@@ -31,6 +34,7 @@ def write_set(
         count: number of images.
         images: writes those of some indices under a folder and returns how many; pickled, it runs in other processes.
         labels: writes the label files under a folder.
+        facts: what the set was drawn with; `FACTS` in its folder tells readers.
         progress: called with the number of images newly written.
 
     Raises:
@@ -47,6 +51,7 @@ def write_set(
             if progress is not None:
                 progress(done)
         labels(partial)
+        (partial / FACTS).write_text(json.dumps({"images": count, **facts}) + "\n")
         partial.chmod(0o755)  # mkdtemp makes it private; the set is as public as any other folder
         if root.exists():
             root.rmdir()
@@ -68,3 +73,12 @@ def _in_parallel(work: Callable[[Path, range], int], folder: Path, chunks: Seque
         yield from (future.result() for future in as_completed([pool.submit(work, folder, chunk) for chunk in chunks]))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def rendered_facts(root: Path) -> dict[str, str | int | float]:
+    """Return what a rendered set was drawn with: `images`, `what`, `seed`, `conflict`; empty if not known."""
+    try:
+        facts: dict[str, str | int | float] = json.loads((root / FACTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts
