@@ -11,8 +11,19 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
+BIBTEX = """
+@inproceedings{zhao2018modulation,
+  author = {Zhao, Xiangyun and Li, Haoxiang and Shen, Xiaohui and Liang, Xiaodan and Wu, Ying},
+  title = {A Modulation Module for Multi-task Learning with Applications in Image Retrieval},
+  booktitle = {Proceedings of the European Conference on Computer Vision (ECCV)},
+  year = {2018},
+  eprint = {1807.06708},
+  archivePrefix = {arXiv},
+}
+"""
 
-@register_architecture("independent", groups=("core",))
+
+@register_architecture("independent", groups=("core",), cite=BIBTEX, shares="nothing")
 class Independent(Architecture):
     """One whole network per task, nothing shared.
 

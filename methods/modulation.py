@@ -12,6 +12,14 @@ per task.
 
 Deviations: none known in the module. The paper's code scales the mean loss over the batch, so that a vector's gradient
 is 1/T of its task's; here, as for every task's own parameters in mtlbench, it is the whole (see `Balancer`).
+
+Options ablate the module: which layers, the ReLU, the initial value, and the place within a stage. Just before or just
+after a stage's last batch norm, in a residual block, the scale acts on the block's own branch alone, not on what is
+carried past it; a ReLU may follow. After the norm, it multiplies the norm's weight and bias. Before the norm, the
+statistics of a training batch, which holds all tasks' images, undo much of it: a scale that all tasks have in common
+divides out, and has no gradient. What tasks differ by remains, as a gain and as a shift, since the mean that is taken
+off is that of all tasks: a channel scaled to 0 becomes a constant, not 0, and while training one task's vector moves
+the other tasks' features too and has a gradient from their losses. The running statistics stand still in evaluation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +30,43 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
+PLACES = ("output", "before-norm", "after-norm")
+BIBTEX = """
+@inproceedings{zhao2018modulation,
+  author = {Zhao, Xiangyun and Li, Haoxiang and Shen, Xiaohui and Liang, Xiaodan and Wu, Ying},
+  title = {A Modulation Module for Multi-task Learning with Applications in Image Retrieval},
+  booktitle = {Proceedings of the European Conference on Computer Vision (ECCV)},
+  year = {2018},
+  eprint = {1807.06708},
+  archivePrefix = {arXiv},
+}
+"""
 
-@register_architecture("modulation", groups=("core",))
+
+def _times(features: Tensor, scales: Tensor) -> Tensor:
+    """Scale a batch of n equal groups, (n * B, C, ...), by the groups' own (n, C)."""
+    scales = scales.to(features.dtype).repeat_interleave(len(features) // len(scales), dim=0)
+    return features * scales.reshape(*scales.shape, *[1] * (features.dim() - 2))
+
+
+class ScaledNorm(nn.Module):
+    """A batch norm with scales just before or just after it; they are set for the length of one pass."""
+
+    scales: Tensor  # (n, C) for a batch of n groups
+
+    def __init__(self, norm: nn.BatchNorm2d, before: bool) -> None:
+        super().__init__()
+        self.norm, self.before = norm, before
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n * B, C, h, w) -> the same."""
+        if self.before:
+            features = _times(features, self.scales)
+        features = self.norm(features)
+        return features if self.before else _times(features, self.scales)
+
+
+@register_architecture("modulation", groups=("core",), cite=BIBTEX, shares="everything but one scale per channel")
 class Modulation(Architecture):
     """One network whose channels each task scales by vectors of its own.
 
@@ -31,43 +74,91 @@ class Modulation(Architecture):
 
     Args:
         after: the layers to modulate, by number from 1: stages first, then the embedding. `modulation[after=3:4:5]`.
-            Default: the last two stages and the embedding.
+            Or a word: `all`, `stages` (all of them) or `embedding` (alone). Default: the last two stages and the
+            embedding.
+        place: where in a stage: its `output`, or just `before-norm` or `after-norm`, its last batch norm. The
+            embedding is modulated at its output wherever stages are.
+        relu: pass the vectors through a ReLU; without it a scale may turn a channel's sign.
+        initial: the vectors' initial value.
     """
 
     def __init__(
-        self, backbones: BackboneFactory, tasks: Sequence[str], *, after: int | tuple[int, ...] | None = None
+        self,
+        backbones: BackboneFactory,
+        tasks: Sequence[str],
+        *,
+        after: int | tuple[int, ...] | str | None = None,
+        place: str = "output",
+        relu: bool = True,
+        initial: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks)
-        self.net = backbones.backbone()
-        sizes = (*self.net.channels, backbones.embedding_size)
-        chosen = tuple(range(len(sizes) - 2, len(sizes) + 1)) if after is None else after
-        chosen = (chosen,) if isinstance(chosen, int) else tuple(sorted(set(chosen)))
-        if not chosen or not all(isinstance(n, int) and 1 <= n <= len(sizes) for n in chosen):
+        if initial == 0 or (relu and initial < 0):
             raise UserError(
-                f"modulation: after={':'.join(map(str, chosen))} must name layers from 1 to {len(sizes)} of this"
-                f" backbone (stages 1 to {len(sizes) - 1}; {len(sizes)} is the embedding)."
+                f"modulation: initial={initial} lets no gradient through; take it above 0, or below with relu=false."
             )
+        self.net = backbones.backbone()
+        self.relu = relu
+        sizes = [*self.net.channels, backbones.embedding_size]
+        chosen = _chosen(after, len(sizes))
+        # in no module list: each is in its stage already
+        self.norms = {} if place == "output" else self._put_into_stages(chosen, place)
+        for n, scaled in self.norms.items():
+            sizes[n - 1] = scaled.norm.num_features
         # one vector per task and layer, each a parameter of its own: what one task adds can be counted and saved alone
         self.scales = nn.ModuleDict(
-            {str(n): nn.ParameterList([torch.ones(sizes[n - 1]) for _ in tasks]) for n in chosen}
+            {str(n): nn.ParameterList([torch.full((sizes[n - 1],), float(initial)) for _ in tasks]) for n in chosen}
         )
         self.first = min(chosen)
 
-    def _modulate(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
-        """Scale features whose batch holds equal groups, one for each of `tasks`: (len(tasks) * B, C, ...)."""
-        if str(layer) not in self.scales:
-            return features
+    def _put_into_stages(self, chosen: Sequence[int], place: str) -> dict[int, ScaledNorm]:
+        """Wrap the last batch norm of each chosen stage."""
+        if place not in PLACES:
+            raise UserError(f"modulation: place={place} must be one of {', '.join(PLACES)}.")
+        wrapped = {}
+        for n, stage in enumerate(self.net.stages, 1):
+            if n in chosen:
+                norms = [(name, m) for name, m in stage.named_modules() if isinstance(m, nn.BatchNorm2d)]
+                if not norms:
+                    raise UserError(
+                        f"modulation: place={place} needs a batch norm, and stage {n} of this backbone has none; leave"
+                        f" {n} out of after=, or take place=output."
+                    )
+                name, norm = norms[-1]
+                wrapped[n] = ScaledNorm(norm, before=place == "before-norm")
+                stage.set_submodule(name, wrapped[n])
+        if not wrapped:
+            raise UserError(f"modulation: place={place} is about stages, and after= names none; name one.")
+        return wrapped
+
+    def _scales(self, layer: int, tasks: Sequence[int]) -> Tensor:
+        """Return the (len(tasks), C) scales of a modulated layer."""
         vectors = list(self.scales[str(layer)].parameters())
-        scale = F.relu(torch.stack([vectors[t] for t in tasks])).to(features.dtype)
-        scale = scale.repeat_interleave(len(features) // len(tasks), dim=0)
-        return features * scale.reshape(*scale.shape, *[1] * (features.dim() - 2))
+        scales = torch.stack([vectors[t] for t in tasks])
+        return F.relu(scales) if self.relu else scales
+
+    def _modulate(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
+        """Scale a layer's output whose batch holds equal groups, one for each of `tasks`: (len(tasks) * B, C, ...)."""
+        if layer in self.norms or str(layer) not in self.scales:
+            return features
+        return _times(features, self._scales(layer, tasks))
+
+    def _stage(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
+        """Run a stage with what modulates it, within or after."""
+        stage = self.net.stages[layer - 1]
+        if layer not in self.norms:
+            return self._modulate(layer, stage(features), tasks)
+        norm = self.norms[layer]
+        norm.scales = self._scales(layer, tasks)
+        features = stage(features)
+        del norm.scales  # it holds the pass's graph
+        return features
 
     def _from(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Run what comes after the first `layer` stages: (len(tasks) * B, ...) -> (len(tasks) * B, D)."""
         features = self._modulate(layer, features, tasks)
-        for n, stage in enumerate(self.net.stages, 1):
-            if n > layer:
-                features = self._modulate(n, stage(features), tasks)
+        for n in range(layer + 1, len(self.net.stages) + 1):
+            features = self._stage(n, features, tasks)
         return self._modulate(len(self.net.stages) + 1, self.net.head(features), tasks)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -82,11 +173,12 @@ class Modulation(Architecture):
         if self.first > len(self.net.stages):  # the embedding alone: everything else runs once
             embeddings: Tensor = self.net(images)
             return torch.stack([self._modulate(self.first, embeddings, [t]) for t in tasks])
+        once = self.first - 1 if self.norms else self.first
         features = images
-        for stage in self.net.stages[: self.first]:
+        for stage in self.net.stages[:once]:
             features = stage(features)
         each = features.expand(len(tasks), *features.shape).flatten(0, 1)
-        embeddings = self._from(self.first, each, tasks).unflatten(0, (len(tasks), len(images)))
+        embeddings = self._from(once, each, tasks).unflatten(0, (len(tasks), len(images)))
         return embeddings
 
     def embed_task(self, images: Tensor, task: int) -> Tensor:
@@ -100,3 +192,25 @@ class Modulation(Architecture):
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
         """The embedding head's parameters."""
         return tuple(self.net.head.parameters())
+
+
+def _chosen(after: int | tuple[int, ...] | str | None, layers: int) -> tuple[int, ...]:
+    """Return the layers that `after` names, in order; the last of all is the embedding."""
+    words = {
+        "all": tuple(range(1, layers + 1)),
+        "stages": tuple(range(1, layers)),
+        "embedding": (layers,),
+    }
+    if after is None:
+        return tuple(range(layers - 2, layers + 1))
+    if isinstance(after, str):
+        chosen = words.get(after, ())
+    else:
+        chosen = (after,) if isinstance(after, int) else tuple(sorted(set(after)))
+    if not chosen or not all(1 <= n <= layers for n in chosen):
+        written = ":".join(map(str, after)) if isinstance(after, tuple) else after
+        raise UserError(
+            f"modulation: after={written} must name layers from 1 to {layers} of this backbone (stages 1 to"
+            f" {layers - 1}; {layers} is the embedding), or be one of {', '.join(words)}."
+        )
+    return chosen

@@ -11,8 +11,19 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
+BIBTEX = """
+@article{caruana1997multitask,
+  author = {Caruana, Rich},
+  title = {Multitask Learning},
+  journal = {Machine Learning},
+  volume = {28},
+  number = {1},
+  year = {1997},
+}
+"""
 
-@register_architecture("shared", groups=("core",))
+
+@register_architecture("shared", groups=("core",), cite=BIBTEX, shares="the trunk")
 class Shared(Architecture):
     """One shared trunk, a task-specific embedding layer per task.
 

@@ -1,4 +1,4 @@
-"""What the tests of methods share: every registered method, small networks, a data set in memory."""
+"""What the tests of methods share: every registered architecture, small networks, images."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import pytest
 import torch
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.registry import load_plugins
-from mtlbench.specs import method_names
+from mtlbench.registry import ARCHITECTURES, load_plugins
 
 TASKS = ("colour", "shape", "size")
 SIZE = 24
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that asks for `method` once for each registered method."""
+    """Run every test that asks for `method` once for each architecture; balancers change nothing of what it checks."""
     if "method" in metafunc.fixturenames:
         assert load_plugins() == []
-        metafunc.parametrize("method", sorted(method_names()))
+        metafunc.parametrize("method", sorted(ARCHITECTURES))
 
 
 @pytest.fixture
