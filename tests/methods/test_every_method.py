@@ -16,7 +16,7 @@ from mtlbench.cost import added_by_one_task, file_size, operations, storage, wei
 from mtlbench.specs import parse_method
 
 TASKS = ("colour", "shape", "size")
-MIXING = ("cross-stitch", "nddr")  # each task's features are made of every task's
+MIXING = ("cross-stitch", "nddr", "ple")  # each task's features are made of every task's
 
 
 def build(method: str, backbones: BackboneFactory, tasks: tuple[str, ...] = TASKS) -> Architecture:
