@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
-from mtlbench.specs import Method
+from mtlbench.specs import PLAIN, Method
 from mtlbench.training import EMBEDDING_BATCH, Trainer, build, computing_in, state_of
 
 Costs = dict[str, float]
@@ -99,9 +100,10 @@ def _tensors_of(parts: object) -> list[Tensor]:
 
 def added_by_one_task(method: Method, benchmark: Benchmark, tasks: tuple[str, ...]) -> Costs:
     """Count what one more task adds, exactly: the method is built (without memory) for T and for T + 1 tasks."""
+    alone = replace(method, balancer=PLAIN, balancer_options={})  # a balancer may fit one number of tasks only
     with torch.device("meta"):
-        now = storage(build(method, benchmark, tasks, 0)[0])
-        more = storage(build(method, benchmark, (*tasks, "one more task"), 0)[0])
+        now = storage(build(alone, benchmark, tasks, 0)[0])
+        more = storage(build(alone, benchmark, (*tasks, "one more task"), 0)[0])
     return {f"{what}_added": more[what] - now[what] for what in ("parameters", "bytes")}
 
 
