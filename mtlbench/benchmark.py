@@ -123,6 +123,14 @@ class Evaluation(_Section):
     triplets: Positive  # per task, for validation and for test, drawn once by `seed`
     seed: int = 0
     ks: list[Positive] = [1, 5, 10, 20]
+    conflict_every: Annotated[int, Field(ge=0)] = 0  # steps between probes of how the tasks' gradients agree; 0: none
+    conflict_layers: bool = False  # probe every shared layer too
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Evaluation:
+        if self.conflict_layers and not self.conflict_every:
+            raise ValueError("evaluation.conflict_layers = true needs evaluation.conflict_every, such as 50")
+        return self
 
 
 class Benchmark(_Section):
@@ -138,6 +146,10 @@ class Benchmark(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Benchmark:
+        if self.data.split == "csn" and (self.train.sampling != "per-task" or self.data.limit):
+            raise ValueError(
+                "data.split = 'csn' has triplets of its own: it needs train.sampling = 'per-task' and data.limit = 0"
+            )
         if self.train.schedule == "step" and not self.train.milestones:
             raise ValueError("train.schedule = 'step' needs train.milestones")
         return self

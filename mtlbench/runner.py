@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mtlbench
-from mtlbench import cost
+from mtlbench import conflict, cost
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
@@ -192,9 +192,11 @@ def guard_memory() -> None:
 
 def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
     """Estimate the seconds of a whole run from a few timed steps; where that fails, return 0 and the reason."""
+    probing = benchmark.evaluation.conflict_every
     try:
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
+        probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0
         images = dataset.batch(trainer.questions.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
@@ -203,7 +205,8 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
         return 0.0, _reason(error)
     validations = benchmark.train.steps / benchmark.evaluation.every
     images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))
-    return benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed, ""
+    probes = benchmark.train.steps / benchmark.evaluation.conflict_every * probe if probing else 0.0
+    return benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed + probes, ""
 
 
 def execute(
@@ -277,8 +280,8 @@ def _train_and_test(
     precision: str,
     watcher: Watcher,
     stop: Callable[[], bool],
-) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor]]]:
-    """Return a record without costs, and what is written beside it: the curve, the weights, the answers to the test."""
+) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
+    """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
     trainer.run(
         show=lambda progress: watcher.progress(job, progress),
@@ -308,7 +311,8 @@ def _train_and_test(
         "labels": dataset.labels[:, questions.images],
         "hits": hits.to(torch.uint8),
     }
-    return record, (state.curve, cost.weights_of(trainer.architecture), test)
+    probed = conflict.rows(state.conflict, dataset.tasks) if benchmark.evaluation.conflict_every else None
+    return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)
 
 
 def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:

@@ -4,6 +4,8 @@
 
 - `run.json`: configuration, metrics, costs, receipt; or the reason why the run failed,
 - `curve.csv`: losses, weights, gradient norm and validation accuracy by step,
+- `conflict.csv`: where the benchmark asks for it, the cosine between every two tasks' gradients by step and layer; no
+  rows where no two tasks share parameters,
 - `weights.safetensors`: the chosen checkpoint, what a deployed network needs,
 - `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets
   were ordered rightly (T, n).
@@ -101,6 +103,7 @@ def write_record(
     curve: Sequence[Mapping[str, float]] = (),
     weights: Mapping[str, Tensor] | None = None,
     test: Mapping[str, Tensor] | None = None,
+    conflict: Sequence[Mapping[str, str]] | None = None,
 ) -> None:
     """Write a run's record whole: into a folder beside it, which then takes its place."""
     new = folder.with_name(f"{folder.name}.new-{os.getpid()}")
@@ -113,6 +116,11 @@ def write_record(
                 writer = csv.DictWriter(file, fields, restval="")
                 writer.writeheader()
                 writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
+        if conflict is not None:
+            with (new / "conflict.csv").open("w", newline="") as file:
+                table = csv.DictWriter(file, ["step", "layer", "task_a", "task_b", "cosine"])
+                table.writeheader()
+                table.writerows(conflict)
         if weights:
             save_file(dict(weights), new / "weights.safetensors")
         if test:

@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark, Loss, Train
+from mtlbench.conflict import Probe, cosines, gramians, undisturbed
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
 from mtlbench.data.triplets import ListedTriplets, TripletSampler, joint_triplets
@@ -243,6 +244,7 @@ class State:
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
     curve: list[Row] = field(default_factory=list)
+    conflict: list[Probe] = field(default_factory=list)
 
 
 class Trainer:
@@ -260,7 +262,7 @@ class Trainer:
     """
 
     def __init__(self, method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> None:
-        self.benchmark, self.dataset, self.precision = benchmark, dataset, precision
+        self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
         self.protocol = benchmark.train
         torch.backends.cudnn.allow_tf32 = precision != "fp32"  # fp32 means float32
         architecture, balancer = build(method, benchmark, dataset.tasks, seed)
@@ -313,12 +315,12 @@ class Trainer:
         """Images drawn from the data set at every step, the same for every method."""
         return 3 * self.protocol.triplets * len(self.dataset.tasks)
 
-    def step(self) -> None:
-        """Take one step: draw triplets, embed, balance, update."""
+    def _draw(self, generators: Mapping[str, torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw a batch by the tasks' generators: images as the network takes them, triplets, and which are possible."""
         train, tasks = self.protocol, self.dataset.tasks
         groups, drawn = [], []
         for task, sampler in zip(tasks, self.samplers, strict=True):
-            generator = self.generators[task]
+            generator = generators[task]
             index = sampler.draw(train.triplets, generator).t().flatten()
             drawn.append(index)
             groups.append(self.dataset.batch(index, generator, train.flip, train.shift))
@@ -327,7 +329,7 @@ class Trainer:
             images = torch.cat([groups[t] for t in order])
             labels = self.dataset.labels[:, torch.cat([drawn[t] for t in order])]
             formed = [
-                joint_triplets(labels[t : t + 1], train.joint_triplets, train.anchors, self.generators[task])
+                joint_triplets(labels[t : t + 1], train.joint_triplets, train.anchors, generators[task])
                 for t, task in enumerate(tasks)
             ]
             triplets, possible = (torch.cat(parts) for parts in zip(*formed, strict=True))
@@ -336,10 +338,20 @@ class Trainer:
             legs = torch.arange(3 * train.triplets, device=self.dataset.device).view(3, -1).t()
             triplets = legs.expand(len(tasks), -1, -1)
             possible = torch.ones(len(tasks), dtype=torch.bool, device=self.dataset.device)
+        return images, triplets, possible
+
+    def _losses(self, images: Tensor, triplets: Tensor, possible: Tensor) -> Tensor:
+        """Return the tasks' losses, (T,), on what `_draw` drew, the network in training."""
+        joint = self.protocol.sampling == "joint"
         self.architecture.train()
         with computing_in(self.precision, self.dataset.device):
-            embeddings = self.architecture.embed(images) if train.sampling == "joint" else self.architecture(images)
-        losses = triplet_losses(embeddings, triplets, possible, self.benchmark.loss)
+            embeddings = self.architecture.embed(images) if joint else self.architecture(images)
+        return triplet_losses(embeddings, triplets, possible, self.benchmark.loss)
+
+    def step(self) -> None:
+        """Take one step: draw triplets, embed, balance, update."""
+        train = self.protocol
+        losses = self._losses(*self._draw(self.generators))
         penalty = self.architecture.regulariser()
         factor = schedule_factor(train, self.state.step)
         for group in self.optimiser.param_groups:
@@ -353,6 +365,28 @@ class Trainer:
         logged = [losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)]
         self._pending.append(torch.cat([part.float() for part in logged]))
         self.state.step += 1
+
+    def probe(self) -> float:
+        """Note how the tasks' gradients agree before the step that comes; return the seconds that it took.
+
+        They are those of the losses alone, without the balancer's weights and the regulariser, on a batch drawn as a
+        step draws it, by the seed and the step's number alone: the same for every method, and for a run that was
+        interrupted. Training goes on as if no probe had been made. Nothing is noted where tasks share no parameters.
+        """
+        tasks, device, step = self.dataset.tasks, self.dataset.device, self.state.step
+        if len(tasks) < 2 or not self.architecture.shared_parameters():
+            return 0.0
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        begun = time.perf_counter()
+        generators = {task: named_generator(device, self.seed, "conflict", str(step), task) for task in tasks}
+        with undisturbed(self.architecture, device):
+            torch.manual_seed(named_generator(torch.device("cpu"), self.seed, "conflict", str(step)).initial_seed())
+            losses = self._losses(*self._draw(generators))
+            found = gramians(losses, self.architecture, self.benchmark.evaluation.conflict_layers)
+        for layer, gramian in found.items():
+            self.state.conflict.append({"step": step, "layer": layer, "cosines": cosines(gramian)})
+        return time.perf_counter() - begun
 
     def _flush(self, seconds: float, close: bool) -> None:
         """Move what the latest steps logged into the curve; stop the run if any of it is not finite.
@@ -419,6 +453,7 @@ class Trainer:
             Interrupted: `stop` said so.
         """
         train, every = self.protocol, self.benchmark.evaluation.every
+        probe_every = self.benchmark.evaluation.conflict_every
         begun, since = time.perf_counter(), self.state.step
         speed = loss = 0.0
 
@@ -428,6 +463,8 @@ class Trainer:
 
         report()
         while self.state.step < train.steps:
+            if probe_every and self.state.step % probe_every == 0:
+                begun += self.probe()  # its seconds are not training's
             self.step()
             at_validation = self.state.step % every == 0 or self.state.step == train.steps
             stopping = stop()

@@ -13,7 +13,7 @@ from mtlbench.data.celeba import read_celeba
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
 
-BUNDLED = ["celeba", "shoes", "zappos"]
+BUNDLED = ["celeba", "faces", "shoes", "zappos"]
 SMALL = """
 name = "mine"
 title = "Größe"
@@ -119,9 +119,10 @@ def test_zappos_in_full_is_the_protocol_of_conditional_similarity_networks() -> 
     assert b.evaluation.triplets == 40_000
 
 
-def test_shoes_are_drawn_and_no_other_benchmark_is() -> None:
+def test_shoes_and_faces_are_drawn_and_no_other_benchmark_is() -> None:
     assert {n: load_benchmark(n).data.rendered is not None for n in BUNDLED} == {
         "celeba": False,
+        "faces": True,
         "shoes": True,
         "zappos": False,
     }
@@ -188,7 +189,7 @@ def test_an_unknown_benchmark_is_answered_with_the_nearest_and_all_there_are(nam
     said = complaint(name)
     assert f"'{name}'" in said
     assert f"Did you mean: {'shoes' if name == 'shoe' else 'celeba'}" in said
-    assert "Available: celeba, shoes, zappos, or the path of a .toml file." in said
+    assert "Available: celeba, faces, shoes, zappos, or the path of a .toml file." in said
 
 
 def test_a_toml_that_is_not_there_is_named(tmp_path: Path) -> None:

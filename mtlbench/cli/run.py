@@ -180,9 +180,10 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
     from mtlbench import runner
     from mtlbench.cost import device_name
 
+    drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
     say(
         console,
-        f"{benchmark.title} ({benchmark.name}): {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
+        f"{benchmark.title} ({benchmark.name}){drawn}: {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
         f" {benchmark.train.steps:,} steps, on {device_name(place)}, {precision}",
     )

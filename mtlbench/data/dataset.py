@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark, Data
+from mtlbench.data import celeba, zappos
 from mtlbench.data.celeba import read_celeba
 from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.rendered.faces import render_faces
 from mtlbench.data.rendered.shoes import render_shoes
-from mtlbench.data.rendered.writing import rendered_facts
+from mtlbench.data.rendered.writing import DRAWING, as_rendered, rendered_facts
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
@@ -37,6 +38,7 @@ READERS: dict[str, Callable[[Path, Data], Table]] = {
     "csv": read_csv,
     "folders": read_folders,
 }
+_FOUND = {"celeba": celeba.found, "zappos": zappos.found}
 RENDERERS = {"shoes": render_shoes, "faces": render_faces}
 _STAND_INS = {"celeba": "faces", "zappos": "shoes"}  # what can be drawn in the same layout
 
@@ -146,7 +148,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
             RENDERERS[what.what](root, what.images, what.seed, progress=count, conflict=what.conflict)
     elif root is None:
         root = Path(data.folder) if data.folder else default_folder(data.reader)
-        if not root.is_dir() and data.reader in _STAND_INS:
+        if data.reader in _STAND_INS and not _FOUND[data.reader](root):
             raise UserError(
                 f"There is no {data.reader} data at {root}: fetch it with mtlbench data get {data.reader}, name its"
                 f" folder with --data-dir, or try --dataset {_STAND_INS[data.reader]}, which draws its own images."
@@ -154,20 +156,23 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
     table = READERS[data.reader](root, data)
-    facts = rendered_facts(root) if table.rendered else {}
-    if facts.get("conflict"):
-        table = replace(table, name=f"{table.name}, conflict {facts['conflict']:g}")
+    table = as_rendered(table)
     if data.rendered is not None:
         if not table.rendered:
             raise UserError(
                 f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir."
             )
-        there = {"what": data.rendered.what, "images": len(table)} | facts
+        facts = rendered_facts(table)
+        if facts.get("drawing") != DRAWING:
+            raise UserError(
+                f"{root} was drawn by another version of mtlbench, whose pictures differ. Remove that folder, so that"
+                " it is drawn anew."
+            )
         for key, wanted in data.rendered.model_dump().items():
-            if key in there and there[key] != wanted:
+            if facts.get(key) != wanted:
                 raise UserError(
-                    f"{root} was drawn with {key} {there[key]} and this benchmark has {wanted}. Name another folder"
-                    f" with --data-dir, or --set data.rendered.{key}={there[key]}."
+                    f"{root} was drawn with {key} {facts.get(key)} and this benchmark has {wanted}. Name another folder"
+                    f" with --data-dir, or --set data.rendered.{key}={facts.get(key)}."
                 )
     return table.limited(data.limit).without_rare(data.min_images)
 
@@ -208,14 +213,15 @@ def prepare(
         drawing: progress of drawing a rendered set; packing: of decoding images.
 
     Returns:
-        the data set, and what the user should know: tasks replaced for want of labels, images left out, files changed.
+        the data set, and what the user should know: what the reader remarked, tasks left out or replaced for want of
+        labels, images left out, files changed.
 
     Raises:
         UserError: see `read_table`, `Table.choose`, `open_pack`.
     """
     data = benchmark.data
     table = read_table(data, root, drawing)
-    notes = []
+    notes = list(table.remarks)
     if tasks is None:
         chosen, note = table.choose_default(data.tasks, data.spare_tasks)
         notes += [note] if note else []

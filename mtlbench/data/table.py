@@ -43,6 +43,7 @@ class Table:
         triplets: fixed triplets that came with the data set, by task and split: (n, 3) indices into `paths` of anchor,
             positive and negative; empty where they are drawn from the labels.
         remarks: what whoever looks at the data should know, a sentence each.
+        group: the column that keeps images on one side of a split; it is a task only where it is asked for.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Table:
     rendered: bool = False
     triplets: dict[str, dict[str, Labels]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    group: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -114,15 +116,19 @@ class Table:
     def choose_default(self, wanted: list[str], spare: list[str]) -> tuple[list[str], str]:
         """Return the benchmark's tasks, and what to tell the user when the data lacks the labels of some.
 
-        Tasks without labels are left out; if fewer than two are left, those of `spare` that have labels join.
+        Tasks without labels are left out; if fewer than two are left, those of `spare` that have labels join. A
+        benchmark that names no tasks takes every column but the one that groups images.
 
         Raises:
             UserError: no task is left.
         """
-        asked = [self.find_task(name) for name in wanted] or self.tasks_with_labels()
+        asked = [self.find_task(name) for name in wanted] or [t for t in self.columns if t != self.group]
         able = [t for t in asked if self.trainable(t) is None]
         if able == asked:
             return asked, ""
+        if able and not wanted:
+            left = "; ".join(f"{t} {self.trainable(t)}" for t in asked if t not in able)
+            return able, f"Left out of the tasks: {left}."
         if len(able) < 2:
             spares = [] if self.triplets else [self.find_task(s) for s in spare]  # CSN's lists have four tasks
             able += [t for t in spares if t not in able and self.trainable(t) is None]

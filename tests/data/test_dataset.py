@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_heels_are_ordered_and_other_tasks_are_not(zappos_folder: Path) -> None:
     data, notes = prepare(zappos(), zappos_folder, None, CPU)
     assert data.tasks == ("category", "closure", "gender", "heel")
     assert data.ordered == (False, False, False, True)
-    assert notes == []
+    assert notes == ["21 cells of closure hold several values: each combination is a value of its own."]
 
 
 def test_tasks_without_labels_give_way_to_the_spare_one_and_the_user_is_told(zappos_folder: Path) -> None:
@@ -318,6 +319,28 @@ def test_real_images_never_pass_for_rendered_ones(zappos_folder: Path) -> None:
         read_table(shoes().data, zappos_folder)
 
 
+def test_rendered_images_are_called_so_whoever_reads_them(drawn: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "moved"
+    shutil.copytree(drawn, elsewhere)
+    for brand in (elsewhere / "ut-zap50k-images").glob("*/*/*"):
+        brand.rename(brand.with_name(f"Another {brand.name}"))
+    assert prepare(zappos(), elsewhere, None, CPU)[0].facts["name"] == "rendered shoes"
+    lines = ["path,kind", *(f"{p.relative_to(elsewhere)},{p.parts[-4]}" for p in elsewhere.rglob("*.jpg"))]
+    (elsewhere / "labels.csv").write_text("\n".join(lines) + "\n")
+    own = load_benchmark(str(write_own(tmp_path / "own", [])))
+    facts = prepare(own, elsewhere, None, CPU)[0].facts
+    assert facts["rendered"]
+    assert "rendered" in str(facts["name"])
+
+
+def test_a_set_drawn_by_another_version_is_refused(drawn: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(drawn, tmp_path / "old")
+    facts = json.loads((old / "rendered.json").read_text())
+    (old / "rendered.json").write_text(json.dumps(facts | {"drawing": 0}))
+    with pytest.raises(UserError, match=r"another version of mtlbench.*Remove that folder"):
+        read_table(shoes().data, old)
+
+
 def test_a_rendered_set_of_another_size_is_refused(drawn: Path) -> None:
     with pytest.raises(UserError, match=r"drawn with images 60 and this benchmark has 61.*images=60"):
         read_table(shoes(61).data, drawn)
@@ -355,8 +378,11 @@ def test_data_that_is_not_there_is_an_error_with_the_ways_on(name: str, tmp_path
     data = load_benchmark(name).data
     drawn = {"celeba": "faces", "zappos": "shoes"}[name]
     ways = rf"no {name} data at .*{name}: .*data get {name},.*--data-dir.*--dataset {drawn}"
-    with pytest.raises(UserError, match=ways):
-        read_table(data, None)
+    for there in (False, True):  # an aborted download leaves an empty folder
+        if there:
+            default_folder(name).mkdir(parents=True)
+        with pytest.raises(UserError, match=ways):
+            read_table(data, None)
     with pytest.raises(UserError, match=r"--data-dir .*nowhere: there is no such folder"):
         read_table(data, tmp_path / "nowhere")
 
@@ -471,7 +497,9 @@ def test_csns_own_lists_are_the_questions_and_the_training_triplets(zappos_folde
             lists[task, split] = rows
             text = "\n".join(" ".join(map(str, row)) for row in rows)
             (zappos_folder / "tripletlists" / f"{task}_tripletlist_{split}.txt").write_text(text + "\n")
-    protocol = zappos("data.split=csn", "train.sampling=per-task", "evaluation.triplets=20")
+    with pytest.raises(UserError, match="triplets of its own"):
+        zappos("data.split=csn")
+    protocol = zappos("data.split=csn", "data.limit=0", "train.sampling=per-task", "evaluation.triplets=20")
     data, _ = prepare(protocol, zappos_folder, ["closure", "category"], CPU)
     shown = {tuple(image.flatten().tolist()): i for i, image in enumerate(data.images)}
     assert len(shown) == len(data.split)

@@ -108,7 +108,11 @@ def test_spare_tasks_with_labels_join_a_lone_task() -> None:
 
 
 def test_a_benchmark_without_tasks_of_its_own_takes_all_that_have_labels() -> None:
-    assert table(a=GOOD, b=NONE, c=GOOD).choose_default([], []) == (["a", "c"], "")
+    assert replace(table(a=GOOD, b=NONE, c=GOOD, d=GOOD), group="d").choose_default([], []) == (
+        ["a", "c"],
+        "Left out of the tasks: b has no labels.",
+    )
+    assert table(a=GOOD, c=GOOD).choose_default([], []) == (["a", "c"], "")
 
 
 def test_no_task_with_labels_at_all_is_refused() -> None:

@@ -1,0 +1,249 @@
+"""Image files to pixels: decoded, turned, resized, and written to a pack chunk by chunk.
+
+It imports neither PyTorch nor the rest of this package, so that a process that does nothing else (`serve`, started by
+`data.pack`) is there in a moment and takes little memory. What is packed, and when, is left to `data.pack`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import io
+import json
+import signal
+import struct
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+Files = npt.NDArray[np.void]
+FILE = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "u1", 32)])  # nanoseconds, SHA-256; -1 if missing
+# what Pillow and its plug-ins raise for broken files
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in a few words why an image can't be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format"  # Pillow's words name an object in memory
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return words.strip().rstrip(".") or type(error).__name__
+
+
+def pack_chunk(
+    partial: Path,
+    start: int,
+    paths: list[str],
+    size: tuple[int, int],
+    fit: str,
+    each: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
+) -> tuple[dict[int, str], int]:
+    """Decode consecutive images and write their pixels and the records of their files to where they belong.
+
+    Args:
+        partial: the folder whose files `images` and `files` are written to.
+        start: row of the first image.
+        paths: of the images; size, fit: as for `open_pack`.
+        each: calls a function for every image; a pool's `map` does so side by side.
+
+    Returns:
+        the reasons of the unreadable images, by row, and the checksum of what was written.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    pixels = np.zeros((len(paths), *size, 3), np.uint8)
+    files = np.full(len(paths), np.array((-1, -1, [0] * 32), FILE))
+    reasons = {}
+
+    def work(i: int) -> None:
+        try:
+            pixels[i] = read_image(Path(paths[i]), size, fit, files[i])
+        except BROKEN as error:
+            reasons[start + i] = reason_of(error)
+
+    for _ in each(work, range(len(paths))):
+        pass
+    for name, data in (("images", pixels), ("files", files)):
+        with (partial / name).open("r+b", buffering=0) as file:
+            write_rows(file, start * (data.nbytes // len(paths)), data)
+    return reasons, checksum(pixels, files)
+
+
+def write_rows(file: io.FileIO, offset: int, data: npt.NDArray[np.generic]) -> None:
+    """Write all of an array at an offset."""
+    file.seek(offset)
+    rest = data.view(np.uint8).reshape(-1).data
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def checksum(pixels: Pixels, files: Files) -> int:
+    """Return what tells a chunk that was written whole from one that was not."""
+    return zlib.crc32(files.tobytes(), zlib.crc32(pixels.reshape(-1).data))
+
+
+def serve() -> None:
+    """Pack chunks until standard input ends, as it does when whoever asked for them ends, by whatever cause.
+
+    Each line asks for one chunk, as JSON: the arguments of `pack_chunk`. Each is answered by a line: what that
+    returns, or the error's number and text.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all its processes; the parent decides
+    for line in sys.stdin.buffer:
+        partial, start, paths, size, fit = json.loads(line)
+        try:
+            answer: object = pack_chunk(Path(partial), start, paths, tuple(size), fit)
+        except OSError as error:
+            answer = {"errno": error.errno, "strerror": error.strerror or str(error)}
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+class _Room:
+    """Memory for large images: `with room(need)` waits until others leave enough; alone, any image gets its own.
+
+    The C library keeps what a thread frees for that thread, gigabytes on many cores; it is told to give it back.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._used, self._changed = most, 0, threading.Condition()
+
+    @contextmanager
+    def __call__(self, need: int) -> Iterator[None]:
+        need = min(need, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + need <= self._most)
+            self._used += need
+        try:
+            yield
+        finally:
+            with self._changed:
+                _trim()
+                self._used -= need
+                self._changed.notify_all()
+
+
+try:
+    _trim: Callable[[], object] = functools.partial(ctypes.CDLL(None).malloc_trim, 0)
+except (AttributeError, OSError, TypeError):
+
+    def _trim() -> None:
+        """Do nothing: other C libraries than GNU's have no such call."""
+
+
+_ROOM = _Room(2**28)
+_SMALL = 2**22  # images that need less, in bytes, take no turn
+LARGE_FILE = 2**20  # bytes
+_LARGE_IMAGE = 2**18  # pixels
+
+
+def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pixels:
+    """Return an image's pixels, and fill in the record of its file as far as that can be read.
+
+    Raises:
+        one of `BROKEN`: the image is missing or broken.
+    """
+    stat = path.stat()  # before reading: a file that changes meanwhile is then seen to have changed
+    file["size"], file["mtime"] = stat.st_size, stat.st_mtime_ns
+    with path.open("rb") as source, ExitStack() as stack:
+        stream: IO[bytes] = source
+        if stat.st_size > LARGE_FILE:  # read twice rather than held, by as many threads as there are cores
+            digest = hashlib.file_digest(source, "sha256")
+            source.seek(0)
+        else:
+            data = source.read()
+            if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data:  # a JPEG's first and last marker
+                raise OSError("image file is truncated")  # Pillow would take zeros for grey: a download that stopped
+            digest, stream = hashlib.sha256(data), io.BytesIO(data)
+        file["digest"] = np.frombuffer(digest.digest(), np.uint8)
+        image: Image.Image = stack.enter_context(Image.open(stream))
+        # asked only where it stands in the header: Pillow would decode a whole PNG to find it behind the pixels
+        turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+        wanted = size[::-1] if turn in (5, 6, 7, 8) else size
+        full, (top, left) = _placed((image.height, image.width), wanted, fit)
+        height, width = float(image.height), float(image.width)
+        memory = 6 * height * width if image.info.get("progressive") else 0.0  # coefficients, at whatever scale
+        fourfold = image.height >= 4 * full[0] and image.width >= 4 * full[1]
+        if image.format in ("JPEG", "MPO") and fourfold and height * width > _LARGE_IMAGE:
+            drafted = image.draft(image.mode, (2 * full[1], 2 * full[0]))
+            if drafted:
+                width, height = drafted[1][2:]  # a fraction, where the last column and row are no whole ones
+        memory += height * width * (4 if _plain(image) else 12)
+        if memory > _SMALL:
+            stack.enter_context(_ROOM(int(memory)))
+        across, down = width / full[1], height / full[0]
+        box = (left * across, top * down, (left + wanted[1]) * across, (top + wanted[0]) * down)
+        box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # a product may round up
+        image = _eight_bits(image).resize(wanted[::-1], Image.Resampling.BILINEAR, box=box)
+    pixels = np.asarray(image if image.mode in ("RGB", "RGBa") else image.convert("RGB"))
+    if image.mode == "RGBa":
+        pixels = pixels[..., :3] + (255 - pixels[..., 3:])
+    return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
+
+
+# what each EXIF orientation asks to be done to the pixels as they are stored
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: p.swapaxes(0, 1)[:, ::-1],
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: p.swapaxes(0, 1)[::-1],
+}
+
+
+def _placed(shape: tuple[int, int], wanted: tuple[int, int], fit: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the (height, width) that a whole image is resized to, and the (top, left) of the part that is kept."""
+    (height, width), (h, w) = shape, wanted
+    full = wanted
+    if fit == "crop":
+        full = (h, width * h // height) if width * h >= height * w else (height * w // width, w)
+    return full, (round((full[0] - h) / 2), round((full[1] - w) / 2))
+
+
+def _plain(image: Image.Image) -> bool:
+    return image.mode in ("L", "RGB") and not image.has_transparency_data
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image in mode L, RGB, or RGBa (colours times opacity) if it is transparent; 8 bits a channel."""
+    if _plain(image):
+        return image
+    if image.has_transparency_data:
+        return (image if image.mode == "RGBA" else image.convert("RGBA")).convert("RGBa")
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError("its pixels have more than 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are real numbers, whose black and white are not known")
+    return image.convert("RGB")
+
+
+if __name__ == "__main__":
+    serve()
