@@ -11,6 +11,7 @@ import typer
 from mtlbench import __version__
 from mtlbench.cli.data import data_app
 from mtlbench.cli.list import list_
+from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
 from mtlbench.cli.run import run
 from mtlbench.errors import UserError
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("report")(report)
 app.command("list")(list_)
+app.command("paper")(paper)
 app.add_typer(data_app, name="data")
 
 

@@ -246,9 +246,9 @@ def prepare(
         digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
     for rows in (table.triplets[task][split] for task in chosen for split in SPLITS if table.triplets):
         digest.update(rows.tobytes())
-    images = torch.from_numpy(pack.images)
-    if device.type == "cuda" and images.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
-        images = images.to(device)
+    pixels = torch.from_numpy(pack.images)
+    if device.type == "cuda" and pixels.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
+        pixels = pixels.to(device)
     counts = {split: int((table.split == i).sum()) for i, split in enumerate(SPLITS)}
     facts: dict[str, str | int | bool] = {
         "name": table.name,
@@ -265,7 +265,7 @@ def prepare(
         if table.triplets
     }
     dataset = Dataset(
-        images=images,
+        images=pixels,
         labels=torch.from_numpy(labels).to(device),
         split=torch.from_numpy(table.split).to(device),
         tasks=tuple(chosen),

@@ -1,0 +1,93 @@
+"""`mtlbench paper`: the modulation paper's tables, measured beside reported; with --run what is missing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlbench.cli.progress import say
+from mtlbench.cli.report import Format
+
+
+def paper(
+    table: Annotated[str | None, typer.Argument(help="Which table; without it they are listed.")] = None,
+    train: Annotated[bool, typer.Option("--run", help="Train what is missing; goes on where it was stopped.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The short protocol, for two CPU cores.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds to train, joined by commas.")] = "0",
+    results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
+    format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
+) -> None:
+    """Show one of the paper's tables: measured, reported where a source is known, and the difference."""
+    from rich.console import Console
+
+    from mtlbench.cli.run import run
+    from mtlbench.errors import UserError
+    from mtlbench.paper import fill, load_table, paper_tables, run_settings
+    from mtlbench.registry import load_plugins
+
+    console = Console()
+    if table is None:
+        for name in paper_tables():
+            say(console, f"{name:12} {load_table(name).title}")
+        return
+    chosen = load_table(table)
+    for broken in load_plugins():
+        say(console, f"warning: {broken}", "yellow")
+    if train and chosen.kind == "storage":
+        raise UserError(f"{table} is counted, not trained: leave out --run.")
+    code = 0
+    if train:
+        try:
+            run(
+                dataset=chosen.benchmark,
+                methods=",".join(chosen.methods),
+                quick=quick,
+                data_dir=data_dir,
+                seeds=seeds,
+                settings=[*run_settings(table, chosen, quick), f"data.tasks={chosen.tasks!r}"],
+                results=results,
+            )
+        except typer.Exit as stop:
+            if stop.exit_code != 1:  # 1: a method failed, which the table says
+                raise
+            code = 1
+    _show(console, fill(table, chosen, results, quick), format)
+    if code:
+        raise typer.Exit(code)
+
+
+def _show(console: object, filled: object, format: Format) -> None:
+    import csv
+    import sys
+
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from tabulate import tabulate
+
+    from mtlbench.paper import Filled
+
+    assert isinstance(console, Console)
+    assert isinstance(filled, Filled)
+    rows = [["" if cell is None else cell for cell in row] for row in filled.rows]
+    if format is Format.csv:
+        csv.writer(sys.stdout).writerows([filled.headings, *rows])
+        return
+    if format is Format.table:
+        shown = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, title=filled.title, title_justify="left")
+        for number, heading in enumerate(filled.headings):
+            shown.add_column(heading, justify="right" if number else "left")
+        for row in rows:
+            shown.add_row(*map(Text, row))
+        console.print()
+        console.print(shown)
+    else:
+        kind = "latex_booktabs" if format is Format.latex else "github"
+        align = ["left", *["right"] * (len(filled.headings) - 1)]
+        typer.echo(f"{filled.title}\n\n{tabulate(rows, filled.headings, kind, disable_numparse=True, colalign=align)}")
+    for note in filled.notes:
+        typer.echo(f"\n{note}")

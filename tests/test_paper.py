@@ -1,0 +1,172 @@
+"""The paper's tables: which cells are filled, from what, and that nothing fills them that should not."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlbench import paper
+from mtlbench.benchmark import load_benchmark
+from mtlbench.cli import app
+from mtlbench.data.rendered.face_drawing import ATTRIBUTES
+from mtlbench.errors import UserError
+from mtlbench.paper import PaperTable, fill, load_table, paper_tables, run_name, run_settings
+from mtlbench.registry import load_plugins
+from mtlbench.runs import Record, run_folder, write_record
+from mtlbench.specs import parse_method
+
+TABLE = PaperTable(
+    title="Made up", kind="error", benchmark="zappos", tasks=["category", "closure"],
+    methods=["single", "csn[masks=fixed]", "modulation"],
+    reported={"source": "Somebody, table 1", "values": {"single": 23.72, "csn[masks=fixed]": 10.79}},
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _methods() -> None:
+    assert load_plugins() == []
+
+
+def leave(results: Path, method: str, seed: int, hits: tuple[float, float], **changes: Any) -> Path:
+    """Write a record of one run; return its folder."""
+    record = Record(method, seed, "method", {"tasks": ["category", "closure"]})
+    record.metrics = {task: {"triplet": hit} for task, hit in zip(("category", "closure"), hits, strict=True)}
+    record.receipt = {
+        "data": {
+            "name": "UT-Zappos50K", "rendered": False, "images": 10, "train_images": 7, "val_images": 1,
+            "test_images": 2, "split": "at random", "fingerprint": "abc",
+        },
+        "steps": 400, "device": "a processor", "precision": "bf16", "mtlbench": "0.1.0", "commit": "c0ffee",
+    }  # fmt: skip
+    for key, value in changes.items():
+        setattr(record, key, value)
+    folder = run_folder(results, run_name("made-up", TABLE, True), method, seed)
+    write_record(folder, record)
+    return folder
+
+
+def cells(results: Path, table: PaperTable = TABLE) -> dict[str, tuple[str | None, ...]]:
+    return {row[0] or "": row[1:] for row in fill("made-up", table, results, quick=True).rows}
+
+
+def test_every_table_can_be_read_and_its_methods_and_tasks_exist():
+    assert set(paper_tables()) == {"agreement", "celeba-7", "celeba-20", "celeba-40", "storage", "zappos"}
+    for name in paper_tables():
+        table = load_table(name)
+        assert [parse_method(method).architecture for method in table.methods]
+        known = ATTRIBUTES if table.benchmark == "celeba" else load_benchmark("zappos").data.tasks
+        assert set(table.tasks) <= set(known)
+        assert len(set(table.tasks)) == len(table.tasks)
+        for quick in (False, True):
+            benchmark = load_benchmark(table.benchmark, quick=quick, settings=run_settings(name, table, quick))
+            assert benchmark.name == run_name(name, table, quick)
+    assert [len(load_table(f"celeba-{n}").tasks) for n in (7, 20, 40)] == [7, 20, 40]
+    assert load_table("celeba-20").tasks[:7] == load_table("celeba-7").tasks
+    assert load_table("celeba-40").tasks == list(ATTRIBUTES)
+
+
+def test_without_records_only_what_was_reported_is_there(tmp_path):
+    assert cells(tmp_path) == {
+        "single": (None, "23.72", None, None),
+        "csn[masks=fixed]": (None, "10.79", None, None),
+        "modulation": (None, None, None, None),
+    }
+    notes = fill("made-up", TABLE, tmp_path, quick=True).notes
+    assert any("Nothing measured" in note for note in notes)
+    assert any("Somebody, table 1" in note for note in notes)
+
+
+def test_a_cell_is_the_mean_over_tasks_and_seeds_with_its_difference(tmp_path):
+    for seed, hits in enumerate([(0.80, 0.70), (0.84, 0.70)]):
+        leave(tmp_path, "single", seed, hits)
+    leave(tmp_path, "csn[masks=fixed]", 0, (0.9, 0.9))
+    assert cells(tmp_path)["single"] == ("24.00 ±1.41", "23.72", "+0.28", "2")
+    assert cells(tmp_path)["csn[masks=fixed]"] == ("10.00", "10.79", "-0.79", "1")
+    assert any("10 images (7 / 1 / 2" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
+
+
+def test_rendered_images_never_fill_a_cell_of_a_real_data_set(tmp_path):
+    folder = leave(tmp_path, "single", 0, (0.9, 0.9))
+    receipt = {"data": {"name": "rendered shoes", "rendered": True, "fingerprint": "abc"}}
+    leave(tmp_path, "single", 0, (0.9, 0.9), receipt=receipt)
+    assert folder.exists()
+    assert cells(tmp_path)["single"] == (None, "23.72", None, None)
+    assert any("rendered images are left out" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
+
+
+def test_failed_and_collapsed_runs_are_named(tmp_path):
+    leave(tmp_path, "single", 0, (0.9, 0.9), status="failed", reason="no memory", metrics={})
+    leave(tmp_path, "modulation", 0, (0.5, 0.5), collapsed=["closure"])
+    filled = fill("made-up", TABLE, tmp_path, quick=True)
+    assert cells(tmp_path)["single"][0] is None
+    assert any("single, seed 0: FAILED: no memory" in note for note in filled.notes)
+    assert any("modulation, seed 0: COLLAPSED (closure)" in note for note in filled.notes)
+
+
+def test_runs_on_different_data_are_not_put_into_one_table(tmp_path):
+    leave(tmp_path, "single", 0, (0.9, 0.9))
+    folder = leave(tmp_path, "modulation", 0, (0.9, 0.9))
+    text = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(text.replace('"fingerprint": "abc"', '"fingerprint": "other"'))
+    with pytest.raises(UserError, match="2 different data sets"):
+        fill("made-up", TABLE, tmp_path, quick=True)
+
+
+def test_agreement_is_the_share_of_probes_with_a_positive_inner_product_over_pairs(tmp_path):
+    table = TABLE.model_copy(update={"kind": "agreement", "reported": None})
+    folder = leave(tmp_path, "single", 0, (0.9, 0.9))
+    rows = [
+        (0, "all", "a", "b", "0.5"), (10, "all", "a", "b", "-0.5"), (0, "all", "a", "c", "0.1"),
+        (10, "all", "a", "c", ""), (0, "stage", "a", "b", "0.9"), (20, "all", "a", "b", "0.2"),
+    ]  # fmt: skip
+    with (folder / "conflict.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("step", "layer", "task_a", "task_b", "cosine"), *rows])
+    assert cells(tmp_path, table)["single"][0] == f"{100 * (2 / 3 + 1) / 2:.2f}"  # an empty cosine is no probe
+    assert any("this one is ours" in note for note in fill("made-up", table, tmp_path, quick=True).notes)
+
+
+def test_storage_is_counted_for_every_number_of_tasks():
+    filled = fill("storage", load_table("storage"), Path("nowhere"), quick=False)
+    rows = {row[0]: row[1:] for row in filled.rows}
+    independent, modulation, single = (float(rows[m][0] or 0) for m in ("independent", "modulation", "single"))
+    assert single * 1e6 >= 4 * 2_953_664  # the paper's network; its batch norms' statistics come on top
+    assert float(rows["independent"][-3] or 0) == pytest.approx(40 * independent, rel=1e-3)
+    # 512 scales of four bytes a task
+    assert rows["modulation"][-2] == "2.05"
+    assert modulation == pytest.approx(single, abs=0.01)
+    assert rows["embedding-mask"][-2] == "1.02"
+    assert rows["single"][-2] == "0.00"
+
+
+def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("mtlbench.runner.guard_memory", lambda: None)
+    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+    short = TABLE.model_copy(
+        update={"methods": ["single", "modulation[after=5]"], "reported": None, "kind": "accuracy"}
+    )
+    monkeypatch.setattr(paper, "load_table", lambda name: short)
+    tiny = ["train.steps=4", "evaluation.every=2", "evaluation.triplets=50", "model.embedding=8", "data.image_size=24"]
+    monkeypatch.setattr(paper, "run_settings", lambda *a: [*run_settings(*a), *tiny, "train.precision=fp32"])
+    words = ["paper", "made-up", "--quick", "--results", str(tmp_path / "r")]
+    run = ["--run", "--data-dir", str(zappos_folder)]
+    done = CliRunner().invoke(app, [*words, *run], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    again = CliRunner().invoke(app, [*words, *run], catch_exceptions=False)
+    assert again.output.count("done already") == 2
+    shown = CliRunner().invoke(app, [*words, "--format", "csv"], catch_exceptions=False)
+    rows = {line.split(",")[0]: line.split(",") for line in shown.output.splitlines()}
+    assert 0 < float(rows["modulation[after=5]"][1]) <= 100
+    assert rows["single"][2:] == ["", "", "1"]
+
+
+def test_an_unknown_table_and_a_run_of_what_is_counted_are_refused():
+    with pytest.raises(UserError, match=r"no table 'celeba7'.*celeba-7"):
+        load_table("celeba7")
+    with pytest.raises(UserError, match="counted, not trained"):
+        CliRunner().invoke(app, ["paper", "storage", "--run"], catch_exceptions=False)
+    with pytest.raises(ValueError, match="not in methods"):
+        PaperTable(**{**TABLE.model_dump(), "methods": ["single"]})
