@@ -36,7 +36,9 @@ BIBTEX = """
 """
 
 
-@register_architecture("cross-stitch", groups=("core",), cite=BIBTEX, shares="features, mixed by learned scalars")
+@register_architecture(
+    "cross-stitch", groups=("core", "architectures"), cite=BIBTEX, shares="features, mixed by learned scalars"
+)
 class CrossStitch(Architecture):
     """T networks whose feature maps are mixed by learned scalars after each stage but the last.
 

@@ -49,7 +49,7 @@ BIBTEX = """
 @inproceedings{veit2017conditional,
   author = {Veit, Andreas and Belongie, Serge and Karaletsos, Theofanis},
   title = {Conditional Similarity Networks},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
   year = {2017},
   eprint = {1603.07810},
   archivePrefix = {arXiv},

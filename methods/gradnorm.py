@@ -107,6 +107,6 @@ register_method(
     "gradnorm",
     architecture="shared",
     balancer="gradnorm",
-    groups=("core",),
+    groups=("core", "balancers"),
     summary="The shared trunk with the GradNorm balancer.",
 )

@@ -23,7 +23,7 @@ BIBTEX = """
 """
 
 
-@register_architecture("independent", groups=("core",), cite=BIBTEX, shares="nothing")
+@register_architecture("independent", groups=("core", "architectures"), cite=BIBTEX, shares="nothing")
 class Independent(Architecture):
     """One whole network per task, nothing shared.
 

@@ -66,7 +66,9 @@ class ScaledNorm(nn.Module):
         return features if self.before else _times(features, self.scales)
 
 
-@register_architecture("modulation", groups=("core",), cite=BIBTEX, shares="everything but one scale per channel")
+@register_architecture(
+    "modulation", groups=("core", "architectures"), cite=BIBTEX, shares="everything but one scale per channel"
+)
 class Modulation(Architecture):
     """One network whose channels each task scales by vectors of its own.
 

@@ -23,7 +23,7 @@ BIBTEX = """
 """
 
 
-@register_architecture("shared", groups=("core",), cite=BIBTEX, shares="the trunk")
+@register_architecture("shared", groups=("core", "architectures"), cite=BIBTEX, shares="the trunk")
 class Shared(Architecture):
     """One shared trunk, a task-specific embedding layer per task.
 

@@ -22,7 +22,7 @@ BIBTEX = """
 """
 
 
-@register_architecture("single", cite=BIBTEX, shares="everything")
+@register_architecture("single", groups=("architectures",), cite=BIBTEX, shares="everything")
 class Single(Architecture):
     """One network and one embedding for all tasks.
 

@@ -25,16 +25,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
-from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
-from mtlbench.training import State, Trainer
+
+if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes longer than a table
+    from torch import Tensor
+
+    from mtlbench.training import State, Trainer
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -106,6 +107,8 @@ def write_record(
     conflict: Sequence[Mapping[str, str]] | None = None,
 ) -> None:
     """Write a run's record whole: into a folder beside it, which then takes its place."""
+    from safetensors.torch import save_file
+
     new = folder.with_name(f"{folder.name}.new-{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -150,6 +153,8 @@ def partial_folder(folder: Path) -> Path:
 
 def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
     """Keep what continuing a run needs; the last such save is replaced only when the new one is whole."""
+    from safetensors.torch import save_file
+
     place = partial_folder(folder)
     place.mkdir(parents=True, exist_ok=True)
     name = f"state-{trainer.state.step}.safetensors"
@@ -169,6 +174,8 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
 
     None if there is none that can be continued: it was set up otherwise, ran on another kind of device, or is damaged.
     """
+    from mtlbench.training import State
+
     place = partial_folder(folder)
     try:
         facts = json.loads((place / "state.json").read_text())
@@ -230,5 +237,7 @@ def without_training(setup: Json) -> Json:
 
 def half(embeddings: Tensor) -> Tensor:
     """Return embeddings as they are stored: float16, what lies beyond its range clamped."""
+    import torch
+
     limit = torch.finfo(torch.float16).max
     return embeddings.clamp(-limit, limit).half()

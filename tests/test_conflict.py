@@ -334,6 +334,16 @@ def test_every_probe_has_a_batch_of_its_own_from_the_training_split(monkeypatch)
     assert torch.equal(second, third)
 
 
+def test_what_a_network_draws_in_a_probe_depends_on_seed_and_step_alone(dropout):
+    trainer = trainer_of(dropout, *PROBED)
+    for step in (0, 0, 3):
+        torch.rand(7)
+        trainer.state.step = step
+        trainer.probe()
+    first, second, third = (probe["cosines"] for probe in trainer.state.conflict)
+    assert first == second != third
+
+
 def test_a_probe_whose_losses_have_no_gradient_has_no_cosine():
     trainer = trainer_of("single", *PROBED, "train.sampling='per-task'")
     with torch.no_grad():  # all images get the same embedding, and a squared distance of 0 has no gradient

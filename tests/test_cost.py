@@ -11,7 +11,7 @@ from mtlbench import cost
 from mtlbench.architecture import Architecture
 from mtlbench.registry import load_plugins
 from mtlbench.specs import parse_method
-from mtlbench.training import Trainer
+from mtlbench.training import Trainer, build
 
 load_plugins()
 
@@ -73,6 +73,17 @@ def test_cross_stitch_pays_for_its_units_too():
     alone = cost.added_by_one_task(net, benchmark, ("a", "b", "c"))["parameters_added"]
     stitched = cost.added_by_one_task(parse_method("cross-stitch"), benchmark, ("a", "b", "c"))["parameters_added"]
     assert stitched - alone == 3 * (4 * 4 - 3 * 3)  # three units of the four-stage network
+
+
+def test_the_law_of_storage_holds_for_any_number_of_tasks():
+    benchmark = protocol()
+    for name, law in {"independent": (0, None, 0), "single": (None, 0, 0), "cross-stitch": (0, None, 3)}.items():
+        found = cost.storage_law(parse_method(name), benchmark)
+        assert all(wanted is None or part == wanted for part, wanted in zip(found, law, strict=True))
+    a, b, c = cost.storage_law(parse_method("modulation"), benchmark)
+    with torch.device("meta"):
+        net = build(parse_method("modulation"), benchmark, tuple(f"task {t}" for t in range(11)), 0)[0]
+    assert a + 11 * b + 121 * c == sum(p.numel() for p in net.parameters())
 
 
 def test_times_are_repeated_after_a_warm_up_and_slow_work_less_often(monkeypatch):

@@ -268,13 +268,23 @@ def _images(count: int) -> str:
 
 def _show_verdict(console: Console, found: Source, seen: Findings, named: list[str]) -> bool:
     """Say whether the data can be trained on as it is, and what to do if not."""
+    from mtlbench.data.pack import MOST_UNREADABLE
     from mtlbench.errors import UserError
 
     usable = True
     table = found.table
     if seen.unreadable:
         lost = f"{len(seen.missing):,} missing, {len(seen.broken):,} broken"
-        if found.skips_unreadable:
+        if len(seen.unreadable) > MOST_UNREADABLE * len(table):
+            usable = False
+            say(
+                console,
+                f"Images that can't be used: {len(seen.unreadable):,} of {len(table):,} ({lost}). A run stops at them,"
+                f" and more than {MOST_UNREADABLE:.0%} are too many to leave out: put them right, or take them out of"
+                " the data set.",
+                "red",
+            )
+        elif found.skips_unreadable:
             say(console, f"Images that are left out: {len(seen.unreadable):,} ({lost}).", "yellow")
             table = table.subset(_others(len(table), seen.unreadable))
         else:
@@ -285,7 +295,7 @@ def _show_verdict(console: Console, found: Source, seen: Findings, named: list[s
                 " leave them out with --skip-unreadable.",
                 "red",
             )
-    able = [t for t in table.tasks_with_labels() if not named or t in named]
+    able = [t for t in table.tasks_with_labels() if (t in named if named else t != table.group)]
     if not able:
         say(console, f"No task {'named' if named else 'here'} can be trained and tested.", "red")
         return False
@@ -357,6 +367,7 @@ def render(
     """Draw a rendered data set into a folder, in the layout of the real one that it stands in for."""
     from rich.console import Console
 
+    from mtlbench.benchmark import load_benchmark
     from mtlbench.data.rendered.faces import render_faces
     from mtlbench.data.rendered.shoes import render_shoes
 
@@ -373,11 +384,10 @@ def render(
 
         draw(folder, images, seed, progress=count, conflict=conflict, **shape)
     task, place = {Drawn.shoes: "closure", Drawn.faces: "Smiling"}[what], shlex.quote(str(folder))
-    say(
-        console,
-        f"Look at them with mtlbench data show {place} --task {task}, or train on them with mtlbench run --dataset"
-        f" {what.value} --data-dir {place} --set data.rendered.images={images}.",
-    )
+    usual, drawn = load_benchmark(what.value).data.rendered, {"images": images, "seed": seed, "conflict": conflict}
+    settings = [f" --set data.rendered.{key}={value}" for key, value in drawn.items() if value != getattr(usual, key)]
+    say(console, f"Look at them: mtlbench data show {place} --task {task}")
+    say(console, f"Train on them: mtlbench run --dataset {what.value} --data-dir {place}{''.join(settings)}")
 
 
 def _size(text: str) -> dict[str, int]:

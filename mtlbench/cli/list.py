@@ -42,6 +42,8 @@ def list_(
         typer.echo("\n\n".join(_citations(kind)))
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = 250  # for grep and the like: a line each
     headings, lines = {
         Kind.methods: lambda: _methods(plugins or [], benchmark),
         Kind.balancers: lambda: _balancers(plugins or []),
@@ -94,13 +96,13 @@ def _methods(plugins: list[Path], name: str) -> Listing:
             (
                 entry.name,
                 " ".join(entry.groups),
-                _paper(cite),
+                _paper(cite) or _short(entry.origin),
                 architecture.shares,
                 laws[architecture.name],
                 entry.summary,
             )
         )
-    return ("method", "groups", "paper", "tasks share", "parameters", "what it is"), lines
+    return ("method", "groups", "from", "tasks share", "parameters", "what it is"), lines
 
 
 def _law(law: tuple[int, int, int] | None) -> str:

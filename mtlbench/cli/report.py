@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.runs import Record
 
 
 class Format(StrEnum):
@@ -16,6 +22,7 @@ class Format(StrEnum):
     md = "md"
     latex = "latex"
     csv = "csv"
+    runs = "runs"
 
 
 def report(
@@ -25,12 +32,40 @@ def report(
     ] = None,
     results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
     metric: Annotated[str, typer.Option(help="What the accuracy table shows: triplet, map@r, …")] = "triplet",
-    format: Annotated[Format, typer.Option(help="How to write the tables.")] = Format.table,
+    sort: Annotated[
+        str, typer.Option(help="The column to sort by, by its heading: worst, Δm, parameters, …", show_default="mean")
+    ] = "",
+    tasks: Annotated[
+        str, typer.Option(help="Only these tasks, joined by commas; means are over them.", show_default="all")
+    ] = "",
+    methods: Annotated[
+        str, typer.Option(help="Only these methods, groups or patterns: core,'shared*'.", show_default="all")
+    ] = "",
+    at_seconds: Annotated[
+        str,
+        typer.Option(
+            help="Rank by what validation had measured after so many seconds of training; shortest: after those of the"
+            " method that needs the fewest.",
+            show_default="equal steps",
+        ),
+    ] = "",
+    conflict: Annotated[
+        bool, typer.Option("--conflict", help="How the tasks' gradients agreed, where runs have probed it.")
+    ] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Draw the figures too, as PNG, SVG and PDF, into this folder.", show_default=False),
+    ] = None,
+    format: Annotated[
+        Format, typer.Option(help="How to write the tables; csv has a row per method, runs one per run.")
+    ] = Format.table,
 ) -> None:
     """Rebuild the comparison tables from run records; nothing is trained."""
     from rich.console import Console
 
     from mtlbench.errors import UserError, did_you_mean
+    from mtlbench.report import agreement
+    from mtlbench.report.summary import Choice
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
@@ -48,4 +83,27 @@ def report(
     known = list(dict.fromkeys(name for r in records for metrics in r.metrics.values() for name in metrics))
     if known and metric not in known:
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
-    show(records, format.value, Console(), metric)
+    choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds)
+    console = Console()
+    if conflict:
+        agreement.show(records, results, format.value, console)
+    else:
+        show(records, format.value, console, choice, results)
+    if figures is not None:
+        _draw(console, records, results, figures)
+
+
+def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path) -> None:
+    """Draw every suite's figures into a folder of its own."""
+    from mtlbench.cli.progress import say, status
+    from mtlbench.report.figures import draw_all
+    from mtlbench.report.suites import suites
+
+    names: list[str] = []
+    for suite in suites(records):
+        name = str(suite.benchmark["name"])
+        names.append(name)
+        place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
+        with status(console, f"drawing {place} …"):
+            drawn = draw_all(suite, results, place)
+        say(console, f"{place}: {', '.join(figure.stem for figure in drawn) or 'nothing to draw'}")

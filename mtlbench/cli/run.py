@@ -171,7 +171,7 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
         if (r.method, r.seed) in wanted or (r.kind == "reference" and r.seed in seeds)
     ]
     console.print()
-    show(records, "table", console)
+    show(records, "table", console, results=results)
     say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
 
 

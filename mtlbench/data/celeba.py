@@ -15,6 +15,7 @@ import pandas as pd
 
 from mtlbench.data.rendered.faces import FIRST_IDENTITY
 from mtlbench.data.table import Column, Table, split_at_random
+from mtlbench.data.webpage import holds_web_page
 from mtlbench.errors import UserError
 
 IMAGES, ATTRIBUTES = "img_align_celeba", "list_attr_celeba.txt"
@@ -123,8 +124,9 @@ class _Parts:
     def check(self, needed: tuple[str, ...]) -> None:
         """Refuse web pages in the place of data, missing parts, and an archive that is not unpacked, each in one go."""
         archive, message = (None if self.find(IMAGES) else self.find(f"{IMAGES}.zip")), ""
-        files = [path for path in (*map(self.find, (ATTRIBUTES, IDENTITIES, PARTITION)), archive) if path]
-        pages = [str(path) for path in files if _is_web_page(path)]
+        labels = [path for path in map(self.find, (ATTRIBUTES, IDENTITIES, PARTITION)) if path]
+        files = [*labels, *([archive] if archive else [])]
+        pages = [str(path) for path in files if holds_web_page(path)]
         if pages:
             raise UserError(
                 f"The host answered with a web page, usually 'quota exceeded', instead of the data: delete and fetch"
@@ -133,21 +135,24 @@ class _Parts:
         missing = [name for name in needed if not self.find(name)]
         if archive:
             missing.remove(IMAGES)
-            message = (
-                f"{archive} is not unpacked: run `mtlbench data get celeba --data-dir {archive.parent}`, or unzip it"
-                " there."
-            )
+            # elsewhere it would download the labels again
+            beside = archive.parent.name != "Img" and all(path.parent == archive.parent for path in labels)
+            get = f"run `mtlbench data get celeba --data-dir {archive.parent}`, which unpacks the official archive, or "
+            message = f"{archive} is not unpacked: {get if beside else ''}unzip it there."
             if not missing:
                 raise UserError(message)
         if missing:
             there = next((path.parent for path in (*files, self.find(IMAGES)) if path), self.root)
             home = there.parent if there.name in ("Anno", "Eval", "Img") else there
+            # it would download again what lies in other folders
+            beside = all(path.parent == home for path in (*files, self.find(IMAGES)) if path)
+            get = f" or by `mtlbench data get celeba --data-dir {home}`" if beside else ""
             listed = ", ".join(f"{name}/ (the folder of images)" if name == IMAGES else name for name in missing)
             many = len(missing) > 1
             raise UserError(
                 f"{self.root} is not a complete CelebA: missing {'are' if many else 'is'} {listed}. Put"
-                f" {'them' if many else 'it'} into {home}, from the data set's official page or by `mtlbench data get"
-                f" celeba --data-dir {home}`, or name another folder with --data-dir.{message and f' {message}'}"
+                f" {'them' if many else 'it'} into {home}, from the data set's official page{get}, or name another"
+                f" folder with --data-dir.{message and f' {message}'}"
             )
 
     def images_with(self, names: pd.Index[str]) -> str:
@@ -162,14 +167,6 @@ class _Parts:
             f" lists, such as {names[0]}. "
             + (f"Unzip {archive} again." if archive else "Put the aligned and cropped images there.")
         )
-
-
-def _is_web_page(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(200).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}.") from error
 
 
 def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:

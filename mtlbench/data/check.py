@@ -6,11 +6,10 @@ Reading labels is left to the readers, showing what was found to the command lin
 from __future__ import annotations
 
 import csv
-import hashlib
-import io
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,15 +18,41 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.data import celeba, zappos
+from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
+from mtlbench.data.folder import IMAGE_ENDINGS, are_split, files_in, is_image, run_folders
 from mtlbench.data.pack import Progress
+from mtlbench.data.rendered.writing import as_rendered
 from mtlbench.data.table import Table
+from mtlbench.data.webpage import holds_web_page
 from mtlbench.errors import UserError
-from mtlbench.registry import bundled
 
 SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
-_IMAGE_NAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_SPLIT_NAMES = ("train", "training", "val", "validation", "valid", "dev", "test", "testing")
+_BENCHMARK = """\
+name = {name}
+title = {title}
+
+[data]
+{data}
+image_size = 64  # pixels, or [height, width]
+
+[model]
+backbone = "small"
+embedding = 64
+
+[train]
+sampling = "joint"
+triplets = 16
+steps = 400
+optimiser = "adamw"
+lr = 3e-3
+schedule = "one-cycle"
+
+[evaluation]
+every = 80
+triplets = 2000
+"""
 
 
 @dataclass
@@ -85,11 +110,10 @@ def read_source(source: Path, drawing: Progress | None = None) -> Source:
 
     Raises:
         UserError: there is nothing known, or its label files can't be used. For a folder of the user's own images it
-            says which benchmark to write.
+            gives a benchmark to write.
     """
     if source.suffix == ".toml" and not source.is_dir():
         # loads torch, which takes seconds and which a folder has no need of
-        from mtlbench.benchmark import load_benchmark
         from mtlbench.data.dataset import read_table
 
         data = load_benchmark(str(source)).data
@@ -97,9 +121,9 @@ def read_source(source: Path, drawing: Progress | None = None) -> Source:
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
     if celeba.found(source):
-        return Source(celeba.read_celeba(source))
+        return Source(as_rendered(celeba.read_celeba(source)))
     if zappos.found(source):
-        return Source(zappos.read_zappos(source))
+        return Source(as_rendered(zappos.read_zappos(source)))
     own = _own_images(source)
     if own is None:
         raise UserError(
@@ -108,10 +132,18 @@ def read_source(source: Path, drawing: Progress | None = None) -> Source:
             " CSV of labels or in a folder per label."
         )
     what, lines = own
-    section = "\n".join(["[data]", *lines, f"folder = {_quoted(str(source.resolve()))}", "image_size = 112"])
+    folder = source.resolve()
+    name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "photos"
+    if name in benchmark_files():  # their results would lie in one folder
+        name = f"my-{name}"
+    text = _BENCHMARK.format(
+        name=_quoted(name),
+        title=_quoted(folder.name or "My photos"),
+        data="\n".join([*lines, f"folder = {_quoted(str(folder))}"]),
+    )
     raise UserError(
-        f"{source} holds {what}: describe them in a benchmark of your own, then check its .toml. Copy"
-        f" {bundled('benchmarks') / 'zappos.toml'}, leave out [quick], and let its [data] be\n\n{section}\n"
+        f"{source} holds {what}: describe them in a benchmark of your own. Write these lines to {name}.toml, then say"
+        f" mtlbench data check {name}.toml\n\n{text}"
     )
 
 
@@ -126,18 +158,23 @@ def _own_images(folder: Path) -> tuple[str, list[str]] | None:
             continue
         for header, first in (table for table in tables if len(table) == 2):
             for name, cell in zip(header, first, strict=False):
-                if cell.strip().lower().endswith(_IMAGE_NAMES):
+                if cell.strip().lower().endswith(IMAGE_ENDINGS):
                     named = f"file = {_quoted(file.name)}, path = {_quoted(name.strip())}"
+                    split = next((n.strip() for n in header if n.strip().lower() == "split"), "split")
+                    named += f", split = {_quoted(split)}" if split != "split" else ""
                     return f"a table of images, {file.name}", ['reader = "csv"', f"csv = {{ {named} }}"]
     # a look at some of the files is enough, and a folder named by mistake may hold millions
-    for path in itertools.islice(folder.rglob("*"), 20_000):
-        parts = path.relative_to(folder).parts
-        levels = len(parts) - 1 - (parts[0].lower() in _SPLIT_NAMES)
-        if levels > 0 and path.suffix.lower() in _IMAGE_NAMES:
-            tasks = ["label"] if levels == 1 else [f"label{i + 1}" for i in range(levels)]
-            named = f"levels = {json.dumps(tasks)}  # the task of each level of folders"
-            return "images in folders", ['reader = "folders"', named]
-    return None
+    files = list(itertools.islice(files_in(folder), 20_000))
+    runs = run_folders(files)
+    paths = [p for p in files if "/" in p and is_image(p) and p.split("/")[0] not in runs]
+    splits = are_split(paths)
+    depths = Counter(path.count("/") - splits for path in paths)
+    levels = max(depths, key=lambda depth: depths[depth], default=0)
+    if levels < 1:
+        return None
+    tasks = ["label"] if levels == 1 else [f"label{i + 1}" for i in range(levels)]
+    named = f"levels = {json.dumps(tasks)}  # the task of each level of folders"
+    return "images in folders", ['reader = "folders"', named]
 
 
 def _quoted(text: str) -> str:
@@ -146,7 +183,7 @@ def _quoted(text: str) -> str:
 
 
 def open_images(table: Table, progress: Progress | None = None) -> Findings:
-    """Open and decode every image of a table, and compare their files byte by byte.
+    """Open and decode every image of a table as packing does, and compare their files byte by byte.
 
     Args:
         table: its images.
@@ -178,22 +215,31 @@ def open_images(table: Table, progress: Progress | None = None) -> Findings:
 
 def _open(file: Path) -> tuple[bytes, tuple[int, int]] | str | None:
     """Return an image's digest and (width, height), or why it can't be decoded, or None where there is no file."""
+    record = np.zeros(1, FILE)
     try:
-        content = file.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.convert("RGB")
-            return hashlib.sha256(content).digest(), image.size
+        read_image(file, (SMALL, SMALL), "squash", record[0])
+        return record["digest"].tobytes(), size_of(file)
     except FileNotFoundError:
         return None
-    except UnidentifiedImageError:
-        if not content:
+    except UnidentifiedImageError as error:
+        if not record["size"][0]:
             return "the file is empty"
-        page = content[:100].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-        return "a web page, not an image" if page else "not an image, or of a kind unknown here"
-    except OSError as error:
-        return error.strerror or str(error)
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
+        return "a web page, not an image" if holds_web_page(file) else reason_of(error)
+    except BROKEN as error:
+        return reason_of(error)
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
+
+    Raises:
+        one of `decoding.BROKEN`: the image is missing or broken.
+    """
+    with Image.open(file) as image:
+        # asked only where it stands in the header, as packing does
+        turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+        width, height = image.size
+        return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 def _compare(table: Table, group: list[int], found: Findings) -> None:

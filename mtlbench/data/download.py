@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mtlbench import __version__
+from mtlbench.data.webpage import holds_web_page, is_web_page
 from mtlbench.errors import UserError
 
 Progress = Callable[[int, int, str], None]  # bytes done, of how many (0: not known), what is being done
@@ -34,6 +35,7 @@ _CHUNK = 1 << 18
 _SLACK = 10  # how many times its known size a download, or what it unpacks to, may have
 _RATIO = 100  # how many times its own size an archive may unpack to; images hardly compress, tables about ten times
 _BLOCK = 4096  # what a small file takes on most file systems
+_PAGE = "is a web page saved under the file's name"
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ class _DroppedError(Exception):
 def missing(source: Source, folder: Path) -> list[File]:
     """Return the files that have to be downloaded: neither there, nor unpacked, nor fetched by hand as an archive.
 
+    A file of labels that is there counts, whether or not it is the official one, and so does one as .csv.
+
     Raises:
         UserError: something else is there under the name of a file or of an unpacked folder.
     """
@@ -170,36 +174,49 @@ def _unfinished(source: Source, folder: Path) -> list[File]:
     """Return the files that have to be downloaded or unpacked."""
     unfinished = []
     for file in source.files:
-        target = folder / (file.unpacks_to or file.name)
-        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        target = _target(file, folder)
+        fault = ""
+        if not target.exists() or (file.unpacks_to and target.is_dir() and not any(target.iterdir())):
             unfinished.append(file)
-        elif file.unpacks_to and not (target.is_dir() and (target / file.proof).exists()):
-            raise UserError(
-                f"{target} is not what {file.name} unpacks to{f' ({file.proof} is missing)' if file.proof else ''}:"
-                " move it away and run this command again."
-            )
-        elif not file.unpacks_to:
-            try:
-                _verify(target, file)
-            except _RefusedError as wrong:
-                raise UserError(f"{target} {wrong}: move it away and run this command again.") from None
+        elif file.unpacks_to:
+            # some archives hold their folder twice, one in the other, and so do folders that were unpacked by hand
+            inside = (target, target / file.unpacks_to)
+            if not target.is_dir() or not any((place / file.proof).exists() for place in inside):
+                lacks = f" ({file.proof} is missing)" if file.proof else ""
+                fault = f"is not what {file.name} unpacks to{lacks}"
+        elif not target.is_file():
+            fault = "is no file"
+        elif not _size(target):
+            fault = "is empty"
+        elif holds_web_page(target):
+            fault = _PAGE
+        if fault:
+            raise UserError(f"{target} {fault}: move it away and run this command again.")
     return unfinished
+
+
+def _target(file: File, folder: Path) -> Path:
+    """Return what a file is once it is there: the folder it unpacks to, or itself; labels may be there as .csv too."""
+    target = folder / (file.unpacks_to or file.name)
+    table = target.with_suffix(".csv")
+    return table if target.suffix == ".txt" and not target.exists() and table.is_file() else target
 
 
 def _verify(path: Path, file: File) -> None:
     """Raise _RefusedError unless the file on disk has the official checksum, as far as there is one."""
+    if holds_web_page(path):
+        raise _RefusedError(_PAGE)
+    if fault := _unofficial(path, file):
+        raise _RefusedError(fault)
+
+
+def _unofficial(path: Path, file: File) -> str:
+    """Return in words that a file on disk has not the official checksum; nothing if it has, or if there is none."""
+    if not file.md5:
+        return ""
     with path.open("rb") as content:
-        if _is_page(content.read(1024)):
-            raise _RefusedError("is a web page saved under the file's name")
-        content.seek(0)
-        if file.md5:
-            found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            if found != file.md5:
-                raise _RefusedError(f"is not the official file (its MD5 is {found}, the official one {file.md5})")
-
-
-def _is_page(start: bytes) -> bool:
-    return re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head)", start, re.IGNORECASE) is not None
+        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return "" if found == file.md5 else f"is not the official file (its MD5 is {found}, the official one {file.md5})"
 
 
 def _check_room(folder: Path, needed: int, what: str) -> None:
@@ -233,8 +250,9 @@ def download(
 ) -> None:
     """Make `folder` hold the data set: download what is missing, check it, unpack the archives.
 
-    What is there already is left alone. A download that was interrupted lies in `<name>.part` and is gone on with; its
-    archive is deleted once unpacked. An archive that was put there by hand is checked, unpacked and kept.
+    What is there already is left alone; of label files that are not the official ones the user is told. A download
+    that was interrupted lies in `<name>.part` and is gone on with; its archive is deleted once unpacked. An archive
+    that was put there by hand is checked, unpacked and kept.
 
     Args:
         source: an entry of `CATALOGUE`.
@@ -245,7 +263,7 @@ def download(
 
     Raises:
         UserError: the host refuses, can't be reached or sends something else (it says what to fetch by hand and where
-            to put it), the disk has no room, or a file that is there is not the official one.
+            to put it), the disk has no room, or an archive that is there is not the official one.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name another one with --data-dir.")
@@ -253,7 +271,10 @@ def download(
     absent = [file.name for file in unfinished if not (folder / file.name).is_file()]
     for file in source.files:
         if file not in unfinished:
-            tell(f"{file.unpacks_to or file.name} is already there.")
+            target = _target(file, folder)
+            fault = _unofficial(target, file) if target.name == file.name else ""
+            kept = f"{target.name} {fault}: kept as it is. Move it away to have the official one downloaded."
+            tell(kept if fault else f"{target.name} is already there.")
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(file.unpacked + (file.size if file.name in absent else 0) for file in unfinished)
     there = sum(_size(_part(file, folder)) for file in unfinished)
@@ -418,7 +439,7 @@ def _attempt(file: File, part: Path, progress: Progress, timeout: float) -> None
         elif response.status == 200:
             length = response.headers["Content-Length"] or ""
             start, total, first = 0, int(length) if length.isdecimal() else None, _begin(response)
-            if _is_page(first):
+            if is_web_page(first):
                 raise _RefusedError(_page_words(first))
             if file.unpacks_to and not first.startswith(b"PK"):
                 raise _RefusedError("what the host sends is not a zip archive")

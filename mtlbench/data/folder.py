@@ -24,7 +24,8 @@ _SPLIT_WORDS = {
     **dict.fromkeys(("val", "validation", "valid", "dev"), 1),
     **dict.fromkeys(("test", "testing"), 2),
 }
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_RUN = re.compile(r"/seed-\d+/run\.json$")
 _CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what systems leave behind; names with a leading dot go too
 
 
@@ -32,12 +33,14 @@ def read_csv(root: Path, data: Data) -> Table:
     """Read the images that a CSV in `root` lists (UTF-8; commas, semicolons or tabs).
 
     `data.csv` names the file and its columns of paths (relative to `root`), splits and groups. Every column but those
-    of paths and splits is a task, the group's too. Empty cells are unlabelled; `data.multi_valued` says what a cell
-    "a;b" is, `data.ordered` which tasks have ordered values. Without a column of splits, the split is 70/10/20 at
-    random by `data.split_seed`, images of one group on one side; an image without a group is on its own.
+    of paths and splits is a task, the group's only where it is asked for. Empty cells are unlabelled;
+    `data.multi_valued` says what a cell "a;b" is, `data.ordered` which tasks have ordered values. Without a column of
+    splits, the split is 70/10/20 at random by `data.split_seed`, images of one group on one side; an image without a
+    group is on its own.
 
     Raises:
-        UserError: the file or a column is missing, or a line is malformed; it names the line and what belongs there.
+        UserError: the file or a column is missing, a line is malformed (it names the line and what belongs there), or
+            a column looks like the split and has another name.
     """
     section = data.csv or Csv()
     file = root / section.file
@@ -54,6 +57,8 @@ def read_csv(root: Path, data: Data) -> Table:
                 f" with data.csv.{key}."
             )
     tasks = [name for name in column if name not in (section.path, section.split)]
+    if section.split and section.split not in column:
+        _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
     if not tasks:
         raise UserError(f"{file} has no column to be a task: give it one for each kind of label, beside '{known}'.")
     _check_distinct(tasks, str(file))
@@ -96,6 +101,7 @@ def read_csv(root: Path, data: Data) -> Table:
         split=split,
         split_rule=rule,
         remarks=tuple(remarks),
+        group=section.group if section.group in tasks else "",
     )
 
 
@@ -105,7 +111,7 @@ def read_folders(root: Path, data: Data) -> Table:
     `data.levels` names the task of each level: `["category", "colour"]` reads `<root>/<category>/<colour>/*.jpg`, also
     .jpeg, .png, .webp and .bmp. Where the top folders are called train, val and test (or validation, ...), they are the
     split and the labels follow below; else it is 70/10/20 at random by image, by `data.split_seed`. Hidden files are
-    ignored, other files counted in the remarks.
+    ignored; folders of runs, images in no folder and other files are left out and remarked.
 
     Raises:
         UserError: no image is there, one lies deeper or less deep than the levels, or a split has no images.
@@ -113,15 +119,17 @@ def read_folders(root: Path, data: Data) -> Table:
     _check_distinct(data.levels, "data.levels")
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder.")
-    files = sorted(_files(root))
-    paths = [path for path in files if PurePosixPath(path).suffix.lower() in _IMAGES]
+    files = sorted(files_in(root))
+    runs = sorted(run_folders(files))
+    files = [file for file in files if file.split("/")[0] not in runs]
+    images = [file for file in files if is_image(file)]
+    paths = [path for path in images if "/" in path]
     if not paths:
         raise UserError(
             f"{root} holds no images: put them into {'/'.join(f'<{level}>' for level in data.levels)}/, as"
-            f" {', '.join(_IMAGES)}."
+            f" {', '.join(IMAGE_ENDINGS)}."
         )
-    top = [entry.name.lower() for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name)]
-    has_splits = bool(top) and all(name in _SPLIT_WORDS for name in top)
+    has_splits = are_split(paths)
     levels = [*(["split"] if has_splits else []), *data.levels]
     folders = [path.split("/")[:-1] for path in paths]
     for path, names in zip(paths, folders, strict=True):
@@ -135,7 +143,12 @@ def read_folders(root: Path, data: Data) -> Table:
         cells = [names[depth] for names in folders]
         columns[task] = labels_of(cells, data.multi_valued)
         remarks += remark_on_several(task, cells, data.multi_valued)
-    others = sorted(set(files) - set(paths))
+    remarks += [f"{folder}/ holds runs of mtlbench: left out." for folder in runs]
+    loose = sorted(set(images) - set(paths))
+    if loose:
+        what = "images that lie in no folder were" if len(loose) > 1 else "image that lies in no folder was"
+        remarks.append(f"{len(loose):,} {what} left out, such as {loose[0]}.")
+    others = sorted(set(files) - set(images))
     if others:
         what = "files that are no images were" if len(others) > 1 else "file that is no image was"
         remarks.append(f"{len(others):,} {what} left out, such as {others[0]}.")
@@ -157,6 +170,21 @@ def read_folders(root: Path, data: Data) -> Table:
         split_rule=rule,
         remarks=tuple(remarks),
     )
+
+
+def is_image(path: str) -> bool:
+    """Tell by its ending whether a file is an image."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS
+
+
+def run_folders(files: Iterable[str]) -> set[str]:
+    """Return the top folders among paths with slashes that hold records of runs: `results`, or a benchmark's name."""
+    return {file.split("/")[0] for file in files if _RUN.search(file)}
+
+
+def are_split(paths: Iterable[str]) -> bool:
+    """Tell whether the top folders of images, given by their paths, are called train, val, test or the like."""
+    return all(path.split("/")[0].lower() in _SPLIT_WORDS for path in paths)
 
 
 def _read_rows(file: Path, path_column: str) -> tuple[list[str], list[list[str]], list[int]]:
@@ -245,6 +273,18 @@ def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column
     return split
 
 
+def _refuse_split(cells: dict[str, list[str]], wanted: str, file: Path) -> None:
+    """Refuse a column that is the split by its name or its words: as a task it would be learned and not kept to."""
+    for name, column in cells.items():
+        words = {cell.strip().lower() for cell in column} - {""}
+        sides = {_SPLIT_WORDS.get(word) for word in words}
+        if name.lower() == wanted.lower() or (None not in sides and len(sides) > 1):
+            raise UserError(
+                f"{file}: the column '{name}' looks like the split, which is looked for in '{wanted}'. Set"
+                f" data.csv.split = '{name}', or '' if that column is a task."
+            )
+
+
 def _split_at_random(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels, str]:
     split = split_at_random(groups, seed)
     if len(np.unique(split)) < len(SPLITS):
@@ -268,7 +308,7 @@ def _check_distinct(tasks: Iterable[str], where: str) -> None:
         seen[plain] = task
 
 
-def _files(root: Path, inside: str = "") -> Iterator[str]:
+def files_in(root: Path, inside: str = "") -> Iterator[str]:
     """Yield the paths of the files under `root` that are not hidden, relative to it, with slashes."""
     try:
         with os.scandir(root / inside) as scan:
@@ -277,7 +317,7 @@ def _files(root: Path, inside: str = "") -> Iterator[str]:
         raise UserError(f"{root / inside} can't be read: {error.strerror}.") from error
     for entry in entries:
         if entry.is_dir():
-            yield from _files(root, f"{inside}{entry.name}/")
+            yield from files_in(root, f"{inside}{entry.name}/")
         else:
             yield f"{inside}{entry.name}"
 

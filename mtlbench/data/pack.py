@@ -15,11 +15,13 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -34,7 +36,7 @@ Progress = Callable[[int, int], None]  # images done, of how many
 
 _FORMAT = 2  # raised when the pixels that packing makes change
 _CHUNK_IMAGES, _CHUNK_BYTES = 64, 2**24  # what is written at once, and lost at most, times the lanes, by a kill
-_MOST_UNREADABLE = 0.1
+MOST_UNREADABLE = 0.1
 _NAMED = 5  # unreadable images in a message
 _MANY = 2048  # images from which processes are worth their start
 _PROCESSES = 16  # at most: each takes memory
@@ -184,7 +186,7 @@ def _unchanged(files: Files, now: Files) -> bool:
 
 def _refuse(unreadable: tuple[tuple[str, str], ...], table: Table, skip: bool) -> None:
     """Raise the error that names unreadable images, unless they may be left out and are few enough."""
-    few = len(unreadable) <= _MOST_UNREADABLE * len(table)
+    few = len(unreadable) <= MOST_UNREADABLE * len(table)
     if not unreadable or (skip and few):
         return
     named = "; ".join(f"{table.root / path} ({reason})" for path, reason in unreadable[:_NAMED])
@@ -220,7 +222,7 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, skip: boo
     """
     now = _stat(table)
     missing = np.flatnonzero(now["size"] < 0)
-    if len(missing) > _MOST_UNREADABLE * len(table):  # few are told with those that turn out to be broken
+    if len(missing) > MOST_UNREADABLE * len(table):  # few are told with those that turn out to be broken
         _refuse(tuple((table.paths[i], os.strerror(errno.ENOENT)) for i in missing), table, skip)
     row = size[0] * size[1] * 3
     length = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // row))
@@ -302,38 +304,58 @@ class _Processes(ExitStack):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lanes = min(available_cores(), _PROCESSES)
-        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-        for _ in range(self.lanes):
-            command = [sys.executable, "-P", decoding.__file__]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            self.callback(self._end, process)
-            self._idle.put(process)
-
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes]) -> None:
-        with suppress(BrokenPipeError), process:  # one that failed left what it was told unread
-            pass
+        processes = [self.enter_context(_Process()) for _ in range(min(available_cores(), _PROCESSES))]
+        self.lanes = 2 * len(processes)  # each finds its next chunk waiting when it is done with one
+        self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        for process in processes * 2:
+            self._free.put(process)
 
     def pack_chunk(
         self, partial: Path, start: int, paths: list[str], size: tuple[int, int], fit: str
     ) -> tuple[dict[int, str], int]:
-        process = self._idle.get()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        line = json.dumps([str(partial), start, paths, size, fit]).encode() + b"\n"
+        process = self._free.get()
         try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-        except (BrokenPipeError, ValueError) as error:  # the latter of an empty line
-            raise RuntimeError(f"a process that decodes images ended with status {process.wait()}") from error
+            answer = process.ask(start, [str(partial), start, paths, size, fit])
         finally:
-            self._idle.put(process)
+            self._free.put(process)
         if isinstance(answer, dict):
             raise OSError(answer["errno"], answer["strerror"])
         reasons, checked = answer
         return {int(i): reason for i, reason in reasons.items()}, checked
+
+
+class _Process:
+    """A process that runs `decoding.serve`; several threads may ask it at once."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", decoding.__file__]
+        self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._sending, self._receiving = threading.Lock(), threading.Lock()
+        self._answers: dict[int, Any] = {}  # read by a thread that waits for another one
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(BrokenPipeError), self._popen:  # one that failed leaves what it was told unread
+            pass
+
+    def ask(self, start: int, question: list[object]) -> Any:
+        """Return the answer to a question about the chunk that begins at `start`."""
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        try:
+            with self._sending:
+                self._popen.stdin.write(json.dumps(question).encode() + b"\n")
+                self._popen.stdin.flush()
+            while True:
+                with self._receiving:
+                    if start in self._answers:
+                        return self._answers.pop(start)
+                    which, answer = json.loads(self._popen.stdout.readline())
+                    self._answers[which] = answer
+        except (BrokenPipeError, ValueError) as error:  # the latter of an empty line
+            raise RuntimeError(f"a process that decodes images ended with status {self._popen.wait()}") from error
 
 
 def _prepare(partial: Path, folder: Path, now: Files, row: int) -> tuple[Files, dict[int, int]]:

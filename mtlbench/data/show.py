@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mtlbench.data.check import size_of
+from mtlbench.data.decoding import BROKEN
+from mtlbench.data.pack import decode
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.errors import UserError
 
@@ -105,15 +108,14 @@ def _lay_out(title: str, below: str, heads: list[tuple[str, str]], strips: list[
 
 
 def _example(table: Table, index: int) -> Image.Image:
-    """Return an image at the height of a row, its shape kept, or a crossed box where it can't be read."""
+    """Return an image as packing reads it, its shape kept, at the height of a row; a crossed box if that fails."""
     path = table.root / table.paths[index]
     try:
-        with Image.open(path) as opened:
-            scale = min(_HEIGHT / opened.height, _WIDEST / opened.width)
-            size = max(1, round(opened.width * scale)), max(1, round(opened.height * scale))
-            opened.draft("RGB", size)  # a JPEG is decoded no larger than need be
-            return opened.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        width, height = size_of(path)
+        scale = min(_HEIGHT / height, _WIDEST / width)
+        pixels, _ = decode(path, (max(1, round(height * scale)), max(1, round(width * scale))), "squash")
+        return Image.fromarray(pixels)
+    except (UserError, *BROKEN):
         box = Image.new("RGB", (_HEIGHT, _HEIGHT), "#f6f6f6")
         pen, end = ImageDraw.Draw(box), _HEIGHT - 1
         pen.line((0, 0, end, end), "#d0a0a0")

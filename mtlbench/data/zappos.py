@@ -28,6 +28,7 @@ from mtlbench.data.table import (
     split_at_random,
     values_in,
 )
+from mtlbench.data.webpage import holds_web_page
 from mtlbench.errors import UserError
 
 IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
@@ -170,7 +171,8 @@ def _locate(root: Path) -> tuple[Path, Path]:
     message = f"{home} is not UT-Zappos50K: {' and '.join(faults)}."
     if packed:
         what = "them" if len(packed) > 1 else "it"
-        message += f" Run `mtlbench data get zappos --data-dir {home}`, which unpacks {what}, or unzip {what} there."
+        get = f"Run `mtlbench data get zappos --data-dir {home}`, which unpacks {what}, or unzip"
+        message += f" {get if _would_be_unpacked(home, packed) else 'Unzip'} {what} there."
     wanted = [_ARCHIVES[part][0] for part in missing if part not in packed]
     if wanted:
         message += (
@@ -180,14 +182,24 @@ def _locate(root: Path) -> tuple[Path, Path]:
     raise UserError(message)
 
 
+def _would_be_unpacked(home: Path, archives: dict[str, str]) -> bool:
+    """Return whether `data get` would unpack archives: not of square images, nor over half a table's folder.
+
+    Beside square images it would download the others.
+    """
+    images, data = _images_in(home), home / Path(TABLE).parent
+    if archives.get(IMAGES) == f"{SQUARE}.zip" or (images is not None and images.name == SQUARE):
+        return False
+    return _table_in(home) is not None or not data.exists() or (data.is_dir() and not any(data.iterdir()))
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     """Read the table as text, by CID; a line of another length is an error, as at the end of a file cut short."""
     again = "Unpack ut-zap50k-data.zip of the data set's official page again."
     rows: dict[str, list[str]] = {}
+    if holds_web_page(path):
+        raise UserError(f"{path} is a web page with which the host answered, not the table: delete it. {again}")
     try:
-        with path.open("rb") as start:
-            if start.read(200).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-                raise UserError(f"{path} is a web page with which the host answered, not the table: delete it. {again}")
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]

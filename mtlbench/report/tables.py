@@ -1,16 +1,16 @@
-"""Comparison tables from run records, for the terminal, Markdown, LaTeX and CSV. Nothing here loads an image.
+"""Comparison tables as they are written: for the terminal, in Markdown, LaTeX and CSV. Nothing here loads an image.
 
-Runs that differ in protocol, tasks, data, precision or device go into tables of their own.
+What they hold is decided in `summary`.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import re
 import statistics
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -20,288 +20,102 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from mtlbench.runs import Json, Record, essential, without_training
+from mtlbench.report.rows import Column, Row, rows
+from mtlbench.report.suites import Suite, suites
+from mtlbench.report.summary import EVERYTHING, Choice, Summary, Table, summarise
+from mtlbench.runs import Record
+
+__all__ = ["Suite", "as_frame", "as_markup", "for_terminal", "rows", "runs_frame", "show", "suites"]
+_ALIKE = "≈"
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Records that may stand in one table: they differ in method and seed alone."""
+class _Text:
+    """What stands in a cell; rank 1 is the column's best, 2 the second, 0 any other or none."""
 
-    benchmark: Json
-    tasks: tuple[str, ...]
-    records: tuple[Record, ...]
-
-    @property
-    def receipt(self) -> Json:
-        """The receipt of its first finished run, or of its first."""
-        done = [r for r in self.records if r.status == "done" and r.kind == "method"]
-        return (done or list(self.records))[0].receipt
+    number: str
+    spread: str
+    alike: bool
+    rank: int
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A measured value over seeds; None where there is none."""
-
-    mean: float | None
-    deviation: float | None = None  # sample standard deviation, from two seeds on
-
-    @staticmethod
-    def of(values: Sequence[float | None]) -> Cell:
-        """Summarise one value a seed."""
-        known = [v for v in values if v is not None and not math.isnan(v)]
-        if not known or len(known) < len(values):
-            return Cell(None)
-        return Cell(statistics.mean(known), statistics.stdev(known) if len(known) > 1 else None)
+def _texts(table: Table) -> dict[tuple[str, str], _Text]:
+    """Return every cell of a table by (method, column key)."""
+    found = {}
+    for column in table.columns:
+        ranks = _ranks(table.rows, column) if column.ranked else {}
+        for row in table.rows:
+            alike = column.key in row.alike
+            found[row.method, column.key] = _Text(
+                column.number(row), column.spread(row), alike, ranks.get(row.method, 0)
+            )
+    return found
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method's results over its seeds, by column name; `note` says what went wrong."""
-
-    method: str
-    kind: str
-    seeds: tuple[int, ...]
-    accuracy: dict[str, Cell]
-    costs: dict[str, Cell]
-    note: str
+def _ranks(shown: Sequence[Row], column: Column) -> dict[str, int]:
+    """Return 1 for the methods with the best value as shown, 2 for those with the second; none if all are equal."""
+    texts = {row.method: column.number(row) for row in shown if row.kind == "method"}
+    numbers = {method: float(text.replace(",", "")) for method, text in texts.items() if text}
+    places = sorted(set(numbers.values()), reverse=column.better == "high")
+    if len(places) == 1 < len(numbers):
+        return {}
+    return {method: places.index(number) + 1 for method, number in numbers.items() if number in places[:2]}
 
 
-def suites(records: Sequence[Record]) -> list[Suite]:
-    """Sort records into suites; reference rows join every suite that differs from theirs in training alone."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        if record.kind == "method":
-            # the digests of methods' own sources differ between methods; they are compared before a run is skipped
-            setup = {k: v for k, v in essential(record.setup).items() if k not in ("method", "code", "seed")}
-            key = [setup, record.setup.get("code", {}).get("training"), record.receipt.get("device")]
-            found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
-    for members in found.values():
-        wanted = without_training(members[0].setup)
-        members += [r for r in records if r.kind == "reference" and without_training(r.setup) == wanted]
-    return [Suite(rs[0].setup["benchmark"], tuple(rs[0].setup["tasks"]), tuple(rs)) for rs in found.values()]
+# --- terminal ---------------------------------------------------------------------------------------------------------
 
 
-def rows(suite: Suite, metric: str = "triplet") -> list[Row]:
-    """Summarise a suite, a row per method, best mean first; failed methods follow, reference rows come last."""
-    by_method: dict[str, list[Record]] = {}
-    for record in suite.records:
-        by_method.setdefault(record.method, []).append(record)
-    found = [_row(name, sorted(records, key=lambda r: r.seed), suite, metric) for name, records in by_method.items()]
-
-    def order(row: Row) -> tuple[bool, bool, float]:
-        mean = row.accuracy["mean"].mean
-        return row.kind == "reference", mean is None, -(mean or 0)
-
-    return sorted(found, key=order)
-
-
-def _row(name: str, records: list[Record], suite: Suite, metric: str) -> Row:
-    done = [r for r in records if r.status == "done"]
-
-    def over(pick: Callable[[Record], float | None]) -> Cell:
-        return Cell.of([pick(r) for r in done]) if done else Cell(None)
-
-    def value(record: Record, task: str, name: str) -> float | None:
-        return record.metrics[task].get(name)
-
-    def across(record: Record, name: str, how: Callable[[list[float]], float]) -> float | None:
-        values = [value(record, task, name) for task in suite.tasks]
-        known = [v for v in values if v is not None]
-        return how(known) if len(known) == len(values) else None
-
-    accuracy = {
-        "mean": over(lambda r: across(r, metric, statistics.mean)),
-        "worst": over(lambda r: across(r, metric, min)),
-        **{f"task/{t}": over(lambda r, t=t: value(r, t, metric)) for t in suite.tasks},  # type: ignore[misc]
-        "macro map@r": over(lambda r: across(r, "macro/map@r", statistics.mean)),
-        "macro precision@1": over(lambda r: across(r, "macro/precision@1", statistics.mean)),
-    }
-    names = dict.fromkeys(k for r in done for k in r.costs)
-    costs = {k: over(lambda r, k=k: r.costs.get(k)) for k in names}  # type: ignore[misc]
-    costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
-    notes = []
-    for record in records:
-        seed = f"seed {record.seed} " if len(records) > 1 else ""
-        if record.status != "done":
-            notes.append(f"{seed}FAILED: {record.reason}")
-            continue
-        if record.collapsed:
-            which = "all tasks" if len(record.collapsed) == len(suite.tasks) else ", ".join(record.collapsed)
-            chosen = f"checkpoint of step {record.receipt.get('selected_step')} shown"
-            notes.append(f"{seed}COLLAPSED ({which}): all embeddings equal, loss stuck at the margin; {chosen}")
-        if record.reason:
-            notes.append(f"{seed}{record.reason}")
-    return Row(name, records[0].kind, tuple(r.seed for r in done), accuracy, costs, "; ".join(notes))
-
-
-# --- what the columns are --------------------------------------------------------------------------------------------
-
-Column = tuple[str, Callable[[Row], str]]  # heading, text
-
-
-def _number(cell: Cell | None, digits: int = 1, scale: float = 1.0, deviation: bool = True) -> str:
-    if cell is None or cell.mean is None:
-        return ""
-    text = f"{cell.mean * scale:,.{digits}f}"
-    return text + (f" ±{cell.deviation * scale:.{digits}f}" if deviation and cell.deviation is not None else "")
-
-
-def _short(cell: Cell | None) -> str:
-    """Three figures: 1,234 · 123 · 12.3 · 1.23."""
-    if cell is None or cell.mean is None:
-        return ""
-    return _number(cell, 0 if abs(cell.mean) >= 100 else 1 if abs(cell.mean) >= 10 else 2, deviation=False)
-
-
-def _accuracy_columns(suite: Suite, found: Sequence[Row]) -> list[Column]:
-    def percent(key: str) -> Callable[[Row], str]:
-        return lambda row: _number(row.accuracy[key], 1, 100)
-
-    several = any(len(row.seeds) > 1 for row in found)
-    columns: list[Column] = [("method", lambda row: row.method)]
-    if several:
-        columns.append(("seeds", lambda row: str(len(row.seeds)) if row.seeds else ""))
-    columns += [("mean", percent("mean")), ("worst", percent("worst"))]
-    columns += [(task.replace("_", " "), percent(f"task/{task}")) for task in suite.tasks]
-    columns += [("mAP@R", percent("macro map@r")), ("P@1", percent("macro precision@1"))]
-    return columns
-
-
-def _cost_columns() -> list[Column]:
-    def scaled(key: str, scale: float) -> Callable[[Row], str]:
-        def text(row: Row) -> str:
-            cell = row.costs.get(key)
-            return _short(Cell(cell.mean * scale)) if cell and cell.mean is not None else ""
-
-        return text
-
-    def rate(key: str) -> Callable[[Row], str]:
-        def text(row: Row) -> str:
-            middle, low, high = (row.costs.get(key + end) for end in ("", "_slowest", "_fastest"))
-            if not (middle and low and high and middle.mean and low.mean and high.mean):
-                return ""
-            spread = (high.mean - low.mean) / 2 / middle.mean
-            return f"{_short(middle)} ±{spread * 100:.0f}%"
-
-        return text
-
-    return [
-        ("method", lambda row: row.method),
-        ("parameters", lambda row: _number(row.costs.get("parameters"), 0, deviation=False)),
-        ("file MB", scaled("file_bytes", 1e-6)),
-        ("shared MB", scaled("bytes_shared", 1e-6)),
-        ("per task kB", scaled("bytes_per_task", 1e-3)),
-        ("next task adds kB", scaled("bytes_added", 1e-3)),
-        ("MFLOPs, 1 task", scaled("flops_one_task", 1e-6)),
-        ("MFLOPs, all tasks", scaled("flops_all_tasks", 1e-6)),
-        ("train img/s", rate("train_rate")),
-        ("embed img/s, 1 task", rate("embed_rate_one_task")),
-        ("embed img/s, all tasks", rate("embed_rate_all_tasks")),
-        ("train MB", scaled("training_memory", 1e-6)),
-        ("train s", scaled("training_seconds", 1)),
-    ]
-
-
-def title(suite: Suite, metric: str) -> str:
-    """Return what a suite's tables are headed with."""
-    quick = ", quick protocol" if suite.benchmark["name"].endswith("-quick") else ""
-    drawn = " (rendered images, not real ones)" if suite.receipt.get("data", {}).get("rendered") else ""
-    shown = "triplet accuracy" if metric == "triplet" else metric
-    return f"{suite.benchmark['title']}{drawn}{quick}: {shown} in %"
-
-
-def receipt_lines(suite: Suite) -> list[str]:
-    """Return the small print under a suite's tables: what was measured, on what, and how it was chosen."""
-    receipt, train, ev = suite.receipt, suite.benchmark["train"], suite.benchmark["evaluation"]
-    data, data_settings = receipt.get("data", {}), suite.benchmark["data"]
-    seeds = sorted({r.seed for r in suite.records if r.kind == "method"})
-    size = data_settings["image_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    done = [r.receipt for r in suite.records if r.status == "done" and r.kind == "method"]
-    seen = sorted({r["images_seen"] for r in done})
-    commits = sorted({r["commit"] for r in done if r.get("commit")})
-    tried = suite.benchmark["train"].get("tried", 1)
-    chosen = f"protocol chosen among {tried}, the same for all methods" if tried > 1 else "no other protocol tried"
-    over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
-    named = "rendered, not real" if data.get("rendered") else "real images"
-    cells = {
-        "value": "",
-        "first": ", of several values in a cell the first",
-        "unlabelled": ", cells of several values unlabelled",
-    }
-    rules = cells[data_settings.get("multi_valued", "value")]
-    if data_settings.get("min_images"):
-        rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
-    if data.get("unreadable"):
-        rules += f", {data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
-    return [
-        f"accuracy: {receipt.get('test_triplets', ev['triplets']):,} test triplets a task, the same for all"
-        f" methods{over};"
-        " mAP@R, P@1: macro means over label values, mean over tasks.",
-        f"data: {data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
-        f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
-        f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
-        f"protocol: {suite.benchmark['model']['backbone']} backbone, {suite.benchmark['model']['embedding']}-d,"
-        f" {train['sampling']} triplets, {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
-        f" {train['steps']:,} steps{''.join(f', {s:,} images seen' for s in seen)};"
-        f" checkpoint of highest mean validation accuracy; {chosen}; seeds"
-        f" {', '.join(map(str, seeds))}.",
-        f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; median ± half the range; rates count"
-        " images, not images × tasks.",
-        f"made by: mtlbench {receipt.get('mtlbench')}{f' ({chr(44).join(commits)})' if commits else ''},"
-        f" torch {receipt.get('torch')}, Python {receipt.get('python')}, {str(receipt.get('date'))[:10]}.",
-    ]
-
-
-# --- the formats ------------------------------------------------------------------------------------------------------
-
-
-def for_terminal(suite: Suite, width: int, metric: str = "triplet") -> Group:
+def for_terminal(summary: Summary, width: int) -> Group:
     """Return a suite's tables and its receipt for a rich console of `width` characters.
 
     A table that is too wide goes on below, its first column repeated.
     """
     parts: list[Any] = []
-    found = rows(suite, metric)
-    for name, columns, shown in _tables(suite, found, metric):
-        best = _best(shown, columns) if name != "Cost" else {}
-        parts.append(Text(name, style="bold"))
-        for block in _blocks(columns, shown, width):
-            table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
-            for heading, _ in block:
-                side: Literal["left", "right"] = "left" if heading == "method" else "right"
-                table.add_column(_heading(heading), justify=side, no_wrap=True, vertical="bottom")
-            for number, row in enumerate(shown):
-                if row.kind == "reference" and number and shown[number - 1].kind != "reference":
-                    table.add_section()
+    for table in summary.tables:
+        texts = _texts(table)
+        marked = {key for (_, key), text in texts.items() if text.alike}
+
+        def plain(row: Row, column: Column, texts: Any = texts, marked: Any = marked) -> str:
+            text = texts[row.method, column.key]
+            mark = (f" {_ALIKE}" if text.alike else "  ") if column.key in marked else ""
+            return f"{text.number}{text.spread and ' '}{text.spread}{mark}"
+
+        parts.append(Text(table.title, style="bold"))
+        for block in _blocks(table, width, plain):
+            grid = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
+            for column in block:
+                side: Literal["left", "right"] = "left" if column.key == "method" else "right"
+                grid.add_column(_heading(column.heading), justify=side, no_wrap=True, vertical="bottom")
+            for number, row in enumerate(table.rows):
+                if row.kind == "reference" and number and table.rows[number - 1].kind != "reference":
+                    grid.add_section()
                 style = "dim" if row.kind == "reference" else "red" if row.note else ""
-                marks = ["bold green" if row.method in best.get(heading, ()) else "" for heading, _ in block]
-                table.add_row(*(Text(c[1](row), style=m) for c, m in zip(block, marks, strict=True)), style=style)
-            parts += [table, Text("")]
-    parts += [Text(f"{row.method}: {row.note}", style="bold red") for row in found if row.note]
-    parts += [Text(line, style="dim") for line in receipt_lines(suite)]
+                cells = []
+                for column in block:
+                    text = texts[row.method, column.key]
+                    cell = Text(plain(row, column))
+                    cell.stylize(("", "bold green", "underline")[text.rank], 0, len(text.number))
+                    cells.append(cell)
+                grid.add_row(*cells, style=style)
+            parts += [grid, Text("")]
+    parts += [Text(line, style="bold yellow") for line in summary.warnings]
+    parts += [Text(line, style="bold red") for line in summary.notes]
+    parts += [Text(line, style="dim") for line in summary.receipt]
     return Group(*parts)
-
-
-def _tables(suite: Suite, found: Sequence[Row], metric: str) -> list[tuple[str, list[Column], list[Row]]]:
-    """Return what a suite's tables are: heading, columns, rows."""
-    costly = [row for row in found if row.costs.get("parameters")]
-    tables = [(title(suite, metric), _accuracy_columns(suite, found), list(found)), ("Cost", _cost_columns(), costly)]
-    return [table for table in tables if table[2]]
 
 
 def _heading(heading: str) -> str:
     return "\n".join(textwrap.wrap(heading, 10, break_long_words=False))
 
 
-def _blocks(columns: Sequence[Column], shown: Sequence[Row], width: int) -> list[list[Column]]:
+def _blocks(table: Table, width: int, text: Callable[[Row, Column], str]) -> list[list[Column]]:
     """Cut columns into blocks that fit a width, each with the first column."""
 
     def needed(column: Column) -> int:
-        heading, text = column
-        return max(*(len(line) for line in _heading(heading).split("\n")), *(len(text(row)) for row in shown)) + 2
+        lines = _heading(column.heading).split("\n")
+        return max(*map(len, lines), *(len(text(row, column)) for row in table.rows)) + 2
 
-    first, *rest = columns
+    first, *rest = table.columns
     blocks, used = [[first]], needed(first)
     for column in rest:
         if used + needed(column) > width and len(blocks[-1]) > 1:
@@ -312,46 +126,133 @@ def _blocks(columns: Sequence[Column], shown: Sequence[Row], width: int) -> list
     return blocks
 
 
-def _best(shown: Sequence[Row], columns: Sequence[Column]) -> dict[str, list[str]]:
-    """Return the methods with the highest value shown, by the heading of the accuracy column."""
-    best = {}
-    for heading, text in columns:
-        cells = {row.method: text(row).split(" ")[0] for row in shown if row.kind == "method"}
-        numbers = {method: float(cell) for method, cell in cells.items() if cell and heading not in ("method", "seeds")}
-        best[heading] = [method for method, number in numbers.items() if number == max(numbers.values())]
-    return best
+# --- Markdown and LaTeX -----------------------------------------------------------------------------------------------
 
 
-def as_markup(suite: Suite, style: str, metric: str = "triplet") -> str:
-    """Return a suite's tables and receipt as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
-    found, parts = rows(suite, metric), []
-    markdown = style == "md"
-    for name, columns, shown in _tables(suite, found, metric):
-        body = [[text(row) for _, text in columns] for row in shown]
-        align = ["left", *["right"] * (len(columns) - 1)]
-        parts.append(f"### {name}\n" if markdown else f"% {name}")
-        parts.append(
-            tabulate(
-                body,
-                [heading for heading, _ in columns],
-                tablefmt="github" if markdown else "latex_booktabs",
-                colalign=align,
-                disable_numparse=True,
-            )
-            + "\n"
-        )
-    notes = [f"{row.method}: {row.note}" for row in found if row.note]
-    parts += [f"**{n}**" if markdown else f"% {n}" for n in notes] + ([""] if notes else [])
-    parts += [f"- {line}" if markdown else f"% {line}" for line in receipt_lines(suite)]
+def as_markup(summary: Summary, style: str) -> str:
+    """Return a suite's tables and receipt as Markdown (`md`) or LaTeX (`latex`).
+
+    LaTeX needs the packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8.
+    """
+    return _markdown(summary) if style == "md" else _latex(summary)
+
+
+def _markdown(summary: Summary) -> str:
+    parts = []
+    for table in summary.tables:
+        texts = _texts(table)
+
+        def cell(row: Row, column: Column, texts: Any = texts) -> str:
+            text = texts[row.method, column.key]
+            number = _in_markdown(text.number)
+            number = ("{}", "**{}**", "<ins>{}</ins>")[text.rank].format(number) if number else ""
+            return " ".join(filter(None, (number, text.spread, _ALIKE if text.alike else "")))
+
+        body = [[cell(row, column) for column in table.columns] for row in table.rows]
+        align = ["left", *["right"] * (len(table.columns) - 1)]
+        headings = [_in_markdown(column.heading) for column in table.columns]
+        parts.append(f"### {_in_markdown(table.title)}\n")
+        parts.append(tabulate(body, headings, tablefmt="github", colalign=align, disable_numparse=True) + "\n")
+    for lines in (summary.warnings, summary.notes):
+        parts += [f"- **{_in_markdown(line)}**" for line in lines]
+    parts += [f"- {_in_markdown(line)}" for line in summary.receipt]
     return "\n".join(parts) + "\n"
 
 
-def as_frame(suites_: Sequence[Suite]) -> pd.DataFrame:
-    """Return one row per run with every metric, cost and receipt entry, unrounded: what `--format csv` writes."""
+def _in_markdown(text: str) -> str:
+    return re.sub(r"([\\|*<\[\]])", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "±": r"$\pm$",
+    "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
+}  # fmt: skip
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _latex(summary: Summary) -> str:
+    parts = ["% needs \\usepackage{booktabs,graphicx}"]
+    small = [_in_latex(line) for line in [*summary.warnings, *summary.notes, *summary.receipt]]
+    for table in summary.tables:
+        texts = _texts(table)
+
+        def cell(row: Row, column: Column, texts: Any = texts) -> str:
+            text = texts[row.method, column.key]
+            number = _in_latex(text.number)
+            number = re.sub(r"^([+-])(?=\d)", r"$\1$", number)
+            number = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")[text.rank].format(number) if number else ""
+            spread = rf"\,{{\scriptsize {_in_latex(text.spread)}}}" if text.spread else ""
+            return number + spread + (r"$^{\approx}$" if text.alike else "")
+
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_in_latex(table.title)}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(_in_latex(column.heading) for column in table.columns) + r" \\",
+            r"\midrule",
+        ]
+        for number, row in enumerate(table.rows):
+            if row.kind == "reference" and number and table.rows[number - 1].kind != "reference":
+                lines.append(r"\midrule")
+            lines.append(" & ".join(cell(row, column) for column in table.columns) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize"]
+        parts += [*lines, " \\par\n".join(small) + "}", r"\end{table}", ""]
+    return "\n".join(parts)
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Return one row per method of each suite, unrounded: what `--format csv` writes.
+
+    Accuracies are shares, Δm per cent, costs in the units of `run.json`. `<column>/sd` is the sample standard deviation
+    over seeds, `<column>/alike` whether the method can't be told apart from the column's best. `suite` numbers what may
+    share a table; each line of its receipt is a column.
+    """
     lines = []
-    for suite in suites_:
+    for number, summary in enumerate(summaries, 1):
+        accuracy = summary.tables[0] if summary.tables else Table("", [], [])
+        keys = [column.key for column in accuracy.columns if column.key not in ("method", "seeds")]
+        compared = {key for row in accuracy.rows for key in row.alike}
+        notes = dict(line.split(": ", 1) for line in summary.receipt)
+        for row in accuracy.rows:
+            line: dict[str, Any] = {
+                "suite": number,
+                "benchmark": summary.suite.benchmark["name"],
+                "method": row.method,
+                "kind": row.kind,
+                "n": len(row.seeds),
+                "seeds": " ".join(map(str, row.seeds)),
+            }
+            for key in keys:
+                cell = row.accuracy.get(key)
+                line |= {key: cell and cell.mean, f"{key}/sd": cell and cell.deviation}
+                if key in compared and row.kind == "method":
+                    line[f"{key}/alike"] = key in row.alike
+            line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
+            line |= {"note": row.note}
+            line |= {"warnings": " ".join(summary.warnings)} | {
+                f"receipt/{about}": text for about, text in notes.items()
+            }
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:
+    """Return one row per run with every metric, cost and receipt entry, unrounded: what `--format runs` writes."""
+    lines = []
+    for number, suite in enumerate(found, 1):
         for record in suite.records:
             line: dict[str, Any] = {
+                "suite": number,
                 "benchmark": suite.benchmark["name"],
                 "method": record.method,
                 "seed": record.seed,
@@ -373,14 +274,34 @@ def as_frame(suites_: Sequence[Suite]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def show(records: Sequence[Record], style: str, console: Console, metric: str = "triplet") -> None:
-    """Write all records to a console as `table`, `md`, `latex` or `csv`; the last holds every metric anyway."""
-    found = suites(records)
+def show(
+    records: Sequence[Record],
+    style: str,
+    console: Console,
+    choice: Choice = EVERYTHING,
+    results: Path | None = None,
+) -> None:
+    """Write records to a console as `table`, `md`, `latex`, `csv` (a row per method) or `runs` (CSV, a row per run).
+
+    Args:
+        records: of any benchmarks.
+        style: how.
+        console: where to.
+        choice: what of them is shown; `runs` has every run and metric anyway.
+        results: where the records lie, see `summarise`.
+
+    Raises:
+        UserError: see `summarise`.
+    """
+    if style == "runs":
+        console.file.write(runs_frame(suites(records)).to_csv(index=False))
+        return
+    found = summarise(records, choice, results)
     if style == "csv":
         console.file.write(as_frame(found).to_csv(index=False))
     elif style == "table":
-        for suite in found:
-            console.print(for_terminal(suite, console.width, metric))
+        for summary in found:
+            console.print(for_terminal(summary, console.width))
             console.print()
     else:
-        console.file.write("\n".join(as_markup(suite, style, metric) for suite in found))
+        console.file.write("\n".join(as_markup(summary, style) for summary in found))

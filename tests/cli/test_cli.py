@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,7 +163,10 @@ def test_ctrl_c_anywhere_says_how_to_go_on(mtlbench: Any, monkeypatch: pytest.Mo
     ("arguments", "said"),
     [
         (("--dataset", "celba"), "Unknown data set or benchmark 'celba'. Did you mean: celeba?"),
-        (("--dataset", "shoes", "--methods", "modulaton"), "Unknown method 'modulaton'. Did you mean: modulation?"),
+        (
+            ("--dataset", "shoes", "--methods", "modulaton"),
+            "method 'modulaton'. Did you mean: modulation, modo?",
+        ),
         (("--dataset", "shoes", "--methods", "gradnorm[alpa=1]"), "Did you mean: alpha?"),
         (("--dataset", "shoes", "--set", "train.stps=5"), "--set: unknown key 'train.stps'. Did you mean: steps?"),
         (("--dataset", "shoes", "--set", "train.steps=0"), "--set: train.steps: input should be greater than 0"),
@@ -189,17 +193,28 @@ def rows(ended: Ended) -> dict[str, str]:
 def test_methods_are_listed_with_groups_summary_and_origin(mtlbench: Any) -> None:
     ended = mtlbench("list", "methods")
     listed = rows(ended)
-    assert list(listed) == ["cross-stitch", "gradnorm", "independent", "modulation", "shared", "single"]
-    assert listed["shared"].split()[1] == "core"
+    assert {"cross-stitch", "gradnorm", "independent", "modulation", "shared", "single", "mtan", "uw"} <= set(listed)
+    assert listed["shared"].split()[1:3] == ["core", "architectures"]
     assert "One whole network per task, nothing shared." in listed["independent"]
-    assert "methods/single.py:" in listed["single"]
+    assert "Misra et al. 2016" in listed["cross-stitch"]
+    assert "606,432 + 320 T " in listed["modulation"]
+    assert "606,432 T + 3 T² " in listed["cross-stitch"]
+    assert "573,600 + 32,832 T " in listed["uw"]
     assert "architecture+balancer[option=value]" in ended.out
 
 
 def test_balancers_are_listed(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "balancers"))
-    assert list(listed) == ["gradnorm", "mean"]
+    assert {"gradnorm", "mean", "static", "pcgrad", "uw"} <= set(listed)
+    assert "Chen et al. 2018" in listed["gradnorm"]
     assert "mtlbench/balancer.py:" in listed["mean"]
+
+
+def test_citations_are_printed_once_each(mtlbench: Any) -> None:
+    ended = mtlbench("list", "methods", "--bibtex")
+    keys = re.findall(r"^@\w+\{([^,]+),", ended.out, re.MULTILINE)
+    assert len(keys) == len(set(keys)) > 20
+    assert "Cross-stitch Networks for Multi-task Learning" in ended.out
 
 
 def test_backbones_are_listed(mtlbench: Any) -> None:
@@ -209,7 +224,7 @@ def test_backbones_are_listed(mtlbench: Any) -> None:
 
 def test_benchmarks_are_listed_with_tasks_backbone_and_steps(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "benchmarks"))
-    assert list(listed) == ["celeba", "shoes", "zappos"]
+    assert list(listed) == ["celeba", "faces", "shoes", "zappos"]
     assert listed["celeba"].split()[-2:] == ["paper", "175,000"]
     assert "category, closure, gender, heel" in listed["zappos"]
 

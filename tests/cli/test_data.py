@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,14 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from mtlbench.benchmark import benchmark_files
+from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.cli import main
+from mtlbench.data.check import read_source
+from mtlbench.data.dataset import read_table
+from mtlbench.data.pack import open_pack
 from mtlbench.data.rendered.faces import render_faces
 from mtlbench.data.rendered.shoes import render_shoes
+from mtlbench.errors import UserError
 
 Call = Callable[..., SimpleNamespace]
 
@@ -176,7 +181,45 @@ def test_missing_images_are_told_from_broken_ones_and_ten_are_named(mtlbench, ce
     ]
     assert "missing: … and 2 more" in lines
     assert len([text for text in lines if text.startswith("broken: ")]) == 1
-    assert "Images that can't be used: 13 (12 missing, 1 broken)" in ended.out
+    assert "Images that can't be used: 13 of 60 (12 missing, 1 broken)" in ended.out
+
+
+@pytest.mark.parametrize(("lost", "few"), [(6, True), (7, False)])
+def test_leaving_out_is_advised_only_where_a_run_would_do_it(mtlbench, celeba_folder, lost, few):
+    images = sorted((celeba_folder / "img_align_celeba").iterdir())
+    for image in images[:lost]:
+        image.unlink()
+    ended = mtlbench("data", "check", celeba_folder)
+    assert ended.code == 2
+    assert ("--skip-unreadable" in ended.out) == few
+    assert ("more than 10% are too many to leave out" in ended.out) != few
+    table = read_source(celeba_folder).table
+    if few:
+        assert len(open_pack(table, (8, 8), "squash", skip_unreadable=True).kept) == 60 - lost
+    else:
+        with pytest.raises(UserError, match="too many to leave out"):
+            open_pack(table, (8, 8), "squash", skip_unreadable=True)
+
+
+def test_too_many_unreadable_images_are_not_left_out_by_a_benchmark_either(mtlbench, zappos_folder, tmp_path):
+    for image in sorted(zappos_folder.rglob("*.jpg"))[:7]:
+        image.write_bytes(b"x")
+    file = own_benchmark(tmp_path, 'reader = "zappos"\nfolder = "zappos"\ntasks = ["closure"]\nskip_unreadable = true')
+    ended = mtlbench("data", "check", file)
+    assert ended.code == 2
+    assert "7 of 60 (0 missing, 7 broken)" in ended.out
+
+
+def test_a_group_alone_is_no_task_to_train(mtlbench, tmp_path):
+    for i in range(30):
+        Image.new("RGB", (9, 9), (8 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = [f"{i}.png,p{i % 3},{('train', 'val', 'test')[i // 3 % 3]}" for i in range(30)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,person,split", *rows]))
+    file = own_benchmark(tmp_path, 'reader = "csv"\ncsv = { group = "person" }')
+    ended = mtlbench("data", "check", file)
+    assert ended.code == 2
+    assert ended.out.endswith("No task here can be trained and tested.\n")
+    assert mtlbench("data", "check", file, "--task", "person").code == 0
 
 
 def test_a_missing_shoe_is_named(mtlbench, zappos_folder):
@@ -299,6 +342,32 @@ def test_a_rendered_set_is_drawn_and_passes_the_check(mtlbench, tmp_path, what, 
     assert "Sizes in pixels: 40x30 (40 images)." in checked.out
     shown = mtlbench("data", "show", folder, "--task", task, "--out", tmp_path / "a.png")
     assert shown.code == 0, shown.err
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (("--images", 30), ["images=30"]),
+        (("--images", 30, "--seed", 7, "--conflict", 0.125), ["images=30", "seed=7", "conflict=0.125"]),
+    ],
+)
+@pytest.mark.parametrize("what", ["shoes", "faces"])
+def test_the_command_that_trains_on_a_rendered_set_reads_it(mtlbench, tmp_path, what, options, settings):
+    folder = tmp_path / "my drawings"
+    ended = mtlbench("data", "render", what, folder, "--size", "20x16", *options)
+    (command,) = [text for text in ended.out.splitlines() if text.startswith("Train on them: ")]
+    words = shlex.split(command.removeprefix("Train on them: "))
+    assert words[:6] == ["mtlbench", "run", "--dataset", what, "--data-dir", str(folder)]
+    assert words[6::2] == ["--set"] * len(settings)
+    assert words[7::2] == [f"data.rendered.{setting}" for setting in settings]
+    assert len(read_table(load_benchmark(what, settings=words[7::2]).data, folder)) == 30
+
+
+def test_a_set_as_the_benchmark_draws_it_needs_no_setting(mtlbench, tmp_path, monkeypatch):
+    usual = load_benchmark("shoes").data.rendered
+    monkeypatch.setattr("mtlbench.data.rendered.shoes.render_shoes", lambda *words, **more: None)
+    ended = mtlbench("data", "render", "shoes", tmp_path / "new", "--images", usual.images, "--seed", usual.seed)
+    assert ended.out.endswith(f"mtlbench run --dataset shoes --data-dir {tmp_path / 'new'}\n")
 
 
 def test_the_help_of_render_tells_the_sizes_that_are_drawn(mtlbench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,6 +251,34 @@ def test_an_archive_that_is_not_unpacked_is_named_with_the_command_that_does_it(
     (celeba_folder / PARTITION).unlink()
     with pytest.raises(UserError, match=rf"missing is {PARTITION}\. .*{IMAGES}\.zip is not unpacked"):
         read_celeba(celeba_folder)
+
+
+def test_an_archive_that_is_not_beside_its_labels_is_to_be_unzipped_there(celeba_folder: Path) -> None:
+    """The command would download the labels again, into the folder of the archive."""
+    as_in_the_official_drive(celeba_folder)
+    (celeba_folder / "Img" / IMAGES).rename(celeba_folder.parent / "elsewhere")
+    archive = celeba_folder / "Img" / f"{IMAGES}.zip"
+    archive.write_bytes(b"PK\x03\x04")
+    with pytest.raises(UserError) as raised:
+        read_celeba(celeba_folder)
+    assert str(raised.value) == f"{archive} is not unpacked: unzip it there."
+    for folder in ("Anno", "Eval"):
+        shutil.rmtree(celeba_folder / folder)
+    with pytest.raises(UserError, match=r"unpacked: unzip it there\.$") as raised:
+        read_celeba(celeba_folder)
+    assert "data get" not in str(raised.value)
+
+
+@pytest.mark.parametrize("change", [as_in_the_official_drive, to_the_side], ids=["official drive", "images elsewhere"])
+def test_a_missing_part_of_scattered_ones_is_not_left_to_the_command(
+    celeba_folder: Path, change: Callable[[Path], Path]
+) -> None:
+    """It would download the images again, which do not lie where it unpacks them."""
+    change(celeba_folder)
+    next(celeba_folder.rglob(PARTITION)).unlink()
+    with pytest.raises(UserError, match=f"missing is {PARTITION}. Put it into {celeba_folder}, from") as raised:
+        read_celeba(celeba_folder)
+    assert "data get" not in str(raised.value)
 
 
 def test_web_pages_saved_as_data_are_all_named_with_the_usual_reason(celeba_folder: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mtlbench.benchmark import Data, benchmark_files
+from mtlbench.benchmark import Benchmark, benchmark_files, load_benchmark
 from mtlbench.data.check import open_images, read_source
+from mtlbench.data.pack import open_pack
+from mtlbench.data.rendered.shoes import render_shoes
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
 
@@ -40,6 +42,16 @@ def test_the_two_known_layouts_are_recognised(celeba_folder, zappos_folder):
     assert (zappos.tasks, zappos.skips_unreadable) == ([], False)
 
 
+def test_a_drawn_set_is_called_rendered_with_its_conflict_whatever_its_labels_say(tmp_path, celeba_folder):
+    render_shoes(tmp_path / "drawn", 12, width=16, height=16, conflict=0.5)
+    table = read_source(tmp_path / "drawn").table
+    assert (table.name, table.rendered) == ("rendered shoes, conflict 0.5", True)
+    assert not read_source(celeba_folder).table.rendered
+    (celeba_folder / "rendered.json").write_text('{"what": "faces", "conflict": 0.25}')
+    table = read_source(celeba_folder).table
+    assert (table.name, table.rendered) == ("rendered faces, conflict 0.25", True)
+
+
 def test_half_a_data_set_is_told_what_it_lacks(celeba_folder):
     (celeba_folder / "list_attr_celeba.txt").unlink()
     with pytest.raises(UserError, match=r"list_attr_celeba\.txt"):
@@ -53,10 +65,6 @@ def benchmark_for(folder: Path, *data: str) -> Path:
     file = folder / "own.toml"
     file.write_text("\n".join(['name = "own"\ntitle = "My own"', *data, rest]))
     return file
-
-
-def section_in(error: pytest.ExceptionInfo[UserError]) -> str:
-    return str(error.value).partition("\n\n")[2]
 
 
 def test_a_benchmark_leads_to_its_data_and_brings_its_tasks(zappos_folder, tmp_path):
@@ -79,22 +87,55 @@ def test_a_folder_that_is_not_there_and_an_empty_one_are_errors(tmp_path):
         read_source(tmp_path / "no.toml")
 
 
+def advised(error: pytest.ExceptionInfo[UserError], folder: Path) -> Benchmark:
+    """Write the benchmark that an error gives to a file, and read it back."""
+    file = folder / "advised.toml"
+    file.write_text(str(error.value).partition("\n\n")[2], encoding="utf-8")
+    return load_benchmark(str(file))
+
+
 @pytest.mark.parametrize("delimiter", [",", ";"])
-def test_a_table_of_own_images_gets_the_section_that_reads_it(tmp_path, delimiter):
-    folder = tmp_path / 'my "best" images'
+def test_a_table_of_own_images_gets_a_whole_benchmark_that_reads_it(tmp_path, delimiter):
+    folder = tmp_path / 'My "best" images'
     names = write_images(folder / "pictures", 40)
     lines = [["id", "Bild", "kind"], *([str(i), f"pictures/{n}", "ab"[i % 2]] for i, n in enumerate(names))]
     (folder / "notes.csv").write_text("when,what\n2024,nothing\n")
     (folder / "empty.csv").write_text("")
     (folder / "übersicht.csv").write_text("\n".join(map(delimiter.join, lines)), encoding="utf-8-sig")
-    with pytest.raises(UserError, match=r"holds a table of images, übersicht\.csv: .*zappos\.toml") as error:
+    with pytest.raises(UserError, match=r"holds a table of images, übersicht\.csv: .* my-best-images\.toml") as error:
         read_source(folder)
-    section = section_in(error)
-    data = Data.model_validate(tomllib.loads(section)["data"])
-    assert (data.reader, data.folder) == ("csv", str(folder))
-    found = read_source(benchmark_for(tmp_path, section)).table
+    benchmark = advised(error, tmp_path)
+    assert (benchmark.name, benchmark.title) == ("my-best-images", folder.name)
+    assert (benchmark.data.reader, benchmark.data.folder) == ("csv", str(folder))
+    assert (benchmark.model.backbone, benchmark.model.embedding) == ("small", 64)
+    train, evaluation = benchmark.train, benchmark.evaluation
+    assert (train.sampling, train.triplets, train.steps, train.lr) == ("joint", 16, 400, 3e-3)
+    assert (train.optimiser, train.schedule) == ("adamw", "one-cycle")
+    assert (evaluation.every, evaluation.triplets) == (80, 2000)
+    found = read_source(tmp_path / "advised.toml").table
     assert len(found) == 40
     assert "kind" in found.columns
+
+
+def test_the_advised_benchmark_names_a_split_column_of_another_spelling(tmp_path):
+    names = write_images(tmp_path / "mine", 30)
+    rows = [f"{name},{'ab'[i % 2]},{('train', 'val', 'test')[i % 3]}" for i, name in enumerate(names)]
+    (tmp_path / "mine" / "labels.csv").write_text("\n".join(["path,kind,SPLIT", *rows]))
+    with pytest.raises(UserError, match="holds a table of images") as error:
+        read_source(tmp_path / "mine")
+    advised(error, tmp_path)
+    table = read_source(tmp_path / "advised.toml").table
+    assert table.split_rule == "as in labels.csv, column SPLIT"
+    assert list(table.columns) == ["kind"]
+
+
+@pytest.mark.parametrize(("folder", "name"), [("celeba", "my-celeba"), ("写真", "photos"), ("--A_1", "a_1")])
+def test_the_advised_benchmark_has_a_name_that_is_allowed_and_no_other_benchmarks(tmp_path, folder, name):
+    write_images(tmp_path / folder / "red", 2)
+    with pytest.raises(UserError, match=f"Write these lines to {name}.toml") as error:
+        read_source(tmp_path / folder)
+    benchmark = advised(error, tmp_path)
+    assert (benchmark.name, benchmark.title) == (name, folder)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +146,18 @@ def test_a_table_of_own_images_gets_the_section_that_reads_it(tmp_path, delimite
         (["train/red", "train/blue", "val/red", "test/red"], ["label"]),
     ],
 )
-def test_images_in_folders_get_the_section_that_reads_them(tmp_path, folders, tasks):
+def test_images_in_folders_get_the_benchmark_that_reads_them(tmp_path, folders, tasks):
     for name in folders:
         write_images(tmp_path / "mine" / name, 10)
+    write_images(tmp_path / "mine", 2)
+    run = tmp_path / "mine" / "results" / "mine" / "single" / "seed-0"
+    write_images(run / "deeper")
+    (run / "run.json").write_text("{}")
     with pytest.raises(UserError, match="holds images in folders: ") as error:
         read_source(tmp_path / "mine")
-    section = section_in(error)
-    assert tomllib.loads(section)["data"]["levels"] == tasks
-    assert list(read_source(benchmark_for(tmp_path, section)).table.columns) == tasks
+    assert advised(error, tmp_path).data.levels == tasks
+    table = read_source(tmp_path / "advised.toml").table
+    assert (list(table.columns), len(table)) == (tasks, 10 * len(folders))
 
 
 def test_images_without_any_label_are_no_data_set(tmp_path):
@@ -137,7 +182,7 @@ def test_sound_images_give_their_sizes_and_nothing_else(tmp_path):
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"no image at all", "not an image, or of a kind unknown here"),
+        (b"no image at all", "not an image of a known format"),
         (b"\n<!DOCTYPE html><html>quota exceeded", "a web page, not an image"),
         (None, "truncated"),
     ],
@@ -153,6 +198,43 @@ def test_a_broken_image_is_told_from_a_missing_one_and_says_why(tmp_path, conten
     assert reason in seen.broken[2].lower()
     assert seen.unreadable == {2, 5}
     assert sum(seen.sizes.values()) == 6
+
+
+def encoded(image: Image.Image, kind: str, **how: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+KINDS = {
+    "sound JPEG": encoded(NOISE, "JPEG"),
+    "JPEG without its last two bytes": encoded(NOISE, "JPEG")[:-2],
+    "PNG cut in half": encoded(NOISE, "PNG")[:1000],
+    "TIFF of real numbers": encoded(Image.new("F", (20, 20), 0.5), "TIFF"),
+    "TIFF of 32 bits": encoded(Image.new("I", (20, 20), 1 << 20), "TIFF"),
+    "PNG of 16 bits": encoded(Image.new("I;16", (20, 20), 40_000), "PNG"),
+    "transparent GIF": encoded(NOISE.convert("P"), "GIF", transparency=3),
+    "text": b"no image",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_packing_can_not_read_is_broken_and_nothing_else_is(tmp_path, kind):
+    names = write_images(tmp_path, 11)
+    (tmp_path / names[4]).write_bytes(KINDS[kind])
+    table = table_of(tmp_path, names, kind=["a"] * 11)
+    packed = open_pack(table, (16, 16), "crop", skip_unreadable=True)
+    seen = open_images(table)
+    assert [(names[i], reason) for i, reason in seen.broken.items()] == list(packed.unreadable)
+    assert bool(seen.broken) == (kind not in ("sound JPEG", "PNG of 16 bits", "transparent GIF"))
+
+
+def test_a_size_is_that_of_the_image_as_it_is_turned(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(encoded(NOISE, "JPEG", exif=turned))
+    assert dict(open_images(table_of(tmp_path, ["a.jpg"])).sizes) == {(40, 30): 1}
 
 
 def test_a_folder_in_the_place_of_an_image_is_broken(tmp_path):

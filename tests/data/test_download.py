@@ -614,12 +614,57 @@ def test_an_archive_fetched_by_hand_must_have_the_official_checksum(
     assert contents(folder) == {"photos.zip": host.files["photos.zip"]}
 
 
+@pytest.mark.parametrize("body", [LABELS[:-1], LABELS.replace(b" ", b"\r\n")], ids=["a sample", "Windows line ends"])
+def test_labels_that_are_not_the_official_file_are_kept_with_a_remark_and_keep_nothing_from_being_unpacked(
+    bring: Callable[..., list[str]], host: Host, source: Source, folder: Path, body: bytes
+) -> None:
+    folder.mkdir(parents=True)
+    (folder / "labels.txt").write_bytes(body)
+    (folder / "photos.zip").write_bytes(host.files["photos.zip"])
+    assert missing(source, folder) == []
+    found, official = hashlib.md5(body).hexdigest(), source.files[0].md5
+    assert bring() == [
+        f"labels.txt is not the official file (its MD5 is {found}, the official one {official}): kept as it is. Move it"
+        " away to have the official one downloaded.",
+        "photos.zip is unpacked; the archive is yours and is kept.",
+    ]
+    assert contents(folder) == {**IMAGES, "labels.txt": body, "photos.zip": host.files["photos.zip"]}
+    assert host.asked == []
+
+
+def test_labels_as_csv_are_there_already(
+    bring: Callable[..., list[str]], host: Host, source: Source, folder: Path
+) -> None:
+    folder.mkdir(parents=True)
+    (folder / "labels.csv").write_bytes(b"image_id,label\n")
+    assert [file.name for file in missing(source, folder)] == ["photos.zip"]
+    assert bring()[0] == "labels.csv is already there."
+    assert contents(folder) == {**IMAGES, "labels.csv": b"image_id,label\n"}
+    assert host.ranges("labels.txt") == []
+
+
+def test_a_folder_in_the_place_of_labels_is_refused(bring: Callable[..., list[str]], host: Host, folder: Path) -> None:
+    (folder / "labels.txt").mkdir(parents=True)
+    assert refusal(bring) == f"{folder / 'labels.txt'} is no file: move it away and run this command again."
+    assert host.asked == []
+
+
+def test_a_folder_that_was_unpacked_into_another_of_its_name_is_whole(
+    bring: Callable[..., list[str]], source: Source, host: Host, folder: Path
+) -> None:
+    (folder / "photos" / "photos").mkdir(parents=True)
+    (folder / "photos" / "photos" / "table.csv").write_text("a")
+    proven = replace(source, files=(replace(source.files[1], proof="table.csv"),))
+    assert bring(source=proven) == ["photos is already there."]
+    assert host.asked == []
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
-    [(PAGE, "is a web page saved under the file's name"), (LABELS[:-1], "is not the official file")],
-    ids=["page", "cut short"],
+    [(PAGE, "is a web page saved under the file's name"), (b"", "is empty")],
+    ids=["page", "empty"],
 )
-def test_a_file_of_the_user_that_is_not_the_official_one_is_never_overwritten(
+def test_a_file_of_the_user_that_holds_no_labels_is_named_and_never_overwritten(
     bring: Callable[..., list[str]], host: Host, folder: Path, body: bytes, words: str
 ) -> None:
     folder.mkdir(parents=True)
@@ -853,6 +898,55 @@ def test_what_is_downloaded_can_be_read(host: Host, celeba_folder: Path, zappos_
     assert contents(there / "zappos") == contents(zappos_folder)
     assert read_celeba(there / "celeba").paths == read_celeba(celeba_folder).paths
     assert read_zappos(there / "zappos").paths == read_zappos(zappos_folder).paths
+
+
+def as_csv(root: Path) -> None:
+    for name, head in (
+        ("list_attr_celeba", ""),
+        ("identity_CelebA", "image_id,identity"),
+        ("list_eval_partition", "a,b"),
+    ):
+        lines = (root / f"{name}.txt").read_text().splitlines()
+        rows = lines if head else ["image_id " + lines[1], *lines[2:]]
+        text = "\n".join([*([head] if head else []), *(",".join(row.split()) for row in rows)])
+        (root / f"{name}.csv").write_text(text + "\n")
+        (root / f"{name}.txt").unlink()
+
+
+def with_windows_line_ends(root: Path) -> None:
+    for path in root.glob("*.txt"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+@pytest.mark.parametrize("change", [as_csv, with_windows_line_ends, lambda root: None], ids=["csv", "CRLF", "official"])
+def test_what_celebas_reader_says_would_be_unpacked_is(
+    host: Host, celeba_folder: Path, change: Callable[[Path], None]
+) -> None:
+    source, paths = small(served(host, celeba_folder, CATALOGUE["celeba"]())), read_celeba(celeba_folder).paths
+    shutil.rmtree(celeba_folder / "img_align_celeba")
+    (celeba_folder / "img_align_celeba.zip").write_bytes(host.files["img_align_celeba.zip"])
+    change(celeba_folder)
+    with pytest.raises(UserError, match=f"`mtlbench data get celeba --data-dir {celeba_folder}`, which unpacks"):
+        read_celeba(celeba_folder)
+    download(source, celeba_folder)
+    assert host.asked == []
+    assert read_celeba(celeba_folder).paths == paths
+
+
+@pytest.mark.parametrize("doubled", [False, True], ids=["table", "table in a doubled folder"])
+def test_what_zappos_reader_says_would_be_unpacked_is(host: Host, zappos_folder: Path, doubled: bool) -> None:
+    source, paths = small(served(host, zappos_folder, CATALOGUE["zappos"]())), read_zappos(zappos_folder).paths
+    shutil.rmtree(zappos_folder / "ut-zap50k-images")
+    (zappos_folder / "ut-zap50k-images.zip").write_bytes(host.files["ut-zap50k-images.zip"])
+    if doubled:
+        (zappos_folder / "ut-zap50k-data").rename(zappos_folder / "inner")
+        (zappos_folder / "ut-zap50k-data").mkdir()
+        (zappos_folder / "inner").rename(zappos_folder / "ut-zap50k-data" / "ut-zap50k-data")
+    with pytest.raises(UserError, match=f"`mtlbench data get zappos --data-dir {zappos_folder}`, which unpacks"):
+        read_zappos(zappos_folder)
+    download(source, zappos_folder)
+    assert host.asked == []
+    assert read_zappos(zappos_folder).paths == paths
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

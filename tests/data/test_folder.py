@@ -259,6 +259,43 @@ def test_a_split_column_can_be_switched_off_and_is_then_a_task(tmp_path: Path) -
     assert table.split_rule.startswith("by image at random")
 
 
+@pytest.mark.parametrize("name", ["Split", "SPLIT", "fold"])
+def test_a_split_column_of_another_name_is_refused_and_not_taken_for_a_task(tmp_path: Path, name: str) -> None:
+    ten(tmp_path, colour=COLOURS, **{name: [*SIDES[:3], "", *SIDES[4:]]})
+    with pytest.raises(UserError, match=f"the column '{name}' looks like the split.*Set data.csv.split = '{name}', or"):
+        read_csv(tmp_path, options())
+    table = read_csv(tmp_path, options(csv={"split": ""}))
+    assert list(table.columns) == ["colour", name]
+    ten(tmp_path, colour=COLOURS, **{name: SIDES})
+    assert np.bincount(read_csv(tmp_path, options(csv={"split": name})).split).tolist() == [6, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["Train", "bus"] * 5, ["train", ""] * 5, ["dev", "validation"] * 5],
+    ids=["other words", "one", "one side"],
+)
+def test_a_column_of_other_words_or_of_one_split_alone_is_a_task(tmp_path: Path, cells: list[str]) -> None:
+    ten(tmp_path, vehicle=cells)
+    assert list(read_csv(tmp_path, options()).columns) == ["vehicle"]
+
+
+def test_beside_a_split_column_one_of_the_same_words_is_a_task(tmp_path: Path) -> None:
+    ten(tmp_path, split=SIDES, old=SIDES[::-1])
+    table = read_csv(tmp_path, options())
+    assert (list(table.columns), table.split.tolist()) == (["old"], [0] * 6 + [1] * 2 + [2] * 2)
+
+
+def test_the_group_is_a_task_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    rows = [[f"{i}.jpg", f"person {i % 5}", "xy"[i % 2], side] for i, side in enumerate(SIDES * 4)]
+    write(tmp_path, ["path", "person", "kind", "split"], *rows)
+    table = read_csv(tmp_path, options(csv={"group": "person"}))
+    assert table.group == "person"
+    assert table.choose_default([], []) == (["kind"], "")
+    assert table.choose(["person"]) == ["person"]
+    assert read_csv(tmp_path, options()).choose_default([], []) == (["person", "kind"], "")
+
+
 def test_images_of_a_group_stay_on_one_side_and_the_group_is_a_task_too(tmp_path: Path) -> None:
     people = [f"person {i // 3}" for i in range(30)]
     rows = [[f"{i}.jpg", person, "x"] for i, person in enumerate(people)]
@@ -467,12 +504,33 @@ def test_top_folders_without_one_of_the_splits_are_refused_with_the_remedy(tmp_p
         read_folders(tmp_path, options("folders", levels=["kind"]))
 
 
+def test_what_a_run_and_a_look_at_the_data_leave_in_the_folder_plays_no_part(tmp_path: Path) -> None:
+    paths = [f"{side}/{kind}/{i}.jpg" for side in ("train", "val", "test") for kind in ("cat", "dog") for i in range(2)]
+    touch(tmp_path, *paths)
+    before = read_folders(tmp_path, options("folders", levels=["kind"]))
+    touch(tmp_path, "results/pets/single/seed-0/run.json", "results/pets/single.png", "pets-kind.png", "docs/notes.md")
+    after = read_folders(tmp_path, options("folders", levels=["kind"]))
+    assert facts(after) == facts(before)
+    assert after.split_rule == "as in folders"
+    assert after.remarks == (
+        "results/ holds runs of mtlbench: left out.",
+        "1 image that lies in no folder was left out, such as pets-kind.png.",
+        "1 file that is no image was left out, such as docs/notes.md.",
+    )
+
+
+def test_images_that_all_lie_in_no_folder_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *TEN)
+    with pytest.raises(UserError, match="holds no images: put them into <kind>/"):
+        read_folders(tmp_path, options("folders", levels=["kind"]))
+
+
 def test_a_label_that_is_called_like_a_split_beside_others_is_a_label(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{kind}/{i}.jpg" for kind in ("test", "trial") for i in range(5)))
     assert read_folders(tmp_path, options("folders", levels=["kind"])).columns["kind"].values == ("test", "trial")
 
 
-@pytest.mark.parametrize("stray", ["stray.jpg", "boot/stray.png", "boot/red/left/stray.jpg"])
+@pytest.mark.parametrize("stray", ["boot/stray.png", "boot/red/left/stray.jpg"])
 def test_an_image_deeper_or_less_deep_than_the_levels_is_named(tmp_path: Path, stray: str) -> None:
     touch(tmp_path, *(f"boot/red/{i}.jpg" for i in range(10)), stray)
     depth = stray.count("/")

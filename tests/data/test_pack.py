@@ -775,7 +775,7 @@ def test_after_a_kill_the_finished_chunks_are_used_and_no_process_is_left(
     assert killed.returncode == -signal.SIGKILL
     assert not [p for p in cache.iterdir() if p.is_dir() and p.suffix != ".partial"]
     decoders = (tmp_path / "decoders").read_text().split() if by == "processes" else []
-    assert len(decoders) == (pack_module.available_cores() if by == "processes" else 0)
+    assert (len(decoders) > 1) == (by == "processes")
     deadline = time.monotonic() + 60
     while any(is_running(pid) for pid in decoders):
         assert time.monotonic() < deadline

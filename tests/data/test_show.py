@@ -92,6 +92,27 @@ def test_examples_have_one_height_and_keep_their_shape(tmp_path, size, shown):
     assert show._example(table, 0).size == shown
 
 
+def test_an_image_is_shown_turned_and_laid_on_white_as_it_is_trained_on(tmp_path):
+    table = make_table(tmp_path, ["red", "blue"])
+    turned = Image.Exif()
+    turned[0x0112] = 6  # what is stored on the left is seen above
+    stored = Image.new("RGB", (60, 30), "black")
+    stored.paste((250, 250, 250), (0, 0, 30, 30))
+    stored.save(tmp_path / "0.png", exif=turned)
+    shown = show._example(table, 0)
+    assert shown.size == (48, 96)
+    assert np.asarray(shown)[:40].min() > 240
+    assert np.asarray(shown)[56:].max() < 10
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "1.png")
+    assert np.asarray(show._example(table, 1)).min() == 255
+
+
+def test_what_packing_refuses_is_a_crossed_box(tmp_path):
+    table = make_table(tmp_path, ["red", "blue"])
+    Image.new("F", (50, 50), 0.5).save(tmp_path / "0.png", "TIFF")
+    assert len(show._example(table, 0).getcolors(9999) or []) > 2
+
+
 def test_an_image_that_can_not_be_read_is_a_crossed_box_among_the_others(tmp_path):
     table = make_table(tmp_path, ["red"] * 3 + ["blue"] * 3)
     (tmp_path / "1.png").write_bytes(b"broken")

@@ -196,13 +196,41 @@ def test_everything_missing_is_listed_at_once(tmp_path: Path) -> None:
         read_zappos(tmp_path)
 
 
-@pytest.mark.parametrize("archive", ["ut-zap50k-images.zip", "ut-zap50k-images-square.zip"])
-def test_an_archive_that_is_not_unpacked_is_named_with_the_command(zappos_folder: Path, archive: str) -> None:
+def test_an_archive_that_is_not_unpacked_is_named_with_the_command(zappos_folder: Path) -> None:
     shutil.rmtree(zappos_folder / "ut-zap50k-images")
-    (zappos_folder / archive).touch()
-    command = rf"{archive} is not unpacked\. Run `mtlbench data get zappos --data-dir {zappos_folder}`"
+    (zappos_folder / "ut-zap50k-images.zip").touch()
+    command = rf"images\.zip is not unpacked\. Run `mtlbench data get zappos --data-dir {zappos_folder}`"
     with pytest.raises(UserError, match=rf"{command}, which unpacks it, or unzip it there\.$"):
         read_zappos(zappos_folder)
+
+
+def archive_of_square_images(root: Path) -> None:
+    shutil.rmtree(root / "ut-zap50k-images")
+    (root / "ut-zap50k-images-square.zip").touch()
+
+
+def square_images_beside_an_archive_of_labels(root: Path) -> None:
+    (root / "ut-zap50k-images").rename(root / "ut-zap50k-images-square")
+    (root / TABLE).unlink()
+    (root / "ut-zap50k-data.zip").touch()
+
+
+def half_a_folder_of_labels(root: Path) -> None:
+    (root / TABLE).rename(root / "ut-zap50k-data" / "image-path.mat")
+    (root / "ut-zap50k-data.zip").touch()
+
+
+@pytest.mark.parametrize(
+    "change", [archive_of_square_images, square_images_beside_an_archive_of_labels, half_a_folder_of_labels]
+)
+def test_an_archive_that_the_command_would_not_unpack_is_to_be_unzipped_there(
+    zappos_folder: Path, change: Callable[[Path], None]
+) -> None:
+    """It would download the other images, or refuse to unpack over what is there."""
+    change(zappos_folder)
+    with pytest.raises(UserError, match=r"\.zip is not unpacked\. Unzip it there\.$") as raised:
+        read_zappos(zappos_folder)
+    assert "data get" not in str(raised.value)
 
 
 def test_an_archive_beside_a_missing_part_leaves_the_remedies_of_both(tmp_path: Path) -> None:

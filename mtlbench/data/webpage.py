@@ -1,0 +1,28 @@
+"""Tells web pages from data: a host that refuses a file answers with a page, which is then saved under the file's name.
+
+What to do about one is left to whoever reads or downloads the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtlbench.errors import UserError
+
+
+def is_web_page(start: bytes) -> bool:
+    """Return whether a file that starts so is a web page or other markup; no label file, archive or photo is."""
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+
+def holds_web_page(path: Path) -> bool:
+    """Return whether a web page lies in the place of a file.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return is_web_page(file.read(1024))
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}.") from error

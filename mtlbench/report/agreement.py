@@ -1,0 +1,425 @@
+"""How the tasks' gradients agreed in training, as tables: the update compliance ratio and the mean cosine of methods.
+
+Made from the probes beside run records (`conflict.csv`); what a probe is stands in `conflict` and `training`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.table import Table as RichTable
+from rich.text import Text
+from tabulate import tabulate
+
+from mtlbench.conflict import ALL, pairs
+from mtlbench.errors import UserError
+from mtlbench.report.receipt import receipt_lines
+from mtlbench.report.rows import Cell
+from mtlbench.report.suites import Suite, suites
+from mtlbench.runs import Record, run_folder
+
+MOST_PAIRS = 28  # of 8 tasks; of more tasks the table by pair shows the LEAST that agree least
+LEAST = 10
+_COLUMNS = ["step", "layer", "task_a", "task_b", "cosine"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What some of a method's probes come to, over its seeds.
+
+    Attributes:
+        ratio: the update compliance ratio: the share of (probe, pair of tasks) whose gradients have a positive inner
+            product, of those that have a cosine at all.
+        cosine: its mean over the same.
+        without: how many (probe, pair) of all seeds have no cosine, and `of` how many: there a gradient was 0.
+    """
+
+    ratio: Cell
+    cosine: Cell
+    without: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the tasks' gradients agreed in one method's runs.
+
+    Attributes:
+        probes: in each run; 0 where there are none, and `note` says why.
+        shared: number of parameters that the gradients are taken of, where it was measured.
+        whole: over the whole training; late: over its last third.
+        pairs: over the whole training, by pair of tasks; layers: by layer, where layers were probed.
+    """
+
+    method: str
+    seeds: tuple[int, ...] = ()
+    probes: int = 0
+    shared: int | None = None
+    whole: Measure | None = None
+    late: Measure | None = None
+    pairs: dict[tuple[str, str], Measure] = field(default_factory=dict)
+    layers: dict[str, Measure] = field(default_factory=dict)
+    note: str = ""
+
+
+def agreement(suite: Suite, results: Path) -> list[Agreement]:
+    """Summarise a suite's probes, a row per method, those whose tasks agree most first; those without probes follow.
+
+    Empty where the benchmark asks for no probes.
+
+    Args:
+        suite: its records.
+        results: where they lie.
+
+    Raises:
+        UserError: a run's probes can't be read, or are not all there.
+    """
+    if not _every(suite):
+        return []
+    methods = dict.fromkeys(r.method for r in suite.records if r.kind == "method")
+    found = [_summarised(name, [r for r in suite.records if r.method == name], suite, results) for name in methods]
+    return sorted(found, key=lambda row: (row.whole is None, -((row.whole and row.whole.ratio.mean) or 0)))
+
+
+def _every(suite: Suite) -> int:
+    return int(suite.benchmark["evaluation"].get("conflict_every", 0))  # older records know of no probes
+
+
+def _late(suite: Suite) -> int:
+    """Return the step at which the last third of training begins."""
+    return -(-2 * int(suite.benchmark["train"]["steps"]) // 3)
+
+
+def _summarised(method: str, records: list[Record], suite: Suite, results: Path) -> Agreement:
+    notes, tables = [], {}
+    for record in sorted(records, key=lambda r: r.seed):
+        seed = f"seed {record.seed} " if len(records) > 1 else ""
+        if record.status != "done":
+            notes.append(f"{seed}FAILED: {record.reason}")
+            continue
+        table = read_probes(suite, results, record)
+        if table is None:
+            notes.append(f"{seed}has no conflict.csv beside its run.json, though its gradients were probed")
+        elif table.empty:
+            notes.append(f"{seed}no two tasks share parameters")
+        else:
+            tables[record.seed] = table
+        if record.collapsed:
+            which = "all tasks" if len(record.collapsed) == len(suite.tasks) else ", ".join(record.collapsed)
+            notes.append(f"{seed}COLLAPSED ({which}): all embeddings equal, their gradients say little")
+    if not tables:
+        return Agreement(method, note="; ".join(dict.fromkeys(notes)))
+    overall = [table[table["layer"] == ALL] for table in tables.values()]
+    whole = _measure(overall)
+    if whole.without:
+        notes.append(f"{whole.without:,} of {whole.of:,} cosines are missing: there a gradient was 0")
+    layers = dict.fromkeys(layer for table in tables.values() for layer in table["layer"] if layer != ALL)
+    counts = {r.costs["parameters_shared"] for r in records if "parameters_shared" in r.costs}
+    return Agreement(
+        method,
+        seeds=tuple(tables),
+        probes=int(overall[0]["step"].nunique()),
+        shared=int(counts.pop()) if len(counts) == 1 else None,
+        whole=whole,
+        late=_measure([table[table["step"] >= _late(suite)] for table in overall]),
+        pairs={
+            (a, b): _measure([table[(table["task_a"] == a) & (table["task_b"] == b)] for table in overall])
+            for a, b in pairs(suite.tasks)
+        },
+        layers={name: _measure([table[table["layer"] == name] for table in tables.values()]) for name in layers},
+        note="; ".join(notes),
+    )
+
+
+def _measure(tables: Sequence[pd.DataFrame]) -> Measure:
+    """Summarise the probes of several seeds, a table each."""
+    known = [table["cosine"].dropna() for table in tables]
+
+    def over(value: Callable[[Any], Any]) -> Cell:
+        return Cell.of([float(value(cosines)) if len(cosines) else None for cosines in known])
+
+    total = sum(map(len, tables))
+    return Measure(
+        over(lambda cosines: (cosines > 0).mean()),
+        over(lambda cosines: cosines.mean()),
+        total - sum(map(len, known)),
+        total,
+    )
+
+
+def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | None:
+    """Read a finished run's probes: step, layer, task_a, task_b, cosine (nan where there is none).
+
+    None if there is no such file; empty if no two tasks share parameters.
+
+    Raises:
+        UserError: it can't be read, or probes are missing from it.
+    """
+    name = record.setup["method"]["name"]  # a table may call the method otherwise
+    path = run_folder(results, suite.benchmark["name"], name, record.seed) / "conflict.csv"
+    if not path.exists():
+        return None
+    try:
+        texts = dict.fromkeys(("layer", "task_a", "task_b"), "str")  # a task may be called NA
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"cosine": [""]})[_COLUMNS]
+        table = table.astype({"step": "int64", "cosine": "float64"})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
+    steps = range(0, int(suite.benchmark["train"]["steps"]), _every(suite))
+    wanted = {(step, a, b) for step in steps for a, b in pairs(suite.tasks)}
+    there = table[table["layer"] == ALL]
+    if len(table) and (
+        len(there) != len(wanted) or set(zip(there["step"], there["task_a"], there["task_b"], strict=True)) != wanted
+    ):
+        raise UserError(
+            f"{path} does not hold each of the {len(wanted):,} cosines of its run once; copy it anew, or remove its"
+            " folder and run that method again."
+        )
+    return table
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A table as text; its first `names` columns name what a row is."""
+
+    title: str
+    head: list[str]
+    body: list[list[str]]
+    names: int = 1
+
+
+def _ratio(cell: Cell) -> str:
+    if cell.mean is None:
+        return ""
+    return f"{100 * cell.mean:.1f}" + ("" if cell.deviation is None else f" ±{100 * cell.deviation:.1f}")
+
+
+def _cosine(cell: Cell) -> str:
+    if cell.mean is None:
+        return ""
+    return f"{cell.mean:+.3f}" + ("" if cell.deviation is None else f" ±{cell.deviation:.3f}")
+
+
+def _grids(suite: Suite, found: Sequence[Agreement]) -> list[_Grid]:
+    probed = [row for row in found if row.whole and row.late]
+    if not probed:
+        return []
+    several = any(len(row.seeds) > 1 for row in probed)
+    quick = ", quick protocol" if suite.benchmark["name"].endswith("-quick") else ""
+    drawn = " (rendered images, not real ones)" if suite.receipt.get("data", {}).get("rendered") else ""
+    body = []
+    for row in probed:
+        cells = [
+            row.method,
+            *([str(len(row.seeds))] if several else []),
+            "" if row.shared is None else f"{row.shared:,}",
+        ]
+        for measure in (row.whole, row.late):
+            assert measure is not None
+            cells += [_ratio(measure.ratio), _cosine(measure.cosine)]
+        body.append(cells)
+    head = ["method", *(["seeds"] if several else []), "shared parameters"]
+    head += ["compliance", "cosine", "compliance, last third", "cosine, last third"]
+    title = f"{suite.benchmark['title']}{drawn}{quick}: how the tasks' gradients agree, update compliance ratio in %"
+    grids = [_Grid(title, head, body)]
+    if len(suite.tasks) > 2:
+        grids.append(_by_pair(suite, probed))
+    if any(row.layers for row in probed):
+        cells_of = [(row.method, name, m) for row in probed for name, m in row.layers.items()]
+        body = [[method, name, _ratio(m.ratio), _cosine(m.cosine)] for method, name, m in cells_of]
+        title = "By layer: update compliance ratio in %, and cosine"
+        grids.append(_Grid(title, ["method", "layer", "compliance", "cosine"], body, names=2))
+    return grids
+
+
+def _by_pair(suite: Suite, probed: Sequence[Agreement]) -> _Grid:
+    shown = pairs(suite.tasks)
+    title = "By pair of tasks: update compliance ratio in %, and cosine"
+    if len(shown) > MOST_PAIRS:
+
+        def mean(pair: tuple[str, str]) -> float:
+            ratios = [row.pairs[pair].ratio.mean for row in probed]
+            return statistics.mean([r for r in ratios if r is not None] or [1.0])
+
+        title += f"; the {LEAST} pairs of {len(shown):,} that agree least, on average over methods (csv has all)"
+        shown = sorted(shown, key=mean)[:LEAST]
+    body = []
+    for pair in shown:
+        measures = [row.pairs[pair] for row in probed]
+        cells = [f"{_ratio(m.ratio)} ({_cosine(m.cosine)})" if m.ratio.mean is not None else "" for m in measures]
+        body.append([" · ".join(task.replace("_", " ") for task in pair), *cells])
+    return _Grid(title, ["tasks", *(row.method for row in probed)], body)
+
+
+def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
+    """Return the small print: what the figures are, and what the runs were made on and with."""
+    train, number = suite.benchmark["train"], len(suite.tasks)
+    seeds = max(len(row.seeds) for row in found)
+    images = 3 * train["triplets"]
+    batch = f"{images} images for each task"
+    if train["sampling"] == "joint":
+        batch = (
+            f"{images * number} images for all tasks, {train['joint_triplets']} triplets formed within it for each task"
+        )
+    over = ", mean ± sample standard deviation over seeds" if seeds > 1 else ""
+    probes = max(row.probes for row in found)
+    runs = [r for r in suite.records if r.kind == "method"]
+    return [
+        "update compliance ratio (compliance): the share of probe batches in which two tasks' gradients on the"
+        " parameters that tasks share have a positive inner product, over all pairs of tasks. The term is from Zhao et"
+        " al., ECCV 2018; their formula is not at hand, this one is ours. Directions that have nothing to do with each"
+        " other give 50 %.",
+        f"cosine: of the same gradients, mean over probes and pairs of tasks{over}. Gradients are taken of the"
+        " parameters that a method shares, whose number is given; few, or of another kind, compare with others badly.",
+        f"probes: {probes:,} a run, before every {_every(suite)}th step from the first; the last third from step"
+        f" {_late(suite):,}. Each on a batch of training images of its own, {batch}, the same for every method, in"
+        f" training mode, {suite.receipt.get('precision')}, on {suite.receipt.get('device')}; gradients of the triplet"
+        " losses alone, without balancers' weights and regularisers. Smaller batches have noisier gradients, nearer to"
+        " 50 % and 0.",
+        *(line for line in receipt_lines(suite, runs) if not line.startswith("speed")),
+    ]
+
+
+def _notes(found: Sequence[Agreement]) -> list[str]:
+    return [f"{row.method}: {row.note}." for row in found if row.note]
+
+
+# --- the formats ------------------------------------------------------------------------------------------------------
+
+
+def for_terminal(suite: Suite, found: Sequence[Agreement], width: int) -> Group:
+    """Return a suite's tables and small print for a rich console of `width` characters.
+
+    A table that is too wide goes on below, its first columns repeated.
+    """
+    parts: list[Any] = []
+    for grid in _grids(suite, found):
+        parts.append(Text(grid.title, style="bold"))
+        for block in _blocks(grid, width):
+            table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
+            for column in block:
+                side: Any = "left" if column < grid.names else "right"
+                heading = Text(_heading(grid.head[column]))  # rich would read the brackets of a method as markup
+                table.add_column(heading, justify=side, no_wrap=True, vertical="bottom")
+            for cells in grid.body:
+                table.add_row(*(Text(cells[column]) for column in block))
+            parts += [table, Text("")]
+    parts += [Text(note, style="bold red" if _alarming(note) else "") for note in _notes(found)]
+    parts += [Text(line, style="dim") for line in definition_lines(suite, found)]
+    return Group(*parts)
+
+
+def _alarming(note: str) -> bool:
+    return any(word in note for word in ("FAILED", "COLLAPSED", "has no conflict.csv"))
+
+
+def _heading(text: str) -> str:
+    """Break a heading at its spaces; a method's name has none."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and len(lines[-1]) + len(word) < 12:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _blocks(grid: _Grid, width: int) -> list[list[int]]:
+    """Cut columns into blocks that fit a width, each with the columns that name rows."""
+
+    def needed(column: int) -> int:
+        texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in grid.body)]
+        return max(map(len, texts)) + 2
+
+    names = list(range(grid.names))
+    blocks, used = [[*names]], sum(map(needed, names))
+    for column in range(grid.names, len(grid.head)):
+        if used + needed(column) > width and len(blocks[-1]) > grid.names:
+            blocks.append([*names])
+            used = sum(map(needed, names))
+        blocks[-1].append(column)
+        used += needed(column)
+    return blocks
+
+
+def as_markup(suite: Suite, found: Sequence[Agreement], style: str) -> str:
+    """Return a suite's tables and small print as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
+    markdown, parts = style == "md", []
+    for grid in _grids(suite, found):
+        align = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
+        form = "github" if markdown else "latex_booktabs"
+        parts.append(f"### {grid.title}\n" if markdown else f"% {grid.title}")
+        parts.append(tabulate(grid.body, grid.head, tablefmt=form, colalign=align, disable_numparse=True) + "\n")
+    small = [*_notes(found), *definition_lines(suite, found)]
+    parts += [f"- {line}" if markdown else f"% {line}" for line in small]
+    return "\n".join(parts) + "\n"
+
+
+def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
+    """Return what `--format csv` writes, unrounded: a row per run, layer, pair of tasks, and part of training.
+
+    An empty pair stands for all pairs, the layer `all` for all shared parameters.
+    """
+    lines = []
+    for suite in suites_:
+        for record in suite.done if _every(suite) else ():
+            probes = read_probes(suite, results, record)
+            if probes is None or probes.empty:
+                continue
+            for part, first in (("whole training", 0), ("last third", _late(suite))):
+                late = probes[probes["step"] >= first]
+                groups: list[tuple[Any, pd.DataFrame]] = [
+                    ((name, "", ""), table) for name, table in late.groupby("layer", sort=False)
+                ]
+                groups += list(late.groupby(_COLUMNS[1:4], sort=False))
+                for (layer, a, b), table in groups:
+                    known = table["cosine"].dropna()
+                    lines.append(
+                        {
+                            "benchmark": suite.benchmark["name"],
+                            "method": record.method,
+                            "seed": record.seed,
+                            "part": part,
+                            "layer": layer,
+                            "task_a": a,
+                            "task_b": b,
+                            "cosines": len(known),
+                            "without_cosine": len(table) - len(known),
+                            "mean_cosine": known.mean() if len(known) else None,
+                            "update_compliance_ratio": (known > 0).mean() if len(known) else None,
+                        }
+                    )
+    return pd.DataFrame(lines)
+
+
+def show(records: Sequence[Record], results: Path, style: str, console: Console) -> None:
+    """Write how gradients agreed in all suites that have probes, as `table`, `md`, `latex` or `csv`.
+
+    Raises:
+        UserError: no run has any, or see `agreement`.
+    """
+    summarised = [(suite, agreement(suite, results)) for suite in suites(records)]
+    found = [(suite, rows) for suite, rows in summarised if any(row.probes for row in rows)]
+    if not found:
+        raise UserError(
+            "None of these runs has probed how the tasks' gradients agree; train methods that share parameters with"
+            " --set evaluation.conflict_every=50, such as single, shared and modulation, on two tasks or more."
+        )
+    if style == "csv":
+        console.file.write(as_frame([suite for suite, _ in found], results).to_csv(index=False))
+    elif style == "table":
+        for suite, rows in found:
+            console.print(for_terminal(suite, rows, console.width))
+            console.print()
+    else:
+        console.file.write("\n".join(as_markup(suite, rows, style) for suite, rows in found))

@@ -1,0 +1,73 @@
+"""Figures of a suite, from run records alone: PNG, SVG and PDF, readable at a column's width.
+
+Nothing here trains or loads an image. A figure whose data no run has is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlbench.report.figures import accuracy, sharing
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.style import Drawing, settle, styled
+from mtlbench.report.suites import Suite
+
+FORMATS = ("png", "svg", "pdf")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure that was written: the stem of its files' names, its title, and what it shows in words."""
+
+    stem: str
+    title: str
+    alt: str
+
+
+def draw_all(suite: Suite, results: Path, folder: Path, formats: Sequence[str] = FORMATS) -> list[Figure]:
+    """Write every figure that a suite has the data for; return them in the order in which to show them.
+
+    Files' names don't say which suite they are of: give each suite a folder of its own.
+
+    Args:
+        suite: whose methods are compared.
+        results: where its runs' folders lie.
+        folder: where files go, made if need be; those of the same names are replaced.
+        formats: endings, such as those of `FORMATS`.
+
+    Raises:
+        UserError: a file in a run's folder can't be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, Figure] = {}
+    with styled():
+        for drawing in _drawings(Scene.of(suite, results)):
+            stem, number = drawing.stem, 2
+            while stem in written:  # methods whose names differ in signs alone
+                stem, number = f"{drawing.stem}-{number}", number + 1
+            settle(drawing.figure)
+            for ending in formats:
+                undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
+                how: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if ending == "png" else {}  # half the time
+                drawing.figure.savefig(folder / f"{stem}.{ending}", metadata=undated, **how)
+            written[stem] = Figure(stem, drawing.title, drawing.alt)
+    return list(written.values())
+
+
+def _drawings(scene: Scene) -> Iterator[Drawing]:
+    for cost in (accuracy.STORAGE, accuracy.EMBEDDING, accuracy.TRAINING):
+        yield from _if_any(accuracy.accuracy_against(scene, cost))
+    yield from _if_any(accuracy.heat_map(scene))
+    yield from _if_any(accuracy.learning_curves(scene))
+    yield from sharing.agreement(scene)
+    yield from sharing.scales(scene)
+    yield from sharing.scales_similarity(scene)
+    yield from sharing.units(scene)
+    yield from _if_any(sharing.weights(scene))
+
+
+def _if_any(drawing: Drawing | None) -> list[Drawing]:
+    return [drawing] if drawing else []

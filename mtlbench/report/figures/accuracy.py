@@ -1,0 +1,253 @@
+"""Figures of how well methods do: accuracy against what it costs, by task, and while training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtlbench.report.figures.data import Array, Method, against
+from mtlbench.report.figures.scene import Scene, method_lines
+from mtlbench.report.figures.style import (
+    COLUMN,
+    CORE,
+    FAINT,
+    FULL,
+    GREY,
+    INK,
+    Drawing,
+    Label,
+    Segment,
+    blank,
+    colour_bar,
+    count,
+    head,
+    heat,
+    legend,
+    listed,
+    log_x,
+    percent,
+    place_labels,
+    shorts,
+)
+from mtlbench.report.rows import BASE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ALL_LABELLED = 10  # methods; of more, only the front and the core methods are named
+_CELLS_WITH_NUMBERS = 16, 30  # columns, rows
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost that accuracy is drawn against: its key in the records, the unit shown, which way is good."""
+
+    stem: str
+    words: str
+    key: str
+    scale: float
+    unit: str
+    less_is_better: bool
+
+
+STORAGE = Cost("accuracy-storage", "storage of the network", "file_bytes", 1e-6, "MB", True)
+EMBEDDING = Cost("accuracy-embedding", "embedding speed, all tasks", "embed_rate_all_tasks", 1, "images/s", False)
+TRAINING = Cost("accuracy-training", "training speed", "train_rate", 1, "images/s", False)
+
+
+def front(points: Sequence[tuple[float, float]], less_is_better: bool) -> list[int]:
+    """Return which (cost, accuracy) points no other point beats, cheapest first.
+
+    A point is beaten by one that is as good in both and better in one; equal points don't beat each other.
+    """
+    sign = 1 if less_is_better else -1
+
+    def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
+        return sign * a[0] <= sign * b[0] and a[1] >= b[1] and a != b
+
+    kept = [n for n, point in enumerate(points) if not any(beats(other, point) for other in points)]
+    return sorted(kept, key=lambda n: (sign * points[n][0], points[n][1]))
+
+
+def accuracy_against(scene: Scene, cost: Cost) -> Drawing | None:
+    """Draw mean accuracy against a cost, with the Pareto front; bars are ± the standard deviation over seeds."""
+    measured = [(method, *method.cost(cost.key)) for method in scene.methods]
+    measured = [(method, mean, deviation) for method, mean, deviation in measured if mean > 0]
+    if len(measured) < 2:
+        return None
+    shown = [method for method, _, _ in measured]
+    points = [(mean * cost.scale, method.mean) for method, mean, _ in measured]
+    best = front(points, cost.less_is_better)
+    few = len(shown) <= _ALL_LABELLED
+    named = [n for n, method in enumerate(shown) if few or n in best or method.name in CORE]
+
+    figure = blank(COLUMN, 2.7)
+    axes = figure.subplots()
+    steps = sorted(points[n] for n in best)
+    axes.plot(*zip(*steps, strict=True), color=GREY, lw=0.8, zorder=1, gid="front",
+              drawstyle="steps-post" if cost.less_is_better else "steps-pre")  # fmt: skip
+    bars: dict[int, list[Segment]] = {}
+    for n, (method, _, deviation) in enumerate(measured):
+        x, y = points[n]
+        # every seed's file has the same size
+        across = 0.0 if math.isnan(deviation) or cost is STORAGE else deviation * cost.scale
+        along = 0.0 if math.isnan(method.deviation) else method.deviation
+        bars[n] = [(max(x - across, x / 4), y, x + across, y), (x, y - along, x, y + along)]
+        look = scene.looks[method.name]
+        colour = look.colour if n in named else FAINT
+        axes.errorbar(
+            x,
+            y,
+            xerr=across or None,
+            yerr=along or None,
+            marker=look.marker,
+            markersize=4.5 if n in named else 3,
+            markerfacecolor="white" if method.collapsed else colour,
+            markeredgewidth=0.8,
+            color=colour,
+            elinewidth=0.8 if n in named else 0.5,
+            zorder=3 if n in named else 2,
+            label=method.name,
+        )
+    flat = [bar for bar, _ in bars.values()]
+    log_x(axes, min(bar[0] for bar in flat), max(bar[2] for bar in flat))
+    axes.margins(y=0.12)
+    axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
+    title = f"Accuracy against {cost.words}"
+    notes = ["line: Pareto front", *["bars: ± standard deviation"] * any(len(m.records) > 1 for m in shown),
+             *["hollow: collapsed"] * any(m.collapsed for m in shown),
+             *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
+    where = "; ".join([scene.where(shown), *notes])
+    head(figure, title, where)
+    texts = dict(zip(named, shorts([shown[n].name for n in named], 24), strict=True))
+    order = sorted(named, key=lambda n: (n not in best, shown[n].name not in CORE, points[n]))
+    labels = [Label(*points[n], texts[n], scene.looks[shown[n].name].colour) for n in order]
+    place_labels(axes, labels, points, _staircase(steps, cost) + [bar for n in named for bar in bars[n]])
+    ends = [f"{shown[n].name} ({percent(points[n][1])} at {points[n][0]:,.4g} {cost.unit})" for n in best]
+    alt = (
+        f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
+        f" {len(shown)} methods. On the Pareto front: {listed(ends)}."
+    )
+    return Drawing(cost.stem, f"{title}. {where}", alt, figure)
+
+
+def _staircase(steps: Sequence[tuple[float, float]], cost: Cost) -> list[Segment]:
+    """Return the pieces of the front's line through points in the order of their cost."""
+    found = []
+    for (x0, y0), (x1, y1) in pairwise(steps):
+        x, y = (x1, y0) if cost.less_is_better else (x0, y1)
+        found += [(x0, y0, x, y), (x, y, x1, y1)]
+    return found
+
+
+def heat_map(scene: Scene) -> Drawing | None:
+    """Draw every method's accuracy on every task; colours tell the difference to the base, task by task.
+
+    The base is `independent`, over the seeds that both have; where it is missing, the mean over the methods.
+    """
+    if not scene.methods:
+        return None
+    rows = [*scene.methods, *scene.references]
+    base = next((method for method in scene.methods if method.name == BASE), None)
+    task_means = np.mean([method.accuracy.mean(0) for method in scene.methods], 0)
+    accuracy = np.stack([with_mean(method.accuracy.mean(0)) for method in rows])
+    gained = np.stack(
+        [with_mean(against(base, method) if base else method.accuracy.mean(0) - task_means) for method in rows]
+    )
+    # what decides the colours is how methods differ; chance and a collapsed method may lie beyond
+    apart = np.abs(gained[: len(scene.methods)])
+    limit = max(1.0, float(np.nanpercentile(apart, 95)) if not np.isnan(apart).all() else 1.0)
+
+    columns = ["mean", *scene.tasks]
+    numbers = len(columns) <= _CELLS_WITH_NUMBERS[0] and len(rows) <= _CELLS_WITH_NUMBERS[1]
+    names, heads = shorts([row.name for row in rows]), shorts(columns, 24)
+    cell = 0.19 if numbers else 0.135
+    width = COLUMN if len(columns) <= 6 else FULL
+    figure = blank(width, 1.2 + cell * len(rows) + 0.062 * max(map(len, heads)))
+    axes = figure.subplots()
+    shown = np.vectorize("{:.1f}".format, otypes=[str])(accuracy) if numbers else None
+    heat(axes, gained, limit, names, heads, shown, annot_kws={"fontsize": 6})
+    axes.axvline(1, color="white", lw=2.5)
+    if scene.references:
+        axes.axhline(len(scene.methods), color="white", lw=2.5)
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_color(GREY if row.kind == "reference" else INK)
+    compared = f"difference to {BASE}, same seeds" if base else "difference to the mean of the methods on that task"
+    beyond = bool((gained < -limit).any()), bool((gained > limit).any())
+    colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
+    title = f"Triplet accuracy{' in %' * numbers} by method and task; colour: {compared}"
+    where = scene.where(scene.methods)
+    head(figure, title, where)
+    best, worst = scene.methods[0], scene.methods[-1]
+    spread = [f"{best.name} {percent(best.mean)}", f"{worst.name} {percent(worst.mean)}"]
+    by_task = sorted(zip(task_means, scene.tasks, strict=True))
+    easy = f" Over the methods, tasks reach from {by_task[0][1]} ({percent(by_task[0][0])}) to"
+    alt = (
+        f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, best mean"
+        f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."
+    )
+    return Drawing("accuracy-tasks", f"{title}. {where}", alt, figure)
+
+
+def with_mean(values: Array) -> Array:
+    """Put the mean over tasks before a value a task."""
+    return np.concatenate([[values.mean()], values])
+
+
+def learning_curves(scene: Scene) -> Drawing | None:
+    """Draw mean validation accuracy by step and by second: the mean over seeds, and a band from lowest to highest."""
+    known = {method.name: curve for method in scene.methods if len(curve := _validations(scene, method))}
+    shown = [method for method in scene.methods if method.name in known]
+    if not shown:
+        return None
+    prominent = scene.prominent(shown)
+    figure = blank(FULL, 2.9)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for method in sorted(shown, key=lambda m: m in prominent):
+        curve, look = known[method.name], scene.looks[method.name]
+        for axes, x in ((left, curve["step"]), (right, curve["seconds"])):
+            if method not in prominent:
+                axes.plot(x, curve["mean"], color=FAINT, lw=0.6, zorder=1, gid=method.name)
+                continue
+            every = max(1, len(curve) // 8)
+            axes.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.12, lw=0, zorder=2)
+            axes.plot(x, curve["mean"], color=look.colour, ls=look.line, marker=look.marker, markevery=every,
+                      markersize=3.2, zorder=3, gid=method.name)  # fmt: skip
+    left.set(xlabel="training step", ylabel="validation triplet accuracy, %")
+    ends = [float(known[method.name]["seconds"].iloc[-1]) for method in shown]
+    starts = [float(known[method.name]["seconds"].iloc[0]) for method in shown]
+    if max(ends) > 3 * min(ends) and min(starts) > 0:
+        log_x(right, min(starts), max(ends))
+    right.set(xlabel="seconds of training")
+    legend(figure, method_lines(scene, prominent, others=len(shown) - len(prominent)))
+    several = any(len(m.records) > 1 for m in shown)
+    title = "Validation accuracy while training, by step and by second"
+    where = scene.where(shown) + "; mean, and band from lowest to highest seed" * several
+    head(figure, title, where)
+    last = sorted(prominent, key=lambda m: -known[m.name]["mean"].iloc[-1])
+    parts = [
+        f"{m.name} {percent(known[m.name]['mean'].iloc[-1])} after {known[m.name]['seconds'].iloc[-1]:,.3g} s"
+        for m in last
+    ]
+    alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {listed(parts)}."
+    return Drawing("learning-curves", f"{title}. {where}", alt, figure)
+
+
+def _validations(scene: Scene, method: Method) -> pd.DataFrame:
+    """Return step, seconds, and mean, low and high accuracy over seeds in per cent, at the validations all runs did."""
+    import pandas as pd
+
+    runs = [curve.dropna(subset="accuracy").set_index("step") for curve in scene.curves(method)]
+    runs = [run for run in runs if len(run)]
+    if not runs:
+        return pd.DataFrame()
+    accuracy = 100 * pd.concat([run["accuracy"] for run in runs], axis=1, join="inner")
+    seconds = pd.concat([run["seconds"] for run in runs], axis=1, join="inner")
+    columns = {"seconds": seconds.mean(axis=1), "mean": accuracy.mean(axis=1)}
+    columns |= {"low": accuracy.min(axis=1), "high": accuracy.max(axis=1)}
+    return pd.DataFrame(columns).reset_index()

@@ -1,0 +1,248 @@
+"""What the figures are drawn from: a suite's records, and the files in its runs' folders. It draws nothing.
+
+A run's folder may lack any of these files, since records are copied about; what is missing is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlbench.conflict import ALL
+from mtlbench.errors import UserError
+from mtlbench.report.agreement import read_probes
+from mtlbench.report.suites import Suite
+from mtlbench.runs import Record, run_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[np.float64]
+_SCALES = re.compile(r"scales\.(\d+)\.(\d+)")
+_UNITS = re.compile(r"units\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method's finished runs.
+
+    Attributes:
+        accuracy: triplet accuracy in per cent on the test split, (seeds, T).
+        records: one a seed, in the order of seeds.
+    """
+
+    name: str
+    kind: str
+    records: tuple[Record, ...]
+    accuracy: Array
+
+    @property
+    def mean(self) -> float:
+        """Mean over tasks and seeds."""
+        return float(self.accuracy.mean())
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation over seeds of the mean over tasks; nan for one seed."""
+        return spread([float(row.mean()) for row in self.accuracy])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its finished runs."""
+        return tuple(record.seed for record in self.records)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether embeddings fell to a point, under some task, with some seed."""
+        return any(record.collapsed for record in self.records)
+
+    def cost(self, name: str) -> tuple[float, float]:
+        """Return mean and sample standard deviation over seeds of a cost; nan where a seed lacks it."""
+        values = [record.costs.get(name) for record in self.records]
+        known = [float(value) for value in values if value is not None]
+        return (float(np.mean(known)), spread(known)) if len(known) == len(values) else (math.nan, math.nan)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the sample standard deviation; nan for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def finished(suite: Suite) -> list[Method]:
+    """Return the methods with finished runs, best mean first, then the reference rows; failed runs are left out."""
+    groups: dict[str, list[Record]] = {}
+    for record in suite.records:
+        if record.status == "done" and all("triplet" in record.metrics.get(task, {}) for task in suite.tasks):
+            groups.setdefault(record.method, []).append(record)
+    methods = []
+    for name, records in groups.items():
+        records.sort(key=lambda record: record.seed)
+        accuracy = [[100 * record.metrics[task]["triplet"] for task in suite.tasks] for record in records]
+        methods.append(Method(name, records[0].kind, tuple(records), np.array(accuracy, dtype=np.float64)))
+    return sorted(methods, key=lambda method: (method.kind == "reference", -method.mean, method.name))
+
+
+def against(base: Method, method: Method) -> Array:
+    """Return by how many points a method is better than a base, by task, (T,), over the seeds that both have."""
+    common = [seed for seed in method.seeds if seed in base.seeds]
+    if not common:
+        return np.full(method.accuracy.shape[1], math.nan)
+    rows, base_rows = ([m.seeds.index(seed) for seed in common] for m in (method, base))
+    gained: Array = (method.accuracy[rows] - base.accuracy[base_rows]).mean(0)
+    return gained
+
+
+def _files(suite: Suite, results: Path, method: Method, name: str) -> list[Path]:
+    # a row may be named otherwise than its runs' folders: where sources differ, by the source as well
+    named = ((record.setup["method"]["name"], record.seed) for record in method.records)
+    folders = [run_folder(results, suite.benchmark["name"], *run) for run in named]
+    return [folder / name for folder in folders if (folder / name).exists()]
+
+
+def probed(suite: Suite, results: Path, method: Method) -> bool:
+    """Return whether a run of a method has cosines between gradients."""
+    asked = suite.benchmark["evaluation"].get("conflict_every", 0)  # older records know of none
+    paths = _files(suite, results, method, "conflict.csv") if asked else []
+    return any(path.read_bytes()[:4096].count(b"\n") > 1 for path in paths)  # more than the heading
+
+
+def _read_csv(path: Path, columns: Sequence[str], prefix: str = "") -> pd.DataFrame:
+    """Read some columns, and those with a prefix if one is given.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    import pandas as pd
+
+    def wanted(column: str) -> bool:
+        return column in columns or bool(prefix and column.startswith(prefix))
+
+    try:
+        table = pd.read_csv(path, usecols=wanted)
+        return table[[*columns, *(c for c in table if c not in columns)]]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
+
+
+def curves(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
+    """Return each run's curve: step, seconds, mean validation accuracy (a share; nan between validations), weights."""
+    paths = _files(suite, results, method, "curve.csv")
+    return [_read_csv(path, ("step", "seconds", "accuracy"), "weight/") for path in paths]
+
+
+def conflicts(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
+    """Return each run's cosines between two tasks' gradients on all shared parameters: step, task_a, task_b, cosine.
+
+    Pairs in which a task had no gradient have no cosine and are left out; so are runs that shared nothing.
+
+    Raises:
+        UserError: see `agreement.read_probes`.
+    """
+    found = []
+    for record in method.records:
+        table = read_probes(suite, results, record)
+        if table is not None:
+            table = table[table["layer"] == ALL].dropna(subset="cosine")
+            found += [table] if len(table) else []
+    return found
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Tensors of one run's checkpoint that say how tasks share.
+
+    Attributes:
+        scales: by layer number, (T, C): what each task multiplies each channel with, as it is stored. A method that
+            passes it through a ReLU turns off what is below 0.
+        units: by place, (T, T): row t is what task t's column takes of every column.
+    """
+
+    scales: dict[int, Array]
+    units: dict[int, Array]
+
+
+def learned(suite: Suite, results: Path, method: Method) -> list[tuple[int, Learned]]:
+    """Return seed by seed what a method's runs learned about sharing, for the runs whose checkpoint says it.
+
+    It goes by the tensors' names and shapes, whatever the method: vectors `scales.<layer>.<task>`, all of a layer
+    equally long, one for every task; matrices `units.<n>`, (T, T).
+
+    Raises:
+        UserError: a checkpoint can't be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = []
+    for path in _files(suite, results, method, "weights.safetensors"):
+        seed = int(path.parent.name.removeprefix("seed-"))
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {
+                    name: file.get_tensor(name).double().numpy()
+                    for name in file.keys()  # noqa: SIM118, it is no mapping
+                    if _SCALES.fullmatch(name) or _UNITS.fullmatch(name)
+                }
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
+        one = _sorted_out(tensors, len(suite.tasks))
+        if one.scales or one.units:
+            found.append((seed, one))
+    return found
+
+
+def _sorted_out(tensors: dict[str, Array], tasks: int) -> Learned:
+    vectors: dict[int, dict[int, Array]] = {}
+    units = {}
+    for name, tensor in tensors.items():
+        if match := _SCALES.fullmatch(name):
+            vectors.setdefault(int(match[1]), {})[int(match[2])] = tensor
+        elif (match := _UNITS.fullmatch(name)) and tensor.shape == (tasks, tasks):
+            units[int(match[1])] = tensor
+    scales = {}
+    for layer, by_task in sorted(vectors.items()):
+        shapes = {vector.shape for vector in by_task.values()}
+        if sorted(by_task) == list(range(tasks)) and len(shapes) == 1 and len(next(iter(shapes))) == 1:
+            scales[layer] = np.stack([by_task[t] for t in range(tasks)])
+    return Learned(scales, dict(sorted(units.items())))
+
+
+def similarity(scales: dict[int, Array]) -> Array:
+    """Return (T, T): how alike two tasks' scales are, Pearson's correlation over channels, mean over layers.
+
+    Correlation, since scales stay near where they began: their plain cosine is near 1 for any two tasks. A task whose
+    scales of a layer are all equal has no correlation there; a pair without any is nan.
+    """
+    by_layer = []
+    for values in scales.values():
+        centred = values - values.mean(1, keepdims=True)
+        length = np.linalg.norm(centred, axis=1)
+        length[length <= 1e-7 * np.abs(values).max()] = math.nan
+        by_layer.append((centred @ centred.T) / np.outer(length, length))
+    return mean_known(by_layer)
+
+
+def mean_known(parts: Sequence[Array]) -> Array:
+    """Return the mean of equal arrays over those that are not nan; nan where none is."""
+    stacked = np.stack(parts)
+    known = ~np.isnan(stacked)
+    count = known.sum(0)
+    total: Array = np.where(known, stacked, 0).sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), math.nan)
+
+
+def windows(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Average a table with a `step` column over windows of steps, at most `most` of them, step included.
+
+    Windows hold equally many of the table's steps, so that tables with the same steps have the same windows.
+    """
+    steps = np.unique(table["step"].to_numpy())
+    size = max(1, math.ceil(len(steps) / most))
+    number = np.searchsorted(steps, table["step"].to_numpy()) // size
+    return table.groupby(number).mean(numeric_only=True)

@@ -1,0 +1,99 @@
+"""What the figures of one suite have in common: who is shown, how each looks, and what stands in the title."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtlbench.report.figures import data
+from mtlbench.report.figures.data import Learned, Method
+from mtlbench.report.figures.style import CORE, FAINT, Look, looks, shorts
+from mtlbench.report.suites import Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROMINENT = 8  # methods that one can tell apart in one plot
+
+
+@dataclass
+class Scene:
+    """A suite, ready to be drawn.
+
+    Attributes:
+        methods: those with finished runs, best first.
+        references: rows that nothing was trained for.
+        looks: by method.
+    """
+
+    suite: Suite
+    results: Path
+    methods: list[Method]
+    references: list[Method]
+    looks: dict[str, Look]
+    _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
+    _learned: dict[str, list[tuple[int, Learned]]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(suite: Suite, results: Path) -> Scene:
+        """Set up a suite whose runs' folders lie under `results`."""
+        found = data.finished(suite)
+        methods = [method for method in found if method.kind != "reference"]
+        references = [method for method in found if method.kind == "reference"]
+        return Scene(suite, results, methods, references, looks(record.method for record in suite.records))
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks' names as they are shown."""
+        return [task.replace("_", " ") for task in self.suite.tasks]
+
+    def where(self, methods: Iterable[Method]) -> str:
+        """Say on which data and over how many seeds these methods are shown; drawn data are called rendered."""
+        title = self.suite.benchmark["title"]
+        drawn = any(record.receipt.get("data", {}).get("rendered") for record in self.suite.records)
+        if drawn and "rendered" not in title.lower():
+            title += " (rendered images)"
+        if self.suite.benchmark["name"].endswith("-quick"):
+            title += ", quick protocol"
+        return f"{title}; {seeds(methods)}"
+
+    def prominent(self, methods: Sequence[Method], most: int = PROMINENT) -> list[Method]:
+        """Choose who is shown in colour where not all can be: the core methods, then the best; best first."""
+        core_first = sorted(methods, key=lambda method: method.name not in CORE)
+        chosen = {method.name for method in core_first[:most]}
+        return [method for method in methods if method.name in chosen]
+
+    def curves(self, method: Method) -> list[pd.DataFrame]:
+        """Return `data.curves`, read once."""
+        if method.name not in self._curves:
+            self._curves[method.name] = data.curves(self.suite, self.results, method)
+        return self._curves[method.name]
+
+    def learned(self, method: Method) -> list[tuple[int, Learned]]:
+        """Return `data.learned`, read once."""
+        if method.name not in self._learned:
+            self._learned[method.name] = data.learned(self.suite, self.results, method)
+        return self._learned[method.name]
+
+
+def seeds(methods: Iterable[Method]) -> str:
+    """Return how many seeds these methods have: `3 seeds`, or `1 to 3 seeds`."""
+    numbers = [len(method.records) for method in methods]
+    low, high = min(numbers), max(numbers)
+    several = f"{low} to {high}" if low < high else str(high)
+    return f"{several} seed{'s' * (high > 1)}"
+
+
+def method_lines(scene: Scene, methods: Sequence[Method], others: int = 0) -> list[Any]:
+    """Return what a legend shows of methods' lines, and of those that are drawn without a name."""
+    from matplotlib.lines import Line2D
+
+    lines = []
+    for method, name in zip(methods, shorts([m.name for m in methods]), strict=True):
+        look = scene.looks[method.name]
+        lines.append(Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, markersize=3.2, label=name))
+    if others:
+        lines.append(Line2D([], [], color=FAINT, lw=0.8, label=f"{others} other method{'s' * (others > 1)}"))
+    return lines

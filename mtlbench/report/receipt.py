@@ -1,0 +1,151 @@
+"""The small print below tables: what was measured, on what and with what, and where runs of one table differ in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mtlbench.report.rows import BASE, Row
+from mtlbench.report.suites import Suite
+from mtlbench.runs import Record
+
+
+def _who(records: Sequence[Record], every: Sequence[Record]) -> str:
+    """Name runs by method, with their seeds where a method has others too."""
+    names = []
+    for method in dict.fromkeys(r.method for r in records):
+        seeds = sorted(r.seed for r in records if r.method == method)
+        whole = len(seeds) == sum(r.method == method for r in every)
+        names.append(method if whole else f"{method} seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
+    return ", ".join(names)
+
+
+def _values(records: Sequence[Record], pick: Callable[[Record], Any]) -> dict[str, list[Record]]:
+    """Return the records by what they have, those that have most in common first; without those that have nothing."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        value = pick(record)
+        if value not in (None, ""):
+            found.setdefault(f"{value:,}" if isinstance(value, int) else str(value), []).append(record)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _listed(records: Sequence[Record], pick: Callable[[Record], Any]) -> str:
+    """Write a value that runs have in common; where they don't, each value with the runs that have it."""
+    found = _values(records, pick)
+    if len(found) < 2:
+        return next(iter(found), "")
+    (first, most), *rest = found.items()
+    others = _who(most, records) if len({r.method for r in most}) <= 3 else "the others"
+    return "; ".join([*(f"{value} ({_who(some, records)})" for value, some in rest), f"{first} ({others})"])
+
+
+_MADE_BY: dict[str, Callable[[Record], Any]] = {
+    "commit": lambda r: r.receipt.get("commit"),
+    "mtlbench": lambda r: r.receipt.get("mtlbench"),
+    "torch": lambda r: r.receipt.get("torch"),
+    "torchvision": lambda r: r.receipt.get("torchvision"),
+    "Python": lambda r: r.receipt.get("python"),
+    "system": lambda r: r.receipt.get("system"),
+}
+_CHOSEN: dict[str, Callable[[Record], Any]] = {
+    "selection": lambda r: r.receipt.get("selection"),
+    "tuned configurations": lambda r: r.receipt.get("protocols_tried") or r.setup["benchmark"]["train"].get("tried", 1),
+    "images seen": lambda r: r.receipt.get("images_seen"),
+    "test triplets": lambda r: r.receipt.get("test_triplets"),
+}
+
+
+def warnings_of(records: Sequence[Record]) -> list[str]:
+    """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
+    done = [r for r in records if r.status == "done" and r.kind == "method"]
+    unlike = [name for name, pick in (_CHOSEN | _MADE_BY).items() if len(_values(done, pick)) > 1]
+    found = [f"not all of these runs have the same {', '.join(unlike)}: see below which has what."] if unlike else []
+    if any(r.method != r.setup["method"]["name"] for r in done):
+        found.append("runs of one method from different versions of its source are kept apart, in rows of their own.")
+    return found
+
+
+def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record]) -> str:
+    """Say what the accuracy columns hold."""
+    done = [r for r in records if r.status == "done" and r.kind == "method"]
+    number = _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
+    seeds = {r.seed for r in done}
+    over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
+    some = ""
+    if len(tasks) < len(suite.tasks):
+        some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
+    return (
+        f"accuracy: {number} test triplets a task, the same for all methods{over};"
+        f" mAP@R, P@1: macro means over label values, mean over tasks.{some}"
+    )
+
+
+def base_line(found: Sequence[Row], suite: Suite, metric: str) -> str:
+    """Say what Δm is, or why there is none."""
+    base = [r for r in suite.done if r.method == BASE]
+    if not base:
+        versions = any(r.setup["method"]["name"] == BASE for r in suite.done)
+        why = f"{BASE} has runs from several versions of its source" if versions else f"no finished run of {BASE}"
+        return f"Δm, tasks hurt: absent, {why} in this suite."
+    others = [row for row in found if row.kind == "method" and row.method != BASE]
+    if not others:
+        return ""
+    if not any("delta_m" in row.accuracy for row in others):
+        return f"Δm, tasks hurt: absent, no seed is shared with {BASE}, or {metric} is missing or 0 there."
+    seeds = {r.seed for r in base}
+    unpaired = {row.method: sorted(set(row.seeds) - seeds) for row in others}
+    without = [f"{method} {', '.join(map(str, left))}" for method, left in unpaired.items() if left]
+    fallen = sorted({task for r in base for task in r.collapsed})
+    return (
+        f"Δm: mean over tasks of the relative difference to {BASE}, same suite, seed by seed, in %; tasks hurt: those"
+        f" whose mean over the same seeds is below that of {BASE}, by however little."
+        + (f" Left out, for {BASE} has no such seed: {'; '.join(without)}." if without else "")
+        + (f" {BASE} collapsed on {', '.join(fallen)}: Δm says little." if fallen else "")
+    )
+
+
+def receipt_lines(suite: Suite, records: Sequence[Record]) -> list[str]:
+    """Return what some of a suite's runs were made on and with, and how their checkpoints were chosen."""
+    receipt, train, model = suite.receipt, suite.benchmark["train"], suite.benchmark["model"]
+    data, data_settings = receipt.get("data", {}), suite.benchmark["data"]
+    size = data_settings["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    runs = [r for r in records if r.kind == "method"]
+    done = [r for r in runs if r.status == "done"]
+    seen = _listed(done, _CHOSEN["images seen"])
+    tried = _values(done, _CHOSEN["tuned configurations"])
+    chosen = "no other protocol tried"
+    if len(tried) > 1:
+        chosen = f"configurations tuned: {_listed(done, _CHOSEN['tuned configurations'])}"
+    elif not set(tried) <= {"1"}:
+        chosen = f"protocol chosen among {next(iter(tried))}, the same for all methods"
+    selection = _listed(done, _CHOSEN["selection"]) or "highest mean triplet accuracy on the validation split"
+    named = "rendered, not real" if data.get("rendered") else "real images"
+    cells = {
+        "value": "",
+        "first": ", of several values in a cell the first",
+        "unlabelled": ", cells of several values unlabelled",
+    }
+    rules = cells[data_settings.get("multi_valued", "value")]
+    if data_settings.get("min_images"):
+        rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
+    if data.get("unreadable"):
+        rules += f", {data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
+    made = {name: _listed(done or runs or records, pick) for name, pick in _MADE_BY.items()}
+    commit = f", commit {made['commit']}" if made["commit"] else ""
+    dates = sorted({str(r.receipt.get("date"))[:10] for r in done or runs or records})
+    versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
+    return [
+        f"data: {data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
+        f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
+        f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
+        f"protocol: {model['backbone']} backbone, {model['embedding']}-d, {train['sampling']} triplets,"
+        f" {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
+        f" {train['steps']:,} steps{f', {seen} images seen' if seen else ''}; checkpoint of {selection}; {chosen};"
+        f" seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
+        f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; median ± half the range; rates count"
+        " images, not images × tasks.",
+        f"made by: mtlbench {made['mtlbench']}{commit},"
+        f" {', '.join(versions)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
+    ]
