@@ -9,7 +9,7 @@ ways find them in the system's cache. Packing includes checksums and writing the
     one thread   decodes and resizes image after image
     DataLoader   Pillow in as many worker processes as cores, batches of 64: what an epoch costs without a pack
     packing      decodes, resizes and writes, on all cores: what the first run costs, once
-    pack         batches of 64 drawn at random from the finished pack: what an epoch costs with it
+    pack         batches of 64 drawn at random from the finished pack, on one thread: what an epoch costs with it
 """
 
 from __future__ import annotations
@@ -71,9 +71,12 @@ def measure(table: Table, size: int, fit: str, rounds: int, scratch: Path | None
         return open_pack(table, (size, size), fit, skip_unreadable=True)
 
     def draw() -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # several would measure how they wait for each other on a busy machine
         images = torch.from_numpy(open_pack(table, (size, size), fit, skip_unreadable=True).images)
         for index in torch.randperm(len(images)).split(BATCH):
             images[index]
+        torch.set_num_threads(threads)
 
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=scratch) as cache:
