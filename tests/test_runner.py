@@ -299,7 +299,7 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(*rest: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mtlbench.runs.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         write_record(folder, Record("m", 0, "method", {}, reason="second"), weights={"w": torch.zeros(2)})
     assert read_record(folder) == record
