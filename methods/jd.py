@@ -1076,7 +1076,8 @@ class ExcessMTL(_Remembering, _Combiner):
     A task whose first gradient is 0 has no baseline and soon takes all of the weight; `warmup` is the remedy.
 
     Args:
-        step: of the exponentiated gradient on the weights.
+        step: of the exponentiated gradient on the weights. The excess grows with the number of parameters: with 600,000
+            of them, 1 (torchjd's value) gives one task all of the weight at the first step, where 0.001 trains.
         warmup: steps with equal weights, whose mean excess risk is the baseline; 0 takes the first step's, as the
             authors' code does. The paper's appendix recommends three epochs.
     """
