@@ -6,19 +6,20 @@ counting. Training what is missing is left to the command line.
 
 from __future__ import annotations
 
+import csv
 import statistics
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mtlbench.benchmark import Benchmark, Positive, load_benchmark
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import bundled
-from mtlbench.runs import Record, find_records
+from mtlbench.runs import Record, find_records, run_folder
 
 ROUNDED = 2  # decimals of a percentage
 
@@ -178,10 +179,6 @@ def _means(records: Iterable[Record]) -> dict[str, list[float]]:
 
 def _agreement(records: Iterable[Record], results: Path, benchmark: str) -> dict[str, list[float]]:
     """Return each method's update compliance ratio in per cent, a mean over pairs of tasks, by seed."""
-    import csv
-
-    from mtlbench.runs import run_folder
-
     found: dict[str, list[float]] = {}
     for record in records:
         path = run_folder(results, benchmark, record.method, record.seed) / "conflict.csv"
@@ -249,16 +246,18 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
     most = counted.get("independent", [0])[-1]
     rows = []
     for name, sizes in counted.items():
-        per_task = (sizes[-1] - sizes[-2]) / (table.counts[-1] - table.counts[-2]) if len(sizes) > 1 else 0
-        ratio = f"{100 * sizes[-1] / most:.2f} %" if most else None
-        rows.append((name, *(f"{size / 1e6:.2f}" for size in sizes), f"{per_task / 1e3:,.2f}", ratio))
+        added = (sizes[-1] - sizes[-2]) / (table.counts[-1] - table.counts[-2]) if len(sizes) > 1 else 0
+        ratio = f"{100 * sizes[-1] / most:.2f}" if most else None
+        rows.append(
+            (name, *(f"{size / 1e6:.2f}" for size in sizes), f"{added / 1e3:,.{2 if added < 1e5 else 0}f}", ratio)
+        )
     return Filled(
         f"{table.title}, {benchmark.model.backbone} backbone: megabytes",
         (
             "method",
-            *(f"T = {count}" for count in table.counts),
+            *(f"T={count}" for count in table.counts),
             "kB a task, at last",
-            f"of independent, T = {table.counts[-1]}",
+            f"% of independent at T={table.counts[-1]}",
         ),
         tuple(rows),
         (
@@ -267,8 +266,3 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
             " file's header comes on top.",
         ),
     )
-
-
-def as_dicts(filled: Filled) -> list[dict[str, Any]]:
-    """Return the rows as dictionaries by heading."""
-    return [dict(zip(filled.headings, row, strict=True)) for row in filled.rows]

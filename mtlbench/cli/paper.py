@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlbench.cli.progress import say
 from mtlbench.cli.report import Format
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.paper import Filled
 
 
 def paper(
@@ -59,31 +64,26 @@ def paper(
         raise typer.Exit(code)
 
 
-def _show(console: object, filled: object, format: Format) -> None:
+def _show(console: Console, filled: Filled, format: Format) -> None:
     import csv
     import sys
 
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
     from tabulate import tabulate
 
-    from mtlbench.paper import Filled
-
-    assert isinstance(console, Console)
-    assert isinstance(filled, Filled)
     rows = [["" if cell is None else cell for cell in row] for row in filled.rows]
     if format is Format.csv:
         csv.writer(sys.stdout).writerows([filled.headings, *rows])
         return
     if format is Format.table:
-        shown = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, title=filled.title, title_justify="left")
+        shown = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
         for number, heading in enumerate(filled.headings):
-            shown.add_column(heading, justify="right" if number else "left")
+            shown.add_column(heading, justify="right" if number else "left", no_wrap=not number, vertical="bottom")
         for row in rows:
             shown.add_row(*map(Text, row))
-        console.print()
+        say(console, f"{filled.title}\n", "bold")
         console.print(shown)
     else:
         kind = "latex_booktabs" if format is Format.latex else "github"
