@@ -6,10 +6,7 @@ counting. Training what is missing is left to the command line.
 
 from __future__ import annotations
 
-import csv
-import statistics
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from mtlbench.benchmark import Benchmark, Positive, load_benchmark
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import bundled
-from mtlbench.runs import Record, find_records, run_folder
+from mtlbench.report.agreement import agreement
+from mtlbench.report.grids import Grid
+from mtlbench.report.receipt import receipt_lines
+from mtlbench.report.rows import Cell, rows
+from mtlbench.report.suites import Suite, apart, suites
+from mtlbench.runs import find_records
 
 ROUNDED = 2  # decimals of a percentage
 
@@ -63,12 +65,10 @@ class PaperTable(BaseModel):
 
 @dataclass(frozen=True)
 class Filled:
-    """A table with its cells: rows of text under headings, None where nothing is known; and what is said below it."""
+    """A table with its cells, empty where nothing is known; and what is said below it."""
 
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str | None, ...], ...]
-    notes: tuple[str, ...]
+    grid: Grid
+    notes: list[str]
 
 
 def paper_tables() -> dict[str, Path]:
@@ -109,56 +109,69 @@ def run_settings(name: str, table: PaperTable, quick: bool) -> list[str]:
 def fill(name: str, table: PaperTable, results: Path, quick: bool) -> Filled:
     """Fill a table's cells: from the records in `results`, or by counting.
 
-    Records of rendered images never fill the cells of a real data set, nor do failed runs or collapsed ones without a
-    word. Seeds are averaged only where all of a method's records have the same data.
+    Records of rendered images never fill the cells of a real data set; failed and collapsed runs are named.
+
+    Raises:
+        UserError: the records there can't share a table, or a run's probes can't be read.
     """
     benchmark = load_benchmark(table.benchmark, quick=quick)
     if table.kind == "storage":
         return _storage(table, benchmark)
-    records = [r for r in find_records(results, run_name(name, table, quick)) if r.kind == "method"]
+    folder = results / run_name(name, table, quick)
+    records = [r for r in find_records(results, folder.name) if r.kind == "method"]
+    real = [r for r in records if benchmark.data.rendered or not r.receipt.get("data", {}).get("rendered")]
     notes = []
-    drawn = [r for r in records if r.receipt.get("data", {}).get("rendered") and benchmark.data.rendered is None]
-    if drawn:
-        notes.append(f"{len(drawn)} runs on rendered images are left out: they say nothing about {benchmark.title}.")
-    records = [r for r in records if r not in drawn]
-    failed = [r for r in records if r.status != "done"]
-    notes += [f"{r.method}, seed {r.seed}: FAILED: {r.reason}" for r in failed]
-    done = [r for r in records if r.status == "done"]
-    fingerprints = {r.receipt["data"]["fingerprint"] for r in done}
-    if len(fingerprints) > 1:
+    if len(real) < len(records):
+        left_out = len(records) - len(real)
+        notes.append(f"{left_out} runs on rendered images are left out: they say nothing about {benchmark.title}.")
+    found = suites(real)
+    if len(found) > 1:
         raise UserError(
-            f"{results / run_name(name, table, quick)} holds runs on {len(fingerprints)} different data sets; keep each"
-            " in a folder of its own, and name it with --results."
+            f"{folder} holds runs that can't share a table ({'; '.join(apart(*found[:2]))}); keep each kind under a"
+            " folder of its own, and name it with --results."
         )
-    tasks = sorted({tuple(r.setup["tasks"]) for r in done})
-    if any(list(t) != table.tasks for t in tasks):
-        notes.append(f"The data lack labels: {len(tasks[0])} tasks of {len(table.tasks)} ({', '.join(tasks[0])}).")
-    measured = _agreement(done, results, run_name(name, table, quick)) if table.kind == "agreement" else _means(done)
-    if table.kind == "error":
-        measured = {method: [100 - value for value in values] for method, values in measured.items()}
-    rows = []
+    suite = found[0] if found else None
+    measured = _measured(table, suite, results) if suite else []
+    if suite is None:
+        notes.append("Nothing measured yet: mtlbench paper TABLE --run trains what is missing.")
     reported = table.reported.values if table.reported else {}
-    for method in table.methods:
-        values = measured.get(_shown_name(method), [])
-        mean = statistics.mean(values) if values else None
-        figure = reported.get(method)
-        difference = mean - figure if mean is not None and figure is not None else None
-        rows.append(
-            (
-                method,
-                _with_deviation(values),
-                None if figure is None else f"{figure:.{ROUNDED}f}",
-                None if difference is None else f"{difference:+.{ROUNDED}f}",
-                str(len(values)) if values else None,
-            )
+    comparable = suite is None or suite.tasks == tuple(table.tasks)
+    if suite and not comparable:
+        notes.append(
+            f"measured on other tasks than reported, for the data lack labels: {', '.join(suite.tasks)} instead of"
+            f" {', '.join(table.tasks)}; no difference is given."
         )
-    collapsed = [f"{r.method}, seed {r.seed}: COLLAPSED ({', '.join(r.collapsed)})" for r in done if r.collapsed]
-    return Filled(
-        f"{table.title} in %{', quick protocol' if quick else ''}",
-        ("method", "measured", "reported", "difference", "seeds"),
-        tuple(rows),
-        (*_data_notes(done, table), *notes, *collapsed),
-    )
+    body = []
+    for method in table.methods:
+        of_method = [m for m in measured if m.method == _shown_name(method)]
+        for row in of_method or [Measured(method, method, Cell(None), (), "")]:
+            body.append([row.label, *_cells(row.cell, reported.get(method), comparable), str(len(row.seeds) or "")])
+    notes += [f"{row.label}: {row.note}." for row in measured if row.note]
+    if any(row.cell.deviation is not None for row in measured):
+        notes.append("measured: mean ± sample standard deviation over seeds.")
+    if table.kind == "agreement":
+        notes.append(
+            "update compliance ratio: the share of (probe batch, pair of tasks) whose gradients on the shared"
+            " parameters have a positive inner product. The name is the paper's, whose formula is not at hand; this one"
+            " is ours."
+        )
+    if table.reported:
+        notes.append(f"reported: {table.reported.source}.")
+    if suite:
+        notes += [line for line in receipt_lines(suite, suite.records) if not line.startswith("speed")]
+    title = f"{table.title} in %{', quick protocol' if quick else ''}"
+    return Filled(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a method's runs come to, in per cent; where its source has several versions, `label` tells which."""
+
+    method: str
+    label: str
+    cell: Cell
+    seeds: tuple[int, ...]
+    note: str
 
 
 def _shown_name(method: str) -> str:
@@ -168,64 +181,34 @@ def _shown_name(method: str) -> str:
     return parse_method(method).name
 
 
-def _means(records: Iterable[Record]) -> dict[str, list[float]]:
-    """Return each method's triplet accuracy in per cent, a mean over tasks, by seed."""
-    found: dict[str, list[float]] = {}
-    for record in records:
-        mean = statistics.mean(record.metrics[task]["triplet"] for task in record.setup["tasks"])
-        found.setdefault(record.method, []).append(100 * mean)
-    return found
-
-
-def _agreement(records: Iterable[Record], results: Path, benchmark: str) -> dict[str, list[float]]:
-    """Return each method's update compliance ratio in per cent, a mean over pairs of tasks, by seed."""
-    found: dict[str, list[float]] = {}
-    for record in records:
-        path = run_folder(results, benchmark, record.method, record.seed) / "conflict.csv"
-        if not path.exists():
-            continue
-        pairs: dict[tuple[str, str], list[bool]] = {}
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row["layer"] == "all" and row["cosine"]:
-                    pairs.setdefault((row["task_a"], row["task_b"]), []).append(float(row["cosine"]) > 0)
-        if pairs:
-            shares = [statistics.mean(agree) for agree in pairs.values()]
-            found.setdefault(record.method, []).append(100 * statistics.mean(shares))
-    return found
-
-
-def _with_deviation(values: list[float]) -> str | None:
-    if not values:
-        return None
-    spread = f" ±{statistics.stdev(values):.{ROUNDED}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{ROUNDED}f}{spread}"
-
-
-def _data_notes(done: list[Record], table: PaperTable) -> list[str]:
-    notes = []
-    if done:
-        receipt = done[0].receipt
-        data = receipt["data"]
-        named = "rendered, not real" if data.get("rendered") else "real images"
-        versions = sorted({f"{r.receipt.get('mtlbench')} ({r.receipt.get('commit') or 'installed'})" for r in done})
-        notes.append(
-            f"measured on: {data['name']} ({named}), {data['images']:,} images ({data['train_images']:,} /"
-            f" {data['val_images']:,} / {data['test_images']:,} train / val / test), split {data['split']}, fingerprint"
-            f" {data['fingerprint']}; {receipt['steps']:,} steps, {receipt['device']}, {receipt['precision']}; mtlbench"
-            f" {', '.join(versions)}; mean ± sample standard deviation over seeds."
-        )
-    else:
-        notes.append("Nothing measured yet: mtlbench paper TABLE --run trains what is missing.")
+def _measured(table: PaperTable, suite: Suite, results: Path) -> list[Measured]:
+    methods = {r.method: str(r.setup["method"]["name"]) for r in suite.records}
+    made = []
     if table.kind == "agreement":
-        notes.append(
-            "update compliance ratio: the share of probe batches in which two tasks' gradients on the shared parameters"
-            " have a positive inner product, a mean over pairs. The name is the paper's, whose formula is not at hand;"
-            " this one is ours."
-        )
-    if table.reported:
-        notes.append(f"reported: {table.reported.source}.")
-    return notes
+        for probed in agreement(suite, results):
+            ratio = probed.whole.ratio if probed.whole else Cell(None)
+            made.append(Measured(methods[probed.method], probed.method, ratio, probed.seeds, probed.note))
+    else:
+        for row in rows(suite):
+            made.append(Measured(methods[row.method], row.method, row.accuracy["mean"], row.seeds, row.note))
+    return [replace(row, cell=_in_percent(row.cell, table.kind == "error")) for row in made]
+
+
+def _in_percent(cell: Cell, error: bool) -> Cell:
+    if cell.mean is None:
+        return cell
+    mean = 100 * (1 - cell.mean if error else cell.mean)
+    return Cell(mean, None if cell.deviation is None else 100 * cell.deviation)
+
+
+def _cells(cell: Cell, reported: float | None, comparable: bool) -> list[str]:
+    """Write what was measured, what was reported, and the difference where both are of the same tasks."""
+    spread = "" if cell.deviation is None else f" ±{cell.deviation:.{ROUNDED}f}"
+    return [
+        "" if cell.mean is None else f"{cell.mean:.{ROUNDED}f}{spread}",
+        "" if reported is None else f"{reported:.{ROUNDED}f}",
+        "" if cell.mean is None or reported is None or not comparable else f"{cell.mean - reported:+.{ROUNDED}f}",
+    ]
 
 
 def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
@@ -244,25 +227,24 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
             with torch.device("meta"):
                 counted.setdefault(name, []).append(int(storage(build(method, benchmark, tasks, 0)[0])["bytes"]))
     most = counted.get("independent", [0])[-1]
-    rows = []
+    body = []
     for name, sizes in counted.items():
         added = (sizes[-1] - sizes[-2]) / (table.counts[-1] - table.counts[-2]) if len(sizes) > 1 else 0
-        ratio = f"{100 * sizes[-1] / most:.2f}" if most else None
-        rows.append(
-            (name, *(f"{size / 1e6:.2f}" for size in sizes), f"{added / 1e3:,.{2 if added < 1e5 else 0}f}", ratio)
+        ratio = f"{100 * sizes[-1] / most:.2f}" if most else ""
+        body.append(
+            [name, *(f"{size / 1e6:.2f}" for size in sizes), f"{added / 1e3:,.{2 if added < 1e5 else 0}f}", ratio]
         )
-    return Filled(
+    head = ["method", *(f"T={count}" for count in table.counts), "kB a task, at last"]
+    grid = Grid(
         f"{table.title}, {benchmark.model.backbone} backbone: megabytes",
-        (
-            "method",
-            *(f"T={count}" for count in table.counts),
-            "kB a task, at last",
-            f"% of independent at T={table.counts[-1]}",
-        ),
-        tuple(rows),
-        (
+        [*head, f"% of independent at T={table.counts[-1]}"],
+        body,
+    )
+    return Filled(
+        grid,
+        [
             f"counted from the networks as they are built, float32, buffers included, for images of"
             f" {benchmark.data.size[0]}×{benchmark.data.size[1]} px and {benchmark.model.embedding} dimensions; a saved"
-            " file's header comes on top.",
-        ),
+            " file's header comes on top."
+        ],
     )

@@ -33,7 +33,13 @@ def _methods() -> None:
 
 def leave(results: Path, method: str, seed: int, hits: tuple[float, float], **changes: Any) -> Path:
     """Write a record of one run; return its folder."""
-    record = Record(method, seed, "method", {"tasks": ["category", "closure"]})
+    name = run_name("made-up", TABLE, True)
+    benchmark = load_benchmark("zappos", quick=True, settings=[f"name={name}", "evaluation.conflict_every=200"])
+    setup = {
+        "method": {"name": method}, "tasks": ["category", "closure"], "benchmark": benchmark.model_dump(mode="json"),
+        "data": "abc", "precision": "bf16", "seed": seed,
+    }  # fmt: skip
+    record = Record(method, seed, "method", setup)
     record.metrics = {task: {"triplet": hit} for task, hit in zip(("category", "closure"), hits, strict=True)}
     record.receipt = {
         "data": {
@@ -41,16 +47,17 @@ def leave(results: Path, method: str, seed: int, hits: tuple[float, float], **ch
             "test_images": 2, "split": "at random", "fingerprint": "abc",
         },
         "steps": 400, "device": "a processor", "precision": "bf16", "mtlbench": "0.1.0", "commit": "c0ffee",
+        "date": "2026-01-02T03:04:05",
     }  # fmt: skip
     for key, value in changes.items():
         setattr(record, key, value)
-    folder = run_folder(results, run_name("made-up", TABLE, True), method, seed)
+    folder = run_folder(results, name, method, seed)
     write_record(folder, record)
     return folder
 
 
-def cells(results: Path, table: PaperTable = TABLE) -> dict[str, tuple[str | None, ...]]:
-    return {row[0] or "": row[1:] for row in fill("made-up", table, results, quick=True).rows}
+def cells(results: Path, table: PaperTable = TABLE) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(rest) for name, *rest in fill("made-up", table, results, quick=True).grid.body}
 
 
 def test_every_table_can_be_read_and_its_methods_and_tasks_exist():
@@ -71,9 +78,9 @@ def test_every_table_can_be_read_and_its_methods_and_tasks_exist():
 
 def test_without_records_only_what_was_reported_is_there(tmp_path):
     assert cells(tmp_path) == {
-        "single": (None, "23.72", None, None),
-        "csn[masks=fixed]": (None, "10.79", None, None),
-        "modulation": (None, None, None, None),
+        "single": ("", "23.72", "", ""),
+        "csn[masks=fixed]": ("", "10.79", "", ""),
+        "modulation": ("", "", "", ""),
     }
     notes = fill("made-up", TABLE, tmp_path, quick=True).notes
     assert any("Nothing measured" in note for note in notes)
@@ -86,7 +93,7 @@ def test_a_cell_is_the_mean_over_tasks_and_seeds_with_its_difference(tmp_path):
     leave(tmp_path, "csn[masks=fixed]", 0, (0.9, 0.9))
     assert cells(tmp_path)["single"] == ("24.00 ±1.41", "23.72", "+0.28", "2")
     assert cells(tmp_path)["csn[masks=fixed]"] == ("10.00", "10.79", "-0.79", "1")
-    assert any("10 images (7 / 1 / 2" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
+    assert any("7 / 1 / 2 train" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
 
 
 def test_rendered_images_never_fill_a_cell_of_a_real_data_set(tmp_path):
@@ -94,7 +101,7 @@ def test_rendered_images_never_fill_a_cell_of_a_real_data_set(tmp_path):
     receipt = {"data": {"name": "rendered shoes", "rendered": True, "fingerprint": "abc"}}
     leave(tmp_path, "single", 0, (0.9, 0.9), receipt=receipt)
     assert folder.exists()
-    assert cells(tmp_path)["single"] == (None, "23.72", None, None)
+    assert cells(tmp_path)["single"] == ("", "23.72", "", "")
     assert any("rendered images are left out" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
 
 
@@ -102,36 +109,42 @@ def test_failed_and_collapsed_runs_are_named(tmp_path):
     leave(tmp_path, "single", 0, (0.9, 0.9), status="failed", reason="no memory", metrics={})
     leave(tmp_path, "modulation", 0, (0.5, 0.5), collapsed=["closure"])
     filled = fill("made-up", TABLE, tmp_path, quick=True)
-    assert cells(tmp_path)["single"][0] is None
-    assert any("single, seed 0: FAILED: no memory" in note for note in filled.notes)
-    assert any("modulation, seed 0: COLLAPSED (closure)" in note for note in filled.notes)
+    assert cells(tmp_path)["single"][0] == ""
+    assert any("single: FAILED: no memory" in note for note in filled.notes)
+    assert any("modulation: COLLAPSED (closure)" in note for note in filled.notes)
 
 
 def test_runs_on_different_data_are_not_put_into_one_table(tmp_path):
     leave(tmp_path, "single", 0, (0.9, 0.9))
     folder = leave(tmp_path, "modulation", 0, (0.9, 0.9))
     text = (folder / "run.json").read_text()
-    (folder / "run.json").write_text(text.replace('"fingerprint": "abc"', '"fingerprint": "other"'))
-    with pytest.raises(UserError, match="2 different data sets"):
+    (folder / "run.json").write_text(text.replace('"data": "abc"', '"data": "other"'))
+    with pytest.raises(UserError, match=r"can't share a table .data: other above, abc here"):
         fill("made-up", TABLE, tmp_path, quick=True)
+
+
+def test_a_figure_of_other_tasks_than_those_reported_gets_no_difference(tmp_path):
+    leave(tmp_path, "single", 0, (0.8, 0.7))
+    wider = TABLE.model_copy(update={"tasks": ["category", "closure", "heel"]})
+    assert cells(tmp_path, wider)["single"] == ("25.00", "23.72", "", "1")
+    notes = fill("made-up", wider, tmp_path, quick=True).notes
+    assert any("category, closure instead of category, closure, heel" in note for note in notes)
 
 
 def test_agreement_is_the_share_of_probes_with_a_positive_inner_product_over_pairs(tmp_path):
     table = TABLE.model_copy(update={"kind": "agreement", "reported": None})
     folder = leave(tmp_path, "single", 0, (0.9, 0.9))
-    rows = [
-        (0, "all", "a", "b", "0.5"), (10, "all", "a", "b", "-0.5"), (0, "all", "a", "c", "0.1"),
-        (10, "all", "a", "c", ""), (0, "stage", "a", "b", "0.9"), (20, "all", "a", "b", "0.2"),
-    ]  # fmt: skip
+    rows = [(0, "all", "0.5"), (200, "all", "-0.5"), (0, "stage", "0.9"), (200, "stage", "0.2")]
     with (folder / "conflict.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("step", "layer", "task_a", "task_b", "cosine"), *rows])
-    assert cells(tmp_path, table)["single"][0] == f"{100 * (2 / 3 + 1) / 2:.2f}"  # an empty cosine is no probe
+        lines = [(step, layer, "category", "closure", cosine) for step, layer, cosine in rows]
+        csv.writer(file).writerows([("step", "layer", "task_a", "task_b", "cosine"), *lines])
+    assert cells(tmp_path, table)["single"] == ("50.00", "", "", "1")
     assert any("this one is ours" in note for note in fill("made-up", table, tmp_path, quick=True).notes)
 
 
 def test_storage_is_counted_for_every_number_of_tasks():
     filled = fill("storage", load_table("storage"), Path("nowhere"), quick=False)
-    rows = {row[0]: row[1:] for row in filled.rows}
+    rows = {row[0]: row[1:] for row in filled.grid.body}
     independent, modulation, single = (float(rows[m][0] or 0) for m in ("independent", "modulation", "single"))
     assert single * 1e6 >= 4 * 2_953_664  # the paper's network; its batch norms' statistics come on top
     assert float(rows["independent"][-3] or 0) == pytest.approx(40 * independent, rel=1e-3)
@@ -161,6 +174,10 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     rows = {line.split(",")[0]: line.split(",") for line in shown.output.splitlines()}
     assert 0 < float(rows["modulation[after=5]"][1]) <= 100
     assert rows["single"][2:] == ["", "", "1"]
+    written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
+    assert f"| single              |      {rows['single'][1]} |" in written
+    with pytest.raises(UserError, match="no row per run"):
+        CliRunner().invoke(app, [*words, "--format", "runs"], catch_exceptions=False)
 
 
 def test_an_unknown_table_and_a_run_of_what_is_counted_are_refused():

@@ -38,6 +38,8 @@ def paper(
         for name in paper_tables():
             say(console, f"{name:12} {load_table(name).title}")
         return
+    if format is Format.runs:
+        raise UserError("The paper's tables have no row per run: take --format table, md, latex or csv.")
     chosen = load_table(table)
     for broken in load_plugins():
         say(console, f"warning: {broken}", "yellow")
@@ -68,26 +70,14 @@ def _show(console: Console, filled: Filled, format: Format) -> None:
     import csv
     import sys
 
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
-    from tabulate import tabulate
 
-    rows = [["" if cell is None else cell for cell in row] for row in filled.rows]
+    from mtlbench.report.grids import as_markup, for_terminal
+
     if format is Format.csv:
-        csv.writer(sys.stdout).writerows([filled.headings, *rows])
-        return
-    if format is Format.table:
-        shown = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
-        for number, heading in enumerate(filled.headings):
-            shown.add_column(heading, justify="right" if number else "left", no_wrap=not number, vertical="bottom")
-        for row in rows:
-            shown.add_row(*map(Text, row))
-        say(console, f"{filled.title}\n", "bold")
-        console.print(shown)
+        csv.writer(sys.stdout).writerows([filled.grid.head, *filled.grid.body])
+    elif format is Format.table:
+        notes = [Text(note, style="dim") for note in filled.notes]
+        console.print(for_terminal([filled.grid], notes, console.width))
     else:
-        kind = "latex_booktabs" if format is Format.latex else "github"
-        align = ["left", *["right"] * (len(filled.headings) - 1)]
-        typer.echo(f"{filled.title}\n\n{tabulate(rows, filled.headings, kind, disable_numparse=True, colalign=align)}")
-    for note in filled.notes:
-        typer.echo(f"\n{note}")
+        typer.echo(as_markup([filled.grid], filled.notes, format.value))

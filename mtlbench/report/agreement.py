@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
-from rich.table import Table as RichTable
 from rich.text import Text
-from tabulate import tabulate
 
 from mtlbench.conflict import ALL, pairs
 from mtlbench.errors import UserError
+from mtlbench.report import grids
+from mtlbench.report.grids import Grid
 from mtlbench.report.receipt import receipt_lines
 from mtlbench.report.rows import Cell
 from mtlbench.report.suites import Suite, suites
@@ -188,16 +187,6 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A table as text; its first `names` columns name what a row is."""
-
-    title: str
-    head: list[str]
-    body: list[list[str]]
-    names: int = 1
-
-
 def _ratio(cell: Cell) -> str:
     if cell.mean is None:
         return ""
@@ -210,7 +199,7 @@ def _cosine(cell: Cell) -> str:
     return f"{cell.mean:+.3f}" + ("" if cell.deviation is None else f" ±{cell.deviation:.3f}")
 
 
-def _grids(suite: Suite, found: Sequence[Agreement]) -> list[_Grid]:
+def _grids(suite: Suite, found: Sequence[Agreement]) -> list[Grid]:
     probed = [row for row in found if row.whole and row.late]
     if not probed:
         return []
@@ -231,18 +220,18 @@ def _grids(suite: Suite, found: Sequence[Agreement]) -> list[_Grid]:
     head = ["method", *(["seeds"] if several else []), "shared parameters"]
     head += ["compliance", "cosine", "compliance, last third", "cosine, last third"]
     title = f"{suite.benchmark['title']}{drawn}{quick}: how the tasks' gradients agree, update compliance ratio in %"
-    grids = [_Grid(title, head, body)]
+    made = [Grid(title, head, body)]
     if len(suite.tasks) > 2:
-        grids.append(_by_pair(suite, probed))
+        made.append(_by_pair(suite, probed))
     if any(row.layers for row in probed):
         cells_of = [(row.method, name, m) for row in probed for name, m in row.layers.items()]
         body = [[method, name, _ratio(m.ratio), _cosine(m.cosine)] for method, name, m in cells_of]
         title = "By layer: update compliance ratio in %, and cosine"
-        grids.append(_Grid(title, ["method", "layer", "compliance", "cosine"], body, names=2))
-    return grids
+        made.append(Grid(title, ["method", "layer", "compliance", "cosine"], body, names=2))
+    return made
 
 
-def _by_pair(suite: Suite, probed: Sequence[Agreement]) -> _Grid:
+def _by_pair(suite: Suite, probed: Sequence[Agreement]) -> Grid:
     shown = pairs(suite.tasks)
     title = "By pair of tasks: update compliance ratio in %, and cosine"
     if len(shown) > MOST_PAIRS:
@@ -258,7 +247,7 @@ def _by_pair(suite: Suite, probed: Sequence[Agreement]) -> _Grid:
         measures = [row.pairs[pair] for row in probed]
         cells = [f"{_ratio(m.ratio)} ({_cosine(m.cosine)})" if m.ratio.mean is not None else "" for m in measures]
         body.append([" · ".join(task.replace("_", " ") for task in pair), *cells])
-    return _Grid(title, ["tasks", *(row.method for row in probed)], body)
+    return Grid(title, ["tasks", *(row.method for row in probed)], body)
 
 
 def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
@@ -297,72 +286,20 @@ def _notes(found: Sequence[Agreement]) -> list[str]:
 # --- the formats ------------------------------------------------------------------------------------------------------
 
 
-def for_terminal(suite: Suite, found: Sequence[Agreement], width: int) -> Group:
-    """Return a suite's tables and small print for a rich console of `width` characters.
-
-    A table that is too wide goes on below, its first columns repeated.
-    """
-    parts: list[Any] = []
-    for grid in _grids(suite, found):
-        parts.append(Text(grid.title, style="bold"))
-        for block in _blocks(grid, width):
-            table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
-            for column in block:
-                side: Any = "left" if column < grid.names else "right"
-                heading = Text(_heading(grid.head[column]))  # rich would read the brackets of a method as markup
-                table.add_column(heading, justify=side, no_wrap=True, vertical="bottom")
-            for cells in grid.body:
-                table.add_row(*(Text(cells[column]) for column in block))
-            parts += [table, Text("")]
-    parts += [Text(note, style="bold red" if _alarming(note) else "") for note in _notes(found)]
-    parts += [Text(line, style="dim") for line in definition_lines(suite, found)]
-    return Group(*parts)
-
-
 def _alarming(note: str) -> bool:
     return any(word in note for word in ("FAILED", "COLLAPSED", "has no conflict.csv"))
 
 
-def _heading(text: str) -> str:
-    """Break a heading at its spaces; a method's name has none."""
-    lines: list[str] = []
-    for word in text.split(" "):
-        if lines and len(lines[-1]) + len(word) < 12:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return "\n".join(lines)
-
-
-def _blocks(grid: _Grid, width: int) -> list[list[int]]:
-    """Cut columns into blocks that fit a width, each with the columns that name rows."""
-
-    def needed(column: int) -> int:
-        texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in grid.body)]
-        return max(map(len, texts)) + 2
-
-    names = list(range(grid.names))
-    blocks, used = [[*names]], sum(map(needed, names))
-    for column in range(grid.names, len(grid.head)):
-        if used + needed(column) > width and len(blocks[-1]) > grid.names:
-            blocks.append([*names])
-            used = sum(map(needed, names))
-        blocks[-1].append(column)
-        used += needed(column)
-    return blocks
+def for_terminal(suite: Suite, found: Sequence[Agreement], width: int) -> Group:
+    """Return a suite's tables and small print for a rich console of `width` characters."""
+    notes = [Text(note, style="bold red" if _alarming(note) else "") for note in _notes(found)]
+    small = [Text(line, style="dim") for line in definition_lines(suite, found)]
+    return grids.for_terminal(_grids(suite, found), [*notes, *small], width)
 
 
 def as_markup(suite: Suite, found: Sequence[Agreement], style: str) -> str:
     """Return a suite's tables and small print as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
-    markdown, parts = style == "md", []
-    for grid in _grids(suite, found):
-        align = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
-        form = "github" if markdown else "latex_booktabs"
-        parts.append(f"### {grid.title}\n" if markdown else f"% {grid.title}")
-        parts.append(tabulate(grid.body, grid.head, tablefmt=form, colalign=align, disable_numparse=True) + "\n")
-    small = [*_notes(found), *definition_lines(suite, found)]
-    parts += [f"- {line}" if markdown else f"% {line}" for line in small]
-    return "\n".join(parts) + "\n"
+    return grids.as_markup(_grids(suite, found), [*_notes(found), *definition_lines(suite, found)], style)
 
 
 def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:

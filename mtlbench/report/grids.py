@@ -1,0 +1,84 @@
+"""Tables whose cells are text already: for the terminal, in Markdown and in LaTeX. What they hold is left to others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+from tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text; its first `names` columns name what a row is."""
+
+    title: str
+    head: list[str]
+    body: list[list[str]]
+    names: int = 1
+
+
+def for_terminal(grids: Sequence[Grid], notes: Sequence[Text], width: int) -> Group:
+    """Return tables, and notes below them, for a rich console of `width` characters.
+
+    A table that is too wide goes on below, its first columns repeated.
+    """
+    parts: list[Any] = []
+    for grid in grids:
+        parts.append(Text(grid.title, style="bold"))
+        for block in _blocks(grid, width):
+            table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
+            for column in block:
+                side: Any = "left" if column < grid.names else "right"
+                heading = Text(_heading(grid.head[column]))  # rich would read the brackets of a method as markup
+                table.add_column(heading, justify=side, no_wrap=True, vertical="bottom")
+            for cells in grid.body:
+                table.add_row(*(Text(cells[column]) for column in block))
+            parts += [table, Text("")]
+    return Group(*parts, *notes)
+
+
+def as_markup(grids: Sequence[Grid], notes: Sequence[str], style: str) -> str:
+    """Return tables, and notes below them, as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
+    markdown, parts = style == "md", []
+    for grid in grids:
+        align = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
+        form = "github" if markdown else "latex_booktabs"
+        parts.append(f"### {grid.title}\n" if markdown else f"% {grid.title}")
+        parts.append(tabulate(grid.body, grid.head, tablefmt=form, colalign=align, disable_numparse=True) + "\n")
+    parts += [f"- {line}" if markdown else f"% {line}" for line in notes]
+    return "\n".join(parts) + "\n"
+
+
+def _heading(text: str) -> str:
+    """Break a heading at its spaces; a method's name has none."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and len(lines[-1]) + len(word) < 12:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _blocks(grid: Grid, width: int) -> list[list[int]]:
+    """Cut columns into blocks that fit a width, each with the columns that name rows."""
+
+    def needed(column: int) -> int:
+        texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in grid.body)]
+        return max(map(len, texts)) + 2
+
+    names = list(range(grid.names))
+    blocks, used = [[*names]], sum(map(needed, names))
+    for column in range(grid.names, len(grid.head)):
+        if used + needed(column) > width and len(blocks[-1]) > grid.names:
+            blocks.append([*names])
+            used = sum(map(needed, names))
+        blocks[-1].append(column)
+        used += needed(column)
+    return blocks
