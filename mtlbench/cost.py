@@ -45,7 +45,8 @@ def device_name(device: torch.device) -> str:
                 break
     except OSError:
         pass  # not Linux: the platform module's word stands
-    return f"{model}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{model}, {threads} thread{'s' * (threads > 1)}"
 
 
 def weights_of(architecture: Architecture) -> dict[str, Tensor]:

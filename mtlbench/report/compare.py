@@ -151,7 +151,7 @@ def alike(hits: Mapping[str, Mapping[int, Hits]], best: str, tasks: Sequence[int
 def read_validations(folder: Path) -> pd.DataFrame | None:
     """Return a run's validations: `seconds` of training steps until then, `accuracy`, and `accuracy/<task>` each.
 
-    None where the run kept no curve.
+    None where the run kept no curve, or one without seconds.
     """
     try:
         curve = pd.read_csv(
@@ -159,7 +159,10 @@ def read_validations(folder: Path) -> pd.DataFrame | None:
         )
     except (OSError, ValueError):
         return None
-    return curve.dropna(subset=["accuracy"]) if {"seconds", "accuracy"} <= set(curve) else None
+    if not {"seconds", "accuracy"} <= set(curve):
+        return None
+    timed = curve.dropna(subset=["accuracy", "seconds"])
+    return None if timed.empty else timed
 
 
 def accuracy_within(validations: pd.DataFrame, seconds: float, tasks: Sequence[str]) -> float | None:

@@ -133,6 +133,8 @@ def receipt_lines(suite: Suite, records: Sequence[Record]) -> list[str]:
     if data.get("unreadable"):
         rules += f", {data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
     made = {name: _listed(done or runs or records, pick) for name, pick in _MADE_BY.items()}
+    timed = any("train_rate" in r.costs for r in done)
+    rates = "median ± half the range; rates count images, not images × tasks" if timed else "no speeds in these records"
     commit = f", commit {made['commit']}" if made["commit"] else ""
     dates = sorted({str(r.receipt.get("date"))[:10] for r in done or runs or records})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
@@ -144,8 +146,7 @@ def receipt_lines(suite: Suite, records: Sequence[Record]) -> list[str]:
         f" {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
         f" {train['steps']:,} steps{f', {seen} images seen' if seen else ''}; checkpoint of {selection}; {chosen};"
         f" seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
-        f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; median ± half the range; rates count"
-        " images, not images × tasks.",
+        f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; {rates}.",
         f"made by: mtlbench {made['mtlbench']}{commit},"
         f" {', '.join(versions)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
     ]

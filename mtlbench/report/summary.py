@@ -155,7 +155,8 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     lines.append(base_line(found, suite, choice.metric))
     columns = accuracy_columns(found, tasks, seconds)
     costly = [row for row in found if row.costs.get("parameters")]
-    tables = [Table(_title(suite, tasks, choice, seconds), columns, found), Table("Cost", cost_columns(), costly)]
+    measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
+    tables = [Table(_title(suite, tasks, choice, seconds), columns, found), Table("Cost", measured, costly)]
     by = find_column(_columns(tables), choice.sort or ("mean" if seconds is None else "within"))
     if by is None:  # this suite lacks the column; another one has it, or `summarise` says so
         lines.insert(0, f"order: by mean, for there is no column '{choice.sort}' here.")
@@ -189,7 +190,7 @@ def _at_seconds(
             lasts[method] = max(lasts.get(method, 0.0), math.inf if curve is None else curve["seconds"].max())
         seconds = min(lasts.values(), default=math.inf)
         if not math.isfinite(seconds):
-            return None, found, "equal seconds: none, no run here kept its curve."
+            return None, found, "equal seconds: none, no run here kept its curve with seconds."
         whose = f", the time that {min(lasts, key=lambda m: lasts[m])} took"
     else:
         try:

@@ -381,6 +381,14 @@ def test_learning_curves_are_means_over_seeds_by_step_and_by_second(results: Pat
     assert "independent 70.0 % after 20 s" in drawing.alt
 
 
+def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None:
+    put(tmp_path, record("one"), curve=[{**row, "seconds": math.nan} for row in curve(0.7)])
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    assert [axes.get_xlabel() for axes in drawing.figure.axes] == ["training step"]
+    assert "one 70.0 %." in drawing.alt
+
+
 def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> None:
     for n in range(12):
         put(tmp_path, record(f"method-{n:02}", 0, (0.5 + n / 100,) * 3), curve=curve(0.5 + n / 100))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,10 @@ def test_costs_are_in_the_units_of_their_headings():
 def test_what_was_not_measured_stays_empty():
     text = shown([record("one", costs={"parameters": 10, "training_memory": None})])
     assert cells(text.split("Cost")[1], "one") == ["one", "10", "12.3"]
+    assert "train img/s" not in unwrapped(text)  # a column of nothing
+    assert "no speeds in these records" in unwrapped(text)
+    timed = shown([record("one"), record("two", costs={"parameters": 10})])
+    assert "rates count images" in unwrapped(timed)
 
 
 def test_a_failed_run_shows_its_reason_and_no_number():
@@ -404,9 +409,10 @@ def test_at_equal_seconds_tasks_are_read_from_the_checkpoint_that_all_tasks_chos
     assert summary.tables[0].rows[0].accuracy["within"].mean == pytest.approx(0.6)
 
 
-def test_without_curves_there_is_no_shortest_run(tmp_path):
-    (summary,) = summarise([written(tmp_path, "one", 0, 0.9)], Choice(seconds="shortest"), tmp_path)
-    assert "equal seconds: none, no run here kept its curve." in summary.receipt
+@pytest.mark.parametrize("kept", [(), [{"step": 1.0, "seconds": math.nan, "accuracy": 0.5}]])
+def test_without_curves_that_have_seconds_there_is_no_shortest_run(tmp_path, kept):
+    (summary,) = summarise([written(tmp_path, "one", 0, 0.9, kept)], Choice(seconds="shortest"), tmp_path)
+    assert "equal seconds: none, no run here kept its curve with seconds." in summary.receipt
     assert not any("no column" in line for line in summary.receipt)
 
 

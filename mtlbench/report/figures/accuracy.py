@@ -200,17 +200,18 @@ def with_mean(values: Array) -> Array:
 
 
 def learning_curves(scene: Scene) -> Drawing | None:
-    """Draw mean validation accuracy by step and by second: the mean over seeds, and a band from lowest to highest."""
+    """Draw mean validation accuracy by step and, where it was timed, by second: the mean over seeds, and a band."""
     known = {method.name: curve for method in scene.methods if len(curve := _validations(scene, method))}
     shown = [method for method in scene.methods if method.name in known]
     if not shown:
         return None
     prominent = scene.prominent(shown)
-    figure = blank(FULL, 2.9)
-    left, right = figure.subplots(1, 2, sharey=True)
+    timed = all(known[method.name]["seconds"].notna().all() for method in shown)
+    figure = blank(FULL if timed else COLUMN, 2.9)
+    panels = figure.subplots(1, 1 + timed, sharey=True, squeeze=False)[0]
     for method in sorted(shown, key=lambda m: m in prominent):
         curve, look = known[method.name], scene.looks[method.name]
-        for axes, x in ((left, curve["step"]), (right, curve["seconds"])):
+        for axes, x in zip(panels, (curve["step"], curve["seconds"]), strict=False):
             if method not in prominent:
                 axes.plot(x, curve["mean"], color=FAINT, lw=0.6, zorder=1, gid=method.name)
                 continue
@@ -218,20 +219,22 @@ def learning_curves(scene: Scene) -> Drawing | None:
             axes.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.12, lw=0, zorder=2)
             axes.plot(x, curve["mean"], color=look.colour, ls=look.line, marker=look.marker, markevery=every,
                       markersize=3.2, zorder=3, gid=method.name)  # fmt: skip
-    left.set(xlabel="training step", ylabel="validation triplet accuracy, %")
-    ends = [float(known[method.name]["seconds"].iloc[-1]) for method in shown]
-    starts = [float(known[method.name]["seconds"].iloc[0]) for method in shown]
-    if max(ends) > 3 * min(ends) and min(starts) > 0:
-        log_x(right, min(starts), max(ends))
-    right.set(xlabel="seconds of training")
+    panels[0].set(xlabel="training step", ylabel="validation triplet accuracy, %")
+    if timed:
+        ends = [float(known[method.name]["seconds"].iloc[-1]) for method in shown]
+        starts = [float(known[method.name]["seconds"].iloc[0]) for method in shown]
+        if max(ends) > 3 * min(ends) and min(starts) > 0:
+            log_x(panels[1], min(starts), max(ends))
+        panels[1].set(xlabel="seconds of training")
     legend(figure, method_lines(scene, prominent, others=len(shown) - len(prominent)))
     several = any(len(m.records) > 1 for m in shown)
-    title = "Validation accuracy while training, by step and by second"
+    title = f"Validation accuracy while training, by step{' and by second' * timed}"
     where = scene.where(shown) + "; mean, and band from lowest to highest seed" * several
     head(figure, title, where)
     last = sorted(prominent, key=lambda m: -known[m.name]["mean"].iloc[-1])
     parts = [
-        f"{m.name} {percent(known[m.name]['mean'].iloc[-1])} after {known[m.name]['seconds'].iloc[-1]:,.3g} s"
+        f"{m.name} {percent(known[m.name]['mean'].iloc[-1])}"
+        + (f" after {known[m.name]['seconds'].iloc[-1]:,.3g} s" if timed else "")
         for m in last
     ]
     alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {listed(parts)}."

@@ -1,0 +1,87 @@
+"""Copies run records as they are published: numbers alone, without networks and embeddings, with their tables.
+
+    python benchmarks/publish.py RESULTS shoes-quick faces-quick --to results/published
+    python benchmarks/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
+
+Of each run stay `run.json`, the validations of `curve.csv`, `conflict.csv`, and of `test.safetensors` which test
+triplets were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's folder holds its
+tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from mtlbench.errors import UserError
+from mtlbench.report import agreement, tables
+from mtlbench.runs import find_records
+
+TIMES = ("train_rate", "embed_rate")  # beginnings of costs' names
+
+
+def publish(run: Path, place: Path, times: bool) -> None:
+    """Copy one run's record, with what it says of speed or without."""
+    place.mkdir(parents=True)
+    content = json.loads((run / "run.json").read_text())
+    if not times:
+        content["costs"] = {name: cost for name, cost in content["costs"].items() if not name.startswith(TIMES)}
+        content["receipt"].pop("training_seconds", None)
+    (place / "run.json").write_text(json.dumps(content, indent=1) + "\n")
+    if (run / "curve.csv").exists():
+        curve = pd.read_csv(run / "curve.csv").dropna(subset=["accuracy"])
+        if not times:
+            curve["seconds"] = None
+        curve.to_csv(place / "curve.csv", index=False)
+    if (run / "conflict.csv").exists():
+        shutil.copyfile(run / "conflict.csv", place / "conflict.csv")
+    if content["kind"] == "method" and (run / "test.safetensors").exists():
+        save_file({"hits": load_file(run / "test.safetensors")["hits"]}, place / "test.safetensors")
+
+
+def tables_of(results: Path, name: str) -> str:
+    """Return a benchmark's tables in Markdown: accuracy and cost, and how gradients agreed where that was probed."""
+    records = find_records(results, name)
+    console = Console(file=io.StringIO(), width=200)
+    tables.show(records, "md", console, results=results)
+    if any(record.setup["benchmark"]["evaluation"].get("conflict_every") for record in records):
+        console.file.write("\n")
+        agreement.show(records, results, "md", console)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def main() -> None:
+    """Publish the benchmarks named on the command line; what was published of them before is replaced."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="where the run records lie")
+    parser.add_argument("names", nargs="+", help="benchmarks, by their folders' names")
+    parser.add_argument("--to", type=Path, default=Path("results/published"), help="where they go")
+    parser.add_argument("--without-times", action="store_true", help="leave speeds and seconds out")
+    chosen = parser.parse_args()
+    for name in chosen.names:
+        runs = sorted(chosen.results.glob(f"{name}/*/seed-*/run.json"))
+        if not any(record.status == "done" for record in find_records(chosen.results, name)):
+            raise UserError(f"{chosen.results} has no finished runs of {name}.")
+        shutil.rmtree(chosen.to / name, ignore_errors=True)
+        for run in runs:
+            place = chosen.to / run.parent.relative_to(chosen.results)
+            publish(run.parent, place, not chosen.without_times)
+        (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
+        print(f"{chosen.to / name}: {len(runs)} records; tables in {chosen.to / name}.md")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
