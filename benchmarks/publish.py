@@ -2,6 +2,7 @@
 
     python benchmarks/publish.py RESULTS shoes-quick faces-quick --to results/published
     python benchmarks/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
+    python benchmarks/publish.py results/published shoes-quick          # what is published already: its tables anew
 
 Of each run stay `run.json`, the validations of `curve.csv`, `conflict.csv`, and of `test.safetensors` which test
 triplets were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's folder holds its
@@ -71,10 +72,11 @@ def main() -> None:
         runs = sorted(chosen.results.glob(f"{name}/*/seed-*/run.json"))
         if not any(record.status == "done" for record in find_records(chosen.results, name)):
             raise UserError(f"{chosen.results} has no finished runs of {name}.")
-        shutil.rmtree(chosen.to / name, ignore_errors=True)
-        for run in runs:
-            place = chosen.to / run.parent.relative_to(chosen.results)
-            publish(run.parent, place, not chosen.without_times)
+        if chosen.results.resolve() != chosen.to.resolve():
+            shutil.rmtree(chosen.to / name, ignore_errors=True)
+            for run in runs:
+                place = chosen.to / run.parent.relative_to(chosen.results)
+                publish(run.parent, place, not chosen.without_times)
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
         print(f"{chosen.to / name}: {len(runs)} records; tables in {chosen.to / name}.md")
 

@@ -44,15 +44,65 @@ def for_terminal(grids: Sequence[Grid], notes: Sequence[Text], width: int) -> Gr
 
 
 def as_markup(grids: Sequence[Grid], notes: Sequence[str], style: str) -> str:
-    """Return tables, and notes below them, as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
-    markdown, parts = style == "md", []
+    """Return tables, and notes below them, as Markdown (`md`) or LaTeX (`latex`); see `latex_table`."""
+    if style == "latex":
+        made = []
+        for grid in grids:
+            body = [[in_latex(cell) for cell in row] for row in grid.body]
+            made.append(latex_table(grid.title, grid.head, body, notes, names=grid.names))
+        return "\n".join([LATEX_PACKAGES, *made])
+    parts = []
     for grid in grids:
         align = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
-        form = "github" if markdown else "latex_booktabs"
-        parts.append(f"### {grid.title}\n" if markdown else f"% {grid.title}")
-        parts.append(tabulate(grid.body, grid.head, tablefmt=form, colalign=align, disable_numparse=True) + "\n")
-    parts += [f"- {line}" if markdown else f"% {line}" for line in notes]
-    return "\n".join(parts) + "\n"
+        parts.append(f"### {grid.title}\n")
+        parts.append(tabulate(grid.body, grid.head, "github", colalign=align, disable_numparse=True) + "\n")
+    return "\n".join([*parts, *(f"- {line}" for line in notes)]) + "\n"
+
+
+# --- LaTeX ------------------------------------------------------------------------------------------------------------
+
+LATEX_PACKAGES = "% needs \\usepackage{booktabs,graphicx}"
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "±": r"$\pm$",
+    "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
+}  # fmt: skip
+
+
+def in_latex(text: str) -> str:
+    """Return text as LaTeX writes it."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def latex_table(
+    title: str, head: Sequence[str], body: Sequence[Sequence[str]], small: Sequence[str], rule: int = 0, names: int = 1
+) -> str:
+    """Return a float with a table, as wide as the page at most, and its small print.
+
+    It needs the packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8.
+
+    Args:
+        title, head, small: plain text.
+        body: rows of cells in LaTeX.
+        rule: a line is drawn above this row, unless it is the first.
+        names: columns that name rows, flush left.
+    """
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{in_latex(title)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(head) - names)}}}",
+        r"\toprule",
+        " & ".join(map(in_latex, head)) + r" \\",
+        r"\midrule",
+    ]
+    for number, row in enumerate(body):
+        if number and number == rule:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(row) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize"]
+    return "\n".join([*lines, " \\par\n".join(map(in_latex, small)) + "}", r"\end{table}", ""])
 
 
 def _heading(text: str) -> str:

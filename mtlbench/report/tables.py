@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
+from mtlbench.report.grids import LATEX_PACKAGES, in_latex, latex_table
 from mtlbench.report.rows import Column, Row, rows
 from mtlbench.report.suites import Suite, suites
 from mtlbench.report.summary import EVERYTHING, Choice, Summary, Table, summarise
@@ -163,48 +164,25 @@ def _in_markdown(text: str) -> str:
     return re.sub(r"([\\|*<\[\]])", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text))
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "±": r"$\pm$",
-    "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
-}  # fmt: skip
-
-
-def _in_latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
 def _latex(summary: Summary) -> str:
-    parts = ["% needs \\usepackage{booktabs,graphicx}"]
-    small = [_in_latex(line) for line in [*summary.warnings, *summary.notes, *summary.receipt]]
+    small = [*summary.warnings, *summary.notes, *summary.receipt]
+    parts = []
     for table in summary.tables:
         texts = _texts(table)
 
         def cell(row: Row, column: Column, texts: Any = texts) -> str:
             text = texts[row.method, column.key]
-            number = _in_latex(text.number)
+            number = in_latex(text.number)
             number = re.sub(r"^([+-])(?=\d)", r"$\1$", number)
             number = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")[text.rank].format(number) if number else ""
-            spread = rf"\,{{\scriptsize {_in_latex(text.spread)}}}" if text.spread else ""
+            spread = rf"\,{{\scriptsize {in_latex(text.spread)}}}" if text.spread else ""
             return number + spread + (r"$^{\approx}$" if text.alike else "")
 
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_in_latex(table.title)}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
-            r"\toprule",
-            " & ".join(_in_latex(column.heading) for column in table.columns) + r" \\",
-            r"\midrule",
-        ]
-        for number, row in enumerate(table.rows):
-            if row.kind == "reference" and number and table.rows[number - 1].kind != "reference":
-                lines.append(r"\midrule")
-            lines.append(" & ".join(cell(row, column) for column in table.columns) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize"]
-        parts += [*lines, " \\par\n".join(small) + "}", r"\end{table}", ""]
-    return "\n".join(parts)
+        body = [[cell(row, column) for column in table.columns] for row in table.rows]
+        references = [number for number, row in enumerate(table.rows) if row.kind == "reference"]
+        head = [column.heading for column in table.columns]
+        parts.append(latex_table(table.title, head, body, small, rule=references[0] if references else 0))
+    return "\n".join([LATEX_PACKAGES, *parts])
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

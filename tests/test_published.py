@@ -1,0 +1,107 @@
+"""The published results: numbers alone, and tables that are what their records give."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from safetensors.numpy import load_file
+
+from mtlbench.registry import load_plugins
+from mtlbench.runs import find_records, run_folder, write_record
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "results" / "published"
+NAMES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+CORE = {"independent", "shared", "cross-stitch", "gradnorm", "modulation"}
+
+
+@pytest.fixture(scope="module")
+def publish() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_are_what_the_records_beside_them_give(name, publish):
+    again = "python benchmarks/publish.py results/published " + name
+    assert (PUBLISHED / f"{name}.md").read_text() == publish.tables_of(PUBLISHED, name), f"write them anew: {again}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(name):
+    records = find_records(PUBLISHED, name)
+    seeds: dict[str, set[int]] = {}
+    for record in records:
+        seeds.setdefault(record.method, set()).add(record.seed)
+        assert record.status == "done"
+        assert len(record.receipt["commit"]) == 12
+        assert not record.receipt["commit"].endswith("+")
+    assert set(seeds) >= CORE
+    assert len({frozenset(s) for s in seeds.values()}) == 1
+
+
+def test_rendered_results_have_three_seeds_and_are_called_rendered():
+    for name in ("shoes-quick", "faces-quick"):
+        records = find_records(PUBLISHED, name)
+        assert {record.seed for record in records} >= {0, 1, 2}
+        assert all(record.receipt["data"]["rendered"] for record in records)
+        assert "rendered images, not real ones" in (PUBLISHED / f"{name}.md").read_text()
+
+
+def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
+    for file in PUBLISHED.rglob("*"):
+        if file.is_file():
+            assert file.stat().st_size < 100_000, file
+            assert file.name in ("run.json", "curve.csv", "conflict.csv", "test.safetensors") or file.suffix == ".md"
+            if file.name == "test.safetensors":
+                assert set(load_file(file)) == {"hits"}
+            else:
+                text = file.read_text()
+                assert "/home/" not in text
+                assert "/work/" not in text
+                assert "/root/" not in text
+
+
+def test_storage_is_what_is_counted_today():
+    from mtlbench.paper import fill, load_table
+    from mtlbench.report.grids import as_markup
+
+    assert load_plugins() == []
+    filled = fill("storage", load_table("storage"), PUBLISHED, quick=False)
+    assert (PUBLISHED / "storage.md").read_text().strip() == as_markup([filled.grid], filled.notes, "md").strip()
+
+
+def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_path, monkeypatch):
+    import torch
+
+    source = find_records(PUBLISHED, NAMES[0])
+    record = next(r for r in source if r.method == "shared")
+    record.costs |= {"train_rate": 3.0, "embed_rate_one_task": 4.0}
+    record.receipt["training_seconds"] = 5.0
+    curve = [{"step": 1.0, "seconds": 0.5}, {"step": 2.0, "seconds": 1.0, "accuracy": 0.75}]
+    test = {"hits": torch.ones(2, 3, dtype=torch.uint8), "embeddings": torch.ones(2, 3, 4)}
+    write_record(run_folder(tmp_path / "from", NAMES[0], "shared", 0), record, curve, {"w": torch.ones(2)}, test)
+    words = ["publish.py", str(tmp_path / "from"), NAMES[0], "--to", str(tmp_path / "to"), "--without-times"]
+    monkeypatch.setattr(sys, "argv", words)
+    publish.main()
+    place = run_folder(tmp_path / "to", NAMES[0], "shared", 0)
+    assert {file.name for file in place.iterdir()} == {"run.json", "curve.csv", "test.safetensors"}
+    content = json.loads((place / "run.json").read_text())
+    assert content["metrics"] == record.metrics
+    assert not {"train_rate", "embed_rate_one_task"} & set(content["costs"])
+    assert content["costs"]["parameters"] == record.costs["parameters"]
+    assert "training_seconds" not in content["receipt"]
+    with (place / "curve.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
+    assert load_file(place / "test.safetensors")["hits"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
