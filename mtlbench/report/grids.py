@@ -74,6 +74,13 @@ def in_latex(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
+def _stacked(heading: str, side: str) -> str:
+    """Return a heading, in several lines where it is long: a table of many columns would be too small to read."""
+    lines = _heading(heading).split("\n")
+    stack = r" \\ ".join(map(in_latex, lines))
+    return rf"\shortstack[{side}]{{{stack}}}" if len(lines) > 1 else stack
+
+
 def latex_table(
     title: str, head: Sequence[str], body: Sequence[Sequence[str]], small: Sequence[str], rule: int = 0, names: int = 1
 ) -> str:
@@ -94,7 +101,7 @@ def latex_table(
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(head) - names)}}}",
         r"\toprule",
-        " & ".join(map(in_latex, head)) + r" \\",
+        " & ".join(_stacked(heading, "l" if n < names else "r") for n, heading in enumerate(head)) + r" \\",
         r"\midrule",
     ]
     for number, row in enumerate(body):
