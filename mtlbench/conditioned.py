@@ -25,6 +25,7 @@ class Conditioned(Architecture):
 
     >>> import torch
     >>> from torch import nn
+    >>> from mtlbench import BackboneFactory, Conditioned
     >>> class OwnShift(Conditioned):
     ...     def __init__(self, backbones, tasks, *, after=None):
     ...         super().__init__(backbones, tasks, after, method="own-shift")

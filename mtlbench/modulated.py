@@ -36,6 +36,7 @@ def modulate(
 
     >>> import torch
     >>> from torch import nn
+    >>> from mtlbench import modulate
     >>> trunk = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     >>> net = modulate(trunk, tasks=("closure", "heel"), after=["0", "4"])
     >>> images = torch.randn(5, 3, 32, 32)
@@ -75,8 +76,9 @@ class Modulated(nn.Module):
 
     >>> import torch
     >>> from torch import nn
+    >>> from mtlbench import modulate
     >>> trunk = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    >>> net = Modulated(trunk, tasks=("closure", "heel"), after=["0"])
+    >>> net = modulate(trunk, tasks=("closure", "heel"), after=["0"])
     >>> net.add_task("toe")  # to a trained network: the other tasks stay as they are
     >>> optimiser = torch.optim.Adam(net.task_parameters("toe").values(), lr=0.01)  # and nothing else is trained
     >>> loss = net(torch.randn(2, 3, 16, 16), "toe").square().mean()
@@ -85,7 +87,8 @@ class Modulated(nn.Module):
     >>> list(net.task_parameters("toe"))  # enough to save: net.load_state_dict(saved, strict=False) takes it
     ['scales.0:toe']
 
-    Threads may share it. Gradient checkpointing around a modulated module is refused, when backward gets there.
+    Threads may share it. Under `torch.compile` give tasks as a tensor: for every name it would compile anew. Gradient
+    checkpointing around a modulated module is refused, when backward gets there.
 
     Attributes:
         network: the network that was given, not a copy.
