@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -137,7 +138,8 @@ class Modulated(nn.Module):
 
         Raises:
             UserError: there is no such task, the number of tasks isn't that of the images, or a modulated module was
-                not called just once. On an accelerator, numbers out of range in a tensor fail as they do in indexing.
+                not called just once. Where a tensor's numbers can't be looked at without waiting, on an accelerator
+                and under `torch.compile`, an image whose number is out of range gets NaN.
         """
         rows = self._rows(images, task)
         this_pass = _Pass({name: self._scales(name, rows) for name in self.after})
@@ -159,16 +161,16 @@ class Modulated(nn.Module):
         some = self.task_parameters(self.tasks[0]).values()
         self._add(task, {name: torch.ones_like(vector) for name, vector in zip(self.after, some, strict=True)})
 
-    def task_parameters(self, task: str) -> dict[str, nn.Parameter]:
+    def task_parameters(self, task: str | int) -> dict[str, nn.Parameter]:
         """Return the vectors of a task by their names in the checkpoint, in the order of `after`.
 
         Raises:
             UserError: there is no such task.
         """
-        self._index(task)
-        return {f"scales.{_key(name, task)}": self.scales[_key(name, task)] for name in self.after}
+        keys = [_key(name, self.tasks[self._index(task)]) for name in self.after]
+        return {f"scales.{key}": self.scales[key] for key in keys}
 
-    def task_bytes(self, task: str) -> int:
+    def task_bytes(self, task: str | int) -> int:
         """Return what a task stores beside the network, in bytes.
 
         Raises:
@@ -188,8 +190,8 @@ class Modulated(nn.Module):
     def _index(self, task: str | int) -> int:
         if isinstance(task, str) and task in self.tasks:
             return self.tasks.index(task)
-        if isinstance(task, int) and not isinstance(task, bool) and 0 <= task < len(self.tasks):
-            return task
+        if isinstance(task, int | Integral) and not isinstance(task, bool) and 0 <= task < len(self.tasks):
+            return int(task)
         hint = did_you_mean(task, self.tasks) if isinstance(task, str) else ""
         raise UserError(
             f"Unknown task {task!r}.{hint} Tasks: {', '.join(self.tasks)}, or their indices from 0 to"
@@ -198,7 +200,7 @@ class Modulated(nn.Module):
 
     def _rows(self, images: Tensor, task: str | int | Tensor | Sequence[str | int]) -> int | Tensor:
         """Return the index of the one task, or (B,) indices."""
-        if isinstance(task, str | int):
+        if isinstance(task, str | int | Integral):  # NumPy's too
             return self._index(task)
         if not isinstance(task, Tensor):
             rows = torch.tensor([self._index(t) for t in task], dtype=torch.long, device=images.device)
@@ -211,7 +213,7 @@ class Modulated(nn.Module):
                 f"modulate: task has the shape {tuple(rows.shape)} for {len(images)} images; give one task for all, or"
                 f" one for each."
             )
-        # on an accelerator, looking would wait for all that is queued; index_select refuses them there
+        # on an accelerator, looking would wait for all that is queued
         if rows.device.type == "cpu" and not torch.compiler.is_compiling():
             for row in rows[(rows < 0) | (rows >= len(self.tasks))].tolist():
                 self._index(row)
@@ -223,7 +225,10 @@ class Modulated(nn.Module):
             scales = self.scales[_key(name, self.tasks[rows])][None]
         else:
             table = torch.stack([self.scales[_key(name, task)] for task in self.tasks])
-            scales = table.index_select(0, rows.to(table.device))
+            rows = rows.to(table.device)
+            scales = table.index_select(0, rows.clamp(0, len(table) - 1))
+            # those that _rows couldn't look at
+            scales = scales.masked_fill(((rows < 0) | (rows >= len(table)))[:, None], torch.nan)
         return F.relu(scales) if self.relu else scales
 
 

@@ -8,6 +8,7 @@ import re
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,7 +123,16 @@ def test_names_indices_and_numbers_in_a_tensor_are_the_same_task(images):
     expected = net(images, "heel")
     assert not torch.allclose(expected, net(images, "closure"))
     assert torch.equal(net(images, 1), expected)
-    for many in (["heel"] * 6, [1] * 6, (1,) * 6, torch.ones(6, dtype=torch.long), torch.ones(6, dtype=torch.int32)):
+    assert torch.equal(net(images, np.int64(1)), expected)
+    assert list(net.task_parameters(1)) == list(net.task_parameters("heel"))
+    for many in (
+        ["heel"] * 6,
+        [1] * 6,
+        (1,) * 6,
+        np.ones(6, dtype=int),
+        torch.ones(6, dtype=torch.long),
+        torch.ones(6, dtype=torch.int32),
+    ):
         torch.testing.assert_close(net(images, many), expected)
 
 
@@ -332,6 +342,8 @@ def test_it_compiles_as_a_whole(images):
     compiled(images, "toe").square().sum().backward()
     assert net.scales["conv1:toe"].grad.any()
     assert net.scales["conv1:heel"].grad is None
+    wrong = compiled(images, torch.tensor([0, -1, 2, 3, 1, 0]))  # where they can't be looked at: no other task's
+    assert wrong.isnan().all(1).tolist() == wrong.isnan().any(1).tolist() == [False, True, False, True, False, False]
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------
