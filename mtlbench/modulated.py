@@ -250,11 +250,11 @@ class _Now(threading.local):
 
     @contextmanager
     def holding(self, this_pass: _Pass) -> Iterator[None]:
-        before, self.this_pass = self.this_pass, this_pass
+        self.this_pass = this_pass
         try:
             yield
         finally:
-            self.this_pass = before
+            self.this_pass = None
 
 
 class _Scale:
@@ -341,8 +341,8 @@ def _dry_run(
             raise UserError(f"modulate: {_quoted(name)} returns a {type(output).__name__}, not a tensor of channels.")
         if output.dim() < 2 or len(output) != len(example):
             raise UserError(
-                f"modulate: the output of {_quoted(name)} has no channels: it is {tuple(output.shape)} for"
-                f" {len(example)} images."
+                f"modulate: the output of {_quoted(name)} has no channels of every image: it is {tuple(output.shape)}"
+                f" for {len(example)} images."
             )
         if axis is not None and not (-output.dim() < axis < output.dim() and axis % output.dim()):
             raise UserError(

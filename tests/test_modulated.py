@@ -363,7 +363,7 @@ def test_it_compiles_as_a_whole(images):
         (TASKS, ["relu"], "'relu' is called 2 times"),
         (TASKS, ["unused"], "'unused' is called 0 times"),
         (TASKS, ["pair"], "'pair' returns a tuple"),
-        (TASKS, ["mean"], r"the output of the module 'mean' has no channels: it is \(\) for 2 images"),
+        (TASKS, ["mean"], r"the output of the module 'mean' has no channels of every image: it is \(\) for 2 images"),
     ],
 )
 def test_what_cannot_be_modulated_is_refused(tasks, after, said):
@@ -456,6 +456,29 @@ def test_an_output_that_no_longer_fits_is_refused(images):
     net.network[0].bias = None
     with pytest.raises(UserError, match=r"the output of the module '0' is \(6, 1, 12, 12\), and its scales are for 4 "):
         net(images, 0)
+
+
+class Folding(nn.Module):
+    """Puts all images into one, or each into two, before its module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.groups = nn.Conv2d(3, 3, 1), None
+
+    def forward(self, images: Tensor) -> Tensor:
+        groups = self.groups or len(images)
+        folded = images.reshape(groups, -1, *images.shape[1:]).movedim(1, 2).reshape(groups, 3, -1, images.shape[-1])
+        return self.conv(folded)
+
+
+def test_an_output_of_other_than_one_row_per_image_is_refused(images):
+    net = modulate(Folding(), TASKS, ["conv"], example=images)
+    assert net(images, [0] * 6).shape == images.shape
+    net.network.groups = 1
+    with pytest.raises(UserError, match=r"is \(1, 3, 72, 12\), and its scales are for 3 channels of 6 images"):
+        net(images, [0, 1, 2, 0, 1, 2])
+    with pytest.raises(UserError, match=r"has no channels of every image: it is \(1, 3, 72, 12\) for 6 images"):
+        modulate(net.network, TASKS, ["conv"], example=images)
 
 
 class Checkpointed(nn.Module):
