@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import BackboneFactory, Conditioned, register_architecture
 
 BIBTEX = """
 @inproceedings{perez2018film,
@@ -41,81 +41,37 @@ BIBTEX = """
 @register_architecture(
     "film", groups=("architectures",), cite=BIBTEX, shares="everything but scales and shifts of channels"
 )
-class FiLM(Architecture):
+class FiLM(Conditioned):
     """One network whose channels each task scales and shifts by vectors of its own.
 
     Storage: one network and, per task, two numbers per modulated channel.
 
     Args:
         after: the layers to modulate, by number from 1: stages first, then the embedding. `film[after=3:4:5]`.
-            Default: the last two stages and the embedding.
+            Or a word: `all`, `stages` (all of them) or `embedding` (alone). Default: the last two stages and the
+            embedding.
     """
 
     def __init__(
-        self, backbones: BackboneFactory, tasks: Sequence[str], *, after: int | tuple[int, ...] | None = None
+        self, backbones: BackboneFactory, tasks: Sequence[str], *, after: int | tuple[int, ...] | str | None = None
     ) -> None:
-        super().__init__(backbones, tasks)
-        self.net = backbones.backbone()
-        sizes = (*self.net.channels, backbones.embedding_size)
-        chosen = tuple(range(max(len(sizes) - 2, 1), len(sizes) + 1)) if after is None else after
-        chosen = (chosen,) if isinstance(chosen, int) else tuple(sorted(set(chosen)))
-        if not chosen or not all(1 <= n <= len(sizes) for n in chosen):
-            raise UserError(
-                f"film: after={':'.join(map(str, chosen))} must name layers from 1 to {len(sizes)} of this backbone"
-                f" (stages 1 to {len(sizes) - 1}; {len(sizes)} is the embedding)."
-            )
+        super().__init__(backbones, tasks, after, method="film")
         # one (2, C) row per task and layer, scales over shifts, each a parameter of its own
-        self.rows = nn.ModuleDict({str(n): nn.ParameterList([_identity(sizes[n - 1]) for _ in tasks]) for n in chosen})
-        self.first = min(chosen)
+        self.rows = nn.ModuleDict(
+            {str(n): nn.ParameterList([_identity(self.sizes[n - 1]) for _ in tasks]) for n in self.chosen}
+        )
 
-    def _modulate(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
+    def condition(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Scale and shift features in equal groups, one for each of `tasks`: (len(tasks) * B, C, ...)."""
-        if str(layer) not in self.rows:
-            return features
         rows = list(self.rows[str(layer)].parameters())
         table = torch.stack([rows[t] for t in tasks]).to(features.dtype)
         table = table.repeat_interleave(len(features) // len(tasks), dim=0)
         scale, shift = table.reshape(*table.shape, *[1] * (features.dim() - 2)).unbind(1)
         return features * scale + shift
 
-    def _from(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
-        """Run what comes after the first `layer` stages: (len(tasks) * B, ...) -> (len(tasks) * B, D)."""
-        features = self._modulate(layer, features, tasks)
-        for n, stage in enumerate(self.net.stages, 1):
-            if n > layer:
-                features = self._modulate(n, stage(features), tasks)
-        return self._modulate(len(self.net.stages) + 1, self.net.head(features), tasks)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(T, B, 3, H, W) -> (T, B, D)."""
-        tasks = range(len(self.tasks))
-        embeddings: Tensor = self._from(0, images.flatten(0, 1), tasks).unflatten(0, images.shape[:2])
-        return embeddings
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (T, B, D): all before the first modulated layer runs once."""
-        tasks = range(len(self.tasks))
-        if self.first > len(self.net.stages):  # the embedding alone: everything else runs once
-            embeddings: Tensor = self.net(images)
-            return torch.stack([self._modulate(self.first, embeddings, [t]) for t in tasks])
-        features = images
-        for stage in self.net.stages[: self.first]:
-            features = stage(features)
-        each = features.expand(len(tasks), *features.shape).flatten(0, 1)
-        embeddings = self._from(self.first, each, tasks).unflatten(0, (len(tasks), len(images)))
-        return embeddings
-
-    def embed_task(self, images: Tensor, task: int) -> Tensor:
-        """(B, 3, H, W) -> (B, D): one pass of the network."""
-        return self._from(0, images, [task])
-
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its scales and shifts."""
         return tuple(list(rows.parameters())[task] for rows in self.rows.values())
-
-    def last_shared_layer(self) -> Sequence[nn.Parameter]:
-        """The embedding head's parameters."""
-        return tuple(self.net.head.parameters())
 
 
 def _identity(channels: int) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import BackboneFactory, Conditioned, UserError, register_architecture
 
 PLACES = ("output", "before-norm", "after-norm")
 BIBTEX = """
@@ -69,7 +69,7 @@ class ScaledNorm(nn.Module):
 @register_architecture(
     "modulation", groups=("core", "architectures"), cite=BIBTEX, shares="everything but one scale per channel"
 )
-class Modulation(Architecture):
+class Modulation(Conditioned):
     """One network whose channels each task scales by vectors of its own.
 
     Storage: one network and, per task, one number per modulated channel.
@@ -94,32 +94,30 @@ class Modulation(Architecture):
         relu: bool = True,
         initial: float = 1.0,
     ) -> None:
-        super().__init__(backbones, tasks)
+        super().__init__(backbones, tasks, after, method="modulation")
         if initial == 0 or (relu and initial < 0):
             raise UserError(
                 f"modulation: initial={initial} lets no gradient through; take it above 0, or below with relu=false."
             )
-        self.net = backbones.backbone()
         self.relu = relu
-        sizes = [*self.net.channels, backbones.embedding_size]
-        chosen = _chosen(after, len(sizes))
         # in no module list: each is in its stage already
-        self.norms = {} if place == "output" else self._put_into_stages(chosen, place)
-        for n, scaled in self.norms.items():
-            sizes[n - 1] = scaled.norm.num_features
+        self.norms = {} if place == "output" else self._put_into_stages(place)
+        sizes = {n: self.norms[n].norm.num_features if n in self.norms else self.sizes[n - 1] for n in self.chosen}
         # one vector per task and layer, each a parameter of its own: what one task adds can be counted and saved alone
         self.scales = nn.ModuleDict(
-            {str(n): nn.ParameterList([torch.full((sizes[n - 1],), float(initial)) for _ in tasks]) for n in chosen}
+            {
+                str(n): nn.ParameterList([torch.full((size,), float(initial)) for _ in tasks])
+                for n, size in sizes.items()
+            }
         )
-        self.first = min(chosen)
 
-    def _put_into_stages(self, chosen: Sequence[int], place: str) -> dict[int, ScaledNorm]:
+    def _put_into_stages(self, place: str) -> dict[int, ScaledNorm]:
         """Wrap the last batch norm of each chosen stage."""
         if place not in PLACES:
             raise UserError(f"modulation: place={place} must be one of {', '.join(PLACES)}.")
         wrapped = {}
         for n, stage in enumerate(self.net.stages, 1):
-            if n in chosen:
+            if n in self.chosen:
                 norms = [(name, m) for name, m in stage.named_modules() if isinstance(m, nn.BatchNorm2d)]
                 if not norms:
                     raise UserError(
@@ -139,80 +137,25 @@ class Modulation(Architecture):
         scales = torch.stack([vectors[t] for t in tasks])
         return F.relu(scales) if self.relu else scales
 
-    def _modulate(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
-        """Scale a layer's output whose batch holds equal groups, one for each of `tasks`: (len(tasks) * B, C, ...)."""
-        if layer in self.norms or str(layer) not in self.scales:
-            return features
-        return _times(features, self._scales(layer, tasks))
+    def condition(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
+        """Scale the output of a layer, unless its scales stand within."""
+        return features if layer in self.norms else _times(features, self._scales(layer, tasks))
 
-    def _stage(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
+    def stage(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Run a stage with what modulates it, within or after."""
-        stage = self.net.stages[layer - 1]
         if layer not in self.norms:
-            return self._modulate(layer, stage(features), tasks)
+            return super().stage(layer, features, tasks)
         norm = self.norms[layer]
         norm.scales = self._scales(layer, tasks)
-        features = stage(features)
+        features = self.net.stages[layer - 1](features)
         del norm.scales  # it holds the pass's graph
         return features
 
-    def _from(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
-        """Run what comes after the first `layer` stages: (len(tasks) * B, ...) -> (len(tasks) * B, D)."""
-        features = self._modulate(layer, features, tasks)
-        for n in range(layer + 1, len(self.net.stages) + 1):
-            features = self._stage(n, features, tasks)
-        return self._modulate(len(self.net.stages) + 1, self.net.head(features), tasks)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(T, B, 3, H, W) -> (T, B, D)."""
-        tasks = range(len(self.tasks))
-        embeddings: Tensor = self._from(0, images.flatten(0, 1), tasks).unflatten(0, images.shape[:2])
-        return embeddings
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (T, B, D): all before the first modulated layer runs once."""
-        tasks = range(len(self.tasks))
-        if self.first > len(self.net.stages):  # the embedding alone: everything else runs once
-            embeddings: Tensor = self.net(images)
-            return torch.stack([self._modulate(self.first, embeddings, [t]) for t in tasks])
-        once = self.first - 1 if self.norms else self.first
-        features = images
-        for stage in self.net.stages[:once]:
-            features = stage(features)
-        each = features.expand(len(tasks), *features.shape).flatten(0, 1)
-        embeddings = self._from(once, each, tasks).unflatten(0, (len(tasks), len(images)))
-        return embeddings
-
-    def embed_task(self, images: Tensor, task: int) -> Tensor:
-        """(B, 3, H, W) -> (B, D): one pass of the network."""
-        return self._from(0, images, [task])
+    @property
+    def stages_for_all(self) -> int:
+        """All stages up to the first modulated one, and that one itself unless its scales stand within."""
+        return self.chosen[0] - 1 if self.norms else super().stages_for_all
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its vectors."""
         return tuple(list(vectors.parameters())[task] for vectors in self.scales.values())
-
-    def last_shared_layer(self) -> Sequence[nn.Parameter]:
-        """The embedding head's parameters."""
-        return tuple(self.net.head.parameters())
-
-
-def _chosen(after: int | tuple[int, ...] | str | None, layers: int) -> tuple[int, ...]:
-    """Return the layers that `after` names, in order; the last of all is the embedding."""
-    words = {
-        "all": tuple(range(1, layers + 1)),
-        "stages": tuple(range(1, layers)),
-        "embedding": (layers,),
-    }
-    if after is None:
-        return tuple(range(layers - 2, layers + 1))
-    if isinstance(after, str):
-        chosen = words.get(after, ())
-    else:
-        chosen = (after,) if isinstance(after, int) else tuple(sorted(set(after)))
-    if not chosen or not all(1 <= n <= layers for n in chosen):
-        written = ":".join(map(str, after)) if isinstance(after, tuple) else after
-        raise UserError(
-            f"modulation: after={written} must name layers from 1 to {layers} of this backbone (stages 1 to"
-            f" {layers - 1}; {layers} is the embedding), or be one of {', '.join(words)}."
-        )
-    return chosen

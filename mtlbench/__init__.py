@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from mtlbench.backbones import Backbone as Backbone
     from mtlbench.backbones import BackboneFactory as BackboneFactory
     from mtlbench.balancer import Balancer as Balancer
+    from mtlbench.conditioned import Conditioned as Conditioned
     from mtlbench.errors import UserError as UserError
+    from mtlbench.modulated import Modulated as Modulated
+    from mtlbench.modulated import modulate as modulate
     from mtlbench.registry import register_architecture as register_architecture
     from mtlbench.registry import register_balancer as register_balancer
     from mtlbench.registry import register_method as register_method
@@ -25,7 +28,10 @@ _HOME = {
     "Backbone": "mtlbench.backbones",
     "BackboneFactory": "mtlbench.backbones",
     "Balancer": "mtlbench.balancer",
+    "Conditioned": "mtlbench.conditioned",
+    "Modulated": "mtlbench.modulated",
     "UserError": "mtlbench.errors",
+    "modulate": "mtlbench.modulated",
     "register_architecture": "mtlbench.registry",
     "register_balancer": "mtlbench.registry",
     "register_method": "mtlbench.registry",

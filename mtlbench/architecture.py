@@ -21,6 +21,26 @@ class Architecture(nn.Module, ABC):
 
     Embeddings leave unnormalised: the benchmark's protocol decides on that.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from mtlbench import Architecture, BackboneFactory
+    >>> class OwnHeads(Architecture):
+    ...     def __init__(self, backbones, tasks, *, dropout=0.1):
+    ...         super().__init__(backbones, tasks)
+    ...         self.trunk = nn.Sequential(*backbones.backbone().stages, nn.Dropout(dropout))
+    ...         self.heads = nn.ModuleList(backbones.head(task) for task in tasks)
+    ...
+    ...     def forward(self, images):
+    ...         return torch.stack([head(self.trunk(group)) for head, group in zip(self.heads, images)])
+    ...
+    ...     def task_state(self, task):
+    ...         return [self.heads[task]]
+    >>> net = OwnHeads(BackboneFactory("small", image_size=24, embedding_size=8), ["colour", "shape"]).eval()
+    >>> net.embed(torch.randn(5, 3, 24, 24)).shape
+    torch.Size([2, 5, 8])
+    >>> sum(p.numel() for p in net.task_parameters(0)), sum(p.numel() for p in net.shared_parameters())
+    (4104, 573600)
+
     Args:
         backbones: builds backbones and embedding heads whose initial weights depend on the run's seed and their owner
             alone, so that a network for one task starts the same whichever other tasks there are.

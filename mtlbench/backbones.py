@@ -31,6 +31,20 @@ class Backbone(nn.Module):
 
     ``stages[i]`` maps (B, C, H, W) to (B, channels[i], H', W'); ``head`` maps the last stage's output to (B, D).
     ``forward`` is the stages one after the other, then the head.
+
+    >>> import torch
+    >>> from mtlbench import BackboneFactory
+    >>> net = BackboneFactory("small", image_size=24, embedding_size=8).backbone()
+    >>> features = torch.randn(2, 3, 24, 24)
+    >>> for stage in net.stages:
+    ...     features = stage(features)
+    ...     print(*features.shape)
+    2 32 12 12
+    2 64 6 6
+    2 128 3 3
+    2 128 2 2
+    >>> net.head(features).shape
+    torch.Size([2, 8])
     """
 
     def __init__(self, stages: nn.ModuleList, channels: tuple[int, ...], head: nn.Module) -> None:
@@ -55,6 +69,17 @@ class BackboneFactory:
     which is left as it was, nor on what was built before. Stages and head are seeded apart, so ``head(owner)`` equals
     ``backbone(owner).head``. Modules are built on torch's default device; under ``torch.device("meta")`` they hold no
     memory and ``pretrained`` fetches nothing.
+
+    >>> import torch
+    >>> from mtlbench import BackboneFactory
+    >>> backbones = BackboneFactory("small", image_size=(24, 32), embedding_size=8, seed=1)
+    >>> backbones.channels
+    (32, 64, 128, 128)
+    >>> images = torch.randn(2, 3, 24, 32)
+    >>> bool((backbones.backbone("heel")(images) == backbones.backbone("heel")(images)).all())
+    True
+    >>> bool((backbones.backbone("heel")(images) == backbones.backbone("toe")(images)).all())
+    False
 
     Args:
         name: one of ``backbone_names()``, with a torchvision classifier's name after ``torchvision:``.

@@ -24,6 +24,29 @@ class Balancer(nn.Module, ABC):
     So T nets trained together take the very steps that each would take alone, and weights that sum to T leave the
     learning rate as it is.
 
+    >>> import torch
+    >>> from mtlbench import Architecture, BackboneFactory, Balancer
+    >>> class WorstFirst(Balancer):
+    ...     def backward(self, losses, architecture):
+    ...         weights = len(losses) * torch.softmax(losses.detach(), 0)
+    ...         self.weighted_backward(losses, weights, architecture)
+    ...         return weights
+    >>> class Single(Architecture):
+    ...     def __init__(self, backbones, tasks):
+    ...         super().__init__(backbones, tasks)
+    ...         self.net = backbones.backbone()
+    ...
+    ...     def forward(self, images):
+    ...         return torch.stack([self.net(group) for group in images])
+    >>> tasks = ["colour", "shape"]
+    >>> net = Single(BackboneFactory("small", image_size=24, embedding_size=8), tasks)
+    >>> losses = net(torch.randn(2, 3, 3, 24, 24)).square().mean((1, 2))
+    >>> weights = WorstFirst(tasks).backward(losses, net)
+    >>> round(weights.sum().item(), 4)
+    2.0
+    >>> all(p.grad is not None for p in net.parameters())
+    True
+
     Attributes:
         gradient_norms: (T,) of the latest step where a balancer computes them, for the log; else None.
     """

@@ -7,7 +7,17 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """What the user asked for can't be done; the message is one sentence that says why and what to do instead."""
+    """What the user asked for can't be done; the message is one sentence that says why and what to do instead.
+
+    Methods raise it for options that make no sense; commands show it without a traceback.
+
+    >>> from mtlbench import BackboneFactory, UserError
+    >>> try:
+    ...     BackboneFactory("smal", image_size=24, embedding_size=8)
+    ... except UserError as error:
+    ...     print(str(error).split(" Available")[0])
+    Unknown backbone 'smal'. Did you mean: small?
+    """
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -162,6 +162,20 @@ def register_architecture(
 ) -> Callable[[type[T]], type[T]]:
     """Class decorator: make an `Architecture` known as `name`; with the plain mean of losses it is a method too.
 
+    >>> from mtlbench import Architecture, register_architecture
+    >>> @register_architecture("one-for-all", groups=("mine",), shares="everything")
+    ... class OneForAll(Architecture):
+    ...     '''One network, which knows of no task.'''
+    ...
+    ...     def __init__(self, backbones, tasks):
+    ...         super().__init__(backbones, tasks)
+    ...         self.net = backbones.backbone()
+    ...
+    ...     def forward(self, images):
+    ...         return self.net(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+    In a file, `mtlbench run --methods mine --plugins that_file.py` finds it.
+
     Args:
         name: what users call it.
         groups: by which `--methods` finds it beside others.
@@ -179,6 +193,18 @@ def register_architecture(
 def register_balancer(name: str, *, cite: str = "") -> Callable[[type[T]], type[T]]:
     """Class decorator: make a `Balancer` known as `name`, to be used as `architecture+name`.
 
+    >>> import torch
+    >>> from mtlbench import Balancer, register_balancer
+    >>> @register_balancer("by-turns")
+    ... class ByTurns(Balancer):
+    ...     '''One task a step, at random.'''
+    ...
+    ...     def backward(self, losses, architecture):
+    ...         weights = torch.zeros_like(losses.detach())
+    ...         weights[torch.randint(len(losses), ())] = len(losses)
+    ...         self.weighted_backward(losses, weights, architecture)
+    ...         return weights
+
     Args:
         name: what users call it.
         cite: a BibTeX entry of its source.
@@ -195,6 +221,9 @@ def register_method(
     name: str, *, architecture: str, balancer: str, groups: Sequence[str] = (), summary: str = ""
 ) -> None:
     """Give an architecture with a balancer a method name of its own (`gradnorm` for `shared+gradnorm`).
+
+    >>> from mtlbench import register_method
+    >>> register_method("film-pcgrad", architecture="film", balancer="pcgrad", groups=("mine",))
 
     Raises:
         UserError: the name is taken.

@@ -98,7 +98,7 @@ def test_it_goes_on_any_backbone(backbone):
 def test_channels_last_stay_last(backbones, images):
     net = build("channel-mixing[after=2]", backbones)
     features = torch.randn(12, 64, 6, 6).contiguous(memory_format=torch.channels_last)
-    mixed = net._mix(2, features, range(3))
+    mixed = net.condition(2, features, range(3))
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(mixed, features)
 

@@ -1,0 +1,96 @@
+"""What `import mtlbench` offers: a short list that is documented, typed, explained by examples that run, and lazy."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mtlbench
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
+
+PACKAGE = Path(mtlbench.__file__).parent
+ROOT = PACKAGE.parent
+NAMES = (
+    "Architecture",
+    "Backbone",
+    "BackboneFactory",
+    "Balancer",
+    "Conditioned",
+    "Modulated",
+    "UserError",
+    "modulate",
+    "register_architecture",
+    "register_balancer",
+    "register_method",
+)
+
+
+def test_the_list_of_names_is_the_documented_one():
+    assert sorted(mtlbench.__all__) == sorted(["__version__", *NAMES])
+    listed = (ROOT / "README.md").read_text().split("What `mtlbench` exports")[1].split("\n\n")[0]
+    assert tuple(re.findall(r"`(\w+)`", listed)) == NAMES
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(mtlbench.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    homes = {alias.asname: line.module for line in block.body for alias in line.names}
+    assert homes == {name: getattr(mtlbench, name).__module__ for name in NAMES}
+    assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.fixture
+def registries():
+    """Take back what examples register."""
+    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+    yield
+    for registry, entries in before:
+        registry.entries = entries
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_has_an_example_that_runs(name, registries):
+    thing = getattr(mtlbench, name)
+    example = doctest.DocTestParser().get_doctest(thing.__doc__ or "", {"__name__": "example"}, name, None, 0)
+    assert example.examples, f"the docstring of mtlbench.{name} has no example"
+    assert "from mtlbench import" in example.docstring, "an example says where its names come from"
+    said: list[str] = []
+    results = doctest.DocTestRunner(verbose=False).run(example, out=said.append)
+    assert results.attempted == len(example.examples)
+    assert results.failed == 0, "".join(said)
+
+
+def test_names_load_on_first_use():
+    code = """
+import sys, mtlbench
+assert "torch" not in sys.modules, "import mtlbench imports torch"
+mtlbench.UserError
+assert "torch" not in sys.modules, "an error needs no torch"
+assert callable(mtlbench.modulate)
+import mtlbench.modulated, mtlbench.conditioned
+assert callable(mtlbench.modulate)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'mtlbench' has no attribute 'Modulate'"):
+        mtlbench.Modulate  # noqa: B018
+
+
+def test_bundled_methods_import_public_names_alone():
+    files = sorted((ROOT / "methods").glob("*.py"))
+    assert files
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                assert not [a.name for a in node.names if a.name.split(".")[0] == "mtlbench"], file
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mtlbench":
+                assert node.module == "mtlbench", f"{file} imports from {node.module}"
+                assert {alias.name for alias in node.names} <= set(NAMES), file
