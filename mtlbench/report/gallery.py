@@ -19,6 +19,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data import canvas
 from mtlbench.errors import UserError
 from mtlbench.report.rows import rows
+from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, run_folder
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # reports without galleries do without PyTorch
 
 HARDEST, DISAGREE, TYPICAL = "hardest", "methods disagree most", "typical"
 KINDS = (HARDEST, DISAGREE, TYPICAL)
+MOST_METHODS = 12  # rows of a query in a picture
 _PAIRS = 100_000_000  # of query, image, task and method that are compared to choose the queries: a few seconds
 _LEAST_SEARCHED = 64  # images of a task that queries are chosen from, whatever that takes
 Codes = npt.NDArray[np.int64]
@@ -356,3 +358,75 @@ def _choose(
 def thumbnail(file: Path, height: int) -> Image.Image:
     """Return an image at so many pixels of height, its shape kept; at most twice as wide. See `canvas.thumbnail`."""
     return canvas.thumbnail(file, height)
+
+
+def draw(found: Galleries, task: str, queries: Sequence[Query] | None = None) -> Image.Image:
+    """Draw a task's sheet: its queries below each other, the methods' neighbours in rows.
+
+    Of more than `MOST_METHODS` methods the best are drawn, by mean accuracy.
+
+    Args:
+        found: the galleries.
+        task: whose.
+        queries: only these of its; by default all.
+    """
+    shown = [q for q in (found.queries if queries is None else queries) if q.task == task]
+    if not shown:
+        raise NoImages(f"No gallery of {task}: no label has two test images.")
+    methods = found.methods[:MOST_METHODS]
+    blocks = []
+    for query in shown:
+        strips = [Strip(method, _said(found, query, method), _cells(found, query, method)) for method in methods]
+        heading = f"{task.replace('_', ' ')}: {found.label(query.image, task)}"
+        words = (why(query), found.files[query.image].name)
+        blocks.append(Block(found.files[query.image], heading, words, tuple(strips)))
+    return lay_out(
+        f"{data_name(found.suite)}: nearest neighbours under {task.replace('_', ' ')}", caption(found, task), blocks
+    )
+
+
+def why(query: Query) -> str:
+    """Say why a query was chosen and how its methods did, such as `hardest: 3 of 56 right`."""
+    right = [query.right(method) for method in query.neighbours]
+    of = [len(neighbours) for neighbours in query.neighbours.values()]
+    if query.why == DISAGREE:
+        return f"{query.why}: {min(right)} to {max(right)} of {of[0]} right"
+    return f"{query.why}: {sum(right)} of {sum(of)} right, over all methods"
+
+
+def _said(found: Galleries, query: Query, method: str) -> str:
+    overall = found.precision(method, query.task)
+    hits = f"{query.right(method)} of {len(query.neighbours[method])} right"
+    return hits if overall is None else f"{hits}; P@1 {100 * overall:.1f}"
+
+
+def _cells(found: Galleries, query: Query, method: str) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(found.files[n.image], found.label(n.image, query.task), n.right) for n in query.neighbours[method]
+    )
+
+
+def data_name(suite: Suite) -> str:
+    """Return the name of a suite's data set; one that was drawn is called rendered."""
+    data = suite.receipt.get("data", {})
+    name = str(data.get("name") or suite.benchmark["name"])
+    return f"{name} (rendered)" if data.get("rendered") and "rendered" not in name.lower() else name
+
+
+def caption(found: Galleries, task: str) -> str:
+    """Say what a task's galleries show, of which runs, and how the queries were chosen."""
+    suite, model, train = found.suite, found.suite.benchmark["model"], found.suite.benchmark["train"]
+    images = "rendered images, not real ones" if suite.receipt.get("data", {}).get("rendered") else "real images"
+    askable = len(_askable(found.labels[found.tasks.index(task)]))
+    among = "all" if found.searched[task] == askable else f"{found.searched[task]:,}, drawn at random, of"
+    more = len(found.methods) - MOST_METHODS
+    left = f" The {MOST_METHODS} best methods of {len(found.methods)} are shown." if more > 0 else ""
+    return (
+        f"{suite.benchmark['title']} ({suite.benchmark['name']}), seed {found.seed}: {images},"
+        f" {len(found.files):,} in the test split; each query's nearest come first. {model['backbone']} backbone,"
+        f" {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy; P@1 is the"
+        " share of all test images whose nearest neighbour has their label under this task, in %. Hardest: the"
+        " smallest share of right neighbours over all methods; methods disagree most: the largest difference between"
+        f" two methods' shares; both among {among} {askable:,} images of which another has the label, labels taking"
+        f" turns; typical: drawn at random.{left}"
+    )
