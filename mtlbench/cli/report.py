@@ -153,5 +153,5 @@ def _draw_galleries(
         with status(console, f"drawing {place} …"):
             drawn = [task for task in found.tasks if any(query.task == task for query in found.queries)]
             for task in drawn:
-                gallery.draw(found, task).save(place / f"{slug(task)}.png", optimize=True)
+                gallery.draw(found, task).save(place / f"{slug(task)}.png")
         say(console, f"{place}: {', '.join(f'{slug(task)}.png' for task in drawn) or 'nothing to draw'}")

@@ -18,6 +18,8 @@ from PIL import Image
 from mtlbench.benchmark import Benchmark
 from mtlbench.data import canvas
 from mtlbench.errors import UserError
+from mtlbench.report.originals import NoImages as NoImages
+from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import rows
 from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
@@ -34,10 +36,6 @@ MOST_METHODS = 12  # rows of a query in a picture
 _PAIRS = 100_000_000  # of query, image, task and method that are compared to choose the queries: a few seconds
 _LEAST_SEARCHED = 64  # images of a task that queries are chosen from, whatever that takes
 Codes = npt.NDArray[np.int64]
-
-
-class NoImages(UserError):
-    """There is nothing to make a gallery of: embeddings or images are absent, or they are others."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,7 @@ def galleries(
     shown = tuple(task for task in suite.tasks if tasks is None or task in tasks)
     runs, seed = _runs(suite, results, seed, methods)
     try:
-        data = _Data.read(suite, runs[0][0], data_dir, draw_absent, drawing, packing)
-    except NoImages:
-        raise
+        data = read_originals(runs[0][0], data_dir, draw_absent, drawing, packing)
     except UserError as error:
         raise NoImages(f"No galleries of {name}: {error}") from error
     stored = [_Stored(record, folder, name) for record, folder in runs]
@@ -225,8 +221,8 @@ class _Stored:
         self.record, self.folder = record, folder
         try:
             self._file = safe_open(folder / "test.safetensors", framework="pt")
-            self.labels: Codes = self._file.get_tensor("labels").numpy()
-            self._embeddings = self._file.get_slice("embeddings")
+            self.labels: Codes = self._file.get_tensor("labels").numpy()  # type: ignore[no-untyped-call]
+            self._embeddings = self._file.get_slice("embeddings")  # type: ignore[no-untyped-call]
         except (OSError, SafetensorError) as error:
             raise NoImages(
                 f"No galleries of {benchmark}: {folder / 'test.safetensors'} can't be read ({error}); copy it again."
@@ -236,63 +232,6 @@ class _Stored:
         """Return the (N, D) embeddings under a task."""
         found: Tensor = self._embeddings[task].float()
         return found
-
-
-@dataclass(frozen=True)
-class _Data:
-    """The test images of a suite, in the order of its embeddings."""
-
-    root: Path
-    files: tuple[Path, ...]
-    labels: Codes
-    values: tuple[tuple[str, ...], ...]
-
-    @staticmethod
-    def read(
-        suite: Suite,
-        record: Record,
-        data_dir: Path | None,
-        draw_absent: bool,
-        drawing: Progress | None,
-        packing: Progress | None,
-    ) -> _Data:
-        """Read the table of a suite's data set again, and see that it is what its runs were made with.
-
-        Raises:
-            NoImages: the images are absent, or other ones. UserError: they can't be read.
-        """
-        import torch
-
-        from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
-
-        benchmark = Benchmark.model_validate(suite.benchmark)
-        data = benchmark.data
-        root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
-        there = root.is_dir() and any(root.iterdir())
-        if not there and (data.rendered is None or data_dir is not None or not draw_absent):
-            raise NoImages(
-                f"No galleries of {benchmark.name}: its images are not at {root}; name their folder with --data-dir."
-            )
-        facts = record.receipt.get("data", {})
-        others = NoImages(
-            f"No galleries of {benchmark.name}: the images in {root} are not those that its runs were made with; name"
-            " the folder of those with --data-dir."
-        )
-        expected = facts.get("images", 0) + facts.get("unreadable", 0)
-        if expected and len(read_table(data, root if there else data_dir, drawing)) != expected:
-            raise others  # known before so many other images are packed
-        dataset, _ = prepare(
-            benchmark, root if there else data_dir, list(suite.tasks), torch.device("cpu"), drawing, packing
-        )
-        if dataset.facts["fingerprint"] != record.setup["data"]:
-            raise others
-        test = dataset.members("test")
-        return _Data(
-            dataset.root,
-            tuple(dataset.root / dataset.paths[i] for i in test.tolist()),
-            dataset.labels[:, test].numpy(),
-            dataset.values,
-        )
 
 
 def _askable(labels: Codes) -> Codes:
