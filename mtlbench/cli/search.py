@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mtlbench.report.originals import Originals
     from mtlbench.search import Found, Run
 
+_UNLABELLED = "not labelled"
 _MOST_FILES = 3  # unreadable ones that are named
 
 
@@ -93,11 +94,11 @@ def search(
             files = list(originals.files)
             names = [_within(file, originals.root) for file in files]
             values = originals.values
-            labels = [[values[t][c] if c >= 0 else "not labelled" for c in row] for t, row in enumerate(codes.tolist())]
+            labels = [[values[t][c] if c >= 0 else _UNLABELLED for c in row] for t, row in enumerate(codes.tolist())]
         else:
             files = []
             names = [f"test image {n:,}" for n in range(1, embeddings.shape[1] + 1)]
-            labels = [[f"value {c + 1}" if c >= 0 else "not labelled" for c in row] for row in codes.tolist()]
+            labels = [[f"value {c + 1}" if c >= 0 else _UNLABELLED for c in row] for row in codes.tolist()]
     found = engine.search(loaded, asked, embeddings, tasks, k)
     for path, answers in zip(query, found, strict=True):
         _print(console, loaded, path, answers, names, labels, gallery is None)
@@ -176,7 +177,10 @@ def _print(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, title=Text(f"{path} in {loaded.folder}"), title_justify="left", title_style="bold")
+    from mtlbench.cli.progress import say
+
+    say(console, f"nearest to {path}, as {loaded.folder} sees it:", "bold")
+    table = Table(box=SIMPLE_HEAD)
     for heading in ("task", "rank", "file", *(["label"] if labelled else []), "distance"):
         table.add_column(heading, justify="right" if heading in ("rank", "distance") else "left", overflow="fold")
     for answer in answers:
@@ -202,17 +206,20 @@ def _draw(
 
     record = loaded.record
     data = record.receipt.get("data", {})
-    known = {file.resolve(): i for i, file in enumerate(files)} if originals is not None else {}
+    asked = {path.name for path in query}
+    same = {file.resolve(): i for i, file in enumerate(files) if file.name in asked} if originals is not None else {}
+    unlabelled = {_UNLABELLED}
     blocks = []
     for path, answers in zip(query, found, strict=True):
-        own = known.get(path.resolve())
+        own = same.get(path.resolve())
         strips = []
         for answer in answers:
             row = labels[loaded.tasks.index(answer.task)]
             cells = []
             for place, distance in zip(answer.places, answer.distances, strict=True):
-                right = None if own is None else row[place] == row[own]
-                cells.append(Cell(files[place], f"{row[place]} {distance:.3f}".strip(), right))
+                right = None if own is None or unlabelled & {row[place], row[own]} else row[place] == row[own]
+                words = row[place] if gallery is None else files[place].name
+                cells.append(Cell(files[place], f"{words} · {distance:.3f}", right))
             strips.append(Strip(answer.task.replace("_", " "), "" if own is None else row[own], tuple(cells)))
         blocks.append(Block(path, path.name, (), tuple(strips)))
     where = (
@@ -224,6 +231,8 @@ def _draw(
         f" ({record.setup['benchmark']['name']}), seed {record.seed}. Below each image: its label and its distance."
     )
     if gallery:
-        below = below.replace("its label and its distance", "its distance")
-    picture = lay_out(f"Nearest under {', '.join(strip.name for strip in blocks[0].strips)}", below, blocks)
+        below = below.replace("its label and its distance", "its name and its distance")
+    picture = lay_out(
+        f"{record.method}: nearest under {', '.join(strip.name for strip in blocks[0].strips)}", below, blocks
+    )
     picture.save(output)
