@@ -1,7 +1,8 @@
-"""Galleries: neighbours as the evaluation orders them, which queries are chosen, images that are absent, the picture."""
+"""Galleries: neighbours as the evaluation orders them, the choice of queries, images that are absent, the picture."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,7 +155,7 @@ def test_methods_tasks_and_seed_can_be_chosen(made):
 
 
 def test_absent_images_are_said_to_be_absent(made, tmp_path):
-    with pytest.raises(NoImages, match="No galleries of zappos-quick: its images are not at .*--data-dir"):
+    with pytest.raises(NoImages, match=r"No galleries of zappos-quick: its images are not at .*--data-dir"):
         galleries(only(made[0]), made[0])
     with pytest.raises(NoImages, match=f"its images are not at {tmp_path / 'no'}"):
         galleries(only(made[0]), made[0], tmp_path / "no")
@@ -173,13 +174,11 @@ def test_other_images_are_refused(made, tmp_path, write_zappos):
 
 
 def test_records_without_embeddings_or_with_other_labels_are_refused(made, tmp_path):
-    import shutil
-
     shutil.copytree(made[0], tmp_path / "results")
     file = tmp_path / "results/zappos-quick/shared/seed-0/test.safetensors"
     stored = load_file(file)
     save_file(stored | {"labels": stored["labels"].roll(1, 1)}, file)
-    with pytest.raises(NoImages, match="the labels in .* are not those of"):
+    with pytest.raises(NoImages, match=r"the labels in .* are not those of"):
         galleries(only(tmp_path / "results"), tmp_path / "results", made[1])
     file.write_bytes(b"broken")
     with pytest.raises(NoImages, match="can't be read"):
@@ -196,7 +195,9 @@ def test_the_caption_says_what_is_shown_and_that_rendered_images_are_rendered(ma
     found = galleries(only(made[0]), *made)
     text = gallery.caption(found, "closure")
     assert "(zappos-quick), seed 0: real images, 40 in the test split" in text
-    records = [replace(r, receipt=r.receipt | {"data": {"name": "shoes", "rendered": True}}) for r in found.suite.records]
+    records = [
+        replace(r, receipt=r.receipt | {"data": {"name": "shoes", "rendered": True}}) for r in found.suite.records
+    ]
     drawn = replace(found, suite=replace(found.suite, records=tuple(records)))
     assert "rendered images, not real ones" in gallery.caption(drawn, "closure")
     assert gallery.data_name(drawn.suite) == "shoes (rendered)"
