@@ -376,7 +376,7 @@ def caption(found: Galleries, task: str) -> str:
         f" {len(found.files):,} in the test split; each query's nearest come first. Network: {model['backbone']}"
         f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy;"
         " P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
-        " the smallest share of right neighbours over all methods; methods disagree most: the largest difference between"
-        f" two methods' shares; both among {among} {askable:,} images of which another has the label, labels taking"
+        " the smallest share of right neighbours over all methods; methods disagree most: the largest difference"
+        f" between two methods' shares; both among {among} {askable:,} images of which another has the label, labels taking"
         f" turns; typical: drawn at random.{left}"
     )
