@@ -377,6 +377,6 @@ def caption(found: Galleries, task: str) -> str:
         f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy;"
         " P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
         " the smallest share of right neighbours over all methods; methods disagree most: the largest difference"
-        f" between two methods' shares; both among {among} {askable:,} images of which another has the label, labels taking"
-        f" turns; typical: drawn at random.{left}"
+        f" between two methods' shares; both among {among} {askable:,} images of which another has the label, labels"
+        f" taking turns; typical: drawn at random.{left}"
     )
