@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
-from mtlbench.checks.items import Fault, Items, NotApplicableError, apart, described, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, apart, described, listed, near
 from mtlbench.cost import seconds_each, storage, weights_of
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import Method
@@ -114,7 +114,7 @@ def is_built(subject: Subject) -> str:
     if not any(p.requires_grad for p in net.parameters()):
         raise Fault(
             "parameters to train", "none",
-            "give modules and nn.Parameters to self; several belong in an nn.ModuleList or nn.ParameterList, not a list",
+            "give modules and nn.Parameters to self; several go into an nn.ModuleList or nn.ParameterList, not a list",
         )  # fmt: skip
     return f"{sum(p.numel() for p in net.parameters()):,} parameters for 3 tasks"
 
@@ -151,7 +151,7 @@ def trains(subject: Subject) -> str:
     broken = [n for n, p in net.named_parameters() if not p.isfinite().all()]
     if broken:
         raise Fault("finite parameters after three small steps", f"inf or nan in {listed(broken)}")
-    last = subject.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last = subject.build().to(memory_format=torch.channels_last)
     last = train_a_little(last, subject.images.movedim(2, -1).contiguous().movedim(-1, 2), 2)
     with torch.no_grad():
         if not last(subject.images).isfinite().all():
@@ -216,7 +216,7 @@ def tasks_do_not_leak(subject: Subject) -> str:
             after = net(others)
             if not near(before[t], after[t]):
                 raise Fault(
-                    f"embeddings of group {t} that don't depend on the other groups' images", apart(before[t], after[t]),
+                    f"embeddings of group {t} whatever the other groups' images", apart(before[t], after[t]),
                     "nothing may be summed, averaged or normalised over the leading axis of `forward`",
                 )  # fmt: skip
             if any(near(before[s], after[s], 1e-3, 1e-3) for s in range(len(TASKS)) if s != t):
@@ -292,7 +292,7 @@ def own_state_is_own(subject: Subject) -> str:
                 "tasks that mix, since mixes_tasks is set", "no loss that reaches another task's own parameters",
                 "leave mixes_tasks out: with it, less is checked",
             )  # fmt: skip
-        raise NotApplicableError("its tasks mix by design (mixes_tasks)")
+        raise NotApplicable("its tasks mix by design (mixes_tasks)")
     count = sum(p.numel() for t in own for p in net.task_parameters(t))
     return f"{count // len(TASKS):,} parameters a task" if count else "no task has parameters of its own"
 
@@ -315,9 +315,9 @@ def shared_is_shared(subject: Subject) -> str:
             if used == [[t] for t in range(len(TASKS))] and not net.mixes_tasks:
                 rows.append(name)
     if lonely:
-        raise Fault("shared parameters that several tasks' losses reach", f"one task's alone for {listed(lonely)}", mend)
+        raise Fault("shared parameters to serve several tasks", f"one task's alone: {listed(lonely)}", mend)
     if rows:
-        raise Fault("shared parameters that several tasks use", f"a row for each task in {listed(rows)}", mend)
+        raise Fault("shared parameters to serve several tasks", f"a row for each task in {listed(rows)}", mend)
     strangers = [p for p in net.last_shared_layer() if id(p) not in shared]
     if strangers:
         raise Fault("last_shared_layer to name shared parameters", f"{len(strangers)} that are not shared")
@@ -347,7 +347,7 @@ def seed_decides(subject: Subject) -> str:
 def start_is_own(subject: Subject) -> str:
     """A task's embeddings before training are those of a network for this task alone."""
     if subject.build().mixes_tasks:
-        raise NotApplicableError("its tasks mix by design (mixes_tasks)")
+        raise NotApplicable("its tasks mix by design (mixes_tasks)")
     together, alone = subject.build().eval(), subject.build(TASKS[1:2]).eval()
     with torch.no_grad():
         many, single = together(subject.images)[1], alone(subject.images[1:2])[0]
@@ -501,7 +501,7 @@ def computes_in_bfloat16(subject: Subject) -> str:
     net, images = subject.trained, subject.images
     with torch.no_grad():
         exact = net(images)
-    mend = "numbers are bfloat16 after a convolution or linear layer and float32 in parameters: .to(x.dtype) where they meet"
+    mend = "features are bfloat16 after a layer, parameters float32: .to(features.dtype) where they meet"
     try:
         with torch.no_grad(), computing_in("bf16", images.device):
             rough = net(images).float()
@@ -572,7 +572,7 @@ def moves(subject: Subject) -> str:
             found = [net(images), net.embed(images[0])]
         except NotImplementedError as error:
             if target.type == "meta":  # looks at values, which is allowed and which meta has none of
-                raise NotApplicableError("no tensor stays behind; its pass looks at values, which meta lacks") from error
+                raise NotApplicable("no tensor stays behind; meta lacks the values that its pass looks at") from error
             raise
         except RuntimeError as error:
             if "device" not in str(error):
@@ -612,11 +612,11 @@ def optional_parts(subject: Subject) -> str:
         said.append("a shared representation")
         net.eval().embed(subject.images[0])
         if net.representation is not None:
-            raise Fault("no representation kept in evaluation", "one", "self.representation = x if self.training else None")
+            raise Fault("no representation kept in evaluation", "one", "set it if self.training, else to None")
     for adaptive in (True, False):
         for prefix, scale in net.learning_rate_scales(adaptive=adaptive).items():
             if not any(n.startswith(prefix) for n, _ in net.named_parameters()):
-                raise Fault("learning_rate_scales to name beginnings of parameters' names", f"'{prefix}', which is none")
+                raise Fault("learning_rate_scales to name parameters by how they begin", f"'{prefix}', which none does")
             if not scale > 0:
                 raise Fault("learning-rate scales above 0", f"{scale} for '{prefix}'")
     said += ["learning rates of its own"] if net.learning_rate_scales(adaptive=False) else []

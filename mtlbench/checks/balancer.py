@@ -17,7 +17,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
-from mtlbench.checks.items import Fault, Items, NotApplicableError, apart, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
 from mtlbench.errors import UserError
 from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.specs import Method
@@ -49,7 +49,7 @@ class Line(Architecture):
 
     def task_state(self, task: int) -> Sequence[nn.Parameter]:
         """Its vector."""
-        return (self.own[task],)
+        return list(self.own.parameters())[task : task + 1]
 
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
         """The trunk."""
@@ -70,7 +70,8 @@ class Weighed:
     def build(self, tasks: Sequence[str] | None = None, **changed: Any) -> Balancer:
         """Build it afresh."""
         cls = BALANCERS.get(self.method.balancer).target
-        balancer: Balancer = cls(self.tasks if tasks is None else tuple(tasks), **self.method.balancer_options | changed)
+        options = self.method.balancer_options | changed
+        balancer: Balancer = cls(self.tasks if tasks is None else tuple(tasks), **options)
         return balancer
 
     def line(self, tasks: Sequence[str] | None = None) -> Line:
@@ -150,9 +151,7 @@ def gradients_arrive(subject: Weighed) -> str:
     """On the method's own architecture: every parameter gets a finite gradient from one call of backward."""
     method = subject.method
     cls = ARCHITECTURES.get(method.architecture).target
-    net: Architecture = cls(
-        BackboneFactory("small", SIDE, EMBEDDING, 3), subject.tasks, **method.architecture_options
-    )
+    net: Architecture = cls(BackboneFactory("small", SIDE, EMBEDDING, 3), subject.tasks, **method.architecture_options)
     balancer = subject.build()
     balancer.check(net)
     embeddings = net.train().embed(noise(BATCH, 3, SIDE, SIDE, seed=1))
@@ -161,7 +160,9 @@ def gradients_arrive(subject: Weighed) -> str:
     balancer.backward(losses if penalty is None else losses + penalty, net)
     without = [n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     if without:
-        raise Fault("a gradient for every parameter", f"none for {listed(without)}", "end with self.weighted_backward(…)")
+        raise Fault(
+            "a gradient for every parameter", f"none for {listed(without)}", "end with self.weighted_backward(…)"
+        )
     broken = [n for n, p in net.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if broken:
         raise Fault("finite gradients", f"inf or nan for {listed(broken)}")
@@ -182,7 +183,7 @@ def scale_is_the_plain_means(subject: Weighed) -> str:
     number = len(subject.tasks)
     balancer, net = subject.build(), subject.line()
     if balancer.own_scale:
-        raise NotApplicableError("its update's length is its own by design (own_scale)")
+        raise NotApplicable("its update's length is its own by design (own_scale)")
     target = subject.targets(0)[:1].expand(number, -1, -1)
     plain = torch.autograd.grad(losses_of(net, target)[0], [net.trunk.weight, net.own[0]])
     weights, shared, owned = update(balancer, net, losses_of(net, target))
@@ -198,7 +199,9 @@ def scale_is_the_plain_means(subject: Weighed) -> str:
         raise Fault(f"weights that sum to T = {number} where all tasks agree", f"a sum of {weights.sum():.4g}", mend)
     for t, gradient in enumerate(owned):
         if not any(near(gradient, plain[1] * factor, 1e-2, 1e-4) for factor in (1.0, float(weights[t]))):
-            raise Fault("each task's own parameters to get its own weighted gradient", f"another one for task {t}", mend)
+            raise Fault(
+                "each task's own parameters to get its own weighted gradient", f"another one for task {t}", mend
+            )
     return ""
 
 
@@ -267,9 +270,9 @@ def order_plays_no_part(subject: Weighed) -> str:
     """No task is special by its place; options with a value a task are reordered too."""
     number = len(subject.tasks)
     if _draws_by_chance(subject):
-        raise NotApplicableError("it draws by chance, in the tasks' order")
+        raise NotApplicable("it draws by chance, in the tasks' order")
     if number < 2:
-        raise NotApplicableError("there is one task")
+        raise NotApplicable("there is one task")
     order = [*range(1, number), 0]
     tasks = [subject.tasks[t] for t in order]
     options = {
@@ -322,7 +325,7 @@ def works_with_any_number(subject: Weighed) -> str:
             balancer, net = subject.build(tasks), subject.line(tasks)
         except UserError:
             if any(isinstance(v, tuple | list) for v in subject.method.balancer_options.values()):
-                raise NotApplicableError(f"its options are for {len(subject.tasks)} tasks") from None
+                raise NotApplicable(f"its options are for {len(subject.tasks)} tasks") from None
             refused.append(str(number))
             continue
         for step in range(2):

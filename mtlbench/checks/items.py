@@ -1,4 +1,7 @@
-"""How an item is checked: it passes, fails with a reason, or says why it does not apply. What is checked is elsewhere."""
+"""How an item is checked: it passes, fails with a reason, or says why it does not apply.
+
+Knows nothing of what is checked.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Fault(Exception):
         self.expected, self.found, self.mend = expected, found, mend
 
 
-class NotApplicableError(Exception):
+class NotApplicable(Exception):
     """The item says nothing about this method, for the reason given."""
 
 
@@ -67,9 +70,7 @@ class Item(Generic[S]):
 class Items(list[Item[S]]):
     """Items in the order in which they are checked; called, it is a decorator that adds one."""
 
-    def __call__(
-        self, name: str, *needs: str
-    ) -> Callable[[Callable[[S], str | None]], Callable[[S], str | None]]:
+    def __call__(self, name: str, *needs: str) -> Callable[[Callable[[S], str | None]], Callable[[S], str | None]]:
         """Add the decorated function as the item `name`."""
         unknown = set(needs) - {item.name for item in self}
         if unknown:
@@ -111,7 +112,7 @@ def _checked(item: Item[S], subject: S) -> Result:
         return Result(item.name, "passed", item.check(subject) or "")
     except UserError:
         raise
-    except NotApplicableError as reason:
+    except NotApplicable as reason:
         return Result(item.name, "skipped", str(reason))
     except Fault as fault:
         return Result(item.name, "failed", "", fault.expected, fault.found, fault.mend)
