@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 
@@ -432,24 +432,37 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
 
 
 def _works_with(subject: Subject, number: int, batch: int = 2) -> Architecture:
-    """Build it for a number of tasks, embed in training and in evaluation, and step back through it."""
+    """Build it for a number of tasks, embed in training and in evaluation, and step back through it.
+
+    For many tasks `forward` is tried without memory, on meta, and `embed` really: T columns on T groups take long.
+    """
     tasks = tuple(f"task {t}" for t in range(number))
     net = subject.build(tasks)
     images = noise(number, batch, 3, SIDE, SIDE, seed=6)
     if number < MANY:
         net(images).square().sum().backward()
     net.eval()
+    groups = net if number < MANY else partial(_forward_of_many, subject, net)
     with torch.no_grad():
         for what, found, wanted in (
-            ("forward", net(images), (number, batch, EMBEDDING)),
             ("embed", net.embed(images[0]), (number, batch, EMBEDDING)),
             ("embed_task", net.embed_task(images[0], number - 1), (batch, EMBEDDING)),
+            ("forward", groups(images), (number, batch, EMBEDDING)),
         ):
             if tuple(found.shape) != wanted:
                 raise Fault(f"{wanted} from {what} with {number} tasks", str(tuple(found.shape)))
             if not found.isfinite().all():
                 raise Fault(f"finite embeddings from {what} with {number} tasks", "inf or nan")
     return net
+
+
+def _forward_of_many(subject: Subject, net: Architecture, images: Tensor) -> Tensor:
+    """Return zeros of the shape that `forward` has on meta, where the network is left; failing that, its embeddings."""
+    try:
+        return torch.zeros(net.to("meta")(images.to("meta")).shape)
+    except (NotImplementedError, RuntimeError):  # it looks at values, or leaves a tensor behind: another item's matter
+        embeddings: Tensor = subject.build(net.tasks).eval()(images)
+        return embeddings
 
 
 @check("it works with 1 task", "shapes")
@@ -648,7 +661,7 @@ class SharedTrunk(Architecture):
 def speed(subject: Subject) -> str:
     """Times in the same process on the same images; only an absurd one is a fault."""
     side = 48
-    images = noise(24, 3, side, side, seed=6)
+    images = noise(12, 3, side, side, seed=6)
     factory = BackboneFactory("small", side, 64, 3)
     cls = ARCHITECTURES.get(subject.method.architecture).target
     nets: list[Architecture] = [
@@ -669,7 +682,7 @@ def speed(subject: Subject) -> str:
                 if training:
                     embeddings.square().mean().backward()
 
-            times.append(median(seconds_each(step, images.device, enough=0.2)))
+            times.append(median(seconds_each(step, images.device, enough=0.1)))
         ratios.append(times[1] / times[0])
     words = f"training takes {ratios[0]:.1f} times as long, embedding under all tasks {ratios[1]:.1f} times"
     if max(ratios) > ABSURD:
