@@ -45,9 +45,9 @@ class MyMethod(Architecture):
         shift: whether a task shifts channels too, besides scaling them.
     """
 
-    # Options are keyword-only arguments with a type and a default: 'my-method[shift=false]' sets one.
-    # They say all that it is told: an architecture never sees the data set. Refuse a value that makes
-    # no sense by raising mtlbench.UserError with one sentence.
+    # Options are keyword-only arguments with a type and a default; users set one by
+    # 'my-method[shift=false]'. They are all that it is told: an architecture never sees the data set.
+    # Refuse a value that makes no sense by raising mtlbench.UserError with one sentence.
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, shift: bool = True) -> None:
         super().__init__(backbones, tasks)
         # backbones.backbone() is a fresh network: .stages, a list of modules, and .head, which makes the

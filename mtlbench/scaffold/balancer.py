@@ -45,7 +45,8 @@ class MyMethod(Balancer):
     losses: Tensor  # (T,) the moving means
     seen: Tensor  # () how many losses they are made of
 
-    # Options are keyword-only arguments with a type and a default: 'my-method[momentum=0.5]' sets one.
+    # Options are keyword-only arguments with a type and a default; users set one by
+    # 'my-method[momentum=0.5]'.
     def __init__(self, tasks: Sequence[str], *, temperature: float = 0.1, momentum: float = 0.9) -> None:
         super().__init__(tasks)
         if temperature <= 0:
