@@ -46,7 +46,7 @@ class MyMethod(Architecture):
     """
 
     # Options are keyword-only arguments with a type and a default; users set one by
-    # 'my-method[shift=false]'. They are all that it is told: an architecture never sees the data set.
+    # 'my-method[shift=false]'. They are all that it is told: no architecture sees the data set.
     # Refuse a value that makes no sense by raising mtlbench.UserError with one sentence.
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, shift: bool = True) -> None:
         super().__init__(backbones, tasks)
