@@ -6,6 +6,7 @@ import builtins
 import importlib.util
 import keyword
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,20 +38,20 @@ def new(
     for broken in load_plugins():
         typer.echo(f"warning: {broken}", err=True)
     _refuse_taken(name)
-    path.write_text(_text("balancer" if balancer else "architecture", name, module))
+    with path.open("x", encoding="utf-8") as file:
+        file.write(_text("balancer" if balancer else "architecture", name, module))
 
     inside = path.parent.resolve() == bundled("methods").resolve()
-    plugins = "" if inside else f" --plugins {path}"
+    plugins = "" if inside else f" --plugins {shlex.quote(str(path))}"
     say(console, f"{path} is written. It runs as it stands; its comments say what to change.")
     say(console, f"  mtlbench check {name}{plugins}")
     say(console, f"  mtlbench run --dataset shoes --quick --methods shared,{name}{plugins}")
     checkout = bundled("methods").parent
     if not inside and (checkout / "pyproject.toml").is_file() and Path.cwd().resolve().is_relative_to(checkout):
         say(
-            console,
-            f"This is a checkout of mtlbench: bundled methods live in {bundled('methods')}, where --folder puts",
+            console, f"This is a checkout of mtlbench: bundled methods live in {bundled('methods')}, which may be given"
         )
-        say(console, "them, and are found there without --plugins.")
+        say(console, "as --folder; there they are found without --plugins.")
 
 
 def _checked(name: str) -> str:
