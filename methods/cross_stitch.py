@@ -50,6 +50,8 @@ class CrossStitch(Architecture):
             and Adagrad.
     """
 
+    mixes_tasks = True
+
     def __init__(
         self, backbones: BackboneFactory, tasks: Sequence[str], *, same: float = 0.9, rate: float | None = None
     ) -> None:

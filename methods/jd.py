@@ -737,6 +737,8 @@ class CAGrad(_Combiner):
         at: where gradients are taken.
     """
 
+    own_scale = True
+
     def __init__(self, tasks: Sequence[str], *, c: float = 0.5, at: At = "shared") -> None:
         if not 0 <= c < 1:
             raise UserError(f"cagrad: c={c} must be 0 or more and below 1.")
@@ -771,6 +773,7 @@ class NashMTL(_Remembering, _Combiner):
 
     scale = "own"
     of_gramian = False
+    own_scale = True
 
     def __init__(
         self,
@@ -947,6 +950,7 @@ class FairGrad(_Combiner):
 
     scale = "own"
     of_gramian = False
+    own_scale = True
 
     def __init__(self, tasks: Sequence[str], *, alpha: float = 1.0, at: At = "shared") -> None:
         if alpha <= 0:

@@ -137,6 +137,7 @@ class _Extraction(Architecture):
             _Level(backbones, tasks, level, own, shared, last=level is levels[-1]) for level in levels
         )
         self.heads = nn.ModuleList(backbones.head(task) for task in tasks)
+        self.mixes_tasks = own > 0 and len(levels) > 1  # the shared gate of all levels but the last
 
     def _embed(self, images: Tensor, tasks: Sequence[int]) -> Tensor:
         """Embed one group of images for each task, or one for all: (len(tasks) or 1, B, 3, H, W) -> (len(tasks), B, D).

@@ -47,11 +47,15 @@ class Architecture(nn.Module, ABC):
         tasks: the T task names, in the order of the leading axis.
 
     Attributes:
+        mixes_tasks: whether one task's embedding is made of other tasks' parts too, as where columns exchange features.
+            Then other tasks' losses reach a task's own parameters, and where it starts depends on which other tasks
+            there are; elsewhere neither may be so. Images never mix: that holds for every architecture.
         representation: the latest features that all tasks share, one tensor whose leading axis is the batch, where
             `embed` has such a place between what is shared and what is the tasks' own; else None. Set it in `embed`
             alone, in training: balancers can take the tasks' gradients there instead of at all shared parameters.
     """
 
+    mixes_tasks: bool = False
     representation: Tensor | None = None
 
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:

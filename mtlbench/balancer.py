@@ -48,9 +48,12 @@ class Balancer(nn.Module, ABC):
     True
 
     Attributes:
+        own_scale: whether the length of the update is the balancer's own by design, so that it is not the plain mean's
+            even where all tasks agree.
         gradient_norms: (T,) of the latest step where a balancer computes them, for the log; else None.
     """
 
+    own_scale: bool = False
     gradient_norms: Tensor | None = None
 
     def __init__(self, tasks: Sequence[str]) -> None:

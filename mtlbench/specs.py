@@ -35,6 +35,11 @@ class Method:
     architecture_options: Options = field(default_factory=dict)
     balancer_options: Options = field(default_factory=dict)
 
+    @property
+    def architecture_spec(self) -> str:
+        """The architecture with its options, as a user writes it."""
+        return self.architecture + _show(self.architecture_options)
+
     def build(self, backbones: BackboneFactory, tasks: Sequence[str]) -> tuple[Architecture, Balancer]:
         """Build both parts.
 

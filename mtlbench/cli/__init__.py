@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from mtlbench import __version__
+from mtlbench.cli.check import check
 from mtlbench.cli.data import data_app
 from mtlbench.cli.list import list_
+from mtlbench.cli.new import new
 from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
 from mtlbench.cli.run import run
@@ -29,6 +31,8 @@ app.command("report")(report)
 app.command("search")(search)
 app.command("list")(list_)
 app.command("paper")(paper)
+app.command("new")(new)
+app.command("check")(check)
 app.add_typer(data_app, name="data")
 
 

@@ -1,0 +1,339 @@
+"""The items that are checked of a balancer: on the method's own architecture, and on one small enough to calculate.
+
+Each is a statement of the contract in `mtlbench.balancer`. Whether a balancer's weights are those of its paper is for
+its own tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from mtlbench.architecture import Architecture
+from mtlbench.backbones import BackboneFactory
+from mtlbench.balancer import Balancer
+from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
+from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
+from mtlbench.errors import UserError
+from mtlbench.registry import ARCHITECTURES, BALANCERS
+from mtlbench.specs import Method
+from mtlbench.training import load_state, state_of
+
+NAMES = ("colour", "shape", "size", "weight", "age", "kind", "place")
+STEPS = 4
+
+
+class Line(Architecture):
+    """A linear trunk on vectors, whose features each task scales by a vector of its own."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(BackboneFactory("small", SIDE, EMBEDDING), tasks)
+        self.trunk = nn.Linear(6, 5, bias=False)
+        self.own = nn.ParameterList([torch.ones(5) for _ in tasks])
+        with torch.no_grad():
+            self.trunk.weight.copy_(noise(5, 6, seed=7))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(T, B, 6) -> (T, B, 5)."""
+        return torch.stack([self.trunk(x) * own for x, own in zip(images, self.own, strict=True)])
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 6) -> (T, B, 5)."""
+        features = self.trunk(images)
+        self.representation = features if self.training else None
+        return torch.stack([features * own for own in self.own])
+
+    def task_state(self, task: int) -> Sequence[nn.Parameter]:
+        """Its vector."""
+        return list(self.own.parameters())[task : task + 1]
+
+    def last_shared_layer(self) -> Sequence[nn.Parameter]:
+        """The trunk."""
+        return list(self.trunk.parameters())
+
+
+class Weighed:
+    """A balancer under examination, with as many tasks as its options are for; three where they don't say."""
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        sizes = {len(v) for v in method.balancer_options.values() if isinstance(v, tuple | list)}
+        number = sizes.pop() if len(sizes) == 1 else 3
+        if number > len(NAMES):
+            raise UserError(f"check: give {method.balancer} an option for at most {len(NAMES)} tasks.")
+        self.tasks = NAMES[:number]
+
+    def build(self, tasks: Sequence[str] | None = None, **changed: Any) -> Balancer:
+        """Build it afresh."""
+        cls = BALANCERS.get(self.method.balancer).target
+        options = self.method.balancer_options | changed
+        balancer: Balancer = cls(self.tasks if tasks is None else tuple(tasks), **options)
+        return balancer
+
+    def line(self, tasks: Sequence[str] | None = None) -> Line:
+        """Return the small architecture, which the balancer may refuse."""
+        net = Line(self.tasks if tasks is None else tasks)
+        self.build(tasks).check(net)
+        return net
+
+    def targets(self, step: int, number: int | None = None) -> Tensor:
+        """Return what the embeddings are to become, (T, 3, 5), other ones at every step and of unlike size."""
+        number = len(self.tasks) if number is None else number
+        return noise(number, 3, 5, seed=20 + step) * torch.linspace(0.5, 1.5, number)[:, None, None]
+
+    @cached_property
+    def draws_by_chance(self) -> bool:
+        """Whether the global generator makes a difference to what it does."""
+        found = []
+        for seed in range(4):
+            torch.default_generator.manual_seed(seed)
+            found.append(rehearse(self.build(), self.line(), [self.targets(n) for n in range(STEPS)]))
+        return any(
+            not torch.equal(a[0], b[0]) or not torch.equal(a[1], b[1])
+            for other in found[1:]
+            for a, b in zip(found[0], other, strict=True)
+        )
+
+
+def losses_of(net: Line, targets: Tensor) -> Tensor:
+    """Return (T,) losses of the small architecture on the same three vectors."""
+    return (net.train().embed(noise(3, 6, seed=8)) - targets).square().mean((1, 2))
+
+
+def update(balancer: Balancer, net: Line, losses: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Take one update: its weights, the trunk's gradient and the tasks' own gradients."""
+    net.zero_grad(set_to_none=True)
+    weights = balancer.backward(losses, net)
+    net.representation = None
+    zeros = torch.zeros(5)
+    if net.trunk.weight.grad is None:
+        raise Fault("a gradient in .grad of what is shared", "none", "end with self.weighted_backward(…)")
+    return weights, net.trunk.weight.grad.clone(), [zeros if p.grad is None else p.grad.clone() for p in net.own]
+
+
+def rehearse(balancer: Balancer, net: Line, targets: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+    """Take several updates at the same place with other losses, the balancer's own parameters trained as in a run."""
+    own = [p for p in balancer.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(own, lr=0.1) if own else None
+    found = []
+    for target in targets:
+        if optimiser:
+            optimiser.zero_grad(set_to_none=True)
+        weights, shared, owned = update(balancer, net, losses_of(net, target))
+        if optimiser:
+            optimiser.step()
+        found.append((weights.clone(), shared, owned))
+    return found
+
+
+check = Items[Weighed]()
+
+
+@check("its weights are (T,), detached and its own copy")
+def weights_are_well_formed(subject: Weighed) -> str:
+    """What is returned is logged at every step, and so must not change later or hold a graph."""
+    balancer, net = subject.build(), subject.line()
+    weights = balancer.backward(losses_of(net, subject.targets(0)), net)
+    wanted = (len(subject.tasks),)
+    if not isinstance(weights, Tensor):
+        raise Fault(f"the weights used, a tensor {wanted}, from backward", type(weights).__name__)
+    if tuple(weights.shape) != wanted:
+        raise Fault(f"weights of shape (T,) = {wanted} from backward", str(tuple(weights.shape)))
+    if weights.requires_grad:
+        raise Fault("weights without a graph from backward", "requires_grad", "return weights.detach()")
+    if not weights.isfinite().all():
+        raise Fault("finite weights from backward", str(weights.tolist()))
+    before = weights.clone()
+    for step in (1, 2):
+        net.zero_grad(set_to_none=True)
+        balancer.backward(losses_of(net, subject.targets(step)), net)
+    if not torch.equal(before, weights):
+        raise Fault("the weights of a step to stay as returned", "later steps change them", "return a clone()")
+    norms = balancer.gradient_norms
+    if norms is not None and tuple(norms.shape) != wanted:
+        raise Fault(f"gradient_norms of shape (T,) = {wanted}", str(tuple(norms.shape)))
+    return ""
+
+
+@check("gradients arrive in .grad")
+def gradients_arrive(subject: Weighed) -> str:
+    """On the method's own architecture: every parameter gets a finite gradient from one call of backward."""
+    method = subject.method
+    cls = ARCHITECTURES.get(method.architecture).target
+    net: Architecture = cls(BackboneFactory("small", SIDE, EMBEDDING, 3), subject.tasks, **method.architecture_options)
+    balancer = subject.build()
+    balancer.check(net)
+    embeddings = net.train().embed(noise(BATCH, 3, SIDE, SIDE, seed=1))
+    losses = (embeddings - noise(*embeddings.shape, seed=2)).square().mean((1, 2))
+    penalty = net.regulariser()
+    balancer.backward(losses if penalty is None else losses + penalty, net)
+    without = [n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    if without:
+        raise Fault(
+            "a gradient for every parameter", f"none for {listed(without)}", "end with self.weighted_backward(…)"
+        )
+    broken = [n for n, p in net.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    if broken:
+        raise Fault("finite gradients", f"inf or nan for {listed(broken)}")
+    return f"{sum(p.requires_grad for p in net.parameters())} parameters of {method.architecture}"
+
+
+ARRIVE = "gradients arrive in .grad"
+WEIGHTS = "its weights are (T,), detached and its own copy"
+
+
+@check("weights of 1 mean the plain mean", WEIGHTS, ARRIVE)
+def scale_is_the_plain_means(subject: Weighed) -> str:
+    """Where all tasks agree, the update is that of the plain mean; else a hidden learning rate is compared.
+
+    Tasks with the same loss: what they share gets the mean of their gradients, which is the gradient of each, and the
+    weights sum to T. What is a task's own gets its gradient times its weight, or as it is.
+    """
+    number = len(subject.tasks)
+    balancer, net = subject.build(), subject.line()
+    if balancer.own_scale:
+        raise NotApplicable("its update's length is its own by design (own_scale)")
+    target = subject.targets(0)[:1].expand(number, -1, -1)
+    plain = torch.autograd.grad(losses_of(net, target)[0], [net.trunk.weight, net.own[0]])
+    weights, shared, owned = update(balancer, net, losses_of(net, target))
+    mend = "bring the weights to a sum of T (weights * T / weights.sum()) and end with self.weighted_backward(…)"
+    ratio = float((shared * plain[0]).sum() / plain[0].square().sum())
+    if not near(shared, plain[0], 1e-2, 1e-3 * float(plain[0].abs().max())):
+        raise Fault(
+            "the plain mean's gradient for what is shared, where all tasks agree",
+            f"one {ratio:.3g} times as long" if near(shared, plain[0] * ratio, 1e-2, 1e-4) else "another direction",
+            mend,
+        )
+    if abs(float(weights.sum()) - number) > 0.01 * number:
+        raise Fault(f"weights that sum to T = {number} where all tasks agree", f"a sum of {weights.sum():.4g}", mend)
+    for t, gradient in enumerate(owned):
+        if not any(near(gradient, plain[1] * factor, 1e-2, 1e-4) for factor in (1.0, float(weights[t]))):
+            raise Fault(
+                "each task's own parameters to get its own weighted gradient", f"another one for task {t}", mend
+            )
+    return ""
+
+
+@check("the same losses give the same update", WEIGHTS, ARRIVE)
+def is_repeatable(subject: Weighed) -> str:
+    """Two new balancers do the same, given the same random state."""
+    runs = []
+    for _ in range(2):
+        torch.default_generator.manual_seed(1)
+        runs.append(rehearse(subject.build(), subject.line(), [subject.targets(n) for n in range(STEPS)]))
+    for step, (one, two) in enumerate(zip(*runs, strict=True)):
+        if not torch.equal(one[0], two[0]) or not torch.equal(one[1], two[1]):
+            raise Fault(
+                "the same update from the same losses and random state", f"at step {step + 1}, {apart(one[0], two[0])}",
+                "keep nothing on the class or in the module, and draw from torch's generator alone",
+            )  # fmt: skip
+    return "draws by chance" if subject.draws_by_chance else ""
+
+
+SAME = "the same losses give the same update"
+
+
+@check("a checkpoint brings its memory back", SAME)
+def checkpoint_brings_memory_back(subject: Weighed) -> str:
+    """Saved after some steps and loaded into a new one, it goes on as if nothing had happened."""
+    balancer, net = subject.build(), subject.line()
+    first, rest = [[subject.targets(n) for n in span] for span in (range(STEPS), range(STEPS, 2 * STEPS))]
+    rehearse(balancer, net, first)
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in state_of(balancer).items()}
+    saved = load(save(state)) if state else {}
+    restored = subject.build()
+    load_state(restored, saved)
+    torch.default_generator.manual_seed(2)
+    expected = rehearse(balancer, net, rest)
+    torch.default_generator.manual_seed(2)
+    found = rehearse(restored, net, rest)
+    for step, (one, two) in enumerate(zip(expected, found, strict=True)):
+        if not near(one[0], two[0], 1e-5, 1e-6) or not near(one[1], two[1], 1e-5, 1e-6):
+            raise Fault(
+                "a balancer restored from a checkpoint to go on as the saved one",
+                f"at step {step + 1} after it, weights {_shown(two[0])} instead of {_shown(one[0])}",
+                "keep what it remembers in buffers: self.register_buffer(name, tensor)",
+            )
+    return f"{len(saved)} tensors" if saved else "it remembers nothing"
+
+
+def _shown(weights: Tensor) -> str:
+    return "(" + ", ".join(f"{w:.3g}" for w in weights.tolist()) + ")"
+
+
+@check("another order of tasks only reorders its weights", SAME)
+def order_plays_no_part(subject: Weighed) -> str:
+    """No task is special by its place; options with a value a task are reordered too."""
+    number = len(subject.tasks)
+    if subject.draws_by_chance:
+        raise NotApplicable("it draws by chance, in the tasks' order")
+    if number < 2:
+        raise NotApplicable("there is one task")
+    order = [*range(1, number), 0]
+    tasks = [subject.tasks[t] for t in order]
+    options = {
+        name: type(value)(value[t] for t in order)
+        for name, value in subject.method.balancer_options.items()
+        if isinstance(value, tuple | list) and len(value) == number
+    }
+    one = rehearse(subject.build(), subject.line(), [subject.targets(n) for n in range(STEPS)])
+    other = subject.build(tasks, **options)
+    two = rehearse(other, subject.line(tasks), [subject.targets(n)[order] for n in range(STEPS)])
+    for (weights, shared, _), (moved, same, _) in zip(one, two, strict=True):
+        if not near(weights[order], moved, 1e-2, 1e-3):
+            raise Fault(
+                f"weights {_shown(weights[order])} for the tasks in another order", _shown(moved),
+                "treat tasks alike, whatever their place",
+            )  # fmt: skip
+        if not near(shared, same, 1e-2, 1e-2 * float(shared.abs().max())):
+            raise Fault("the same gradient for what is shared in any order of tasks", apart(shared, same))
+    return ""
+
+
+@check("losses of 0 leave all finite", WEIGHTS, ARRIVE)
+def zero_losses_are_harmless(subject: Weighed) -> str:
+    """A triplet loss is 0 where every triplet is satisfied: of one task, of all, at the first step or later."""
+    number = len(subject.tasks)
+    patterns = [torch.ones(number), torch.ones(number), torch.zeros(number), torch.ones(number)]
+    patterns[0][0] = 0
+    patterns[1][-1] = 0
+    for first in (0, 2):
+        balancer, net = subject.build(), subject.line()
+        for step in range(first, 4):
+            losses = losses_of(net, subject.targets(step)) * patterns[step]
+            weights, shared, owned = update(balancer, net, losses)
+            for what, tensor in (("weights", weights), ("a shared gradient", shared), ("an own gradient", owned[0])):
+                if not tensor.isfinite().all():
+                    raise Fault(
+                        f"finite {what} with losses {_shown(losses.detach())}", "inf or nan",
+                        "keep losses away from 0 where you divide by one or take its logarithm: losses.clamp_min(1e-3)",
+                    )  # fmt: skip
+    return ""
+
+
+@check("it works with 1, 2 and 40 tasks", WEIGHTS, ARRIVE)
+def works_with_any_number(subject: Weighed) -> str:
+    """Where its options leave the number open."""
+    refused = []
+    for number in (1, 2, 40):
+        tasks = tuple(f"task {t}" for t in range(number))
+        try:
+            balancer, net = subject.build(tasks), subject.line(tasks)
+        except UserError:
+            if any(isinstance(v, tuple | list) for v in subject.method.balancer_options.values()):
+                raise NotApplicable(f"its options are for {len(subject.tasks)} tasks") from None
+            refused.append(str(number))
+            continue
+        for step in range(2):
+            weights, shared, _ = update(balancer, net, losses_of(net, subject.targets(step, number)))
+            if tuple(weights.shape) != (number,) or not (weights.isfinite().all() and shared.isfinite().all()):
+                raise Fault(f"finite weights ({number},) and gradients with {number} tasks", _shown(weights))
+    return f"it refuses {' and '.join(refused)}" if refused else ""
+
+
+ITEMS: Items[Weighed] = check

@@ -1,0 +1,4 @@
+"""The files that `mtlbench new` writes, under the names my-method, MyMethod and my_method.
+
+They are read as text and never imported, but linted and type-checked as all code here is.
+"""

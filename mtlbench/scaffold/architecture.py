@@ -1,0 +1,104 @@
+"""My-method: one network; each task scales and shifts its features.
+
+<Authors: Title, Venue Year (arXiv number).>
+
+<Say here what the idea is, in two or three sentences, and write down the formula that the code
+follows. This file runs as it stands: with F(x) the features of an image x after the last stage,
+and h the embedding layer, task t embeds by
+
+    e_t(x) = h(gamma_t * F(x) + beta_t),    gamma_t, beta_t in R^C
+
+and only gamma_t and beta_t are the task's own.>
+
+<Deviations: say what differs from the paper, and why. Or: none.>
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench import Architecture, BackboneFactory, register_architecture
+
+# The paper's. `mtlbench list methods` takes authors and year from it, and prints it with --bibtex.
+BIBTEX = """
+@inproceedings{key2026word,
+  author = {Family, Given and Family, Given},
+  title = {Title},
+  booktitle = {Venue},
+  year = {2026},
+}
+"""
+
+
+# The name is what users write: --methods my-method. To be found by --methods architectures too, it
+# takes groups=("architectures",).
+@register_architecture("my-method", cite=BIBTEX, shares="all but a scale and a shift per channel")
+class MyMethod(Architecture):
+    """One network whose last features each task scales and shifts.
+
+    <The line above is what `mtlbench list methods` shows.>
+
+    Storage: one network and, per task, 2 C numbers, C the channels of the last stage.
+
+    Args:
+        shift: whether a task shifts channels too, besides scaling them.
+    """
+
+    # Options are keyword-only arguments with a type and a default; users set one by
+    # 'my-method[shift=false]'. They are all that it is told: no architecture sees the data set.
+    # Refuse a value that makes no sense by raising mtlbench.UserError with one sentence.
+    def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, shift: bool = True) -> None:
+        super().__init__(backbones, tasks)
+        # backbones.backbone() is a fresh network: .stages, a list of modules, and .head, which makes the
+        # embedding. How many stages and channels there are is the benchmark's to say: ask
+        # backbones.channels and backbones.feature_size. What one task has alone is made by
+        # backbones.backbone(task) or backbones.head(task), so that it starts the same whichever other
+        # tasks there are; modules of your own with random values, within `with backbones.seeded(task):`.
+        self.net = backbones.backbone()
+        channels = backbones.channels[-1]
+        # Tensors that are learned are nn.Parameters, one for each task; others are buffers. So they are
+        # saved with the network and moved with it.
+        self.scales = nn.ParameterList([torch.ones(channels) for _ in tasks])
+        self.shifts = nn.ParameterList([torch.zeros(channels) for _ in tasks if shift])
+
+    def _features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, C, h, w): what all tasks share."""
+        for stage in self.net.stages:
+            images = stage(images)
+        return images
+
+    def _embedding(self, features: Tensor, task: int) -> Tensor:
+        """(B, C, h, w) -> (B, D): what is different for each task."""
+        # In bfloat16 features and parameters differ in type: .to() brings them together.
+        features = features * self.scales[task].to(features.dtype)[:, None, None]
+        if self.shifts:
+            features = features + self.shifts[task].to(features.dtype)[:, None, None]
+        embeddings: Tensor = self.net.head(features)
+        return embeddings
+
+    # The one method that must be there. The leading axis is the task, always.
+    def forward(self, images: Tensor) -> Tensor:
+        """(T, B, 3, H, W) -> (T, B, D): group t of the images is embedded under task t."""
+        # All groups pass the shared part at once. Nothing else may mix them.
+        groups = self._features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return torch.stack([self._embedding(group, t) for t, group in enumerate(groups)])
+
+    # What follows may be left out: the defaults are right, but slower, and count everything as shared.
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (T, B, D): the same images under every task, the shared part once."""
+        features = self._features(images)
+        return torch.stack([self._embedding(features, t) for t in range(len(self.tasks))])
+
+    def embed_task(self, images: Tensor, task: int) -> Tensor:
+        """(B, 3, H, W) -> (B, D): what a query under one task costs."""
+        return self._embedding(self._features(images), task)
+
+    def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
+        """Return what this task alone has: it counts as storage per task, balancers treat it apart."""
+        return (self.scales[task], *self.shifts[task : task + 1])
+
+    def last_shared_layer(self) -> Sequence[nn.Parameter]:
+        """Return the parameters of the last layer that all tasks share, where GradNorm compares gradients."""
+        return tuple(self.net.head.parameters())

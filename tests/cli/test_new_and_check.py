@@ -1,0 +1,175 @@
+"""`mtlbench new` and `mtlbench check` as a user meets them: files, refusals, exit codes, reasons."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mtlbench import checks
+from mtlbench.checks import items
+from mtlbench.cli import app
+from mtlbench.errors import UserError
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, bundled, load_plugins
+
+FAULTY = Path(__file__).parents[1] / "methods" / "faulty"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
+    load_plugins()
+    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+    yield
+    for registry, entries in before:
+        registry.entries = entries  # type: ignore[assignment]
+    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
+        del sys.modules[name]
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words), catch_exceptions=False)
+
+
+def test_new_writes_one_file_and_says_what_to_do_next(tmp_path: Path) -> None:
+    done = run("new", "my-method")
+    assert done.exit_code == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["my_method.py"]
+    assert "  mtlbench check my-method --plugins my_method.py\n" in done.output
+    assert "  mtlbench run --dataset shoes --quick --methods shared,my-method --plugins my_method.py\n" in done.output
+    assert "checkout" not in done.output
+
+
+def test_in_a_checkout_new_says_where_bundled_methods_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr("mtlbench.registry.bundled", lambda folder: tmp_path / folder)
+    monkeypatch.setattr("mtlbench.registry.load_plugins", lambda: [])
+    assert f"bundled methods live in {tmp_path / 'methods'}" in run("new", "one-more").output
+    inside = run("new", "one-more", "--folder", "methods").output
+    assert "--plugins" not in inside
+    assert "bundled methods live" not in inside
+    assert (tmp_path / "methods" / "one_more.py").is_file()
+
+
+@pytest.mark.parametrize("kind", ["architecture", "balancer"])
+@pytest.mark.parametrize("name", ["a", "none", "type", "a-name-of-thirty-characters-xx", "x.2"])
+def test_what_new_writes_is_in_good_style_under_any_name(tmp_path: Path, kind: str, name: str) -> None:
+    run("new", name, *(["--balancer"] if kind == "balancer" else []))
+    (file,) = tmp_path.iterdir()
+    text = file.read_text()
+    assert "my-method" not in text
+    assert "MyMethod" not in text
+    rules = ["--select", "E,F,W,UP,B,SIM,C4,RET,D1", "--ignore", "D105,D107"]
+    for words in (["check", *rules], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *words, "-q", "--isolated", "--no-cache", "--line-length", "120"]
+        done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    compile(text, str(file), "exec")
+    assert load_plugins([file]) == []
+    assert name in (ARCHITECTURES if kind == "architecture" else BALANCERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("shared", "'shared' is taken, by the architecture of "),
+        ("pcgrad", "'pcgrad' is taken, by the balancer of "),
+        ("core", "'core' is taken, by a group of methods"),
+        ("My-Method", "can't name a method: use lower-case letters"),
+        ("3d", "beginning with a letter"),
+        ("a/b", "can't name a method"),
+        ("", "can't name a method"),
+        ("x" * 31, "at most 30 characters"),
+        ("torch", "would make a file torch.py that hides"),
+        ("import", "would make a file import.py that hides"),
+    ],
+)
+def test_new_refuses_names_that_are_taken_or_malformed(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        run("new", name)
+    assert reason in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "my_method.py").write_text("precious")
+    with pytest.raises(UserError, match="exists already and is left as it is"):
+        run("new", "my-method")
+    assert (tmp_path / "my_method.py").read_text() == "precious"
+    with pytest.raises(UserError, match="there is no such folder"):
+        run("new", "my-method", "--folder", "nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--balancer",)])
+def test_what_new_writes_passes_check(words: tuple[str, ...]) -> None:
+    run("new", "my-method", *words)
+    done = run("check", "my-method", "--plugins", "my_method.py")
+    assert done.exit_code == 0, done.output
+    assert "✗" not in done.output
+    assert "–" not in done.output
+    assert done.output.endswith("\nmy-method keeps the contract.\n")
+
+
+def test_a_fault_is_shown_with_its_reason_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "parts_of", lambda method: [checks.Part("balancer", method)])  # the rest takes long
+    done = run("check", "shared+sums-to-one", "--plugins", str(FAULTY / "balancers.py"))
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    at = lines.index("  ✗ weights of 1 mean the plain mean")
+    assert lines[at + 1].startswith("      expected: the plain mean's gradient")
+    assert lines[at + 2] == "      found: one 0.333 times as long"
+    assert lines[at + 3].startswith("      to mend it: bring the weights to a sum of T")
+    assert lines[-1] == "shared+sums-to-one does not keep the contract; mend the first ✗ first."
+
+
+def test_several_methods_take_a_line_each_and_what_they_share_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+
+    def cheap(item: items.Item, subject: object) -> items.Result:
+        checked.append(item.name)
+        return items.Result(item.name, "passed")
+
+    monkeypatch.setattr(items, "_checked", cheap)
+    done = run("check", "uw,dwa")
+    assert done.exit_code == 0
+    assert checked.count("shapes") == 1
+    assert checked.count("losses of 0 leave all finite") == 2
+    assert [line.split(":")[0] for line in done.output.splitlines()] == [
+        "✓ uw, architecture",
+        "✓ uw, balancer",
+        "✓ dwa, balancer",
+        "All 2 methods keep the contract.",
+    ]
+
+
+def test_a_broken_file_ends_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import torch\n\nx = 1 / 0\n")
+    with pytest.raises(UserError, match=r"ZeroDivisionError: division by zero \(.*broken\.py:3\)\.$"):
+        run("check", "mine", "--plugins", "broken.py")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.py").rename(tmp_path / "folder" / "broken.py")
+    with pytest.raises(UserError, match=r"Unknown method 'mine'.*Not everything could be loaded: .*division by zero"):
+        run("check", "mine", "--plugins", "folder")
+
+
+def test_check_says_what_is_wrong_with_its_words() -> None:
+    with pytest.raises(UserError, match=r"Unknown method 'sharde'\. Did you mean: shared"):
+        run("check", "sharde")
+    with pytest.raises(UserError, match=r"'my_method.py' is a file: give the method's name"):
+        run("check", "my_method.py")
+    with pytest.raises(UserError, match=r"after=9 must name layers"):
+        run("check", "film[after=9]")
+
+
+def test_the_scaffold_is_not_loaded_as_a_method() -> None:
+    assert "my-method" not in ARCHITECTURES
+    assert bundled("methods").is_dir()
+    assert not any("scaffold" in name for name in sys.modules)

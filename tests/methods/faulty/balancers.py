@@ -1,0 +1,119 @@
+"""Balancers with one planted fault each; what each breaks is in test_check.py. Not loaded by anything but that test."""
+
+import torch
+
+from mtlbench import Balancer, register_balancer
+
+
+class Following(Balancer):
+    """Weights that follow a moving mean of the losses, by a formula that faults are planted into."""
+
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.register_buffer("mean", torch.zeros(len(tasks)))
+
+    def weights(self, losses):
+        self.mean = 0.5 * self.mean + losses.detach().float()
+        return len(losses) * torch.softmax(self.mean, 0)
+
+    def backward(self, losses, architecture):
+        weights = self.weights(losses)
+        self.weighted_backward(losses, weights, architecture)
+        return weights
+
+
+@register_balancer("sound-weights")
+class SoundWeights(Following):
+    """Without a fault."""
+
+
+@register_balancer("forgetful")
+class Forgetful(Following):
+    """Keeps its memory in a plain attribute: a checkpoint does not hold it."""
+
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        del self.mean
+        self.mean = torch.zeros(len(tasks))
+
+
+@register_balancer("sums-to-one")
+class SumsToOne(Following):
+    """Weights that sum to 1: a learning rate of 1/T is hidden in them."""
+
+    def weights(self, losses):
+        return super().weights(losses) / len(losses)
+
+
+@register_balancer("plain-sum")
+class PlainSum(Following):
+    """Adds the weighted gradients up instead of taking their mean."""
+
+    def backward(self, losses, architecture):
+        weights = self.weights(losses)
+        (losses * weights).sum().backward()
+        return weights
+
+
+@register_balancer("logarithmic")
+class Logarithmic(Following):
+    """Takes the logarithm of losses, which are 0 where all triplets are satisfied."""
+
+    def weights(self, losses):
+        logs = losses.detach().log()
+        return len(losses) * torch.softmax(logs - logs.mean(), 0)
+
+
+@register_balancer("keeps-the-graph")
+class KeepsTheGraph(Following):
+    """Returns weights that hold the step's graph, so that the log keeps all of them in memory."""
+
+    def weights(self, losses):
+        return len(losses) * torch.softmax(losses, 0)
+
+
+@register_balancer("reuses-its-weights")
+class ReusesItsWeights(Following):
+    """Returns its own tensor and changes it in place at the next step."""
+
+    def weights(self, losses):
+        weights = super().weights(losses)
+        self.latest = getattr(self, "latest", weights).copy_(weights)
+        return self.latest
+
+
+@register_balancer("prefers-the-first")
+class PrefersTheFirst(Following):
+    """Leans on the first task whatever its loss."""
+
+    def weights(self, losses):
+        weights = super().weights(losses).clone()
+        weights[0] += 0.2
+        return len(losses) * weights / weights.sum()
+
+
+@register_balancer("made-for-three")
+class MadeForThree(Following):
+    """Works with three tasks alone, and does not say so."""
+
+    def weights(self, losses):
+        return super().weights(losses) * torch.ones(3)
+
+
+@register_balancer("returns-only")
+class ReturnsOnly(Following):
+    """Leaves the gradients to the caller."""
+
+    def backward(self, losses, architecture):
+        return self.weights(losses)
+
+
+@register_balancer("seeded-by-the-class")
+class SeededByTheClass(Following):
+    """Counts its steps on the class: a second run in the same process goes on where the first ended."""
+
+    steps = 0
+
+    def weights(self, losses):
+        type(self).steps += 1
+        return len(losses) * torch.softmax(losses.detach() * type(self).steps, 0)
