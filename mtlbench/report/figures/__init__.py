@@ -41,10 +41,15 @@ def draw_all(suite: Suite, results: Path, folder: Path, formats: Sequence[str] =
     Raises:
         UserError: a file in a run's folder can't be read.
     """
+    return draw_scene(Scene.of(suite, results), folder, formats)
+
+
+def draw_scene(scene: Scene, folder: Path, formats: Sequence[str] = FORMATS) -> list[Figure]:
+    """Do what `draw_all` does for a suite that is set up already."""
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, Figure] = {}
     with styled():
-        for drawing in _drawings(Scene.of(suite, results)):
+        for drawing in _drawings(scene):
             stem, number = drawing.stem, 2
             while stem in written:  # methods whose names differ in signs alone
                 stem, number = f"{drawing.stem}-{number}", number + 1

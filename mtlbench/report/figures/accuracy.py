@@ -201,7 +201,7 @@ def with_mean(values: Array) -> Array:
 
 def learning_curves(scene: Scene) -> Drawing | None:
     """Draw mean validation accuracy by step and by second: the mean over seeds, and a band from lowest to highest."""
-    known = {method.name: curve for method in scene.methods if len(curve := _validations(scene, method))}
+    known = {method.name: curve for method in scene.methods if len(curve := validations(scene, method))}
     shown = [method for method in scene.methods if method.name in known]
     if not shown:
         return None
@@ -238,7 +238,7 @@ def learning_curves(scene: Scene) -> Drawing | None:
     return Drawing("learning-curves", f"{title}. {where}", alt, figure)
 
 
-def _validations(scene: Scene, method: Method) -> pd.DataFrame:
+def validations(scene: Scene, method: Method) -> pd.DataFrame:
     """Return step, seconds, and mean, low and high accuracy over seeds in per cent, at the validations all runs did."""
     import pandas as pd
 
