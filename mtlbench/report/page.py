@@ -1,0 +1,330 @@
+"""A comparison as a folder of web pages that open from disk: words, leaderboard, figures, curves, galleries, downloads.
+
+All numbers are `summary`'s, as the other tables write them, and all words `verdict`'s. How pages look and what they do
+in a browser is left to `templates/`; with scripts off they can still be read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from mtlbench.errors import UserError
+from mtlbench.report.figures import FORMATS, Figure, draw_scene
+from mtlbench.report.figures.accuracy import validations
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.style import slug
+from mtlbench.report.rows import Column, Row
+from mtlbench.report.summary import Summary
+from mtlbench.report.tables import ALIKE, CellText, as_frame, as_markup, cell_texts, runs_frame
+from mtlbench.report.verdict import Verdict, verdict
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_ASSETS = ("page.css", "page.js")
+_MADE_BY_US = '<meta name="generator" content="mtlbench'
+_FEW_TASKS = 8  # their columns are shown from the start
+
+# The costs that decide most stand beside the means; the others can be shown.
+_MAIN_COSTS = ("file_bytes", "bytes_added", "embed_rate_all_tasks", "training_seconds")
+_RETRIEVAL = ("macro map@r", "macro precision@1")
+
+TERMS = {
+    "seeds": ("seeds", "How many runs, with different random starts, are behind the numbers."),
+    "mean": ("mean", "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of the"
+             " same label than to one of another; 50 is chance. ± is the sample standard deviation over seeds."),
+    "worst": ("worst", "The task on which the method does worst."),
+    "delta_m": ("Δm", "Mean over tasks of the relative difference to independent, a network for each task: above 0,"
+                " sharing helped."),
+    "hurt": ("tasks hurt", "On how many tasks the method is below independent, by however little."),
+    "within": ("validation within …", "What validation had measured after the same time of training."),
+    "file_bytes": ("file MB", "Size of the file that holds the whole network, for all tasks."),
+    "bytes_added": ("next task adds kB", "What one more task would add to it."),
+    "embed_rate_all_tasks": ("embed img/s, all tasks", "How many images a second are embedded, each under every task."),
+    "training_seconds": ("train s", "Seconds that training took."),
+    "macro map@r": ("mAP@R", "Retrieval: mean average precision among the R nearest, R the number of images of the same"
+                    " label; macro mean over label values, so that a rare one counts as much as a common one."),
+    "macro precision@1": ("P@1", "Retrieval: how often the nearest image has the same label; macro mean over values."),
+    "parameters": ("parameters", "Trained numbers in the whole network."),
+    "bytes_shared": ("shared MB", "What of the stored network all tasks use."),
+    "bytes_per_task": ("per task kB", "What of it one task uses alone, on average."),
+    "flops_one_task": ("MFLOPs", "Operations to embed one image, under one task or under all."),
+    "train_rate": ("train img/s", "How many images a second training takes in."),
+    "embed_rate_one_task": ("embed img/s, 1 task", "How many images a second are embedded under one task."),
+    "training_memory": ("train MB", "Memory that training took at most."),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One suite as its page shows it."""
+
+    name: str  # of its folder and its page
+    summary: Summary
+    verdict: Verdict
+    figures: list[Figure]
+    page: str
+
+
+def write_page(
+    summaries: Sequence[Summary],
+    results: Path,
+    folder: Path,
+    progress: Callable[[str], None] = lambda words: None,
+) -> Path:
+    """Write a page for every suite, and one that leads to them where there are several; return the one to open.
+
+    Args:
+        summaries: of the suites, as the tables show them.
+        results: where the runs' folders lie.
+        folder: where to, made if need be; an earlier page there is replaced.
+        progress: is told what is being done.
+
+    Raises:
+        UserError: the folder holds something else, or a file in a run's folder can't be read.
+    """
+    _make_room(folder)
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    for name in _ASSETS:
+        shutil.copyfile(_TEMPLATES / name, folder / name)
+    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
+    groups = _groups()
+    pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
+    titles = [_title(summary) for summary in summaries]
+    links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
+    words = [verdict(summary) for summary in summaries]
+    for name, page, summary, said in zip(names, pages, summaries, words, strict=True):
+        content = _suite_page(name, summary, said, results, folder, groups, progress)
+        text = environment.get_template("suite.html").render(**content, links=links, page=page)
+        (folder / page).write_text(text, encoding="utf-8")
+    if links:
+        entries = [
+            {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.warnings}
+            for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
+        ]
+        text = environment.get_template("index.html").render(entries=entries, links=links, page="index.html", **_common())
+        (folder / "index.html").write_text(text, encoding="utf-8")
+    return folder / "index.html"
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder, or see that what it holds is a page of ours."""
+    if folder.is_dir() and any(folder.iterdir()):
+        index = folder / "index.html"
+        if not index.is_file() or _MADE_BY_US not in index.read_text(encoding="utf-8", errors="replace")[:2000]:
+            raise UserError(f"{folder} holds other files; name a new folder, or one with an earlier page, for --html.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        number, candidate = 2, "suite-index" if name == "index" else name
+        while candidate in found:
+            number, candidate = number + 1, f"{name}-{number}"
+        found.append(candidate)
+    return found
+
+
+def _groups() -> dict[str, list[str]]:
+    """Return the registered groups of methods with their members; none where methods can't be loaded here."""
+    try:
+        from mtlbench.registry import load_plugins
+        from mtlbench.specs import method_groups
+
+        load_plugins()
+        return {name: members for name, members in method_groups().items() if name != "all"}
+    except (ImportError, UserError, OSError):  # records are read on machines that can't train
+        return {}
+
+
+def _common() -> dict[str, Any]:
+    from mtlbench import __version__
+
+    return {"version": __version__, "alike": ALIKE}
+
+
+def _title(summary: Summary) -> str:
+    """Return a suite's title, which says what its images are."""
+    title = summary.tables[0].title if summary.tables else str(summary.suite.benchmark["title"])
+    return title.rpartition(":")[0] or title
+
+
+def _facts(summary: Summary) -> list[str]:
+    done = {record.method for record in summary.suite.done}
+    seeds = {record.seed for record in summary.suite.done}
+    tasks = len(summary.suite.tasks)
+    parts = [(len(done), "method"), (tasks, "task"), (len(seeds), "seed")]
+    return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
+
+
+def _suite_page(
+    name: str,
+    summary: Summary,
+    said: Verdict,
+    results: Path,
+    folder: Path,
+    groups: dict[str, list[str]],
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write a suite's files; return what its template needs."""
+    place = folder / name
+    shutil.rmtree(place, ignore_errors=True)  # of an earlier page
+    place.mkdir()
+    title = _title(summary)
+    scene = Scene.of(summary.suite, results)
+    progress(f"{title}: drawing figures …")
+    figures = draw_scene(scene, place / "figures")
+    return _common() | {
+        "title": title,
+        "name": name,
+        "verdict": said,
+        "summary": summary,
+        "facts": _facts(summary),
+        "table": leaderboard(summary, groups),
+        "downloads": _downloads(summary, place),
+        "figures": [_figure(figure, place) for figure in figures],
+        "formats": FORMATS,
+        "curves": _curves(scene),
+        "data": "rendered" if summary.suite.receipt.get("data", {}).get("rendered") else "real",
+    }
+
+
+def _downloads(summary: Summary, place: Path) -> list[tuple[str, str]]:
+    """Write the tables as files; return each with what it is."""
+    as_frame([summary]).to_csv(place / "table.csv", index=False)
+    runs_frame([summary.suite]).to_csv(place / "runs.csv", index=False)
+    (place / "table.tex").write_text(as_markup(summary, "latex"), encoding="utf-8")
+    (place / "table.md").write_text(as_markup(summary, "md"), encoding="utf-8")
+    return [
+        ("table.csv", "CSV, a row per method"),
+        ("runs.csv", "CSV, a row per run"),
+        ("table.tex", "LaTeX"),
+        ("table.md", "Markdown"),
+    ]
+
+
+def _figure(figure: Figure, place: Path) -> dict[str, Any]:
+    with Image.open(place / "figures" / f"{figure.stem}.png") as image:
+        width, height = image.size
+    title, _, where = figure.title.partition(". ")
+    return {"stem": figure.stem, "title": title, "where": where, "alt": figure.alt, "width": width, "height": height}
+
+
+# --- the leaderboard --------------------------------------------------------------------------------------------------
+
+
+def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any]:
+    """Return accuracy and cost in one table: its columns, its rows, and the groups that some of its methods are in."""
+    texts: dict[tuple[str, str], CellText] = {}
+    columns: dict[str, Column] = {}
+    for table in summary.tables:
+        texts |= cell_texts(table)
+        columns |= {column.key: column for column in table.columns if column.key not in columns}
+    shown = summary.tables[0].rows if summary.tables else []
+    keys = [key for key in _order(columns) if any(texts.get((row.method, key), _NOTHING).number for row in shown)]
+    tasks = sum(key.startswith("task/") for key in keys)
+    names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
+    members = {group: set(those) for group, those in groups.items()}
+
+    def row(one: Row) -> dict[str, Any]:
+        plain = names[one.method].partition("[")[0] if "+" not in names[one.method] else ""
+        return {
+            "method": one.method,
+            "failed": not one.seeds,
+            "collapsed": "COLLAPSED" in one.note,
+            "note": one.note,
+            "groups": [group for group, those in members.items() if plain in those],
+            "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING)) for key in keys],
+        }
+
+    rows = [row(one) for one in shown if one.kind == "method"]
+    there = {group for one in rows for group in one["groups"]}
+    return {
+        "columns": [_heading(columns[key]) for key in keys],
+        "rows": rows,
+        "references": [row(one) for one in shown if one.kind == "reference"],
+        "groups": [group for group in groups if group in there],
+        "tasks": tasks,
+        "few_tasks": tasks <= _FEW_TASKS,
+        "more": any(_kind(key) == "more" for key in keys),
+        "terms": _terms(keys),
+    }
+
+
+_NOTHING = CellText("", "", False, 0)
+
+
+def _order(columns: dict[str, Column]) -> list[str]:
+    """Put what decides most first; the method's name is no cell."""
+    late = {*_MAIN_COSTS, *_RETRIEVAL}
+    first = [key for key in columns if _kind(key) == "main" and key not in late and key != "method"]
+    tasks = [key for key in columns if _kind(key) == "task"]
+    return [*first, *(key for key in (*_MAIN_COSTS, *_RETRIEVAL) if key in columns), *tasks,
+            *(key for key in columns if _kind(key) == "more")]  # fmt: skip
+
+
+def _kind(key: str) -> str:
+    """Return which columns one shows and hides together: the main ones, single tasks, more costs."""
+    if key.startswith("task/"):
+        return "task"
+    main = ("method", "seeds", "within", "mean", "worst", "delta_m", "hurt", *_MAIN_COSTS, *_RETRIEVAL)
+    return "main" if key in main else "more"
+
+
+def _heading(column: Column) -> dict[str, Any]:
+    word, meaning = TERMS.get(column.key, ("", ""))
+    return {
+        "text": column.heading,
+        "kind": _kind(column.key),
+        "better": column.better,
+        "meaning": meaning,
+        "key": column.key,
+        "sorted": column.key == "mean",
+    }
+
+
+def _cell(column: Column, row: Row, text: CellText) -> dict[str, Any]:
+    value = column.value(row) if text.number else None
+    return {
+        "number": text.number,
+        "spread": text.spread,
+        "alike": text.alike,
+        "rank": text.rank,
+        "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
+        "kind": _kind(column.key),
+    }
+
+
+def _terms(keys: Sequence[str]) -> list[tuple[str, str]]:
+    found = [TERMS[key] for key in TERMS if key in keys]
+    marks = [
+        (ALIKE, "Can't be told apart from the best of its column by a paired test at 5 %: take either. It does not say"
+                " that the two are equal. A method without the mark is worse by more than chance explains."),
+        ("bold, underlined", "The best and the second of a column, as shown."),
+        ("untrained, chance", "The network before training, and random embeddings: what is no better has learned nothing."),
+    ]  # fmt: skip
+    return marks[:1] + found + marks[1:]
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def _curves(scene: Scene) -> list[dict[str, Any]]:
+    """Return the learning curves' points, those of the figure of that name."""
+    found = []
+    for method in scene.methods:
+        points = validations(scene, method)
+        if len(points):
+            look = scene.looks[method.name]
+            numbers = {name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")}
+            found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
+    return found
