@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -178,6 +179,70 @@ def retrieval_metrics(
     return dict(zip(names, micro.tolist(), strict=True)) | {
         f"macro/{name}": value for name, value in zip(names, macro.tolist(), strict=True)
     }
+
+
+@torch.no_grad()
+def nearest(
+    embeddings: Tensor,
+    queries: Tensor,
+    gallery: Tensor,
+    k: int,
+    *,
+    normalise: bool,
+    labels: Tensor | None = None,
+    max_bytes: int = 64 * 2**20,
+) -> tuple[Tensor, Tensor]:
+    """Return each query's k nearest images of a gallery, as `retrieval_metrics` orders them.
+
+    Of images in one step of distance those with another label than the query's come first, then the order is that of
+    the rows. A query that is in the gallery is no neighbour of itself.
+
+    Args:
+        embeddings: `(N, D)`, of one task, queries and gallery together.
+        queries: `(q,)` int64 rows of `embeddings`.
+        gallery: `(n,)` int64 rows, each once.
+        k: how many, at most those that there are.
+        normalise: divide each embedding by its L2 norm first (a zero vector stays zero).
+        labels: `(N,)` int64, to settle ties; without them the rows alone do.
+        max_bytes: bound on the working memory, in bytes, as long as one query's row fits into it.
+
+    Returns:
+        `(q, k)` int64 rows, the nearest first, and `(q, k)` float64 Euclidean distances, both on the CPU; infinite where
+        an embedding is not finite.
+    """
+    _check_embeddings(embeddings)
+    points, unit, finite = _points(embeddings.cpu(), normalise)
+    queries, gallery = queries.cpu(), gallery.cpu()
+    least = len(gallery) - int(torch.isin(queries, gallery).any())
+    k = min(k, least)
+    rows = torch.empty(len(queries), k, dtype=torch.int64)
+    found = torch.empty(len(queries), k, dtype=torch.float64)
+    if k < 1 or not len(queries):
+        return rows, found
+    others = points[gallery]
+    squares = others.square().sum(dim=1)
+    order = torch.arange(len(gallery))
+    chunk = max(1, max_bytes // (32 * len(gallery)))
+    for start in range(0, len(queries), chunk):
+        query = queries[start : start + chunk]
+        own = points[query]
+        distances = torch.addmm(squares, own, others.T, alpha=-2).add_(own.square().sum(dim=1)[:, None])
+        distances = distances.clamp_min_(0).sqrt_()
+        keys = _steps(distances.clone(), unit[query, None])
+        unknown = ~(finite[query][:, None] & finite[gallery])
+        keys[unknown] = _FARTHEST_STEP
+        keys = keys.long().mul_(2)
+        if labels is not None:
+            keys += labels[query].cpu()[:, None] == labels[gallery].cpu()
+        # the place in the gallery goes along in the low bits: sorting values alone is fast and settles what is left
+        keys = keys.bitwise_left_shift_(32).add_(order)
+        keys[query[:, None] == gallery] = torch.iinfo(torch.int64).max
+        nearest_keys = np.sort(np.partition(keys.numpy(), k - 1, axis=1)[:, :k], axis=1)
+        place = torch.from_numpy(nearest_keys).bitwise_and_(2**32 - 1)
+        rows[start : start + chunk] = gallery[place]
+        distances[unknown] = torch.inf
+        found[start : start + chunk] = distances.gather(1, place)
+    return rows, found
 
 
 def _gains(query_ranks: Tensor, ranks: Tensor, best: int) -> Tensor:

@@ -14,7 +14,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from mtlbench.benchmark import Benchmark, Data
+from mtlbench.benchmark import Benchmark, Data, Rendered
 from mtlbench.data import celeba, zappos
 from mtlbench.data.celeba import read_celeba
 from mtlbench.data.folder import read_csv, read_folders
@@ -56,6 +56,7 @@ class Dataset:
         facts: what the receipt says of it.
         triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
             positive and negative on the device; empty where triplets are drawn from the labels.
+        root: the folder that `paths` are relative to; paths: the N image files, for pictures of the originals.
     """
 
     images: Tensor
@@ -67,6 +68,8 @@ class Dataset:
     pixels: str
     facts: dict[str, str | int | bool]
     triplets: dict[str, list[Tensor]] = field(default_factory=dict)
+    root: Path = Path()
+    paths: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +122,12 @@ def default_folder(name: str) -> Path:
     return Path(os.environ.get("MTLBENCH_DATA") or platformdirs.user_data_dir("mtlbench")) / name
 
 
+def rendered_folder(what: Rendered) -> Path:
+    """Return where a rendered set is looked for, and drawn where it is absent."""
+    conflict = f"-conflict{what.conflict:g}" if what.conflict else ""
+    return default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
+
+
 def read_table(data: Data, root: Path | None, progress: Progress | None = None) -> Table:
     """Read the table of a benchmark's data set; a rendered one is drawn first where it is not there.
 
@@ -134,8 +143,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
         raise UserError(f"--data-dir {root}: there is no such folder.")
     if data.rendered is not None:
         what = data.rendered
-        conflict = f"-conflict{what.conflict:g}" if what.conflict else ""
-        root = root or default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
+        root = root or rendered_folder(what)
         if not root.exists() or not any(root.iterdir()):
             done = 0
 
@@ -274,5 +282,7 @@ def prepare(
         pixels=data.pixels,
         facts=facts,
         triplets=fixed,
+        root=table.root,
+        paths=table.paths,
     )
     return dataset, notes

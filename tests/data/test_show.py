@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mtlbench.data import show
+from mtlbench.data.canvas import font, wrap
 from mtlbench.data.show import MOST_VALUES, draw_examples
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
@@ -159,14 +160,14 @@ def test_long_names_stay_clear_of_the_examples(tmp_path):
 
 
 def test_wrapped_text_fits_and_says_that_it_was_cut():
-    font = show._font(15)
-    lines = show._wrap("Sneakers and Athletic Shoes, of every make and in every colour that there is", font, 150, 2)
+    face = font(15)
+    lines = wrap("Sneakers and Athletic Shoes, of every make and in every colour that there is", face, 150, 2)
     assert len(lines) == 2
     assert lines[-1].endswith("…")
-    assert max(font.getlength(line) for line in lines) <= 150
-    assert show._wrap("Oxfords", font, 150, 2) == ["Oxfords"]
-    assert "".join(show._wrap("x" * 60, font, 150, 9)) == "x" * 60
-    assert show._wrap("", font, 150, 2) == [""]
+    assert max(face.getlength(line) for line in lines) <= 150
+    assert wrap("Oxfords", face, 150, 2) == ["Oxfords"]
+    assert "".join(wrap("x" * 60, face, 150, 9)) == "x" * 60
+    assert wrap("", face, 150, 2) == [""]
 
 
 def test_a_task_without_labels_in_the_split_is_an_error(tmp_path):

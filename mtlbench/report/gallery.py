@@ -1,0 +1,358 @@
+"""Galleries: chosen test images and their nearest neighbours under each task, the methods side by side.
+
+Made from the embeddings beside run records and from the data set's own image files, whose fingerprint is checked; what
+the distances are is left to `evaluation`, the command line and the page to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.data import canvas
+from mtlbench.errors import UserError
+from mtlbench.report.rows import rows
+from mtlbench.report.suites import Suite
+from mtlbench.runs import Record, run_folder
+
+if TYPE_CHECKING:  # reports without galleries do without PyTorch
+    from torch import Tensor
+
+    from mtlbench.data.pack import Progress
+
+HARDEST, DISAGREE, TYPICAL = "hardest", "methods disagree most", "typical"
+KINDS = (HARDEST, DISAGREE, TYPICAL)
+_PAIRS = 100_000_000  # of query, image, task and method that are compared to choose the queries: a few seconds
+_LEAST_SEARCHED = 64  # images of a task that queries are chosen from, whatever that takes
+Codes = npt.NDArray[np.int64]
+
+
+class NoImages(UserError):
+    """There is nothing to make a gallery of: embeddings or images are absent, or they are others."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A neighbour of a query.
+
+    Attributes:
+        image: which test image, an index into `Galleries.files`.
+        right: whether it carries the query's label under the task.
+    """
+
+    image: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query and its neighbours.
+
+    Attributes:
+        image: which test image, an index into `Galleries.files`.
+        task: under which.
+        why: it was chosen, in words: one of `KINDS`.
+        neighbours: by method, in the order of `Galleries.methods`, the nearest first.
+    """
+
+    image: int
+    task: str
+    why: str
+    neighbours: dict[str, tuple[Neighbour, ...]]
+
+    def right(self, method: str) -> int:
+        """Return how many of a method's neighbours carry the query's label."""
+        return sum(neighbour.right for neighbour in self.neighbours[method])
+
+
+@dataclass(frozen=True)
+class Galleries:
+    """The galleries of a suite, for one seed.
+
+    Attributes:
+        suite: whose.
+        seed: of the runs shown.
+        methods: best mean accuracy first; those that have finished with that seed.
+        tasks: those shown.
+        files: the N test images' own files, in the order of the stored embeddings.
+        labels: (T, N) codes into `values`, -1 where an image is not labelled; values: the tasks' label values.
+        queries: task by task; none twice under one task.
+        searched: how many of a task's images the hardest and most disputed ones were looked for among, by task.
+    """
+
+    suite: Suite
+    seed: int
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: Codes
+    values: tuple[tuple[str, ...], ...]
+    queries: tuple[Query, ...]
+    searched: dict[str, int]
+
+    def label(self, image: int, task: str) -> str:
+        """Return an image's label under a task, in words."""
+        t = self.tasks.index(task)
+        code = int(self.labels[t, image])
+        return self.values[t][code] if code >= 0 else "not labelled"
+
+    def precision(self, method: str, task: str) -> float | None:
+        """Return P@1 of a method's run under a task, over all test images, as its record has it."""
+        (record,) = (r for r in self.suite.done if r.method == method and r.seed == self.seed)
+        return record.metrics[task].get("precision@1")
+
+
+def galleries(
+    suite: Suite,
+    results: Path,
+    data_dir: Path | None = None,
+    *,
+    queries_per_task: int = 6,
+    neighbours: int = 8,
+    seed: int | None = None,
+    methods: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    draw_absent: bool = True,
+    drawing: Progress | None = None,
+    packing: Progress | None = None,
+) -> Galleries:
+    """Choose queries and find their nearest neighbours under each task, method by method.
+
+    Of a task's queries, every third is one of each kind:
+
+    - hardest: with the smallest share of right neighbours over all methods,
+    - methods disagree most: the largest difference between two methods' shares,
+    - typical: drawn at random by the seed.
+
+    The share of right neighbours is of those that there could be, so a rare label is no harder for being rare. Among
+    equals the more common label goes first, then the order of the images. Within a kind no label value has its second
+    turn before all others had their first. Images without another of their label are no queries. In a suite so large
+    that comparing all would take minutes, the hardest and the most disputed are looked for among as many images as
+    `searched` says, drawn at random by the seed.
+
+    Args:
+        suite: its records.
+        results: where they lie.
+        data_dir: the data set's folder; by default the one where `mtlbench run` looks.
+        queries_per_task: how many.
+        neighbours: of each query, in each method's row.
+        seed: whose runs; by default the lowest of those that most methods have finished.
+        methods: only these, by the names that tables show; tasks: only these.
+        draw_absent: draw a rendered data set anew where it is absent, which takes seconds to a minute.
+        drawing: progress of that; packing: of decoding images that were never packed on this machine.
+
+    Raises:
+        NoImages: embeddings or images are absent, or are other ones; it says what to do.
+    """
+    name = str(suite.benchmark["name"])
+    shown = tuple(task for task in suite.tasks if tasks is None or task in tasks)
+    runs, seed = _runs(suite, results, seed, methods)
+    try:
+        data = _Data.read(suite, runs[0][0], data_dir, draw_absent, drawing, packing)
+    except NoImages:
+        raise
+    except UserError as error:
+        raise NoImages(f"No galleries of {name}: {error}") from error
+    stored = [_Stored(record, folder, name) for record, folder in runs]
+    for run in stored:
+        if not np.array_equal(run.labels, data.labels):
+            raise NoImages(f"No galleries of {name}: the labels in {data.root} are not those of {run.folder}.")
+    places = [suite.tasks.index(task) for task in shown]
+    normalise = Benchmark.model_validate(suite.benchmark).loss.normalise
+    budget = _PAIRS // max(1, len(stored) * len(shown) * len(data.files))
+    queries, searched = [], {}
+    for task, t in zip(shown, places, strict=True):
+        random = np.random.default_rng([seed, t])
+        candidates = _askable(data.labels[t])
+        if len(candidates) > max(budget, _LEAST_SEARCHED):
+            candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
+        searched[task] = len(candidates)
+        found = [_found(run.embeddings(t), data.labels[t], candidates, neighbours, normalise) for run in stored]
+        right = np.stack([data.labels[t][rows] == data.labels[t][candidates][:, None] for rows in found])
+        for place, why in _choose(candidates, right.sum(2), data.labels[t], neighbours, queries_per_task, random):
+            lists = {
+                run.record.method: tuple(
+                    Neighbour(int(image), bool(hit))
+                    for image, hit in zip(found[m][place], right[m, place], strict=True)
+                )
+                for m, run in enumerate(stored)
+            }
+            queries.append(Query(int(candidates[place]), task, why, lists))
+    return Galleries(
+        suite, seed, tuple(run.record.method for run in stored), shown, data.files, data.labels[places],
+        tuple(data.values[t] for t in places), tuple(queries), searched,
+    )  # fmt: skip
+
+
+def _runs(
+    suite: Suite, results: Path, seed: int | None, methods: Sequence[str] | None
+) -> tuple[list[tuple[Record, Path]], int]:
+    """Return the runs to show with their folders, best mean accuracy first, and their seed."""
+    name = str(suite.benchmark["name"])
+    done = [r for r in suite.done if methods is None or r.method in methods]
+    placed = [(r, run_folder(results, name, r.setup["method"]["name"], r.seed)) for r in done]
+    there = [(r, folder) for r, folder in placed if (folder / "test.safetensors").exists()]
+    if seed is None:
+        seeds = [r.seed for r, _ in there]
+        seed = max(sorted(set(seeds)), key=seeds.count, default=0)
+    order = [row.method for row in rows(suite)]
+    found = sorted((run for run in there if run[0].seed == seed), key=lambda run: order.index(run[0].method))
+    if not found:
+        if any(r.seed == seed for r in done):
+            raise NoImages(
+                f"No galleries of {name}: no run's embeddings lie in {results / name}; copy test.safetensors along with"
+                " each run.json."
+            )
+        raise NoImages(f"No galleries of {name}: no method has finished{f' with seed {seed}' if done else ''}.")
+    return found, seed
+
+
+class _Stored:
+    """What a run left of its answers to the test; embeddings are read task by task."""
+
+    def __init__(self, record: Record, folder: Path, benchmark: str) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.record, self.folder = record, folder
+        try:
+            self._file = safe_open(folder / "test.safetensors", framework="pt")
+            self.labels: Codes = self._file.get_tensor("labels").numpy()
+            self._embeddings = self._file.get_slice("embeddings")
+        except (OSError, SafetensorError) as error:
+            raise NoImages(
+                f"No galleries of {benchmark}: {folder / 'test.safetensors'} can't be read ({error}); copy it again."
+            ) from error
+
+    def embeddings(self, task: int) -> Tensor:
+        """Return the (N, D) embeddings under a task."""
+        found: Tensor = self._embeddings[task].float()
+        return found
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The test images of a suite, in the order of its embeddings."""
+
+    root: Path
+    files: tuple[Path, ...]
+    labels: Codes
+    values: tuple[tuple[str, ...], ...]
+
+    @staticmethod
+    def read(
+        suite: Suite,
+        record: Record,
+        data_dir: Path | None,
+        draw_absent: bool,
+        drawing: Progress | None,
+        packing: Progress | None,
+    ) -> _Data:
+        """Read the table of a suite's data set again, and see that it is what its runs were made with.
+
+        Raises:
+            NoImages: the images are absent, or other ones. UserError: they can't be read.
+        """
+        import torch
+
+        from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
+
+        benchmark = Benchmark.model_validate(suite.benchmark)
+        data = benchmark.data
+        root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
+        there = root.is_dir() and any(root.iterdir())
+        if not there and (data.rendered is None or data_dir is not None or not draw_absent):
+            raise NoImages(
+                f"No galleries of {benchmark.name}: its images are not at {root}; name their folder with --data-dir."
+            )
+        facts = record.receipt.get("data", {})
+        others = NoImages(
+            f"No galleries of {benchmark.name}: the images in {root} are not those that its runs were made with; name"
+            " the folder of those with --data-dir."
+        )
+        expected = facts.get("images", 0) + facts.get("unreadable", 0)
+        if expected and len(read_table(data, root if there else data_dir, drawing)) != expected:
+            raise others  # known before so many other images are packed
+        dataset, _ = prepare(
+            benchmark, root if there else data_dir, list(suite.tasks), torch.device("cpu"), drawing, packing
+        )
+        if dataset.facts["fingerprint"] != record.setup["data"]:
+            raise others
+        test = dataset.members("test")
+        return _Data(
+            dataset.root,
+            tuple(dataset.root / dataset.paths[i] for i in test.tolist()),
+            dataset.labels[:, test].numpy(),
+            dataset.values,
+        )
+
+
+def _askable(labels: Codes) -> Codes:
+    """Return the indices of the images that have another of their label."""
+    counts = np.bincount(labels[labels >= 0], minlength=1)
+    return np.flatnonzero((labels >= 0) & (counts[labels] > 1))
+
+
+def _found(embeddings: Tensor, labels: Codes, queries: Codes, k: int, normalise: bool) -> Codes:
+    """Return the (q, k) nearest labelled images of queries, the nearest first."""
+    import torch
+
+    from mtlbench.evaluation import nearest
+
+    gallery = torch.from_numpy(np.flatnonzero(labels >= 0))
+    rows, _ = nearest(
+        embeddings, torch.from_numpy(queries), gallery, k, normalise=normalise, labels=torch.from_numpy(labels)
+    )
+    found: Codes = rows.numpy()
+    return found
+
+
+def _choose(
+    candidates: Codes, right: Codes, labels: Codes, k: int, number: int, random: np.random.Generator
+) -> list[tuple[int, str]]:
+    """Choose a task's queries: places among the candidates, and why.
+
+    Args:
+        candidates: (q,) test images.
+        right: (M, q) right neighbours of each, by method.
+        labels: (N,) of all test images.
+        k: neighbours of each.
+        number: how many to choose.
+        random: draws the typical ones.
+    """
+    codes = labels[candidates]
+    counts = np.bincount(labels[labels >= 0], minlength=1)[codes]
+    share = right / np.minimum(k, counts - 1)
+    places = np.arange(len(candidates))
+    spread = share.max(0) - share.min(0) if len(share) else np.zeros(len(candidates))
+    # the last key counts most
+    disputed = np.lexsort((places, -counts, -share.std(0), -spread))
+    orders = {
+        HARDEST: np.lexsort((places, -counts, share.mean(0))),
+        DISAGREE: disputed[spread[disputed] > 0],
+        TYPICAL: random.permutation(places),
+    }
+    chosen: dict[int, str] = {}
+    turns = {kind: dict.fromkeys(codes.tolist(), 0) for kind in KINDS}
+    for n in range(min(number, len(candidates))):
+        kind = KINDS[n % len(KINDS)]
+        left = [p for p in orders[kind].tolist() if p not in chosen]
+        if not left:  # one method alone disagrees with none
+            kind = TYPICAL
+            left = [p for p in orders[kind].tolist() if p not in chosen]
+        fewest = min(turns[kind][codes[p]] for p in left)
+        place = next(p for p in left if turns[kind][codes[p]] == fewest)
+        turns[kind][codes[place]] += 1
+        chosen[place] = kind
+    return list(chosen.items())
+
+
+def thumbnail(file: Path, height: int) -> Image.Image:
+    """Return an image at so many pixels of height, its shape kept; at most twice as wide. See `canvas.thumbnail`."""
+    return canvas.thumbnail(file, height)
