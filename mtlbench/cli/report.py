@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mtlbench.report.summary import Choice
     from mtlbench.runs import Record
 
 
@@ -56,6 +57,17 @@ def report(
         Path | None,
         typer.Option(help="Draw the figures too, as PNG, SVG and PDF, into this folder.", show_default=False),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page into this folder instead, to be opened in a browser: leaderboard, figures, galleries.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the images of galleries lie.", show_default="where mtlbench run looks"),
+    ] = None,
     format: Annotated[
         Format, typer.Option(help="How to write the tables; csv has a row per method, runs one per run.")
     ] = Format.table,
@@ -85,12 +97,26 @@ def report(
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
     choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds)
     console = Console()
-    if conflict:
+    if html is not None:
+        _page(console, records, choice, results, html, data_dir)
+    elif conflict:
         agreement.show(records, results, format.value, console)
     else:
         show(records, format.value, console, choice, results)
     if figures is not None:
         _draw(console, records, results, figures)
+
+
+def _page(
+    console: Console, records: Sequence[Record], choice: Choice, results: Path, folder: Path, data_dir: Path | None
+) -> None:
+    """Write the pages, and say where they are."""
+    from mtlbench.cli.progress import say
+    from mtlbench.report.page import write_page
+    from mtlbench.report.summary import summarise
+
+    index = write_page(summarise(records, choice, results), results, folder, data_dir, lambda words: say(console, words))
+    say(console, f"page: {index}; open it in a browser.")
 
 
 def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path) -> None:

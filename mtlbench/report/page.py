@@ -16,10 +16,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from mtlbench.errors import UserError
+from mtlbench.report import gallery
 from mtlbench.report.figures import FORMATS, Figure, draw_scene
 from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import slug
+from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.rows import Column, Row
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import ALIKE, CellText, as_frame, as_markup, cell_texts, runs_frame
@@ -29,6 +31,10 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _ASSETS = ("page.css", "page.js")
 _MADE_BY_US = '<meta name="generator" content="mtlbench'
 _FEW_TASKS = 8  # their columns are shown from the start
+_GALLERY_METHODS = 8
+_MANY_TASKS = 10  # of more, fewer queries each: every image of a gallery is a file
+_HEIGHT = 160  # pixels of a thumbnail: shown at up to 80, sharp on dense screens
+_QUALITY = 82
 
 # The costs that decide most stand beside the means; the others can be shown.
 _MAIN_COSTS = ("file_bytes", "bytes_added", "embed_rate_all_tasks", "training_seconds")
@@ -60,22 +66,12 @@ TERMS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Section:
-    """One suite as its page shows it."""
-
-    name: str  # of its folder and its page
-    summary: Summary
-    verdict: Verdict
-    figures: list[Figure]
-    page: str
-
-
 def write_page(
     summaries: Sequence[Summary],
     results: Path,
     folder: Path,
-    progress: Callable[[str], None] = lambda words: None,
+    data_dir: Path | None = None,
+    say: Callable[[str], None] = lambda words: None,
 ) -> Path:
     """Write a page for every suite, and one that leads to them where there are several; return the one to open.
 
@@ -83,7 +79,9 @@ def write_page(
         summaries: of the suites, as the tables show them.
         results: where the runs' folders lie.
         folder: where to, made if need be; an earlier page there is replaced.
-        progress: is told what is being done.
+        data_dir: where the images lie; by default where `mtlbench run` looks. A suite whose images or embeddings are
+            not there has no galleries, and its page says so.
+        say: is told what is being done, and why galleries are left out.
 
     Raises:
         UserError: the folder holds something else, or a file in a run's folder can't be read.
@@ -102,7 +100,7 @@ def write_page(
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
     for name, page, summary, said in zip(names, pages, summaries, words, strict=True):
-        content = _suite_page(name, summary, said, results, folder, groups, progress)
+        content = _suite_page(name, summary, said, results, folder, data_dir, groups, say)
         text = environment.get_template("suite.html").render(**content, links=links, page=page)
         (folder / page).write_text(text, encoding="utf-8")
     if links:
@@ -172,8 +170,9 @@ def _suite_page(
     said: Verdict,
     results: Path,
     folder: Path,
+    data_dir: Path | None,
     groups: dict[str, list[str]],
-    progress: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write a suite's files; return what its template needs."""
     place = folder / name
@@ -181,7 +180,7 @@ def _suite_page(
     place.mkdir()
     title = _title(summary)
     scene = Scene.of(summary.suite, results)
-    progress(f"{title}: drawing figures …")
+    say(f"{title}: drawing figures …")
     figures = draw_scene(scene, place / "figures")
     return _common() | {
         "title": title,
@@ -194,6 +193,7 @@ def _suite_page(
         "figures": [_figure(figure, place) for figure in figures],
         "formats": FORMATS,
         "curves": _curves(scene),
+        "galleries": _galleries(scene, results, data_dir, place, say),
         "data": "rendered" if summary.suite.receipt.get("data", {}).get("rendered") else "real",
     }
 
@@ -246,17 +246,20 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
             "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING)) for key in keys],
         }
 
+    # where another order was asked for, the small print says which
+    by = "" if any(line.startswith("order:") for line in summary.receipt) else "within" if "within" in keys else "mean"
+    order = "descending"
     rows = [row(one) for one in shown if one.kind == "method"]
     there = {group for one in rows for group in one["groups"]}
     return {
-        "columns": [_heading(columns[key]) for key in keys],
+        "columns": [_heading(columns[key], order if key == by else "") for key in keys],
         "rows": rows,
         "references": [row(one) for one in shown if one.kind == "reference"],
         "groups": [group for group in groups if group in there],
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(key) == "more" for key in keys),
-        "terms": _terms(keys),
+        "terms": _terms(keys, bool(summary.compared)),
     }
 
 
@@ -280,7 +283,7 @@ def _kind(key: str) -> str:
     return "main" if key in main else "more"
 
 
-def _heading(column: Column) -> dict[str, Any]:
+def _heading(column: Column, order: str) -> dict[str, Any]:
     word, meaning = TERMS.get(column.key, ("", ""))
     return {
         "text": column.heading,
@@ -288,7 +291,7 @@ def _heading(column: Column) -> dict[str, Any]:
         "better": column.better,
         "meaning": meaning,
         "key": column.key,
-        "sorted": column.key == "mean",
+        "order": order,
     }
 
 
@@ -304,15 +307,13 @@ def _cell(column: Column, row: Row, text: CellText) -> dict[str, Any]:
     }
 
 
-def _terms(keys: Sequence[str]) -> list[tuple[str, str]]:
+def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
+    alike = [(ALIKE, "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the"
+                     " two are equal. Only the mean and single tasks are tested; there, a method without the mark is worse"
+                     " than the best by more than chance would explain.")]  # fmt: skip
     found = [TERMS[key] for key in TERMS if key in keys]
-    marks = [
-        (ALIKE, "Can't be told apart from the best of its column by a paired test at 5 %: take either. It does not say"
-                " that the two are equal. A method without the mark is worse by more than chance explains."),
-        ("bold, underlined", "The best and the second of a column, as shown."),
-        ("untrained, chance", "The network before training, and random embeddings: what is no better has learned nothing."),
-    ]  # fmt: skip
-    return marks[:1] + found + marks[1:]
+    last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
+    return (alike if compared else []) + [*found, last]
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -328,3 +329,55 @@ def _curves(scene: Scene) -> list[dict[str, Any]]:
             numbers = {name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")}
             found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
     return found
+
+
+# --- galleries --------------------------------------------------------------------------------------------------------
+
+
+def _galleries(
+    scene: Scene, results: Path, data_dir: Path | None, place: Path, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Write the thumbnails of a suite's galleries, each once; return what a browser shows of them, None without."""
+    many = len(scene.tasks) > _MANY_TASKS
+    shown = [method.name for method in scene.prominent(scene.methods, _GALLERY_METHODS)]
+    say("choosing queries for galleries …")
+    try:
+        found = gallery.galleries(
+            scene.suite, results, data_dir, queries_per_task=3 if many else 6, neighbours=6 if many else 8,
+            methods=shown, draw_absent=False,
+        )  # fmt: skip
+    except NoImages as why:
+        say(str(why))
+        return None
+    images = sorted({q.image for q in found.queries} | {n.image for q in found.queries for ns in q.neighbours.values() for n in ns})
+    folder = place / "images"
+    folder.mkdir()
+    sizes = {}
+    say(f"writing {len(images):,} thumbnails …")
+    for image in images:
+        small = gallery.thumbnail(found.files[image], _HEIGHT).convert("RGB")
+        small.save(folder / f"{image}.jpg", quality=_QUALITY, optimize=True)
+        sizes[image] = small.size
+    return gallery_data(found, f"{place.name}/images/", sizes) | {"left_out": len(scene.methods) - len(found.methods)}
+
+
+def gallery_data(found: Galleries, base: str, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    """Return galleries as a browser wants them; a neighbour is twice its image's number, plus 1 where it is right."""
+    queries = []
+    for query in found.queries:
+        t = found.tasks.index(query.task)
+        near = [[2 * n.image + n.right for n in query.neighbours[method]] for method in found.methods]
+        queries.append({"task": t, "image": query.image, "why": query.why, "near": near})
+    labels = [
+        {n: found.label(n, task) for q in queries if q["task"] == t for n in [q["image"], *(v // 2 for row in q["near"] for v in row)]}
+        for t, task in enumerate(found.tasks)
+    ]
+    return {
+        "base": base,
+        "seed": found.seed,
+        "methods": list(found.methods),
+        "tasks": [task.replace("_", " ") for task in found.tasks],
+        "labels": labels,
+        "sizes": sizes,
+        "queries": queries,
+    }

@@ -185,6 +185,72 @@
     }).observe(chart);
   }
 
+  // --- galleries ---------------------------------------------------------------------------------------------------
+
+  const FEW = 5; // methods shown from the start
+
+  function gallery(place, given) {
+    const form = place.querySelector("form"), picker = place.querySelector(".picker"), shown = place.querySelector(".shown");
+    const select = form.elements.task, boxes = place.querySelector(".methods div");
+    given.tasks.forEach((task, n) => select.append(make("option", { value: n }, task)));
+    given.methods.forEach((method, n) => {
+      const box = make("input", { type: "checkbox", name: "method", value: n, ...(n < FEW ? { checked: "" } : {}) });
+      boxes.append(make("label", {}, box, ` ${method}`));
+    });
+    let query = null;
+    const picture = (image, alt) => {
+      const [width, height] = given.sizes[image];
+      return make("img", { src: `${given.base}${image}.jpg`, width, height, alt, loading: "lazy", decoding: "async" });
+    };
+    const label = (image) => given.labels[query.task][image];
+    const methods = () => all(boxes, "input:checked").map((box) => Number(box.value));
+
+    const show = () => {
+      const task = given.tasks[query.task];
+      all(picker, "button").forEach((button) => button.setAttribute("aria-pressed", given.queries[button.value] === query));
+      const asked = make("div", { class: "asked" }, picture(query.image, `Query, test image ${query.image}`),
+        make("div", {}, make("strong", {}, "Query"), make("br"), `${task}: ${label(query.image)}`));
+      const lists = make("div");
+      for (const n of methods()) {
+        const near = query.near[n], right = near.filter((code) => code % 2).length;
+        const list = make("ol");
+        near.forEach((code, place) => {
+          const image = code >> 1, fits = code % 2 === 1;
+          const alt = `Neighbour ${place + 1}: test image ${image}`;
+          list.append(make("li", fits ? {} : { class: "wrong" }, picture(image, alt),
+            make("b", {}, fits ? "✓" : "✗"), make("span", { class: "vh" }, fits ? " right: " : " wrong: "), ` ${label(image)}`));
+        });
+        lists.append(make("div", { class: "near" },
+          make("h4", {}, given.methods[n], make("span", {}, ` · ${right} of ${near.length} right`)), list));
+      }
+      if (!lists.children.length) lists.append(make("p", {}, "Choose a method."));
+      shown.replaceChildren(make("div", { class: "query" }, asked, lists));
+    };
+    const pick = () => {
+      const task = Number(select.value);
+      picker.replaceChildren();
+      given.queries.forEach((one, n) => {
+        if (one.task !== task) return;
+        const button = make("button", { type: "button", value: n, "aria-pressed": "false" }, picture(one.image, ""),
+          one.why, make("span", { class: "vh" }, `, test image ${one.image}`));
+        button.addEventListener("click", () => {
+          query = one;
+          show();
+        });
+        picker.append(button);
+      });
+      query = given.queries.find((one) => one.task === task) || null;
+      if (query) show();
+      else shown.replaceChildren(make("p", {}, "This task has no query: no label is carried by two test images."));
+    };
+    select.addEventListener("change", pick);
+    boxes.addEventListener("change", () => query && show());
+    form.addEventListener("submit", (event) => event.preventDefault());
+    place.hidden = false;
+    pick();
+  }
+
+  for (const place of all(document, ".gallery")) gallery(place, data(place.dataset.of));
   for (const table of all(document, ".board")) board(table, document.querySelector("#leaderboard form"));
   for (const place of all(document, ".curves")) curves(place, data(place.dataset.of));
 })();
