@@ -17,7 +17,7 @@ from PIL import Image
 
 from mtlbench.errors import UserError
 from mtlbench.report import gallery
-from mtlbench.report.figures import FORMATS, Figure, draw_scene
+from mtlbench.report.figures import Figure, draw_scene
 from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import slug
@@ -30,6 +30,7 @@ from mtlbench.report.verdict import Verdict, verdict
 _TEMPLATES = Path(__file__).with_name("templates")
 _ASSETS = ("page.css", "page.js")
 _MADE_BY_US = '<meta name="generator" content="mtlbench'
+_FORMATS = ("png", "svg")
 _FEW_TASKS = 8  # their columns are shown from the start
 _GALLERY_METHODS = 8
 _MANY_TASKS = 10  # of more, fewer queries each: every image of a gallery is a file
@@ -181,7 +182,7 @@ def _suite_page(
     title = _title(summary)
     scene = Scene.of(summary.suite, results)
     say(f"{title}: drawing figures …")
-    figures = draw_scene(scene, place / "figures")
+    figures = draw_scene(scene, place / "figures", _FORMATS, place / "figures.pdf")
     return _common() | {
         "title": title,
         "name": name,
@@ -189,12 +190,11 @@ def _suite_page(
         "summary": summary,
         "facts": _facts(summary),
         "table": leaderboard(summary, groups),
-        "downloads": _downloads(summary, place),
+        "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures else []),
         "figures": [_figure(figure, place) for figure in figures],
-        "formats": FORMATS,
+        "formats": _FORMATS,
         "curves": _curves(scene),
         "galleries": _galleries(scene, results, data_dir, place, say),
-        "data": "rendered" if summary.suite.receipt.get("data", {}).get("rendered") else "real",
     }
 
 
@@ -232,6 +232,7 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
     shown = summary.tables[0].rows if summary.tables else []
     keys = [key for key in _order(columns) if any(texts.get((row.method, key), _NOTHING).number for row in shown)]
     tasks = sum(key.startswith("task/") for key in keys)
+    marked = {key for (_, key), text in texts.items() if text.alike}
     names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
     members = {group: set(those) for group, those in groups.items()}
 
@@ -243,7 +244,7 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
             "collapsed": "COLLAPSED" in one.note,
             "note": one.note,
             "groups": [group for group, those in members.items() if plain in those],
-            "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING)) for key in keys],
+            "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
         }
 
     # where another order was asked for, the small print says which
@@ -295,12 +296,13 @@ def _heading(column: Column, order: str) -> dict[str, Any]:
     }
 
 
-def _cell(column: Column, row: Row, text: CellText) -> dict[str, Any]:
+def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, Any]:
     value = column.value(row) if text.number else None
     return {
         "number": text.number,
         "spread": text.spread,
         "alike": text.alike,
+        "marked": marked,  # numbers of a column stand below each other, with or without the mark
         "rank": text.rank,
         "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
         "kind": _kind(column.key),
