@@ -76,7 +76,6 @@ def report(
     from rich.console import Console
 
     from mtlbench.errors import UserError, did_you_mean
-    from mtlbench.report import agreement
     from mtlbench.report.summary import Choice
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
@@ -100,6 +99,8 @@ def report(
     if html is not None:
         _page(console, records, choice, results, html, data_dir)
     elif conflict:
+        from mtlbench.report import agreement  # loads torch, which takes longer than a table
+
         agreement.show(records, results, format.value, console)
     else:
         show(records, format.value, console, choice, results)

@@ -385,6 +385,7 @@ def heat(
     # seaborn would measure every label to see whether they collide; here the figure's size sees to that
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks([n + 0.5 for n in range(len(names))], names)
+        axis.set_label_coords(0.5, 0.5)  # there is none: to place it, every name would be measured at every drawing
     axes.grid(False)
     axes.tick_params(length=0, labelsize=6 if small and values.size > 100 else 7, pad=2)
     axes.tick_params(axis="x", labelrotation=90)
