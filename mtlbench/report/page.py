@@ -6,6 +6,7 @@ in a browser is left to `templates/`; with scripts off they can still be read.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
+from pydantic import ValidationError
 
 from mtlbench.errors import UserError
 from mtlbench.report import gallery
@@ -115,11 +117,19 @@ def write_page(
 
 
 def _make_room(folder: Path) -> None:
-    """Make the folder, or see that what it holds is a page of ours."""
+    """Make the folder; where it holds an earlier page, remove that.
+
+    Raises:
+        UserError: it holds something else.
+    """
     if folder.is_dir() and any(folder.iterdir()):
-        index = folder / "index.html"
-        if not index.is_file() or _MADE_BY_US not in index.read_text(encoding="utf-8", errors="replace")[:2000]:
+        ours = [path for path in folder.glob("*.html") if _MADE_BY_US in path.read_text("utf-8", "replace")[:2000]]
+        if folder / "index.html" not in ours:
             raise UserError(f"{folder} holds other files; name a new folder, or one with an earlier page, for --html.")
+        for path in ours:
+            for name in re.findall(r'data-folder="([a-z0-9+-]+)"', path.read_text("utf-8", "replace")):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -177,7 +187,6 @@ def _suite_page(
 ) -> dict[str, Any]:
     """Write a suite's files; return what its template needs."""
     place = folder / name
-    shutil.rmtree(place, ignore_errors=True)  # of an earlier page
     place.mkdir()
     title = _title(summary)
     scene = Scene.of(summary.suite, results)
@@ -350,6 +359,9 @@ def _galleries(
         )  # fmt: skip
     except NoImages as why:
         say(str(why))
+        return None
+    except ValidationError:
+        say(f"No galleries of {scene.suite.benchmark['name']}: another version of mtlbench wrote its settings.")
         return None
     images = sorted({q.image for q in found.queries} | {n.image for q in found.queries for ns in q.neighbours.values() for n in ns})
     folder = place / "images"
