@@ -207,8 +207,8 @@ def nearest(
         max_bytes: bound on the working memory, in bytes, as long as one query's row fits into it.
 
     Returns:
-        `(q, k)` int64 rows, the nearest first, and `(q, k)` float64 Euclidean distances, both on the CPU; infinite where
-        an embedding is not finite.
+        `(q, k)` int64 rows, the nearest first, and `(q, k)` float64 Euclidean distances, both on the CPU; infinite
+        where an embedding is not finite.
     """
     _check_embeddings(embeddings)
     points, unit, finite = _points(embeddings.cpu(), normalise)

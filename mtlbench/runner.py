@@ -98,7 +98,7 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run."""
     setup = {
         "method": asdict(method),
-        "code": {"training": VERSION, **_sources(method)},
+        "code": {"training": VERSION, **sources_of(method)},
         "benchmark": benchmark.model_dump(mode="json", exclude={"data": {"folder"}}),  # a path of this machine
         "tasks": list(dataset.tasks),
         "data": dataset.facts["fingerprint"],
@@ -109,7 +109,7 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     return restored
 
 
-def _sources(method: Method) -> dict[str, str]:
+def sources_of(method: Method) -> dict[str, str]:
     """Return a digest of each part's source file: a method that has been edited is another method."""
     found = {}
     for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from mtlbench import cost, runner
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.data.dataset import Dataset
+from mtlbench.registry import load_plugins
+from mtlbench.runs import Record, half, run_folder, write_record
+from mtlbench.specs import parse_method
+from mtlbench.training import Questions, build, embed_images
 
 TASKS = ("colour", "shape")
 
@@ -36,3 +43,25 @@ def protocol(*settings: str) -> Benchmark:
         "evaluation.every=3", "evaluation.triplets=64", "train.precision='fp32'", "train.shift=1",
     )  # fmt: skip
     return load_benchmark("shoes", quick=True, settings=[*short, *settings])
+
+
+def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, seed: int = 0) -> Path:
+    """Leave the record of a network as it is initialised, tested as a run is, but neither trained nor timed."""
+    load_plugins()
+    method = parse_method(spec)
+    architecture, _ = build(method, benchmark, dataset.tasks, seed)
+    with torch.no_grad():  # so that no task's embeddings are another's
+        for i, parameter in enumerate(architecture.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1000 * seed + i))
+            parameter.add_(0.1 * parameter.std(unbiased=False) * noise)
+    questions = Questions.draw(dataset, benchmark, "test")
+    embeddings = embed_images(architecture, dataset, questions.images, "fp32")
+    metrics, hits = runner.judge(embeddings, questions, benchmark, dataset)
+    setup = runner.setup_of(method, benchmark, dataset, seed, "fp32")
+    record = Record(method.name, seed, "method", setup, metrics=metrics)
+    record.receipt = runner.receipt(dataset, "fp32") | {"training_seconds": 1.0}
+    folder = run_folder(results, benchmark.name, method.name, seed)
+    labels = dataset.labels[:, questions.images]
+    test = {"embeddings": half(embeddings), "labels": labels, "hits": hits.to(torch.uint8)}
+    write_record(folder, record, weights=cost.weights_of(architecture), test=test)
+    return folder

@@ -14,6 +14,7 @@ from mtlbench.cli.list import list_
 from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
 from mtlbench.cli.run import run
+from mtlbench.cli.search import search
 from mtlbench.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("search")(search)
 app.command("list")(list_)
 app.command("paper")(paper)
 app.add_typer(data_app, name="data")

@@ -64,6 +64,14 @@ def report(
             show_default=False,
         ),
     ] = None,
+    galleries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw test images with their nearest neighbours under each task, methods side by side, as PNG into"
+            " this folder.",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Where the images of galleries lie.", show_default="where mtlbench run looks"),
@@ -106,6 +114,8 @@ def report(
         show(records, format.value, console, choice, results)
     if figures is not None:
         _draw(console, records, results, figures)
+    if galleries is not None:
+        _draw_galleries(console, records, choice, results, galleries, data_dir)
 
 
 def _page(
@@ -134,3 +144,36 @@ def _draw(console: Console, records: Sequence[Record], results: Path, folder: Pa
         with status(console, f"drawing {place} …"):
             drawn = draw_all(suite, results, place)
         say(console, f"{place}: {', '.join(figure.stem for figure in drawn) or 'nothing to draw'}")
+
+
+def _draw_galleries(
+    console: Console, records: Sequence[Record], choice: Choice, results: Path, folder: Path, data_dir: Path | None
+) -> None:
+    """Draw every suite's galleries, a picture per task; where its images are absent, say so and go on."""
+    from mtlbench.cli.progress import bar, say, status
+    from mtlbench.report import gallery
+    from mtlbench.report.figures.style import slug
+    from mtlbench.report.summary import summarise
+
+    names: list[str] = []
+    for summary in summarise(records, choice):
+        name = str(summary.suite.benchmark["name"])
+        names.append(name)
+        place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
+        methods = [row.method for row in summary.tables[0].rows]
+        tasks = [c.key.removeprefix("task/") for c in summary.tables[0].columns if c.key.startswith("task/")]
+        try:
+            with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
+                found = gallery.galleries(
+                    summary.suite, results, data_dir,
+                    queries_per_task=3, methods=methods, tasks=tasks, drawing=drawing, packing=packing,
+                )  # fmt: skip
+        except gallery.NoImages as error:
+            say(console, str(error), "yellow")
+            continue
+        place.mkdir(parents=True, exist_ok=True)
+        with status(console, f"drawing {place} …"):
+            drawn = [task for task in found.tasks if any(query.task == task for query in found.queries)]
+            for task in drawn:
+                gallery.draw(found, task).save(place / f"{slug(task)}.png")
+        say(console, f"{place}: {', '.join(f'{slug(task)}.png' for task in drawn) or 'nothing to draw'}")

@@ -18,7 +18,10 @@ from PIL import Image
 from mtlbench.benchmark import Benchmark
 from mtlbench.data import canvas
 from mtlbench.errors import UserError
+from mtlbench.report.originals import NoImages as NoImages
+from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import rows
+from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, run_folder
 
@@ -29,13 +32,10 @@ if TYPE_CHECKING:  # reports without galleries do without PyTorch
 
 HARDEST, DISAGREE, TYPICAL = "hardest", "methods disagree most", "typical"
 KINDS = (HARDEST, DISAGREE, TYPICAL)
+MOST_METHODS = 12  # rows of a query in a picture
 _PAIRS = 100_000_000  # of query, image, task and method that are compared to choose the queries: a few seconds
 _LEAST_SEARCHED = 64  # images of a task that queries are chosen from, whatever that takes
 Codes = npt.NDArray[np.int64]
-
-
-class NoImages(UserError):
-    """There is nothing to make a gallery of: embeddings or images are absent, or they are others."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,7 @@ def galleries(
     shown = tuple(task for task in suite.tasks if tasks is None or task in tasks)
     runs, seed = _runs(suite, results, seed, methods)
     try:
-        data = _Data.read(suite, runs[0][0], data_dir, draw_absent, drawing, packing)
-    except NoImages:
-        raise
+        data = read_originals(runs[0][0], data_dir, draw_absent, drawing, packing)
     except UserError as error:
         raise NoImages(f"No galleries of {name}: {error}") from error
     stored = [_Stored(record, folder, name) for record, folder in runs]
@@ -223,8 +221,8 @@ class _Stored:
         self.record, self.folder = record, folder
         try:
             self._file = safe_open(folder / "test.safetensors", framework="pt")
-            self.labels: Codes = self._file.get_tensor("labels").numpy()
-            self._embeddings = self._file.get_slice("embeddings")
+            self.labels: Codes = self._file.get_tensor("labels").numpy()  # type: ignore[no-untyped-call]
+            self._embeddings = self._file.get_slice("embeddings")  # type: ignore[no-untyped-call]
         except (OSError, SafetensorError) as error:
             raise NoImages(
                 f"No galleries of {benchmark}: {folder / 'test.safetensors'} can't be read ({error}); copy it again."
@@ -234,63 +232,6 @@ class _Stored:
         """Return the (N, D) embeddings under a task."""
         found: Tensor = self._embeddings[task].float()
         return found
-
-
-@dataclass(frozen=True)
-class _Data:
-    """The test images of a suite, in the order of its embeddings."""
-
-    root: Path
-    files: tuple[Path, ...]
-    labels: Codes
-    values: tuple[tuple[str, ...], ...]
-
-    @staticmethod
-    def read(
-        suite: Suite,
-        record: Record,
-        data_dir: Path | None,
-        draw_absent: bool,
-        drawing: Progress | None,
-        packing: Progress | None,
-    ) -> _Data:
-        """Read the table of a suite's data set again, and see that it is what its runs were made with.
-
-        Raises:
-            NoImages: the images are absent, or other ones. UserError: they can't be read.
-        """
-        import torch
-
-        from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
-
-        benchmark = Benchmark.model_validate(suite.benchmark)
-        data = benchmark.data
-        root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
-        there = root.is_dir() and any(root.iterdir())
-        if not there and (data.rendered is None or data_dir is not None or not draw_absent):
-            raise NoImages(
-                f"No galleries of {benchmark.name}: its images are not at {root}; name their folder with --data-dir."
-            )
-        facts = record.receipt.get("data", {})
-        others = NoImages(
-            f"No galleries of {benchmark.name}: the images in {root} are not those that its runs were made with; name"
-            " the folder of those with --data-dir."
-        )
-        expected = facts.get("images", 0) + facts.get("unreadable", 0)
-        if expected and len(read_table(data, root if there else data_dir, drawing)) != expected:
-            raise others  # known before so many other images are packed
-        dataset, _ = prepare(
-            benchmark, root if there else data_dir, list(suite.tasks), torch.device("cpu"), drawing, packing
-        )
-        if dataset.facts["fingerprint"] != record.setup["data"]:
-            raise others
-        test = dataset.members("test")
-        return _Data(
-            dataset.root,
-            tuple(dataset.root / dataset.paths[i] for i in test.tolist()),
-            dataset.labels[:, test].numpy(),
-            dataset.values,
-        )
 
 
 def _askable(labels: Codes) -> Codes:
@@ -356,3 +297,75 @@ def _choose(
 def thumbnail(file: Path, height: int) -> Image.Image:
     """Return an image at so many pixels of height, its shape kept; at most twice as wide. See `canvas.thumbnail`."""
     return canvas.thumbnail(file, height)
+
+
+def draw(found: Galleries, task: str, queries: Sequence[Query] | None = None) -> Image.Image:
+    """Draw a task's sheet: its queries below each other, the methods' neighbours in rows.
+
+    Of more than `MOST_METHODS` methods the best are drawn, by mean accuracy.
+
+    Args:
+        found: the galleries.
+        task: whose.
+        queries: only these of its; by default all.
+    """
+    shown = [q for q in (found.queries if queries is None else queries) if q.task == task]
+    if not shown:
+        raise NoImages(f"No gallery of {task}: no label has two test images.")
+    methods = found.methods[:MOST_METHODS]
+    blocks = []
+    for query in shown:
+        strips = [Strip(method, _said(found, query, method), _cells(found, query, method)) for method in methods]
+        heading = f"{task.replace('_', ' ')}: {found.label(query.image, task)}"
+        words = (why(query), found.files[query.image].name)
+        blocks.append(Block(found.files[query.image], heading, words, tuple(strips)))
+    return lay_out(
+        f"{data_name(found.suite)}: nearest neighbours under {task.replace('_', ' ')}", caption(found, task), blocks
+    )
+
+
+def why(query: Query) -> str:
+    """Say why a query was chosen and how its methods did, such as `hardest: 3 of 56 right`."""
+    right = [query.right(method) for method in query.neighbours]
+    of = [len(neighbours) for neighbours in query.neighbours.values()]
+    if query.why == DISAGREE:
+        return f"{query.why}: {min(right)} to {max(right)} of {of[0]} right"
+    return f"{query.why}: {sum(right)} of {sum(of)} right, over all methods"
+
+
+def _said(found: Galleries, query: Query, method: str) -> str:
+    overall = found.precision(method, query.task)
+    hits = f"{query.right(method)} of {len(query.neighbours[method])} right"
+    return hits if overall is None else f"{hits}; P@1 {100 * overall:.1f}"
+
+
+def _cells(found: Galleries, query: Query, method: str) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(found.files[n.image], found.label(n.image, query.task), n.right) for n in query.neighbours[method]
+    )
+
+
+def data_name(suite: Suite) -> str:
+    """Return the name of a suite's data set; one that was drawn is called rendered."""
+    data = suite.receipt.get("data", {})
+    name = str(data.get("name") or suite.benchmark["name"])
+    return f"{name} (rendered)" if data.get("rendered") and "rendered" not in name.lower() else name
+
+
+def caption(found: Galleries, task: str) -> str:
+    """Say what a task's galleries show, of which runs, and how the queries were chosen."""
+    suite, model, train = found.suite, found.suite.benchmark["model"], found.suite.benchmark["train"]
+    images = "rendered images, not real ones" if suite.receipt.get("data", {}).get("rendered") else "real images"
+    askable = len(_askable(found.labels[found.tasks.index(task)]))
+    among = "all" if found.searched[task] == askable else f"{found.searched[task]:,}, drawn at random, of"
+    more = len(found.methods) - MOST_METHODS
+    left = f" The {MOST_METHODS} best methods of {len(found.methods)} are shown." if more > 0 else ""
+    return (
+        f"{suite.benchmark['title']} ({suite.benchmark['name']}), seed {found.seed}: {images},"
+        f" {len(found.files):,} in the test split; each query's nearest come first. {model['backbone']} backbone,"
+        f" {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy; P@1 is the"
+        " share of all test images whose nearest neighbour has their label under this task, in %. Hardest: the"
+        " smallest share of right neighbours over all methods; methods disagree most: the largest difference between"
+        f" two methods' shares; both among {among} {askable:,} images of which another has the label, labels taking"
+        f" turns; typical: drawn at random.{left}"
+    )

@@ -126,7 +126,7 @@ class Parsed(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._hidden:
             self.text += data
-            if self._in_cell:
+            if self._in_cell and self.cells[-1]:
                 self.cells[-1][-1] += data
 
 

@@ -1,0 +1,238 @@
+"""`mtlbench search`: the nearest images to one's own photo, as a trained run sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mtlbench.report.originals import Originals
+    from mtlbench.search import Found, Run
+
+_UNLABELLED = "not labelled"
+_MOST_FILES = 3  # unreadable ones that are named
+
+
+def search(
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
+    ],
+    query: Annotated[list[Path], typer.Option(help="A photo to search with; may be repeated.", show_default=False)],
+    task: Annotated[
+        str, typer.Option(help="Under which task images are alike; several joined by commas.", show_default="all")
+    ] = "",
+    gallery: Annotated[
+        Path | None,
+        typer.Option(help="Search this folder of images, not the test images.", show_default="the run's test images"),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many neighbours.", min=1)] = 10,
+    output: Annotated[Path, typer.Option(help="The picture of what is found.")] = Path("search.png"),
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the test images lie.", show_default="where mtlbench run looks"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
+    ] = None,
+) -> None:
+    """Find the images nearest to a photo of yours, under each task, and draw them."""
+    from rich.console import Console
+
+    from mtlbench.cli.progress import bar, say, status
+    from mtlbench.errors import UserError
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 250  # for grep and the like: a line each
+    _check(query, gallery, output)
+    with status(console, "loading torch …"):
+        from mtlbench import search as engine
+        from mtlbench.registry import load_plugins
+        from mtlbench.training import choose_device
+    for broken in load_plugins(plugins or []):
+        say(console, f"warning: {broken}", "yellow")
+    loaded = engine.load_run(run, choose_device(device))
+    tasks = list(dict.fromkeys(loaded.find_task(word) for word in task.split(",") if word.strip())) or loaded.tasks
+    if loaded.edited:
+        say(
+            console,
+            f"warning: the source of {loaded.record.method} is not the one that {loaded.folder} was made with; its"
+            " weights fit, but it may embed otherwise.",
+            "yellow",
+        )
+    asked, _, unreadable = engine.embed_files(loaded, query)
+    if unreadable:
+        path, reason = unreadable[0]
+        raise UserError(
+            f"--query {path} can't be read: {reason}. Give a photo in a common format, such as JPEG or PNG."
+        )
+    originals = None
+    if gallery is not None:
+        with bar(console, "embedding images") as progress:
+            embeddings, files, left = engine.embed_files(loaded, _images(gallery), progress)
+        if left:
+            named = ", ".join(f"{path} ({reason})" for path, reason in left[:_MOST_FILES])
+            more = f" and {len(left) - _MOST_FILES:,} more" if len(left) > _MOST_FILES else ""
+            images = "image" if len(left) == 1 else "images"
+            say(console, f"note: {len(left):,} {images} left out that can't be read: {named}{more}.", "yellow")
+        if not files:
+            raise UserError(f"--gallery {gallery}: none of its images can be read.")
+        names = [str(file.relative_to(gallery)) for file in files]
+        labels = [["" for _ in files] for _ in loaded.tasks]
+    else:
+        embeddings, codes = engine.read_stored(loaded)
+        originals = _originals(console, loaded, data_dir)
+        if originals is not None:
+            files = list(originals.files)
+            names = [_within(file, originals.root) for file in files]
+            values = originals.values
+            labels = [[values[t][c] if c >= 0 else _UNLABELLED for c in row] for t, row in enumerate(codes.tolist())]
+        else:
+            files = []
+            names = [f"test image {n:,}" for n in range(1, embeddings.shape[1] + 1)]
+            labels = [[f"value {c + 1}" if c >= 0 else _UNLABELLED for c in row] for row in codes.tolist()]
+    found = engine.search(loaded, asked, embeddings, tasks, k)
+    for path, answers in zip(query, found, strict=True):
+        _print(console, loaded, path, answers, names, labels, gallery is None)
+    measure = "between embeddings of unit length" if loaded.benchmark.loss.normalise else "between embeddings"
+    say(console, f"distance: Euclidean, {measure}.", "dim")
+    if files:
+        with status(console, f"drawing {output} …"):
+            _draw(loaded, query, found, files, labels, gallery, originals, output)
+        say(console, f"picture: {output}")
+
+
+def _check(query: Sequence[Path], gallery: Path | None, output: Path) -> None:
+    """Refuse, before anything is loaded, what can't be read or written."""
+    from PIL import Image
+
+    from mtlbench.errors import UserError
+
+    for path in query:
+        if not path.is_file():
+            raise UserError(f"--query {path}: there is no such file.")
+    if gallery is not None and not gallery.is_dir():
+        raise UserError(f"--gallery {gallery}: there is no such folder.")
+    if output.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"--output {output}: end its name in .png, or in another image format's ending.")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}.")
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return a folder's images, those of its folders too, by name."""
+    from PIL import Image
+
+    from mtlbench.data.folder import files_in
+    from mtlbench.errors import UserError
+
+    endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
+    found = sorted(file for file in files_in(folder) if Path(file).suffix.lower() in endings)
+    if not found:
+        raise UserError(f"--gallery {folder} holds no images.")
+    return [folder / file for file in found]
+
+
+def _within(file: Path, root: Path) -> str:
+    return str(file.relative_to(root))
+
+
+def _originals(console: Console, loaded: Run, data_dir: Path | None) -> Originals | None:
+    """Return the run's test images; where they are absent, say so."""
+    from mtlbench.cli.progress import bar, say
+    from mtlbench.errors import UserError
+    from mtlbench.report.originals import read_originals
+
+    try:
+        with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
+            return read_originals(loaded.record, data_dir, True, drawing, packing)
+    except UserError as error:
+        say(
+            console,
+            f"note: no picture, and label values by number, of {loaded.record.setup['benchmark']['name']}: {error}",
+            "yellow",
+        )
+        return None
+
+
+def _print(
+    console: Console,
+    loaded: Run,
+    path: Path,
+    answers: Sequence[Found],
+    names: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    labelled: bool,
+) -> None:
+    """Print what was found for a query, task by task."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from mtlbench.cli.progress import say
+
+    say(console, f"nearest to {path}, as {loaded.folder} sees it:", "bold")
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("task", "rank", "file", *(["label"] if labelled else []), "distance"):
+        table.add_column(heading, justify="right" if heading in ("rank", "distance") else "left", overflow="fold")
+    for answer in answers:
+        row = labels[loaded.tasks.index(answer.task)]
+        for rank, (place, distance) in enumerate(zip(answer.places, answer.distances, strict=True), 1):
+            cells = [answer.task if rank == 1 else "", str(rank), names[place], *([row[place]] if labelled else [])]
+            table.add_row(*map(Text, [*cells, f"{distance:.4f}"]), end_section=rank == len(answer.places))
+    console.print(table)
+
+
+def _draw(
+    loaded: Run,
+    query: Sequence[Path],
+    found: Sequence[Sequence[Found]],
+    files: Sequence[Path],
+    labels: Sequence[Sequence[str]],
+    gallery: Path | None,
+    originals: Originals | None,
+    output: Path,
+) -> None:
+    """Draw the queries with a row of neighbours per task; those of a test image are marked right or wrong."""
+    from mtlbench.report.sheet import Block, Cell, Strip, lay_out
+
+    record = loaded.record
+    data = record.receipt.get("data", {})
+    asked = {path.name for path in query}
+    same = {file.resolve(): i for i, file in enumerate(files) if file.name in asked} if originals is not None else {}
+    unlabelled = {_UNLABELLED}
+    blocks = []
+    for path, answers in zip(query, found, strict=True):
+        own = same.get(path.resolve())
+        strips = []
+        for answer in answers:
+            row = labels[loaded.tasks.index(answer.task)]
+            cells = []
+            for place, distance in zip(answer.places, answer.distances, strict=True):
+                right = None if own is None or unlabelled & {row[place], row[own]} else row[place] == row[own]
+                words = row[place] if gallery is None else files[place].name
+                cells.append(Cell(files[place], f"{words} · {distance:.3f}", right))
+            strips.append(Strip(answer.task.replace("_", " "), "" if own is None else row[own], tuple(cells)))
+        blocks.append(Block(path, path.name, (), tuple(strips)))
+    where = (
+        f"the images in {gallery}" if gallery else f"the {len(files):,} test images of {data.get('name', 'the run')}"
+    )
+    rendered = " (rendered, not real ones)" if data.get("rendered") and not gallery else ""
+    below = (
+        f"Searched: {where}{rendered}. {record.method}, trained on {data.get('name', 'its data')}"
+        f" ({record.setup['benchmark']['name']}), seed {record.seed}. Below each image: its label and its distance."
+    )
+    if gallery:
+        below = below.replace("its label and its distance", "its name and its distance")
+    picture = lay_out(
+        f"{record.method}: nearest under {', '.join(strip.name for strip in blocks[0].strips)}", below, blocks
+    )
+    picture.save(output)

@@ -1,0 +1,88 @@
+"""The test images behind a run's embeddings: the data set is read again, and must be what the run was made with.
+
+Records keep a fingerprint of their data and no path, so that they can be copied; whether its images are on this machine
+is found out here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.errors import UserError
+from mtlbench.runs import Record
+
+if TYPE_CHECKING:  # reports without images do without PyTorch
+    from mtlbench.data.pack import Progress
+
+
+class NoImages(UserError):
+    """A run's images are not at hand, or they are other ones."""
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The test images of a run, in the order of its embeddings.
+
+    Attributes:
+        root: the data set's folder.
+        files: N image files.
+        labels: (T, N) codes into `values`, -1 where an image is not labelled, by the run's tasks.
+        values: the tasks' label values.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    labels: npt.NDArray[np.int64]
+    values: tuple[tuple[str, ...], ...]
+
+
+def read_originals(
+    record: Record,
+    data_dir: Path | None = None,
+    draw_absent: bool = True,
+    drawing: Progress | None = None,
+    packing: Progress | None = None,
+) -> Originals:
+    """Find the test images of a run, and see by their fingerprint that they are those.
+
+    Args:
+        record: of the run.
+        data_dir: the data set's folder; by default the one where `mtlbench run` looks.
+        draw_absent: draw a rendered data set anew where it is absent, which takes seconds to a minute.
+        drawing: progress of that; packing: of decoding images that were never packed on this machine.
+
+    Raises:
+        NoImages: they are absent, or other ones; a sentence on "its images" that says what to do.
+        UserError: they can't be read.
+    """
+    import torch
+
+    from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
+
+    benchmark = Benchmark.model_validate(record.setup["benchmark"])
+    data = benchmark.data
+    root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
+    there = root.is_dir() and any(root.iterdir())
+    if not there and (data.rendered is None or data_dir is not None or not draw_absent):
+        raise NoImages(f"its images are not at {root}; name their folder with --data-dir.")
+    others = NoImages(f"the images in {root} are not those it was made with; name the folder of those with --data-dir.")
+    facts = record.receipt.get("data", {})
+    expected = facts.get("images", 0) + facts.get("unreadable", 0)
+    folder = root if there else None
+    if expected and len(read_table(data, folder, drawing)) != expected:
+        raise others  # known before so many other images are packed
+    try:
+        dataset, _ = prepare(benchmark, folder, record.setup["tasks"], torch.device("cpu"), drawing, packing)
+    except UserError as error:
+        raise NoImages(f"its images in {root} can't be used. {error}") from error
+    if dataset.facts["fingerprint"] != record.setup["data"]:
+        raise others
+    test = dataset.members("test")
+    files = tuple(dataset.root / dataset.paths[i] for i in test.tolist())
+    return Originals(dataset.root, files, dataset.labels[:, test].numpy(), dataset.values)

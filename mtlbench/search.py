@@ -1,0 +1,228 @@
+"""Searches with a user's own photos: a run's network embeds them, and the nearest images are found.
+
+Among the test images whose embeddings the run left, or among the images of a folder. Nothing is trained; what is
+printed and drawn is left to the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtlbench.architecture import Architecture
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
+from mtlbench.errors import UserError, did_you_mean
+from mtlbench.evaluation import nearest
+from mtlbench.runner import sources_of
+from mtlbench.runs import Record, partial_folder, read_record
+from mtlbench.specs import Method
+from mtlbench.training import build, embed_images, state_of
+
+_BATCH = 256  # images that are decoded and embedded at once
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run whose network can embed images.
+
+    Attributes:
+        folder: where its record lies.
+        architecture: the chosen checkpoint, on `device`.
+        edited: the method's source is another than the one that the run was made with.
+    """
+
+    folder: Path
+    record: Record
+    benchmark: Benchmark
+    architecture: Architecture
+    device: torch.device
+    edited: bool
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The run's tasks, in the order of its embeddings."""
+        return tuple(self.record.setup["tasks"])
+
+    def find_task(self, name: str) -> str:
+        """Return a task in the run's spelling; case, hyphens and underscores don't matter.
+
+        Raises:
+            UserError: there is none.
+        """
+        plain = {_plain(task): task for task in self.tasks}
+        if _plain(name) not in plain:
+            known = ", ".join(self.tasks)
+            raise UserError(f"{self.folder} has no task '{name}'.{did_you_mean(name, self.tasks)} Tasks: {known}.")
+        return plain[_plain(name)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a query's search found under one task: places in the gallery and distances, the nearest first."""
+
+    task: str
+    places: tuple[int, ...]
+    distances: tuple[float, ...]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def load_run(folder: Path, device: torch.device) -> Run:
+    """Load a run's network from its record and its weights. Plug-ins must have been loaded before.
+
+    Raises:
+        UserError: no run, an unfinished or failed one, weights that are missing or don't fit, an unknown method.
+    """
+    if folder.name == "run.json":
+        folder = folder.parent
+    record = read_record(folder)
+    if record is None:
+        if (partial_folder(folder) / "state.json").exists():
+            raise UserError(f"The run {folder} is not finished: the same mtlbench run command goes on with it.")
+        inside = sorted(str(p.parent) for p in folder.glob("seed-*/run.json"))
+        name = f" Did you mean: {inside[0]}?" if inside else ""
+        raise UserError(f"{folder} is no run: name the folder of one, such as results/shoes-quick/shared/seed-0.{name}")
+    if record.kind != "method":
+        raise UserError(f"{folder} is a reference row, which keeps no network: name the run of a method.")
+    if record.status != "done":
+        raise UserError(f"The run {folder} has failed ({record.reason}): run it again with mtlbench run.")
+    file = folder / "weights.safetensors"
+    if not file.exists():
+        raise UserError(f"There is no {file}: copy the weights along with run.json, or run the method again.")
+    benchmark = Benchmark.model_validate(record.setup["benchmark"])
+    method = Method(**record.setup["method"])
+    # the weights come from the run: nothing is to be fetched
+    model = benchmark.model.model_copy(update={"pretrained": False})
+    try:
+        architecture, _ = build(
+            method, benchmark.model_copy(update={"model": model}), tuple(record.setup["tasks"]), record.seed
+        )
+    except UserError as error:
+        raise UserError(
+            f"{record.method} can't be built: {error} If it is a method of your own, name its file with --plugins."
+        ) from error
+    edited = sources_of(method).get("architecture") != record.setup.get("code", {}).get("architecture")
+    _load(architecture, file, edited)
+    architecture = architecture.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    torch.backends.cudnn.allow_tf32 = record.setup["precision"] != "fp32"  # as in training
+    return Run(folder, record, benchmark, architecture, device, edited)
+
+
+def _load(architecture: Architecture, file: Path, edited: bool) -> None:
+    """Load the weights that `cost.weights_of` left; only batch norm's step counters are not among them."""
+    why = "its source has changed since the run; take the version of then" if edited else "copy the file again"
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} can't be read ({error}): copy it again.") from error
+    wanted = {name: t for name, t in state_of(architecture).items() if not name.endswith("num_batches_tracked")}
+    unlike = sorted(wanted.keys() ^ weights.keys())
+    unlike += sorted(name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape)
+    if unlike:
+        raise UserError(f"The weights in {file} don't fit the method ({', '.join(unlike[:3])}): {why}.")
+    architecture.load_state_dict(weights, strict=False)
+
+
+def read_stored(run: Run) -> tuple[Tensor, Tensor]:
+    """Return the embeddings (T, N, D) float32 of a run's test images, and their labels (T, N).
+
+    Raises:
+        UserError: they are missing or can't be read.
+    """
+    file = run.folder / "test.safetensors"
+    if not file.exists():
+        raise UserError(
+            f"There is no {file}, so the test images can't be searched: copy it along with run.json, or search a folder"
+            " of your own with --gallery."
+        )
+    try:
+        stored = load_file(file)
+        return stored["embeddings"].float(), stored["labels"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{file} can't be read ({error}): copy it again.") from error
+
+
+def embed_files(
+    run: Run, files: Sequence[Path], progress: Callable[[int, int], None] | None = None
+) -> tuple[Tensor, list[Path], list[tuple[Path, str]]]:
+    """Embed image files as the benchmark prepares its images, under every task.
+
+    Args:
+        run: whose network.
+        files: in any format that Pillow reads.
+        progress: told how many are done, of how many.
+
+    Returns:
+        (T, n, D) float32 embeddings on the CPU, the n files that could be read, and the others with the reason.
+    """
+    data, read, unreadable = run.benchmark.data, list[Path](), list[tuple[Path, str]]()
+    parts = []
+    for start in range(0, len(files), _BATCH):
+        pixels = []
+        for file in files[start : start + _BATCH]:
+            try:
+                pixels.append(read_image(file, data.size, data.fit, np.zeros(1, FILE)[0]))
+                read.append(file)
+            except BROKEN as error:
+                unreadable.append((file, reason_of(error)))
+        if pixels:
+            parts.append(_embed(run, np.stack(pixels)))
+        if progress:
+            progress(min(start + _BATCH, len(files)), len(files))
+    empty = torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)
+    return torch.cat(parts, dim=1) if parts else empty, read, unreadable
+
+
+def _embed(run: Run, pixels: np.ndarray) -> Tensor:
+    images = torch.from_numpy(pixels).to(run.device)
+    labels = torch.full((len(run.tasks), len(images)), -1, device=run.device)
+    nothing = tuple(() for _ in run.tasks)
+    dataset = Dataset(
+        images=images,
+        labels=labels,
+        split=labels[0],
+        tasks=run.tasks,
+        values=nothing,
+        ordered=tuple(False for _ in run.tasks),
+        pixels=run.benchmark.data.pixels,
+        facts={},
+    )
+    index = torch.arange(len(images), device=run.device)
+    return embed_images(run.architecture, dataset, index, run.record.setup["precision"]).cpu()
+
+
+def search(run: Run, queries: Tensor, gallery: Tensor, tasks: Sequence[str], k: int) -> list[list[Found]]:
+    """Find each query's k nearest images of a gallery, by query and task.
+
+    Args:
+        run: whose tasks, and whether its protocol measures between embeddings of unit length.
+        queries: (T, q, D) embeddings.
+        gallery: (T, n, D) embeddings.
+        tasks: under which to search.
+        k: how many, at most those that there are.
+    """
+    found: list[list[Found]] = [[] for _ in range(queries.shape[1])]
+    for task in tasks:
+        t = run.tasks.index(task)
+        both = torch.cat([gallery[t], queries[t]])
+        rows, distances = nearest(
+            both,
+            torch.arange(gallery.shape[1], len(both)),
+            torch.arange(gallery.shape[1]),
+            k,
+            normalise=run.benchmark.loss.normalise,
+        )
+        for i, (row, far) in enumerate(zip(rows.tolist(), distances.tolist(), strict=True)):
+            found[i].append(Found(task, tuple(row), tuple(far)))
+    return found
