@@ -102,10 +102,20 @@ def _record(
 
 
 def _curve(path: Path, tasks: list[str], final: Any, place: int, random: np.random.Generator) -> None:
-    columns = ["step", "seconds", *(f"{kind}/{t}" for kind in ("loss", "weight", "accuracy") for t in tasks), "accuracy"]
+    columns = [
+        "step",
+        "seconds",
+        *(f"{kind}/{t}" for kind in ("loss", "weight", "accuracy") for t in tasks),
+        "accuracy",
+    ]
     lines = [",".join(columns)]
     for step in range(1, STEPS + 1):
-        numbers = [step, step * (1 + place / 40) / 5, *(0.2 / step * random.random(len(tasks))), *random.random(len(tasks))]
+        numbers = [
+            step,
+            step * (1 + place / 40) / 5,
+            *(0.2 / step * random.random(len(tasks))),
+            *random.random(len(tasks)),
+        ]
         reached = 0.5 + (final - 0.5) * (1 - np.exp(-4 * step / STEPS))
         validated = step % EVERY == 0
         tail = [f"{a:.6g}" for a in (*reached, reached.mean())] if validated else [""] * (len(tasks) + 1)

@@ -126,7 +126,9 @@ def _page(
     from mtlbench.report.page import write_page
     from mtlbench.report.summary import summarise
 
-    index = write_page(summarise(records, choice, results), results, folder, data_dir, lambda words: say(console, words))
+    index = write_page(
+        summarise(records, choice, results), results, folder, data_dir, lambda words: say(console, words)
+    )
     say(console, f"page: {index}; open it in a browser.")
 
 

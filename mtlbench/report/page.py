@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,8 @@ _RETRIEVAL = ("macro map@r", "macro precision@1")
 
 TERMS = {
     "seeds": ("seeds", "How many runs, with different random starts, are behind the numbers."),
-    "mean": ("mean", "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of the"
-             " same label than to one of another; 50 is chance. ± is the sample standard deviation over seeds."),
+    "mean": ("mean", "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of"
+             " the same label than to one of another; 50 is chance. ± is the sample standard deviation over seeds."),
     "worst": ("worst", "The task on which the method does worst."),
     "delta_m": ("Δm", "Mean over tasks of the relative difference to independent, a network for each task: above 0,"
                 " sharing helped."),
@@ -111,7 +110,9 @@ def write_page(
             {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.warnings}
             for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
         ]
-        text = environment.get_template("index.html").render(entries=entries, links=links, page="index.html", **_common())
+        text = environment.get_template("index.html").render(
+            entries=entries, links=links, page="index.html", **_common()
+        )
         (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
 
@@ -190,6 +191,9 @@ def _suite_page(
     place.mkdir()
     title = _title(summary)
     scene = Scene.of(summary.suite, results)
+    rows = {row.method for table in summary.tables for row in table.rows}
+    scene.methods = [method for method in scene.methods if method.name in rows]  # those asked for
+    tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
     say(f"{title}: drawing figures …")
     figures = draw_scene(scene, place / "figures", _FORMATS, place / "figures.pdf")
     return _common() | {
@@ -203,8 +207,12 @@ def _suite_page(
         "figures": [_figure(figure, place) for figure in figures],
         "formats": _FORMATS,
         "curves": _curves(scene),
-        "galleries": _galleries(scene, results, data_dir, place, say),
+        "galleries": _galleries(scene, tasks, results, data_dir, place, say),
     }
+
+
+def _keys(summary: Summary) -> list[str]:
+    return [column.key for table in summary.tables for column in table.columns]
 
 
 def _downloads(summary: Summary, place: Path) -> list[tuple[str, str]]:
@@ -294,7 +302,7 @@ def _kind(key: str) -> str:
 
 
 def _heading(column: Column, order: str) -> dict[str, Any]:
-    word, meaning = TERMS.get(column.key, ("", ""))
+    _, meaning = TERMS.get(column.key, ("", ""))
     return {
         "text": column.heading,
         "kind": _kind(column.key),
@@ -319,12 +327,14 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
 
 
 def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
-    alike = [(ALIKE, "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the"
-                     " two are equal. Only the mean and single tasks are tested; there, a method without the mark is worse"
-                     " than the best by more than chance would explain.")]  # fmt: skip
+    mark = (
+        "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the two are"
+        " equal. Only the mean and single tasks are tested; there, a method without the mark is worse than the best by"
+        " more than chance would explain, unless the small print says that it was not compared."
+    )
     found = [TERMS[key] for key in TERMS if key in keys]
     last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
-    return (alike if compared else []) + [*found, last]
+    return [*([(ALIKE, mark)] if compared else []), *found, last]
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -337,7 +347,9 @@ def _curves(scene: Scene) -> list[dict[str, Any]]:
         points = validations(scene, method)
         if len(points):
             look = scene.looks[method.name]
-            numbers = {name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")}
+            numbers = {
+                name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")
+            }
             found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
     return found
 
@@ -346,16 +358,16 @@ def _curves(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _galleries(
-    scene: Scene, results: Path, data_dir: Path | None, place: Path, say: Callable[[str], None]
+    scene: Scene, tasks: Sequence[str], results: Path, data_dir: Path | None, place: Path, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """Write the thumbnails of a suite's galleries, each once; return what a browser shows of them, None without."""
-    many = len(scene.tasks) > _MANY_TASKS
+    many = len(tasks) > _MANY_TASKS
     shown = [method.name for method in scene.prominent(scene.methods, _GALLERY_METHODS)]
     say("choosing queries for galleries …")
     try:
         found = gallery.galleries(
             scene.suite, results, data_dir, queries_per_task=3 if many else 6, neighbours=6 if many else 8,
-            methods=shown, draw_absent=False,
+            methods=shown, tasks=tasks, draw_absent=False,
         )  # fmt: skip
     except NoImages as why:
         say(str(why))
@@ -363,7 +375,8 @@ def _galleries(
     except ValidationError:
         say(f"No galleries of {scene.suite.benchmark['name']}: another version of mtlbench wrote its settings.")
         return None
-    images = sorted({q.image for q in found.queries} | {n.image for q in found.queries for ns in q.neighbours.values() for n in ns})
+    near = [neighbour for query in found.queries for row in query.neighbours.values() for neighbour in row]
+    images = sorted({query.image for query in found.queries} | {neighbour.image for neighbour in near})
     folder = place / "images"
     folder.mkdir()
     sizes = {}
@@ -382,10 +395,10 @@ def gallery_data(found: Galleries, base: str, sizes: dict[int, tuple[int, int]])
         t = found.tasks.index(query.task)
         near = [[2 * n.image + n.right for n in query.neighbours[method]] for method in found.methods]
         queries.append({"task": t, "image": query.image, "why": query.why, "near": near})
-    labels = [
-        {n: found.label(n, task) for q in queries if q["task"] == t for n in [q["image"], *(v // 2 for row in q["near"] for v in row)]}
-        for t, task in enumerate(found.tasks)
-    ]
+    labels: list[dict[int, str]] = [{} for _ in found.tasks]
+    for query in found.queries:
+        shown = [query.image, *(n.image for row in query.neighbours.values() for n in row)]
+        labels[found.tasks.index(query.task)] |= {image: found.label(image, query.task) for image in shown}
     return {
         "base": base,
         "seed": found.seed,

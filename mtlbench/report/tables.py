@@ -25,7 +25,19 @@ from mtlbench.report.suites import Suite, suites
 from mtlbench.report.summary import EVERYTHING, Choice, Summary, Table, summarise
 from mtlbench.runs import Record
 
-__all__ = ["ALIKE", "CellText", "Suite", "as_frame", "as_markup", "cell_texts", "for_terminal", "rows", "runs_frame", "show", "suites"]
+__all__ = [
+    "ALIKE",
+    "CellText",
+    "Suite",
+    "as_frame",
+    "as_markup",
+    "cell_texts",
+    "for_terminal",
+    "rows",
+    "runs_frame",
+    "show",
+    "suites",
+]
 ALIKE = "≈"
 
 

@@ -45,7 +45,8 @@ def verdict(summary: Summary) -> Verdict:
     """Say what a suite's tables come to."""
     every = [row for row in summary.tables[0].rows if row.kind == "method"] if summary.tables else []
     rows = sorted(
-        (row for row in every if row.accuracy["mean"].mean is not None), key=lambda row: -(row.accuracy["mean"].mean or 0)
+        (row for row in every if row.accuracy["mean"].mean is not None),
+        key=lambda row: -(row.accuracy["mean"].mean or 0),
     )
     if not rows:
         headline = "No method has finished: there is nothing to compare yet."
@@ -94,11 +95,15 @@ def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) 
     elif "mean" not in summary.compared:
         lead = f"The highest {measure}, {words.mean(best)}; whether by chance was not tested."
         more += [line for line in summary.receipt if line.startswith("comparison with the best")]
-        more += ["Not compared" + line.partition(" Not compared")[2] for line in summary.receipt if " Not compared" in line]
+        more += [
+            "Not compared" + line.partition(" Not compared")[2] for line in summary.receipt if " Not compared" in line
+        ]
     elif not alike:
         lead = f"The highest {measure}, {words.mean(best)}; a test tells it apart from {_all(others)}."
     else:
-        lead = f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), others)} can't be told apart from it."
+        lead = (
+            f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), others)} can't be told apart from it."
+        )
         more.append(f"Not told apart: {_some([f'{row.method} ({words.mean(row)})' for row in alike], 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and hurt and best.method != BASE:
@@ -127,11 +132,15 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
     lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
     more = []
     if smallest is not best:
-        equal = [r.method for r in candidates if _value(r, "file_bytes") == _value(smallest, "file_bytes") and r is not smallest]
+        equal = [
+            r.method
+            for r in candidates
+            if _value(r, "file_bytes") == _value(smallest, "file_bytes") and r is not smallest
+        ]
         also = f" (as small: {_some(equal, 2)})" if equal else ""
         more.append(
-            f"Smallest of those not told apart from it: {smallest.method}{also}, {words.number(smallest, 'file_bytes', 'MB')},"
-            f" one more task {_added(words, smallest) or 'unknown'}; its mean is {words.mean(smallest)}."
+            f"Smallest of those not told apart from it: {smallest.method}{also},"
+            f" {words.number(smallest, 'file_bytes', 'MB')}, one more task {_added(words, smallest) or 'unknown'}; its mean is {words.mean(smallest)}."
         )
     elif len(candidates) > 1:
         more.append("None of those not told apart from it is smaller.")
@@ -141,10 +150,13 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
     speed = "embed_rate_all_tasks"
     own = words.number(best, speed, "images/s")
     if own:
-        fastest = max((row for row in candidates if words.number(row, speed)), key=lambda row: row.costs[speed].mean or 0)
+        fastest = max(
+            (row for row in candidates if words.number(row, speed)), key=lambda row: row.costs[speed].mean or 0
+        )
         line = f"Embeds {own} under all tasks"
         if fastest is not best:
-            line += f"; of those not told apart from it, {fastest.method} is fastest: {words.number(fastest, speed, 'images/s')}"
+            best_rate = words.number(fastest, speed, "images/s")
+            line += f"; of those not told apart from it, {fastest.method} is fastest: {best_rate}"
             line += ", within the range of its measurements" if _reaches(best, fastest, speed) else ""
         more.append(line + ".")
     trained = words.number(best, "training_seconds", "s")
@@ -178,7 +190,11 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
     if not rows:
         short, lead = "no result", "Nothing has been measured."
     else:
-        short = f"{numbers[-1]} seed{'s' * (numbers[-1] > 1)}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
+        short = (
+            f"{numbers[-1]} seed{'s' * (numbers[-1] > 1)}"
+            if len(numbers) == 1
+            else f"{numbers[0]} to {numbers[-1]} seeds"
+        )
         tasks = sum(column.key.startswith("task/") for column in summary.tables[0].columns)
         shown = {row.method for row in every}
         asked = questions(suite, [r for r in suite.records if r.method in shown])
@@ -197,7 +213,9 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         if "mean" in summary.compared:
             apart = len(rows) - 1 - sum("mean" in row.alike for row in rows)
             over = "questions" if numbers[-1] == 1 else "seeds and questions"
-            more.append(f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {len(rows) - 1}.")
+            more.append(
+                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {len(rows) - 1}."
+            )
     if quick:
         more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")
     if failed:

@@ -143,7 +143,10 @@ def pictures(folder: Path) -> Galleries:
     files = tuple(folder / f"picture {n}.png" for n in range(5))
     for n, file in enumerate(files):
         Image.new("RGB", (60 + 10 * n, 50), (40 * n, 90, 200)).save(file)
-    near = {"shared": (Neighbour(1, True), Neighbour(2, False)), "modulation": (Neighbour(3, False), Neighbour(2, False))}
+    near = {
+        "shared": (Neighbour(1, True), Neighbour(2, False)),
+        "modulation": (Neighbour(3, False), Neighbour(2, False)),
+    }
     other = {"shared": (Neighbour(0, True),), "modulation": (Neighbour(1, True),)}
     queries = (Query(0, "colour", gallery.HARDEST, near), Query(3, "heel_height", gallery.TYPICAL, other))
     labels = np.array([[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]])
@@ -249,7 +252,8 @@ def test_failed_and_collapsed_methods_are_named_and_a_collapsed_one_is_not_the_s
     assert verdict(summary).smallest == "modulation"
 
 
-def test_where_nothing_finished_that_is_the_verdict(tmp_path: Path, _undrawn: None) -> None:
+@pytest.mark.usefixtures("_undrawn")
+def test_where_nothing_finished_that_is_the_verdict(tmp_path: Path) -> None:
     put(tmp_path / "results", "broken", status="failed", reason="out of memory")
     summaries = found(tmp_path / "results")
     assert verdict(summaries[0]).best == ""
@@ -261,7 +265,8 @@ def test_where_nothing_finished_that_is_the_verdict(tmp_path: Path, _undrawn: No
 # --- the leaderboard --------------------------------------------------------------------------------------------------
 
 
-def test_the_leaderboard_has_the_tables_own_numbers_and_marks(results: Path, tmp_path: Path, _undrawn: None) -> None:
+@pytest.mark.usefixtures("_undrawn")
+def test_the_leaderboard_has_the_tables_own_numbers_and_marks(results: Path, tmp_path: Path) -> None:
     (summary,) = found(results)
     cells = Parsed(write_page([summary], results, tmp_path / "page")).cells
     head, rows = cells[0], {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[1:]}
@@ -339,11 +344,12 @@ def test_figures_downloads_and_thumbnails_are_there_and_linked(
     assert "booktabs" in (folder / "made-up-quick/table.tex").read_text("utf-8")
 
 
-def test_hostile_names_are_shown_as_they_are(tmp_path: Path, _undrawn: None) -> None:
+@pytest.mark.usefixtures("_undrawn")
+def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
     results = tmp_path / "results"
     hostile = "</script><img src=x onerror=alert(1)>"
-    put(results, "shared", tasks=("<b>bold</b>", "it's \"so\" & <so>"), title=hostile)
-    put(results, hostile, tasks=("<b>bold</b>", "it's \"so\" & <so>"), title=hostile)
+    put(results, "shared", tasks=("<b>bold</b>", 'it\'s "so" & <so>'), title=hostile)
+    put(results, hostile, tasks=("<b>bold</b>", 'it\'s "so" & <so>'), title=hostile)
     index = write_page(found(results), results, tmp_path / "page")
     parsed = Parsed(index)
     assert hostile in parsed.text
@@ -352,8 +358,9 @@ def test_hostile_names_are_shown_as_they_are(tmp_path: Path, _undrawn: None) -> 
     assert "</script><img" not in index.read_text("utf-8")
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_absent_images_are_told_and_the_rest_is_there(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _undrawn: None
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(*given: Any, **more: Any) -> Galleries:
         raise NoImages("No galleries of made-up-quick: its images are not at /secret/place.")
@@ -367,7 +374,8 @@ def test_absent_images_are_told_and_the_rest_is_there(
     check_links(tmp_path / "page")
 
 
-def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Path, tmp_path: Path, _undrawn: None) -> None:
+@pytest.mark.usefixtures("_undrawn")
+def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Path, tmp_path: Path) -> None:
     put(results, "shared", benchmark="zappos", title="Shoes", rendered=False)
     folder = tmp_path / "page"
     write_page(found(results), results, folder)
@@ -379,9 +387,8 @@ def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Pat
     assert "4.00 MB" in text
 
 
-def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(
-    results: Path, tmp_path: Path, _undrawn: None
-) -> None:
+@pytest.mark.usefixtures("_undrawn")
+def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(results: Path, tmp_path: Path) -> None:
     put(results, "shared", benchmark="zappos")
     folder = tmp_path / "page"
     write_page(found(results), results, folder)
@@ -389,7 +396,13 @@ def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(
     (folder / "mine.txt").write_text("kept")
     shutil.rmtree(results / "zappos")
     write_page(found(results), results, folder)
-    assert {path.name for path in folder.iterdir()} == {"index.html", "made-up-quick", "page.css", "page.js", "mine.txt"}
+    assert {path.name for path in folder.iterdir()} == {
+        "index.html",
+        "made-up-quick",
+        "page.css",
+        "page.js",
+        "mine.txt",
+    }
     assert not (folder / "made-up-quick" / "old.jpg").exists()
     other = tmp_path / "other"
     other.mkdir()
@@ -421,7 +434,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options.binary_location = program
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--window-size=1200,900", "--force-prefers-reduced-motion",
+        "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
+        "--force-prefers-reduced-motion",
         f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
     ):  # fmt: skip
         options.add_argument(argument)
@@ -538,7 +552,9 @@ def test_nothing_makes_a_phones_page_scroll_sideways(opened: Any) -> None:
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     opened.refresh()
     assert opened.execute_script("return document.documentElement.scrollWidth") == 360
-    bottom = opened.execute_script("return [...document.querySelectorAll('.lead')].at(-1).getBoundingClientRect().bottom")
+    bottom = opened.execute_script(
+        "return [...document.querySelectorAll('.lead')].at(-1).getBoundingClientRect().bottom"
+    )
     assert bottom < 800  # the three answers are on the first screen
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

@@ -375,8 +375,8 @@ def heat(
     from seaborn import heatmap  # type: ignore[import-untyped]
 
     small = numbers is None
-    figure, engine = axes.figure, axes.figure.get_layout_engine()  # type: ignore[union-attr]
-    figure.set_layout_engine(None)  # type: ignore[union-attr]  # seaborn draws the figure, which has no layout to make yet
+    figure, engine = axes.figure, axes.figure.get_layout_engine()
+    figure.set_layout_engine(None)  # type: ignore[union-attr]  # seaborn draws the figure
     heatmap(
         values, ax=axes, cmap="vlag_r", vmin=-limit, vmax=limit, cbar=False, linewidths=0.4, linecolor="white",
         annot=numbers, fmt="", xticklabels=False, yticklabels=False, rasterized=small and values.size > 100, **settings,

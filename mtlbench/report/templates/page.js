@@ -62,6 +62,7 @@
       }
     };
     form.addEventListener("input", filter);
+    form.addEventListener("change", filter);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
     filter();
