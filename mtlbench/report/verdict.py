@@ -140,7 +140,8 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
         also = f" (as small: {_some(equal, 2)})" if equal else ""
         more.append(
             f"Smallest of those not told apart from it: {smallest.method}{also},"
-            f" {words.number(smallest, 'file_bytes', 'MB')}, one more task {_added(words, smallest) or 'unknown'}; its mean is {words.mean(smallest)}."
+            f" {words.number(smallest, 'file_bytes', 'MB')}, one more task {_added(words, smallest) or 'unknown'};"
+            f" its mean is {words.mean(smallest)}."
         )
     elif len(candidates) > 1:
         more.append("None of those not told apart from it is smaller.")
