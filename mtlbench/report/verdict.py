@@ -99,7 +99,8 @@ def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) 
             "Not compared" + line.partition(" Not compared")[2] for line in summary.receipt if " Not compared" in line
         ]
     elif not alike:
-        lead = f"The highest {measure}, {words.mean(best)}; a test tells it apart from {_all(others)}."
+        single = "with this one seed, " if all(len(row.seeds) == 1 for row in rows) else ""
+        lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(others)}."
     else:
         lead = (
             f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), others)} can't be told apart from it."

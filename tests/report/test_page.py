@@ -193,7 +193,7 @@ def test_a_best_method_that_is_told_apart_from_all_is_said_to_be(tmp_path: Path)
         put(tmp_path, "shared", seed, (0.95, 0.9))
         put(tmp_path, "other", seed, (0.5, 0.5))
     (summary,) = found(tmp_path)
-    assert "a test tells it apart from the other" in said(summary)
+    assert "; a test tells it apart from the other" in said(summary)
     assert "Not told apart" not in said(summary)
 
 
@@ -219,6 +219,7 @@ def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
     (summary,) = found(tmp_path)
     assert "One seed: how much another would change is not known." in said(summary)
     assert "over questions, at 5 %" in said(summary)
+    assert "with this one seed, a test tells it apart from the other" in said(summary)
 
 
 def test_methods_that_share_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> None:
