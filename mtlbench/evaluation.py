@@ -213,34 +213,37 @@ def nearest(
     _check_embeddings(embeddings)
     points, unit, finite = _points(embeddings.cpu(), normalise)
     queries, gallery = queries.cpu(), gallery.cpu()
-    least = len(gallery) - int(torch.isin(queries, gallery).any())
-    k = min(k, least)
+    order = torch.arange(len(gallery))
+    own_place = torch.full((len(points),), -1)
+    own_place[gallery] = order
+    k = min(k, len(gallery) - int((own_place[queries] >= 0).any()))
     rows = torch.empty(len(queries), k, dtype=torch.int64)
     found = torch.empty(len(queries), k, dtype=torch.float64)
     if k < 1 or not len(queries):
         return rows, found
     others = points[gallery]
     squares = others.square().sum(dim=1)
-    order = torch.arange(len(gallery))
     chunk = max(1, max_bytes // (32 * len(gallery)))
     for start in range(0, len(queries), chunk):
         query = queries[start : start + chunk]
         own = points[query]
         distances = torch.addmm(squares, own, others.T, alpha=-2).add_(own.square().sum(dim=1)[:, None])
         distances = distances.clamp_min_(0).sqrt_()
-        keys = _steps(distances.clone(), unit[query, None])
-        unknown = ~(finite[query][:, None] & finite[gallery])
-        keys[unknown] = _FARTHEST_STEP
-        keys = keys.long().mul_(2)
+        steps = _steps(distances.clone(), unit[query, None])
+        if not finite.all():
+            unknown = ~(finite[query][:, None] & finite[gallery])
+            steps[unknown] = _FARTHEST_STEP
+            distances[unknown] = torch.inf
+        steps.mul_(2)
         if labels is not None:
-            keys += labels[query].cpu()[:, None] == labels[gallery].cpu()
+            steps += labels[query].cpu()[:, None] == labels[gallery].cpu()
         # the place in the gallery goes along in the low bits: sorting values alone is fast and settles what is left
-        keys = keys.bitwise_left_shift_(32).add_(order)
-        keys[query[:, None] == gallery] = torch.iinfo(torch.int64).max
+        keys = steps.long().bitwise_left_shift_(32).add_(order)
+        itself = own_place[query]
+        keys[itself >= 0, itself[itself >= 0]] = torch.iinfo(torch.int64).max
         nearest_keys = np.sort(np.partition(keys.numpy(), k - 1, axis=1)[:, :k], axis=1)
         place = torch.from_numpy(nearest_keys).bitwise_and_(2**32 - 1)
         rows[start : start + chunk] = gallery[place]
-        distances[unknown] = torch.inf
         found[start : start + chunk] = distances.gather(1, place)
     return rows, found
 

@@ -175,7 +175,9 @@ def _draw_galleries(
             continue
         place.mkdir(parents=True, exist_ok=True)
         with status(console, f"drawing {place} …"):
-            drawn = [task for task in found.tasks if any(query.task == task for query in found.queries)]
-            for task in drawn:
-                gallery.draw(found, task).save(place / f"{slug(task)}.png")
-        say(console, f"{place}: {', '.join(f'{slug(task)}.png' for task in drawn) or 'nothing to draw'}")
+            drawn: list[str] = []
+            for task in dict.fromkeys(query.task for query in found.queries):
+                stem = slug(task) or "task"
+                drawn.append(f"{stem}.png" if f"{stem}.png" not in drawn else f"{stem}-{len(drawn)}.png")
+                gallery.draw(found, task).save(place / drawn[-1])
+        say(console, f"{place}: {', '.join(drawn) or 'nothing to draw'}")

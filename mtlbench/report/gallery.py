@@ -6,8 +6,11 @@ the distances are is left to `evaluation`, the command line and the page to othe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,23 +169,26 @@ def galleries(
     normalise = Benchmark.model_validate(suite.benchmark).loss.normalise
     budget = _PAIRS // max(1, len(stored) * len(shown) * len(data.files))
     queries, searched = [], {}
-    for task, t in zip(shown, places, strict=True):
-        random = np.random.default_rng([seed, t])
-        candidates = _askable(data.labels[t])
-        if len(candidates) > max(budget, _LEAST_SEARCHED):
-            candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
-        searched[task] = len(candidates)
-        found = [_found(run.embeddings(t), data.labels[t], candidates, neighbours, normalise) for run in stored]
-        right = np.stack([data.labels[t][rows] == data.labels[t][candidates][:, None] for rows in found])
-        for place, why in _choose(candidates, right.sum(2), data.labels[t], neighbours, queries_per_task, random):
-            lists = {
-                run.record.method: tuple(
-                    Neighbour(int(image), bool(hit))
-                    for image, hit in zip(found[m][place], right[m, place], strict=True)
-                )
-                for m, run in enumerate(stored)
-            }
-            queries.append(Query(int(candidates[place]), task, why, lists))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of small products, many at once take less time
+        for task, t in zip(shown, places, strict=True):
+            random = np.random.default_rng([seed, t])
+            codes = data.labels[t]
+            candidates = _askable(codes)
+            if len(candidates) > max(budget, _LEAST_SEARCHED):
+                candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
+            searched[task] = len(candidates)
+            search = partial(_found, task=t, labels=codes, queries=candidates, k=neighbours, normalise=normalise)
+            found = list(pool.map(search, stored))
+            right = np.stack([codes[images] == codes[candidates][:, None] for images in found])
+            for place, why in _choose(candidates, right.sum(2), codes, neighbours, queries_per_task, random):
+                lists = {
+                    run.record.method: tuple(
+                        Neighbour(int(image), bool(hit))
+                        for image, hit in zip(found[m][place], right[m, place], strict=True)
+                    )
+                    for m, run in enumerate(stored)
+                }
+                queries.append(Query(int(candidates[place]), task, why, lists))
     return Galleries(
         suite, seed, tuple(run.record.method for run in stored), shown, data.files, data.labels[places],
         tuple(data.values[t] for t in places), tuple(queries), searched,
@@ -240,15 +246,20 @@ def _askable(labels: Codes) -> Codes:
     return np.flatnonzero((labels >= 0) & (counts[labels] > 1))
 
 
-def _found(embeddings: Tensor, labels: Codes, queries: Codes, k: int, normalise: bool) -> Codes:
-    """Return the (q, k) nearest labelled images of queries, the nearest first."""
+def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, normalise: bool) -> Codes:
+    """Return the (q, k) nearest labelled images of queries under a task, the nearest first."""
     import torch
 
     from mtlbench.evaluation import nearest
 
     gallery = torch.from_numpy(np.flatnonzero(labels >= 0))
     rows, _ = nearest(
-        embeddings, torch.from_numpy(queries), gallery, k, normalise=normalise, labels=torch.from_numpy(labels)
+        run.embeddings(task),
+        torch.from_numpy(queries),
+        gallery,
+        k,
+        normalise=normalise,
+        labels=torch.from_numpy(labels),
     )
     found: Codes = rows.numpy()
     return found
@@ -362,10 +373,10 @@ def caption(found: Galleries, task: str) -> str:
     left = f" The {MOST_METHODS} best methods of {len(found.methods)} are shown." if more > 0 else ""
     return (
         f"{suite.benchmark['title']} ({suite.benchmark['name']}), seed {found.seed}: {images},"
-        f" {len(found.files):,} in the test split; each query's nearest come first. {model['backbone']} backbone,"
-        f" {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy; P@1 is the"
-        " share of all test images whose nearest neighbour has their label under this task, in %. Hardest: the"
-        " smallest share of right neighbours over all methods; methods disagree most: the largest difference between"
-        f" two methods' shares; both among {among} {askable:,} images of which another has the label, labels taking"
-        f" turns; typical: drawn at random.{left}"
+        f" {len(found.files):,} in the test split; each query's nearest come first. Network: {model['backbone']}"
+        f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy;"
+        " P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
+        " the smallest share of right neighbours over all methods; methods disagree most: the largest difference"
+        f" between two methods' shares; both among {among} {askable:,} images of which another has the label, labels"
+        f" taking turns; typical: drawn at random.{left}"
     )

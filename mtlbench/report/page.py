@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 from pydantic import ValidationError
 
 from mtlbench.errors import UserError
@@ -31,7 +30,7 @@ from mtlbench.report.verdict import Verdict, verdict
 _TEMPLATES = Path(__file__).with_name("templates")
 _ASSETS = ("page.css", "page.js")
 _MADE_BY_US = '<meta name="generator" content="mtlbench'
-_FORMATS = ("png", "svg")
+_FORMATS = ("svg", "png")  # of few tasks; figures of many take long to draw, and are shown as SVG anyway
 _FEW_TASKS = 8  # their columns are shown from the start
 _GALLERY_METHODS = 8
 _MANY_TASKS = 10  # of more, fewer queries each: every image of a gallery is a file
@@ -194,8 +193,9 @@ def _suite_page(
     rows = {row.method for table in summary.tables for row in table.rows}
     scene.methods = [method for method in scene.methods if method.name in rows]  # those asked for
     tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
+    formats = _FORMATS if len(scene.tasks) <= _MANY_TASKS else _FORMATS[:1]
     say(f"{title}: drawing figures …")
-    figures = draw_scene(scene, place / "figures", _FORMATS, place / "figures.pdf")
+    figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf")
     return _common() | {
         "title": title,
         "name": name,
@@ -205,7 +205,7 @@ def _suite_page(
         "table": leaderboard(summary, groups),
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures else []),
         "figures": [_figure(figure, place) for figure in figures],
-        "formats": _FORMATS,
+        "formats": formats,
         "curves": _curves(scene),
         "galleries": _galleries(scene, tasks, results, data_dir, place, say),
     }
@@ -230,8 +230,9 @@ def _downloads(summary: Summary, place: Path) -> list[tuple[str, str]]:
 
 
 def _figure(figure: Figure, place: Path) -> dict[str, Any]:
-    with Image.open(place / "figures" / f"{figure.stem}.png") as image:
-        width, height = image.size
+    start = (place / "figures" / f"{figure.stem}.svg").read_text(encoding="utf-8")[:2000]
+    sizes = {name: float(points) for name, points in re.findall(r'\b(width|height)="([\d.]+)pt"', start)}
+    width, height = round(sizes["width"]), round(sizes["height"])
     title, _, where = figure.title.partition(". ")
     return {"stem": figure.stem, "title": title, "where": where, "alt": figure.alt, "width": width, "height": height}
 

@@ -72,7 +72,7 @@ def lay_out(title: str, below: str, blocks: Sequence[Block]) -> Image.Image:
     most = max(len(strip.cells) for block in blocks for strip in block.strips)
     width = max(start + pitch * most - _GAP, 640) + _MARGIN
     head = font(22, bold=True)
-    titles, lines = (wrap(title, head, width - 2 * _MARGIN, 2), wrap(below, small, width - 2 * _MARGIN, 4))
+    titles, lines = (wrap(title, head, width - 2 * _MARGIN, 2), wrap(below, small, width - 2 * _MARGIN, 9))
     marked = any(cell.right is not None for cell in cells)
     top = _MARGIN + 30 * len(titles) + 6 + 17 * len(lines) + 14 + (30 if marked else 0)
     heights = [max(_height(len(block.strips)), asked[block.file].height + 2 * edge + 100) for block in blocks]

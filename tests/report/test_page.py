@@ -336,6 +336,8 @@ def test_figures_downloads_and_thumbnails_are_there_and_linked(
     check_links(folder)
     parsed = Parsed(folder / "index.html")
     assert len(parsed.pictures) == 3  # storage, tasks, curves; no speeds were measured
+    assert all(str(picture["src"]).endswith(".svg") for picture in parsed.pictures)
+    assert len([link for link in parsed.links if link.endswith(".png")]) == 3
     assert any("On the Pareto front: modulation" in str(picture["alt"]) for picture in parsed.pictures)
     assert (folder / "made-up-quick/figures.pdf").read_bytes().count(b"/Type /Page ") == 3
     assert {path.name for path in (folder / "made-up-quick/images").iterdir()} == {f"{n}.jpg" for n in range(4)}
@@ -459,7 +461,8 @@ def opened(browser: Any, results: Path, tmp_path: Path, monkeypatch: pytest.Monk
     def draw(scene: Any, folder: Path, formats: Sequence[str], booklet: Path) -> list[Any]:
         folder.mkdir()
         Image.new("RGB", (1500, 500)).save(folder / "made.png")
-        (folder / "made.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+        svg = '<svg xmlns="http://www.w3.org/2000/svg" width="500.5pt" height="200pt" viewBox="0 0 500 200"/>'
+        (folder / "made.svg").write_text(svg)
         booklet.write_bytes(b"")
         return [fake]
 

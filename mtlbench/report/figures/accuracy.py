@@ -242,12 +242,14 @@ def validations(scene: Scene, method: Method) -> pd.DataFrame:
     """Return step, seconds, and mean, low and high accuracy over seeds in per cent, at the validations all runs did."""
     import pandas as pd
 
+    if method.name in scene.validations:
+        return scene.validations[method.name]
     runs = [curve.dropna(subset="accuracy").set_index("step") for curve in scene.curves(method)]
     runs = [run for run in runs if len(run)]
     if not runs:
-        return pd.DataFrame()
+        return scene.validations.setdefault(method.name, pd.DataFrame())
     accuracy = 100 * pd.concat([run["accuracy"] for run in runs], axis=1, join="inner")
     seconds = pd.concat([run["seconds"] for run in runs], axis=1, join="inner")
     columns = {"seconds": seconds.mean(axis=1), "mean": accuracy.mean(axis=1)}
     columns |= {"low": accuracy.min(axis=1), "high": accuracy.max(axis=1)}
-    return pd.DataFrame(columns).reset_index()
+    return scene.validations.setdefault(method.name, pd.DataFrame(columns).reset_index())
