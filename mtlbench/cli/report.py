@@ -57,6 +57,13 @@ def report(
         Path | None,
         typer.Option(help="Draw the figures too, as PNG, SVG and PDF, into this folder.", show_default=False),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page into this folder instead, to be opened in a browser: leaderboard, figures, galleries.",
+            show_default=False,
+        ),
+    ] = None,
     galleries: Annotated[
         Path | None,
         typer.Option(
@@ -77,7 +84,6 @@ def report(
     from rich.console import Console
 
     from mtlbench.errors import UserError, did_you_mean
-    from mtlbench.report import agreement
     from mtlbench.report.summary import Choice
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
@@ -98,7 +104,11 @@ def report(
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
     choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds)
     console = Console()
-    if conflict:
+    if html is not None:
+        _page(console, records, choice, results, html, data_dir)
+    elif conflict:
+        from mtlbench.report import agreement  # loads torch, which takes longer than a table
+
         agreement.show(records, results, format.value, console)
     else:
         show(records, format.value, console, choice, results)
@@ -106,6 +116,20 @@ def report(
         _draw(console, records, results, figures)
     if galleries is not None:
         _draw_galleries(console, records, choice, results, galleries, data_dir)
+
+
+def _page(
+    console: Console, records: Sequence[Record], choice: Choice, results: Path, folder: Path, data_dir: Path | None
+) -> None:
+    """Write the pages, and say where they are."""
+    from mtlbench.cli.progress import say
+    from mtlbench.report.page import write_page
+    from mtlbench.report.summary import summarise
+
+    index = write_page(
+        summarise(records, choice, results), results, folder, data_dir, lambda words: say(console, words)
+    )
+    say(console, f"page: {index}; open it in a browser.")
 
 
 def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path) -> None:

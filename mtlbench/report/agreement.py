@@ -175,7 +175,8 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
     wanted = {(step, a, b) for step in steps for a, b in pairs(suite.tasks)}
     there = table[table["layer"] == ALL]
     if len(table) and (
-        len(there) != len(wanted) or set(zip(there["step"], there["task_a"], there["task_b"], strict=True)) != wanted
+        len(there) != len(wanted)
+        or set(zip(*(there[name].to_numpy(object) for name in ("step", "task_a", "task_b")), strict=True)) != wanted
     ):
         raise UserError(
             f"{path} does not hold each of the {len(wanted):,} cosines of its run once; copy it anew, or remove its"

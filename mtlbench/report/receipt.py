@@ -66,10 +66,16 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
     return found
 
 
+def questions(suite: Suite, records: Sequence[Record]) -> str:
+    """Return how many test triplets a task were answered, in words where runs differ in it."""
+    done = [r for r in records if r.status == "done" and r.kind == "method"]
+    return _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
+
+
 def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record]) -> str:
     """Say what the accuracy columns hold."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
-    number = _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
+    number = questions(suite, records)
     seeds = {r.seed for r in done}
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     some = ""

@@ -31,7 +31,11 @@ class Cell:
         known = [v for v in values if v is not None and not math.isnan(v)]
         if not known or len(known) < len(values):
             return Cell(None)
-        return Cell(statistics.mean(known), statistics.stdev(known) if len(known) > 1 else None)
+        mean = statistics.fmean(known)
+        if len(known) == 1:
+            return Cell(mean)
+        # statistics.stdev counts in fractions: most of a large table's time
+        return Cell(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (len(known) - 1)))
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,11 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, ba
         return how(known) if len(known) == len(values) else None
 
     accuracy = {
-        "mean": over(lambda r: across(r, metric, statistics.mean)),
+        "mean": over(lambda r: across(r, metric, statistics.fmean)),
         "worst": over(lambda r: across(r, metric, min)),
         **{f"task/{t}": over(lambda r, t=t: r.metrics[t].get(metric)) for t in tasks},  # type: ignore[misc]
-        "macro map@r": over(lambda r: across(r, "macro/map@r", statistics.mean)),
-        "macro precision@1": over(lambda r: across(r, "macro/precision@1", statistics.mean)),
+        "macro map@r": over(lambda r: across(r, "macro/map@r", statistics.fmean)),
+        "macro precision@1": over(lambda r: across(r, "macro/precision@1", statistics.fmean)),
     }
     if kind == "method":
         accuracy |= _against(base, done, tasks, metric)
@@ -114,8 +118,8 @@ def _against(base: dict[int, Record], done: list[Record], tasks: Sequence[str], 
     values = [[(r.metrics[t].get(metric), b.metrics[t].get(metric)) for t in tasks] for r, b in pairs]
     if not values or not all(own is not None and ref for seed in values for own, ref in seed):
         return {}
-    delta = [100 * statistics.mean((own - ref) / ref for own, ref in seed) for seed in values]  # type: ignore[operator]
-    means = [[statistics.mean(side) for side in zip(*seeds, strict=True)] for seeds in zip(*values, strict=True)]
+    delta = [100 * statistics.fmean((own - ref) / ref for own, ref in seed) for seed in values]  # type: ignore[operator]
+    means = [[statistics.fmean(side) for side in zip(*seeds, strict=True)] for seeds in zip(*values, strict=True)]
     return {"delta_m": Cell.of(delta), "hurt": Cell(float(sum(own < ref for own, ref in means)))}
 
 

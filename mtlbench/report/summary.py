@@ -61,6 +61,8 @@ class Summary:
         warnings: why some rows can't be compared as others can.
         notes: what went wrong in runs that are shown.
         receipt: the small print.
+        compared: the best method of each column, by key, where the others were tested against it: `Row.alike` means
+            something in these columns alone.
     """
 
     suite: Suite
@@ -68,6 +70,7 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     receipt: list[str] = field(default_factory=list)
+    compared: dict[str, str] = field(default_factory=dict)
 
 
 def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: Path | None = None) -> list[Summary]:
@@ -149,8 +152,9 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     if choice.seconds:
         seconds, found, line = _at_seconds(found, suite, tasks, choice, results)
         lines.append(line)
+    compared: dict[str, str] = {}
     if results is not None:
-        found, line = _compared(found, suite, tasks, choice.metric, results)
+        found, line, compared = _compared(found, suite, tasks, choice.metric, results)
         lines.append(line)
     lines.append(base_line(found, suite, choice.metric))
     columns = accuracy_columns(found, tasks, seconds)
@@ -168,7 +172,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     made_by = [r for r in suite.records if r.method in shown]
     notes = [f"{row.method}: {row.note}" for row in tables[0].rows if row.note]
     receipt = [accuracy_line(suite, tasks, made_by), *filter(None, lines), *receipt_lines(suite, made_by)]
-    return Summary(suite, [table for table in tables if table.rows], warnings_of(made_by), notes, receipt)
+    return Summary(suite, [table for table in tables if table.rows], warnings_of(made_by), notes, receipt, compared)
 
 
 def _folder(results: Path, record: Record) -> Path:
@@ -215,13 +219,14 @@ def _at_seconds(
 
 def _compared(
     found: list[Row], suite: Suite, tasks: Sequence[str], metric: str, results: Path
-) -> tuple[list[Row], str]:
-    """Mark which rows can't be told apart from the best, in the mean and on each task; say how."""
+) -> tuple[list[Row], str, dict[str, str]]:
+    """Mark which rows can't be told apart from the best, in the mean and on each task; say how, and which best."""
     if metric != "triplet":
-        return found, "comparison with the best: none, runs keep their answers one by one for triplet accuracy alone."
+        why = "comparison with the best: none, runs keep their answers one by one for triplet accuracy alone."
+        return found, why, {}
     rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
     if len(rivals) < 2:
-        return found, ""
+        return found, "", {}
     shown = {row.method for row in rivals}
     hits: dict[str, dict[int, Any]] = {}
     missing: dict[str, None] = {}
@@ -235,7 +240,7 @@ def _compared(
                 shapes.add(answers.shape)
                 hits.setdefault(record.method, {})[record.seed] = answers
     if len(shapes) > 1:
-        return found, "comparison with the best: none, the runs answered different numbers of test triplets."
+        return found, "comparison with the best: none, the runs answered different numbers of test triplets.", {}
     lacking = (
         f" Not compared, for test.safetensors is missing or is not of the same run: {', '.join(missing)}; columns that"
         " one of them leads have no marks."
@@ -244,9 +249,11 @@ def _compared(
     place = [suite.tasks.index(task) for task in tasks]
     columns = {"mean": place} | {f"task/{task}": [at] for task, at in zip(tasks, place, strict=True)}
     marked: dict[str, set[str]] = {row.method: set() for row in rivals}
+    compared = {}
     for key, chosen in columns.items():
         best = max(rivals, key=lambda row: row.accuracy[key].mean or 0.0).method
         if best in hits:
+            compared[key] = best
             for method in alike(hits, best, chosen):
                 marked[method].add(key)
     several = any(len(by_seed) > 1 for by_seed in hits.values())
@@ -260,7 +267,7 @@ def _compared(
         f" 5 %, Holm's correction within a column; test triplets are taken as independent{covered}."
         f"{lacking if missing else ''}"
     )
-    return [replace(row, alike=frozenset(marked.get(row.method, ()))) for row in found], line
+    return [replace(row, alike=frozenset(marked.get(row.method, ()))) for row in found], line, compared
 
 
 def _title(suite: Suite, tasks: Sequence[str], choice: Choice, seconds: float | None) -> str:

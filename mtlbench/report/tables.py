@@ -26,12 +26,24 @@ from mtlbench.report.suites import Suite, suites
 from mtlbench.report.summary import EVERYTHING, Choice, Summary, Table, summarise
 from mtlbench.runs import Record
 
-__all__ = ["Suite", "as_frame", "as_markup", "for_terminal", "rows", "runs_frame", "show", "suites"]
-_ALIKE = "≈"
+__all__ = [
+    "ALIKE",
+    "CellText",
+    "Suite",
+    "as_frame",
+    "as_markup",
+    "cell_texts",
+    "for_terminal",
+    "rows",
+    "runs_frame",
+    "show",
+    "suites",
+]
+ALIKE = "≈"
 
 
 @dataclass(frozen=True)
-class _Text:
+class CellText:
     """What stands in a cell; rank 1 is the column's best, 2 the second, 0 any other or none."""
 
     number: str
@@ -40,14 +52,14 @@ class _Text:
     rank: int
 
 
-def _texts(table: Table) -> dict[tuple[str, str], _Text]:
+def cell_texts(table: Table) -> dict[tuple[str, str], CellText]:
     """Return every cell of a table by (method, column key)."""
     found = {}
     for column in table.columns:
         ranks = _ranks(table.rows, column) if column.ranked else {}
         for row in table.rows:
             alike = column.key in row.alike
-            found[row.method, column.key] = _Text(
+            found[row.method, column.key] = CellText(
                 column.number(row), column.spread(row), alike, ranks.get(row.method, 0)
             )
     return found
@@ -73,12 +85,12 @@ def for_terminal(summary: Summary, width: int) -> Group:
     """
     parts: list[Any] = []
     for table in summary.tables:
-        texts = _texts(table)
+        texts = cell_texts(table)
         marked = {key for (_, key), text in texts.items() if text.alike}
 
         def plain(row: Row, column: Column, texts: Any = texts, marked: Any = marked) -> str:
             text = texts[row.method, column.key]
-            mark = (f" {_ALIKE}" if text.alike else "  ") if column.key in marked else ""
+            mark = (f" {ALIKE}" if text.alike else "  ") if column.key in marked else ""
             return f"{text.number}{text.spread and ' '}{text.spread}{mark}"
 
         parts.append(Text(table.title, style="bold"))
@@ -141,13 +153,13 @@ def as_markup(summary: Summary, style: str) -> str:
 def _markdown(summary: Summary) -> str:
     parts = []
     for table in summary.tables:
-        texts = _texts(table)
+        texts = cell_texts(table)
 
         def cell(row: Row, column: Column, texts: Any = texts) -> str:
             text = texts[row.method, column.key]
             number = _in_markdown(text.number)
             number = ("{}", "**{}**", "<ins>{}</ins>")[text.rank].format(number) if number else ""
-            return " ".join(filter(None, (number, text.spread, _ALIKE if text.alike else "")))
+            return " ".join(filter(None, (number, text.spread, ALIKE if text.alike else "")))
 
         body = [[cell(row, column) for column in table.columns] for row in table.rows]
         align = ["left", *["right"] * (len(table.columns) - 1)]
@@ -168,7 +180,7 @@ def _latex(summary: Summary) -> str:
     small = [*summary.warnings, *summary.notes, *summary.receipt]
     parts = []
     for table in summary.tables:
-        texts = _texts(table)
+        texts = cell_texts(table)
 
         def cell(row: Row, column: Column, texts: Any = texts) -> str:
             text = texts[row.method, column.key]

@@ -6,6 +6,7 @@ Nothing here trains or loads an image. A figure whose data no run has is left ou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,36 @@ def draw_all(suite: Suite, results: Path, folder: Path, formats: Sequence[str] =
     Raises:
         UserError: a file in a run's folder can't be read.
     """
+    return draw_scene(Scene.of(suite, results), folder, formats)
+
+
+def draw_scene(
+    scene: Scene, folder: Path, formats: Sequence[str] = FORMATS, booklet: Path | None = None
+) -> list[Figure]:
+    """Do what `draw_all` does for a suite that is set up already.
+
+    Args:
+        scene, folder, formats: see `draw_all`.
+        booklet: a PDF of all figures, a page each. It takes a fraction of the time of a PDF each, most of which goes
+            into embedding the fonts.
+    """
+    from matplotlib.backends.backend_pdf import PdfPages
+
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, Figure] = {}
-    with styled():
-        for drawing in _drawings(Scene.of(suite, results)):
+    undated_pdf = {"CreationDate": None}
+    with styled(), PdfPages(booklet, metadata=undated_pdf) if booklet else nullcontext() as pages:
+        for drawing in _drawings(scene):
             stem, number = drawing.stem, 2
             while stem in written:  # methods whose names differ in signs alone
                 stem, number = f"{drawing.stem}-{number}", number + 1
             settle(drawing.figure)
             for ending in formats:
-                undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
+                undated = {"svg": {"Date": None}, "pdf": undated_pdf}.get(ending, {})
                 how: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if ending == "png" else {}  # half the time
                 drawing.figure.savefig(folder / f"{stem}.{ending}", metadata=undated, **how)
+            if pages is not None:
+                pages.savefig(drawing.figure)
             written[stem] = Figure(stem, drawing.title, drawing.alt)
     return list(written.values())
 

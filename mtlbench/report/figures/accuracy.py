@@ -201,7 +201,7 @@ def with_mean(values: Array) -> Array:
 
 def learning_curves(scene: Scene) -> Drawing | None:
     """Draw mean validation accuracy by step and, where it was timed, by second: the mean over seeds, and a band."""
-    known = {method.name: curve for method in scene.methods if len(curve := _validations(scene, method))}
+    known = {method.name: curve for method in scene.methods if len(curve := validations(scene, method))}
     shown = [method for method in scene.methods if method.name in known]
     if not shown:
         return None
@@ -241,16 +241,18 @@ def learning_curves(scene: Scene) -> Drawing | None:
     return Drawing("learning-curves", f"{title}. {where}", alt, figure)
 
 
-def _validations(scene: Scene, method: Method) -> pd.DataFrame:
+def validations(scene: Scene, method: Method) -> pd.DataFrame:
     """Return step, seconds, and mean, low and high accuracy over seeds in per cent, at the validations all runs did."""
     import pandas as pd
 
+    if method.name in scene.validations:
+        return scene.validations[method.name]
     runs = [curve.dropna(subset="accuracy").set_index("step") for curve in scene.curves(method)]
     runs = [run for run in runs if len(run)]
     if not runs:
-        return pd.DataFrame()
+        return scene.validations.setdefault(method.name, pd.DataFrame())
     accuracy = 100 * pd.concat([run["accuracy"] for run in runs], axis=1, join="inner")
     seconds = pd.concat([run["seconds"] for run in runs], axis=1, join="inner")
     columns = {"seconds": seconds.mean(axis=1), "mean": accuracy.mean(axis=1)}
     columns |= {"low": accuracy.min(axis=1), "high": accuracy.max(axis=1)}
-    return pd.DataFrame(columns).reset_index()
+    return scene.validations.setdefault(method.name, pd.DataFrame(columns).reset_index())

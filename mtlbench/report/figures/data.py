@@ -242,7 +242,17 @@ def windows(table: pd.DataFrame, most: int) -> pd.DataFrame:
 
     Windows hold equally many of the table's steps, so that tables with the same steps have the same windows.
     """
+    import pandas as pd
+
     steps = np.unique(table["step"].to_numpy())
     size = max(1, math.ceil(len(steps) / most))
-    number = np.searchsorted(steps, table["step"].to_numpy()) // size
-    return table.groupby(number).mean(numeric_only=True)
+    order = np.argsort(table["step"].to_numpy(), kind="stable")
+    numbers = table.select_dtypes("number").iloc[order]
+    number = np.searchsorted(steps, numbers["step"].to_numpy()) // size
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    values = numbers.to_numpy(np.float64)
+    known = ~np.isnan(values)
+    total, count = (np.add.reduceat(part, starts, axis=0) for part in (np.where(known, values, 0), known.astype(int)))
+    with np.errstate(invalid="ignore"):  # nan where a window has no value
+        means = total / count
+    return pd.DataFrame(means, columns=numbers.columns)

@@ -34,6 +34,7 @@ class Scene:
     references: list[Method]
     looks: dict[str, Look]
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
+    validations: dict[str, pd.DataFrame] = field(default_factory=dict)  # see `accuracy.validations`
     _learned: dict[str, list[tuple[int, Learned]]] = field(default_factory=dict)
 
     @staticmethod

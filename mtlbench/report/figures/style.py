@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,7 +162,9 @@ def head(figure: Figure, what: str, where: str) -> None:
 
 def settle(figure: Figure) -> None:
     """Work out the layout once; it stays as it is in every format."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine(None)  # "none" would leave one that has every file drawn twice
 
 
@@ -195,6 +197,20 @@ class Label:
 
 
 Segment = tuple[float, float, float, float]  # x, y, x, y
+
+
+class _Box(NamedTuple):
+    """A rectangle in pixels; matplotlib's own works out its corners anew whenever it is asked."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def holds(self, x: float, y: float) -> bool:
+        return self.x0 <= x <= self.x1 and self.y0 <= y <= self.y1
+
+
 # right, left, above, below, and between them
 _DIRECTIONS: tuple[tuple[float, float], ...] = (
     (1, 0),
@@ -227,17 +243,16 @@ def place_labels(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import Bbox
 
     figure = axes.figure
     settle(figure)  # type: ignore[arg-type]
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[arg-type,no-untyped-call]
     point = figure.dpi / 72
-    frame = axes.get_window_extent(renderer)
+    frame = _Box(*axes.get_window_extent(renderer).extents)
     to_pixels = axes.transData.transform
     spots = [to_pixels(spot) for spot in points]
-    marks = [Bbox.from_bounds(x - 3.5 * point, y - 3.5 * point, 7 * point, 7 * point) for x, y in spots]
-    written: list[Bbox] = []
+    marks = [_Box(x - 3.5 * point, y - 3.5 * point, x + 3.5 * point, y + 3.5 * point) for x, y in spots]
+    written: list[_Box] = []
     avoided: list[Segment] = [(*to_pixels(line[:2]), *to_pixels(line[2:])) for line in lines]
     leaders: list[Segment] = []
     for label in labels:
@@ -246,13 +261,15 @@ def place_labels(
         probe.remove()
         width, height = size.width, size.height * 0.85
         x, y = to_pixels((label.x, label.y))
-        places: list[tuple[float, int, tuple[float, float], Bbox]] = []
+        places: list[tuple[float, int, tuple[float, float], _Box]] = []
         lowest = math.inf
         for reach in _REACH:
             for turn, (dx, dy) in enumerate(_DIRECTIONS):
+                if reach / 4 + turn / 10 > lowest:
+                    continue
                 left = x + dx * reach * point - (width if dx < 0 else width / 2 if dx == 0 else 0)
                 low = y + dy * reach * point - (height if dy < 0 else height / 2 if dy == 0 else 0)
-                box = Bbox.from_bounds(left, low, width, height)
+                box = _Box(left, low, left + width, low + height)
                 hidden = sum(_overlap(box, other) for other in (*marks, *written))
                 outside = width * height - _overlap(box, frame)
                 cost = 50 * (hidden + 2 * outside) / height**2 + reach / 4 + turn / 10
@@ -262,7 +279,7 @@ def place_labels(
                 leader = (x, y, *near)
                 cost += 40 * sum(_crosses(line, box) for line in leaders)
                 cost += 40 * sum(_crosses(leader, other) for other in written)
-                cost += 4 * sum(_crosses(leader, other) for other in marks if not other.contains(x, y))
+                cost += 4 * sum(_crosses(leader, other) for other in marks if not other.holds(x, y))
                 cost += 6 * sum(_crosses(line, box) for line in avoided)
                 lowest = min(lowest, cost)
                 places.append((cost, len(places), near, box))
@@ -270,7 +287,7 @@ def place_labels(
         text = axes.annotate(
             label.text,
             (label.x, label.y),
-            xytext=((box.x0 - x) / point, (box.y0 + box.height / 2 - y) / point),
+            xytext=((box.x0 - x) / point, ((box.y0 + box.y1) / 2 - y) / point),
             textcoords="offset points",
             fontsize=7,
             ha="left",
@@ -292,13 +309,15 @@ def place_labels(
         written.append(box)
 
 
-def _overlap(a: Any, b: Any) -> float:
+def _overlap(a: _Box, b: _Box) -> float:
     width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    if width <= 0:
+        return 0.0
     height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return float(width * height) if width > 0 and height > 0 else 0.0
+    return float(width * height) if height > 0 else 0.0
 
 
-def _crosses(line: Segment, box: Any) -> bool:
+def _crosses(line: Segment, box: _Box) -> bool:
     """Return whether a line enters a box: by Liang and Barsky, cutting it at each side in turn."""
     x0, y0, x1, y1 = line
     begin, end = 0.0, 1.0
@@ -356,13 +375,17 @@ def heat(
     from seaborn import heatmap  # type: ignore[import-untyped]
 
     small = numbers is None
+    figure, engine = axes.figure, axes.figure.get_layout_engine()
+    figure.set_layout_engine(None)  # type: ignore[union-attr]  # seaborn draws the figure
     heatmap(
         values, ax=axes, cmap="vlag_r", vmin=-limit, vmax=limit, cbar=False, linewidths=0.4, linecolor="white",
         annot=numbers, fmt="", xticklabels=False, yticklabels=False, rasterized=small and values.size > 100, **settings,
     )  # fmt: skip
+    figure.set_layout_engine(engine)  # type: ignore[union-attr]
     # seaborn would measure every label to see whether they collide; here the figure's size sees to that
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks([n + 0.5 for n in range(len(names))], names)
+        axis.set_label_coords(0.5, 0.5)  # there is none: to place it, every name would be measured at every drawing
     axes.grid(False)
     axes.tick_params(length=0, labelsize=6 if small and values.size > 100 else 7, pad=2)
     axes.tick_params(axis="x", labelrotation=90)

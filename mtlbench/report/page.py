@@ -1,0 +1,411 @@
+"""A comparison as a folder of web pages that open from disk: words, leaderboard, figures, curves, galleries, downloads.
+
+All numbers are `summary`'s, as the other tables write them, and all words `verdict`'s. How pages look and what they do
+in a browser is left to `templates/`; with scripts off they can still be read.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
+
+from mtlbench.errors import UserError
+from mtlbench.report import gallery
+from mtlbench.report.figures import Figure, draw_scene
+from mtlbench.report.figures.accuracy import validations
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.style import slug
+from mtlbench.report.gallery import Galleries, NoImages
+from mtlbench.report.rows import Column, Row
+from mtlbench.report.summary import Summary
+from mtlbench.report.tables import ALIKE, CellText, as_frame, as_markup, cell_texts, runs_frame
+from mtlbench.report.verdict import Verdict, verdict
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_ASSETS = ("page.css", "page.js")
+_MADE_BY_US = '<meta name="generator" content="mtlbench'
+_FORMATS = ("svg", "png")  # of few tasks; figures of many take long to draw, and are shown as SVG anyway
+_FEW_TASKS = 8  # their columns are shown from the start
+_GALLERY_METHODS = 8
+_MANY_TASKS = 10  # of more, fewer queries each: every image of a gallery is a file
+_HEIGHT = 160  # pixels of a thumbnail: shown at up to 80, sharp on dense screens
+_QUALITY = 82
+
+# The costs that decide most stand beside the means; the others can be shown.
+_MAIN_COSTS = ("file_bytes", "bytes_added", "embed_rate_all_tasks", "training_seconds")
+_RETRIEVAL = ("macro map@r", "macro precision@1")
+
+TERMS = {
+    "seeds": ("seeds", "How many runs, with different random starts, are behind the numbers."),
+    "mean": ("mean", "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of"
+             " the same label than to one of another; 50 is chance. ± is the sample standard deviation over seeds."),
+    "worst": ("worst", "The task on which the method does worst."),
+    "delta_m": ("Δm", "Mean over tasks of the relative difference to independent, a network for each task: above 0,"
+                " sharing helped."),
+    "hurt": ("tasks hurt", "On how many tasks the method is below independent, by however little."),
+    "within": ("validation within …", "What validation had measured after the same time of training."),
+    "file_bytes": ("file MB", "Size of the file that holds the whole network, for all tasks."),
+    "bytes_added": ("next task adds kB", "What one more task would add to it."),
+    "embed_rate_all_tasks": ("embed img/s, all tasks", "How many images a second are embedded, each under every task."),
+    "training_seconds": ("train s", "Seconds that training took."),
+    "macro map@r": ("mAP@R", "Retrieval: mean average precision among the R nearest, R the number of images of the same"
+                    " label; macro mean over label values, so that a rare one counts as much as a common one."),
+    "macro precision@1": ("P@1", "Retrieval: how often the nearest image has the same label; macro mean over values."),
+    "parameters": ("parameters", "Trained numbers in the whole network."),
+    "bytes_shared": ("shared MB", "What of the stored network all tasks use."),
+    "bytes_per_task": ("per task kB", "What of it one task uses alone, on average."),
+    "flops_one_task": ("MFLOPs", "Operations to embed one image, under one task or under all."),
+    "train_rate": ("train img/s", "How many images a second training takes in."),
+    "embed_rate_one_task": ("embed img/s, 1 task", "How many images a second are embedded under one task."),
+    "training_memory": ("train MB", "Memory that training took at most."),
+}  # fmt: skip
+
+
+def write_page(
+    summaries: Sequence[Summary],
+    results: Path,
+    folder: Path,
+    data_dir: Path | None = None,
+    say: Callable[[str], None] = lambda words: None,
+) -> Path:
+    """Write a page for every suite, and one that leads to them where there are several; return the one to open.
+
+    Args:
+        summaries: of the suites, as the tables show them.
+        results: where the runs' folders lie.
+        folder: where to, made if need be; an earlier page there is replaced.
+        data_dir: where the images lie; by default where `mtlbench run` looks. A suite whose images or embeddings are
+            not there has no galleries, and its page says so.
+        say: is told what is being done, and why galleries are left out.
+
+    Raises:
+        UserError: the folder holds something else, or a file in a run's folder can't be read.
+    """
+    _make_room(folder)
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    for name in _ASSETS:
+        shutil.copyfile(_TEMPLATES / name, folder / name)
+    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
+    groups = _groups()
+    pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
+    titles = [_title(summary) for summary in summaries]
+    links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
+    words = [verdict(summary) for summary in summaries]
+    for name, page, summary, said in zip(names, pages, summaries, words, strict=True):
+        content = _suite_page(name, summary, said, results, folder, data_dir, groups, say)
+        text = environment.get_template("suite.html").render(**content, links=links, page=page)
+        (folder / page).write_text(text, encoding="utf-8")
+    if links:
+        entries = [
+            {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.warnings}
+            for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
+        ]
+        text = environment.get_template("index.html").render(
+            entries=entries, links=links, page="index.html", **_common()
+        )
+        (folder / "index.html").write_text(text, encoding="utf-8")
+    return folder / "index.html"
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder; where it holds an earlier page, remove that.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        ours = [path for path in folder.glob("*.html") if _MADE_BY_US in path.read_text("utf-8", "replace")[:2000]]
+        if folder / "index.html" not in ours:
+            raise UserError(f"{folder} holds other files; name a new folder, or one with an earlier page, for --html.")
+        for path in ours:
+            for name in re.findall(r'data-folder="([a-z0-9+-]+)"', path.read_text("utf-8", "replace")):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        number, candidate = 2, "suite-index" if name == "index" else name
+        while candidate in found:
+            number, candidate = number + 1, f"{name}-{number}"
+        found.append(candidate)
+    return found
+
+
+def _groups() -> dict[str, list[str]]:
+    """Return the registered groups of methods with their members; none where methods can't be loaded here."""
+    try:
+        from mtlbench.registry import load_plugins
+        from mtlbench.specs import method_groups
+
+        load_plugins()
+        return {name: members for name, members in method_groups().items() if name != "all"}
+    except (ImportError, UserError, OSError):  # records are read on machines that can't train
+        return {}
+
+
+def _common() -> dict[str, Any]:
+    from mtlbench import __version__
+
+    return {"version": __version__, "alike": ALIKE}
+
+
+def _title(summary: Summary) -> str:
+    """Return a suite's title, which says what its images are."""
+    title = summary.tables[0].title if summary.tables else str(summary.suite.benchmark["title"])
+    return title.rpartition(":")[0] or title
+
+
+def _facts(summary: Summary) -> list[str]:
+    done = {record.method for record in summary.suite.done}
+    seeds = {record.seed for record in summary.suite.done}
+    tasks = len(summary.suite.tasks)
+    parts = [(len(done), "method"), (tasks, "task"), (len(seeds), "seed")]
+    return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
+
+
+def _suite_page(
+    name: str,
+    summary: Summary,
+    said: Verdict,
+    results: Path,
+    folder: Path,
+    data_dir: Path | None,
+    groups: dict[str, list[str]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write a suite's files; return what its template needs."""
+    place = folder / name
+    place.mkdir()
+    title = _title(summary)
+    scene = Scene.of(summary.suite, results)
+    rows = {row.method for table in summary.tables for row in table.rows}
+    scene.methods = [method for method in scene.methods if method.name in rows]  # those asked for
+    tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
+    formats = _FORMATS if len(scene.tasks) <= _MANY_TASKS else _FORMATS[:1]
+    say(f"{title}: drawing figures …")
+    figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf")
+    return _common() | {
+        "title": title,
+        "name": name,
+        "verdict": said,
+        "summary": summary,
+        "facts": _facts(summary),
+        "table": leaderboard(summary, groups),
+        "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures else []),
+        "figures": [_figure(figure, place) for figure in figures],
+        "formats": formats,
+        "curves": _curves(scene),
+        "galleries": _galleries(scene, tasks, results, data_dir, place, say),
+    }
+
+
+def _keys(summary: Summary) -> list[str]:
+    return [column.key for table in summary.tables for column in table.columns]
+
+
+def _downloads(summary: Summary, place: Path) -> list[tuple[str, str]]:
+    """Write the tables as files; return each with what it is."""
+    as_frame([summary]).to_csv(place / "table.csv", index=False)
+    runs_frame([summary.suite]).to_csv(place / "runs.csv", index=False)
+    (place / "table.tex").write_text(as_markup(summary, "latex"), encoding="utf-8")
+    (place / "table.md").write_text(as_markup(summary, "md"), encoding="utf-8")
+    return [
+        ("table.csv", "CSV, a row per method"),
+        ("runs.csv", "CSV, a row per run"),
+        ("table.tex", "LaTeX"),
+        ("table.md", "Markdown"),
+    ]
+
+
+def _figure(figure: Figure, place: Path) -> dict[str, Any]:
+    start = (place / "figures" / f"{figure.stem}.svg").read_text(encoding="utf-8")[:2000]
+    sizes = {name: float(points) for name, points in re.findall(r'\b(width|height)="([\d.]+)pt"', start)}
+    width, height = round(sizes["width"]), round(sizes["height"])
+    title, _, where = figure.title.partition(". ")
+    return {"stem": figure.stem, "title": title, "where": where, "alt": figure.alt, "width": width, "height": height}
+
+
+# --- the leaderboard --------------------------------------------------------------------------------------------------
+
+
+def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any]:
+    """Return accuracy and cost in one table: its columns, its rows, and the groups that some of its methods are in."""
+    texts: dict[tuple[str, str], CellText] = {}
+    columns: dict[str, Column] = {}
+    for table in summary.tables:
+        texts |= cell_texts(table)
+        columns |= {column.key: column for column in table.columns if column.key not in columns}
+    shown = summary.tables[0].rows if summary.tables else []
+    keys = [key for key in _order(columns) if any(texts.get((row.method, key), _NOTHING).number for row in shown)]
+    tasks = sum(key.startswith("task/") for key in keys)
+    marked = {key for (_, key), text in texts.items() if text.alike}
+    names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
+    members = {group: set(those) for group, those in groups.items()}
+
+    def row(one: Row) -> dict[str, Any]:
+        plain = names[one.method].partition("[")[0] if "+" not in names[one.method] else ""
+        return {
+            "method": one.method,
+            "failed": not one.seeds,
+            "collapsed": "COLLAPSED" in one.note,
+            "note": one.note,
+            "groups": [group for group, those in members.items() if plain in those],
+            "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
+        }
+
+    # where another order was asked for, the small print says which
+    by = "" if any(line.startswith("order:") for line in summary.receipt) else "within" if "within" in keys else "mean"
+    order = "descending"
+    rows = [row(one) for one in shown if one.kind == "method"]
+    there = {group for one in rows for group in one["groups"]}
+    return {
+        "columns": [_heading(columns[key], order if key == by else "") for key in keys],
+        "rows": rows,
+        "references": [row(one) for one in shown if one.kind == "reference"],
+        "groups": [group for group in groups if group in there],
+        "tasks": tasks,
+        "few_tasks": tasks <= _FEW_TASKS,
+        "more": any(_kind(key) == "more" for key in keys),
+        "terms": _terms(keys, bool(summary.compared)),
+    }
+
+
+_NOTHING = CellText("", "", False, 0)
+
+
+def _order(columns: dict[str, Column]) -> list[str]:
+    """Put what decides most first; the method's name is no cell."""
+    late = {*_MAIN_COSTS, *_RETRIEVAL}
+    first = [key for key in columns if _kind(key) == "main" and key not in late and key != "method"]
+    tasks = [key for key in columns if _kind(key) == "task"]
+    return [*first, *(key for key in (*_MAIN_COSTS, *_RETRIEVAL) if key in columns), *tasks,
+            *(key for key in columns if _kind(key) == "more")]  # fmt: skip
+
+
+def _kind(key: str) -> str:
+    """Return which columns one shows and hides together: the main ones, single tasks, more costs."""
+    if key.startswith("task/"):
+        return "task"
+    main = ("method", "seeds", "within", "mean", "worst", "delta_m", "hurt", *_MAIN_COSTS, *_RETRIEVAL)
+    return "main" if key in main else "more"
+
+
+def _heading(column: Column, order: str) -> dict[str, Any]:
+    _, meaning = TERMS.get(column.key, ("", ""))
+    return {
+        "text": column.heading,
+        "kind": _kind(column.key),
+        "better": column.better,
+        "meaning": meaning,
+        "key": column.key,
+        "order": order,
+    }
+
+
+def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, Any]:
+    value = column.value(row) if text.number else None
+    return {
+        "number": text.number,
+        "spread": text.spread,
+        "alike": text.alike,
+        "marked": marked,  # numbers of a column stand below each other, with or without the mark
+        "rank": text.rank,
+        "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
+        "kind": _kind(column.key),
+    }
+
+
+def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
+    mark = (
+        "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the two are"
+        " equal. Only the mean and single tasks are tested; there, a method without the mark is worse than the best by"
+        " more than chance would explain, unless the small print says that it was not compared."
+    )
+    found = [TERMS[key] for key in TERMS if key in keys]
+    last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
+    return [*([(ALIKE, mark)] if compared else []), *found, last]
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def _curves(scene: Scene) -> list[dict[str, Any]]:
+    """Return the learning curves' points, those of the figure of that name."""
+    found = []
+    for method in scene.methods:
+        points = validations(scene, method)
+        if len(points):
+            look = scene.looks[method.name]
+            numbers = {
+                name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")
+            }
+            found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
+    return found
+
+
+# --- galleries --------------------------------------------------------------------------------------------------------
+
+
+def _galleries(
+    scene: Scene, tasks: Sequence[str], results: Path, data_dir: Path | None, place: Path, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Write the thumbnails of a suite's galleries, each once; return what a browser shows of them, None without."""
+    many = len(tasks) > _MANY_TASKS
+    shown = [method.name for method in scene.prominent(scene.methods, _GALLERY_METHODS)]
+    say("choosing queries for galleries …")
+    try:
+        found = gallery.galleries(
+            scene.suite, results, data_dir, queries_per_task=3 if many else 6, neighbours=6 if many else 8,
+            methods=shown, tasks=tasks, draw_absent=False,
+        )  # fmt: skip
+    except NoImages as why:
+        say(str(why))
+        return None
+    except ValidationError:
+        say(f"No galleries of {scene.suite.benchmark['name']}: another version of mtlbench wrote its settings.")
+        return None
+    near = [neighbour for query in found.queries for row in query.neighbours.values() for neighbour in row]
+    images = sorted({query.image for query in found.queries} | {neighbour.image for neighbour in near})
+    folder = place / "images"
+    folder.mkdir()
+    sizes = {}
+    say(f"writing {len(images):,} thumbnails …")
+    for image in images:
+        small = gallery.thumbnail(found.files[image], _HEIGHT).convert("RGB")
+        small.save(folder / f"{image}.jpg", quality=_QUALITY, optimize=True)
+        sizes[image] = small.size
+    return gallery_data(found, f"{place.name}/images/", sizes) | {"left_out": len(scene.methods) - len(found.methods)}
+
+
+def gallery_data(found: Galleries, base: str, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    """Return galleries as a browser wants them; a neighbour is twice its image's number, plus 1 where it is right."""
+    queries = []
+    for query in found.queries:
+        t = found.tasks.index(query.task)
+        near = [[2 * n.image + n.right for n in query.neighbours[method]] for method in found.methods]
+        queries.append({"task": t, "image": query.image, "why": query.why, "near": near})
+    labels: list[dict[int, str]] = [{} for _ in found.tasks]
+    for query in found.queries:
+        shown = [query.image, *(n.image for row in query.neighbours.values() for n in row)]
+        labels[found.tasks.index(query.task)] |= {image: found.label(image, query.task) for image in shown}
+    return {
+        "base": base,
+        "seed": found.seed,
+        "methods": list(found.methods),
+        "tasks": [task.replace("_", " ") for task in found.tasks],
+        "labels": labels,
+        "sizes": sizes,
+        "queries": queries,
+    }
