@@ -193,9 +193,10 @@ def _suite_page(
     rows = {row.method for table in summary.tables for row in table.rows}
     scene.methods = [method for method in scene.methods if method.name in rows]  # those asked for
     tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
-    formats = _FORMATS if len(scene.tasks) <= _MANY_TASKS else _FORMATS[:1]
+    few = len(scene.tasks) <= _MANY_TASKS
+    formats = _FORMATS if few else _FORMATS[:1]
     say(f"{title}: drawing figures …")
-    figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf")
+    figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf" if few else None)
     return _common() | {
         "title": title,
         "name": name,
@@ -203,7 +204,7 @@ def _suite_page(
         "summary": summary,
         "facts": _facts(summary),
         "table": leaderboard(summary, groups),
-        "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures else []),
+        "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
         "figures": [_figure(figure, place) for figure in figures],
         "formats": formats,
         "curves": _curves(scene),
