@@ -135,10 +135,12 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> Filled:
     if suite is None:
         notes.append("Nothing measured yet: mtlbench paper TABLE --run trains what is missing.")
     reported = table.reported.values if table.reported else {}
-    comparable = suite is None or suite.tasks == tuple(table.tasks)
-    if suite and not comparable:
+    comparable = not quick and (suite is None or suite.tasks == tuple(table.tasks))
+    if suite and reported and quick:
+        notes.append("measured under the quick protocol, reported under the full one: no difference is given.")
+    elif suite and not comparable:
         notes.append(
-            f"measured on other tasks than reported, for the data lack labels: {', '.join(suite.tasks)} instead of"
+            f"measured on other tasks than the table's, for the data lack labels: {', '.join(suite.tasks)} instead of"
             f" {', '.join(table.tasks)}; no difference is given."
         )
     body = []
@@ -156,7 +158,7 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> Filled:
             " is ours."
         )
     if table.reported:
-        notes.append(f"reported: {table.reported.source}.")
+        notes.append(f"reported: {table.reported.source}; on its own split and triplets, the measured on those below.")
     if suite:
         notes += [line for line in receipt_lines(suite, suite.records) if not line.startswith("speed")]
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
@@ -202,7 +204,7 @@ def _in_percent(cell: Cell, error: bool) -> Cell:
 
 
 def _cells(cell: Cell, reported: float | None, comparable: bool) -> list[str]:
-    """Write what was measured, what was reported, and the difference where both are of the same tasks."""
+    """Write what was measured, what was reported, and the difference where both are of the same tasks and protocol."""
     spread = "" if cell.deviation is None else f" ±{cell.deviation:.{ROUNDED}f}"
     return [
         "" if cell.mean is None else f"{cell.mean:.{ROUNDED}f}{spread}",

@@ -212,6 +212,21 @@ def essential(setup: Json) -> Json:
     return kept
 
 
+def benchmark_of(record: Record) -> Benchmark:
+    """Return the benchmark that a run was made on.
+
+    Raises:
+        UserError: its settings are none that this version knows.
+    """
+    try:
+        return Benchmark.model_validate(record.setup["benchmark"])
+    except ValidationError as error:
+        raise UserError(
+            f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"
+            " this one can't read; use that one."
+        ) from error
+
+
 def differences(old: Json, new: Json) -> list[str]:
     """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
     return _unlike(essential(old), essential(new), "")

@@ -23,7 +23,7 @@ from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.evaluation import nearest
 from mtlbench.runner import sources_of
-from mtlbench.runs import Record, partial_folder, read_record
+from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.specs import Method
 from mtlbench.training import build, embed_images, state_of
 
@@ -100,8 +100,11 @@ def load_run(folder: Path, device: torch.device) -> Run:
     file = folder / "weights.safetensors"
     if not file.exists():
         raise UserError(f"There is no {file}: copy the weights along with run.json, or run the method again.")
-    benchmark = Benchmark.model_validate(record.setup["benchmark"])
-    method = Method(**record.setup["method"])
+    benchmark = benchmark_of(record)
+    try:
+        method = Method(**record.setup["method"])
+    except TypeError as error:
+        raise UserError(f"{folder} was written by another version of mtlbench; use that one.") from error
     # the weights come from the run: nothing is to be fetched
     model = benchmark.model.model_copy(update={"pretrained": False})
     try:
@@ -148,6 +151,11 @@ def read_stored(run: Run) -> tuple[Tensor, Tensor]:
         )
     try:
         stored = load_file(file)
+        if "embeddings" not in stored:
+            raise UserError(
+                f"{file} keeps no embeddings, as published records do: take the original run, or search a folder of"
+                " your own with --gallery."
+            )
         return stored["embeddings"].float(), stored["labels"]
     except (OSError, KeyError, SafetensorError) as error:
         raise UserError(f"{file} can't be read ({error}): copy it again.") from error

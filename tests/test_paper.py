@@ -31,10 +31,13 @@ def _methods() -> None:
     assert load_plugins() == []
 
 
-def leave(results: Path, method: str, seed: int, hits: tuple[float, float], **changes: Any) -> Path:
+def leave(
+    results: Path, method: str, seed: int, hits: tuple[float, float], quick: bool = False, **changes: Any
+) -> Path:
     """Write a record of one run; return its folder."""
-    name = run_name("made-up", TABLE, True)
-    benchmark = load_benchmark("zappos", quick=True, settings=[f"name={name}", "evaluation.conflict_every=200"])
+    name = run_name("made-up", TABLE, quick)
+    settings = [f"name={name}", "evaluation.conflict_every=200", "train.steps=400"]
+    benchmark = load_benchmark("zappos", quick=quick, settings=settings)
     setup = {
         "method": {"name": method}, "tasks": ["category", "closure"], "benchmark": benchmark.model_dump(mode="json"),
         "data": "abc", "precision": "bf16", "seed": seed,
@@ -56,8 +59,8 @@ def leave(results: Path, method: str, seed: int, hits: tuple[float, float], **ch
     return folder
 
 
-def cells(results: Path, table: PaperTable = TABLE) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(rest) for name, *rest in fill("made-up", table, results, quick=True).grid.body}
+def cells(results: Path, table: PaperTable = TABLE, quick: bool = False) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(rest) for name, *rest in fill("made-up", table, results, quick).grid.body}
 
 
 def test_every_table_can_be_read_and_its_methods_and_tasks_exist():
@@ -82,7 +85,7 @@ def test_without_records_only_what_was_reported_is_there(tmp_path):
         "csn[masks=fixed]": ("", "10.79", "", ""),
         "modulation": ("", "", "", ""),
     }
-    notes = fill("made-up", TABLE, tmp_path, quick=True).notes
+    notes = fill("made-up", TABLE, tmp_path, quick=False).notes
     assert any("Nothing measured" in note for note in notes)
     assert any("Somebody, table 1" in note for note in notes)
 
@@ -93,7 +96,7 @@ def test_a_cell_is_the_mean_over_tasks_and_seeds_with_its_difference(tmp_path):
     leave(tmp_path, "csn[masks=fixed]", 0, (0.9, 0.9))
     assert cells(tmp_path)["single"] == ("24.00 ±1.41", "23.72", "+0.28", "2")
     assert cells(tmp_path)["csn[masks=fixed]"] == ("10.00", "10.79", "-0.79", "1")
-    assert any("7 / 1 / 2 train" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
+    assert any("7 / 1 / 2 train" in note for note in fill("made-up", TABLE, tmp_path, quick=False).notes)
 
 
 def test_rendered_images_never_fill_a_cell_of_a_real_data_set(tmp_path):
@@ -102,13 +105,13 @@ def test_rendered_images_never_fill_a_cell_of_a_real_data_set(tmp_path):
     leave(tmp_path, "single", 0, (0.9, 0.9), receipt=receipt)
     assert folder.exists()
     assert cells(tmp_path)["single"] == ("", "23.72", "", "")
-    assert any("rendered images are left out" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
+    assert any("rendered images are left out" in note for note in fill("made-up", TABLE, tmp_path, quick=False).notes)
 
 
 def test_failed_and_collapsed_runs_are_named(tmp_path):
     leave(tmp_path, "single", 0, (0.9, 0.9), status="failed", reason="no memory", metrics={})
     leave(tmp_path, "modulation", 0, (0.5, 0.5), collapsed=["closure"])
-    filled = fill("made-up", TABLE, tmp_path, quick=True)
+    filled = fill("made-up", TABLE, tmp_path, quick=False)
     assert cells(tmp_path)["single"][0] == ""
     assert any("single: FAILED: no memory" in note for note in filled.notes)
     assert any("modulation: COLLAPSED (closure)" in note for note in filled.notes)
@@ -120,15 +123,21 @@ def test_runs_on_different_data_are_not_put_into_one_table(tmp_path):
     text = (folder / "run.json").read_text()
     (folder / "run.json").write_text(text.replace('"data": "abc"', '"data": "other"'))
     with pytest.raises(UserError, match=r"can't share a table .data: other above, abc here"):
-        fill("made-up", TABLE, tmp_path, quick=True)
+        fill("made-up", TABLE, tmp_path, quick=False)
 
 
 def test_a_figure_of_other_tasks_than_those_reported_gets_no_difference(tmp_path):
     leave(tmp_path, "single", 0, (0.8, 0.7))
     wider = TABLE.model_copy(update={"tasks": ["category", "closure", "heel"]})
     assert cells(tmp_path, wider)["single"] == ("25.00", "23.72", "", "1")
-    notes = fill("made-up", wider, tmp_path, quick=True).notes
+    notes = fill("made-up", wider, tmp_path, quick=False).notes
     assert any("category, closure instead of category, closure, heel" in note for note in notes)
+
+
+def test_the_quick_protocol_gets_no_difference_to_what_was_reported(tmp_path):
+    leave(tmp_path, "single", 0, (0.8, 0.7), quick=True)
+    assert cells(tmp_path, quick=True)["single"] == ("25.00", "23.72", "", "1")
+    assert any("no difference is given" in note for note in fill("made-up", TABLE, tmp_path, quick=True).notes)
 
 
 def test_agreement_is_the_share_of_probes_with_a_positive_inner_product_over_pairs(tmp_path):
@@ -139,7 +148,7 @@ def test_agreement_is_the_share_of_probes_with_a_positive_inner_product_over_pai
         lines = [(step, layer, "category", "closure", cosine) for step, layer, cosine in rows]
         csv.writer(file).writerows([("step", "layer", "task_a", "task_b", "cosine"), *lines])
     assert cells(tmp_path, table)["single"] == ("50.00", "", "", "1")
-    assert any("this one is ours" in note for note in fill("made-up", table, tmp_path, quick=True).notes)
+    assert any("this one is ours" in note for note in fill("made-up", table, tmp_path, quick=False).notes)
 
 
 def test_storage_is_counted_for_every_number_of_tasks():
@@ -171,9 +180,11 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     again = CliRunner().invoke(app, [*words, *run], catch_exceptions=False)
     assert again.output.count("done already") == 2
     shown = CliRunner().invoke(app, [*words, "--format", "csv"], catch_exceptions=False)
-    rows = {line.split(",")[0]: line.split(",") for line in shown.output.splitlines()}
+    rows = {row[0]: row for row in csv.reader(shown.output.splitlines())}
     assert 0 < float(rows["modulation[after=5]"][1]) <= 100
-    assert rows["single"][2:] == ["", "", "1"]
+    assert rows["single"][2:5] == ["", "", "1"]
+    assert "quick protocol" in rows["single"][5]
+    assert "fingerprint" in rows["single"][6]
     written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
     assert f"| single              |      {rows['single'][1]} |" in written
     with pytest.raises(UserError, match="no row per run"):

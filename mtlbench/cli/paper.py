@@ -75,7 +75,9 @@ def _show(console: Console, filled: Filled, format: Format) -> None:
     from mtlbench.report.grids import as_markup, for_terminal
 
     if format is Format.csv:
-        csv.writer(sys.stdout).writerows([filled.grid.head, *filled.grid.body])
+        rest = (filled.grid.title, " ".join(filled.notes))
+        lines = [[*filled.grid.head, "table", "notes"], *([*row, *rest] for row in filled.grid.body)]
+        csv.writer(sys.stdout).writerows(lines)
     elif format is Format.table:
         notes = [Text(note, style="dim") for note in filled.notes]
         console.print(for_terminal([filled.grid], notes, console.width))

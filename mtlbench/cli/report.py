@@ -84,7 +84,7 @@ def report(
     from rich.console import Console
 
     from mtlbench.errors import UserError, did_you_mean
-    from mtlbench.report.summary import Choice
+    from mtlbench.report.summary import Choice, chosen_records
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
@@ -104,18 +104,23 @@ def report(
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
     choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds)
     console = Console()
+    if html is not None and (conflict or format is not Format.table):
+        raise UserError("--html writes all tables and formats into its folder: leave out --conflict and --format.")
+    if tasks and (conflict or figures is not None):
+        raise UserError("--conflict and --figures are of all tasks: leave out --tasks.")
     if html is not None:
         _page(console, records, choice, results, html, data_dir)
     elif conflict:
         from mtlbench.report import agreement  # loads torch, which takes longer than a table
 
-        agreement.show(records, results, format.value, console)
+        agreement.show(chosen_records(records, methods), results, format.value, console)
     else:
         show(records, format.value, console, choice, results)
+    notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
-        _draw(console, records, results, figures)
+        _draw(notes, chosen_records(records, methods), results, figures)
     if galleries is not None:
-        _draw_galleries(console, records, choice, results, galleries, data_dir)
+        _draw_galleries(notes, records, choice, results, galleries, data_dir)
 
 
 def _page(

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mtlbench.benchmark import Benchmark
 from mtlbench.data import canvas
 from mtlbench.errors import UserError
 from mtlbench.report.originals import NoImages as NoImages
@@ -26,7 +25,7 @@ from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import rows
 from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, benchmark_of, run_folder
 
 if TYPE_CHECKING:  # reports without galleries do without PyTorch
     from torch import Tensor
@@ -157,16 +156,16 @@ def galleries(
     name = str(suite.benchmark["name"])
     shown = tuple(task for task in suite.tasks if tasks is None or task in tasks)
     runs, seed = _runs(suite, results, seed, methods)
+    stored = [_Stored(record, folder, name) for record, folder in runs]
     try:
+        normalise = benchmark_of(runs[0][0]).loss.normalise
         data = read_originals(runs[0][0], data_dir, draw_absent, drawing, packing)
     except UserError as error:
         raise NoImages(f"No galleries of {name}: {error}") from error
-    stored = [_Stored(record, folder, name) for record, folder in runs]
     for run in stored:
         if not np.array_equal(run.labels, data.labels):
             raise NoImages(f"No galleries of {name}: the labels in {data.root} are not those of {run.folder}.")
     places = [suite.tasks.index(task) for task in shown]
-    normalise = Benchmark.model_validate(suite.benchmark).loss.normalise
     budget = _PAIRS // max(1, len(stored) * len(shown) * len(data.files))
     queries, searched = [], {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # of small products, many at once take less time
@@ -227,6 +226,11 @@ class _Stored:
         self.record, self.folder = record, folder
         try:
             self._file = safe_open(folder / "test.safetensors", framework="pt")
+            if not {"labels", "embeddings"} <= set(self._file.keys()):  # type: ignore[no-untyped-call]
+                raise NoImages(
+                    f"No galleries of {benchmark}: {folder} keeps no embeddings, as published records do; take the"
+                    " original runs."
+                )
             self.labels: Codes = self._file.get_tensor("labels").numpy()  # type: ignore[no-untyped-call]
             self._embeddings = self._file.get_slice("embeddings")  # type: ignore[no-untyped-call]
         except (OSError, SafetensorError) as error:

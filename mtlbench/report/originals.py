@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
-from mtlbench.runs import Record
+from mtlbench.runs import Record, benchmark_of
 
 if TYPE_CHECKING:  # reports without images do without PyTorch
     from mtlbench.data.pack import Progress
@@ -65,7 +64,7 @@ def read_originals(
 
     from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
 
-    benchmark = Benchmark.model_validate(record.setup["benchmark"])
+    benchmark = benchmark_of(record)
     data = benchmark.data
     root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
     there = root.is_dir() and any(root.iterdir())

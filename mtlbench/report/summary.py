@@ -102,6 +102,16 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
     return made
 
 
+def chosen_records(records: Sequence[Record], methods: str) -> list[Record]:
+    """Return the records of methods that are named as in `Choice.methods`.
+
+    Raises:
+        UserError: none of them has a run.
+    """
+    chosen = _chosen_methods(methods, records)
+    return [record for record in records if record.setup["method"]["name"] in chosen]
+
+
 def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
     known = list(dict.fromkeys(r.setup["method"]["name"] for r in records))
     if not text:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.data.dataset import prepare
+from mtlbench.errors import UserError
 from mtlbench.report import gallery, sheet
 from mtlbench.report.gallery import DISAGREE, HARDEST, TYPICAL, Galleries, NoImages, galleries
 from mtlbench.report.suites import Suite, suites
@@ -191,6 +192,21 @@ def test_records_without_embeddings_or_with_other_labels_are_refused(made, tmp_p
         galleries(only(tmp_path / "results"), tmp_path / "results", made[1])
 
 
+def test_published_records_and_settings_of_another_version_are_told_as_such(made, tmp_path):
+    results, images = made
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    for file in copy.rglob("test.safetensors"):
+        save_file({"hits": torch.ones(2, 3, dtype=torch.uint8)}, file)
+    with pytest.raises(NoImages, match="keeps no embeddings, as published records do"):
+        galleries(only(copy), copy, images)
+    suite = only(results)
+    for record in suite.records:
+        record.setup["benchmark"]["evaluation"]["from_the_future"] = 1
+    with pytest.raises(NoImages, match="another version of mtlbench"):
+        galleries(suite, results, images)
+
+
 def test_the_caption_says_what_is_shown_and_that_rendered_images_are_rendered(made):
     found = galleries(only(made[0]), *made)
     text = gallery.caption(found, "closure")
@@ -252,6 +268,36 @@ def test_the_report_draws_a_sheet_per_task_and_says_where(made, tmp_path):
     assert sorted(p.name for p in (tmp_path / "g/zappos-quick").iterdir()) == ["category.png", "closure.png"]
     assert f"{tmp_path / 'g/zappos-quick'}: category.png, closure.png" in ended.output
     assert Image.open(tmp_path / "g/zappos-quick/closure.png").height > 9 * sheet._CELL
+
+
+def test_a_table_in_a_file_holds_nothing_else(made, tmp_path):
+    results, images = made
+    words = [
+        "--results",
+        str(results),
+        "--data-dir",
+        str(images),
+        "--galleries",
+        str(tmp_path / "g"),
+        "--format",
+        "csv",
+    ]
+    ended = report(*words)
+    assert ended.exit_code == 0, ended.output
+    assert ended.stdout.startswith("suite,benchmark,method")
+    assert "packing" not in ended.stdout
+    assert str(tmp_path / "g") not in ended.stdout
+    assert "closure.png" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--html", "p", "--conflict"), "leave out --conflict"), (("--html", "p", "--format", "md"), "and --format"),
+     (("--figures", "f", "--tasks", "closure"), "leave out --tasks")],
+)  # fmt: skip
+def test_options_that_would_be_ignored_are_refused(made, words, said):
+    with pytest.raises(UserError, match=said):
+        report("--results", str(made[0]), *words)
 
 
 def test_without_images_the_report_says_so_in_a_sentence_and_goes_on(made, tmp_path):
