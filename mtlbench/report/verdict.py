@@ -88,6 +88,7 @@ class _Words:
 
 def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) -> Answer:
     summary, others = words.summary, len(rows) - 1
+    tested, which = _tested(summary, best, rows)
     measure = "mean accuracy" if "triplet accuracy" in summary.tables[0].title else "mean"
     more = []
     if not others:
@@ -100,12 +101,15 @@ def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) 
         ]
     elif not alike:
         single = "with this one seed, " if all(len(row.seeds) == 1 for row in rows) else ""
-        lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(others)}."
+        lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(tested)}{which}."
     else:
         lead = (
-            f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), others)} can't be told apart from it."
+            f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), tested)}{which}"
+            " can't be told apart from it."
         )
         more.append(f"Not told apart: {_some([f'{row.method} ({words.mean(row)})' for row in alike], 5)}.")
+    if "mean" in summary.compared and summary.untested:
+        more.append(f"Not tested: {_some(summary.untested, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and hurt and best.method != BASE:
         tasks = sum(key.startswith("task/") for key in words.columns)
@@ -113,6 +117,12 @@ def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) 
     if "COLLAPSED" in best.note:
         more.append("Under some task its embeddings fell to a point: see what went wrong.")
     return Answer("Which method?", best.method, lead, tuple(more))
+
+
+def _tested(summary: Summary, best: Row, rows: Sequence[Row]) -> tuple[int, str]:
+    """Return how many methods were tested against the best one, and a word for them where they aren't all others."""
+    tested = sum(row is not best and row.method not in summary.untested for row in rows)
+    return tested, " tested" if tested < len(rows) - 1 else ""
 
 
 def _all(others: int) -> str:
@@ -206,17 +216,23 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
             more.append("One seed: how much another would change is not known.")
         elif "mean" in summary.compared:
             best = next(row for row in rows if row.method == summary.compared["mean"])
-            lonely = [row.method for row in rows if row is not best and len(set(row.seeds) & set(best.seeds)) < 2]
+            lonely = [
+                row.method
+                for row in rows
+                if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2
+            ]
             if lonely:
                 more.append(
                     f"Fewer than two seeds in common with {best.method}, so not told apart however far below:"
                     f" {_some(lonely, 4)}. Run the same seeds for all."
                 )
         if "mean" in summary.compared:
-            apart = len(rows) - 1 - sum("mean" in row.alike for row in rows)
+            best = next(row for row in rows if row.method == summary.compared["mean"])
+            tested, which = _tested(summary, best, rows)
+            apart = tested - sum("mean" in row.alike for row in rows)
             over = "questions" if numbers[-1] == 1 else "seeds and questions"
             more.append(
-                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {len(rows) - 1}."
+                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {tested}{which}."
             )
     if quick:
         more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")

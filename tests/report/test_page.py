@@ -21,6 +21,7 @@ from mtlbench.report import gallery, page
 from mtlbench.report.gallery import Galleries, Neighbour, NoImages, Query
 from mtlbench.report.page import leaderboard, write_page
 from mtlbench.report.summary import Choice, Summary, summarise
+from mtlbench.report.tables import as_frame
 from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record, find_records, run_folder, write_record
 
@@ -204,6 +205,44 @@ def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
     assert "whether by chance was not tested" in said(summary)
     assert "apart" not in said(summary)
     assert "Not compared, for test.safetensors is missing" in said(summary)
+
+
+@pytest.mark.parametrize("gone", ["modulation", "independent"])
+def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_told_apart(results: Path, gone: str) -> None:
+    for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
+        path.unlink()
+    (summary,) = found(results)
+    assert summary.untested == (gone,)
+    which, _, sure = verdict(summary).answers
+    if gone == "modulation":
+        assert "a test tells it apart from the other tested" in which.lead
+        assert "apart from 1 of 1 tested" in " ".join(sure.more)
+    else:
+        assert "but the other one tested can't be told apart" in which.lead
+        assert "apart from 0 of 1 tested" in " ".join(sure.more)
+    assert f"Not tested: {gone}." in which.more
+
+
+def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(results: Path) -> None:
+    for gone in ("modulation", "independent"):
+        for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
+            path.unlink()
+    (summary,) = found(results)
+    assert summary.compared == {}
+    assert "whether by chance was not tested" in said(summary)
+    assert "apart" not in said(summary)
+    assert "is not of the same run: independent, modulation" in said(summary)
+
+
+def test_csv_says_nothing_of_a_test_of_methods_that_were_not_tested(results: Path) -> None:
+    put(results, "broken", status="failed", reason="out of memory")
+    for path in (results / "made-up-quick" / "independent").rglob("test.safetensors"):
+        path.unlink()
+    (alike,) = [as_frame(found(results)).set_index("method")["mean/alike"]]
+    assert alike["modulation"] is True
+    assert alike["shared"] is False
+    assert alike["independent"] is None
+    assert alike["broken"] is None
 
 
 def test_another_metric_is_not_called_accuracy_nor_tested(results: Path) -> None:
