@@ -6,6 +6,7 @@ in a browser is left to `templates/`; with scripts off they can still be read.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -343,14 +344,15 @@ def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
 
 
 def _curves(scene: Scene) -> list[dict[str, Any]]:
-    """Return the learning curves' points, those of the figure of that name."""
+    """Return the learning curves' points, those of the figure of that name; None for seconds that were not kept."""
     found = []
     for method in scene.methods:
         points = validations(scene, method)
         if len(points):
             look = scene.looks[method.name]
             numbers = {
-                name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")
+                name: [None if math.isnan(v) else round(float(v), 4) for v in points[name]]
+                for name in ("step", "seconds", "mean", "low", "high")
             }
             found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
     return found

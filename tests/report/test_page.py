@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,7 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     tasks = changes.pop("tasks", TASKS)
     name = changes.pop("benchmark", "made-up-quick")
     rendered = changes.pop("rendered", True)
+    timed = changes.pop("timed", True)
     megabytes = changes.pop("megabytes", 2.5)
     settings = {
         "name": name, "title": changes.pop("title", "Made up"), "data": {"image_size": 48},
@@ -61,6 +64,8 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     if made.status == "failed":
         made.metrics, made.costs = {}, {}
     curve = [{"step": s, "seconds": s / 2, "accuracy": made_mean(hits) * s / 40} for s in (20, 40)]
+    if not timed:
+        curve = [point | {"seconds": math.nan} for point in curve]
     write_record(folder, made, curve if made.status == "done" else ())
     if made.status == "done":
         save_file({"hits": answers}, folder / "test.safetensors")
@@ -462,6 +467,40 @@ def test_a_gallerys_neighbours_carry_their_own_labels_and_verdicts(tmp_path: Pat
     assert given["labels"][1] == {3: "flat", 0: "flat", 1: "flat"}
 
 
+@pytest.fixture
+def _a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one empty figure in place of the real ones."""
+
+    def draw(scene: Any, folder: Path, *given: Any) -> list[Any]:
+        folder.mkdir()
+        (folder / "made.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="500pt" height="200pt"/>')
+        (folder / "made.png").write_bytes(b"")
+        (folder.parent / "figures.pdf").write_bytes(b"")
+        return [page.Figure("made", "A figure. Somewhere", "An alt text")]
+
+    monkeypatch.setattr(page, "draw_scene", draw)
+    monkeypatch.setattr(page, "_groups", lambda: GROUPS)
+
+
+def curves_of(index: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = index.read_text("utf-8").partition('id="curves">')[2].partition("</script>")[0]
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.usefixtures("_a_figure")
+def test_curves_of_records_without_times_are_still_read_by_browsers(tmp_path: Path) -> None:
+    put(tmp_path / "results", "shared", timed=False)
+    put(tmp_path / "results", "other")
+    curves = curves_of(write_page(found(tmp_path / "results"), tmp_path / "results", tmp_path / "page"))
+    by_method = {curve["method"]: curve for curve in curves}
+    assert by_method["shared"]["seconds"] == [None, None]
+    assert by_method["shared"]["step"] == [20, 40]
+    assert by_method["other"]["seconds"] == [10, 20]
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
@@ -568,6 +607,16 @@ def test_curves_are_read_out_by_keyboard_and_by_pointer(opened: Any) -> None:
     assert "at step 40" in find(opened, ".readout").text
     find(opened, "input[value=seconds]").click()
     assert "seconds of training" in opened.execute_script("return document.querySelector('.chart').textContent")
+
+
+@pytest.mark.slow
+def test_curves_without_times_are_read_out_by_step_alone(opened: Any, results: Path, tmp_path: Path) -> None:
+    for seed in range(3):
+        put(results, "shared", seed, timed=False)
+    opened.get(write_page(found(results), results, tmp_path / "untimed").resolve().as_uri())
+    find(opened, ".legend button").click()
+    assert find(opened, ".readout").text.endswith(" at step 40")
+    assert not find(opened, "input[value=seconds]").is_displayed()
 
 
 @pytest.mark.slow
