@@ -196,8 +196,11 @@ def _suite_page(
     tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
     few = len(scene.tasks) <= _MANY_TASKS
     formats = _FORMATS if few else _FORMATS[:1]
-    say(f"{title}: drawing figures …")
-    figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf" if few else None)
+    whole = len(tasks) == len(summary.suite.tasks)  # figures and curves know nothing of a choice of tasks
+    figures: Sequence[Figure] = ()
+    if whole:
+        say(f"{title}: drawing figures …")
+        figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf" if few else None)
     return _common() | {
         "title": title,
         "name": name,
@@ -208,9 +211,18 @@ def _suite_page(
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
         "figures": [_figure(figure, place) for figure in figures],
         "formats": formats,
-        "curves": _curves(scene),
+        "curves": _curves(scene) if whole else [],
+        "left_out": "" if whole else _without_figures(tasks, summary),
         "galleries": _galleries(scene, tasks, results, data_dir, place, say),
     }
+
+
+def _without_figures(tasks: Sequence[str], summary: Summary) -> str:
+    every = len(summary.suite.tasks)
+    return (
+        f"No figures and curves: they are over all {every} tasks, this page is of {len(tasks)} of them. A page made"
+        " without --tasks has them."
+    )
 
 
 def _keys(summary: Summary) -> list[str]:

@@ -501,6 +501,19 @@ def test_curves_of_records_without_times_are_still_read_by_browsers(tmp_path: Pa
     assert by_method["other"]["seconds"] == [10, 20]
 
 
+@pytest.mark.usefixtures("_a_figure")
+def test_a_page_of_some_tasks_has_no_figures_and_curves_of_all_and_says_so(results: Path, tmp_path: Path) -> None:
+    index = write_page(found(results, tasks="colour"), results, tmp_path / "page")
+    assert 'id="curves"' not in index.read_text("utf-8")
+    assert "img" not in Parsed(index).tags
+    assert "they are over all 2 tasks, this page is of 1 of them" in Parsed(index).text
+    check_links(tmp_path / "page")
+    index = write_page(found(results), results, tmp_path / "page")
+    assert len(curves_of(index)) == 3
+    assert "img" in Parsed(index).tags
+    assert "No figures" not in Parsed(index).text
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
