@@ -169,9 +169,11 @@ def _title(summary: Summary) -> str:
 
 
 def _facts(summary: Summary) -> list[str]:
-    done = {record.method for record in summary.suite.done}
-    seeds = {record.seed for record in summary.suite.done}
-    tasks = len(summary.suite.tasks)
+    """Count the finished methods, tasks and seeds that are shown."""
+    rows = summary.tables[0].rows if summary.tables else []
+    done = [row for row in rows if row.kind == "method" and row.seeds]
+    seeds = {seed for row in done for seed in row.seeds}
+    tasks = sum(key.startswith("task/") for key in _keys(summary))
     parts = [(len(done), "method"), (tasks, "task"), (len(seeds), "seed")]
     return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
 

@@ -514,6 +514,15 @@ def test_a_page_of_some_tasks_has_no_figures_and_curves_of_all_and_says_so(resul
     assert "No figures" not in Parsed(index).text
 
 
+@pytest.mark.usefixtures("_undrawn")
+def test_methods_tasks_and_seeds_are_counted_as_shown(results: Path, tmp_path: Path) -> None:
+    put(results, "late", 7)
+    index = write_page(found(results), results, tmp_path / "page")
+    assert "4 methods · 2 tasks · 4 seeds" in Parsed(index).text
+    index = write_page(found(results, tasks="colour", methods="shared,modulation"), results, tmp_path / "page")
+    assert "2 methods · 1 task · 3 seeds" in Parsed(index).text
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
