@@ -88,14 +88,14 @@ def write_page(
     Raises:
         UserError: the folder holds something else, or a file in a run's folder can't be read.
     """
-    _make_room(folder)
+    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
+    _make_room(folder, names)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
-    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
     groups = _groups()
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
     titles = [_title(summary) for summary in summaries]
@@ -117,21 +117,43 @@ def write_page(
     return folder / "index.html"
 
 
-def _make_room(folder: Path) -> None:
+def _make_room(folder: Path, names: Sequence[str]) -> None:
     """Make the folder; where it holds an earlier page, remove that.
+
+    An index.html that claims the folders to come stands there from the start: a page can be made again where its making
+    was interrupted.
+
+    Args:
+        folder: where the page goes.
+        names: of the folders in it that will be written.
 
     Raises:
         UserError: it holds something else.
     """
+    ours: list[Path] = []
+    stale: list[str] = []
     if folder.is_dir() and any(folder.iterdir()):
         ours = [path for path in folder.glob("*.html") if _MADE_BY_US in path.read_text("utf-8", "replace")[:2000]]
         if folder / "index.html" not in ours:
             raise UserError(f"{folder} holds other files; name a new folder, or one with an earlier page, for --html.")
-        for path in ours:
-            for name in re.findall(r'data-folder="([a-z0-9+-]+)"', path.read_text("utf-8", "replace")):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            path.unlink()
+        stale = [
+            n for path in ours for n in re.findall(r'data-folder="([a-z0-9+-]+)"', path.read_text("utf-8", "replace"))
+        ]
+    taken = [name for name in names if name not in stale and (folder / name).exists()]
+    if taken:
+        raise UserError(f"{folder / taken[0]} is not of an earlier page; move it, or name another folder for --html.")
     folder.mkdir(parents=True, exist_ok=True)
+    claims = "".join(f'<i data-folder="{name}"></i>' for name in dict.fromkeys([*stale, *names]))
+    (folder / "index.html").write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{_MADE_BY_US}"><title>Unfinished – mtlbench</title>'
+        f"<p>This page is being made, or making it was interrupted: then make it again.</p>{claims}</html>\n",
+        encoding="utf-8",
+    )
+    for path in ours:
+        if path != folder / "index.html":
+            path.unlink()
+    for name in stale:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -216,11 +216,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
             more.append("One seed: how much another would change is not known.")
         elif "mean" in summary.compared:
             best = next(row for row in rows if row.method == summary.compared["mean"])
-            lonely = [
-                row.method
-                for row in rows
-                if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2
-            ]
+            lonely = [row.method for row in rows if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2]
             if lonely:
                 more.append(
                     f"Fewer than two seeds in common with {best.method}, so not told apart however far below:"

@@ -459,6 +459,39 @@ def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(results: P
     assert (other / "index.html").read_text() == "<html>my own site</html>"
 
 
+@pytest.mark.usefixtures("_undrawn")
+def test_an_interrupted_page_can_be_made_again(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(results, "shared", benchmark="zappos")
+    folder = tmp_path / "page"
+
+    def interrupt(*given: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(page, "_galleries", interrupt)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                write_page(found(results), results, folder)
+            assert "making it was interrupted" in (folder / "index.html").read_text("utf-8")
+    write_page(found(results), results, folder)
+    assert "interrupted" not in (folder / "index.html").read_text("utf-8")
+    check_links(folder)
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_folder_of_a_suites_name_that_is_no_pages_is_never_removed(results: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    write_page(found(results), results, folder)
+    put(results, "shared", benchmark="zappos")
+    (folder / "zappos").mkdir()
+    (folder / "zappos" / "mine.txt").write_text("kept")
+    for _ in range(2):
+        with pytest.raises(UserError, match="zappos is not of an earlier page"):
+            write_page(found(results), results, folder)
+        assert (folder / "zappos" / "mine.txt").read_text() == "kept"
+        assert "shared" in Parsed(folder / "index.html").text
+
+
 def test_a_gallerys_neighbours_carry_their_own_labels_and_verdicts(tmp_path: Path) -> None:
     given = page.gallery_data(pictures(tmp_path / "pictures"), "x/", {0: (1, 1)})
     assert given["tasks"] == ["colour", "heel height"]
