@@ -305,18 +305,18 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
 
     # where another order was asked for, the small print says which
     by = "" if any(line.startswith("order:") for line in summary.receipt) else "within" if "within" in keys else "mean"
-    order = "descending"
+    order, terms = "descending", _terms_of(summary.metric)
     rows = [row(one) for one in shown if one.kind == "method"]
     there = {group for one in rows for group in one["groups"]}
     return {
-        "columns": [_heading(columns[key], order if key == by else "") for key in keys],
+        "columns": [_heading(columns[key], order if key == by else "", terms) for key in keys],
         "rows": rows,
         "references": [row(one) for one in shown if one.kind == "reference"],
         "groups": [group for group in groups if group in there],
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(key) == "more" for key in keys),
-        "terms": _terms(keys, bool(summary.compared)),
+        "terms": _terms(keys, bool(summary.compared), terms),
     }
 
 
@@ -340,8 +340,16 @@ def _kind(key: str) -> str:
     return "main" if key in main else "more"
 
 
-def _heading(column: Column, order: str) -> dict[str, Any]:
-    _, meaning = TERMS.get(column.key, ("", ""))
+def _terms_of(metric: str) -> dict[str, tuple[str, str]]:
+    """Return TERMS for a table of some metric."""
+    if metric == "triplet":
+        return TERMS
+    meaning = f"Mean over the tasks of {metric}, in per cent. ± is the sample standard deviation over seeds."
+    return TERMS | {"mean": ("mean", meaning)}
+
+
+def _heading(column: Column, order: str, terms: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    _, meaning = terms.get(column.key, ("", ""))
     return {
         "text": column.heading,
         "kind": _kind(column.key),
@@ -365,13 +373,13 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
     }
 
 
-def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
+def _terms(keys: Sequence[str], compared: bool, terms: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
     mark = (
         "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the two are"
         " equal. Only the mean and single tasks are tested; there, a method without the mark is worse than the best by"
         " more than chance would explain, unless the small print says that it was not compared."
     )
-    found = [TERMS[key] for key in TERMS if key in keys]
+    found = [terms[key] for key in terms if key in keys]
     last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
     return [*([(ALIKE, mark)] if compared else []), *found, last]
 

@@ -72,17 +72,19 @@ def questions(suite: Suite, records: Sequence[Record]) -> str:
     return _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
 
 
-def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record]) -> str:
+def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record], metric: str = "triplet") -> str:
     """Say what the accuracy columns hold."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
-    number = questions(suite, records)
+    what = (
+        f"{questions(suite, records)} test triplets a task" if metric == "triplet" else f"{metric} on the test images"
+    )
     seeds = {r.seed for r in done}
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     some = ""
     if len(tasks) < len(suite.tasks):
         some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
     return (
-        f"accuracy: {number} test triplets a task, the same for all methods{over};"
+        f"accuracy: {what}, the same for all methods{over};"
         f" mAP@R, P@1: macro means over label values, mean over tasks.{some}"
     )
 

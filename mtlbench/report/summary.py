@@ -63,6 +63,7 @@ class Summary:
         receipt: the small print.
         compared: the best method of each column, by key, where the others were tested against it: `Row.alike` means
             something in these columns alone.
+        metric: what the accuracy columns hold.
         untested: methods that were not tested against the best one, in no column, for lack of their answers.
     """
 
@@ -73,6 +74,7 @@ class Summary:
     receipt: list[str] = field(default_factory=list)
     compared: dict[str, str] = field(default_factory=dict)
     untested: tuple[str, ...] = ()
+    metric: str = "triplet"
 
 
 def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: Path | None = None) -> list[Summary]:
@@ -174,9 +176,13 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     shown = {row.method for row in found}
     made_by = [r for r in suite.records if r.method in shown]
     notes = [f"{row.method}: {row.note}" for row in tables[0].rows if row.note]
-    receipt = [accuracy_line(suite, tasks, made_by), *filter(None, lines), *receipt_lines(suite, made_by)]
+    receipt = [
+        accuracy_line(suite, tasks, made_by, choice.metric),
+        *filter(None, lines),
+        *receipt_lines(suite, made_by),
+    ]
     tables = [table for table in tables if table.rows]
-    return Summary(suite, tables, warnings_of(made_by), notes, receipt, compared, untested)
+    return Summary(suite, tables, warnings_of(made_by), notes, receipt, compared, untested, choice.metric)
 
 
 def _folder(results: Path, record: Record) -> Path:

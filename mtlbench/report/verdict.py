@@ -89,7 +89,7 @@ class _Words:
 def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) -> Answer:
     summary, others = words.summary, len(rows) - 1
     tested, which = _tested(summary, best, rows)
-    measure = "mean accuracy" if "triplet accuracy" in summary.tables[0].title else "mean"
+    measure = "mean accuracy" if summary.metric == "triplet" else f"mean {summary.metric}"
     more = []
     if not others:
         lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
@@ -209,9 +209,11 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         )
         tasks = sum(column.key.startswith("task/") for column in summary.tables[0].columns)
         shown = {row.method for row in every}
-        asked = questions(suite, [r for r in suite.records if r.method in shown])
+        asked = "The test images"
+        if summary.metric == "triplet":
+            asked = f"{questions(suite, [r for r in suite.records if r.method in shown])} test questions"
         what = "rendered images, which say nothing about real ones" if rendered else "real images"
-        lead = f"{asked} test questions on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
+        lead = f"{asked} on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
         if numbers[-1] == 1:
             more.append("One seed: how much another would change is not known.")
         elif "mean" in summary.compared:

@@ -252,7 +252,9 @@ def test_csv_says_nothing_of_a_test_of_methods_that_were_not_tested(results: Pat
 
 def test_another_metric_is_not_called_accuracy_nor_tested(results: Path) -> None:
     (summary,) = found(results, metric="macro/map@r")
-    assert "The highest mean, 25.0" in said(summary)
+    assert "The highest mean macro/map@r, 25.0" in said(summary)
+    assert "The test images on each of 2 tasks, the same for every method" in said(summary)
+    assert "question" not in said(summary)
     assert "not tested" in said(summary)
     assert "accuracy, " not in said(summary).replace("triplet accuracy", "")
 
@@ -554,6 +556,23 @@ def test_methods_tasks_and_seeds_are_counted_as_shown(results: Path, tmp_path: P
     assert "4 methods · 2 tasks · 4 seeds" in Parsed(index).text
     index = write_page(found(results, tasks="colour", methods="shared,modulation"), results, tmp_path / "page")
     assert "2 methods · 1 task · 3 seeds" in Parsed(index).text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_page_of_another_metric_speaks_of_it_and_not_of_triplets(results: Path, tmp_path: Path) -> None:
+    (summary,) = found(results, metric="macro/map@r")
+    index = write_page([summary], results, tmp_path / "page")
+    text = index.read_text("utf-8")
+    assert "Mean over the tasks of macro/map@r, in per cent." in text
+    assert "Triplet accuracy" not in text
+    assert "<caption>macro/map@r in per cent" in text
+    assert summary.receipt[0].startswith("accuracy: macro/map@r on the test images, the same for all methods, mean ±")
+    (summary,) = found(results)
+    index = write_page([summary], results, tmp_path / "page")
+    text = index.read_text("utf-8")
+    assert "Triplet accuracy, in per cent" in text
+    assert "<caption>Accuracy in per cent" in text
+    assert summary.receipt[0].startswith("accuracy: 400 test triplets a task, the same for all methods, mean ±")
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
