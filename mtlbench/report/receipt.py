@@ -61,6 +61,11 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     unlike = [name for name, pick in (_CHOSEN | _MADE_BY).items() if len(_values(done, pick)) > 1]
     found = [f"not all of these runs have the same {', '.join(unlike)}: see below which has what."] if unlike else []
+    seeds: dict[str, set[int]] = {}
+    for record in done:
+        seeds.setdefault(record.method, set()).add(record.seed)
+    if len(set(map(frozenset, seeds.values()))) > 1:
+        found.append("not all methods have the same seeds: their means are over what each has.")
     if any(r.method != r.setup["method"]["name"] for r in done):
         found.append("runs of one method from different versions of its source are kept apart, in rows of their own.")
     return found

@@ -53,8 +53,9 @@ def verdict(summary: Summary) -> Verdict:
         return Verdict("", (), "", headline, (Answer("Which method?", "none", headline), _sureness(summary, [], every)))
     best = next((row for row in rows if row.method == summary.compared.get("mean")), rows[0])
     alike = [row for row in rows if "mean" in row.alike]
-    # a method whose embeddings fell to a point is nothing to take, whatever a test says
-    candidates = [row for row in (best, *alike) if row is best or "COLLAPSED" not in row.note]
+    # a method whose embeddings fell to a point, or that has too few seeds in common for a test, is nothing to take
+    lonely = _lonely(summary, best, rows)
+    candidates = [best, *(row for row in alike if "COLLAPSED" not in row.note and row.method not in lonely)]
     smallest = min(candidates, key=lambda row: (_value(row, "file_bytes"), -(row.accuracy["mean"].mean or 0)))
     words = _Words(summary)
     which = _which(words, best, alike, rows)
@@ -125,6 +126,13 @@ def _tested(summary: Summary, best: Row, rows: Sequence[Row]) -> tuple[int, str]
     return tested, " tested" if tested < len(rows) - 1 else ""
 
 
+def _lonely(summary: Summary, best: Row, rows: Sequence[Row]) -> list[str]:
+    """Return which methods aren't told apart from the best for lack of two seeds in common, where some have several."""
+    if all(len(row.seeds) == 1 for row in rows if row.method not in summary.untested):
+        return []
+    return [row.method for row in rows if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2]
+
+
 def _all(others: int) -> str:
     return "the other" if others == 1 else f"each of the other {others}"
 
@@ -139,6 +147,8 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
     size = words.number(best, "file_bytes", "MB")
     if not size:
         return Answer("What does it cost?", "not measured", f"The costs of {best.method} were not measured.")
+    lonely = _lonely(words.summary, best, rows)
+    those = "those not told apart from it" + (" by a test of common seeds" if lonely else "")
     added = _added(words, best)
     lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
     more = []
@@ -150,12 +160,12 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
         ]
         also = f" (as small: {_some(equal, 2)})" if equal else ""
         more.append(
-            f"Smallest of those not told apart from it: {smallest.method}{also},"
+            f"Smallest of {those}: {smallest.method}{also},"
             f" {words.number(smallest, 'file_bytes', 'MB')}, one more task {_added(words, smallest) or 'unknown'};"
             f" its mean is {words.mean(smallest)}."
         )
     elif len(candidates) > 1:
-        more.append("None of those not told apart from it is smaller.")
+        more.append(f"None of {those} is smaller.")
     base = next((row for row in rows if row.method == BASE), None)
     if base and base is not best and words.number(base, "file_bytes"):
         more.append(f"{BASE}: {words.number(base, 'file_bytes', 'MB')}.")
@@ -168,7 +178,7 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
         line = f"Embeds {own} under all tasks"
         if fastest is not best:
             best_rate = words.number(fastest, speed, "images/s")
-            line += f"; of those not told apart from it, {fastest.method} is fastest: {best_rate}"
+            line += f"; of {those}, {fastest.method} is fastest: {best_rate}"
             line += ", within the range of its measurements" if _reaches(best, fastest, speed) else ""
         more.append(line + ".")
     trained = words.number(best, "training_seconds", "s")
@@ -218,7 +228,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
             more.append("One seed: how much another would change is not known.")
         elif "mean" in summary.compared:
             best = next(row for row in rows if row.method == summary.compared["mean"])
-            lonely = [row.method for row in rows if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2]
+            lonely = _lonely(summary, best, rows)
             if lonely:
                 more.append(
                     f"Fewer than two seeds in common with {best.method}, so not told apart however far below:"

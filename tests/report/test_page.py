@@ -275,6 +275,25 @@ def test_methods_that_share_too_few_seeds_are_not_passed_off_as_equal(results: P
     assert "Fewer than two seeds in common with shared, so not told apart however far below: late." in said(summary)
 
 
+def test_a_method_of_too_few_common_seeds_is_not_offered_as_the_small_one(results: Path) -> None:
+    put(results, "late", 0, (0.1, 0.1), megabytes=0.1)
+    (summary,) = found(results)
+    assert verdict(summary).smallest == "modulation"
+    assert "Smallest of those not told apart from it by a test of common seeds: modulation" in said(summary)
+
+
+def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> None:
+    put(results, "broken", 9, status="failed", reason="out of memory")
+    (summary,) = found(results)
+    assert summary.warnings == []
+    put(results, "late", 0)
+    (summary,) = found(results)
+    assert summary.warnings == ["not all methods have the same seeds: their means are over what each has."]
+    assert "Not all is equal between these runs" in said(summary)
+    (summary,) = found(results, methods="shared,modulation")
+    assert summary.warnings == []
+
+
 def test_speeds_that_were_not_measured_are_not_spoken_of(results: Path) -> None:
     (summary,) = found(results)
     assert "images/s" not in said(summary)
