@@ -6,6 +6,7 @@ in a browser is left to `templates/`; with scripts off they can still be read.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -87,14 +88,14 @@ def write_page(
     Raises:
         UserError: the folder holds something else, or a file in a run's folder can't be read.
     """
-    _make_room(folder)
+    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
+    _make_room(folder, names)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
-    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
     groups = _groups()
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
     titles = [_title(summary) for summary in summaries]
@@ -116,21 +117,43 @@ def write_page(
     return folder / "index.html"
 
 
-def _make_room(folder: Path) -> None:
+def _make_room(folder: Path, names: Sequence[str]) -> None:
     """Make the folder; where it holds an earlier page, remove that.
+
+    An index.html that claims the folders to come stands there from the start: a page can be made again where its making
+    was interrupted.
+
+    Args:
+        folder: where the page goes.
+        names: of the folders in it that will be written.
 
     Raises:
         UserError: it holds something else.
     """
+    ours: list[Path] = []
+    stale: list[str] = []
     if folder.is_dir() and any(folder.iterdir()):
         ours = [path for path in folder.glob("*.html") if _MADE_BY_US in path.read_text("utf-8", "replace")[:2000]]
         if folder / "index.html" not in ours:
             raise UserError(f"{folder} holds other files; name a new folder, or one with an earlier page, for --html.")
-        for path in ours:
-            for name in re.findall(r'data-folder="([a-z0-9+-]+)"', path.read_text("utf-8", "replace")):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            path.unlink()
+        stale = [
+            n for path in ours for n in re.findall(r'data-folder="([a-z0-9+-]+)"', path.read_text("utf-8", "replace"))
+        ]
+    taken = [name for name in names if name not in stale and (folder / name).exists()]
+    if taken:
+        raise UserError(f"{folder / taken[0]} is not of an earlier page; move it, or name another folder for --html.")
     folder.mkdir(parents=True, exist_ok=True)
+    claims = "".join(f'<i data-folder="{name}"></i>' for name in dict.fromkeys([*stale, *names]))
+    (folder / "index.html").write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{_MADE_BY_US}"><title>Unfinished – mtlbench</title>'
+        f"<p>This page is being made, or making it was interrupted: then make it again.</p>{claims}</html>\n",
+        encoding="utf-8",
+    )
+    for path in ours:
+        if path != folder / "index.html":
+            path.unlink()
+    for name in stale:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -168,9 +191,11 @@ def _title(summary: Summary) -> str:
 
 
 def _facts(summary: Summary) -> list[str]:
-    done = {record.method for record in summary.suite.done}
-    seeds = {record.seed for record in summary.suite.done}
-    tasks = len(summary.suite.tasks)
+    """Count the finished methods, tasks and seeds that are shown."""
+    rows = summary.tables[0].rows if summary.tables else []
+    done = [row for row in rows if row.kind == "method" and row.seeds]
+    seeds = {seed for row in done for seed in row.seeds}
+    tasks = sum(key.startswith("task/") for key in _keys(summary))
     parts = [(len(done), "method"), (tasks, "task"), (len(seeds), "seed")]
     return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
 
@@ -195,8 +220,11 @@ def _suite_page(
     tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
     few = len(scene.tasks) <= _MANY_TASKS
     formats = _FORMATS if few else _FORMATS[:1]
-    say(f"{title}: drawing figures …")
-    figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf" if few else None)
+    whole = len(tasks) == len(summary.suite.tasks)  # figures and curves know nothing of a choice of tasks
+    figures: Sequence[Figure] = ()
+    if whole:
+        say(f"{title}: drawing figures …")
+        figures = draw_scene(scene, place / "figures", formats, place / "figures.pdf" if few else None)
     return _common() | {
         "title": title,
         "name": name,
@@ -207,9 +235,18 @@ def _suite_page(
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
         "figures": [_figure(figure, place) for figure in figures],
         "formats": formats,
-        "curves": _curves(scene),
+        "curves": _curves(scene) if whole else [],
+        "left_out": "" if whole else _without_figures(tasks, summary),
         "galleries": _galleries(scene, tasks, results, data_dir, place, say),
     }
+
+
+def _without_figures(tasks: Sequence[str], summary: Summary) -> str:
+    every = len(summary.suite.tasks)
+    return (
+        f"No figures and curves: they are over all {every} tasks, this page is of {len(tasks)} of them. A page made"
+        " without --tasks has them."
+    )
 
 
 def _keys(summary: Summary) -> list[str]:
@@ -268,18 +305,18 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
 
     # where another order was asked for, the small print says which
     by = "" if any(line.startswith("order:") for line in summary.receipt) else "within" if "within" in keys else "mean"
-    order = "descending"
+    order, terms = "descending", _terms_of(summary.metric)
     rows = [row(one) for one in shown if one.kind == "method"]
     there = {group for one in rows for group in one["groups"]}
     return {
-        "columns": [_heading(columns[key], order if key == by else "") for key in keys],
+        "columns": [_heading(columns[key], order if key == by else "", terms) for key in keys],
         "rows": rows,
         "references": [row(one) for one in shown if one.kind == "reference"],
         "groups": [group for group in groups if group in there],
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(key) == "more" for key in keys),
-        "terms": _terms(keys, bool(summary.compared)),
+        "terms": _terms(keys, bool(summary.compared), terms),
     }
 
 
@@ -303,8 +340,16 @@ def _kind(key: str) -> str:
     return "main" if key in main else "more"
 
 
-def _heading(column: Column, order: str) -> dict[str, Any]:
-    _, meaning = TERMS.get(column.key, ("", ""))
+def _terms_of(metric: str) -> dict[str, tuple[str, str]]:
+    """Return TERMS for a table of some metric."""
+    if metric == "triplet":
+        return TERMS
+    meaning = f"Mean over the tasks of {metric}, in per cent. ± is the sample standard deviation over seeds."
+    return TERMS | {"mean": ("mean", meaning)}
+
+
+def _heading(column: Column, order: str, terms: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    _, meaning = terms.get(column.key, ("", ""))
     return {
         "text": column.heading,
         "kind": _kind(column.key),
@@ -328,13 +373,13 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
     }
 
 
-def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
+def _terms(keys: Sequence[str], compared: bool, terms: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
     mark = (
         "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the two are"
         " equal. Only the mean and single tasks are tested; there, a method without the mark is worse than the best by"
         " more than chance would explain, unless the small print says that it was not compared."
     )
-    found = [TERMS[key] for key in TERMS if key in keys]
+    found = [terms[key] for key in terms if key in keys]
     last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
     return [*([(ALIKE, mark)] if compared else []), *found, last]
 
@@ -343,14 +388,15 @@ def _terms(keys: Sequence[str], compared: bool) -> list[tuple[str, str]]:
 
 
 def _curves(scene: Scene) -> list[dict[str, Any]]:
-    """Return the learning curves' points, those of the figure of that name."""
+    """Return the learning curves' points, those of the figure of that name; None for seconds that were not kept."""
     found = []
     for method in scene.methods:
         points = validations(scene, method)
         if len(points):
             look = scene.looks[method.name]
             numbers = {
-                name: [round(float(v), 4) for v in points[name]] for name in ("step", "seconds", "mean", "low", "high")
+                name: [None if math.isnan(v) else round(float(v), 4) for v in points[name]]
+                for name in ("step", "seconds", "mean", "low", "high")
             }
             found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
     return found

@@ -61,6 +61,11 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     unlike = [name for name, pick in (_CHOSEN | _MADE_BY).items() if len(_values(done, pick)) > 1]
     found = [f"not all of these runs have the same {', '.join(unlike)}: see below which has what."] if unlike else []
+    seeds: dict[str, set[int]] = {}
+    for record in done:
+        seeds.setdefault(record.method, set()).add(record.seed)
+    if len(set(map(frozenset, seeds.values()))) > 1:
+        found.append("not all methods have the same seeds: their means are over what each has.")
     if any(r.method != r.setup["method"]["name"] for r in done):
         found.append("runs of one method from different versions of its source are kept apart, in rows of their own.")
     return found
@@ -72,17 +77,19 @@ def questions(suite: Suite, records: Sequence[Record]) -> str:
     return _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
 
 
-def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record]) -> str:
+def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record], metric: str = "triplet") -> str:
     """Say what the accuracy columns hold."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
-    number = questions(suite, records)
+    what = (
+        f"{questions(suite, records)} test triplets a task" if metric == "triplet" else f"{metric} on the test images"
+    )
     seeds = {r.seed for r in done}
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     some = ""
     if len(tasks) < len(suite.tasks):
         some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
     return (
-        f"accuracy: {number} test triplets a task, the same for all methods{over};"
+        f"accuracy: {what}, the same for all methods{over};"
         f" mAP@R, P@1: macro means over label values, mean over tasks.{some}"
     )
 

@@ -63,6 +63,8 @@ class Summary:
         receipt: the small print.
         compared: the best method of each column, by key, where the others were tested against it: `Row.alike` means
             something in these columns alone.
+        metric: what the accuracy columns hold.
+        untested: methods that were not tested against the best one, in no column, for lack of their answers.
     """
 
     suite: Suite
@@ -71,6 +73,8 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     receipt: list[str] = field(default_factory=list)
     compared: dict[str, str] = field(default_factory=dict)
+    untested: tuple[str, ...] = ()
+    metric: str = "triplet"
 
 
 def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: Path | None = None) -> list[Summary]:
@@ -163,8 +167,9 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
         seconds, found, line = _at_seconds(found, suite, tasks, choice, results)
         lines.append(line)
     compared: dict[str, str] = {}
+    untested: tuple[str, ...] = ()
     if results is not None:
-        found, line, compared = _compared(found, suite, tasks, choice.metric, results)
+        found, line, compared, untested = _compared(found, suite, tasks, choice.metric, results)
         lines.append(line)
     lines.append(base_line(found, suite, choice.metric))
     columns = accuracy_columns(found, tasks, seconds)
@@ -181,8 +186,13 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     shown = {row.method for row in found}
     made_by = [r for r in suite.records if r.method in shown]
     notes = [f"{row.method}: {row.note}" for row in tables[0].rows if row.note]
-    receipt = [accuracy_line(suite, tasks, made_by), *filter(None, lines), *receipt_lines(suite, made_by)]
-    return Summary(suite, [table for table in tables if table.rows], warnings_of(made_by), notes, receipt, compared)
+    receipt = [
+        accuracy_line(suite, tasks, made_by, choice.metric),
+        *filter(None, lines),
+        *receipt_lines(suite, made_by),
+    ]
+    tables = [table for table in tables if table.rows]
+    return Summary(suite, tables, warnings_of(made_by), notes, receipt, compared, untested, choice.metric)
 
 
 def _folder(results: Path, record: Record) -> Path:
@@ -229,14 +239,16 @@ def _at_seconds(
 
 def _compared(
     found: list[Row], suite: Suite, tasks: Sequence[str], metric: str, results: Path
-) -> tuple[list[Row], str, dict[str, str]]:
-    """Mark which rows can't be told apart from the best, in the mean and on each task; say how, and which best."""
+) -> tuple[list[Row], str, dict[str, str], tuple[str, ...]]:
+    """Mark which rows can't be told apart from the best, in the mean and on each task; say how, which best, and which
+    methods were not tested.
+    """
     if metric != "triplet":
         why = "comparison with the best: none, runs keep their answers one by one for triplet accuracy alone."
-        return found, why, {}
+        return found, why, {}, ()
     rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
     if len(rivals) < 2:
-        return found, "", {}
+        return found, "", {}, ()
     shown = {row.method for row in rivals}
     hits: dict[str, dict[int, Any]] = {}
     missing: dict[str, None] = {}
@@ -250,7 +262,7 @@ def _compared(
                 shapes.add(answers.shape)
                 hits.setdefault(record.method, {})[record.seed] = answers
     if len(shapes) > 1:
-        return found, "comparison with the best: none, the runs answered different numbers of test triplets.", {}
+        return found, "comparison with the best: none, the runs answered different numbers of test triplets.", {}, ()
     lacking = (
         f" Not compared, for test.safetensors is missing or is not of the same run: {', '.join(missing)}; columns that"
         " one of them leads have no marks."
@@ -262,7 +274,7 @@ def _compared(
     compared = {}
     for key, chosen in columns.items():
         best = max(rivals, key=lambda row: row.accuracy[key].mean or 0.0).method
-        if best in hits:
+        if best in hits and len(hits) > 1:
             compared[key] = best
             for method in alike(hits, best, chosen):
                 marked[method].add(key)
@@ -277,7 +289,8 @@ def _compared(
         f" 5 %, Holm's correction within a column; test triplets are taken as independent{covered}."
         f"{lacking if missing else ''}"
     )
-    return [replace(row, alike=frozenset(marked.get(row.method, ()))) for row in found], line, compared
+    marked_rows = [replace(row, alike=frozenset(marked.get(row.method, ()))) for row in found]
+    return marked_rows, line, compared, tuple(missing)
 
 
 def _title(suite: Suite, tasks: Sequence[str], choice: Choice, seconds: float | None) -> str:

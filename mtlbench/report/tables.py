@@ -204,8 +204,8 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     """Return one row per method of each suite, unrounded: what `--format csv` writes.
 
     Accuracies are shares, Δm per cent, costs in the units of `run.json`. `<column>/sd` is the sample standard deviation
-    over seeds, `<column>/alike` whether the method can't be told apart from the column's best. `suite` numbers what may
-    share a table; each line of its receipt is a column.
+    over seeds, `<column>/alike` whether the method can't be told apart from the column's best, empty where that was not
+    tested. `suite` numbers what may share a table; each line of its receipt is a column.
     """
     lines = []
     for number, summary in enumerate(summaries, 1):
@@ -226,7 +226,8 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
                 cell = row.accuracy.get(key)
                 line |= {key: cell and cell.mean, f"{key}/sd": cell and cell.deviation}
                 if key in compared and row.kind == "method":
-                    line[f"{key}/alike"] = key in row.alike
+                    tested = row.seeds and row.method not in summary.untested
+                    line[f"{key}/alike"] = key in row.alike if tested else None
             line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
             line |= {"note": row.note}
             line |= {"warnings": " ".join(summary.warnings)} | {

@@ -53,8 +53,9 @@ def verdict(summary: Summary) -> Verdict:
         return Verdict("", (), "", headline, (Answer("Which method?", "none", headline), _sureness(summary, [], every)))
     best = next((row for row in rows if row.method == summary.compared.get("mean")), rows[0])
     alike = [row for row in rows if "mean" in row.alike]
-    # a method whose embeddings fell to a point is nothing to take, whatever a test says
-    candidates = [row for row in (best, *alike) if row is best or "COLLAPSED" not in row.note]
+    # a method whose embeddings fell to a point, or that has too few seeds in common for a test, is nothing to take
+    lonely = _lonely(summary, best, rows)
+    candidates = [best, *(row for row in alike if "COLLAPSED" not in row.note and row.method not in lonely)]
     smallest = min(candidates, key=lambda row: (_value(row, "file_bytes"), -(row.accuracy["mean"].mean or 0)))
     words = _Words(summary)
     which = _which(words, best, alike, rows)
@@ -88,7 +89,8 @@ class _Words:
 
 def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) -> Answer:
     summary, others = words.summary, len(rows) - 1
-    measure = "mean accuracy" if "triplet accuracy" in summary.tables[0].title else "mean"
+    tested, which = _tested(summary, best, rows)
+    measure = "mean accuracy" if summary.metric == "triplet" else f"mean {summary.metric}"
     more = []
     if not others:
         lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
@@ -100,12 +102,15 @@ def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) 
         ]
     elif not alike:
         single = "with this one seed, " if all(len(row.seeds) == 1 for row in rows) else ""
-        lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(others)}."
+        lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(tested)}{which}."
     else:
         lead = (
-            f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), others)} can't be told apart from it."
+            f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), tested)}{which}"
+            " can't be told apart from it."
         )
         more.append(f"Not told apart: {_some([f'{row.method} ({words.mean(row)})' for row in alike], 5)}.")
+    if "mean" in summary.compared and summary.untested:
+        more.append(f"Not tested: {_some(summary.untested, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and hurt and best.method != BASE:
         tasks = sum(key.startswith("task/") for key in words.columns)
@@ -113,6 +118,19 @@ def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) 
     if "COLLAPSED" in best.note:
         more.append("Under some task its embeddings fell to a point: see what went wrong.")
     return Answer("Which method?", best.method, lead, tuple(more))
+
+
+def _tested(summary: Summary, best: Row, rows: Sequence[Row]) -> tuple[int, str]:
+    """Return how many methods were tested against the best one, and a word for them where they aren't all others."""
+    tested = sum(row is not best and row.method not in summary.untested for row in rows)
+    return tested, " tested" if tested < len(rows) - 1 else ""
+
+
+def _lonely(summary: Summary, best: Row, rows: Sequence[Row]) -> list[str]:
+    """Return which methods aren't told apart from the best for lack of two seeds in common, where some have several."""
+    if all(len(row.seeds) == 1 for row in rows if row.method not in summary.untested):
+        return []
+    return [row.method for row in rows if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2]
 
 
 def _all(others: int) -> str:
@@ -129,6 +147,8 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
     size = words.number(best, "file_bytes", "MB")
     if not size:
         return Answer("What does it cost?", "not measured", f"The costs of {best.method} were not measured.")
+    lonely = _lonely(words.summary, best, rows)
+    those = "those not told apart from it" + (" by a test of common seeds" if lonely else "")
     added = _added(words, best)
     lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
     more = []
@@ -140,12 +160,12 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
         ]
         also = f" (as small: {_some(equal, 2)})" if equal else ""
         more.append(
-            f"Smallest of those not told apart from it: {smallest.method}{also},"
+            f"Smallest of {those}: {smallest.method}{also},"
             f" {words.number(smallest, 'file_bytes', 'MB')}, one more task {_added(words, smallest) or 'unknown'};"
             f" its mean is {words.mean(smallest)}."
         )
     elif len(candidates) > 1:
-        more.append("None of those not told apart from it is smaller.")
+        more.append(f"None of {those} is smaller.")
     base = next((row for row in rows if row.method == BASE), None)
     if base and base is not best and words.number(base, "file_bytes"):
         more.append(f"{BASE}: {words.number(base, 'file_bytes', 'MB')}.")
@@ -158,7 +178,7 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
         line = f"Embeds {own} under all tasks"
         if fastest is not best:
             best_rate = words.number(fastest, speed, "images/s")
-            line += f"; of those not told apart from it, {fastest.method} is fastest: {best_rate}"
+            line += f"; of {those}, {fastest.method} is fastest: {best_rate}"
             line += ", within the range of its measurements" if _reaches(best, fastest, speed) else ""
         more.append(line + ".")
     trained = words.number(best, "training_seconds", "s")
@@ -199,24 +219,28 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         )
         tasks = sum(column.key.startswith("task/") for column in summary.tables[0].columns)
         shown = {row.method for row in every}
-        asked = questions(suite, [r for r in suite.records if r.method in shown])
+        asked = "The test images"
+        if summary.metric == "triplet":
+            asked = f"{questions(suite, [r for r in suite.records if r.method in shown])} test questions"
         what = "rendered images, which say nothing about real ones" if rendered else "real images"
-        lead = f"{asked} test questions on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
+        lead = f"{asked} on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
         if numbers[-1] == 1:
             more.append("One seed: how much another would change is not known.")
         elif "mean" in summary.compared:
             best = next(row for row in rows if row.method == summary.compared["mean"])
-            lonely = [row.method for row in rows if row is not best and len(set(row.seeds) & set(best.seeds)) < 2]
+            lonely = _lonely(summary, best, rows)
             if lonely:
                 more.append(
                     f"Fewer than two seeds in common with {best.method}, so not told apart however far below:"
                     f" {_some(lonely, 4)}. Run the same seeds for all."
                 )
         if "mean" in summary.compared:
-            apart = len(rows) - 1 - sum("mean" in row.alike for row in rows)
+            best = next(row for row in rows if row.method == summary.compared["mean"])
+            tested, which = _tested(summary, best, rows)
+            apart = tested - sum("mean" in row.alike for row in rows)
             over = "questions" if numbers[-1] == 1 else "seeds and questions"
             more.append(
-                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {len(rows) - 1}."
+                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {tested}{which}."
             )
     if quick:
         more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")

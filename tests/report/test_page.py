@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from mtlbench.report import gallery, page
 from mtlbench.report.gallery import Galleries, Neighbour, NoImages, Query
 from mtlbench.report.page import leaderboard, write_page
 from mtlbench.report.summary import Choice, Summary, summarise
+from mtlbench.report.tables import as_frame
 from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record, find_records, run_folder, write_record
 
@@ -34,6 +37,7 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     tasks = changes.pop("tasks", TASKS)
     name = changes.pop("benchmark", "made-up-quick")
     rendered = changes.pop("rendered", True)
+    timed = changes.pop("timed", True)
     megabytes = changes.pop("megabytes", 2.5)
     settings = {
         "name": name, "title": changes.pop("title", "Made up"), "data": {"image_size": 48},
@@ -60,6 +64,8 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     if made.status == "failed":
         made.metrics, made.costs = {}, {}
     curve = [{"step": s, "seconds": s / 2, "accuracy": made_mean(hits) * s / 40} for s in (20, 40)]
+    if not timed:
+        curve = [point | {"seconds": math.nan} for point in curve]
     write_record(folder, made, curve if made.status == "done" else ())
     if made.status == "done":
         save_file({"hits": answers}, folder / "test.safetensors")
@@ -206,9 +212,49 @@ def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
     assert "Not compared, for test.safetensors is missing" in said(summary)
 
 
+@pytest.mark.parametrize("gone", ["modulation", "independent"])
+def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_told_apart(results: Path, gone: str) -> None:
+    for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
+        path.unlink()
+    (summary,) = found(results)
+    assert summary.untested == (gone,)
+    which, _, sure = verdict(summary).answers
+    if gone == "modulation":
+        assert "a test tells it apart from the other tested" in which.lead
+        assert "apart from 1 of 1 tested" in " ".join(sure.more)
+    else:
+        assert "but the other one tested can't be told apart" in which.lead
+        assert "apart from 0 of 1 tested" in " ".join(sure.more)
+    assert f"Not tested: {gone}." in which.more
+
+
+def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(results: Path) -> None:
+    for gone in ("modulation", "independent"):
+        for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
+            path.unlink()
+    (summary,) = found(results)
+    assert summary.compared == {}
+    assert "whether by chance was not tested" in said(summary)
+    assert "apart" not in said(summary)
+    assert "is not of the same run: independent, modulation" in said(summary)
+
+
+def test_csv_says_nothing_of_a_test_of_methods_that_were_not_tested(results: Path) -> None:
+    put(results, "broken", status="failed", reason="out of memory")
+    for path in (results / "made-up-quick" / "independent").rglob("test.safetensors"):
+        path.unlink()
+    (alike,) = [as_frame(found(results)).set_index("method")["mean/alike"]]
+    assert alike["modulation"] is True
+    assert alike["shared"] is False
+    assert alike["independent"] is None
+    assert alike["broken"] is None
+
+
 def test_another_metric_is_not_called_accuracy_nor_tested(results: Path) -> None:
     (summary,) = found(results, metric="macro/map@r")
-    assert "The highest mean, 25.0" in said(summary)
+    assert "The highest mean macro/map@r, 25.0" in said(summary)
+    assert "The test images on each of 2 tasks, the same for every method" in said(summary)
+    assert "question" not in said(summary)
     assert "not tested" in said(summary)
     assert "accuracy, " not in said(summary).replace("triplet accuracy", "")
 
@@ -227,6 +273,25 @@ def test_methods_that_share_too_few_seeds_are_not_passed_off_as_equal(results: P
     (summary,) = found(results)
     assert "late" in verdict(summary).alike
     assert "Fewer than two seeds in common with shared, so not told apart however far below: late." in said(summary)
+
+
+def test_a_method_of_too_few_common_seeds_is_not_offered_as_the_small_one(results: Path) -> None:
+    put(results, "late", 0, (0.1, 0.1), megabytes=0.1)
+    (summary,) = found(results)
+    assert verdict(summary).smallest == "modulation"
+    assert "Smallest of those not told apart from it by a test of common seeds: modulation" in said(summary)
+
+
+def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> None:
+    put(results, "broken", 9, status="failed", reason="out of memory")
+    (summary,) = found(results)
+    assert summary.warnings == []
+    put(results, "late", 0)
+    (summary,) = found(results)
+    assert summary.warnings == ["not all methods have the same seeds: their means are over what each has."]
+    assert "Not all is equal between these runs" in said(summary)
+    (summary,) = found(results, methods="shared,modulation")
+    assert summary.warnings == []
 
 
 def test_speeds_that_were_not_measured_are_not_spoken_of(results: Path) -> None:
@@ -415,12 +480,118 @@ def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(results: P
     assert (other / "index.html").read_text() == "<html>my own site</html>"
 
 
+@pytest.mark.usefixtures("_undrawn")
+def test_an_interrupted_page_can_be_made_again(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(results, "shared", benchmark="zappos")
+    folder = tmp_path / "page"
+
+    def interrupt(*given: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(page, "_galleries", interrupt)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                write_page(found(results), results, folder)
+            assert "making it was interrupted" in (folder / "index.html").read_text("utf-8")
+    write_page(found(results), results, folder)
+    assert "interrupted" not in (folder / "index.html").read_text("utf-8")
+    check_links(folder)
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_folder_of_a_suites_name_that_is_no_pages_is_never_removed(results: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    write_page(found(results), results, folder)
+    put(results, "shared", benchmark="zappos")
+    (folder / "zappos").mkdir()
+    (folder / "zappos" / "mine.txt").write_text("kept")
+    for _ in range(2):
+        with pytest.raises(UserError, match="zappos is not of an earlier page"):
+            write_page(found(results), results, folder)
+        assert (folder / "zappos" / "mine.txt").read_text() == "kept"
+        assert "shared" in Parsed(folder / "index.html").text
+
+
 def test_a_gallerys_neighbours_carry_their_own_labels_and_verdicts(tmp_path: Path) -> None:
     given = page.gallery_data(pictures(tmp_path / "pictures"), "x/", {0: (1, 1)})
     assert given["tasks"] == ["colour", "heel height"]
     assert given["queries"][0] == {"task": 0, "image": 0, "why": "hardest", "near": [[3, 4], [6, 4]]}
     assert given["labels"][0] == {0: "red", 1: "red", 2: "<i>blue</i>", 3: "<i>blue</i>"}
     assert given["labels"][1] == {3: "flat", 0: "flat", 1: "flat"}
+
+
+@pytest.fixture
+def _a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one empty figure in place of the real ones."""
+
+    def draw(scene: Any, folder: Path, *given: Any) -> list[Any]:
+        folder.mkdir()
+        (folder / "made.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="500pt" height="200pt"/>')
+        (folder / "made.png").write_bytes(b"")
+        (folder.parent / "figures.pdf").write_bytes(b"")
+        return [page.Figure("made", "A figure. Somewhere", "An alt text")]
+
+    monkeypatch.setattr(page, "draw_scene", draw)
+    monkeypatch.setattr(page, "_groups", lambda: GROUPS)
+
+
+def curves_of(index: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = index.read_text("utf-8").partition('id="curves">')[2].partition("</script>")[0]
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.usefixtures("_a_figure")
+def test_curves_of_records_without_times_are_still_read_by_browsers(tmp_path: Path) -> None:
+    put(tmp_path / "results", "shared", timed=False)
+    put(tmp_path / "results", "other")
+    curves = curves_of(write_page(found(tmp_path / "results"), tmp_path / "results", tmp_path / "page"))
+    by_method = {curve["method"]: curve for curve in curves}
+    assert by_method["shared"]["seconds"] == [None, None]
+    assert by_method["shared"]["step"] == [20, 40]
+    assert by_method["other"]["seconds"] == [10, 20]
+
+
+@pytest.mark.usefixtures("_a_figure")
+def test_a_page_of_some_tasks_has_no_figures_and_curves_of_all_and_says_so(results: Path, tmp_path: Path) -> None:
+    index = write_page(found(results, tasks="colour"), results, tmp_path / "page")
+    assert 'id="curves"' not in index.read_text("utf-8")
+    assert "img" not in Parsed(index).tags
+    assert "they are over all 2 tasks, this page is of 1 of them" in Parsed(index).text
+    check_links(tmp_path / "page")
+    index = write_page(found(results), results, tmp_path / "page")
+    assert len(curves_of(index)) == 3
+    assert "img" in Parsed(index).tags
+    assert "No figures" not in Parsed(index).text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_methods_tasks_and_seeds_are_counted_as_shown(results: Path, tmp_path: Path) -> None:
+    put(results, "late", 7)
+    index = write_page(found(results), results, tmp_path / "page")
+    assert "4 methods · 2 tasks · 4 seeds" in Parsed(index).text
+    index = write_page(found(results, tasks="colour", methods="shared,modulation"), results, tmp_path / "page")
+    assert "2 methods · 1 task · 3 seeds" in Parsed(index).text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_page_of_another_metric_speaks_of_it_and_not_of_triplets(results: Path, tmp_path: Path) -> None:
+    (summary,) = found(results, metric="macro/map@r")
+    index = write_page([summary], results, tmp_path / "page")
+    text = index.read_text("utf-8")
+    assert "Mean over the tasks of macro/map@r, in per cent." in text
+    assert "Triplet accuracy" not in text
+    assert "<caption>macro/map@r in per cent" in text
+    assert summary.receipt[0].startswith("accuracy: macro/map@r on the test images, the same for all methods, mean ±")
+    (summary,) = found(results)
+    index = write_page([summary], results, tmp_path / "page")
+    text = index.read_text("utf-8")
+    assert "Triplet accuracy, in per cent" in text
+    assert "<caption>Accuracy in per cent" in text
+    assert summary.receipt[0].startswith("accuracy: 400 test triplets a task, the same for all methods, mean ±")
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
@@ -529,6 +700,16 @@ def test_curves_are_read_out_by_keyboard_and_by_pointer(opened: Any) -> None:
     assert "at step 40" in find(opened, ".readout").text
     find(opened, "input[value=seconds]").click()
     assert "seconds of training" in opened.execute_script("return document.querySelector('.chart').textContent")
+
+
+@pytest.mark.slow
+def test_curves_without_times_are_read_out_by_step_alone(opened: Any, results: Path, tmp_path: Path) -> None:
+    for seed in range(3):
+        put(results, "shared", seed, timed=False)
+    opened.get(write_page(found(results), results, tmp_path / "untimed").resolve().as_uri())
+    find(opened, ".legend button").click()
+    assert find(opened, ".readout").text.endswith(" at step 40")
+    assert not find(opened, "input[value=seconds]").is_displayed()
 
 
 @pytest.mark.slow

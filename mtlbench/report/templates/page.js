@@ -91,6 +91,7 @@
     const chart = place.querySelector(".chart"), readout = place.querySelector(".readout");
     const legend = place.querySelector(".legend"), form = place.querySelector("form");
     let chosen = -1, at = 0, spots = [], lines = [], dot = null, x = "step";
+    form.hidden = !methods.every((m) => m.seconds.every((v) => v !== null)); // records can be kept without times
 
     const show = (curve, point) => {
       chosen = curve;
@@ -106,8 +107,8 @@
       dot.setAttribute("cy", top);
       dot.setAttribute("visibility", "visible");
       const range = one.high[at] > one.low[at] ? ` (seeds ${number(one.low[at], 1)} to ${number(one.high[at], 1)})` : "";
-      readout.textContent = `${one.method}: ${one.mean[at].toFixed(1)} %${range} at step ${number(one.step[at], 0)}, ` +
-        `after ${number(one.seconds[at], 1)} s`;
+      const after = one.seconds[at] === null ? "" : `, after ${number(one.seconds[at], 1)} s`;
+      readout.textContent = `${one.method}: ${one.mean[at].toFixed(1)} %${range} at step ${number(one.step[at], 0)}${after}`;
     };
 
     const paint = () => {
