@@ -664,7 +664,13 @@ def test_readmes_example_runs_and_prints_what_it_says(capsys, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     section = README.read_text().split("## In your own project\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"print\(.*\)  # (.*)", code)
     assert printed
+    # the new task's training moved nothing that was saved before, and its own file is all that is new
+    net, saved, toe = names["net"].state_dict(), torch.load("net.pt"), torch.load("toe.pt")
+    assert all(torch.equal(net[name], value) for name, value in saved.items())
+    assert net.keys() - saved.keys() == toe.keys() == set(names["net"].task_parameters("toe"))
+    assert all(torch.equal(net[name], value) and not value.eq(1).all() for name, value in toe.items())
