@@ -6,7 +6,7 @@ It knows nothing of benchmarks: no stages, no embeddings, no training. How metho
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -23,8 +23,8 @@ _SIDE, _LARGER = 224, 32  # of the images of a dry run, in pixels; what the seco
 
 def modulate(
     network: nn.Module,
-    tasks: Sequence[str],
-    after: str | Sequence[str],
+    tasks: Iterable[str],
+    after: str | Iterable[str],
     *,
     relu: bool = True,
     channel_axis: int | None = None,
@@ -58,7 +58,7 @@ def modulate(
         after: the modules whose outputs are scaled, by the names of `network.named_modules()`.
         relu: pass the vectors through a ReLU, as published; without it a scale may turn a channel's sign.
         channel_axis: of the modules' outputs. Default: 1, for (B, C, H, W) and (B, C); networks that put channels last
-            need -1.
+            need -1, and where it isn't plain which axis holds the channels, it must be named.
         example: a batch of images as the network takes them, (B, ...), B at least 1. Default: of zeros, 3 channels and
             224 x 224 pixels.
 
@@ -80,13 +80,17 @@ class Modulated(nn.Module):
     >>> from mtlbench import modulate
     >>> trunk = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> net = modulate(trunk, tasks=("closure", "heel"), after=["0"])
-    >>> net.add_task("toe")  # to a trained network: the other tasks stay as they are
+    >>> net.add_task("toe")  # to a trained network
+    >>> net = net.eval()  # batch norm stays as it is, and with it the other tasks
     >>> optimiser = torch.optim.Adam(net.task_parameters("toe").values(), lr=0.01)  # and nothing else is trained
     >>> loss = net(torch.randn(2, 3, 16, 16), "toe").square().mean()
     >>> loss.backward()
     >>> optimiser.step()
     >>> list(net.task_parameters("toe"))  # enough to save: net.load_state_dict(saved, strict=False) takes it
     ['scales.0:toe']
+
+    In training mode batch norm moves its running statistics with every batch, whatever the optimiser holds: the other
+    tasks would change, and a task's vectors would no longer be enough to save. Train a new task in evaluation mode.
 
     Threads may share it. Under `torch.compile` give tasks as a tensor: for every name it would compile anew. Gradient
     checkpointing around a modulated module is refused, when backward gets there.
@@ -100,18 +104,21 @@ class Modulated(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        tasks: Sequence[str],
-        after: str | Sequence[str],
+        tasks: Iterable[str],
+        after: str | Iterable[str],
         *,
         relu: bool = True,
         channel_axis: int | None = None,
         example: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(tasks, str) or not all(isinstance(task, str) for task in tasks):
+        names = tuple(tasks) if isinstance(tasks, Iterable) else (tasks,)
+        if isinstance(tasks, str) or not all(isinstance(name, str) for name in names):
             raise UserError(f"modulate: tasks={tasks!r} must be a sequence of names: tasks=('closure', 'heel').")
-        if not tasks:
+        if not names:
             raise UserError("modulate: tasks is empty; name at least one.")
+        if not isinstance(after, Iterable):
+            raise UserError(f"modulate: after={after!r} must be names of modules: after=['layer3', 'layer4'].")
         self.after = (after,) if isinstance(after, str) else tuple(after)
         if not self.after:
             raise UserError("modulate: after is empty; name the modules whose outputs are to be scaled.")
@@ -121,7 +128,7 @@ class Modulated(nn.Module):
         self.tasks: tuple[str, ...] = ()
         self.scales = nn.ParameterDict()  # one vector per task and module: what one task adds can be counted and saved
         axis = 1 if channel_axis is None else channel_axis
-        for task in tasks:
+        for task in map(str, names):  # NumPy's too
             vectors = {n: torch.ones(out.shape[axis], dtype=out.dtype, device=out.device) for n, out in outputs.items()}
             self._add(task, vectors)
         self._now = _Now()
@@ -133,8 +140,9 @@ class Modulated(nn.Module):
 
         Args:
             images: what the network takes.
-            task: of all images, by name or index; or a sequence or a (B,) tensor of whole numbers, one task per image.
-                A task that no image has gets no gradient where `task` is a single one, and zeros where it is many.
+            task: of all images, by name or index, which a tensor () may hold; or a sequence or a (B,) tensor of whole
+                numbers, one task per image. A task that no image has gets no gradient where `task` is a single name or
+                number, and zeros where it is a tensor or many.
 
         Raises:
             UserError: there is no such task, the number of tasks isn't that of the images, or a modulated module was
@@ -151,9 +159,11 @@ class Modulated(nn.Module):
         return output
 
     def add_task(self, task: str) -> None:
-        """Add a task, whose vectors start at 1; the others stay as they are. Its index is the next.
+        """Add a task, whose vectors start at 1; adding it leaves the others as they are. Its index is the next.
 
-        An optimiser made before doesn't know the new vectors: give it `task_parameters(task).values()`.
+        An optimiser made before doesn't know the new vectors: give it `task_parameters(task).values()`. If nothing else
+        is trained, and the network is in evaluation mode meanwhile (`eval()`), the other tasks stay as they are; in
+        training mode batch norm would move its running statistics, and so all tasks.
 
         Raises:
             UserError: the name is taken.
@@ -203,11 +213,13 @@ class Modulated(nn.Module):
         if isinstance(task, str | int | Integral):  # NumPy's too
             return self._index(task)
         if not isinstance(task, Tensor):
+            if not isinstance(task, Iterable):
+                raise UserError(f"modulate: task={task!r} must be a name or an index, or one of them for each image.")
             rows = torch.tensor([self._index(t) for t in task], dtype=torch.long, device=images.device)
         elif task.is_floating_point() or task.is_complex() or task.dtype == torch.bool:
             raise UserError(f"modulate: task must hold whole numbers, not {task.dtype}.")
         else:
-            rows = task.long()
+            rows = task.long() if task.dim() else task.long().expand(len(images))
         if rows.shape != images.shape[:1]:
             raise UserError(
                 f"modulate: task has the shape {tuple(rows.shape)} for {len(images)} images; give one task for all, or"
@@ -372,11 +384,16 @@ def _refuse_channels_last(
         except Exception:  # a network for one size of images, which may refuse others in any way
             larger = {}
     for name, shape in maps.items():
-        # where it can't be tried: a map that is square but for its last axis
-        last = larger[name][0].shape[1] != shape[1] if larger.get(name) else shape[1] == shape[2] != shape[3]
-        if last:
+        grown = larger[name][0].shape if larger.get(name) else shape
+        if grown[1] != shape[1] or (grown == shape and shape[1] == shape[2] != shape[3]):
             raise UserError(
                 f"modulate: the output of {_quoted(name)} is {tuple(shape)}, with channels last; say channel_axis=-1."
+            )
+        # Channels are plain to find where the last axis grows with the images, or else beside a square.
+        if grown[-1] == shape[-1] and not shape[1] != shape[2] == shape[3]:
+            raise UserError(
+                f"modulate: the output of {_quoted(name)} is {tuple(shape)}, in which channels aren't plain to find;"
+                f" say channel_axis=1 or channel_axis=-1."
             )
 
 
@@ -395,6 +412,7 @@ def _outputs(network: nn.Module, modules: dict[str, nn.Module], images: Tensor) 
     finally:
         for handle in handles:
             handle.remove()
+        network.train(modes[network])  # what some modules undo here, such as weights they merge for evaluation
         for module, training in modes.items():
             module.training = training
     return found

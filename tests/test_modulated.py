@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -124,6 +125,7 @@ def test_names_indices_and_numbers_in_a_tensor_are_the_same_task(images):
     assert not torch.allclose(expected, net(images, "closure"))
     assert torch.equal(net(images, 1), expected)
     assert torch.equal(net(images, np.int64(1)), expected)
+    torch.testing.assert_close(net(images, torch.tensor(1)), expected)
     assert list(net.task_parameters(1)) == list(net.task_parameters("heel"))
     for many in (
         ["heel"] * 6,
@@ -203,6 +205,34 @@ def test_the_network_is_the_one_that_was_given_and_stays_plain_by_itself(images)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert torch.equal(plain(images), expected)
     assert not torch.equal(net(images, 0), expected)
+
+
+class Merging(nn.Linear):
+    """Adds a second weight to its own for evaluation, like the layers of loralib."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+        self.second, self.merged = nn.Parameter(torch.ones(2, 4)), False
+        self.weight.data.fill_(2)
+
+    def train(self, mode: bool = True) -> Merging:
+        if mode == self.merged:
+            self.weight.data += -self.second if mode else self.second
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight if self.merged else self.weight + self.second, self.bias)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_layers_that_merge_their_weights_for_evaluation_are_left_as_they_were(images, mode):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Merging()).train(mode)
+    expected = plain(images)
+    modulate(plain, TASKS, ["0"], example=images)
+    assert (plain[3].training, plain[3].merged) == (mode, not mode)
+    assert torch.equal(plain[3].weight, torch.full((2, 4), 2.0 if mode else 3.0))
+    assert torch.equal(plain(images), expected)
 
 
 def test_a_network_can_be_modulated_twice_and_within(images):
@@ -307,6 +337,33 @@ def test_a_new_task_starts_plain_and_leaves_the_others(images):
     assert len(net.tasks) == 4
 
 
+def test_training_a_new_task_in_evaluation_mode_leaves_the_others_and_its_vectors_are_all_that_is_new(images):
+    net = spread(tiny())  # with batch norm
+    old = copy.deepcopy(net)
+    before = [net(images, task) for task in TASKS]
+
+    def train(net: Modulated) -> None:
+        optimiser = torch.optim.Adam(net.task_parameters("tip").values(), lr=0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            net(images * 3 + 1, "tip").square().mean().backward()
+            optimiser.step()
+
+    net.add_task("tip")
+    train(net)
+    assert not torch.allclose(net(images, "tip"), net.network(images))
+    assert all(torch.equal(net(images, task), expected) for task, expected in zip(TASKS, before, strict=True))
+    buffer = io.BytesIO()
+    torch.save(net.task_parameters("tip"), buffer)
+    buffer.seek(0)
+    old.add_task("tip")
+    assert old.load_state_dict(torch.load(buffer), strict=False).unexpected_keys == []
+    assert torch.equal(old(images, "tip"), net(images, "tip"))
+
+    train(net.train())  # why the documentation says eval()
+    assert not torch.allclose(net.eval()(images, 0), before[0])
+
+
 def test_a_task_costs_a_number_per_channel():
     net = tiny()
     assert net.task_bytes("heel") == 4 * (4 + 6 + 5)
@@ -356,7 +413,9 @@ def test_it_compiles_as_a_whole(images):
         ("heel", ["fc"], "must be a sequence of names"),
         (range(3), ["fc"], "must be a sequence of names"),
         (("heel", "toe", "heel"), ["fc"], "the task 'heel' is there already"),
+        (3, ["fc"], "tasks=3 must be a sequence of names"),
         (("",), ["fc"], "isn't empty"),
+        (TASKS, 0, "after=0 must be names of modules"),
         (TASKS, [], "after is empty"),
         (TASKS, ["conv3"], r"Unknown module 'conv3'. Did you mean: .*conv2.*The network has: conv1, conv2, relu,"),
         (TASKS, ["fc", "fc"], "names the module 'fc' twice"),
@@ -373,6 +432,14 @@ def test_what_cannot_be_modulated_is_refused(tasks, after, said):
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize("tasks", [(name for name in TASKS), np.array(TASKS), list(TASKS), dict.fromkeys(TASKS)])
+def test_tasks_may_come_as_any_sequence(tasks):
+    net = modulate(Tiny(), tasks, (name for name in ["fc"]), example=torch.zeros(1, 3, 12, 12))
+    assert net.tasks == TASKS
+    assert {type(task) for task in net.tasks} == {str}
+    assert list(net.scales) == ["fc:closure", "fc:heel", "fc:toe"]
+
+
 def test_a_network_that_fails_on_the_example_says_so():
     with pytest.raises(UserError, match=r"failed on images \(2, 3, 224, 224\).*give a batch that it takes as example="):
         modulate(nn.Conv2d(1, 2, 3), TASKS, [""])
@@ -382,6 +449,55 @@ def test_a_network_that_fails_on_the_example_says_so():
 def test_maps_with_channels_last_are_refused_unless_the_axis_is_named(images, only):
     with pytest.raises(UserError, match=r"\(6, 12, 12, 4\), with channels last; say channel_axis=-1"):
         modulate(ChannelsLast(only), TASKS, ["linear"], example=images)
+
+
+class Patches(nn.Module):
+    """Maps with channels last, (B, H / stride, W / stride, 8), of images of any size, one size, or resized to one."""
+
+    def __init__(self, stride: int, only: tuple[int, int] | None = None, resize: int | None = None) -> None:
+        super().__init__()
+        self.conv, self.maps = nn.Conv2d(3, 8, stride, stride), nn.Identity()
+        self.only, self.resize = only, resize
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert self.only in (None, images.shape[2:])
+        if self.resize is not None:
+            images = F.interpolate(images, size=(self.resize, self.resize))
+        return self.maps(self.conv(images).movedim(1, -1)).mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("network", "example", "said"),
+    [
+        (
+            Patches(4, only=(48, 64)),
+            (48, 64),
+            r"\(2, 12, 16, 8\), in which channels aren't plain.*channel_axis=1 or .*=-1",
+        ),
+        (Patches(4, resize=64), (24, 24), r"\(2, 16, 16, 8\), with channels last; say channel_axis=-1"),
+        (Patches(4, resize=32), (24, 24), r"\(2, 8, 8, 8\), in which channels aren't plain"),
+        (Patches(64), (128, 128), r"\(2, 2, 2, 8\), with channels last; say channel_axis=-1"),
+        (
+            Patches(64),
+            (128, 160),
+            r"\(2, 2, 2, 8\), in which channels aren't plain",
+        ),  # grows along its third axis alone
+    ],
+)
+def test_channels_that_are_not_plain_to_find_are_asked_for(network, example, said):
+    example = torch.zeros(2, 3, *example)
+    with pytest.raises(UserError, match=said):
+        modulate(network, TASKS, ["maps"], example=example)
+    assert modulate(network, TASKS, ["maps"], channel_axis=-1, example=example).task_bytes("toe") == 4 * 8
+    assert modulate(network, TASKS, ["conv"], channel_axis=1, example=example).task_bytes("toe") == 4 * 8
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 24)])
+@pytest.mark.parametrize("pooled", [1, 3])
+def test_channels_of_maps_that_do_not_grow_are_found_beside_a_square(size, pooled):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(pooled), nn.Flatten())
+    net = modulate(network, TASKS, ["0", "1", "2"], example=torch.zeros(2, 3, *size))
+    assert [len(vector) for vector in net.task_parameters("toe").values()] == [8, 8, 8 * pooled**2]
 
 
 def test_a_network_for_one_size_of_images_is_taken():
@@ -413,7 +529,10 @@ def test_an_axis_that_holds_no_channels_is_refused(axis):
         (torch.tensor([0, 1, 2, 0, 1, -1]), "Unknown task -1"),
         (torch.tensor([0, 1, 2, 0, 1, 3]), "Unknown task 3"),
         ([0, 1], r"shape \(2,\) for 6 images"),
-        (torch.tensor(1), r"shape \(\) for 6 images"),
+        (torch.tensor(3), "Unknown task 3"),
+        (torch.tensor([[1]]), r"shape \(1, 1\) for 6 images"),
+        (None, "task=None must be a name or an index"),
+        (1.0, "task=1.0 must be a name or an index"),
         (torch.zeros(6), "whole numbers, not torch.float32"),
         (torch.zeros(6, dtype=torch.bool), "whole numbers, not torch.bool"),
     ],
@@ -545,7 +664,13 @@ def test_readmes_example_runs_and_prints_what_it_says(capsys, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     section = README.read_text().split("## In your own project\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"print\(.*\)  # (.*)", code)
     assert printed
+    # the new task's training moved nothing that was saved before, and its own file is all that is new
+    net, saved, toe = names["net"].state_dict(), torch.load("net.pt"), torch.load("toe.pt")
+    assert all(torch.equal(net[name], value) for name, value in saved.items())
+    assert net.keys() - saved.keys() == toe.keys() == set(names["net"].task_parameters("toe"))
+    assert all(torch.equal(net[name], value) and not value.eq(1).all() for name, value in toe.items())
