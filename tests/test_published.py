@@ -51,7 +51,7 @@ def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(
 
 
 def test_rendered_results_have_three_seeds_and_are_called_rendered():
-    for name in ("shoes-quick", "faces-quick"):
+    for name in ("shoes-quick", "faces-4-quick"):
         records = find_records(PUBLISHED, name)
         assert {record.seed for record in records} >= {0, 1, 2}
         assert all(record.receipt["data"]["rendered"] for record in records)
