@@ -89,7 +89,8 @@ def run_items(items: Sequence[Item[S]], subject: S) -> Iterator[Result]:
     The caller's random state and number formats are left as they were.
 
     Raises:
-        UserError: what the method itself says to its user.
+        UserError: the first item can't be checked with these options, as the method itself says to its user. In a
+            later item that is a failure.
     """
     failed: set[str] = set()
     for item in items:
@@ -101,17 +102,19 @@ def run_items(items: Sequence[Item[S]], subject: S) -> Iterator[Result]:
         begun = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            result = _checked(item, subject)
+            result = _checked(item, subject, first=item is items[0])
         if result.status == "failed":
             failed.add(item.name)
         yield Result(**{**vars(result), "seconds": time.perf_counter() - begun})
 
 
-def _checked(item: Item[S], subject: S) -> Result:
+def _checked(item: Item[S], subject: S, *, first: bool) -> Result:
     try:
         return Result(item.name, "passed", item.check(subject) or "")
-    except UserError:
-        raise
+    except UserError as error:
+        if first:  # it can't be built at all with these options
+            raise
+        return Result(item.name, "failed", "", "no refusal", str(error))
     except NotApplicable as reason:
         return Result(item.name, "skipped", str(reason))
     except Fault as fault:

@@ -34,6 +34,8 @@ def check(
     """
     from rich.console import Console
 
+    from mtlbench.errors import UserError
+
     console = Console()
     with status(console, "loading …"):
         import torch
@@ -54,7 +56,13 @@ def check(
                 if not several or found:
                     say(console, f"{method.name}: {part.kind} {part.spec} was checked with {under}", "dim")
             else:
-                found = _check_part(console, method.name, part, brief=several)
+                try:
+                    found = _check_part(console, method.name, part, brief=several)
+                except UserError as error:
+                    if not several:
+                        raise
+                    say(console, f"✗ {method.name}, {part.kind}: refused. {error}", MARKS["failed"][1])
+                    found = 1
                 done[key] = (method.name, found)
             failures += found
         if failures:

@@ -33,8 +33,12 @@ def new(
     path = folder.expanduser() / f"{module}.py"
     if not folder.expanduser().is_dir():
         raise UserError(f"--folder {folder}: there is no such folder.")
-    if path.exists():
+    if path.exists():  # before it is looked for: run from its folder, Python finds it
         raise UserError(f"{path} exists already and is left as it is; choose another name or --folder.")
+    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
+        raise UserError(
+            f"'{name}' would make a file {module}.py that hides Python's or a package's own; choose another."
+        )
     for broken in load_plugins():
         typer.echo(f"warning: {broken}", err=True)
     _refuse_taken(name)
@@ -67,12 +71,7 @@ def _checked(name: str) -> str:
             f"'{name}' can't name a method: use lower-case letters and digits, beginning with a letter, single hyphens"
             f" between words, and at most {LONGEST_NAME} characters, as in my-method."
         )
-    module = re.sub(r"[.-]", "_", name)
-    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
-        raise UserError(
-            f"'{name}' would make a file {module}.py that hides Python's or a package's own; choose another."
-        )
-    return module
+    return re.sub(r"[.-]", "_", name)
 
 
 def _refuse_taken(name: str) -> None:

@@ -98,7 +98,8 @@ def test_new_refuses_names_that_are_taken_or_malformed(tmp_path: Path, name: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_new_overwrites_nothing(tmp_path: Path) -> None:
+def test_new_overwrites_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m mtlbench` does
     (tmp_path / "my_method.py").write_text("precious")
     with pytest.raises(UserError, match="exists already and is left as it is"):
         run("new", "my-method")
@@ -133,7 +134,7 @@ def test_a_fault_is_shown_with_its_reason_and_exit_code_1(monkeypatch: pytest.Mo
 def test_several_methods_take_a_line_each_and_what_they_share_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
 
-    def cheap(item: items.Item, subject: object) -> items.Result:
+    def cheap(item: items.Item, subject: object, first: bool) -> items.Result:
         checked.append(item.name)
         return items.Result(item.name, "passed")
 
@@ -148,6 +149,18 @@ def test_several_methods_take_a_line_each_and_what_they_share_is_checked_once(mo
         "✓ dwa, balancer",
         "All 2 methods keep the contract.",
     ]
+
+
+def test_of_several_methods_a_refused_one_is_counted_and_the_others_are_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "parts_of", lambda method: [checks.Part("balancer", method)])
+    done = run("check", "shared+static,dwa")
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    assert lines[0].startswith("✗ shared+static, balancer: refused. static wants 3 weights")
+    assert lines[1].startswith(f"✓ dwa, balancer: {len(checks.BALANCER_ITEMS)} items")
+    assert lines[-1] == "1 of 2 methods do not keep the contract: shared+static."
 
 
 def test_a_broken_file_ends_with_its_reason(tmp_path: Path) -> None:

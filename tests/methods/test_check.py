@@ -39,8 +39,14 @@ ARCHITECTURES_CAUGHT = {
     "batch-first": ({"shapes"}, "(T, B, D) = (3, 4, 8)"),
     "other-embed": ({AGREE}, "embed to give what forward gives"),
     "other-embed-task": ({AGREE}, "embed_task(images, 0) to give embed(images)[0]"),
+    "embed-detached": ({"embed trains as forward does"}, "no detach"),
+    "squeezes-one": ({BATCH}, "embed_task to embed a single image"),
     "claims-the-shared": ({OWN}, "which task_state(0) names"),
-    "one-table": ({"what counts as shared serves several tasks"}, "a row for each task in scales"),
+    "one-table": ({"what counts as shared serves several tasks"}, "a part for each task in scales"),
+    "fused-head": ({"what counts as shared serves several tasks"}, "a part for each task in head"),
+    "adapters": ({}, ""),
+    "placed-adapters": ({START}, "other values of its own parameters"),
+    "drawn-by-python": ({"the same seed gives the same network"}, "draw with torch alone"),
     "always-dropping": ({"two passes in evaluation are equal"}, "if self.training"),
     "two-at-least": ({"it works with 1 task"}, "AssertionError: there is no other task"),
     "fixed-channels": ({"it works on another backbone"}, "backbones.channels"),
@@ -56,6 +62,8 @@ BALANCERS_CAUGHT = {
     "sound-weights": ({}, ""),
     "forgetful": ({"a checkpoint brings its memory back"}, "register_buffer"),
     "sums-to-one": ({SCALE}, "one 0.333 times as long"),
+    "later-scale": ({SCALE}, "at step 3"),
+    "three-or-none": ({"it works with 1, 2 and 40 tasks"}, "it refuses all of them"),
     "plain-sum": ({SCALE}, "one 3 times as long"),
     "logarithmic": ({"losses of 0 leave all finite"}, "clamp_min(1e-3)"),
     "keeps-the-graph": ({WEIGHTS}, "detach"),
@@ -155,13 +163,23 @@ def test_an_item_that_does_not_apply_holds_nothing_up() -> None:
     assert [(r.status, r.note) for r in results] == [("skipped", "by design"), ("passed", "fine")]
 
 
-def test_any_error_is_a_finding_but_what_the_method_says_to_its_user_is_not() -> None:
+def test_any_error_is_a_finding_but_what_the_method_says_to_its_user_at_first_is_not() -> None:
     (result,) = items_that(KeyError("gone"))
     assert result.status == "failed"
     assert result.found.startswith("KeyError: 'gone' (")
     assert "test_check.py:" in result.found
     with pytest.raises(UserError, match="an option"):
         items_that(UserError("an option is wrong"))
+
+
+def test_what_the_method_says_to_its_user_after_it_was_built_is_a_finding_and_not_the_end() -> None:
+    results = items_that("built", UserError("not with these tasks"), "never")
+    assert [r.status for r in results] == ["passed", "failed", "skipped"]
+    assert results[1].found == "not with these tasks"
+
+
+def test_a_balancers_gradients_may_arrive_behind_a_factor_that_starts_at_0() -> None:
+    assert failures("adapters+sound-weights", "balancer") == {}
 
 
 def test_an_item_can_only_need_what_comes_before_it() -> None:

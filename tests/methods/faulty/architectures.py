@@ -3,6 +3,8 @@
 Each is `sound` but for a line or two. Not loaded by anything but that test.
 """
 
+import random
+
 import torch
 from torch import nn
 
@@ -124,6 +126,23 @@ class OtherEmbedTask(Sound):
         return self.net.head(self.scaled(self.features(images), task - 1))
 
 
+@register_architecture("embed-detached")
+class EmbedDetached(Sound):
+    """Its fast embed cuts the graph before the tasks' own part: by it, nothing that is shared ever trains."""
+
+    def embed(self, images):
+        features = self.features(images).detach()
+        return torch.stack([self.net.head(self.scaled(features, t)) for t in range(len(self.tasks))])
+
+
+@register_architecture("squeezes-one")
+class SqueezesOne(Sound):
+    """Removes the batch's axis where it is 1."""
+
+    def embed_task(self, images, task):
+        return self.net.head(self.scaled(self.features(images), task)).squeeze()
+
+
 @register_architecture("claims-the-shared")
 class ClaimsTheShared(Sound):
     """Names what all tasks share as the first task's own."""
@@ -143,6 +162,66 @@ class OneTable(Sound):
 
     def task_state(self, task):
         return ()
+
+
+@register_architecture("fused-head")
+class FusedHead(Architecture):
+    """Keeps all tasks' heads in one layer, which counts as shared: rows 0 to D - 1 are the first task's, and so on."""
+
+    def __init__(self, backbones, tasks):
+        super().__init__(backbones, tasks)
+        self.net = nn.Sequential(*backbones.backbone().stages)
+        channels, self.size = backbones.channels[-1], backbones.embedding_size
+        with backbones.seeded():
+            weight = torch.randn(self.size, channels) / channels**0.5
+        self.head = nn.Parameter(weight.repeat(len(tasks), 1))
+
+    def forward(self, images):
+        features = self.net(images.flatten(0, 1)).mean((2, 3)).unflatten(0, images.shape[:2])
+        every = features @ self.head.T.to(features.dtype)
+        return torch.stack([group.split(self.size, dim=1)[t] for t, group in enumerate(every)])
+
+
+@register_architecture("adapters")
+class Adapters(Sound):
+    """Without a fault: adapters of low rank whose second factor starts at 0, so that the first has no gradient yet."""
+
+    def __init__(self, backbones, tasks):
+        super().__init__(backbones, tasks)
+        channels = backbones.channels[-1]
+        del self.scales
+        self.down, self.up = nn.ParameterList(), nn.ParameterList()
+        for task in tasks:
+            with backbones.seeded(task):
+                self.down.append(torch.randn(channels, 4) / channels**0.5)
+            self.up.append(torch.zeros(4, channels))
+
+    def scaled(self, features, task):
+        x = features.movedim(1, -1)
+        return (x + x @ self.down[task].to(x.dtype) @ self.up[task].to(x.dtype)).movedim(-1, 1)
+
+    def task_state(self, task):
+        return (self.down[task], self.up[task])
+
+
+@register_architecture("placed-adapters")
+class PlacedAdapters(Adapters):
+    """Draws the first factors in the order of tasks; the second ones, which are 0, hide that at the start."""
+
+    def __init__(self, backbones, tasks):
+        super().__init__(backbones, tasks)
+        with backbones.seeded():
+            self.down = nn.ParameterList([torch.randn_like(p) for p in self.down])
+
+
+@register_architecture("drawn-by-python")
+class DrawnByPython(Sound):
+    """Draws in training from Python's generator, which the run's seed does not reach."""
+
+    def scaled(self, features, task):
+        if self.training:
+            features = features * random.uniform(0.5, 1.5)
+        return super().scaled(features, task)
 
 
 @register_architecture("always-dropping")

@@ -2,7 +2,7 @@
 
 import torch
 
-from mtlbench import Balancer, register_balancer
+from mtlbench import Balancer, UserError, register_balancer
 
 
 class Following(Balancer):
@@ -43,6 +43,30 @@ class SumsToOne(Following):
 
     def weights(self, losses):
         return super().weights(losses) / len(losses)
+
+
+@register_balancer("later-scale")
+class LaterScale(Following):
+    """Begins with weights of 1; from the third step on they sum to 1."""
+
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def weights(self, losses):
+        weights = super().weights(losses)
+        self.steps = self.steps + 1
+        return torch.ones_like(weights) if self.steps <= 2 else weights / len(losses)
+
+
+@register_balancer("three-or-none")
+class ThreeOrNone(Following):
+    """Refuses any number of tasks but three, without an option that would say so."""
+
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        if len(tasks) != 3:
+            raise UserError("three-or-none: give three tasks.")
 
 
 @register_balancer("plain-sum")
