@@ -185,7 +185,7 @@ def main() -> None:
         if not results.exists():
             write_records(results, given.methods, given.tasks, given.seeds)
         table = [["tables in the terminal", *timed("report", "--results", str(results))]]
-        table.append(["page", *timed("report", "--results", str(results), "--html", str(page), "--format", "csv")])
+        table.append(["page", *timed("report", "--results", str(results), "--html", str(page))])
         seconds = opened(page / "index.html", given.rounds)
         if seconds is None:
             print("No Chromium with chromedriver here: the page's opening is not timed.")
