@@ -240,7 +240,7 @@ def test_a_failure_after_training_keeps_the_training(tmp_path, monkeypatch):
 def test_an_edited_method_is_another_method(tmp_path, monkeypatch):
     (job,) = jobs_for(tmp_path)
     do(job)
-    monkeypatch.setattr("mtlbench.runner._sources", lambda method: {"architecture": "edited", "balancer": ""})
+    monkeypatch.setattr("mtlbench.runner.sources_of", lambda method: {"architecture": "edited", "balancer": ""})
     with pytest.raises(UserError, match=r"code.architecture: \w+ there, edited now"):
         jobs_for(tmp_path)
 

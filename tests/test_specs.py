@@ -191,7 +191,7 @@ def test_a_value_has_the_type_that_the_option_is_annotated_with(text: str, value
         ("several[mode=sft]", "can't take mode=sft: input should be 'soft' or 'hard'"),
         ("several[shares=0.1]", "can't take shares=0.1: input should be a valid tuple"),
         ("gradnorm[alpha=x]", "balancer 'gradnorm' can't take alpha=x"),
-        ("film[after=:]", "architecture 'film' can't take after=:"),
+        ("several[after=:]", "architecture 'several' can't take after=:"),
     ],
 )
 def test_a_value_of_another_type_is_the_users_error_that_names_option_and_value(text: str, reason: str) -> None:

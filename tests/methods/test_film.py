@@ -104,3 +104,8 @@ def test_bfloat16_and_channels_last_train(backbones, images):
         embeddings = net(images.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4)))
     embeddings.float().square().mean().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_colon_alone_names_no_layer(backbones):
+    with pytest.raises(UserError, match="film: after=: must name layers"):
+        parse_method("film[after=:]").build(backbones, ("colour", "shape"))
