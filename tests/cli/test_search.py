@@ -67,7 +67,7 @@ def rows(ended: Result) -> list[list[str]]:
     ]
 
 
-def tested_image(dataset: Dataset, number: int) -> Path:
+def query_image(dataset: Dataset, number: int) -> Path:
     return dataset.root / dataset.paths[dataset.members("test")[number]]
 
 
@@ -76,7 +76,7 @@ def test_a_test_image_finds_itself_and_then_what_its_stored_embedding_finds(made
     run, folder, dataset = made
     stored = load_file(run / "test.safetensors")["embeddings"].float()[dataset.tasks.index(task)]
     for number in (0, 7, 29):
-        ended = search(run, "--query", tested_image(dataset, number), "--task", task, "--data-dir", folder, "-k", 6)
+        ended = search(run, "--query", query_image(dataset, number), "--task", task, "--data-dir", folder, "-k", 6)
         assert ended.exit_code == 0
         found = rows(ended)
         assert [row[0] for row in found] == list("123456")
@@ -98,7 +98,7 @@ def test_photos_are_embedded_as_the_benchmark_prepares_its_images(made):
     run, _, dataset = made
     loaded = load_run(run, torch.device("cpu"))
     stored, _ = read_stored(loaded)
-    files = [tested_image(dataset, i) for i in range(30)]
+    files = [query_image(dataset, i) for i in range(30)]
     embeddings, read, unreadable = embed_files(loaded, files)
     assert (read, unreadable) == (files, [])
     assert embeddings.shape == stored.shape == (2, 30, 8)
@@ -110,8 +110,8 @@ def test_a_folder_of_ones_own_is_searched_and_broken_files_are_counted(made, tmp
     own = tmp_path / "own" / "inside"
     own.mkdir(parents=True)
     for i in range(4):
-        shutil.copy(tested_image(dataset, i), own / f"{i}.jpg")
-    Image.open(tested_image(dataset, 4)).save(own / "4.webp", lossless=True)
+        shutil.copy(query_image(dataset, i), own / f"{i}.jpg")
+    Image.open(query_image(dataset, 4)).save(own / "4.webp", lossless=True)
     (own / "broken.png").write_bytes(b"broken")
     (own / "notes.txt").write_text("no image")
     ended = search(run, "--query", own / "4.webp", "--gallery", own.parent, "-k", 9, "--output", tmp_path / "s.png")
@@ -127,7 +127,7 @@ def test_a_folder_of_ones_own_is_searched_and_broken_files_are_counted(made, tmp
 
 def test_several_photos_have_a_table_each(made):
     run, folder, dataset = made
-    photos = [tested_image(dataset, i) for i in (1, 2)]
+    photos = [query_image(dataset, i) for i in (1, 2)]
     ended = search(run, "--query", photos[0], "--query", photos[1], "--data-dir", folder, "-k", 2)
     for photo in photos:
         assert f"nearest to {photo}, as {run} sees it:" in ended.output
@@ -136,7 +136,7 @@ def test_several_photos_have_a_table_each(made):
 
 def test_without_the_test_images_what_is_known_is_printed(made):
     run, _, dataset = made
-    ended = search(run, "--query", tested_image(dataset, 3), "--task", "closure", "-k", 2)
+    ended = search(run, "--query", query_image(dataset, 3), "--task", "closure", "-k", 2)
     assert ended.exit_code == 0
     assert "no picture, and label values by number, of zappos-quick: its images are not at" in ended.output
     first = rows(ended)[0]
@@ -148,7 +148,7 @@ def test_without_the_test_images_what_is_known_is_printed(made):
 
 def test_a_task_is_found_however_it_is_written(made):
     run, folder, dataset = made
-    ended = search(run, "--query", tested_image(dataset, 0), "--task", "Closure", "--data-dir", folder, "-k", 1)
+    ended = search(run, "--query", query_image(dataset, 0), "--task", "Closure", "--data-dir", folder, "-k", 1)
     assert len(rows(ended)) == 1
 
 
@@ -157,7 +157,7 @@ def test_an_edited_method_is_warned_of_and_weights_of_another_are_refused(made, 
     record = json.loads((copied / "run.json").read_text())
     record["setup"]["code"]["architecture"] = "an older one"
     (copied / "run.json").write_text(json.dumps(record))
-    words = (copied, "--query", tested_image(dataset, 0), "--data-dir", folder, "-k", 1)
+    words = (copied, "--query", query_image(dataset, 0), "--data-dir", folder, "-k", 1)
     ended = search(*words)
     assert ended.exit_code == 0
     assert "warning: the source of modulation is not the one" in ended.output
@@ -171,7 +171,7 @@ def test_an_edited_method_is_warned_of_and_weights_of_another_are_refused(made, 
 
 def test_what_is_missing_or_wrong_is_one_sentence_with_its_remedy(made, copied, tmp_path):
     run, _, dataset = made
-    photo = tested_image(dataset, 0)
+    photo = query_image(dataset, 0)
     assert "is no run: name the folder of one" in error(tmp_path / "no", "--query", photo)
     assert f"Did you mean: {copied}?" in error(copied.parent, "--query", photo)
     assert "has no task 'closur'. Did you mean: closure? Tasks: category, closure." in error(
@@ -206,6 +206,6 @@ def test_a_method_that_is_not_there_is_asked_for_with_plugins(made, copied):
     record = json.loads((copied / "run.json").read_text())
     record["setup"]["method"]["architecture"] = "my-own"
     (copied / "run.json").write_text(json.dumps(record))
-    words = error(copied, "--query", tested_image(made[2], 0))
+    words = error(copied, "--query", query_image(made[2], 0))
     assert "Unknown architecture 'my-own'" in words
     assert "name its file with --plugins" in words
