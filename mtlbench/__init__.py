@@ -12,16 +12,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mtlbench.architecture import Architecture as Architecture
+    from mtlbench.architecture import register_architecture as register_architecture
     from mtlbench.backbones import Backbone as Backbone
     from mtlbench.backbones import BackboneFactory as BackboneFactory
     from mtlbench.balancer import Balancer as Balancer
+    from mtlbench.balancer import register_balancer as register_balancer
     from mtlbench.conditioned import Conditioned as Conditioned
     from mtlbench.errors import UserError as UserError
     from mtlbench.modulated import Modulated as Modulated
     from mtlbench.modulated import modulate as modulate
-    from mtlbench.registry import register_architecture as register_architecture
-    from mtlbench.registry import register_balancer as register_balancer
-    from mtlbench.registry import register_method as register_method
+    from mtlbench.specs import register_method as register_method
 
 _HOME = {
     "Architecture": "mtlbench.architecture",
@@ -32,9 +32,9 @@ _HOME = {
     "Modulated": "mtlbench.modulated",
     "UserError": "mtlbench.errors",
     "modulate": "mtlbench.modulated",
-    "register_architecture": "mtlbench.registry",
-    "register_balancer": "mtlbench.registry",
-    "register_method": "mtlbench.registry",
+    "register_architecture": "mtlbench.architecture",
+    "register_balancer": "mtlbench.balancer",
+    "register_method": "mtlbench.specs",
 }
 __all__ = ["__version__", *sorted(_HOME)]
 

@@ -6,11 +6,15 @@ Losses, optimisers, data and evaluation are elsewhere; an architecture sees imag
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
+from mtlbench.registry import ARCHITECTURES, register_class
+
+C = TypeVar("C")
 
 
 class Architecture(nn.Module, ABC):
@@ -113,3 +117,34 @@ class Architecture(nn.Module, ABC):
         """Return the parameters that no single task owns."""
         owned = {id(p) for t in range(len(self.tasks)) for p in self.task_parameters(t)}
         return [p for p in self.parameters() if id(p) not in owned]
+
+
+def register_architecture(
+    name: str, *, groups: Sequence[str] = (), cite: str = "", shares: str = ""
+) -> Callable[[type[C]], type[C]]:
+    """Class decorator: make an `Architecture` known as `name`; with the plain mean of losses it is a method too.
+
+    >>> from mtlbench import Architecture, register_architecture
+    >>> @register_architecture("one-for-all", groups=("mine",), shares="everything")
+    ... class OneForAll(Architecture):
+    ...     '''One network, which knows of no task.'''
+    ...
+    ...     def __init__(self, backbones, tasks):
+    ...         super().__init__(backbones, tasks)
+    ...         self.net = backbones.backbone()
+    ...
+    ...     def forward(self, images):
+    ...         return self.net(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+    In a file, `mtlbench run --methods mine --plugins that_file.py` finds it.
+
+    Args:
+        name: what users call it.
+        groups: by which `--methods` finds it beside others.
+        cite: a BibTeX entry of its source; lists take the year and the title from it.
+        shares: what the tasks share, in a few words.
+
+    Raises:
+        UserError: no subclass of `Architecture`, abstract methods left, or the name is taken.
+    """
+    return register_class(ARCHITECTURES, Architecture, name, groups=groups, cite=cite, shares=shares)

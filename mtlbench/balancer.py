@@ -1,15 +1,18 @@
-"""The contract of a balancer: how T losses become one update. The plain mean is here, as the contract's example."""
+"""The contract of a balancer: how T losses become one update."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
-from mtlbench.registry import register_balancer
+from mtlbench.registry import BALANCERS, register_class
+
+C = TypeVar("C")
 
 
 class Balancer(nn.Module, ABC):
@@ -87,12 +90,26 @@ class Balancer(nn.Module, ABC):
             torch._foreach_mul_(shared, 1.0 / len(losses))
 
 
-@register_balancer("mean")
-class Mean(Balancer):
-    """The plain mean of the losses: every task counts the same, at every step."""
+def register_balancer(name: str, *, cite: str = "") -> Callable[[type[C]], type[C]]:
+    """Class decorator: make a `Balancer` known as `name`, to be used as `architecture+name`.
 
-    def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
-        """See `Balancer.backward`."""
-        weights = torch.ones_like(losses.detach())
-        self.weighted_backward(losses, weights, architecture)
-        return weights
+    >>> import torch
+    >>> from mtlbench import Balancer, register_balancer
+    >>> @register_balancer("by-turns")
+    ... class ByTurns(Balancer):
+    ...     '''One task a step, at random.'''
+    ...
+    ...     def backward(self, losses, architecture):
+    ...         weights = torch.zeros_like(losses.detach())
+    ...         weights[torch.randint(len(losses), ())] = len(losses)
+    ...         self.weighted_backward(losses, weights, architecture)
+    ...         return weights
+
+    Args:
+        name: what users call it.
+        cite: a BibTeX entry of its source.
+
+    Raises:
+        UserError: no subclass of `Balancer`, abstract methods left, or the name is taken.
+    """
+    return register_class(BALANCERS, Balancer, name, cite=cite)

@@ -9,7 +9,7 @@ import torch
 from mtlbench import cost, runner
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.runs import Record, half, run_folder, write_record
 from mtlbench.specs import parse_method
 from mtlbench.training import Questions, build, embed_images

@@ -21,7 +21,8 @@ from mtlbench.backbones import BackboneFactory
 from mtlbench.conflict import ALL, cosines, gramians, pairs, rows
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
-from mtlbench.registry import ARCHITECTURES, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES
 from mtlbench.runner import Job, Watcher, execute, plan
 from mtlbench.runs import read_record
 from mtlbench.specs import parse_methods

@@ -67,7 +67,7 @@ def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(t
     for output in (from_folder, from_package):
         assert "my-method keeps the contract." in output
     assert (site / "my_package" / "my_method.py").is_file()
-    code = "from mtlbench.registry import *; load_plugins(); print(ARCHITECTURES.get('my-method').origin)"
+    code = "from mtlbench.plugins import *; load_plugins(); print(ARCHITECTURES.get('my-method').origin)"
     command = [sys.executable, "-c", code]
     where = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert where.stdout.startswith(str(site / "my_package" / "my_method.py"))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtlbench import cost
 from mtlbench.architecture import Architecture
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 from mtlbench.training import Trainer, build
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mtlbench import BackboneFactory, Modulated, UserError, modulate
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
 TASKS = ("closure", "heel", "toe")

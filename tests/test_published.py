@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from safetensors.numpy import load_file
 
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.runs import find_records, run_folder, write_record
 
 ROOT = Path(__file__).parents[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from mtlbench import Architecture, Balancer, UserError, register_architecture, register_balancer, register_method
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, Registry, bundled, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, Registry, bundled
 from mtlbench.specs import parse_methods
 
 BUNDLED = ["cross-stitch", "independent", "modulation", "shared", "single"]
@@ -370,13 +372,14 @@ def test_a_named_method_without_its_parts_is_left_out_so_that_groups_keep_workin
 
 
 def test_a_broken_bundled_file_does_not_take_the_plain_mean_with_it(tmp_path: Path) -> None:
-    """In a process of its own: the balancers' module must not be imported before."""
+    """In a process of its own: the balancer's file must not be imported before."""
+    shutil.copy(bundled("methods") / "mean.py", tmp_path)
     write(tmp_path / "a.py", "from mtlbench import Balancer\nraise ValueError('broken')\n")
     write(tmp_path / "b.py", plugin("mine"))
     code = (
-        "from pathlib import Path; from mtlbench import registry, specs\n"
-        f"registry.bundled = lambda folder: Path({str(tmp_path)!r})\n"
-        "print([b.reason for b in registry.load_plugins()], [m.balancer for m in specs.parse_methods('mine')])"
+        "from pathlib import Path; from mtlbench import plugins, specs\n"
+        f"plugins.bundled = lambda folder: Path({str(tmp_path)!r})\n"
+        "print([b.reason for b in plugins.load_plugins()], [m.balancer for m in specs.parse_methods('mine')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['ValueError: broken'] ['mean']\n"

@@ -19,7 +19,8 @@ from mtlbench import Architecture, register_architecture, runner
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
-from mtlbench.registry import ARCHITECTURES, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES
 from mtlbench.runner import Job, Watcher, execute, judge, plan, references
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.specs import parse_methods

@@ -21,7 +21,8 @@ from mtlbench import (
     register_balancer,
     register_method,
 )
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
 from mtlbench.specs import Method, method_groups, method_names, parse_method, parse_methods
 
 CORE = ["cross-stitch", "gradnorm", "independent", "modulation", "shared"]
@@ -223,7 +224,7 @@ def test_a_value_that_the_part_refuses_is_the_users_error_when_it_is_built() -> 
         ("cros_stitch", "Did you mean: cross-stitch?"),
         ("cor", "Did you mean: core?"),
         ("modulatoin+gradnorm", "Unknown method 'modulatoin'. Did you mean: modulation?"),
-        ("shared+gradnrm", "Unknown balancer 'gradnrm'. Did you mean: gradnorm, graddrop, upgrad? Available: mean"),
+        ("shared+gradnrm", "Unknown balancer 'gradnrm'. Did you mean: gradnorm, graddrop, upgrad? Available: aligned-mtl"),
         ("weighing", "It is a balancer: write it behind an architecture, as in architecture+weighing."),
         ("gradnorm+weighing", "gradnorm is shared+gradnorm, which has its balancer"),
         ("core+gradnorm", "'core' is a group and takes no options or balancer"),

@@ -17,7 +17,8 @@ from mtlbench.benchmark import Loss, Train
 from mtlbench.cost import storage, weights_of
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
-from mtlbench.registry import ARCHITECTURES, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import parse_method
 from mtlbench.training import (
     Interrupted,

@@ -79,7 +79,7 @@ def _chosen(methods: str, plugins: list[Path]) -> list[Any]:
         UserError: there is no such method, or its file is broken, with the reason.
     """
     from mtlbench.errors import UserError
-    from mtlbench.registry import load_plugins
+    from mtlbench.plugins import load_plugins
     from mtlbench.specs import parse_methods
 
     if methods.endswith(".py"):

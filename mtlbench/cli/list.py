@@ -67,7 +67,7 @@ Listing = tuple[tuple[str, ...], "Sequence[tuple[str, ...]]"]
 
 
 def _load(plugins: list[Path]) -> None:
-    from mtlbench.registry import load_plugins
+    from mtlbench.plugins import load_plugins
 
     for broken in load_plugins(plugins):
         typer.echo(f"warning: {broken}", err=True)

@@ -26,7 +26,8 @@ def new(
     from rich.console import Console
 
     from mtlbench.errors import UserError
-    from mtlbench.registry import bundled, load_plugins
+    from mtlbench.plugins import load_plugins
+    from mtlbench.registry import bundled
 
     console = Console()
     module = _checked(name)

@@ -31,7 +31,7 @@ def paper(
     from mtlbench.cli.run import run
     from mtlbench.errors import UserError
     from mtlbench.paper import fill, load_table, paper_tables, run_settings
-    from mtlbench.registry import load_plugins
+    from mtlbench.plugins import load_plugins
 
     console = Console()
     if table is None:

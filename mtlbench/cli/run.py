@@ -74,7 +74,7 @@ def run(
         from mtlbench.benchmark import load_benchmark
         from mtlbench.data.dataset import prepare
         from mtlbench.errors import UserError
-        from mtlbench.registry import load_plugins
+        from mtlbench.plugins import load_plugins
         from mtlbench.runs import remove_run
         from mtlbench.specs import parse_methods
         from mtlbench.training import Interrupted, build, choose_device, choose_precision

@@ -169,7 +169,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 def _groups() -> dict[str, list[str]]:
     """Return the registered groups of methods with their members; none where methods can't be loaded here."""
     try:
-        from mtlbench.registry import load_plugins
+        from mtlbench.plugins import load_plugins
         from mtlbench.specs import method_groups
 
         load_plugins()

@@ -135,7 +135,7 @@ def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
 
 
 def _group(word: str) -> list[str]:
-    from mtlbench.registry import load_plugins  # loads torch, for no other use here
+    from mtlbench.plugins import load_plugins  # loads torch, for no other use here
     from mtlbench.specs import method_groups
 
     load_plugins()

@@ -13,7 +13,8 @@ import pytest
 
 from mtlbench import __version__
 from mtlbench.cli import main
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
 
 PLUGIN = '''from mtlbench import Architecture, register_architecture
 
@@ -140,7 +141,7 @@ def test_an_error_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyP
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mtlbench.registry.load_plugins", broken)
+    monkeypatch.setattr("mtlbench.plugins.load_plugins", broken)
     monkeypatch.setattr(sys, "argv", ["mtlbench", "list", "methods"])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -150,7 +151,7 @@ def test_ctrl_c_anywhere_says_how_to_go_on(mtlbench: Any, monkeypatch: pytest.Mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mtlbench.registry.load_plugins", interrupted)
+    monkeypatch.setattr("mtlbench.plugins.load_plugins", interrupted)
     ended = mtlbench("list", "methods")
     assert ended.code == 130
     assert ended.err == "\nStopped. What is finished is kept: the same command goes on from there.\n"

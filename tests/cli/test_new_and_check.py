@@ -14,7 +14,8 @@ from mtlbench import checks
 from mtlbench.checks import items
 from mtlbench.cli import app
 from mtlbench.errors import UserError
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, bundled, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, bundled
 
 FAULTY = Path(__file__).parents[1] / "methods" / "faulty"
 
@@ -50,7 +51,7 @@ def test_in_a_checkout_new_says_where_bundled_methods_live(monkeypatch: pytest.M
     (tmp_path / "methods").mkdir()
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.setattr("mtlbench.registry.bundled", lambda folder: tmp_path / folder)
-    monkeypatch.setattr("mtlbench.registry.load_plugins", lambda: [])
+    monkeypatch.setattr("mtlbench.plugins.load_plugins", lambda: [])
     assert f"bundled methods live in {tmp_path / 'methods'}" in run("new", "one-more").output
     inside = run("new", "one-more", "--folder", "methods").output
     assert "--plugins" not in inside

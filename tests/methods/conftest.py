@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.registry import ARCHITECTURES, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES
 
 TASKS = ("colour", "shape", "size")
 SIZE = 24

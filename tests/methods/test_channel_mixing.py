@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mtlbench import Architecture, BackboneFactory, UserError
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
 load_plugins()

@@ -13,7 +13,8 @@ from mtlbench.checks import ARCHITECTURE_ITEMS, BALANCER_ITEMS, Part, Subject, p
 from mtlbench.checks.architecture import unregistered
 from mtlbench.checks.items import Fault, Items, NotApplicable, Result, run_items
 from mtlbench.errors import UserError
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
 from mtlbench.specs import parse_method
 
 FAULTY = Path(__file__).parent / "faulty"

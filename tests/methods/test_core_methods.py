@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError
-from mtlbench.balancer import Mean
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import BALANCERS
 from mtlbench.specs import parse_method
 
 load_plugins()
@@ -43,7 +43,7 @@ def test_the_shared_trunks_gradient_is_the_mean_of_the_tasks(backbones, images):
     losses = net(images).square().mean(dim=(1, 2))
     alone = [torch.autograd.grad(loss, net.shared_parameters(), retain_graph=True) for loss in losses]
     heads = [torch.autograd.grad(loss, net.task_parameters(t), retain_graph=True) for t, loss in enumerate(losses)]
-    weights = Mean(TASKS).backward(losses, net)
+    weights = BALANCERS.get("mean").target(TASKS).backward(losses, net)
     assert weights.tolist() == [1, 1, 1]
     for parameter, *gradients in zip(net.shared_parameters(), *alone, strict=True):
         torch.testing.assert_close(parameter.grad, sum(gradients) / 3)
@@ -213,8 +213,6 @@ class OneLinearLayer(Architecture):
 def gradnorm(tasks: int = 2, **options: float) -> nn.Module:
     words = ",".join(f"{k}={v}" for k, v in options.items())
     method = parse_method(f"shared+gradnorm[{words}]" if words else "shared+gradnorm")
-    from mtlbench.registry import BALANCERS
-
     return BALANCERS.get(method.balancer).target([f"task {t}" for t in range(tasks)], **method.balancer_options)
 
 

@@ -10,7 +10,8 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.checks import ARCHITECTURE_ITEMS, BALANCER_ITEMS, Part, Subject
 from mtlbench.checks.items import run_items
 from mtlbench.cost import added_by_one_task, operations, storage
-from mtlbench.registry import BALANCERS, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import BALANCERS
 from mtlbench.specs import parse_method
 
 load_plugins()

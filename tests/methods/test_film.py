@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtlbench import Architecture, BackboneFactory, UserError
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
 load_plugins()

@@ -21,7 +21,8 @@ from support import make_dataset, protocol
 from torch import Tensor, nn
 
 from mtlbench import Architecture, Balancer, UserError
-from mtlbench.registry import ALIASES, BALANCERS, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ALIASES, BALANCERS
 from mtlbench.specs import parse_method
 from mtlbench.training import Trainer, load_state, state_of
 
@@ -140,7 +141,7 @@ def test_a_package_that_is_needed_stands_in_the_summary():
 
 
 def test_loading_the_methods_does_not_import_torchjd():
-    program = "import sys, mtlbench.registry as r; assert r.load_plugins() == []; assert 'torchjd' not in sys.modules"
+    program = "import sys, mtlbench.plugins as p; assert p.load_plugins() == []; assert 'torchjd' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
 load_plugins()

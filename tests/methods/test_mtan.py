@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
 load_plugins()

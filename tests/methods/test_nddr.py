@@ -8,7 +8,7 @@ import torch
 
 from mtlbench import Architecture, BackboneFactory, UserError
 from mtlbench.cost import operations
-from mtlbench.registry import load_plugins
+from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
 load_plugins()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mtlbench.balancer import Mean
 from mtlbench.errors import UserError
-from mtlbench.registry import BALANCERS, load_plugins
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import BALANCERS
 from mtlbench.specs import parse_method
 
 load_plugins()
@@ -36,7 +36,10 @@ def test_a_shared_parameter_gets_the_mean_of_weighted_gradients_and_a_tasks_own_
 
 def test_equal_weights_are_the_plain_mean(backbones, images):
     gradients = []
-    for make in (lambda: Mean(TASKS), lambda: BALANCERS.get("static").target(TASKS, weights=(7.0, 7.0, 7.0))):
+    for make in (
+        lambda: BALANCERS.get("mean").target(TASKS),
+        lambda: BALANCERS.get("static").target(TASKS, weights=(7.0, 7.0, 7.0)),
+    ):
         net, _ = parse_method("shared").build(backbones, TASKS)
         make().backward(net(images).square().mean(dim=(1, 2)), net)
         gradients.append([p.grad for p in net.parameters()])

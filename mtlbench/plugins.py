@@ -1,0 +1,126 @@
+"""Loads what registers methods and the other kinds: bundled files, users' files and folders, installed packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mtlbench.errors import UserError, did_you_mean
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, bundled
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plug-in that could not be imported, and where it broke."""
+
+    source: str
+    where: str  # file:line
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plug-in {self.source} left out: {self.reason} ({self.where})"
+
+
+def _broken(source: str, error: BaseException) -> BrokenPlugin:
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
+        return BrokenPlugin(source, f"{error.filename}:{error.lineno}", f"{type(error).__name__}: {error.msg}")
+    frames = traceback.extract_tb(error.__traceback__)
+    machinery = ("importlib", str(Path(__file__).parent) + os.sep)
+    theirs = [f for f in frames if not any(part in f.filename for part in machinery)]
+    own = [f for f in frames if f.filename == source] or theirs
+    where = f"{own[-1].filename}:{own[-1].lineno}" if own else source
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return BrokenPlugin(source, where, f"{kind}{error}")
+
+
+def _guarded(source: str, load: Callable[[], object]) -> BrokenPlugin | None:
+    """Run one plug-in's import; when it breaks, take back what it had registered and say where it broke."""
+    before = [(registry, dict(registry.entries), dict(registry.families)) for registry in KINDS.values()]
+    try:
+        load()
+    except (Exception, SystemExit) as error:  # a plug-in may break in any way; it is reported, never hidden
+        for registry, entries, families in before:
+            # what the engine registered meanwhile stays: its modules won't be imported a second time
+            registry.entries = {n: e for n, e in registry.entries.items() if n in entries or e.bundled}
+            registry.families = families
+        return _broken(source, error)
+    return None
+
+
+def _import_file(path: Path, module_name: str) -> None:
+    if module_name in sys.modules and getattr(sys.modules[module_name], "__file__", None) == str(path):
+        return
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+
+
+def _files(path: Path, given_as: str) -> list[Path]:
+    if path.is_file():
+        return [path.resolve()]
+    if not path.is_dir():
+        raise UserError(f"{given_as} {path}: there is no such file or folder.")
+    files = sorted(f.resolve() for f in path.glob("*.py") if not f.name.startswith("_"))
+    if not files:
+        raise UserError(f"{given_as} {path}: the folder has no .py file to load (those that begin with _ are not).")
+    return files
+
+
+def _module_name(file: Path) -> str:
+    """Return a file's one module name: under another, it would be loaded twice and clash with itself."""
+    methods = bundled("methods").resolve()
+    if file.is_relative_to(methods):
+        return ".".join(["mtlbench.methods", *file.relative_to(methods).with_suffix("").parts])
+    return f"mtlbench_plugins.{file}"
+
+
+def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
+    """Import every file that registers something.
+
+    Those are the bundled methods, `MTLBENCH_PLUGINS` (paths separated as in PATH), `extra` files or folders, and the
+    modules that installed packages offer in the entry-point group `mtlbench.plugins`. Loading again imports only what
+    is new. A named method whose architecture or balancer did not load is left out too.
+
+    Returns:
+        what could not be imported; everything else works.
+
+    Raises:
+        UserError: a path in `extra` or `MTLBENCH_PLUGINS` does not exist, or is a folder without Python files.
+    """
+    named = [Path(p).expanduser() for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
+    files = [
+        *sorted(f.resolve() for f in bundled("methods").rglob("*.py") if not f.name.startswith("_")),
+        *(file for path in named for file in _files(path, "MTLBENCH_PLUGINS")),
+        *(file for path in extra for file in _files(path.expanduser(), "--plugins")),
+    ]
+    broken = [_guarded(str(file), partial(_import_file, file, _module_name(file))) for file in dict.fromkeys(files)]
+    for point in importlib.metadata.entry_points(group="mtlbench.plugins"):
+        broken.append(_guarded(f"{point.name} ({point.value})", point.load))
+    return [*(b for b in broken if b is not None), *_take_back_incomplete()]
+
+
+def _take_back_incomplete() -> list[BrokenPlugin]:
+    """Take back named methods whose architecture or balancer is not there, so that groups hold only what works."""
+    left_out = []
+    for alias in list(ALIASES.entries.values()):
+        parts = ((ARCHITECTURES, alias.target.architecture), (BALANCERS, alias.target.balancer))
+        for registry, part in parts:
+            if part not in registry:
+                ALIASES.entries.pop(alias.name, None)
+                reason = f"there is no {registry.kind} '{part}' for it.{did_you_mean(part, registry)}"
+                left_out.append(BrokenPlugin(alias.name, alias.origin, reason))
+    return left_out
