@@ -4,7 +4,7 @@
     python benchmarks/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
     python benchmarks/publish.py results/published shoes-quick          # what is published already: its tables anew
 
-Of each run stay `run.json`, the validations of `curve.csv`, `conflict.csv`, and of `test.safetensors` which test
+Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
 triplets were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's folder holds its
 tables.
 """
@@ -23,7 +23,9 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from mtlbench.errors import UserError
+from mtlbench.probes import FILE, probes_file
 from mtlbench.report import agreement, tables
+from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
 
 TIMES = ("train_rate", "embed_rate")  # beginnings of costs' names
@@ -42,8 +44,8 @@ def publish(run: Path, place: Path, times: bool) -> None:
         if not times:
             curve["seconds"] = None
         curve.to_csv(place / "curve.csv", index=False)
-    if (run / "conflict.csv").exists():
-        shutil.copyfile(run / "conflict.csv", place / "conflict.csv")
+    if probes_file(run).exists():
+        shutil.copyfile(probes_file(run), place / FILE)
     if content["kind"] == "method" and (run / "test.safetensors").exists():
         save_file({"hits": load_file(run / "test.safetensors")["hits"]}, place / "test.safetensors")
 
@@ -53,7 +55,7 @@ def tables_of(results: Path, name: str) -> str:
     records = find_records(results, name)
     console = Console(file=io.StringIO(), width=200)
     tables.show(records, "md", console, results=results)
-    if any(record.setup["benchmark"]["evaluation"].get("conflict_every") for record in records):
+    if any(suite.benchmark["evaluation"].get("agreement_every") for suite in suites(records)):
         console.file.write("\n")
         agreement.show(records, results, "md", console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]

@@ -123,13 +123,22 @@ class Evaluation(_Section):
     triplets: Positive  # per task, for validation and for test, drawn once by `seed`
     seed: int = 0
     ks: list[Positive] = [1, 5, 10, 20]
-    conflict_every: Annotated[int, Field(ge=0)] = 0  # steps between probes of how the tasks' gradients agree; 0: none
-    conflict_layers: bool = False  # probe every shared layer too
+    agreement_every: Annotated[int, Field(ge=0)] = 0  # steps between probes of how the tasks' gradients agree; 0: none
+    agreement_layers: bool = False  # probe every shared layer too
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        """Take the keys that mtlbench 0.1 had for those of today."""
+        if isinstance(given, dict):
+            old = {"conflict_every": "agreement_every", "conflict_layers": "agreement_layers"}
+            given = {k: v for k, v in given.items() if k not in old} | {old[k]: given[k] for k in given if k in old}
+        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:
-        if self.conflict_layers and not self.conflict_every:
-            raise ValueError("evaluation.conflict_layers = true needs evaluation.conflict_every, such as 50")
+        if self.agreement_layers and not self.agreement_every:
+            raise ValueError("evaluation.agreement_layers = true needs evaluation.agreement_every, such as 50")
         return self
 
 

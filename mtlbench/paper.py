@@ -102,7 +102,7 @@ def run_settings(name: str, table: PaperTable, quick: bool) -> list[str]:
     settings = [f"name={run_name(name, table, quick)}"]
     if table.kind == "agreement":
         steps = load_benchmark(table.benchmark, quick=quick).train.steps
-        settings.append(f"evaluation.conflict_every={max(1, steps // 50)}")
+        settings.append(f"evaluation.agreement_every={max(1, steps // 50)}")
     return settings
 
 

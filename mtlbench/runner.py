@@ -25,12 +25,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mtlbench
-from mtlbench import conflict, cost
+from mtlbench import cost
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.evaluation import retrieval_metrics
+from mtlbench.probes import rows as probe_rows
 from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.runs import (
     Json,
@@ -192,7 +193,7 @@ def guard_memory() -> None:
 
 def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
     """Estimate the seconds of a whole run from a few timed steps; where that fails, return 0 and the reason."""
-    probing = benchmark.evaluation.conflict_every
+    probing = benchmark.evaluation.agreement_every
     try:
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
@@ -205,7 +206,7 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
         return 0.0, _reason(error)
     validations = benchmark.train.steps / benchmark.evaluation.every
     images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))
-    probes = benchmark.train.steps / benchmark.evaluation.conflict_every * probe if probing else 0.0
+    probes = benchmark.train.steps / benchmark.evaluation.agreement_every * probe if probing else 0.0
     return benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed + probes, ""
 
 
@@ -311,7 +312,7 @@ def _train_and_test(
         "labels": dataset.labels[:, questions.images],
         "hits": hits.to(torch.uint8),
     }
-    probed = conflict.rows(state.conflict, dataset.tasks) if benchmark.evaluation.conflict_every else None
+    probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
     return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)
 
 

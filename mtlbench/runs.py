@@ -4,7 +4,7 @@
 
 - `run.json`: configuration, metrics, costs, receipt; or the reason why the run failed,
 - `curve.csv`: losses, weights, gradient norm and validation accuracy by step,
-- `conflict.csv`: where the benchmark asks for it, the cosine between every two tasks' gradients by step and layer; no
+- `agreement.csv`: where the benchmark asks for it, the cosine between every two tasks' gradients by step and layer; no
   rows where no two tasks share parameters,
 - `weights.safetensors`: the chosen checkpoint, what a deployed network needs,
 - `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets
@@ -15,7 +15,6 @@ A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import csv
 import json
@@ -31,6 +30,7 @@ from pydantic import ValidationError
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
+from mtlbench.probes import COLUMNS, FILE
 
 if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes longer than a table
     from torch import Tensor
@@ -104,7 +104,7 @@ def write_record(
     curve: Sequence[Mapping[str, float]] = (),
     weights: Mapping[str, Tensor] | None = None,
     test: Mapping[str, Tensor] | None = None,
-    conflict: Sequence[Mapping[str, str]] | None = None,
+    probes: Sequence[Mapping[str, str]] | None = None,
 ) -> None:
     """Write a run's record whole: into a folder beside it, which then takes its place."""
     from safetensors.torch import save_file
@@ -119,11 +119,11 @@ def write_record(
                 writer = csv.DictWriter(file, fields, restval="")
                 writer.writeheader()
                 writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
-        if conflict is not None:
-            with (new / "conflict.csv").open("w", newline="") as file:
-                table = csv.DictWriter(file, ["step", "layer", "task_a", "task_b", "cosine"])
+        if probes is not None:
+            with (new / FILE).open("w", newline="") as file:
+                table = csv.DictWriter(file, COLUMNS)
                 table.writeheader()
-                table.writerows(conflict)
+                table.writerows(probes)
         if weights:
             save_file(dict(weights), new / "weights.safetensors")
         if test:
@@ -181,6 +181,8 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
         facts = json.loads((place / "state.json").read_text())
         if facts["schema"] != SCHEMA or facts["device"] != device or differences(facts["setup"], setup):
             return None
+        if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
+            facts["state"]["probes"] = facts["state"].pop("conflict")
         state, tensors = State(**facts["state"]), place / facts["tensors"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -199,11 +201,18 @@ _INDIFFERENT = (
 )
 
 
+def in_todays_words(benchmark: Json) -> Json:
+    """Return a record's benchmark with today's names of settings, and the default of those that it knew nothing of."""
+    try:
+        return Benchmark.model_validate(benchmark).model_dump(mode="json")
+    except ValidationError:
+        return copy.deepcopy(benchmark)
+
+
 def essential(setup: Json) -> Json:
     """Return a setup without what decides nothing: runs with equal essentials are the same run."""
     kept: Json = copy.deepcopy(setup)
-    with contextlib.suppress(ValidationError):  # a record from before a setting was there has its default
-        kept["benchmark"] = Benchmark.model_validate(kept["benchmark"]).model_dump(mode="json")
+    kept["benchmark"] = in_todays_words(kept["benchmark"])
     for *path, last in _INDIFFERENT:
         section = kept["benchmark"]
         for key in path:

@@ -16,16 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtlbench.agreement import cosines, gramians, preserved_state
 from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark, Loss, Train
-from mtlbench.conflict import Probe, cosines, gramians, undisturbed
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
 from mtlbench.data.triplets import ListedTriplets, TripletSampler, joint_triplets
 from mtlbench.errors import UserError
 from mtlbench.evaluation import triplet_hits
+from mtlbench.probes import Probe
 from mtlbench.specs import Method
 
 EMBEDDING_BATCH = 256
@@ -33,6 +34,7 @@ CURVE_ROWS = 1000  # a longer run's curve holds means over windows of steps
 VERSION = 1  # raised when the same settings come to train otherwise: older records are then no longer the same run
 _CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
 _COLLAPSED = 0.05  # share of the margin
+_PROBES = "conflict"  # names the random stream of probes; another word would draw other batches
 Row = dict[str, float]
 
 
@@ -244,7 +246,7 @@ class State:
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
     curve: list[Row] = field(default_factory=list)
-    conflict: list[Probe] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
 
 
 class Trainer:
@@ -379,13 +381,13 @@ class Trainer:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         begun = time.perf_counter()
-        generators = {task: named_generator(device, self.seed, "conflict", str(step), task) for task in tasks}
-        with undisturbed(self.architecture, device):
-            torch.manual_seed(named_generator(torch.device("cpu"), self.seed, "conflict", str(step)).initial_seed())
+        generators = {task: named_generator(device, self.seed, _PROBES, str(step), task) for task in tasks}
+        with preserved_state(self.architecture, device):
+            torch.manual_seed(named_generator(torch.device("cpu"), self.seed, _PROBES, str(step)).initial_seed())
             losses = self._losses(*self._draw(generators))
-            found = gramians(losses, self.architecture, self.benchmark.evaluation.conflict_layers)
+            found = gramians(losses, self.architecture, self.benchmark.evaluation.agreement_layers)
         for layer, gramian in found.items():
-            self.state.conflict.append({"step": step, "layer": layer, "cosines": cosines(gramian)})
+            self.state.probes.append({"step": step, "layer": layer, "cosines": cosines(gramian)})
         return time.perf_counter() - begun
 
     def _flush(self, seconds: float, close: bool) -> None:
@@ -453,7 +455,7 @@ class Trainer:
             Interrupted: `stop` said so.
         """
         train, every = self.protocol, self.benchmark.evaluation.every
-        probe_every = self.benchmark.evaluation.conflict_every
+        probe_every = self.benchmark.evaluation.agreement_every
         begun, since = time.perf_counter(), self.state.step
         speed = loss = 0.0
 

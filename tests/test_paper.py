@@ -36,7 +36,7 @@ def leave(
 ) -> Path:
     """Write a record of one run; return its folder."""
     name = run_name("made-up", TABLE, quick)
-    settings = [f"name={name}", "evaluation.conflict_every=200", "train.steps=400"]
+    settings = [f"name={name}", "evaluation.agreement_every=200", "train.steps=400"]
     benchmark = load_benchmark("zappos", quick=quick, settings=settings)
     setup = {
         "method": {"name": method}, "tasks": ["category", "closure"], "benchmark": benchmark.model_dump(mode="json"),
@@ -144,7 +144,7 @@ def test_agreement_is_the_share_of_probes_with_a_positive_inner_product_over_pai
     table = TABLE.model_copy(update={"kind": "agreement", "reported": None})
     folder = leave(tmp_path, "single", 0, (0.9, 0.9))
     rows = [(0, "all", "0.5"), (200, "all", "-0.5"), (0, "stage", "0.9"), (200, "stage", "0.2")]
-    with (folder / "conflict.csv").open("w", newline="") as file:
+    with (folder / "agreement.csv").open("w", newline="") as file:
         lines = [(step, layer, "category", "closure", cosine) for step, layer, cosine in rows]
         csv.writer(file).writerows([("step", "layer", "task_a", "task_b", "cosine"), *lines])
     assert cells(tmp_path, table)["single"] == ("50.00", "", "", "1")

@@ -62,7 +62,10 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
     for file in PUBLISHED.rglob("*"):
         if file.is_file():
             assert file.stat().st_size < 100_000, file
-            assert file.name in ("run.json", "curve.csv", "conflict.csv", "test.safetensors") or file.suffix == ".md"
+            assert (
+                file.name in ("run.json", "curve.csv", "conflict.csv", "agreement.csv", "test.safetensors")
+                or file.suffix == ".md"
+            )
             if file.name == "test.safetensors":
                 assert set(load_file(file)) == {"hits"}
             else:
@@ -86,7 +89,7 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
 
     source = find_records(PUBLISHED, NAMES[0])
     record = next(r for r in source if r.method == "shared")
-    record.setup["benchmark"]["evaluation"]["conflict_every"] = 0
+    record.setup["benchmark"]["evaluation"] |= {"conflict_every": 0}
     record.costs |= {"train_rate": 3.0, "embed_rate_one_task": 4.0}
     record.receipt["training_seconds"] = 5.0
     curve = [{"step": 1.0, "seconds": 0.5}, {"step": 2.0, "seconds": 1.0, "accuracy": 0.75}]

@@ -49,7 +49,7 @@ def write_records(results: Path, methods: int, tasks: int, seeds: int) -> None:
     shown = [f"Attribute_{n:02d}" for n in range(tasks)]
     benchmark = load_benchmark("shoes", quick=True).model_dump(mode="json")
     benchmark |= {"name": "synthetic-quick", "title": "Synthetic records"}
-    benchmark["evaluation"] |= {"triplets": QUESTIONS, "every": EVERY, "conflict_every": PROBES}
+    benchmark["evaluation"] |= {"triplets": QUESTIONS, "every": EVERY, "agreement_every": PROBES}
     random = np.random.default_rng(0)
     labels = random.integers(0, 4, (tasks, IMAGES))
     easy, ease = random.random((tasks, QUESTIONS)), random.uniform(0.6, 0.9, tasks)
@@ -70,7 +70,7 @@ def write_records(results: Path, methods: int, tasks: int, seeds: int) -> None:
                 weights |= {f"units.{n}": np.eye(tasks) + random.normal(0, 0.05, (tasks, tasks)) for n in range(4)}
             save_file(weights, folder / "weights.safetensors")
             _curve(folder / "curve.csv", shown, hits.mean(1), place, random)
-            _conflict(folder / "conflict.csv", shown, random)
+            _probes(folder / "agreement.csv", shown, random)
 
 
 def _record(
@@ -123,7 +123,7 @@ def _curve(path: Path, tasks: list[str], final: Any, place: int, random: np.rand
     path.write_text("\n".join(lines) + "\n")
 
 
-def _conflict(path: Path, tasks: list[str], random: np.random.Generator) -> None:
+def _probes(path: Path, tasks: list[str], random: np.random.Generator) -> None:
     lines = ["step,layer,task_a,task_b,cosine"]
     for step in range(0, STEPS, PROBES):
         lines += [f"{step},all,{a},{b},{random.normal(0.1, 0.2):.6g}" for a, b in itertools.combinations(tasks, 2)]

@@ -50,9 +50,10 @@ def report(
             show_default="equal steps",
         ),
     ] = "",
-    conflict: Annotated[
-        bool, typer.Option("--conflict", help="How the tasks' gradients agreed, where runs have probed it.")
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="How the tasks' gradients agreed, where runs have probed it.")
     ] = False,
+    conflict: Annotated[bool, typer.Option("--conflict", hidden=True, help="The old name of --agreement.")] = False,
     figures: Annotated[
         Path | None,
         typer.Option(help="Draw the figures too, as PNG, SVG and PDF, into this folder.", show_default=False),
@@ -104,16 +105,17 @@ def report(
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
     choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds)
     console = Console()
-    if html is not None and (conflict or format is not Format.table):
-        raise UserError("--html writes all tables and formats into its folder: leave out --conflict and --format.")
-    if tasks and (conflict or figures is not None):
-        raise UserError("--conflict and --figures are of all tasks: leave out --tasks.")
+    agreement = agreement or conflict
+    if html is not None and (agreement or format is not Format.table):
+        raise UserError("--html writes all tables and formats into its folder: leave out --agreement and --format.")
+    if tasks and (agreement or figures is not None):
+        raise UserError("--agreement and --figures are of all tasks: leave out --tasks.")
     if html is not None:
         _page(console, records, choice, results, html, data_dir)
-    elif conflict:
-        from mtlbench.report import agreement  # loads torch, which takes longer than a table
+    elif agreement:
+        from mtlbench.report.agreement import show as show_agreement
 
-        agreement.show(chosen_records(records, methods), results, format.value, console)
+        show_agreement(chosen_records(records, methods), results, format.value, console)
     else:
         show(records, format.value, console, choice, results)
     notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else

@@ -1,6 +1,6 @@
 """How the tasks' gradients agreed in training, as tables: the update compliance ratio and the mean cosine of methods.
 
-Made from the probes beside run records (`conflict.csv`); what a probe is stands in `conflict` and `training`.
+Made from the probes beside run records (`agreement.csv`); what a probe is stands in `agreement` and `training`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pandas as pd
 from rich.console import Console, Group
 from rich.text import Text
 
-from mtlbench.conflict import ALL, pairs
 from mtlbench.errors import UserError
+from mtlbench.probes import ALL, COLUMNS, FILE, pairs, probes_file
 from mtlbench.report import grids
 from mtlbench.report.grids import Grid
 from mtlbench.report.receipt import receipt_lines
@@ -26,7 +26,6 @@ from mtlbench.runs import Record, run_folder
 
 MOST_PAIRS = 28  # of 8 tasks; of more tasks the table by pair shows the LEAST that agree least
 LEAST = 10
-_COLUMNS = ["step", "layer", "task_a", "task_b", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def agreement(suite: Suite, results: Path) -> list[Agreement]:
 
 
 def _every(suite: Suite) -> int:
-    return int(suite.benchmark["evaluation"].get("conflict_every", 0))  # older records know of no probes
+    return int(suite.benchmark["evaluation"].get("agreement_every", 0))  # older records know of no probes
 
 
 def _late(suite: Suite) -> int:
@@ -105,7 +104,7 @@ def _summarised(method: str, records: list[Record], suite: Suite, results: Path)
             continue
         table = read_probes(suite, results, record)
         if table is None:
-            notes.append(f"{seed}has no conflict.csv beside its run.json, though its gradients were probed")
+            notes.append(f"{seed}has no {FILE} beside its run.json, though its gradients were probed")
         elif table.empty:
             notes.append(f"{seed}no two tasks share parameters")
         else:
@@ -162,12 +161,12 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
         UserError: it can't be read, or probes are missing from it.
     """
     name = record.setup["method"]["name"]  # a table may call the method otherwise
-    path = run_folder(results, suite.benchmark["name"], name, record.seed) / "conflict.csv"
+    path = probes_file(run_folder(results, suite.benchmark["name"], name, record.seed))
     if not path.exists():
         return None
     try:
         texts = dict.fromkeys(("layer", "task_a", "task_b"), "str")  # a task may be called NA
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"cosine": [""]})[_COLUMNS]
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"cosine": [""]})[list(COLUMNS)]
         table = table.astype({"step": "int64", "cosine": "float64"})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
@@ -288,7 +287,7 @@ def _notes(found: Sequence[Agreement]) -> list[str]:
 
 
 def _alarming(note: str) -> bool:
-    return any(word in note for word in ("FAILED", "COLLAPSED", "has no conflict.csv"))
+    return any(word in note for word in ("FAILED", "COLLAPSED", f"has no {FILE}"))
 
 
 def for_terminal(suite: Suite, found: Sequence[Agreement], width: int) -> Group:
@@ -319,7 +318,7 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
                 groups: list[tuple[Any, pd.DataFrame]] = [
                     ((name, "", ""), table) for name, table in late.groupby("layer", sort=False)
                 ]
-                groups += list(late.groupby(_COLUMNS[1:4], sort=False))
+                groups += list(late.groupby(list(COLUMNS[1:4]), sort=False))
                 for (layer, a, b), table in groups:
                     known = table["cosine"].dropna()
                     lines.append(
@@ -351,7 +350,7 @@ def show(records: Sequence[Record], results: Path, style: str, console: Console)
     if not found:
         raise UserError(
             "None of these runs has probed how the tasks' gradients agree; train methods that share parameters with"
-            " --set evaluation.conflict_every=50, such as single, shared and modulation, on two tasks or more."
+            " --set evaluation.agreement_every=50, such as single, shared and modulation, on two tasks or more."
         )
     if style == "csv":
         console.file.write(as_frame([suite for suite, _ in found], results).to_csv(index=False))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mtlbench.errors import UserError
-from mtlbench.runs import Json, Record, differences, essential, without_training
+from mtlbench.runs import Json, Record, differences, essential, in_todays_words, without_training
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def suites(records: Sequence[Record]) -> list[Suite]:
         wanted = without_training(members[0].setup)
         members += [record for setup, record in references if setup == wanted]
         first = members[0].setup
-        made.append(Suite(first["benchmark"], tuple(first["tasks"]), tuple(_one_each(_by_source(members)))))
+        made.append(
+            Suite(in_todays_words(first["benchmark"]), tuple(first["tasks"]), tuple(_one_each(_by_source(members))))
+        )
     return made
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mtlbench.conflict import pairs
 from mtlbench.errors import UserError
+from mtlbench.probes import pairs
 from mtlbench.report.agreement import Agreement, agreement, as_frame, as_markup, show
 from mtlbench.report.suites import suites
 from mtlbench.runs import Record, find_records, run_folder, write_record
@@ -31,7 +31,7 @@ def record(method: str, seed: int = 0, every: int = 20, tasks: tuple[str, ...] =
             "sampling": "per-task", "optimiser": "adamw", "lr": 0.001, "schedule": "cosine", "steps": 90,
             "triplets": 8, "joint_triplets": 512,
         },
-        "evaluation": {"every": 30, "triplets": 2000, "conflict_every": every},
+        "evaluation": {"every": 30, "triplets": 2000, "agreement_every": every},
     }  # fmt: skip
     setup = {"method": {"name": method}, "benchmark": settings, "tasks": list(tasks), "seed": seed}
     made = Record(method, seed, "method", setup | {"precision": "bf16", "data": "abc"})
@@ -47,7 +47,7 @@ def record(method: str, seed: int = 0, every: int = 20, tasks: tuple[str, ...] =
 
 
 def leave(results: Path, made: Record, probes: Probes | None, layers: Mapping[str, Probes] | None = None) -> Path:
-    """Write a record with its probes as a run does; without a conflict.csv for None."""
+    """Write a record with its probes as a run does; without a agreement.csv for None."""
     every = None
     if probes is not None:
         every = [
@@ -57,7 +57,7 @@ def leave(results: Path, made: Record, probes: Probes | None, layers: Mapping[st
             for (a, b), c in zip(pairs(made.setup["tasks"]), cosines, strict=True)
         ]
     folder = run_folder(results, "made-up", made.method, made.seed)
-    write_record(folder, made, conflict=every)
+    write_record(folder, made, probes=every)
     return folder
 
 
@@ -159,7 +159,7 @@ def test_what_is_not_in_the_table_is_said_with_the_reason(tmp_path):
     leave(tmp_path, record("flat", collapsed=["colour"]), constant(0.1, 0.1, 0.1))
     text = shown(tmp_path)
     assert "independent: no two tasks share parameters." in text
-    assert "lost: has no conflict.csv beside its run.json" in text
+    assert "lost: has no agreement.csv beside its run.json" in text
     assert "broken: FAILED: out of memory." in text
     assert "flat: COLLAPSED (colour)" in text
     rows = summarised(tmp_path)
@@ -184,13 +184,26 @@ def test_nothing_probed_is_answered_with_how_to(tmp_path):
     (suite,) = suites(find_records(tmp_path))
     assert agreement(suite, tmp_path) == []
     for results in (tmp_path, tmp_path / "other"):
-        with pytest.raises(UserError, match=r"--set evaluation\.conflict_every="):
+        with pytest.raises(UserError, match=r"--set evaluation\.agreement_every="):
             shown(results)
+
+
+def test_records_from_when_it_had_another_name_are_read_as_today(tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    leave(new, record("one"), constant(0.1, -0.1, 0.1))
+    before = record("one")
+    before.setup["benchmark"]["data"]["reader"] = "celeba"  # whole settings, as old records have
+    settings = before.setup["benchmark"]["evaluation"]
+    settings["conflict_every"] = settings.pop("agreement_every")
+    folder = leave(old, before, constant(0.1, -0.1, 0.1))
+    (folder / "agreement.csv").rename(folder / "conflict.csv")
+    assert summarised(old) == summarised(new)
+    assert summarised(new)["one"].probes == 5
 
 
 def test_records_from_before_there_were_probes_are_passed_over(tmp_path):
     old = record("one", every=0)
-    del old.setup["benchmark"]["evaluation"]["conflict_every"]
+    del old.setup["benchmark"]["evaluation"]["agreement_every"]
     leave(tmp_path, old, None)
     (suite,) = suites(find_records(tmp_path))
     assert agreement(suite, tmp_path) == []
@@ -205,7 +218,7 @@ def test_records_are_read_where_they_were_copied_to(tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncated", "doubled", "garbage", "words"])
 def test_a_damaged_file_of_probes_is_refused_rather_than_counted(tmp_path, damage):
-    path = leave(tmp_path, record("one"), constant(0.1, 0.1, 0.1)) / "conflict.csv"
+    path = leave(tmp_path, record("one"), constant(0.1, 0.1, 0.1)) / "agreement.csv"
     lines = path.read_text().splitlines(keepends=True)
     broken = {
         "truncated": lines[:-2],
@@ -214,7 +227,7 @@ def test_a_damaged_file_of_probes_is_refused_rather_than_counted(tmp_path, damag
         "words": [*lines[:-1], "80,all,heel_height,NA,plenty\n"],
     }
     path.write_text("".join(broken[damage]))
-    with pytest.raises(UserError, match=r"conflict\.csv .*run that method again"):
+    with pytest.raises(UserError, match=r"agreement\.csv .*run that method again"):
         shown(tmp_path)
 
 

@@ -44,7 +44,7 @@ def record(method: str, seed: int = 0, hits: Sequence[float] = (0.9, 0.7, 0.5), 
     settings = {
         "name": "made-up-quick", "title": "Made up", "data": {"image_size": [48, 64]},
         "model": {"backbone": "small", "embedding": 8}, "train": {"steps": 40},
-        "evaluation": {"triplets": 200, "conflict_every": 20},
+        "evaluation": {"triplets": 200, "agreement_every": 20},
     }  # fmt: skip
     setup = {"method": {"name": method}, "benchmark": settings, "tasks": list(tasks), "seed": seed, "data": "abc"}
     made = Record(method, seed, "method", setup)
@@ -108,10 +108,10 @@ def results(tmp_path: Path) -> Path:
     for seed in (0, 1):
         low = 0.01 * seed
         put(folder, record("independent", seed, (0.8 - low, 0.6, 0.7)), curve=curve(0.7, speed=2))
-        put(folder, record("shared", seed, (0.7, 0.6, 0.5 - low)), curve=curve(0.6), conflict=cosines(*disagree))
+        put(folder, record("shared", seed, (0.7, 0.6, 0.5 - low)), curve=curve(0.6), probes=cosines(*disagree))
         put(folder, record("gradnorm", seed, (0.7, 0.7, 0.4)), curve=curve(0.5 + low, (2 - low, 0.5, 0.5)))
         put(folder, record("modulation", seed, (0.75, 0.7 - low, 0.6)), curve=curve(0.65 + low, speed=8),
-            weights=scale_tensors(shift=low), conflict=cosines(*agree))  # fmt: skip
+            weights=scale_tensors(shift=low), probes=cosines(*agree))  # fmt: skip
         units = {f"units.{n}": torch.eye(3) * (0.9 + 2 * low) + 0.05 * n for n in (0, 1)}
         put(folder, record("cross-stitch", seed, (0.7, 0.5, 0.6)), curve=curve(0.6), weights=units)
     return folder
@@ -159,7 +159,7 @@ def test_only_the_formats_asked_for_are_written_and_the_same_data_give_the_same_
 
 
 def test_figures_of_what_no_run_left_are_left_out(tmp_path: Path) -> None:
-    put(tmp_path, record("one", costs={}), conflict=[])
+    put(tmp_path, record("one", costs={}), probes=[])
     (suite,) = suites(find_records(tmp_path))
     assert [figure.stem for figure in draw_all(suite, tmp_path, tmp_path / "figures", ("svg",))] == ["accuracy-tasks"]
 
@@ -200,7 +200,7 @@ def test_the_users_settings_of_matplotlib_are_left_alone(results: Path, tmp_path
     assert plain.figure.axes[0].xaxis.label.get_fontsize() == 8
 
 
-@pytest.mark.parametrize("name", ["curve.csv", "conflict.csv", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["curve.csv", "agreement.csv", "weights.safetensors"])
 def test_a_damaged_file_is_named(results: Path, tmp_path: Path, name: str) -> None:
     path = run_folder(results, "made-up-quick", "modulation", 0) / name
     path.write_text("one,two\n1\n2,3,4,5\n")

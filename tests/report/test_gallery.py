@@ -292,7 +292,7 @@ def test_a_table_in_a_file_holds_nothing_else(made, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("--html", "p", "--conflict"), "leave out --conflict"), (("--html", "p", "--format", "md"), "and --format"),
+    [(("--html", "p", "--agreement"), "leave out --agreement"), (("--html", "p", "--format", "md"), "and --format"),
      (("--figures", "f", "--tasks", "closure"), "leave out --tasks")],
 )  # fmt: skip
 def test_options_that_would_be_ignored_are_refused(made, words, said):

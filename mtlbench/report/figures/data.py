@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.conflict import ALL
 from mtlbench.errors import UserError
+from mtlbench.probes import ALL, FILE, OLD_FILE
 from mtlbench.report.agreement import read_probes
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, run_folder
@@ -108,8 +108,8 @@ def _files(suite: Suite, results: Path, method: Method, name: str) -> list[Path]
 
 def probed(suite: Suite, results: Path, method: Method) -> bool:
     """Return whether a run of a method has cosines between gradients."""
-    asked = suite.benchmark["evaluation"].get("conflict_every", 0)  # older records know of none
-    paths = _files(suite, results, method, "conflict.csv") if asked else []
+    asked = suite.benchmark["evaluation"].get("agreement_every", 0)  # older records know of none
+    paths = [path for name in (FILE, OLD_FILE) for path in _files(suite, results, method, name)] if asked else []
     return any(path.read_bytes()[:4096].count(b"\n") > 1 for path in paths)  # more than the heading
 
 
@@ -137,7 +137,7 @@ def curves(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
     return [_read_csv(path, ("step", "seconds", "accuracy"), "weight/") for path in paths]
 
 
-def conflicts(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
+def cosines(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
     """Return each run's cosines between two tasks' gradients on all shared parameters: step, task_a, task_b, cosine.
 
     Pairs in which a task had no gradient have no cosine and are left out; so are runs that shared nothing.

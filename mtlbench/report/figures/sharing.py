@@ -55,7 +55,7 @@ def agreement(scene: Scene) -> list[Drawing]:
     """Draw how the tasks' gradients agree on the shared parameters: over training, and every two tasks."""
     probed = [m for m in scene.methods if data.probed(scene.suite, scene.results, m)]
     shown = scene.prominent(probed)
-    every = {m.name: tables for m in shown if (tables := data.conflicts(scene.suite, scene.results, m))}
+    every = {m.name: tables for m in shown if (tables := data.cosines(scene.suite, scene.results, m))}
     shown = [m for m in shown if m.name in every]
     if not shown:
         return []

@@ -17,11 +17,12 @@ from support import TASKS, make_dataset, protocol
 from torch import Tensor, nn
 
 from mtlbench import Architecture, register_architecture
+from mtlbench.agreement import cosines, gramians
 from mtlbench.backbones import BackboneFactory
-from mtlbench.conflict import ALL, cosines, gramians, pairs, rows
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
+from mtlbench.probes import ALL, pairs, rows
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.runner import Job, Watcher, execute, plan
 from mtlbench.runs import read_record
@@ -30,7 +31,7 @@ from mtlbench.training import Interrupted, Trainer, named_generator
 
 load_plugins()
 
-PROBED = ("train.steps=12", "evaluation.every=6", "evaluation.conflict_every=3")
+PROBED = ("train.steps=12", "evaluation.every=6", "evaluation.agreement_every=3")
 
 
 class Line(Architecture):
@@ -194,11 +195,11 @@ def traces(trainer: Trainer) -> dict[str, object]:
 def test_a_run_with_probes_is_bit_for_bit_the_run_without(dropout, method, sampling):
     plain = trainer_of(method, *PROBED[:2], f"train.sampling='{sampling}'")
     plain.run()
-    probed = trainer_of(method, *PROBED, "evaluation.conflict_layers=true", f"train.sampling='{sampling}'")
+    probed = trainer_of(method, *PROBED, "evaluation.agreement_layers=true", f"train.sampling='{sampling}'")
     probed.run()
     assert traces(probed) == traces(plain)
-    assert [p["step"] for p in probed.state.conflict if p["layer"] == ALL] == [0, 3, 6, 9]
-    assert plain.state.conflict == []
+    assert [p["step"] for p in probed.state.probes if p["layer"] == ALL] == [0, 3, 6, 9]
+    assert plain.state.probes == []
 
 
 def test_a_probe_leaves_mode_gradients_and_random_state_alone(dropout):
@@ -240,7 +241,7 @@ def test_probes_of_an_interrupted_run_are_those_of_a_whole_one(dropout, stopped)
         state = first.state
         kept.update(
             tensors=first.tensors(),
-            state=replace(state, curve=[dict(r) for r in state.curve], conflict=list(state.conflict)),
+            state=replace(state, curve=[dict(r) for r in state.curve], probes=list(state.probes)),
         )
 
     with pytest.raises(Interrupted):
@@ -248,7 +249,7 @@ def test_probes_of_an_interrupted_run_are_those_of_a_whole_one(dropout, stopped)
     second = trainer_of(dropout, *PROBED)
     second.restore(kept["tensors"], kept["state"])
     second.run()
-    assert second.state.conflict == whole.state.conflict
+    assert second.state.probes == whole.state.probes
     assert traces(second) == traces(whole)
 
 
@@ -280,7 +281,7 @@ def test_a_probe_has_the_gradients_that_back_propagating_each_loss_has(sampling)
         trainer._losses(*batch)[task].backward()
         trainer.architecture = kept
         flat.append(torch.cat([p.grad.flatten() for p in net.trunk.parameters()]))
-    (probe,) = trainer.state.conflict
+    (probe,) = trainer.state.probes
     assert probe["step"] == 3
     assert probe["cosines"] == pytest.approx([torch.cosine_similarity(*flat, dim=0).item()], abs=1e-4)
 
@@ -291,13 +292,13 @@ def test_the_balancers_weights_and_the_regulariser_are_left_out():
     def first(method: str) -> list[float | None]:
         trainer = trainer_of(method, *PROBED)
         trainer.probe()
-        return trainer.state.conflict[0]["cosines"]
+        return trainer.state.probes[0]["cosines"]
 
     assert first("csn[embedding_norm=100]") == first("csn[norms=false]")
     trainer = trainer_of("gradnorm", *PROBED)
     trainer.balancer.weights = torch.tensor([1.9, 0.1])
     trainer.probe()
-    assert trainer.state.conflict[0]["cosines"] == first("shared")
+    assert trainer.state.probes[0]["cosines"] == first("shared")
 
 
 @pytest.mark.parametrize("sampling", ["per-task", "joint"])
@@ -307,7 +308,7 @@ def test_before_the_first_step_modulation_is_the_single_network(sampling):
     for method in ("single", "embedding-mask", "modulation[after=all]"):
         trainer = trainer_of(method, *PROBED, f"train.sampling='{sampling}'")
         trainer.probe()
-        (probe,) = trainer.state.conflict
+        (probe,) = trainer.state.probes
         found.append(probe["cosines"])
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     assert found[2] == pytest.approx(found[0], abs=1e-4)
@@ -341,7 +342,7 @@ def test_what_a_network_draws_in_a_probe_depends_on_seed_and_step_alone(dropout)
         torch.rand(7)
         trainer.state.step = step
         trainer.probe()
-    first, second, third = (probe["cosines"] for probe in trainer.state.conflict)
+    first, second, third = (probe["cosines"] for probe in trainer.state.probes)
     assert first == second != third
 
 
@@ -350,7 +351,7 @@ def test_a_probe_whose_losses_have_no_gradient_has_no_cosine():
     with torch.no_grad():  # all images get the same embedding, and a squared distance of 0 has no gradient
         trainer.architecture.net.head[-1].weight.zero_()
     trainer.probe()
-    assert trainer.state.conflict[0]["cosines"] == [None]
+    assert trainer.state.probes[0]["cosines"] == [None]
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -368,14 +369,14 @@ def job_for(results: Path, method: str, *settings: str) -> Job:
 
 
 def csv_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "conflict.csv").open(newline="") as file:
+    with (folder / "agreement.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.mark.usefixtures("_cheap_costs")
 def test_a_record_holds_its_probes_also_when_it_was_interrupted(tmp_path):
-    benchmark = protocol(*PROBED, "evaluation.conflict_layers=true")
-    layers = ("evaluation.conflict_layers=true",)
+    benchmark = protocol(*PROBED, "evaluation.agreement_layers=true")
+    layers = ("evaluation.agreement_layers=true",)
     whole = job_for(tmp_path / "a", "modulation", *PROBED, *layers)
     execute(whole, benchmark, make_dataset(), "fp32", Watcher())
     found = csv_of(whole.folder)
@@ -409,16 +410,21 @@ def test_where_nothing_is_shared_the_record_says_so_with_a_table_of_no_rows(tmp_
 def test_a_run_without_probes_is_not_taken_for_one_with(tmp_path):
     job = job_for(tmp_path, "shared")
     execute(job, protocol(), make_dataset(), "fp32", Watcher())
-    assert not (job.folder / "conflict.csv").exists()
+    assert not (job.folder / "agreement.csv").exists()
     old = job.folder / "run.json"
-    old.write_text(old.read_text().replace('    "conflict_every": 0,\n', ""))
+    old.write_text(old.read_text().replace('    "agreement_every": 0,\n', ""))
     record = read_record(job.folder)
     assert record is not None
     assert job_for(tmp_path, "shared").state == "done"
-    with pytest.raises(UserError, match=r"conflict_every: 0 there, 3 now.*--results.*--overwrite"):
-        job_for(tmp_path, "shared", "evaluation.conflict_every=3")
+    with pytest.raises(UserError, match=r"agreement_every: 0 there, 3 now.*--results.*--overwrite"):
+        job_for(tmp_path, "shared", "evaluation.agreement_every=3")
 
 
 def test_layers_without_probes_are_refused():
-    with pytest.raises(UserError, match=r"conflict_layers = true needs evaluation\.conflict_every"):
-        protocol("evaluation.conflict_layers=true")
+    with pytest.raises(UserError, match=r"agreement_layers = true needs evaluation\.agreement_every"):
+        protocol("evaluation.agreement_layers=true")
+
+
+def test_the_settings_old_names_are_still_read():
+    old = ("evaluation.conflict_every=3", "evaluation.conflict_layers=true")
+    assert protocol(*old) == protocol("evaluation.agreement_every=3", "evaluation.agreement_layers=true")

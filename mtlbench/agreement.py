@@ -1,38 +1,19 @@
 """How the tasks' gradients agree on what they share: the cosine between every two, off the path of training.
 
-When a probe is made and on which batch is training's business, what its numbers come to the report's.
+When a probe is made, and on which batch, is decided in `training`; its numbers are kept as `probes` says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from itertools import combinations
-from typing import TypedDict
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from mtlbench.architecture import Architecture
-
-ALL = "all"  # stands for all shared parameters together, where a layer's name would stand
-
-
-class Probe(TypedDict):
-    """One probe, on all shared parameters or on one layer's: a cosine for every two tasks, in `pairs`' order.
-
-    None where a gradient is 0, so that it has no direction (a task without an active triplet), or is not finite.
-    """
-
-    step: int
-    layer: str
-    cosines: list[float | None]
-
-
-def pairs(tasks: Sequence[str]) -> list[tuple[str, str]]:
-    """Return every two of the tasks once, in their order."""
-    return list(combinations(tasks, 2))
+from mtlbench.probes import ALL
 
 
 def gramians(losses: Tensor, architecture: Architecture, by_layer: bool = False) -> dict[str, Tensor]:
@@ -65,7 +46,8 @@ def gramians(losses: Tensor, architecture: Architecture, by_layer: bool = False)
 
 
 def cosines(gramian: Tensor) -> list[float | None]:
-    """Return the cosine of every two gradients from their inner products, (T, T), in `pairs`' order; see `Probe`."""
+    """Return the cosine of every two gradients from their inner products, (T, T), in `probes.pairs`' order; see
+    `probes.Probe`."""
     lengths = gramian.diagonal().sqrt()
     first, second = torch.triu_indices(len(gramian), len(gramian), 1, device=gramian.device)
     found = (gramian[first, second] / (lengths[first] * lengths[second])).clamp(-1, 1).tolist()
@@ -73,7 +55,7 @@ def cosines(gramian: Tensor) -> list[float | None]:
 
 
 @contextlib.contextmanager
-def undisturbed(architecture: Architecture, device: torch.device) -> Iterator[None]:
+def preserved_state(architecture: Architecture, device: torch.device) -> Iterator[None]:
     """Put back, in the end, what a pass through a network in training changes.
 
     That is its buffers (running statistics), its mode and representation, and torch's random states. Gradients taken
@@ -89,18 +71,3 @@ def undisturbed(architecture: Architecture, device: torch.device) -> Iterator[No
             setattr(module, name, buffer.copy_(value))  # a module may have put another tensor in its place
         architecture.train(training)
         architecture.representation = representation
-
-
-def rows(probes: Sequence[Probe], tasks: Sequence[str]) -> list[dict[str, str]]:
-    """Return probes as `conflict.csv` holds them: a row per probe, layer and pair; no cosine is an empty cell."""
-    return [
-        {
-            "step": str(probe["step"]),
-            "layer": probe["layer"],
-            "task_a": a,
-            "task_b": b,
-            "cosine": "" if cosine is None else f"{cosine:.6g}",
-        }
-        for probe in probes
-        for (a, b), cosine in zip(pairs(tasks), probe["cosines"], strict=True)
-    ]
