@@ -20,9 +20,10 @@ from torch import Tensor
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.data.dataset import Dataset, prepare
 from mtlbench.errors import UserError
-from mtlbench.runner import judge
+from mtlbench.evaluation.scores import scores_of
+from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.networks import EMBEDDING_BATCH
 from mtlbench.runs import find_records
-from mtlbench.training import EMBEDDING_BATCH, Questions
 
 SHOWN = {"triplet": "Triplet accuracy", "macro/map@r": "mAP@R", "macro/precision@1": "P@1"}
 Metrics = dict[str, dict[str, float]]
@@ -42,7 +43,7 @@ def mean_image(dataset: Dataset) -> Tensor:
 
 def without_training(benchmark: Benchmark, dataset: Dataset) -> dict[str, Metrics]:
     """Judge pixels by Euclidean distance, the same at unit length about the mean image, and random embeddings."""
-    questions = Questions.draw(dataset, benchmark, "test")
+    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     plain = pixels(dataset, questions.images)
     noise = torch.randn(len(plain), benchmark.model.embedding, generator=torch.Generator().manual_seed(0))
     found = {}
@@ -53,7 +54,9 @@ def without_training(benchmark: Benchmark, dataset: Dataset) -> dict[str, Metric
     ):
         loss = benchmark.loss.model_copy(update={"normalise": normalise})
         protocol = benchmark.model_copy(update={"loss": loss})
-        found[name] = judge(embeddings.expand(len(dataset.tasks), *embeddings.shape), questions, protocol, dataset)[0]
+        found[name] = scores_of(embeddings.expand(len(dataset.tasks), *embeddings.shape), questions, protocol, dataset)[
+            0
+        ]
     return found
 
 

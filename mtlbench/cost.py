@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,29 +23,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
+from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
+from mtlbench.networks import EMBEDDING_BATCH, build, state_of
 from mtlbench.specs import PLAIN, Method
-from mtlbench.training import EMBEDDING_BATCH, Trainer, build, computing_in, state_of
+from mtlbench.training.loop import Trainer
 
 Costs = dict[str, float]
 _REPEATS = 5  # at least, and until they add up to _ENOUGH seconds; slow work stops at _TOO_LONG seconds
 _ENOUGH, _TOO_LONG = 1.0, 3.0
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device's own name, with the number of threads for a processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass  # not Linux: the platform module's word stands
-    threads = torch.get_num_threads()
-    return f"{model}, {threads} thread{'s' * (threads > 1)}"
 
 
 def weights_of(architecture: Architecture) -> dict[str, Tensor]:

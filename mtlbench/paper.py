@@ -218,8 +218,8 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
     import torch
 
     from mtlbench.cost import storage
+    from mtlbench.networks import build
     from mtlbench.specs import PLAIN, parse_method
-    from mtlbench.training import build
 
     counted: dict[str, list[int]] = {}
     for name in table.methods:

@@ -21,11 +21,11 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.evaluation import nearest
-from mtlbench.runner import sources_of
+from mtlbench.evaluation.retrieval import nearest
+from mtlbench.networks import build, embed_images, state_of
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
+from mtlbench.runs.provenance import sources_of
 from mtlbench.specs import Method
-from mtlbench.training import build, embed_images, state_of
 
 _BATCH = 256  # images that are decoded and embedded at once
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
-from mtlbench import cost, runner
+from mtlbench import cost
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.data.dataset import Dataset
+from mtlbench.evaluation.scores import scores_of
+from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.networks import build, embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.runs import Record, half, run_folder, write_record
+from mtlbench.runs.provenance import receipt, setup_of
 from mtlbench.specs import parse_method
-from mtlbench.training import Questions, build, embed_images
 
 TASKS = ("colour", "shape")
 
@@ -54,12 +57,12 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
         for i, parameter in enumerate(architecture.parameters()):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1000 * seed + i))
             parameter.add_(0.1 * parameter.std(unbiased=False) * noise)
-    questions = Questions.draw(dataset, benchmark, "test")
+    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(architecture, dataset, questions.images, "fp32")
-    metrics, hits = runner.judge(embeddings, questions, benchmark, dataset)
-    setup = runner.setup_of(method, benchmark, dataset, seed, "fp32")
+    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    setup = setup_of(method, benchmark, dataset, seed, "fp32")
     record = Record(method.name, seed, "method", setup, metrics=metrics)
-    record.receipt = runner.receipt(dataset, "fp32") | {"training_seconds": 1.0}
+    record.receipt = receipt(dataset, "fp32") | {"training_seconds": 1.0}
     folder = run_folder(results, benchmark.name, method.name, seed)
     labels = dataset.labels[:, questions.images]
     test = {"embeddings": half(embeddings), "labels": labels, "hits": hits.to(torch.uint8)}

@@ -20,14 +20,18 @@ from mtlbench import Architecture, register_architecture
 from mtlbench.agreement import cosines, gramians
 from mtlbench.backbones import BackboneFactory
 from mtlbench.data.dataset import Dataset
+from mtlbench.devices import named_generator
 from mtlbench.errors import UserError
+from mtlbench.jobs.execute import execute
+from mtlbench.jobs.job import Job, Watcher
+from mtlbench.jobs.plan import plan
 from mtlbench.plugins import load_plugins
 from mtlbench.probes import ALL, pairs, rows
 from mtlbench.registry import ARCHITECTURES
-from mtlbench.runner import Job, Watcher, execute, plan
 from mtlbench.runs import read_record
 from mtlbench.specs import parse_methods
-from mtlbench.training import Interrupted, Trainer, named_generator
+from mtlbench.training.loop import Trainer
+from mtlbench.training.state import Interrupted
 
 load_plugins()
 
@@ -225,7 +229,7 @@ def test_a_probe_that_fails_leaves_no_trace_either(monkeypatch):
     def refuse(*rest: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("mtlbench.training.gramians", refuse)
+    monkeypatch.setattr("mtlbench.training.loop.gramians", refuse)
     with pytest.raises(torch.OutOfMemoryError):
         trainer.probe()
     assert traces(trainer) == before
@@ -258,7 +262,7 @@ def test_a_probes_seconds_are_not_trainings(monkeypatch):
         time.sleep(0.3)
         return {}
 
-    monkeypatch.setattr("mtlbench.training.gramians", slowly)
+    monkeypatch.setattr("mtlbench.training.loop.gramians", slowly)
     trainer = trainer_of("shared", *PROBED)
     begun = time.perf_counter()
     trainer.run()

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mtlbench import cost
 from mtlbench.architecture import Architecture
+from mtlbench.networks import build
 from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
-from mtlbench.training import Trainer, build
+from mtlbench.training.loop import Trainer
 
 load_plugins()
 

@@ -26,7 +26,8 @@ from torchmetrics.functional.retrieval import (
     retrieval_r_precision,
 )
 
-from mtlbench.evaluation import nearest, retrieval_metrics, triplet_hits
+from mtlbench.evaluation.retrieval import nearest, retrieval_metrics
+from mtlbench.evaluation.triplets import triplet_hits
 
 KS = (1, 5, 10, 20)
 
@@ -530,7 +531,7 @@ def test_many_triplets_are_answered_as_few_are(monkeypatch: pytest.MonkeyPatch) 
     embeddings, _ = random_task(50, 2)
     triplets = torch.randint(0, 50, (300, 3), generator=torch.Generator().manual_seed(0))
     at_once = triplet_hits(embeddings, triplets)
-    monkeypatch.setattr("mtlbench.evaluation._TRIPLET_CHUNK", 100)
+    monkeypatch.setattr("mtlbench.evaluation.triplets._TRIPLET_CHUNK", 100)
     assert torch.equal(triplet_hits(embeddings, triplets), at_once)
 
 

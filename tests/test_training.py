@@ -16,23 +16,18 @@ from torch import Tensor, nn
 from mtlbench.benchmark import Loss, Train
 from mtlbench.cost import storage, weights_of
 from mtlbench.data.dataset import Dataset
+from mtlbench.devices import choose_device, choose_precision
 from mtlbench.errors import UserError
+from mtlbench.evaluation.collapse import collapsed_tasks
+from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.losses.triplet import triplet_losses
+from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import parse_method
-from mtlbench.training import (
-    Interrupted,
-    Questions,
-    State,
-    Trainer,
-    TrainingError,
-    choose_device,
-    choose_precision,
-    collapsed_tasks,
-    embed_images,
-    schedule_factor,
-    triplet_losses,
-)
+from mtlbench.training.loop import Trainer
+from mtlbench.training.schedules import schedule_factor
+from mtlbench.training.state import Interrupted, State, TrainingError
 
 load_plugins()
 
@@ -242,11 +237,11 @@ def test_the_best_checkpoint_by_validation_is_kept(make, monkeypatch):
     scores = iter([0.6, 0.9, 0.7])
     seen: list[dict[str, Tensor]] = []
 
-    def hits(self: Questions, embeddings: Tensor, normalise: bool) -> Tensor:
+    def hits(self: HeldOutTriplets, embeddings: Tensor, normalise: bool) -> Tensor:
         seen.append({k: v.clone() for k, v in trainer.architecture.state_dict().items()})
         return (torch.arange(100) < 100 * next(scores)).expand(2, -1)
 
-    monkeypatch.setattr(Questions, "hits", hits)
+    monkeypatch.setattr(HeldOutTriplets, "hits", hits)
     trainer.run()
     assert len(seen) == 3
     assert trainer.state.best_step == 6
@@ -272,11 +267,11 @@ def test_training_never_sees_the_test_split(make):
 def test_questions_belong_to_the_benchmark_not_to_the_run(make):
     dataset, benchmark = make_dataset(), protocol()
     assert torch.equal(make(seed=0).questions.triplets, make(seed=5).questions.triplets)
-    other = Questions.draw(make_dataset(TASKS[::-1]), benchmark, "test")
-    mine = Questions.draw(dataset, benchmark, "test")
+    other = HeldOutTriplets.draw(make_dataset(TASKS[::-1]), benchmark, "test")
+    mine = HeldOutTriplets.draw(dataset, benchmark, "test")
     assert torch.equal(mine.triplets, other.triplets.flip(0))
     assert (dataset.split[mine.images] == 2).all()
-    assert not torch.equal(mine.triplets, Questions.draw(dataset, protocol("evaluation.seed=1"), "test").triplets)
+    assert not torch.equal(mine.triplets, HeldOutTriplets.draw(dataset, protocol("evaluation.seed=1"), "test").triplets)
 
 
 def test_every_step_is_logged_with_weights_and_their_sum(make):
@@ -295,11 +290,11 @@ def test_every_step_is_logged_with_weights_and_their_sum(make):
 
 
 def test_a_long_runs_curve_is_thinned_to_means(make, monkeypatch):
-    monkeypatch.setattr("mtlbench.training.CURVE_ROWS", 3)
+    monkeypatch.setattr("mtlbench.training.loop.CURVE_ROWS", 3)
     trainer = make("shared")
     trainer.run()
     thin = trainer.state.curve
-    monkeypatch.setattr("mtlbench.training.CURVE_ROWS", 1000)
+    monkeypatch.setattr("mtlbench.training.loop.CURVE_ROWS", 1000)
     trainer = make("shared")
     trainer.run()
     full = trainer.state.curve
@@ -387,7 +382,7 @@ def test_a_collapse_in_training_is_remembered_though_an_earlier_checkpoint_is_ch
 
 def test_collapse_is_seen_and_healthy_embeddings_are_not_called_collapsed():
     dataset, benchmark = make_dataset(), protocol()
-    questions = Questions.draw(dataset, benchmark, "test")
+    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     torch.manual_seed(0)
     healthy = torch.randn(1, 18, 8)
     point = torch.randn(1, 1, 8)

@@ -30,9 +30,9 @@ from tabulate import tabulate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mtlbench.cost import device_name
 from mtlbench.data.pack import available_cores, decode, open_pack
 from mtlbench.data.table import Table
+from mtlbench.devices import device_name
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 BATCH = 64

@@ -21,9 +21,9 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.checks.items import Fault, Items, NotApplicable, apart, described, listed, near
 from mtlbench.cost import seconds_each, storage, weights_of
+from mtlbench.devices import computing_in
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import Method
-from mtlbench.training import computing_in
 
 TASKS = ("colour", "shape", "size")
 BATCH, SIDE, EMBEDDING = 4, 24, 8

@@ -20,9 +20,9 @@ from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
 from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
 from mtlbench.errors import UserError
+from mtlbench.networks import load_state, state_of
 from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.specs import Method
-from mtlbench.training import load_state, state_of
 
 NAMES = ("colour", "shape", "size", "weight", "age", "kind", "place")
 STEPS = 4

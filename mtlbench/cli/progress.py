@@ -85,7 +85,7 @@ def watcher(console: Console, runs: int) -> Iterator[Any]:
     from rich.table import Table
     from rich.text import Text
 
-    from mtlbench.runner import Watcher
+    from mtlbench.jobs.job import Watcher
 
     live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and runs else None
     number = 0

@@ -70,14 +70,19 @@ def run(
     with status(console, "loading torch …"):
         import torch
 
-        from mtlbench import runner
         from mtlbench.benchmark import load_benchmark
         from mtlbench.data.dataset import prepare
+        from mtlbench.devices import choose_device, choose_precision
         from mtlbench.errors import UserError
+        from mtlbench.jobs.execute import execute
+        from mtlbench.jobs.memory import guard_memory
+        from mtlbench.jobs.plan import plan
+        from mtlbench.networks import build
         from mtlbench.plugins import load_plugins
         from mtlbench.runs import remove_run
+        from mtlbench.runs.references import references
         from mtlbench.specs import parse_methods
-        from mtlbench.training import Interrupted, build, choose_device, choose_precision
+        from mtlbench.training.state import Interrupted
 
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
@@ -92,7 +97,7 @@ def run(
 
     with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
         data, notes = prepare(benchmark, data_dir, wanted, place, drawing, packing)
-    runner.guard_memory()
+    guard_memory()
     for note in notes:
         say(console, f"note: {note}", "yellow")
     for method in chosen:  # an option that a method refuses is found before anything is trained
@@ -104,7 +109,7 @@ def run(
         except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
             say(console, f"warning: {method.name}: {error}", "yellow")
 
-    jobs = runner.plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
+    jobs = plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
     if not dry_run:  # a folder that can't be written to is found before anything is timed
         results.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=results).close()
@@ -115,7 +120,7 @@ def run(
         for job in jobs:
             remove_run(job.folder)
     with status(console, "measuring the reference rows …"):
-        runner.references(numbers, benchmark, data, accuracy, results, overwrite)
+        references(numbers, benchmark, data, accuracy, results, overwrite)
     asked = False
 
     def ask(signum: int, frame: Any) -> None:
@@ -131,7 +136,7 @@ def run(
         with watcher(console, sum(job.state != "done" for job in jobs)) as seen:
             for job in jobs:
                 if job.state != "done":
-                    record = runner.execute(job, benchmark, data, accuracy, seen, lambda: asked)
+                    record = execute(job, benchmark, data, accuracy, seen, lambda: asked)
                     failed += record.status == "failed"
                 if asked:
                     raise Interrupted
@@ -177,8 +182,8 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
 
 def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:
     """Print what will be done and how long it will take, from a few timed steps of each method."""
-    from mtlbench import runner
-    from mtlbench.cost import device_name
+    from mtlbench.devices import device_name
+    from mtlbench.jobs.plan import seconds_needed
 
     drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
     say(
@@ -200,7 +205,7 @@ def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision
             name = job.method.name
             if name not in whole:
                 with status(console, f"timing a few steps of {name} …"):
-                    whole[name] = runner.seconds_needed(job, benchmark, data, precision)
+                    whole[name] = seconds_needed(job, benchmark, data, precision)
             seconds, reason = whole[name]
             seconds *= 1 - job.steps_done / benchmark.train.steps
             left += seconds

@@ -55,8 +55,8 @@ def search(
     _check(query, gallery, output)
     with status(console, "loading torch …"):
         from mtlbench import search as engine
+        from mtlbench.devices import choose_device
         from mtlbench.plugins import load_plugins
-        from mtlbench.training import choose_device
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
     loaded = engine.load_run(run, choose_device(device))

@@ -254,7 +254,7 @@ def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, norma
     """Return the (q, k) nearest labelled images of queries under a task, the nearest first."""
     import torch
 
-    from mtlbench.evaluation import nearest
+    from mtlbench.evaluation.retrieval import nearest
 
     gallery = torch.from_numpy(np.flatnonzero(labels >= 0))
     rows, _ = nearest(

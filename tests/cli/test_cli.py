@@ -208,7 +208,7 @@ def test_balancers_are_listed(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "balancers"))
     assert {"gradnorm", "mean", "static", "pcgrad", "uw"} <= set(listed)
     assert "Chen et al. 2018" in listed["gradnorm"]
-    assert "mtlbench/balancer.py:" in listed["mean"]
+    assert "methods/mean.py:" in listed["mean"]
 
 
 def test_citations_are_printed_once_each(mtlbench: Any) -> None:

@@ -18,7 +18,7 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.data.dataset import Dataset, prepare
 from mtlbench.errors import UserError
-from mtlbench.evaluation import nearest
+from mtlbench.evaluation.retrieval import nearest
 from mtlbench.search import embed_files, load_run, read_stored
 from tests.support import leave_run
 

@@ -20,10 +20,12 @@ from mtlbench.benchmark import Benchmark, Data, load_benchmark
 from mtlbench.data.dataset import Dataset, default_folder, prepare, read_table
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
+from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.plugins import load_plugins
-from mtlbench.runner import UNTRAINED, setup_of
+from mtlbench.runs.provenance import setup_of
+from mtlbench.runs.references import UNTRAINED
 from mtlbench.specs import parse_method
-from mtlbench.training import Questions, Trainer
+from mtlbench.training.loop import Trainer
 
 CPU = torch.device("cpu")
 
@@ -507,7 +509,7 @@ def test_csns_own_lists_are_the_questions_and_the_training_triplets(zappos_folde
     where = {path.removeprefix("ut-zap50k-images/"): i for i, path in enumerate(table.paths)}
     expected = [[where[paths[i]] for i in (a, close, far)] for a, far, close in lists["closure", "train"].tolist()]
     assert data.triplets["train"][0].tolist() == expected
-    questions = Questions.draw(data, protocol, "test")
+    questions = HeldOutTriplets.draw(data, protocol, "test")
     asked = questions.images[questions.triplets[1]]
     assert asked.shape == (20, 3)
     known = [[where[paths[i]] for i in (a, close, far)] for a, far, close in lists["class", "test"].tolist()]

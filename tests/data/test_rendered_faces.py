@@ -22,7 +22,7 @@ from mtlbench.data.rendered.faces import FIRST_IDENTITY, render_faces
 from mtlbench.data.table import Table
 from mtlbench.data.triplets import joint_triplets
 from mtlbench.errors import UserError
-from mtlbench.training import triplet_losses
+from mtlbench.losses.triplet import triplet_losses
 
 PLAIN = FaceAttributes(person=4)
 TASKS = ("Smiling", "Oval_Face", "5_o_Clock_Shadow", "Bald", "Arched_Eyebrows", "Big_Lips", "Big_Nose")

@@ -22,7 +22,7 @@ from mtlbench.data.rendered.shoes import CATEGORIES, CLOSURES, GENDERS, HEELS, S
 from mtlbench.data.triplets import joint_triplets
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
-from mtlbench.training import triplet_losses
+from mtlbench.losses.triplet import triplet_losses
 
 PUMP = ShoeAttributes("Shoes", "Slip-On", "Women", "2in - 2 3/4in")
 TASKS = ("Category", "Closure", "Gender", "HeelHeight")

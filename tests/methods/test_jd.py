@@ -21,10 +21,11 @@ from support import make_dataset, protocol
 from torch import Tensor, nn
 
 from mtlbench import Architecture, Balancer, UserError
+from mtlbench.networks import load_state, state_of
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ALIASES, BALANCERS
 from mtlbench.specs import parse_method
-from mtlbench.training import Trainer, load_state, state_of
+from mtlbench.training.loop import Trainer
 
 load_plugins()
 import torchjd.aggregation as aggregation  # noqa: E402

@@ -1,252 +1,34 @@
 """One run: a method trained on a data set with one seed, the best checkpoint chosen on the validation split.
 
-The loop and nothing else: it prints nothing, writes no record, and never sees the test split.
+The loop prints nothing, writes no record, and never sees the test split.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlbench.agreement import cosines, gramians, preserved_state
-from mtlbench.architecture import Architecture
-from mtlbench.backbones import BackboneFactory
-from mtlbench.balancer import Balancer
-from mtlbench.benchmark import Benchmark, Loss, Train
+from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
 from mtlbench.data.triplets import ListedTriplets, TripletSampler, joint_triplets
-from mtlbench.errors import UserError
-from mtlbench.evaluation import triplet_hits
-from mtlbench.probes import Probe
+from mtlbench.devices import computing_in, named_generator
+from mtlbench.evaluation.collapse import collapsed_tasks
+from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.losses.triplet import triplet_losses
+from mtlbench.networks import build, embed_images, load_state, state_of
 from mtlbench.specs import Method
+from mtlbench.training.schedules import schedule_factor
+from mtlbench.training.state import Interrupted, Progress, State, TrainingError
 
-EMBEDDING_BATCH = 256
 CURVE_ROWS = 1000  # a longer run's curve holds means over windows of steps
 VERSION = 1  # raised when the same settings come to train otherwise: older records are then no longer the same run
 _CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
-_COLLAPSED = 0.05  # share of the margin
 _PROBES = "conflict"  # names the random stream of probes; another word would draw other batches
-Row = dict[str, float]
-
-
-class TrainingError(Exception):
-    """A run that can't go on, with the reason for the table."""
-
-
-class Interrupted(Exception):
-    """A run was asked to stop, and has kept what continuing needs."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands, for whoever shows it."""
-
-    step: int
-    steps: int
-    seconds: float
-    loss: float
-    images_per_second: float
-    accuracy: dict[str, float]  # the latest validation, by task; empty before the first
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` stands for.
-
-    Raises:
-        UserError: this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: mtlbench runs on cpu and cuda.")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return `bf16` or `fp32`; `auto` takes bfloat16 where the device has instructions for it."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
-
-
-def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, protocol: Loss) -> Tensor:
-    """Return the mean triplet loss of every task, (T,) float32.
-
-    The loss of a triplet is max(0, d(a, p) - d(a, n) + margin), d squared or plain Euclidean as the protocol says.
-
-    Args:
-        embeddings: (T, B, D), normalised here if the protocol says so.
-        triplets: (T, n, 3) indices into the batch.
-        possible: (T,) bool; a task without triplets in this batch has loss 0.
-        protocol: margin, distance, normalisation.
-    """
-    points = embeddings.float()
-    if protocol.normalise:
-        points = F.normalize(points, dim=2)
-    rows = torch.arange(len(points), device=points.device)[:, None, None]
-    anchor, positive, negative = points[rows, triplets].unbind(2)
-    near = _distance(anchor, positive, protocol)
-    far = _distance(anchor, negative, protocol)
-    return F.relu(near - far + protocol.margin).mean(1) * possible
-
-
-def _distance(a: Tensor, b: Tensor, protocol: Loss) -> Tensor:
-    squared = (a - b).square().sum(-1)
-    # the root has no gradient at 0, where anchor and positive of a collapsed network lie
-    return squared if protocol.distance == "squared" else squared.clamp_min(1e-12).sqrt()
-
-
-def schedule_factor(train: Train, step: int) -> float:
-    """Return what the learning rate is multiplied by at a step counted from 0."""
-    share = step / train.steps
-    if train.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * share))
-    if train.schedule == "one-cycle":  # up from 1/25 over the first 3 tenths, then down to 0, both on a cosine
-        if share < 0.3:
-            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / 0.3))
-        return 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
-    if train.schedule == "step":
-        return float(train.decay ** sum(share >= milestone for milestone in train.milestones))
-    if train.schedule == "exponential":
-        return float(train.decay**share)
-    return 1.0
-
-
-def named_generator(device: torch.device, seed: int, *names: str) -> torch.Generator:
-    """Return a generator whose draws depend on the seed and the names alone."""
-    generator = torch.Generator(device)
-    generator.manual_seed(zlib.crc32("/".join((str(seed), *names)).encode()))
-    return generator
-
-
-def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, Balancer]:
-    """Build a method's architecture and balancer for a benchmark, on torch's default device.
-
-    Raises:
-        UserError: see `BackboneFactory` and `Method.build`.
-    """
-    model = benchmark.model
-    backbones = BackboneFactory(model.backbone, benchmark.data.size, model.embedding, seed, model.pretrained)
-    with torch.random.fork_rng(devices=[]):  # what a method draws itself depends on the seed alone
-        torch.default_generator.manual_seed(seed)
-        return method.build(backbones, tasks)
-
-
-@contextlib.contextmanager
-def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Run networks in bfloat16 autocast, or in float32, as `precision` says."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        yield
-
-
-@torch.no_grad()
-def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, precision: str) -> Tensor:
-    """Embed images under every task, each once, in evaluation mode: (n,) indices -> (T, n, D) float32."""
-    was_training = architecture.training
-    architecture.eval()
-    parts = []
-    with computing_in(precision, dataset.device):
-        for part in index.split(EMBEDDING_BATCH):
-            parts.append(architecture.embed(dataset.batch(part)).float())
-    architecture.train(was_training)
-    return torch.cat(parts, dim=1)
-
-
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's state by name, each tensor once, under its first name, whatever other names it has."""
-    names: dict[int, str] = {}
-    state = module.state_dict(keep_vars=True)
-    for name, tensor in state.items():
-        names.setdefault(id(tensor), name)
-    return {name: state[name] for name in names.values()}
-
-
-def load_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load what `state_of` returned.
-
-    Raises:
-        KeyError: a name is missing or unknown.
-    """
-    if state.keys() != state_of(module).keys():
-        raise KeyError(f"other names than the module's: {sorted(state.keys() ^ state_of(module).keys())[:3]}")
-    module.load_state_dict(state, strict=False)
-
-
-@dataclass
-class Questions:
-    """Triplets that every method and seed answers: images of one split and (T, n, 3) indices into them."""
-
-    images: Tensor
-    triplets: Tensor
-
-    @staticmethod
-    def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> Questions:
-        """Draw a split's questions by the benchmark's own seed; they don't depend on the run.
-
-        Where the data set came with triplets of its own, those are drawn, each at most once.
-        """
-        images = dataset.members(split)
-        drawn = []
-        if dataset.triplets:
-            place = torch.zeros(len(dataset.split), dtype=torch.int64, device=dataset.device)
-            place[images] = torch.arange(len(images), device=dataset.device)
-            fixed = dataset.triplets[split]
-            number = min(benchmark.evaluation.triplets, *(len(rows) for rows in fixed))
-            for task, rows in zip(dataset.tasks, fixed, strict=True):
-                generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-                drawn.append(place[rows[torch.randperm(len(rows), generator=generator)[:number].to(rows.device)]])
-            return Questions(images, torch.stack(drawn))
-        for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
-            generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-            sampler = TripletSampler(labels, benchmark.train.anchors)
-            drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
-        return Questions(images, torch.stack(drawn).to(dataset.device))
-
-    def hits(self, embeddings: Tensor, normalise: bool) -> Tensor:
-        """Return (T, n) bool: which triplets the (T, N, D) embeddings of `images` order rightly."""
-        return torch.stack([triplet_hits(e, t, normalise) for e, t in zip(embeddings, self.triplets, strict=True)])
-
-
-def collapsed_tasks(embeddings: Tensor, questions: Questions, protocol: Loss) -> Tensor:
-    """Return (T,) bool: under which tasks the embeddings have collapsed to a point.
-
-    Collapsed means that anchors and negatives of the questions lie, on average, nearer than 5 % of the margin, so that
-    the loss can't be farther than that from the margin; or that embeddings are not finite.
-    """
-    points = F.normalize(embeddings, dim=2) if protocol.normalise else embeddings
-    rows = torch.arange(len(points), device=points.device)[:, None]
-    apart = _distance(points[rows, questions.triplets[:, :, 0]], points[rows, questions.triplets[:, :, 2]], protocol)
-    return ~(apart.mean(1) > _COLLAPSED * protocol.margin)
-
-
-@dataclass
-class State:
-    """What a run has reached; with the tensors of `Trainer.tensors` it is all that continuing needs."""
-
-    step: int = 0
-    seconds: float = 0.0  # of training steps alone
-    best_accuracy: float = -1.0
-    best_step: int = 0
-    accuracy: dict[str, float] = field(default_factory=dict)
-    collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
-    curve: list[Row] = field(default_factory=list)
-    probes: list[Probe] = field(default_factory=list)
 
 
 class Trainer:
@@ -273,7 +55,7 @@ class Trainer:
         self.optimiser = self._make_optimiser()
         self.samplers = self._make_samplers()
         self.generators = {task: named_generator(dataset.device, seed, "training", task) for task in dataset.tasks}
-        self.questions = Questions.draw(dataset, benchmark, "val")
+        self.questions = HeldOutTriplets.draw(dataset, benchmark, "val")
         self.state = State()
         self.best: dict[str, Tensor] = {}
         names = [f"{what}/{task}" for what in ("loss", "weight") for task in dataset.tasks]

@@ -1,6 +1,4 @@
-"""Triplet accuracy and retrieval metrics of one task, from embeddings and labels alone.
-
-Embedding the images, drawing the triplets and averaging over tasks and seeds are left to others.
+"""Retrieval metrics and nearest neighbours of one task, from embeddings and labels alone.
 
 Two images count as equally far when their distances differ by less than the embeddings' own rounding, and a tie is
 always settled against the embedding: a collapsed network scores at or below chance, whatever the order of the images.
@@ -14,48 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Distances d are compared through the bits of float32(1 + d / |query|) without the last four: steps of 2^-19 (about
-# two millionths) of the query's norm, growing in proportion beyond it. Float32 embeddings of one and the same point
-# scatter by about 1e-7 of their norm, so they share a step; and a step starts exactly at d = 0.
-_DROPPED_BITS = 4
-_BITS_OF_ONE = 0x3F800000
-# A zero vector has no norm to measure by; no query measures in less than this share of the largest norm.
-_SMALLEST_UNIT = 2.0**-40
-# The triangle inequality bounds d / |query| by 2^41, hence 1 + d / |query| by 2^42.
-_FARTHEST_STEP = 42 << (23 - _DROPPED_BITS)
-_TRIPLET_CHUNK = 1 << 22
-
-
-@torch.no_grad()
-def triplet_hits(embeddings: Tensor, triplets: Tensor, normalise: bool = True) -> Tensor:
-    """Return for each triplet whether the anchor is strictly nearer to the positive than to the negative.
-
-    Plain and squared Euclidean distance give the same answers, since squaring keeps the order of distances; so there
-    is no choice of distance here. Distances that are equal up to the rounding of float32 embeddings are a miss, and so
-    is a triplet with a NaN or an infinity in one of its embeddings.
-
-    Args:
-        embeddings: `(N, D)`, of one task.
-        triplets: `(n, 3)` int64, rows of `embeddings`: anchor, positive, negative.
-        normalise: divide each embedding by its L2 norm first (a zero vector stays zero).
-
-    Returns:
-        `(n,)` bool, on the device of `embeddings`. The mean is the triplet accuracy.
-
-    Raises:
-        ValueError: a tensor of another shape.
-    """
-    _check_embeddings(embeddings)
-    if triplets.ndim != 2 or triplets.shape[1] != 3:
-        raise ValueError(f"triplets must have the shape (n, 3), found {tuple(triplets.shape)}")
-    points, unit, finite = _points(embeddings, normalise)
-    hits = []
-    for rows in torch.split(triplets.to(points.device), max(1, _TRIPLET_CHUNK // max(1, points.shape[1]))):
-        anchor, positive, negative = rows.unbind(dim=1)
-        near = _steps((points[anchor] - points[positive]).norm(dim=1), unit[anchor])
-        far = _steps((points[anchor] - points[negative]).norm(dim=1), unit[anchor])
-        hits.append((near < far) & finite[rows].all(dim=1))
-    return torch.cat(hits).to(embeddings.device)
+from mtlbench.evaluation.distances import FARTHEST_STEP, check_embeddings, points_of, steps_of
 
 
 @torch.no_grad()
@@ -108,7 +65,7 @@ def retrieval_metrics(
     Raises:
         ValueError: a tensor of another shape, a depth below 1, or ordered labels that do not fit `ordered_values`.
     """
-    _check_embeddings(embeddings)
+    check_embeddings(embeddings)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels must have the shape ({embeddings.shape[0]},), found {tuple(labels.shape)}")
     if any(k < 1 for k in ks):
@@ -119,7 +76,7 @@ def retrieval_metrics(
     labelled = (labels >= 0).nonzero().squeeze(1)
     # By label, so that the queries of a chunk look for about equally many relevant images.
     labelled = labelled[labels[labelled].argsort(stable=True)]
-    points, unit, finite = _points(embeddings[labelled.to(embeddings.device)], normalise)
+    points, unit, finite = points_of(embeddings[labelled.to(embeddings.device)], normalise)
     values, codes, counts = torch.unique(labels[labelled].to(points.device), return_inverse=True, return_counts=True)
     relevant = counts[codes] - 1
     # Images gain max(0, best - distance of ranks): relevant ones `best`, and all others nothing if there is no order.
@@ -141,17 +98,17 @@ def retrieval_metrics(
     squares = points.square().sum(dim=1)
     # Sort key: the distance's step above, the gain below; ascending order then puts the least relevant of a tie first.
     gain_bits = best.bit_length()
-    key_type = torch.int32 if (_FARTHEST_STEP + 1) << gain_bits < 2**31 else torch.int64
+    key_type = torch.int32 if (FARTHEST_STEP + 1) << gain_bits < 2**31 else torch.int64
     # The peak on an accelerator: a sort holds keys, their 64-bit indices and a buffer for both.
     bytes_per_pair = 8 * key_type.itemsize
     chunk = max(1, max_bytes // (bytes_per_pair * max(1, len(labelled))))
     for start in range(0, len(labelled), chunk):
         query = slice(start, start + chunk)
         distances = torch.addmm(squares, points[query], points.T, alpha=-2).add_(squares[query, None])
-        keys = _steps(distances.clamp_min_(0).sqrt_(), unit[query, None])
+        keys = steps_of(distances.clamp_min_(0).sqrt_(), unit[query, None])
         del distances
-        keys[~finite[query]] = _FARTHEST_STEP
-        keys[:, ~finite] = _FARTHEST_STEP
+        keys[~finite[query]] = FARTHEST_STEP
+        keys[:, ~finite] = FARTHEST_STEP
         keys = keys.to(key_type).bitwise_left_shift_(gain_bits).add_(_gains(ranks[query, None], ranks, best))
         keys.diagonal(offset=start).fill_(torch.iinfo(key_type).max)
         gains = _ascending(keys)[:, :-1].bitwise_and_((1 << gain_bits) - 1)
@@ -210,8 +167,8 @@ def nearest(
         `(q, k)` int64 rows, the nearest first, and `(q, k)` float64 Euclidean distances, both on the CPU; infinite
         where an embedding is not finite.
     """
-    _check_embeddings(embeddings)
-    points, unit, finite = _points(embeddings.cpu(), normalise)
+    check_embeddings(embeddings)
+    points, unit, finite = points_of(embeddings.cpu(), normalise)
     queries, gallery = queries.cpu(), gallery.cpu()
     order = torch.arange(len(gallery))
     own_place = torch.full((len(points),), -1)
@@ -229,10 +186,10 @@ def nearest(
         own = points[query]
         distances = torch.addmm(squares, own, others.T, alpha=-2).add_(own.square().sum(dim=1)[:, None])
         distances = distances.clamp_min_(0).sqrt_()
-        steps = _steps(distances.clone(), unit[query, None])
+        steps = steps_of(distances.clone(), unit[query, None])
         if not finite.all():
             unknown = ~(finite[query][:, None] & finite[gallery])
-            steps[unknown] = _FARTHEST_STEP
+            steps[unknown] = FARTHEST_STEP
             distances[unknown] = torch.inf
         steps.mul_(2)
         if labels is not None:
@@ -250,37 +207,6 @@ def nearest(
 
 def _gains(query_ranks: Tensor, ranks: Tensor, best: int) -> Tensor:
     return (query_ranks - ranks).abs_().neg_().add_(best).clamp_min_(0)
-
-
-def _check_embeddings(embeddings: Tensor) -> None:
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        raise ValueError(f"embeddings must be (N, D) floats, found {tuple(embeddings.shape)} {embeddings.dtype}")
-
-
-def _points(embeddings: Tensor, normalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the embeddings `(N, D)` in float64, the unit `(N,)` each measures in as a query, and which are finite.
-
-    Rows that are not finite become zero, so that they spoil no matrix product.
-    """
-    if embeddings.device.type == "mps":  # has no float64
-        embeddings = embeddings.cpu()
-    points = embeddings.double()
-    norms = points.norm(dim=1)
-    finite = norms.isfinite()
-    points = torch.where(finite[:, None], points, 0.0)
-    norms = torch.where(finite, norms, 0.0)
-    if normalise:
-        points /= torch.where(norms > 0, norms, 1.0)[:, None]
-        norms = (norms > 0).double()
-    largest = norms.max() if len(norms) else norms.sum()
-    unit = norms.clamp_min(largest * _SMALLEST_UNIT)
-    return points, torch.where(unit > 0, unit, 1.0), finite
-
-
-def _steps(distances: Tensor, unit: Tensor) -> Tensor:
-    """Return the int32 step of each distance, in the query's unit; overwrites `distances`."""
-    ratio = distances.div_(unit).add_(1).float()
-    return ratio.view(torch.int32).sub_(_BITS_OF_ONE).bitwise_right_shift_(_DROPPED_BITS)
 
 
 def _ascending(keys: Tensor) -> Tensor:

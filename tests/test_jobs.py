@@ -15,16 +15,22 @@ from safetensors.torch import load_file
 from support import TASKS, make_dataset, protocol
 from torch import Tensor, nn
 
-from mtlbench import Architecture, register_architecture, runner
+from mtlbench import Architecture, register_architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
+from mtlbench.evaluation.scores import scores_of
+from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.jobs.execute import execute
+from mtlbench.jobs.job import Job, Watcher
+from mtlbench.jobs.plan import plan, seconds_needed
+from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
-from mtlbench.runner import Job, Watcher, execute, judge, plan, references
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
+from mtlbench.runs.references import references
 from mtlbench.specs import parse_methods
-from mtlbench.training import Interrupted, Progress, Questions, embed_images
+from mtlbench.training.state import Interrupted, Progress
 
 load_plugins()
 
@@ -87,9 +93,9 @@ def test_the_saved_network_gives_the_recorded_numbers(tmp_path):
     benchmark, dataset = protocol(), make_dataset()
     net, _ = job.method.build(BackboneFactory("small", (24, 24), 8, seed=7), dataset.tasks)
     assert net.load_state_dict(weights, strict=False).unexpected_keys == []
-    questions = Questions.draw(dataset, benchmark, "test")
+    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(net, dataset, questions.images, "fp32")
-    metrics, hits = judge(embeddings, questions, benchmark, dataset)
+    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
     test = load_file(job.folder / "test.safetensors")
     assert torch.equal(test["hits"].bool(), hits)
     torch.testing.assert_close(test["embeddings"].float(), embeddings, rtol=1e-2, atol=1e-2)
@@ -170,7 +176,7 @@ class Broken(Architecture):
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ("bug", r"ZeroDivisionError: half a \(test_runner.py:\d+\)"),
+        ("bug", r"ZeroDivisionError: half a \(test_jobs.py:\d+\)"),
         ("memory", "out of memory"),
         ("nan", "the loss of colour became nan at step 3"),
     ],
@@ -230,7 +236,7 @@ def test_a_failure_after_training_keeps_the_training(tmp_path, monkeypatch):
 
     (job,) = jobs_for(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("mtlbench.runner.judge", refuse)
+        patch.setattr("mtlbench.jobs.execute.scores_of", refuse)
         assert do(job).status == "failed"
     (again,) = jobs_for(tmp_path)
     assert (again.state, again.steps_done) == ("interrupted", 6)
@@ -241,7 +247,9 @@ def test_a_failure_after_training_keeps_the_training(tmp_path, monkeypatch):
 def test_an_edited_method_is_another_method(tmp_path, monkeypatch):
     (job,) = jobs_for(tmp_path)
     do(job)
-    monkeypatch.setattr("mtlbench.runner.sources_of", lambda method: {"architecture": "edited", "balancer": ""})
+    monkeypatch.setattr(
+        "mtlbench.runs.provenance.sources_of", lambda method: {"architecture": "edited", "balancer": ""}
+    )
     with pytest.raises(UserError, match=r"code.architecture: \w+ there, edited now"):
         jobs_for(tmp_path)
 
@@ -321,7 +329,7 @@ def test_what_is_no_record_is_named(tmp_path):
 
 def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the_plan(tmp_path, monkeypatch):
     (job,) = jobs_for(tmp_path)
-    seconds, reason = runner.seconds_needed(job, protocol(), make_dataset(), "fp32")
+    seconds, reason = seconds_needed(job, protocol(), make_dataset(), "fp32")
     assert seconds > 0
     assert reason == ""
     monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
@@ -329,7 +337,7 @@ def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the
     register_architecture("broken")(Broken)
     monkeypatch.setattr(Broken, "how", "bug")
     (job,) = jobs_for(tmp_path, "broken")
-    seconds, reason = runner.seconds_needed(job, protocol(), make_dataset(), "fp32")
+    seconds, reason = seconds_needed(job, protocol(), make_dataset(), "fp32")
     assert seconds == 0
     assert reason.startswith("ZeroDivisionError")
 
@@ -337,9 +345,10 @@ def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the guard is for Linux")
 def test_asking_for_more_memory_than_there_is_fails_alone_and_not_the_process():
     code = (
-        "import torch; from mtlbench import runner; runner.guard_memory()\n"
+        "import torch; from mtlbench.jobs.failure import reason_of; from mtlbench.jobs.memory import guard_memory\n"
+        "guard_memory()\n"
         "try: torch.empty(1 << 46, dtype=torch.uint8)\n"
-        "except RuntimeError as error: print(runner._reason(error))\n"
+        "except RuntimeError as error: print(reason_of(error))\n"
         "import resource; limit = resource.getrlimit(resource.RLIMIT_DATA)[0]\n"
         "print(0 < limit < 1 << 46, torch.ones(3).sum().item())\n"
     )

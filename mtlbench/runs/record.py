@@ -15,7 +15,6 @@ A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import os
@@ -26,16 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
 from mtlbench.probes import COLUMNS, FILE
 
 if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes longer than a table
     from torch import Tensor
-
-    from mtlbench.training import State, Trainer
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -71,6 +65,11 @@ class Record:
 def run_folder(results: Path, benchmark: str, method: str, seed: int) -> Path:
     """Return where a run's record lies."""
     return results / benchmark / re.sub(r"[^\w.+=,\[\]-]", "-", method) / f"seed-{seed}"
+
+
+def partial_folder(folder: Path) -> Path:
+    """Return where a run under way keeps what continuing needs."""
+    return folder.with_name(f"{folder.name}.partial")
 
 
 def read_record(folder: Path) -> Record | None:
@@ -144,119 +143,6 @@ def remove_run(folder: Path) -> None:
     """Remove a run's record, and what an interrupted one left."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(partial_folder(folder), ignore_errors=True)
-
-
-def partial_folder(folder: Path) -> Path:
-    """Return where a run under way keeps what continuing needs."""
-    return folder.with_name(f"{folder.name}.partial")
-
-
-def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
-    """Keep what continuing a run needs; the last such save is replaced only when the new one is whole."""
-    from safetensors.torch import save_file
-
-    place = partial_folder(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    name = f"state-{trainer.state.step}.safetensors"
-    save_file(trainer.tensors(), place / f"{name}.new")
-    (place / f"{name}.new").rename(place / name)
-    device = trainer.dataset.device.type  # random states of one kind of device mean nothing to another
-    facts = {"schema": SCHEMA, "setup": setup, "device": device, "tensors": name, "state": asdict(trainer.state)}
-    (place / "state.json.new").write_text(json.dumps(facts))
-    (place / "state.json.new").rename(place / "state.json")
-    for other in place.glob("state-*.safetensors"):
-        if other.name != name:
-            other.unlink()
-
-
-def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] | None:
-    """Return where an interrupted run stood and the file of its tensors.
-
-    None if there is none that can be continued: it was set up otherwise, ran on another kind of device, or is damaged.
-    """
-    from mtlbench.training import State
-
-    place = partial_folder(folder)
-    try:
-        facts = json.loads((place / "state.json").read_text())
-        if facts["schema"] != SCHEMA or facts["device"] != device or differences(facts["setup"], setup):
-            return None
-        if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
-            facts["state"]["probes"] = facts["state"].pop("conflict")
-        state, tensors = State(**facts["state"]), place / facts["tensors"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (state, tensors) if tensors.exists() else None
-
-
-# Settings that decide nothing, or are in the setup a second time, as they came out.
-_INDIFFERENT = (
-    ("title",),
-    ("data", "tasks"),
-    ("data", "spare_tasks"),
-    ("data", "folder"),
-    ("data", "skip_unreadable"),
-    ("train", "precision"),
-    ("train", "tried"),
-)
-
-
-def in_todays_words(benchmark: Json) -> Json:
-    """Return a record's benchmark with today's names of settings, and the default of those that it knew nothing of."""
-    try:
-        return Benchmark.model_validate(benchmark).model_dump(mode="json")
-    except ValidationError:
-        return copy.deepcopy(benchmark)
-
-
-def essential(setup: Json) -> Json:
-    """Return a setup without what decides nothing: runs with equal essentials are the same run."""
-    kept: Json = copy.deepcopy(setup)
-    kept["benchmark"] = in_todays_words(kept["benchmark"])
-    for *path, last in _INDIFFERENT:
-        section = kept["benchmark"]
-        for key in path:
-            section = section.get(key, {})
-        section.pop(last, None)
-    return kept
-
-
-def benchmark_of(record: Record) -> Benchmark:
-    """Return the benchmark that a run was made on.
-
-    Raises:
-        UserError: its settings are none that this version knows.
-    """
-    try:
-        return Benchmark.model_validate(record.setup["benchmark"])
-    except ValidationError as error:
-        raise UserError(
-            f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"
-            " this one can't read; use that one."
-        ) from error
-
-
-def differences(old: Json, new: Json) -> list[str]:
-    """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
-    return _unlike(essential(old), essential(new), "")
-
-
-def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _unlike(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {a} there, {b} now")
-    return found
-
-
-def without_training(setup: Json) -> Json:
-    """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
-    kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
-    kept["benchmark"]["train"] = {"anchors": kept["benchmark"]["train"].get("anchors")}
-    return kept
 
 
 def half(embeddings: Tensor) -> Tensor:

@@ -1,0 +1,70 @@
+"""Devices, precisions and random generators that training and evaluation run with."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from mtlbench.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` stands for.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: mtlbench runs on cpu and cuda.")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return `bf16` or `fp32`; `auto` takes bfloat16 where the device has instructions for it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's own name, with the number of threads for a processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux: the platform module's word stands
+    threads = torch.get_num_threads()
+    return f"{model}, {threads} thread{'s' * (threads > 1)}"
+
+
+def named_generator(device: torch.device, seed: int, *names: str) -> torch.Generator:
+    """Return a generator whose draws depend on the seed and the names alone."""
+    generator = torch.Generator(device)
+    generator.manual_seed(zlib.crc32("/".join((str(seed), *names)).encode()))
+    return generator
+
+
+@contextlib.contextmanager
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Run networks in bfloat16 autocast, or in float32, as `precision` says."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield

@@ -1,0 +1,1 @@
+"""Jobs: which runs there are to do, and doing them."""

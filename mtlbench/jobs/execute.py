@@ -1,0 +1,137 @@
+"""One job done: trained, tested, its costs measured, its record written; or failed, with the reason."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import traceback
+from collections.abc import Callable
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtlbench import cost
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.evaluation.collapse import collapsed_tasks
+from mtlbench.evaluation.scores import scores_of
+from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.jobs.failure import reason_of
+from mtlbench.jobs.job import Job, Watcher
+from mtlbench.networks import embed_images
+from mtlbench.probes import rows as probe_rows
+from mtlbench.runs.partial import read_partial, save_partial
+from mtlbench.runs.provenance import receipt
+from mtlbench.runs.record import Record, half, write_record
+from mtlbench.training.loop import Trainer
+from mtlbench.training.state import Interrupted, Row
+
+
+def execute(
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    stop: Callable[[], bool] = lambda: False,
+) -> Record:
+    """Do one run, or the rest of it, and leave its record.
+
+    A run that fails, for whatever reason, leaves a record that says why.
+
+    Raises:
+        Interrupted: `stop` said so; the run can be continued.
+        KeyboardInterrupt: as ever.
+    """
+    watcher.started(job)
+    try:
+        record = _run(job, benchmark, dataset, precision, watcher, stop)
+    except Interrupted:
+        raise
+    except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
+        record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason_of(error))
+        record.receipt = receipt(dataset, precision) | {"traceback": traceback.format_exc()}
+        write_record(job.folder, record)
+    finally:
+        gc.collect()
+        if dataset.device.type == "cuda":
+            with contextlib.suppress(RuntimeError):  # after some faults the device answers no more; the record says why
+                torch.cuda.empty_cache()
+    watcher.ended(job, record)
+    return record
+
+
+def _run(
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    stop: Callable[[], bool],
+) -> Record:
+    # the trainer has gone when costs are measured: its memory is wanted there
+    record, leaves = _train_and_test(job, benchmark, dataset, precision, watcher, stop)
+    watcher.doing(job, "measuring cost")
+    try:
+        record.costs = cost.measure(job.method, benchmark, dataset, precision)
+    except Exception as error:  # what was trained and tested stands, whatever can't be measured
+        record.reason = f"cost not measured: {reason_of(error)}"
+    write_record(job.folder, record, *leaves)
+    return record
+
+
+def _train_and_test(
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    stop: Callable[[], bool],
+) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
+    """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
+    trainer = _trainer(job, benchmark, dataset, precision)
+    trainer.run(
+        show=lambda progress: watcher.progress(job, progress),
+        save=lambda: save_partial(job.folder, job.setup, trainer),
+        stop=stop,
+    )
+    watcher.doing(job, "testing")
+    state = trainer.state
+    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
+    embeddings = embed_images(trainer.architecture, dataset, questions.images, precision)
+    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
+    fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
+    record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
+    record.receipt = receipt(dataset, precision) | {
+        "steps": state.step,
+        "images_seen": state.step * trainer.images_per_step,
+        "training_seconds": state.seconds,
+        "test_triplets": questions.triplets.shape[1],
+        "selection": "highest mean triplet accuracy on the validation split",
+        "selected_step": state.best_step,
+        "validation_accuracy": state.best_accuracy,
+        "protocols_tried": benchmark.train.tried,
+    }
+    test = {
+        "embeddings": half(embeddings),
+        "labels": dataset.labels[:, questions.images],
+        "hits": hits.to(torch.uint8),
+    }
+    probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
+    return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)
+
+
+def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:
+    """Return a trainer, where the interrupted run stood if there is one that can be continued."""
+    trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+    partial = read_partial(job.folder, job.setup, dataset.device.type) if job.state == "interrupted" else None
+    if partial:
+        state, tensors = partial
+        try:
+            trainer.restore(load_file(tensors), state)
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # a damaged file: from the beginning
+            return Trainer(job.method, benchmark, dataset, job.seed, precision)
+    return trainer

@@ -1,0 +1,28 @@
+"""A bound on the host's memory, so that a method that asks for too much fails by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def guard_memory() -> None:
+    """On Linux, make a method that asks for more of the host's memory than there is fail by itself.
+
+    Otherwise the system ends the whole process, and with it the runs that would have fitted. Call it when the data set
+    is loaded: what the process holds by then is not counted.
+    """
+    try:
+        import resource  # Unix only
+
+        def kilobytes(path: str, name: str) -> int:
+            lines = Path(path).read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+        free = 1024 * kilobytes("/proc/meminfo", "MemAvailable")
+        group = Path("/sys/fs/cgroup/memory.max")
+        if group.exists() and group.read_text().strip().isdigit():
+            free = min(free, int(group.read_text()) - int(group.with_name("memory.current").read_text()))
+        held = 1024 * kilobytes("/proc/self/status", "VmData")
+        resource.setrlimit(resource.RLIMIT_DATA, (held + int(0.95 * free), resource.RLIM_INFINITY))
+    except (ImportError, OSError, ValueError, StopIteration):
+        return  # another system, or one that won't tell: nothing is lost but the guard

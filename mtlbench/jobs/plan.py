@@ -1,0 +1,91 @@
+"""The plan: which runs are done, which go on, and how long the others will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mtlbench import cost
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.devices import computing_in
+from mtlbench.errors import UserError
+from mtlbench.jobs.failure import reason_of
+from mtlbench.jobs.job import Job
+from mtlbench.networks import EMBEDDING_BATCH
+from mtlbench.runs.partial import read_partial
+from mtlbench.runs.provenance import commit, setup_of
+from mtlbench.runs.record import read_record, run_folder
+from mtlbench.runs.references import REFERENCES
+from mtlbench.runs.setup import differences, without_training
+from mtlbench.specs import Method
+from mtlbench.training.loop import Trainer
+
+
+def plan(
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    results: Path,
+    overwrite: bool = False,
+) -> list[Job]:
+    """List the runs, seed by seed, and what is there of each.
+
+    Raises:
+        UserError: a record is there that was made with other settings, and `overwrite` is not set.
+    """
+    commit()  # noted now: a commit made while runs go on is not what runs
+    jobs = []
+    for seed in seeds:
+        for reference in REFERENCES:
+            folder = run_folder(results, benchmark.name, reference.name, seed)
+            setup = setup_of(reference, benchmark, dataset, seed, precision)
+            record = None if overwrite else read_record(folder)
+            if record and (unlike := differences(without_training(record.setup), without_training(setup))):
+                raise UserError(_made_otherwise(folder, unlike))
+        for method in methods:
+            folder = run_folder(results, benchmark.name, method.name, seed)
+            setup = setup_of(method, benchmark, dataset, seed, precision)
+            record = None if overwrite else read_record(folder)
+            if record and record.status == "done":
+                if unlike := differences(record.setup, setup):
+                    raise UserError(_made_otherwise(folder, unlike))
+                jobs.append(Job(method, seed, folder, setup, "done"))
+                continue
+            partial = None if overwrite else read_partial(folder, setup, dataset.device.type)
+            if partial:
+                jobs.append(Job(method, seed, folder, setup, "interrupted", partial[0].step))
+            else:
+                jobs.append(Job(method, seed, folder, setup, "failed" if record else "new"))
+    return jobs
+
+
+def _made_otherwise(folder: Path, unlike: list[str]) -> str:
+    more = "; …" if len(unlike) > 4 else ""
+    return (
+        f"{folder} was made with other settings ({'; '.join(unlike[:4])}{more}). Choose another folder with --results,"
+        " or replace it with --overwrite."
+    )
+
+
+def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
+    """Estimate the seconds of a whole run from a few timed steps; where that fails, return 0 and the reason."""
+    probing = benchmark.evaluation.agreement_every
+    try:
+        trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+        step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
+        probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0
+        images = dataset.batch(trainer.questions.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+        trainer.architecture.eval()
+        with torch.no_grad(), computing_in(precision, dataset.device):
+            embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))
+    except Exception as error:  # the estimate must not stop what the run itself will report
+        return 0.0, reason_of(error)
+    validations = benchmark.train.steps / benchmark.evaluation.every
+    images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))
+    probes = benchmark.train.steps / benchmark.evaluation.agreement_every * probe if probing else 0.0
+    return benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed + probes, ""

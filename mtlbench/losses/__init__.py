@@ -1,0 +1,1 @@
+"""Losses: a batch and its embeddings -> a loss per task."""

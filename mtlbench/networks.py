@@ -1,0 +1,62 @@
+"""Networks as runs use them: built for a benchmark, embedding images, saved and loaded by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.architecture import Architecture
+from mtlbench.backbones import BackboneFactory
+from mtlbench.balancer import Balancer
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.devices import computing_in
+from mtlbench.specs import Method
+
+EMBEDDING_BATCH = 256
+
+
+def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, Balancer]:
+    """Build a method's architecture and balancer for a benchmark, on torch's default device.
+
+    Raises:
+        UserError: see `BackboneFactory` and `Method.build`.
+    """
+    model = benchmark.model
+    backbones = BackboneFactory(model.backbone, benchmark.data.size, model.embedding, seed, model.pretrained)
+    with torch.random.fork_rng(devices=[]):  # what a method draws itself depends on the seed alone
+        torch.default_generator.manual_seed(seed)
+        return method.build(backbones, tasks)
+
+
+@torch.no_grad()
+def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, precision: str) -> Tensor:
+    """Embed images under every task, each once, in evaluation mode: (n,) indices -> (T, n, D) float32."""
+    was_training = architecture.training
+    architecture.eval()
+    parts = []
+    with computing_in(precision, dataset.device):
+        for part in index.split(EMBEDDING_BATCH):
+            parts.append(architecture.embed(dataset.batch(part)).float())
+    architecture.train(was_training)
+    return torch.cat(parts, dim=1)
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state by name, each tensor once, under its first name, whatever other names it has."""
+    names: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        names.setdefault(id(tensor), name)
+    return {name: state[name] for name in names.values()}
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what `state_of` returned.
+
+    Raises:
+        KeyError: a name is missing or unknown.
+    """
+    if state.keys() != state_of(module).keys():
+        raise KeyError(f"other names than the module's: {sorted(state.keys() ^ state_of(module).keys())[:3]}")
+    module.load_state_dict(state, strict=False)

@@ -1,0 +1,84 @@
+"""Where a run comes from: its setup, the sources of its method, and its receipt."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import inspect
+import json
+import platform
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+import mtlbench
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.devices import device_name
+from mtlbench.registry import ARCHITECTURES, BALANCERS
+from mtlbench.runs.record import Json
+from mtlbench.specs import Method
+from mtlbench.training.loop import VERSION
+
+
+def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> Json:
+    """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run."""
+    setup = {
+        "method": asdict(method),
+        "code": {"training": VERSION, **sources_of(method)},
+        "benchmark": benchmark.model_dump(mode="json", exclude={"data": {"folder"}}),  # a path of this machine
+        "tasks": list(dataset.tasks),
+        "data": dataset.facts["fingerprint"],
+        "precision": precision,
+        "seed": seed,
+    }
+    restored: Json = json.loads(json.dumps(setup))
+    return restored
+
+
+def sources_of(method: Method) -> dict[str, str]:
+    """Return a digest of each part's source file: a method that has been edited is another method."""
+    found = {}
+    for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
+        if name in registry:  # the reference rows have neither
+            file = inspect.getsourcefile(registry.get(name).target)
+            found[registry.kind] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+    return found
+
+
+def receipt(dataset: Dataset, precision: str) -> Json:
+    """Return where, when and with what a run is made."""
+    import torchvision
+
+    return {
+        "data": dataset.facts,
+        "precision": precision,
+        "device": device_name(dataset.device),
+        "mtlbench": mtlbench.__version__,
+        "commit": commit(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def commit() -> str:
+    """Return the commit of the checkout that runs, with `+changes` where files differ from it; empty if installed."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        try:
+            answer = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return answer.stdout.strip()
+
+    if not git("ls-files", "--error-unmatch", Path(__file__).name):  # installed within a checkout of something else
+        return ""
+    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")

@@ -1,0 +1,80 @@
+"""Setups compared: all that decides a run's result, and in what two runs differ."""
+
+from __future__ import annotations
+
+import copy
+
+from pydantic import ValidationError
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.errors import UserError
+from mtlbench.runs.record import Json, Record
+
+# Settings that decide nothing, or are in the setup a second time, as they came out.
+_INDIFFERENT = (
+    ("title",),
+    ("data", "tasks"),
+    ("data", "spare_tasks"),
+    ("data", "folder"),
+    ("data", "skip_unreadable"),
+    ("train", "precision"),
+    ("train", "tried"),
+)
+
+
+def in_todays_words(benchmark: Json) -> Json:
+    """Return a record's benchmark with today's names of settings, and the default of those that it knew nothing of."""
+    try:
+        return Benchmark.model_validate(benchmark).model_dump(mode="json")
+    except ValidationError:
+        return copy.deepcopy(benchmark)
+
+
+def essential(setup: Json) -> Json:
+    """Return a setup without what decides nothing: runs with equal essentials are the same run."""
+    kept: Json = copy.deepcopy(setup)
+    kept["benchmark"] = in_todays_words(kept["benchmark"])
+    for *path, last in _INDIFFERENT:
+        section = kept["benchmark"]
+        for key in path:
+            section = section.get(key, {})
+        section.pop(last, None)
+    return kept
+
+
+def benchmark_of(record: Record) -> Benchmark:
+    """Return the benchmark that a run was made on.
+
+    Raises:
+        UserError: its settings are none that this version knows.
+    """
+    try:
+        return Benchmark.model_validate(record.setup["benchmark"])
+    except ValidationError as error:
+        raise UserError(
+            f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"
+            " this one can't read; use that one."
+        ) from error
+
+
+def differences(old: Json, new: Json) -> list[str]:
+    """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
+    return _unlike(essential(old), essential(new), "")
+
+
+def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _unlike(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} there, {b} now")
+    return found
+
+
+def without_training(setup: Json) -> Json:
+    """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
+    kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
+    kept["benchmark"]["train"] = {"anchors": kept["benchmark"]["train"].get("anchors")}
+    return kept

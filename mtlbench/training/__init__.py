@@ -1,0 +1,1 @@
+"""Training: the loop, schedules, and what a run under way has reached."""

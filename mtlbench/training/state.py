@@ -1,0 +1,43 @@
+"""What a run under way has reached, and the ways in which it ends early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mtlbench.probes import Probe
+
+Row = dict[str, float]
+
+
+class TrainingError(Exception):
+    """A run that can't go on, with the reason for the table."""
+
+
+class Interrupted(Exception):
+    """A run was asked to stop, and has kept what continuing needs."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for whoever shows it."""
+
+    step: int
+    steps: int
+    seconds: float
+    loss: float
+    images_per_second: float
+    accuracy: dict[str, float]  # the latest validation, by task; empty before the first
+
+
+@dataclass
+class State:
+    """What a run has reached; with the tensors of `Trainer.tensors` it is all that continuing needs."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training steps alone
+    best_accuracy: float = -1.0
+    best_step: int = 0
+    accuracy: dict[str, float] = field(default_factory=dict)
+    collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
+    curve: list[Row] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
