@@ -52,7 +52,7 @@ class Data(_Section):
     spare_tasks: list[str] = []  # used when fewer than two of `tasks` have labels
     image_size: Positive | tuple[Positive, Positive]  # one number, or height and width
     fit: Literal["squash", "crop"] = "squash"
-    pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see data.dataset.PIXELS
+    pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see data.pixels.PIXELS
     limit: Annotated[int, Field(ge=0)] = 0  # at most so many images, drawn at random; 0 takes all
     split: Literal["default", "identity", "csn"] = "default"  # default: the official one, else at random
     split_seed: Annotated[int, Field(ge=0)] = 0  # of a random split

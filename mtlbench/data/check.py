@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.data import celeba, zappos
-from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
+from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
 from mtlbench.data.folder import IMAGE_ENDINGS, are_split, files_in, is_image, run_folders
 from mtlbench.data.pack import Progress
 from mtlbench.data.rendered.writing import as_rendered
@@ -227,19 +227,6 @@ def _open(file: Path) -> tuple[bytes, tuple[int, int]] | str | None:
         return "a web page, not an image" if holds_web_page(file) else reason_of(error)
     except BROKEN as error:
         return reason_of(error)
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
-
-    Raises:
-        one of `decoding.BROKEN`: the image is missing or broken.
-    """
-    with Image.open(file) as image:
-        # asked only where it stands in the header, as packing does
-        turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
-        width, height = image.size
-        return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 def _compare(table: Table, group: list[int], found: Findings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from mtlbench.data import celeba, zappos
 from mtlbench.data.celeba import read_celeba
 from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
+from mtlbench.data.pixels import normalise
 from mtlbench.data.rendered.faces import render_faces
 from mtlbench.data.rendered.shoes import render_shoes
 from mtlbench.data.rendered.writing import DRAWING, as_rendered, rendered_facts
@@ -26,12 +26,6 @@ from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
 
-# (mean, standard deviation) of R, G, B on the scale 0 to 255, and whether channels are turned to B, G, R
-PIXELS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], bool]] = {
-    "unit": ((127.5,) * 3, (127.5,) * 3, False),  # to -1 ... 1
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False),  # torchvision's weights expect this
-    "bgr": ((122.77, 115.95, 102.98), (1 / 0.0078125,) * 3, True),  # the modulation paper's code
-}
 READERS: dict[str, Callable[[Path, Data], Table]] = {
     "celeba": lambda root, data: read_celeba(root, data.split, data.split_seed),
     "zappos": lambda root, data: read_zappos(root, data.split_seed, data.split, data.multi_valued),
@@ -52,7 +46,7 @@ class Dataset:
         labels: (T, N) int64 on the device, -1 where not labelled.
         split: (N,) int64 on the device: 0 train, 1 val, 2 test.
         tasks: the T names; values: their label values; ordered: whether those have an order.
-        pixels: key of `PIXELS`.
+        pixels: key of `pixels.PIXELS`.
         facts: what the receipt says of it.
         triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
             positive and negative on the device; empty where triplets are drawn from the labels.
@@ -104,17 +98,7 @@ class Dataset:
         if generator is not None and flip:
             mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-        scale, offset = self._normalisation
-        images = torch.addcmul(offset, pixels.float(), scale)
-        bgr = PIXELS[self.pixels][2]
-        return (images.flip(3) if bgr else images).permute(0, 3, 1, 2)
-
-    @functools.cached_property
-    def _normalisation(self) -> tuple[Tensor, Tensor]:
-        """Scale and offset of the channels, on the device once and for all: `batch` is called at every step."""
-        mean, deviation, _ = PIXELS[self.pixels]
-        scale = torch.tensor([1 / d for d in deviation], device=self.device)
-        return scale, torch.tensor([-m / d for m, d in zip(mean, deviation, strict=True)], device=self.device)
+        return normalise(pixels, self.pixels)
 
 
 def default_folder(name: str) -> Path:

@@ -208,6 +208,19 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
+
+    Raises:
+        one of `BROKEN`: the image is missing or broken.
+    """
+    with Image.open(file) as image:
+        # asked only where it stands in the header, as packing does
+        turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+        width, height = image.size
+        return (height, width) if turn in (5, 6, 7, 8) else (width, height)
+
+
 # what each EXIF orientation asks to be done to the pixels as they are stored
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],

@@ -1,6 +1,6 @@
 """The table every data set becomes: image paths, one integer label column per task, one split column.
 
-Readers make it from files on disk (`celeba.py`, `zappos.py`); nothing after it knows which data set it is.
+A reader makes it from files on disk; nothing after it knows which data set it is.
 """
 
 from __future__ import annotations
