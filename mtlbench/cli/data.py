@@ -368,10 +368,10 @@ def render(
     from rich.console import Console
 
     from mtlbench.benchmark import load_benchmark
-    from mtlbench.data.rendered.faces import render_faces
-    from mtlbench.data.rendered.shoes import render_shoes
+    from mtlbench.rendered.kinds import KINDS
 
-    draw = {Drawn.shoes: render_shoes, Drawn.faces: render_faces}[what]
+    kind = KINDS[what.value]
+    draw = kind.renderer()
     shape = _size(size) if size is not None else {}
     console = Console()
     done = 0
@@ -383,10 +383,10 @@ def render(
             drawing(done, images)
 
         draw(folder, images, seed, progress=count, conflict=conflict, **shape)
-    task, place = {Drawn.shoes: "closure", Drawn.faces: "Smiling"}[what], shlex.quote(str(folder))
+    place = shlex.quote(str(folder))
     usual, drawn = load_benchmark(what.value).data.rendered, {"images": images, "seed": seed, "conflict": conflict}
     settings = [f" --set data.rendered.{key}={value}" for key, value in drawn.items() if value != getattr(usual, key)]
-    say(console, f"Look at them: mtlbench data show {place} --task {task}")
+    say(console, f"Look at them: mtlbench data show {place} --task {kind.example}")
     say(console, f"Train on them: mtlbench run --dataset {what.value} --data-dir {place}{''.join(settings)}")
 
 

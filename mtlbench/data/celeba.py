@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtlbench.data.rendered.faces import FIRST_IDENTITY
 from mtlbench.data.table import Column, Table, split_at_random
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import FIRST_IDENTITY
 
 IMAGES, ATTRIBUTES = "img_align_celeba", "list_attr_celeba.txt"
 IDENTITIES, PARTITION = "identity_CelebA.txt", "list_eval_partition.txt"

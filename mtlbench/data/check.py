@@ -23,10 +23,10 @@ from mtlbench.data import celeba, zappos
 from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
 from mtlbench.data.folder import IMAGE_ENDINGS, are_split, files_in, is_image, run_folders
 from mtlbench.data.pack import Progress
-from mtlbench.data.rendered.writing import as_rendered
 from mtlbench.data.table import Table
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import as_rendered
 
 SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
 _BENCHMARK = """\

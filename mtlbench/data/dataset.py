@@ -19,12 +19,11 @@ from mtlbench.data.celeba import read_celeba
 from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import normalise
-from mtlbench.data.rendered.faces import render_faces
-from mtlbench.data.rendered.shoes import render_shoes
-from mtlbench.data.rendered.writing import DRAWING, as_rendered, rendered_facts
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
+from mtlbench.rendered.kinds import KINDS
+from mtlbench.rendered.marks import DRAWING, as_rendered, rendered_facts
 
 READERS: dict[str, Callable[[Path, Data], Table]] = {
     "celeba": lambda root, data: read_celeba(root, data.split, data.split_seed),
@@ -33,7 +32,6 @@ READERS: dict[str, Callable[[Path, Data], Table]] = {
     "folders": read_folders,
 }
 _FOUND = {"celeba": celeba.found, "zappos": zappos.found}
-RENDERERS = {"shoes": render_shoes, "faces": render_faces}
 _STAND_INS = {"celeba": "faces", "zappos": "shoes"}  # what can be drawn in the same layout
 
 
@@ -137,7 +135,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                 if progress:
                     progress(done, what.images)
 
-            RENDERERS[what.what](root, what.images, what.seed, progress=count, conflict=what.conflict)
+            KINDS[what.what].renderer()(root, what.images, what.seed, progress=count, conflict=what.conflict)
     elif root is None:
         root = Path(data.folder) if data.folder else default_folder(data.reader)
         if data.reader in _STAND_INS and not _FOUND[data.reader](root):

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtlbench.data.rendered.shoes import BRANDS
 from mtlbench.data.table import (
     SPLITS,
     Column,
@@ -30,6 +29,7 @@ from mtlbench.data.table import (
 )
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import BRANDS
 
 IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
 SQUARE = "ut-zap50k-images-square"

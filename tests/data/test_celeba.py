@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mtlbench.data.celeba import IMAGES, found, read_celeba
-from mtlbench.data.rendered.faces import FIRST_IDENTITY
 from mtlbench.data.table import Table, split_at_random
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import FIRST_IDENTITY
 
 ATTRIBUTES, IDENTITIES, PARTITION = "list_attr_celeba.txt", "identity_CelebA.txt", "list_eval_partition.txt"
 PAGE = (

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlbench.data.rendered.shoes import render_shoes
 from mtlbench.data.table import Table
 from mtlbench.data.zappos import found, read_zappos
 from mtlbench.errors import UserError
+from mtlbench.rendered.shoes import render_shoes
 
 TABLE = "ut-zap50k-data/meta-data.csv"
 COLUMNS = ["CID", "Category", "SubCategory", "HeelHeight", "Insole", "Closure", "Gender", "Material", "ToeStyle"]

@@ -16,12 +16,15 @@ from torch.nn import functional as F
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Loss
 from mtlbench.data.celeba import read_celeba
-from mtlbench.data.rendered import face_drawing, faces, writing
-from mtlbench.data.rendered.face_drawing import FaceAttributes, draw_face
-from mtlbench.data.rendered.faces import FIRST_IDENTITY, render_faces
 from mtlbench.data.table import Table
 from mtlbench.data.triplets import joint_triplets
 from mtlbench.errors import UserError
+from mtlbench.rendered import faces, writing
+from mtlbench.rendered.face.attributes import ATTRIBUTES, CARRIERS, FACIAL_HAIR, HAIR_COLOURS, TEXTURES, FaceAttributes
+from mtlbench.rendered.face.picture import draw_face
+from mtlbench.rendered.face.sitter import seat, surroundings_by_chance
+from mtlbench.rendered.faces import render_faces
+from mtlbench.rendered.marks import FIRST_IDENTITY
 from mtlbench.training import triplet_losses
 
 PLAIN = FaceAttributes(person=4)
@@ -108,7 +111,7 @@ def test_everything_that_is_labelled_is_drawn(flag: str) -> None:
 
 @pytest.mark.parametrize("name", ["hair", "texture", "facial_hair"])
 def test_every_kind_of_hair_looks_its_own_way(name: str) -> None:
-    kinds = {"hair": faces.HAIR_COLOURS, "texture": faces.TEXTURES, "facial_hair": faces.FACIAL_HAIR}[name]
+    kinds = {"hair": HAIR_COLOURS, "texture": TEXTURES, "facial_hair": FACIAL_HAIR}[name]
     faces_ = [replace(PLAIN, **{name: kind}) for kind in kinds]
     for one, other in itertools.combinations(faces_, 2):
         assert np.sum(np.abs(pixels(one, 5) - pixels(other, 5)).max(axis=2) > 25) >= 20
@@ -119,7 +122,7 @@ def test_every_kind_of_hair_looks_its_own_way(name: str) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_evidence_of_a_task_stays_in_its_own_part_of_the_head(task: str, seed: int) -> None:
     change, low, high = EVIDENCE[task]
-    sitter = face_drawing._sitter(PLAIN, seed, face_drawing.surroundings_by_chance(seed), 178, 218, 1)
+    sitter = seat(PLAIN, seed, surroundings_by_chance(seed), 178, 218, 1)
     changed = np.abs(pixels(PLAIN, seed, 178, 218) - pixels(replace(PLAIN, **change), seed, 178, 218)).max(axis=2)
     y, x = np.nonzero(changed > 8)
     easel = sitter.easel
@@ -151,12 +154,12 @@ def test_the_reader_of_celeba_reads_it(table: Table, tmp_path: Path) -> None:
 
 def test_the_attributes_have_the_official_names_in_the_official_order(write_celeba, tmp_path: Path) -> None:
     header = (write_celeba(tmp_path / "real") / "list_attr_celeba.txt").read_text().splitlines()[1]
-    assert tuple(header.split()) == faces.ATTRIBUTES
-    assert tuple(PLAIN.labels()) == faces.ATTRIBUTES
+    assert tuple(header.split()) == ATTRIBUTES
+    assert tuple(PLAIN.labels()) == ATTRIBUTES
 
 
 def test_all_but_three_attributes_can_be_trained(table: Table) -> None:
-    cannot = {name for name in faces.ATTRIBUTES if table.trainable(name) is not None}
+    cannot = {name for name in ATTRIBUTES if table.trainable(name) is not None}
     assert cannot == {"Attractive", "Male", "Young"}
     assert all((table.columns[name].codes == 0).all() for name in cannot)
 
@@ -237,16 +240,16 @@ def test_conflict_changes_the_surroundings_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(("conflict", "low", "high"), [(0.0, 0.42, 0.58), (0.5, 0.67, 0.83), (1.0, 1.0, 1.0)])
 def test_conflict_ties_each_carrier_to_one_task(conflict: float, low: float, high: float) -> None:
-    assert sorted(face_drawing.CARRIERS.values()) == sorted(TASKS)
+    assert sorted(CARRIERS.values()) == sorted(TASKS)
     items = [faces._item(0, i, conflict) for i in range(600)]
-    for carrier, task in face_drawing.CARRIERS.items():
+    for carrier, task in CARRIERS.items():
         tied = [asdict(item.surroundings)[carrier] == item.attributes.labels()[task] for item in items]
         assert low <= np.mean(tied) <= high
 
 
-@pytest.mark.parametrize("carrier", list(face_drawing.CARRIERS))
+@pytest.mark.parametrize("carrier", list(CARRIERS))
 def test_every_carrier_shows(carrier: str) -> None:
-    by_chance = face_drawing.surroundings_by_chance(3)
+    by_chance = surroundings_by_chance(3)
     one, other = (
         np.asarray(draw_face(PLAIN, 3, 64, 78, replace(by_chance, **{carrier: value}))).astype(float)
         for value in (False, True)

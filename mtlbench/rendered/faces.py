@@ -1,6 +1,6 @@
 """Faces drawn by the project, in the official layout of CelebA, so that a first run needs no download.
 
-Writes a whole set (`render_faces`); one face is drawn by `face_drawing.py`, reading back and packing are left to the
+Writes a whole set (`render_faces`); one face is drawn by `face.picture`, reading back and packing are left to the
 CelebA reader. Nobody is depicted, and numbers measured on these pictures say nothing about CelebA.
 """
 
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlbench.data.rendered.face_drawing import (
+from mtlbench.errors import UserError
+from mtlbench.rendered.face.attributes import (
     ATTRIBUTES,
     CARRIERS,
     FACIAL_HAIR,
@@ -24,13 +25,11 @@ from mtlbench.data.rendered.face_drawing import (
     TEXTURES,
     FaceAttributes,
     Surroundings,
-    draw_face,
-    surroundings_by_chance,
 )
-from mtlbench.data.rendered.writing import write_set
-from mtlbench.errors import UserError
-
-FIRST_IDENTITY = 900001  # CelebA's own end at 10177, so a set is told to be rendered by its identities
+from mtlbench.rendered.face.picture import draw_face
+from mtlbench.rendered.face.sitter import surroundings_by_chance
+from mtlbench.rendered.marks import FIRST_IDENTITY
+from mtlbench.rendered.writing import write_set
 
 _PEOPLE, _BLOCK = 10, 150  # people of one block, and their pictures, which lie about in it in random order
 _SPLITS = (0, 0, 2, 0, 1, 0, 0, 2, 0, 0)  # of a block's people: 0 train, 1 val, 2 test

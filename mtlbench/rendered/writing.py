@@ -10,14 +10,11 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from pathlib import Path
 
-from mtlbench.data.table import Table
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import DRAWING, FACTS
 
-FACTS = "rendered.json"
-DRAWING = 1  # raised when the same settings come to draw other pictures
 _CHUNK = 100
 _WORTH_A_POOL = 1000  # below this, starting the processes takes longer than drawing
 
@@ -76,29 +73,3 @@ def _in_parallel(work: Callable[[Path, range], int], folder: Path, chunks: Seque
         yield from (future.result() for future in as_completed([pool.submit(work, folder, chunk) for chunk in chunks]))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def rendered_facts(table: Table) -> dict[str, str | int | float]:
-    """Return what a table's images were drawn with: `what`, `images`, `seed`, `conflict`, `drawing`; or {}.
-
-    They lie beside the image folder or above it, whatever reader made the table.
-    """
-    above = (table.root / table.paths[0]).parents if table.paths else ()
-    for folder in list(above)[:6]:
-        try:
-            facts: dict[str, str | int | float] = json.loads((folder / FACTS).read_text())
-        except (OSError, ValueError):
-            continue
-        return facts
-    return {}
-
-
-def as_rendered(table: Table) -> Table:
-    """Return the table, marked where its images were drawn by this project, their conflict in its name."""
-    facts = rendered_facts(table)
-    if not facts:
-        return table
-    name = table.name if "rendered" in table.name else f"rendered {facts.get('what', table.name)}"
-    if facts.get("conflict"):
-        name += f", conflict {facts['conflict']:g}"
-    return replace(table, name=name, rendered=True)

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Loss
-from mtlbench.data.rendered import shoes, writing
-from mtlbench.data.rendered.shoes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes, draw_shoe, render_shoes
 from mtlbench.data.triplets import joint_triplets
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
+from mtlbench.rendered import shoes, writing
+from mtlbench.rendered.shoe.attributes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes
+from mtlbench.rendered.shoe.picture import draw_shoe, posed_canvas
+from mtlbench.rendered.shoes import render_shoes
 from mtlbench.training import triplet_losses
 
 PUMP = ShoeAttributes("Shoes", "Slip-On", "Women", "2in - 2 3/4in")
@@ -121,7 +123,7 @@ def test_every_label_shows_on_every_category(category: str, label: str, values: 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_closure_leaves_the_heel_the_sole_and_the_toe_alone(category: str, seed: int) -> None:
     shoe = replace(PUMP, category=category)
-    _, (toe, heel) = shoes._canvas(shoe, seed, 128, 96, 1)
+    _, (toe, heel) = posed_canvas(shoe, seed, 128, 96, 1)
     along = (heel - toe) / np.sum((heel - toe) ** 2)
     bare = pixels(shoe, seed, 128, 96)
     for closure in set(CLOSURES) - {"Slip-On"}:
