@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mtlbench.data.download import Progress
+    from mtlbench.data.download.shared import Progress
 
 
 class Name(StrEnum):
@@ -40,7 +40,9 @@ def get(
     from rich.console import Console
 
     from mtlbench.data.dataset import default_folder
-    from mtlbench.data.download import CATALOGUE, download, in_words, missing
+    from mtlbench.data.download.get import download, missing
+    from mtlbench.data.download.shared import in_words
+    from mtlbench.data.download.source import CATALOGUE
 
     console = Console()
     source, folder = CATALOGUE[name](), data_dir or default_folder(name)
@@ -73,7 +75,7 @@ def _bytes_bar(console: Console) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    from mtlbench.data.download import in_words
+    from mtlbench.data.download.shared import in_words
 
     shown = ""
     if not console.is_terminal:

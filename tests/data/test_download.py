@@ -27,9 +27,10 @@ import typer
 from typer.testing import CliRunner
 
 from mtlbench.cli import get as cli
-from mtlbench.data import download as module
 from mtlbench.data.celeba import read_celeba
-from mtlbench.data.download import CATALOGUE, File, Source, download, missing
+from mtlbench.data.download import fetch as module
+from mtlbench.data.download.get import download, missing
+from mtlbench.data.download.source import CATALOGUE, File, Source
 from mtlbench.data.zappos import read_zappos
 from mtlbench.errors import UserError
 
@@ -1022,5 +1023,5 @@ def test_the_bar_of_a_terminal_can_be_drawn(host: Host, source: Source, folder: 
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, mtlbench.cli.get, mtlbench.data.download; sys.exit('torch' in sys.modules)"
+    code = "import sys, mtlbench.cli.get, mtlbench.data.download.get; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0
