@@ -43,7 +43,8 @@ class Csv(_Section):
 class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
-    reader: Literal["celeba", "zappos", "csv", "folders"]
+    reader: str  # any registered one
+    options: dict[str, Any] = {}  # of a plug-in's reader
     folder: str = ""  # where it lies, relative to this file, if not in the usual place; --data-dir names another
     rendered: Rendered | None = None
     csv: Csv | None = None

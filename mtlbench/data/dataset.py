@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,25 +13,14 @@ import torch
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark, Data, Rendered
-from mtlbench.data import celeba, zappos
-from mtlbench.data.celeba import read_celeba
-from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import normalise
 from mtlbench.data.table import SPLITS, Table
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.contract import Reader, build_reader, readers
 from mtlbench.errors import UserError
+from mtlbench.registry import load_plugins
 from mtlbench.rendered.kinds import KINDS
 from mtlbench.rendered.marks import DRAWING, as_rendered, rendered_facts
-
-READERS: dict[str, Callable[[Path, Data], Table]] = {
-    "celeba": lambda root, data: read_celeba(root, data.split, data.split_seed),
-    "zappos": lambda root, data: read_zappos(root, data.split_seed, data.split, data.multi_valued),
-    "csv": read_csv,
-    "folders": read_folders,
-}
-_FOUND = {"celeba": celeba.found, "zappos": zappos.found}
-_STAND_INS = {"celeba": "faces", "zappos": "shoes"}  # what can be drawn in the same layout
 
 
 @dataclass(frozen=True)
@@ -123,6 +111,9 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     """
     if root is not None and not root.is_dir():
         raise UserError(f"--data-dir {root}: there is no such folder.")
+    if data.reader not in readers():
+        load_plugins()  # `mtlbench run` has done so; other commands need no plug-in
+    reader = build_reader(data)
     if data.rendered is not None:
         what = data.rendered
         root = root or rendered_folder(what)
@@ -138,15 +129,11 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
             KINDS[what.what].renderer()(root, what.images, what.seed, progress=count, conflict=what.conflict)
     elif root is None:
         root = Path(data.folder) if data.folder else default_folder(data.reader)
-        if data.reader in _STAND_INS and not _FOUND[data.reader](root):
-            raise UserError(
-                f"There is no {data.reader} data at {root}: fetch it with mtlbench data get {data.reader}, name its"
-                f" folder with --data-dir, or try --dataset {_STAND_INS[data.reader]}, which draws its own images."
-            )
+        if reader.found(root) is False:
+            raise UserError(f"There is no {data.reader} data at {root}: {_ways_to_images(data.reader, type(reader))}.")
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
-    table = READERS[data.reader](root, data)
-    table = as_rendered(table)
+    table = as_rendered(reader.read(root, data))
     if data.rendered is not None:
         if not table.rendered:
             raise UserError(
@@ -165,6 +152,15 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                     f" with --data-dir, or --set data.rendered.{key}={facts.get(key)}."
                 )
     return table.limited(data.limit).without_rare(data.min_images)
+
+
+def _ways_to_images(name: str, reader: type[Reader]) -> str:
+    """Say what a user can do who has not the images of a reader."""
+    ways = [f"fetch it with mtlbench data get {name}"] if reader.source else []
+    ways.append("name its folder with --data-dir")
+    if reader.stand_in:
+        ways.append(f"try --dataset {reader.stand_in}, which draws its own images")
+    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def _check_positives(table: Table, tasks: list[str]) -> None:

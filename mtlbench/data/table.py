@@ -5,7 +5,7 @@ A reader makes it from files on disk; nothing after it knows which data set it i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -174,6 +174,16 @@ class Table:
             code[kept] = np.arange(len(kept))
             columns[task] = replace(column, codes=code[column.codes], values=tuple(column.values[i] for i in kept))
         return replace(self, columns=columns)
+
+
+def check_distinct(tasks: Iterable[str], where: str) -> None:
+    """Refuse names that `Table.find_task` can't tell apart."""
+    seen: dict[str, str] = {}
+    for task in tasks:
+        plain = task.lower().replace("_", "").replace("-", "")
+        if plain in seen:
+            raise UserError(f"{where}: the tasks '{seen[plain]}' and '{task}' have the same name; rename one.")
+        seen[plain] = task
 
 
 def split_at_random(groups: list[str], seed: int) -> Labels:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtlbench.data.celeba import IMAGES, found, read_celeba
 from mtlbench.data.table import Table, split_at_random
+from mtlbench.datasets.celeba import IMAGES, CelebA, read_celeba
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import FIRST_IDENTITY
 
@@ -213,7 +213,7 @@ def test_every_shape_it_is_met_in_gives_the_same_table(
     before = read_celeba(celeba_folder)
     root = change(celeba_folder)
     table = read_celeba(root)
-    assert found(root)
+    assert CelebA.found(root)
     assert table.root == root
     assert table.paths == tuple(path.replace(IMAGES, images, 1) for path in before.paths)
     assert all((root / path).is_file() for path in table.paths)
@@ -221,7 +221,7 @@ def test_every_shape_it_is_met_in_gives_the_same_table(
 
 
 def test_the_folder_of_images_itself_will_do(celeba_folder: Path) -> None:
-    assert found(celeba_folder / IMAGES)
+    assert CelebA.found(celeba_folder / IMAGES)
     assert read_celeba(celeba_folder / IMAGES).paths == read_celeba(celeba_folder).paths
     assert read_celeba(celeba_folder / IMAGES).root == celeba_folder
     double(celeba_folder)
@@ -230,14 +230,14 @@ def test_the_folder_of_images_itself_will_do(celeba_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [IMAGES, f"{IMAGES}.zip", ATTRIBUTES, "list_attr_celeba.csv"])
 def test_a_folder_with_one_part_is_recognised(tmp_path: Path, name: str) -> None:
-    assert not found(tmp_path)
+    assert not CelebA.found(tmp_path)
     (tmp_path / name).mkdir() if name == IMAGES else (tmp_path / name).touch()
-    assert found(tmp_path)
-    assert found(tmp_path / "absent") is False
+    assert CelebA.found(tmp_path)
+    assert CelebA.found(tmp_path / "absent") is False
 
 
 def test_other_data_is_not_taken_for_celeba(zappos_folder: Path) -> None:
-    assert not found(zappos_folder)
+    assert not CelebA.found(zappos_folder)
 
 
 def test_an_archive_that_is_not_unpacked_is_named_with_the_command_that_does_it(celeba_folder: Path) -> None:

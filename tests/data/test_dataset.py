@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mtlbench.benchmark import Benchmark, Data, load_benchmark
 from mtlbench.data.dataset import Dataset, default_folder, prepare, read_table
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
 from mtlbench.registry import load_plugins
 from mtlbench.runner import UNTRAINED, setup_of

@@ -27,11 +27,12 @@ import typer
 from typer.testing import CliRunner
 
 from mtlbench.cli import get as cli
-from mtlbench.data.celeba import read_celeba
 from mtlbench.data.download import fetch as module
 from mtlbench.data.download.get import download, missing
-from mtlbench.data.download.source import CATALOGUE, File, Source
-from mtlbench.data.zappos import read_zappos
+from mtlbench.data.download.source import File, Source
+from mtlbench.datasets.celeba import CelebA, read_celeba
+from mtlbench.datasets.contract import readers
+from mtlbench.datasets.zappos import Zappos, read_zappos
 from mtlbench.errors import UserError
 
 PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head></html>"
@@ -848,10 +849,10 @@ def test_what_a_killed_process_left_half_unpacked_is_cleared_away(
 
 
 def test_the_catalogue_names_the_official_files() -> None:
-    from torchvision.datasets import CelebA
+    from torchvision.datasets import CelebA as Official
 
-    celeba, zappos = CATALOGUE["celeba"](), CATALOGUE["zappos"]()
-    official = {name: (number, md5) for number, md5, name in CelebA.file_list}
+    celeba, zappos = CelebA.source(), Zappos.source()
+    official = {name: (number, md5) for number, md5, name in Official.file_list}
     assert {f.name for f in celeba.files} == official.keys() - {
         "list_bbox_celeba.txt",
         "list_landmarks_align_celeba.txt",
@@ -869,11 +870,11 @@ def test_the_catalogue_names_the_official_files() -> None:
         assert "non-commercial" in source.licence
         assert source.page in source.licence
         assert all(file.members and file.unpacked for file in source.files if file.unpacks_to)
-    assert set(cli.Name) == set(CATALOGUE)
+    assert {name for name, reader in readers().items() if reader.source} == {"celeba", "zappos"}
 
 
 def served(host: Host, root: Path, source: Source) -> Source:
-    """Publish the data set that lies at `root` on the host, under the names and checksums of the catalogue's entry."""
+    """Publish the data set that lies at `root` on the host, under the names and checksums of its source."""
     files = []
     for file in source.files:
         if file.unpacks_to:
@@ -893,8 +894,8 @@ def small(source: Source) -> Source:
 
 def test_what_is_downloaded_can_be_read(host: Host, celeba_folder: Path, zappos_folder: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
-    download(small(served(host, celeba_folder, CATALOGUE["celeba"]())), there / "celeba")
-    download(small(served(host, zappos_folder, CATALOGUE["zappos"]())), there / "zappos")
+    download(small(served(host, celeba_folder, CelebA.source())), there / "celeba")
+    download(small(served(host, zappos_folder, Zappos.source())), there / "zappos")
     assert contents(there / "celeba") == contents(celeba_folder)
     assert contents(there / "zappos") == contents(zappos_folder)
     assert read_celeba(there / "celeba").paths == read_celeba(celeba_folder).paths
@@ -923,7 +924,7 @@ def with_windows_line_ends(root: Path) -> None:
 def test_what_celebas_reader_says_would_be_unpacked_is(
     host: Host, celeba_folder: Path, change: Callable[[Path], None]
 ) -> None:
-    source, paths = small(served(host, celeba_folder, CATALOGUE["celeba"]())), read_celeba(celeba_folder).paths
+    source, paths = small(served(host, celeba_folder, CelebA.source())), read_celeba(celeba_folder).paths
     shutil.rmtree(celeba_folder / "img_align_celeba")
     (celeba_folder / "img_align_celeba.zip").write_bytes(host.files["img_align_celeba.zip"])
     change(celeba_folder)
@@ -936,7 +937,7 @@ def test_what_celebas_reader_says_would_be_unpacked_is(
 
 @pytest.mark.parametrize("doubled", [False, True], ids=["table", "table in a doubled folder"])
 def test_what_zappos_reader_says_would_be_unpacked_is(host: Host, zappos_folder: Path, doubled: bool) -> None:
-    source, paths = small(served(host, zappos_folder, CATALOGUE["zappos"]())), read_zappos(zappos_folder).paths
+    source, paths = small(served(host, zappos_folder, Zappos.source())), read_zappos(zappos_folder).paths
     shutil.rmtree(zappos_folder / "ut-zap50k-images")
     (zappos_folder / "ut-zap50k-images.zip").write_bytes(host.files["ut-zap50k-images.zip"])
     if doubled:
@@ -955,8 +956,8 @@ def test_what_zappos_reader_says_would_be_unpacked_is(host: Host, zappos_folder:
 
 @pytest.fixture
 def command(host: Host, source: Source, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Run `get zappos --data-dir FOLDER ...`, with the catalogue's entry on the local host."""
-    monkeypatch.setitem(CATALOGUE, "zappos", lambda: source)
+    """Run `get zappos --data-dir FOLDER ...`, with the data set's source on the local host."""
+    monkeypatch.setattr(Zappos, "source", staticmethod(lambda: source))
     app = typer.Typer()
     app.command()(cli.get)
 
@@ -996,6 +997,16 @@ def test_on_a_terminal_yes_downloads_and_no_does_not(command: Callable[..., Any]
     assert not folder.exists()
     assert command(terminal=True, answer="y\n").exit_code == 0
     assert contents(folder) == WHOLE
+
+
+def test_a_data_set_that_is_not_published_is_an_error_that_names_those_that_are() -> None:
+    app = typer.Typer()
+    app.command()(cli.get)
+    ended = CliRunner().invoke(app, ["zapos"])
+    assert isinstance(ended.exception, UserError)
+    said = "There is no data set 'zapos' to download. Did you mean: zappos? Available: celeba, zappos."
+    assert str(ended.exception) == said
+    assert "Available: celeba, zappos." in str(CliRunner().invoke(app, ["csv"]).exception)
 
 
 def test_nothing_is_asked_where_nothing_is_to_be_downloaded(

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlbench.benchmark import Data
-from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.table import Column, Table, labels_of, remark_on_several, split_at_random
+from mtlbench.datasets.csv_files import read_csv
+from mtlbench.datasets.folders import read_folders
 from mtlbench.errors import UserError
 
 TEN = [f"{i}.jpg" for i in range(10)]

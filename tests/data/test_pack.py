@@ -24,10 +24,10 @@ from torchvision.transforms import v2
 
 from mtlbench.data import decoding
 from mtlbench.data import pack as pack_module
-from mtlbench.data.celeba import read_celeba
 from mtlbench.data.pack import Pack, cache_folder, decode, open_pack
 from mtlbench.data.table import Table
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.celeba import read_celeba
+from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
 
 RANDOM = np.random.default_rng(0)

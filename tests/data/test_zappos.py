@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mtlbench.data.table import Table
-from mtlbench.data.zappos import found, read_zappos
+from mtlbench.datasets.zappos import Zappos, read_zappos
 from mtlbench.errors import UserError
 from mtlbench.rendered.shoes import render_shoes
 
@@ -287,7 +287,7 @@ def test_nested_and_doubled_folders_are_the_same_data(
     before = read_zappos(zappos_folder)
     change(zappos_folder)
     after = read_zappos(zappos_folder)
-    assert found(zappos_folder)
+    assert Zappos.found(zappos_folder)
     assert after.paths == tuple(path.replace("ut-zap50k-images", images, 1) for path in before.paths)
     assert all((after.root / path).is_file() for path in after.paths)
     assert {task: words(after, task) for task in after.columns} == {
@@ -329,12 +329,12 @@ def test_any_part_makes_a_folder_look_like_the_data_set(tmp_path: Path, part: st
     for other in ("celeba", "Img/ut-zap50k-data/meta-data.csv", "zappos.txt"):
         (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / other).touch()
-    assert not found(tmp_path)
-    assert not found(tmp_path / "celeba")
-    assert not found(tmp_path / "nowhere")
+    assert not Zappos.found(tmp_path)
+    assert not Zappos.found(tmp_path / "celeba")
+    assert not Zappos.found(tmp_path / "nowhere")
     (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / part).touch()
-    assert found(tmp_path)
+    assert Zappos.found(tmp_path)
 
 
 def test_a_row_without_its_image_keeps_its_place_with_a_path_where_nothing_lies(tmp_path: Path) -> None:

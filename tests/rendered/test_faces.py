@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Loss
-from mtlbench.data.celeba import read_celeba
 from mtlbench.data.table import Table
 from mtlbench.data.triplets import joint_triplets
+from mtlbench.datasets.celeba import read_celeba
 from mtlbench.errors import UserError
 from mtlbench.rendered import faces, writing
 from mtlbench.rendered.face.attributes import ATTRIBUTES, CARRIERS, FACIAL_HAIR, HAIR_COLOURS, TEXTURES, FaceAttributes

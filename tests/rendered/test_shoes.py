@@ -18,7 +18,7 @@ from torch import Tensor
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Loss
 from mtlbench.data.triplets import joint_triplets
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
 from mtlbench.rendered import shoes, writing
 from mtlbench.rendered.shoe.attributes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes

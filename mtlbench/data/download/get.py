@@ -97,7 +97,7 @@ def download(
     that was put there by hand is checked, unpacked and kept.
 
     Args:
-        source: an entry of `CATALOGUE`.
+        source: a reader's.
         folder: the data set's own folder; made where absent.
         progress: called with bytes done, bytes in all (0 where not known) and what is being done.
         tell: called with a sentence for the user, about once a file and before each new try.

@@ -9,14 +9,20 @@ import csv
 import functools
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from mtlbench.benchmark import Data
+from mtlbench.data.download.source import File, Source
 from mtlbench.data.table import Column, Table, split_at_random
 from mtlbench.data.webpage import holds_web_page
+from mtlbench.datasets.contract import Reader, register_reader
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import FIRST_IDENTITY
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGES, ATTRIBUTES = "img_align_celeba", "list_attr_celeba.txt"
 IDENTITIES, PARTITION = "identity_CelebA.txt", "list_eval_partition.txt"
@@ -24,12 +30,73 @@ IDENTITIES, PARTITION = "identity_CelebA.txt", "list_eval_partition.txt"
 _FOLDERS = ("", "celeba", "CelebA")
 _INSIDE = {IMAGES: ("", "Img"), ATTRIBUTES: ("", "Anno"), IDENTITIES: ("", "Anno"), PARTITION: ("", "Eval")}
 _LOOKED_AT = 1000  # images: a folder without any of the first so many is not the right one
+_CITE = """
+@inproceedings{celeba,
+  author = {Liu, Ziwei and Luo, Ping and Wang, Xiaogang and Tang, Xiaoou},
+  title = {Deep Learning Face Attributes in the Wild},
+  booktitle = {ICCV},
+  year = {2015},
+}
+"""
 
 
-def found(root: Path) -> bool:
-    """Return whether a folder looks like CelebA, whole or not: the images, their archive, or the attributes."""
-    parts = _Parts(root)
-    return any(parts.find(name) for name in (IMAGES, f"{IMAGES}.zip", ATTRIBUTES))
+def _published() -> Source:
+    """Return where CelebA is published."""
+    # torchvision keeps the official ids and checksums; it imports torch
+    from torchvision.datasets import CelebA
+
+    official = {name: (number, md5) for number, md5, name in CelebA.file_list}
+
+    def file(name: str, size: int, **archive: Any) -> File:
+        number, md5 = official[name]
+        # confirm=t: without it Google answers with a page about viruses in place of a large file
+        url = f"https://drive.usercontent.google.com/download?id={number}&export=download&confirm=t"
+        return File(name, url, size, md5, **archive)
+
+    return Source(
+        title="CelebA",
+        licence=(
+            "CelebA: Ziwei Liu, Ping Luo, Xiaogang Wang, Xiaoou Tang (Multimedia Laboratory, The Chinese University of"
+            " Hong Kong), Deep Learning Face Attributes in the Wild, ICCV 2015; cite this paper.\n"
+            "For non-commercial research purposes only. The images come from the internet and are not property of the"
+            " laboratory. No part of the set or of data derived from it may be sold or used commercially, and no part"
+            " of the set may be copied further, published or distributed, except for internal use at a single site of"
+            " one organisation. Access can be ended at any time. The whole agreement is on the set's page:\n"
+            "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+        ),
+        page="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        files=(
+            file("list_attr_celeba.txt", 26_721_026),
+            file("identity_CelebA.txt", 3_424_458),
+            file("list_eval_partition.txt", 2_836_386),
+            file(
+                "img_align_celeba.zip",
+                1_443_490_838,
+                unpacks_to="img_align_celeba",
+                unpacked=1_900_000_000,
+                members=300_000,
+            ),
+        ),
+    )
+
+
+@register_reader("celeba", cite=_CITE)
+class CelebA(Reader):
+    """CelebA: 200,000 faces with 40 binary attributes and identities; the official split, or one by identity."""
+
+    layout = "CelebA has img_align_celeba/ and list_attr_celeba.txt"
+    stand_in = "faces"
+    source = staticmethod(_published)
+
+    def read(self, folder: Path, data: Data) -> Table:
+        """See `read_celeba`."""
+        return read_celeba(folder, data.split, data.split_seed)
+
+    @classmethod
+    def found(cls, folder: Path) -> bool:
+        """See `Reader.found`: the images, their archive, or the attributes are there."""
+        parts = _Parts(folder)
+        return any(parts.find(name) for name in (IMAGES, f"{IMAGES}.zip", ATTRIBUTES))
 
 
 def read_celeba(root: Path, split: str = "default", split_seed: int = 0) -> Table:
@@ -47,6 +114,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0) -> Tabl
     Raises:
         UserError: something is missing or malformed; it says what, and what belongs there.
     """
+    import pandas as pd
+
     if split not in ("default", "identity"):
         raise ValueError(f"split is default or identity, not {split!r}")
     parts = _Parts(root)
@@ -178,6 +247,8 @@ def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
         what: `attributes`, or the name of the file's only column.
         allowed: the values that there are, or None for any number.
     """
+    import pandas as pd
+
     comma = path.suffix == ".csv"
     count, skip, columns = "", 0, [what]
     try:

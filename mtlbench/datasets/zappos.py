@@ -7,19 +7,15 @@ Similarity Networks (CSN), CVPR 2017. Nothing is downloaded, unpacked or decoded
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
+from mtlbench.benchmark import Data
+from mtlbench.data.download.source import File, Source
 from mtlbench.data.table import (
-    SPLITS,
     Column,
-    Labels,
     Table,
     column_of,
     labels_of,
@@ -28,8 +24,13 @@ from mtlbench.data.table import (
     values_in,
 )
 from mtlbench.data.webpage import holds_web_page
+from mtlbench.datasets.contract import Reader, register_reader
+from mtlbench.datasets.csn_lists import LISTS, counted, disagreements, read_lists
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import BRANDS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
 SQUARE = "ut-zap50k-images-square"
@@ -44,14 +45,66 @@ _COLUMNS = {
     "toe": "ToeStyle",
     "insole": "Insole",
 }
-# CSN: the list of images in spite of its name, and the task that each family of triplet lists is of
-_FILENAMES = "filenames.json"
-_LISTS = {"category": "class", "closure": "closure", "gender": "gender", "heel": "heel"}
+_CITE = """
+@inproceedings{utzap50k,
+  author = {Yu, Aron and Grauman, Kristen},
+  title = {Fine-Grained Visual Comparisons with Local Learning},
+  booktitle = {CVPR},
+  year = {2014},
+}
+"""
 
 
-def found(root: Path) -> bool:
-    """Return whether a folder looks like UT-Zappos50K, whole or not: the images, the table, or an archive of either."""
-    return any(_images_in(home) or _table_in(home) or _archives_in(home) for home in _homes(root))
+def _published() -> Source:
+    """Return where UT-Zappos50K is published."""
+    page = "https://vision.cs.utexas.edu/projects/finegrained/utzap50k/"
+    return Source(
+        title="UT-Zappos50K",
+        licence=(
+            "UT-Zappos50K: Aron Yu, Kristen Grauman (The University of Texas at Austin), Fine-Grained Visual"
+            " Comparisons with Local Learning, CVPR 2014; cite this paper.\n"
+            "For academic, non-commercial use only. The images are catalogue images collected from Zappos.com. The"
+            f" set's page:\n{page}"
+        ),
+        page=page,
+        files=(
+            File(
+                "ut-zap50k-data.zip",
+                f"{page}ut-zap50k-data.zip",
+                5_000_000,
+                unpacks_to="ut-zap50k-data",
+                proof="meta-data.csv",
+                unpacked=50_000_000,
+                members=1_000,
+            ),
+            File(
+                "ut-zap50k-images.zip",
+                f"{page}ut-zap50k-images.zip",
+                300_000_000,
+                unpacks_to="ut-zap50k-images",
+                unpacked=450_000_000,
+                members=100_000,
+            ),
+        ),
+    )
+
+
+@register_reader("zappos", cite=_CITE)
+class Zappos(Reader):
+    """UT-Zappos50K: 50,000 shoes with nine label columns, split by image at random, or CSN's lists of triplets."""
+
+    layout = "UT-Zappos50K has ut-zap50k-images/ and ut-zap50k-data/meta-data.csv"
+    stand_in = "shoes"
+    source = staticmethod(_published)
+
+    def read(self, folder: Path, data: Data) -> Table:
+        """See `read_zappos`."""
+        return read_zappos(folder, data.split_seed, data.split, data.multi_valued)
+
+    @classmethod
+    def found(cls, folder: Path) -> bool:
+        """See `Reader.found`: the images, the table, or an archive of either are there."""
+        return any(_images_in(home) or _table_in(home) or _archives_in(home) for home in _homes(folder))
 
 
 def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_valued: str = "value") -> Table:
@@ -82,26 +135,26 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
     files = _find_images(images)
     orphans = files.keys() - set(frame.index)
     remarks = [f"The images are the square ones of {SQUARE}."] if images.name == SQUARE else []
-    lists = _read_lists(root) if split == "csn" else None
+    lists = read_lists(root, _homes(root)) if split == "csn" else None
     if lists:
         unlisted, rowless = len(frame.index.difference(lists.cids)), len(set(lists.cids).difference(frame.index))
         if unlisted:
-            remarks.append(f"{_count(unlisted, 'row')} of {table.name} in no triplet of CSN's lists: left out.")
+            remarks.append(f"{counted(unlisted, 'row')} of {table.name} in no triplet of CSN's lists: left out.")
         if rowless:
-            remarks.append(f"{_count(rowless, 'image')} of CSN's lists without a row in {table.name}: unlabelled.")
+            remarks.append(f"{counted(rowless, 'image')} of CSN's lists without a row in {table.name}: unlabelled.")
         orphans = orphans.difference(lists.cids)
         frame = frame.reindex(lists.cids, fill_value="")
     if orphans:
         have, are = ("have", "are") if len(orphans) > 1 else ("has", "is")
-        remarks.append(f"{_count(len(orphans), 'image')} {have} no row in {table.name} and {are} not used.")
+        remarks.append(f"{counted(len(orphans), 'image')} {have} no row in {table.name} and {are} not used.")
     cids = frame.index.tolist()
     brands = {cid: _brand(files[cid]) for cid in cids if cid in files}
     if not brands:
         raise UserError(f"{images} has no image of {cids[0]} nor of any other row of {table}. Unpack the images again.")
-    tasks = _LISTS if lists else _COLUMNS
+    tasks = LISTS if lists else _COLUMNS
     columns = {task: _column(task, frame[_COLUMNS[task]].tolist(), multi_valued, remarks) for task in tasks}
     if lists:
-        remarks += _compare(columns, lists.triplets)
+        remarks += disagreements(columns, lists.triplets, Path(TABLE).name)
     else:
         columns["brand"] = column_of([brands.get(cid, "") for cid in cids])  # a ; in a folder's name parts no values
     prefix = images.relative_to(root).as_posix()
@@ -120,10 +173,6 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
         triplets=lists.triplets if lists else {},
         remarks=tuple(remarks),
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _homes(root: Path) -> list[Path]:
@@ -195,6 +244,8 @@ def _would_be_unpacked(home: Path, archives: dict[str, str]) -> bool:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read the table as text, by CID; a line of another length is an error, as at the end of a file cut short."""
+    import pandas as pd
+
     again = "Unpack ut-zap50k-data.zip of the data set's official page again."
     rows: dict[str, list[str]] = {}
     if holds_web_page(path):
@@ -208,7 +259,7 @@ def _read_table(path: Path) -> pd.DataFrame:
                 raise UserError(f"{path} has no column {', '.join(lacking)}, or has it twice. {again}")
             for row in filter(None, reader):
                 if len(row) != len(header):
-                    fields = f"{_count(len(row), 'field')} where its header has {len(header)}"
+                    fields = f"{counted(len(row), 'field')} where its header has {len(header)}"
                     raise UserError(f"{path}, line {reader.line_num}: it has {fields}. {again}")
                 cid = row[header.index("CID")].strip()
                 if not cid:
@@ -260,7 +311,7 @@ def _column(task: str, cells: list[str], multi_valued: str, remarks: list[str]) 
     heights = {words: height for words in set(named) if (height := _height(words)) is not None}
     vague = sorted(set(named) - set(heights) - {""})
     if vague:
-        count = _count(sum(words in vague for words in named), "cell")
+        count = counted(sum(words in vague for words in named), "cell")
         words = ", ".join(f"'{words}'" for words in vague)
         remarks.append(f"{count} of heel without a height, {words}: taken for unlabelled.")
     order = sorted(heights, key=lambda words: (heights[words], words))
@@ -282,125 +333,3 @@ def _height(words: str) -> tuple[float, int] | None:
     if re.search(r"\b(under|below)\b", words.lower()):
         return inches, -1
     return inches, 1 if re.search(r"\+|\b(over|up|above)\b", words.lower()) else 0
-
-
-@dataclass(frozen=True)
-class _Lists:
-    """CSN's lists: N images by CID, the split of each, and triplets as in `Table.triplets`."""
-
-    cids: list[str]
-    split: Labels
-    triplets: dict[str, dict[str, Labels]]
-
-
-def _read_lists(root: Path) -> _Lists:
-    """Read CSN's lists; only images that a triplet mentions count, each on the side of the lists that mention it.
-
-    Raises:
-        UserError: a list is missing or malformed, or an image is mentioned on two sides.
-    """
-    names = {(task, split): f"{_LISTS[task]}_tripletlist_{split}.txt" for task in _LISTS for split in SPLITS}
-    homes = [home / inner for home in _homes(root) for inner in ("", "csn")]
-    paths = {
-        name: next((p for home in homes for p in (home / "tripletlists" / name, home / name) if p.is_file()), None)
-        for name in (_FILENAMES, *names.values())
-    }
-    missing = [name if name == _FILENAMES else f"tripletlists/{name}" for name, path in paths.items() if path is None]
-    if missing:
-        raise UserError(
-            f"{root} has not all of CSN's lists: missing {'are' if len(missing) > 1 else 'is'} {', '.join(missing)}."
-            " Unpack csn_zappos_triplets.zip of CSN's authors there, or take data.split = 'default'."
-        )
-    there = {name: path for name, path in paths.items() if path is not None}
-    named = _read_filenames(there[_FILENAMES])
-    cids, image = np.unique(np.array(named), return_inverse=True)
-    drawn = {key: image[_read_triplets(there[name], len(named))] for key, name in names.items()}
-    mentioned = np.zeros((len(SPLITS), len(cids)), dtype=bool)
-    for (_, split), rows in drawn.items():
-        mentioned[SPLITS.index(split), rows] = True
-    several = np.flatnonzero(mentioned.sum(0) > 1)
-    if len(several):
-        where = [names[key] for key, rows in drawn.items() if (rows == several[0]).any()]
-        raise UserError(
-            f"CSN's lists put {cids[several[0]]} into more than one split: {', '.join(where)} all mention it"
-            f" ({_count(len(several), 'such image')}). Unpack CSN's lists again, all of one copy."
-        )
-    keep = mentioned.any(0)
-    place = np.cumsum(keep) - 1
-    triplets: dict[str, dict[str, Labels]] = {task: {} for task in _LISTS}
-    for (task, split), rows in drawn.items():
-        triplets[task][split] = place[rows][:, [0, 2, 1]].astype(np.int64)  # listed as anchor, far, close
-    return _Lists(cids[keep].tolist(), mentioned[:, keep].argmax(0).astype(np.int64), triplets)
-
-
-def _read_filenames(path: Path) -> list[str]:
-    """Return the CIDs of the images that CSN's triplets count from 0: one relative path a line, or a JSON list."""
-    try:
-        # brands are spelt and encoded differently in different copies, and only the file's name matters here
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-        is_json = text.lstrip().startswith("[")
-        listed = json.loads(text) if is_json else text.rstrip().split("\n")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}. Unpack CSN's lists again.") from error
-    cids = []
-    for number, line in enumerate(listed, start=1):
-        stem, _, suffix = re.split(r"[/\\]", str(line))[-1].strip().rpartition(".")
-        if suffix.lower() not in ("jpg", "jpeg"):
-            raise UserError(
-                f"{path}, {'entry' if is_json else 'line'} {number}: '{str(line).strip()[:60]}' is no path of an image."
-                " Unpack CSN's lists again."
-            )
-        cids.append(stem.replace(".", "-"))
-    return cids
-
-
-def _read_triplets(path: Path, images: int) -> Labels:
-    """Read lines of three indices below `images` as (n, 3)."""
-    reason: Exception | str = "its lines do not hold three numbers each"
-    try:
-        rows = pd.read_csv(path, sep=r"\s+", header=None, dtype=np.int64, quoting=csv.QUOTE_NONE, encoding="utf-8-sig")
-        triplets: Labels = rows.to_numpy()
-        if triplets.shape[1] == 3 and triplets.min() >= 0 and triplets.max() < images:
-            return triplets
-    except (OSError, ValueError) as error:
-        reason = error
-    _refuse_first_bad_line(path, images)
-    raise UserError(f"{path} can't be read: {reason}. Unpack CSN's lists again.")
-
-
-def _refuse_first_bad_line(path: Path, images: int) -> None:
-    """Raise UserError for an empty list or its first line that is not three indices; only return if it has none."""
-    again = "Unpack CSN's lists again."
-    number = 0
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in ((i, line) for i, line in enumerate(lines, start=1) if line.strip()):
-            fields = line.split()
-            if len(fields) != 3 or not all(re.fullmatch(r"-?[0-9]+", field) for field in fields):
-                raise UserError(f"{path}, line {number}: '{line.strip()[:60]}' is not three integers. {again}")
-            outside = [field for field in fields if not 0 <= int(field) < images]
-            if outside:
-                raise UserError(
-                    f"{path}, line {number}: there is no image {outside[0]}, as {_FILENAMES} lists {images:,},"
-                    f" counted from 0. {again}"
-                )
-    if not number:
-        raise UserError(f"{path} holds no triplet. {again}")
-
-
-def _compare(columns: dict[str, Column], triplets: dict[str, dict[str, Labels]]) -> list[str]:
-    """Return a sentence for each task of which some listed triplets disagree with its labels, where both are known."""
-    remarks = []
-    for task, splits in triplets.items():
-        rows = np.concatenate(list(splits.values()))
-        anchor, close, far = columns[task].codes[rows].T
-        if columns[task].ordered:  # CSN: close is of similar height, by a threshold that was not published
-            labelled = (anchor >= 0) & (close >= 0) & (far >= 0)
-            wrong = labelled & (np.minimum(anchor, close) <= far) & (far <= np.maximum(anchor, close))
-            fault = "their far image is no further from the anchor in height than their close one"
-        else:
-            wrong = (anchor >= 0) & (((close >= 0) & (close != anchor)) | (far == anchor))
-            fault = "their close image has another label than the anchor, or their far one the same"
-        if wrong.any():
-            listed = f"{int(wrong.sum()):,} of CSN's {len(rows):,} triplets of {task}"
-            remarks.append(f"{listed} disagree with the labels of {Path(TABLE).name}: {fault}.")
-    return remarks

@@ -1,4 +1,4 @@
-"""Reads a user's own images: a CSV with a column of paths and one per task, or folders that are named after labels.
+"""Reads a user's own images that a CSV lists: a column of paths and one for each task.
 
 Images are not opened here: packing and `data check` say which are missing or broken.
 """
@@ -7,26 +7,48 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from mtlbench.benchmark import Csv, Data
-from mtlbench.data.table import SPLITS, Labels, Table, labels_of, remark_on_several, split_at_random
+from mtlbench.data.files import IMAGE_ENDINGS, name_of
+from mtlbench.data.splits import SPLIT_WORDS, check_splits, split_own
+from mtlbench.data.table import Labels, Table, check_distinct, labels_of, remark_on_several
+from mtlbench.datasets.contract import Proposal, Reader, quoted, register_reader
 from mtlbench.errors import UserError, did_you_mean
 
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), 0),
-    **dict.fromkeys(("val", "validation", "valid", "dev"), 1),
-    **dict.fromkeys(("test", "testing"), 2),
-}
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_RUN = re.compile(r"/seed-\d+/run\.json$")
-_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what systems leave behind; names with a leading dot go too
+
+@register_reader("csv")
+class CsvFile(Reader):
+    """Images of one's own that a CSV lists; `data.csv` names the file and its columns."""
+
+    def read(self, folder: Path, data: Data) -> Table:
+        """See `read_csv`."""
+        return read_csv(folder, data)
+
+    @classmethod
+    def propose(cls, folder: Path) -> Proposal | None:
+        """See `Reader.propose`: the first table whose first row names an image."""
+        for file in sorted(folder.glob("*.csv")):
+            try:
+                with file.open(newline="", encoding="utf-8-sig") as lines:
+                    rows = list(itertools.islice(lines, 2))
+                tables = [list(csv.reader(rows, delimiter=delimiter)) for delimiter in ",;\t"]
+            except (OSError, ValueError, csv.Error):
+                continue
+            for header, first in (table for table in tables if len(table) == 2):
+                for name, cell in zip(header, first, strict=False):
+                    if cell.strip().lower().endswith(IMAGE_ENDINGS):
+                        named = f"file = {quoted(file.name)}, path = {quoted(name.strip())}"
+                        split = next((n.strip() for n in header if n.strip().lower() == "split"), "split")
+                        named += f", split = {quoted(split)}" if split != "split" else ""
+                        return Proposal(f"a table of images, {file.name}", ('reader = "csv"', f"csv = {{ {named} }}"))
+        return None
 
 
 def read_csv(root: Path, data: Data) -> Table:
@@ -61,7 +83,7 @@ def read_csv(root: Path, data: Data) -> Table:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
     if not tasks:
         raise UserError(f"{file} has no column to be a task: give it one for each kind of label, beside '{known}'.")
-    _check_distinct(tasks, str(file))
+    check_distinct(tasks, str(file))
     for name in data.ordered:
         if name not in tasks:
             raise UserError(
@@ -92,9 +114,9 @@ def read_csv(root: Path, data: Data) -> Table:
             remarks.append(f"{len(torn):,} {lie.format(section.group)} in several splits, such as {torn[0]}.")
     else:
         by = section.group if section.group in tasks else "image"
-        split, rule = _split_at_random(groups, data.split_seed, by, root)
+        split, rule = split_own(groups, data.split_seed, by, root)
     return Table(
-        name=_name(root),
+        name=name_of(root),
         root=root,
         paths=tuple(paths),
         columns=columns,
@@ -103,88 +125,6 @@ def read_csv(root: Path, data: Data) -> Table:
         remarks=tuple(remarks),
         group=section.group if section.group in tasks else "",
     )
-
-
-def read_folders(root: Path, data: Data) -> Table:
-    """Read images that lie in folders named after their labels.
-
-    `data.levels` names the task of each level: `["category", "colour"]` reads `<root>/<category>/<colour>/*.jpg`, also
-    .jpeg, .png, .webp and .bmp. Where the top folders are called train, val and test (or validation, ...), they are the
-    split and the labels follow below; else it is 70/10/20 at random by image, by `data.split_seed`. Hidden files are
-    ignored; folders of runs, images in no folder and other files are left out and remarked.
-
-    Raises:
-        UserError: no image is there, one lies deeper or less deep than the levels, or a split has no images.
-    """
-    _check_distinct(data.levels, "data.levels")
-    if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder.")
-    files = sorted(files_in(root))
-    runs = sorted(run_folders(files))
-    files = [file for file in files if file.split("/")[0] not in runs]
-    images = [file for file in files if is_image(file)]
-    paths = [path for path in images if "/" in path]
-    if not paths:
-        raise UserError(
-            f"{root} holds no images: put them into {'/'.join(f'<{level}>' for level in data.levels)}/, as"
-            f" {', '.join(IMAGE_ENDINGS)}."
-        )
-    has_splits = are_split(paths)
-    levels = [*(["split"] if has_splits else []), *data.levels]
-    folders = [path.split("/")[:-1] for path in paths]
-    for path, names in zip(paths, folders, strict=True):
-        if len(names) != len(levels):
-            raise UserError(
-                f"{root}: {path} lies in {len(names)} folder{'s' * (len(names) != 1)} where {len(levels)} belong,"
-                f" {'/'.join(f'<{level}>' for level in levels)}/: move it, or change data.levels."
-            )
-    columns, remarks = {}, []
-    for depth, task in enumerate(data.levels, start=int(has_splits)):
-        cells = [names[depth] for names in folders]
-        columns[task] = labels_of(cells, data.multi_valued)
-        remarks += remark_on_several(task, cells, data.multi_valued)
-    remarks += [f"{folder}/ holds runs of mtlbench: left out." for folder in runs]
-    loose = sorted(set(images) - set(paths))
-    if loose:
-        what = "images that lie in no folder were" if len(loose) > 1 else "image that lies in no folder was"
-        remarks.append(f"{len(loose):,} {what} left out, such as {loose[0]}.")
-    others = sorted(set(files) - set(images))
-    if others:
-        what = "files that are no images were" if len(others) > 1 else "file that is no image was"
-        remarks.append(f"{len(others):,} {what} left out, such as {others[0]}.")
-    if has_splits:
-        split, rule = np.array([_SPLIT_WORDS[names[0].lower()] for names in folders], dtype=np.int64), "as in folders"
-        _check_splits(
-            split,
-            str(root),
-            f"move some images there, or the folders of all labels up into {_name(root)}/ to split 70/10/20 at random",
-        )
-    else:
-        split, rule = _split_at_random(paths, data.split_seed, "image", root)
-    return Table(
-        name=_name(root),
-        root=root,
-        paths=tuple(paths),
-        columns=columns,
-        split=split,
-        split_rule=rule,
-        remarks=tuple(remarks),
-    )
-
-
-def is_image(path: str) -> bool:
-    """Tell by its ending whether a file is an image."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS
-
-
-def run_folders(files: Iterable[str]) -> set[str]:
-    """Return the top folders among paths with slashes that hold records of runs: `results`, or a benchmark's name."""
-    return {file.split("/")[0] for file in files if _RUN.search(file)}
-
-
-def are_split(paths: Iterable[str]) -> bool:
-    """Tell whether the top folders of images, given by their paths, are called train, val, test or the like."""
-    return all(path.split("/")[0].lower() in _SPLIT_WORDS for path in paths)
 
 
 def _read_rows(file: Path, path_column: str) -> tuple[list[str], list[list[str]], list[int]]:
@@ -261,13 +201,13 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
 
 def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:
     for word, line in zip(words, lines, strict=True):
-        if word.strip().lower() not in _SPLIT_WORDS:
+        if word.strip().lower() not in SPLIT_WORDS:
             raise UserError(
                 f"{file}: line {line} says '{word}' in column {column} where train, val or test belongs. Correct it, or"
                 " set data.csv.split to another column."
             )
-    split = np.array([_SPLIT_WORDS[word.strip().lower()] for word in words], dtype=np.int64)
-    _check_splits(
+    split = np.array([SPLIT_WORDS[word.strip().lower()] for word in words], dtype=np.int64)
+    check_splits(
         split, f"{file}, column {column}", "give it some images, or drop the column to split 70/10/20 at random"
     )
     return split
@@ -277,54 +217,9 @@ def _refuse_split(cells: dict[str, list[str]], wanted: str, file: Path) -> None:
     """Refuse a column that is the split by its name or its words: as a task it would be learned and not kept to."""
     for name, column in cells.items():
         words = {cell.strip().lower() for cell in column} - {""}
-        sides = {_SPLIT_WORDS.get(word) for word in words}
+        sides = {SPLIT_WORDS.get(word) for word in words}
         if name.lower() == wanted.lower() or (None not in sides and len(sides) > 1):
             raise UserError(
                 f"{file}: the column '{name}' looks like the split, which is looked for in '{wanted}'. Set"
                 f" data.csv.split = '{name}', or '' if that column is a task."
             )
-
-
-def _split_at_random(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels, str]:
-    split = split_at_random(groups, seed)
-    if len(np.unique(split)) < len(SPLITS):
-        raise UserError(f"{root} is too small to be split 70/10/20 by {by}: it has {len(set(groups))}; add images.")
-    return split, f"by {by} at random, 70/10/20, seed {seed}"
-
-
-def _check_splits(split: Labels, where: str, remedy: str) -> None:
-    empty = [name for number, name in enumerate(SPLITS) if not (split == number).any()]
-    if empty:
-        raise UserError(f"{where}: no image is in the split {' or '.join(empty)}: {remedy}.")
-
-
-def _check_distinct(tasks: Iterable[str], where: str) -> None:
-    """Refuse names that `Table.find_task` can't tell apart."""
-    seen: dict[str, str] = {}
-    for task in tasks:
-        plain = task.lower().replace("_", "").replace("-", "")
-        if plain in seen:
-            raise UserError(f"{where}: the tasks '{seen[plain]}' and '{task}' have the same name; rename one.")
-        seen[plain] = task
-
-
-def files_in(root: Path, inside: str = "") -> Iterator[str]:
-    """Yield the paths of the files under `root` that are not hidden, relative to it, with slashes."""
-    try:
-        with os.scandir(root / inside) as scan:
-            entries = [entry for entry in scan if not _is_hidden(entry.name)]
-    except OSError as error:
-        raise UserError(f"{root / inside} can't be read: {error.strerror}.") from error
-    for entry in entries:
-        if entry.is_dir():
-            yield from files_in(root, f"{inside}{entry.name}/")
-        else:
-            yield f"{inside}{entry.name}"
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _CLUTTER
-
-
-def _name(root: Path) -> str:
-    return root.name or root.resolve().name
