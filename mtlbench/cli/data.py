@@ -314,7 +314,7 @@ def _show_verdict(console: Console, found: Recognised, seen: Findings, named: li
         return False
     if found.tasks and not named:
         try:
-            _, note = table.choose_default(found.tasks, found.spare_tasks)
+            _, note = table.choose_default(found.tasks, found.fallback_tasks)
         except UserError as error:
             say(console, str(error), "red")
             return False

@@ -57,13 +57,13 @@ class Recognised:
 
     Attributes:
         table: its images and labels.
-        tasks, spare_tasks: those that its benchmark names; empty for a folder.
+        tasks, fallback_tasks: those that its benchmark names, and those for want of them; empty for a folder.
         skips_unreadable: its benchmark leaves out images that are missing or broken.
     """
 
     table: Table
     tasks: list[str] = field(default_factory=list)
-    spare_tasks: list[str] = field(default_factory=list)
+    fallback_tasks: list[str] = field(default_factory=list)
     skips_unreadable: bool = False
 
 

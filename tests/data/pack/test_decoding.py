@@ -183,7 +183,7 @@ def test_images_are_turned_as_their_camera_says(tmp_path: Path, kind: str, orien
 
 
 def test_large_images_take_turns_and_one_that_is_too_large_goes_alone() -> None:
-    room = decoding._Room(10)
+    room = decoding._MemoryLimit(10)
     inside, most, lock = 0, 0, threading.Lock()
 
     def enter(need: int) -> None:
