@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark, Data, Rendered
+from mtlbench.data.making import Tell, making
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import normalise
 from mtlbench.data.table import SPLITS, Table
@@ -21,6 +22,7 @@ from mtlbench.errors import UserError
 from mtlbench.registry import load_plugins
 from mtlbench.rendered.kinds import KINDS
 from mtlbench.rendered.marks import DRAWING, as_rendered, rendered_facts
+from mtlbench.rendered.writing import clear_away
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,14 @@ def rendered_folder(what: Rendered) -> Path:
     return default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
 
 
-def read_table(data: Data, root: Path | None, progress: Progress | None = None) -> Table:
+def read_table(data: Data, root: Path | None, progress: Progress | None = None, tell: Tell | None = None) -> Table:
     """Read the table of a benchmark's data set; a rendered one is drawn first where it is not there.
 
     Args:
         data: the benchmark's section.
         root: the data set's folder; by default `default_folder`.
         progress: called while images are drawn.
+        tell: called with a sentence before waiting for another process that draws them.
 
     Raises:
         UserError: the folder is not there or not what it should be.
@@ -117,16 +120,8 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     if data.rendered is not None:
         what = data.rendered
         root = root or rendered_folder(what)
-        if not root.exists() or not any(root.iterdir()):
-            done = 0
-
-            def count(n: int) -> None:
-                nonlocal done
-                done += n
-                if progress:
-                    progress(done, what.images)
-
-            KINDS[what.what].renderer()(root, what.images, what.seed, progress=count, conflict=what.conflict)
+        if _is_empty(root):
+            _draw(what, root, progress, tell)
     elif root is None:
         root = Path(data.folder) if data.folder else default_folder(data.reader)
         if reader.found(root) is False:
@@ -152,6 +147,33 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                     f" with --data-dir, or --set data.rendered.{key}={facts.get(key)}."
                 )
     return table.limited(data.limit).without_rare(data.min_images)
+
+
+def _is_empty(folder: Path) -> bool:
+    return not folder.exists() or not any(folder.iterdir())
+
+
+def _draw(what: Rendered, root: Path, progress: Progress | None, tell: Tell | None) -> None:
+    """Draw a set, unless another process does so meanwhile."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress:
+            progress(done, what.images)
+
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with making(root, tell):
+            if _is_empty(root):
+                clear_away(root)
+                KINDS[what.what].renderer()(root, what.images, what.seed, progress=count, conflict=what.conflict)
+    except OSError as error:
+        raise UserError(
+            f"The rendered set {root} can't be written: {error.strerror or error}. Set MTLBENCH_DATA to a folder that"
+            " can be written to and has room."
+        ) from error
 
 
 def _ways_to_images(name: str, reader: type[Reader]) -> str:
@@ -188,6 +210,7 @@ def prepare(
     device: torch.device,
     drawing: Progress | None = None,
     packing: Progress | None = None,
+    tell: Tell | None = None,
 ) -> tuple[Dataset, list[str]]:
     """Read, pack and load a benchmark's data set.
 
@@ -197,6 +220,7 @@ def prepare(
         tasks: the user's choice, or None for the benchmark's own tasks.
         device: where networks run.
         drawing: progress of drawing a rendered set; packing: of decoding images.
+        tell: called with a sentence before waiting for another process that draws or packs them.
 
     Returns:
         the data set, and what the user should know: what the reader remarked, tasks left out or replaced for want of
@@ -206,14 +230,14 @@ def prepare(
         UserError: see `read_table`, `Table.choose`, `open_pack`.
     """
     data = benchmark.data
-    table = read_table(data, root, drawing)
+    table = read_table(data, root, drawing, tell)
     notes = list(table.remarks)
     if tasks is None:
         chosen, note = table.choose_default(data.tasks, data.spare_tasks)
         notes += [note] if note else []
     else:
         chosen = table.choose(tasks)
-    pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable)
+    pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable, tell)
     if pack.changed:
         files = "file" if pack.changed == 1 else "files"
         notes.append(f"{pack.changed:,} {files} changed since the images were packed: packed anew.")
