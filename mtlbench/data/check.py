@@ -19,6 +19,7 @@ from mtlbench.benchmark import Data, benchmark_files, load_benchmark
 from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
 from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress
+from mtlbench.data.reading import read_table
 from mtlbench.data.table import Table
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import build_reader, quoted, readers
@@ -111,9 +112,6 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
             gives a benchmark to write.
     """
     if source.suffix == ".toml" and not source.is_dir():
-        # loads torch, which takes seconds and which a folder has no need of
-        from mtlbench.data.dataset import read_table
-
         data = load_benchmark(str(source)).data
         return Recognised(read_table(data, None, drawing, tell), data.tasks, data.spare_tasks, data.skip_unreadable)
     if not source.is_dir():

@@ -16,9 +16,9 @@ import pytest
 from support_pack import table_of, write_grey
 
 from mtlbench.benchmark import Data, load_benchmark
-from mtlbench.data.dataset import read_table, rendered_folder
 from mtlbench.data.making import making
 from mtlbench.data.pack import open_pack
+from mtlbench.data.reading import read_table, rendered_folder
 from mtlbench.data.table import Table
 from mtlbench.errors import UserError
 from mtlbench.rendered.shoes import render_shoes
@@ -72,12 +72,11 @@ def test_a_pack_is_made_by_one_and_waited_for_by_the_other(tmp_path: Path) -> No
     assert words[0].startswith(f"Waiting for process {os.getpid()}, which makes ")
 
 
-@pytest.mark.slow
 def test_processes_that_start_together_on_an_undrawn_set_all_get_it(tmp_path: Path) -> None:
     code = """
 import sys
 from mtlbench.benchmark import load_benchmark
-from mtlbench.data.dataset import read_table
+from mtlbench.data.reading import read_table
 settings = ['data.rendered={what="shoes", images=60}']
 print(len(read_table(load_benchmark("shoes", settings=settings).data, None)))
 """
@@ -163,6 +162,6 @@ def test_a_failure_leaves_the_lock_to_the_next(tmp_path: Path) -> None:
 def test_a_set_that_is_there_is_read_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     data = shoes()
     before = read_table(data, None)
-    monkeypatch.setattr("mtlbench.data.dataset.making", lambda *anything: pytest.fail("nothing is to be made"))
+    monkeypatch.setattr("mtlbench.data.reading.making", lambda *anything: pytest.fail("nothing is to be made"))
     after: Table = read_table(data, None)
     assert after.paths == before.paths
