@@ -61,7 +61,8 @@ class Data(_Section):
     )
     fit: Literal["squash", "crop"] = Field("squash", description="How an image of another shape is made to fit.")
     pixels: Literal["unit", "imagenet", "bgr"] = Field(
-        "unit", description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as the modulation paper."
+        "unit",
+        description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as the modulation paper.",
     )
     limit: Count = Field(0, description="At most this many images, drawn at random; 0 takes all.")
     split: Literal["default", "identity", "csn"] = Field(
@@ -133,9 +134,7 @@ class Train(_Section):
     triplets: Positive = Field(description="Triplets that are drawn per task and step, of 3 images each.")
     joint_triplets: Positive = Field(512, description="joint: triplets per task and step formed within the batch.")
     steps: Positive = Field(description="Training steps.")
-    optimiser: str = Field(
-        description="adamw, adam, adagrad, sgd, or the name of another class of torch.optim."
-    )
+    optimiser: str = Field(description="adamw, adam, adagrad, sgd, or the name of another class of torch.optim.")
     optimiser_options: dict[str, Any] = Field({}, description="Further arguments of the optimiser's class.")
     lr: Annotated[float, Field(gt=0)] = Field(description="The learning rate.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="sgd: the momentum.")
