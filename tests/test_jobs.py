@@ -30,7 +30,8 @@ from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.runs.references import references
 from mtlbench.specs import parse_methods
-from mtlbench.training.state import Interrupted, Progress
+from mtlbench.training.events import Event
+from mtlbench.training.state import Interrupted
 
 load_plugins()
 
@@ -132,8 +133,8 @@ def test_an_interrupted_run_is_continued_to_the_same_result(tmp_path):
     seen: list[int] = []
 
     class Seen(Watcher):
-        def progress(self, job: Job, progress: Progress) -> None:
-            seen.append(progress.step)
+        def happened(self, job: Job, event: Event) -> None:
+            seen.append(event.step)
 
     record = do(again, Seen())
     assert seen[0] == again.steps_done
@@ -222,7 +223,7 @@ def test_what_was_trained_stands_when_its_cost_cant_be_measured(tmp_path, monkey
     def refuse(*rest: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("mtlbench.cost.measure", refuse)
+    monkeypatch.setattr("mtlbench.jobs.execute.measure", refuse)
     (job,) = jobs_for(tmp_path)
     record = do(job)
     assert (record.status, record.costs, record.reason) == ("done", {}, "cost not measured: out of memory")

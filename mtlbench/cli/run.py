@@ -82,6 +82,7 @@ def run(
         from mtlbench.runs import remove_run
         from mtlbench.runs.references import references
         from mtlbench.specs import parse_methods
+        from mtlbench.training.protocol import check_protocol
         from mtlbench.training.state import Interrupted
 
     for broken in load_plugins(plugins or []):
@@ -90,6 +91,7 @@ def run(
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
     benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
+    check_protocol(benchmark)
     numbers = _seeds(seeds)
     wanted = [t.strip() for t in tasks.split(",") if t.strip()] if tasks is not None else None
     place = choose_device(device)

@@ -10,17 +10,22 @@ from mtlbench.evaluation.retrieval import retrieval_metrics
 from mtlbench.evaluation.triplets import HeldOutTriplets
 
 
+def metric_names(benchmark: Benchmark) -> list[str]:
+    """Return the retrieval metrics that a benchmark's runs measure, without those of ordered labels alone."""
+    return [f"{name}@{k}" for name in ("hit", "precision") for k in benchmark.evaluation.ks] + ["map@r", "r-precision"]
+
+
 def scores_of(
-    embeddings: Tensor, questions: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
+    embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
 ) -> tuple[dict[str, dict[str, float]], Tensor]:
-    """Return every task's metrics, and (T, n) which questions were answered rightly, from (T, N, D) embeddings."""
-    normalise = benchmark.loss.normalise
-    hits = questions.hits(embeddings, normalise)
+    """Return every task's metrics, and (T, n) which triplets were ordered rightly, from (T, N, D) embeddings."""
+    normalise = benchmark.embedding.normalise
+    hits = held_out.hits(embeddings, normalise)
     metrics = {}
     for t, task in enumerate(dataset.tasks):
         found = retrieval_metrics(
             embeddings[t],
-            dataset.labels[t, questions.images],
+            dataset.labels[t, held_out.images],
             normalise=normalise,
             ordered_values=len(dataset.values[t]) if dataset.ordered[t] else None,
             ks=benchmark.evaluation.ks,

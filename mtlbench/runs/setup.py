@@ -76,5 +76,6 @@ def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
     kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
-    kept["benchmark"]["train"] = {"anchors": kept["benchmark"]["train"].get("anchors")}
+    for section in ("train", "loss"):
+        kept["benchmark"].pop(section, None)
     return kept
