@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, bundled
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, bundled
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
 
     Those are the bundled methods, `MTLBENCH_PLUGINS` (paths separated as in PATH), `extra` files or folders, and the
     modules that installed packages offer in the entry-point group `mtlbench.plugins`. Loading again imports only what
-    is new. A named method whose architecture or balancer did not load is left out too.
+    is new. A named method whose architecture or balancer did not load is left out too, and so is one whose balancer
+    needs a package that is not installed: `specs.left_out_methods` names those.
 
     Returns:
         what could not be imported; everything else works.
@@ -123,4 +125,15 @@ def _take_back_incomplete() -> list[BrokenPlugin]:
                 ALIASES.entries.pop(alias.name, None)
                 reason = f"there is no {registry.kind} '{part}' for it.{did_you_mean(part, registry)}"
                 left_out.append(BrokenPlugin(alias.name, alias.origin, reason))
+                break
+        else:
+            _leave_out_unequipped(alias)
     return left_out
+
+
+def _leave_out_unequipped(alias: Entry[Any]) -> None:
+    """Take back a named method whose balancer needs a package that is missing: a group would stop at it."""
+    waiting = BALANCERS.get(alias.target.balancer).left_out(alias.name, alias.groups)
+    if waiting is not None:
+        del ALIASES.entries[alias.name]
+        ALIASES.left_out[alias.name] = waiting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,6 +74,7 @@ def _load(plugins: list[Path]) -> None:
 
 def _methods(plugins: list[Path], name: str) -> Listing:
     from mtlbench.benchmark import load_benchmark
+    from mtlbench.bibliography import paper
     from mtlbench.cost import storage_law
     from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
     from mtlbench.specs import parse_method
@@ -96,7 +96,7 @@ def _methods(plugins: list[Path], name: str) -> Listing:
             (
                 entry.name,
                 " ".join(entry.groups),
-                _paper(cite) or _short(entry.origin),
+                paper(cite) or _short(entry.origin),
                 architecture.shares,
                 laws[architecture.name],
                 entry.summary,
@@ -113,18 +113,6 @@ def _law(law: tuple[int, int, int] | None) -> str:
     return " + ".join(parts).replace("+ -", "- ") or "0"
 
 
-def _paper(cite: str) -> str:
-    """Return a BibTeX entry's first author and year: Zhao et al. 2018."""
-    authors = re.search(r"author\s*=\s*\{(.+?)\}\s*,?\s*$", cite, re.MULTILINE | re.DOTALL)
-    year = re.search(r"year\s*=\s*\{?(\d{4})", cite)
-    if authors is None:
-        return ""
-    people = re.split(r"\s+and\s+", authors[1].strip())
-    last = [p.split(",")[0] if "," in p else p.split()[-1] for p in people]
-    named = last[0] if len(last) == 1 else f"{last[0]} and {last[1]}" if len(last) == 2 else f"{last[0]} et al."
-    return f"{named} {year[1]}" if year else named
-
-
 def _citations(kind: Kind) -> list[str]:
     from mtlbench.registry import ARCHITECTURES, BALANCERS
 
@@ -133,11 +121,12 @@ def _citations(kind: Kind) -> list[str]:
 
 
 def _balancers(plugins: list[Path]) -> Listing:
+    from mtlbench.bibliography import paper
     from mtlbench.registry import BALANCERS
 
     _load(plugins)
     entries = sorted(BALANCERS.entries.values(), key=lambda e: e.name)
-    lines = [(e.name, _paper(e.cite), e.summary, _short(e.origin)) for e in entries]
+    lines = [(e.name, paper(e.cite), e.summary, _short(e.origin)) for e in entries]
     return ("balancer", "paper", "what it is", "from"), lines
 
 
