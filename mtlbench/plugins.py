@@ -89,6 +89,19 @@ def _module_name(file: Path) -> str:
     return f"mtlbench_plugins.{file}"
 
 
+def plugin_files(extra: Sequence[Path] = ()) -> list[Path]:
+    """Return the users' own files: those of `MTLBENCH_PLUGINS`, then of `extra`; `load_plugins` imports them.
+
+    Raises:
+        UserError: a path does not exist, or is a folder without Python files.
+    """
+    named = [Path(p).expanduser() for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
+    return [
+        *(file for path in named for file in _files(path, "MTLBENCH_PLUGINS")),
+        *(file for path in extra for file in _files(path.expanduser(), "--plugins")),
+    ]
+
+
 def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
     """Import every file that registers something.
 
@@ -103,11 +116,9 @@ def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
     Raises:
         UserError: a path in `extra` or `MTLBENCH_PLUGINS` does not exist, or is a folder without Python files.
     """
-    named = [Path(p).expanduser() for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
     files = [
         *sorted(f.resolve() for f in bundled("methods").rglob("*.py") if not f.name.startswith("_")),
-        *(file for path in named for file in _files(path, "MTLBENCH_PLUGINS")),
-        *(file for path in extra for file in _files(path.expanduser(), "--plugins")),
+        *plugin_files(extra),
     ]
     broken = [_guarded(str(file), partial(_import_file, file, _module_name(file))) for file in dict.fromkeys(files)]
     for point in importlib.metadata.entry_points(group="mtlbench.plugins"):
