@@ -43,7 +43,8 @@ class Csv(_Section):
 class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
-    reader: Literal["celeba", "zappos", "csv", "folders"]
+    reader: str  # any registered one
+    options: dict[str, Any] = {}  # of a plug-in's reader
     folder: str = ""  # where it lies, relative to this file, if not in the usual place; --data-dir names another
     rendered: Rendered | None = None
     csv: Csv | None = None
@@ -52,7 +53,7 @@ class Data(_Section):
     spare_tasks: list[str] = []  # used when fewer than two of `tasks` have labels
     image_size: Positive | tuple[Positive, Positive]  # one number, or height and width
     fit: Literal["squash", "crop"] = "squash"
-    pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see data.dataset.PIXELS
+    pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see data.pixels.PIXELS
     limit: Annotated[int, Field(ge=0)] = 0  # at most so many images, drawn at random; 0 takes all
     split: Literal["default", "identity", "csn"] = "default"  # default: the official one, else at random
     split_seed: Annotated[int, Field(ge=0)] = 0  # of a random split

@@ -92,8 +92,8 @@ def typed(kind: str, name: str, cls: Callable[..., Any], words: Words) -> Option
     return options
 
 
-def valid(kind: str, name: str, cls: Callable[..., Any], values: Mapping[str, Any]) -> Options:
-    """Return the values of a TOML table as the options of a class or function, all its defaults filled in.
+def valid(kind: str, name: str, cls: Callable[..., Any], values: Mapping[str, Any], section: str) -> Options:
+    """Return the values of a TOML table, `section`, as the options of a class or function, its defaults filled in.
 
     Raises:
         UserError: an option that it does not have, a value of another type, or an option without a default left out.
@@ -110,7 +110,7 @@ def valid(kind: str, name: str, cls: Callable[..., Any], values: Mapping[str, An
                     f"The {kind} '{name}' can't take {option} = {values[option]!r}: {_said(error)}."
                 ) from error
         elif parameter.default is inspect.Parameter.empty:
-            raise UserError(f"The {kind} '{name}' needs the option '{option}'.")
+            raise UserError(f"The {kind} '{name}' needs the option '{option}': set {section}.{option}.")
         else:
             options[option] = parameter.default
     return options

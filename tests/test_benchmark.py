@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mtlbench.benchmark import Benchmark, benchmark_files, load_benchmark
-from mtlbench.data.celeba import read_celeba
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.celeba import read_celeba
+from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
 
 BUNDLED = ["celeba", "faces", "shoes", "zappos"]

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from mtlbench import paper
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
-from mtlbench.data.rendered.face_drawing import ATTRIBUTES
 from mtlbench.errors import UserError
 from mtlbench.paper import PaperTable, fill, load_table, paper_tables, run_name, run_settings
 from mtlbench.plugins import load_plugins
+from mtlbench.rendered.face.attributes import ATTRIBUTES
 from mtlbench.runs import Record, run_folder, write_record
 from mtlbench.specs import parse_method
 

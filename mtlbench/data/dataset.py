@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,32 +13,14 @@ import torch
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark, Data, Rendered
-from mtlbench.data import celeba, zappos
-from mtlbench.data.celeba import read_celeba
-from mtlbench.data.folder import read_csv, read_folders
 from mtlbench.data.pack import Progress, open_pack
-from mtlbench.data.rendered.faces import render_faces
-from mtlbench.data.rendered.shoes import render_shoes
-from mtlbench.data.rendered.writing import DRAWING, as_rendered, rendered_facts
+from mtlbench.data.pixels import normalise
 from mtlbench.data.table import SPLITS, Table
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.contract import Reader, build_reader, readers
 from mtlbench.errors import UserError
-
-# (mean, standard deviation) of R, G, B on the scale 0 to 255, and whether channels are turned to B, G, R
-PIXELS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], bool]] = {
-    "unit": ((127.5,) * 3, (127.5,) * 3, False),  # to -1 ... 1
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False),  # torchvision's weights expect this
-    "bgr": ((122.77, 115.95, 102.98), (1 / 0.0078125,) * 3, True),  # the modulation paper's code
-}
-READERS: dict[str, Callable[[Path, Data], Table]] = {
-    "celeba": lambda root, data: read_celeba(root, data.split, data.split_seed),
-    "zappos": lambda root, data: read_zappos(root, data.split_seed, data.split, data.multi_valued),
-    "csv": read_csv,
-    "folders": read_folders,
-}
-_FOUND = {"celeba": celeba.found, "zappos": zappos.found}
-RENDERERS = {"shoes": render_shoes, "faces": render_faces}
-_STAND_INS = {"celeba": "faces", "zappos": "shoes"}  # what can be drawn in the same layout
+from mtlbench.plugins import load_plugins
+from mtlbench.rendered.kinds import KINDS
+from mtlbench.rendered.marks import DRAWING, as_rendered, rendered_facts
 
 
 @dataclass(frozen=True)
@@ -52,7 +32,7 @@ class Dataset:
         labels: (T, N) int64 on the device, -1 where not labelled.
         split: (N,) int64 on the device: 0 train, 1 val, 2 test.
         tasks: the T names; values: their label values; ordered: whether those have an order.
-        pixels: key of `PIXELS`.
+        pixels: key of `pixels.PIXELS`.
         facts: what the receipt says of it.
         triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
             positive and negative on the device; empty where triplets are drawn from the labels.
@@ -104,17 +84,7 @@ class Dataset:
         if generator is not None and flip:
             mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-        scale, offset = self._normalisation
-        images = torch.addcmul(offset, pixels.float(), scale)
-        bgr = PIXELS[self.pixels][2]
-        return (images.flip(3) if bgr else images).permute(0, 3, 1, 2)
-
-    @functools.cached_property
-    def _normalisation(self) -> tuple[Tensor, Tensor]:
-        """Scale and offset of the channels, on the device once and for all: `batch` is called at every step."""
-        mean, deviation, _ = PIXELS[self.pixels]
-        scale = torch.tensor([1 / d for d in deviation], device=self.device)
-        return scale, torch.tensor([-m / d for m, d in zip(mean, deviation, strict=True)], device=self.device)
+        return normalise(pixels, self.pixels)
 
 
 def default_folder(name: str) -> Path:
@@ -141,6 +111,9 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     """
     if root is not None and not root.is_dir():
         raise UserError(f"--data-dir {root}: there is no such folder.")
+    if data.reader not in readers():
+        load_plugins()  # `mtlbench run` has done so; other commands need no plug-in
+    reader = build_reader(data)
     if data.rendered is not None:
         what = data.rendered
         root = root or rendered_folder(what)
@@ -153,18 +126,14 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                 if progress:
                     progress(done, what.images)
 
-            RENDERERS[what.what](root, what.images, what.seed, progress=count, conflict=what.conflict)
+            KINDS[what.what].renderer()(root, what.images, what.seed, progress=count, conflict=what.conflict)
     elif root is None:
         root = Path(data.folder) if data.folder else default_folder(data.reader)
-        if data.reader in _STAND_INS and not _FOUND[data.reader](root):
-            raise UserError(
-                f"There is no {data.reader} data at {root}: fetch it with mtlbench data get {data.reader}, name its"
-                f" folder with --data-dir, or try --dataset {_STAND_INS[data.reader]}, which draws its own images."
-            )
+        if reader.found(root) is False:
+            raise UserError(f"There is no {data.reader} data at {root}: {_ways_to_images(data.reader, type(reader))}.")
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
-    table = READERS[data.reader](root, data)
-    table = as_rendered(table)
+    table = as_rendered(reader.read(root, data))
     if data.rendered is not None:
         if not table.rendered:
             raise UserError(
@@ -183,6 +152,15 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
                     f" with --data-dir, or --set data.rendered.{key}={facts.get(key)}."
                 )
     return table.limited(data.limit).without_rare(data.min_images)
+
+
+def _ways_to_images(name: str, reader: type[Reader]) -> str:
+    """Say what a user can do who has not the images of a reader."""
+    ways = [f"fetch it with mtlbench data get {name}"] if reader.source else []
+    ways.append("name its folder with --data-dir")
+    if reader.stand_in:
+        ways.append(f"try --dataset {reader.stand_in}, which draws its own images")
+    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def _check_positives(table: Table, tasks: list[str]) -> None:

@@ -74,9 +74,9 @@ def read_originals(
     facts = record.receipt.get("data", {})
     expected = facts.get("images", 0) + facts.get("unreadable", 0)
     folder = root if there else None
-    if expected and len(read_table(data, folder, drawing)) != expected:
-        raise others  # known before so many other images are packed
     try:
+        if expected and len(read_table(data, folder, drawing)) != expected:
+            raise others  # known before so many other images are packed
         dataset, _ = prepare(benchmark, folder, record.setup["tasks"], torch.device("cpu"), drawing, packing)
     except UserError as error:
         raise NoImages(f"its images in {root} can't be used. {error}") from error

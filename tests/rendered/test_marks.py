@@ -1,0 +1,16 @@
+"""A rendered set is recognised by what lies in it, without the code that draws."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_a_rendered_set_is_recognised_without_loading_the_code_that_draws() -> None:
+    code = """
+import sys
+import mtlbench.data.check, mtlbench.rendered.kinds
+drawing = [name for name in sys.modules if name.startswith("mtlbench.rendered.")]
+assert sorted(drawing) == ["mtlbench.rendered.kinds", "mtlbench.rendered.marks"], drawing
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
