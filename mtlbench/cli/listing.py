@@ -53,7 +53,7 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
     return Listing(list(headings), [list(line) for line in lines], citations, warnings)
 
 
-def _load_home(registry: Registry[Any]) -> None:
+def load_home(registry: Registry[Any]) -> None:
     """Import what registers a kind's bundled things; a kind whose home isn't there has none.
 
     Raises:
@@ -75,7 +75,7 @@ def _entries(kind: str) -> Lines:
     from mtlbench.options import described
 
     registry = KINDS[kind]
-    _load_home(registry)
+    load_home(registry)
     lines: list[Sequence[str]] = [
         (entry.name, described(entry.target), entry.summary, short(entry.origin))
         for entry in sorted(registry.entries.values(), key=lambda e: e.name)
