@@ -32,7 +32,7 @@ class MyMethod(Sampler):
     def __init__(self, source: Source, *, classes: int = 8, per_class: int = 2) -> None:
         super().__init__(source)
         if classes < 2 or per_class < 2:
-            raise UserError(f"my-method: classes={classes} and per_class={per_class} must be 2 or more.")
+            raise UserError("my-method: classes and per_class must be 2 or more.")
         self.classes, self.per_class = classes, per_class
         labels = source.labels[:, source.train]
         # For each task, the training images of each label value that has two or more.
@@ -41,7 +41,7 @@ class MyMethod(Sampler):
             values = [source.train[row == value] for value in row.unique().tolist() if value >= 0]
             self.images.append([images for images in values if len(images) > 1])
             if len(self.images[-1]) < 2:
-                raise UserError(f"my-method: fewer than two labels of '{task}' have two training images or more.")
+                raise UserError(f"my-method: '{task}' needs two labels with two images each.")
 
     # The one method that must be there. All chance comes from the generators, one for each task: an
     # interrupted run goes on from their states.
