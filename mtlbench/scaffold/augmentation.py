@@ -12,7 +12,8 @@ from torch import Tensor
 from mtlbench.augmentation import register_augmentation
 
 
-# The name is what a benchmark's list of augmentations says: my-method, or my-method[strength=0.1].
+# The name is what a benchmark's list of augmentations says. Options are keyword-only arguments with a
+# type and a default; there, 'my-method[strength=0.1]' sets one.
 @register_augmentation("my-method")
 def my_method(images: Tensor, generator: torch.Generator, *, strength: float = 0.2) -> Tensor:
     """Brighten or darken each image by chance.
