@@ -46,6 +46,8 @@ def list_(
     for line in found.lines:
         table.add_row(*(Text(cell) for cell in line))
     console.print(table)
+    for note in found.notes:
+        console.print(f"\n{note}", markup=False, highlight=False)
     if kind == "methods":
         console.print(
             f"\nParameters: for T tasks, with the backbone of {benchmark}. An architecture goes with any balancer:"

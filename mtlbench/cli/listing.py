@@ -19,11 +19,12 @@ CHOICES = tuple(dict.fromkeys(["methods", *KINDS, "benchmarks"]))
 
 @dataclass(frozen=True)
 class Listing:
-    """What is printed of one kind; `warnings` are of plug-ins that could not be loaded."""
+    """What is printed of one kind; `notes` stand below, `warnings` are of plug-ins that could not be loaded."""
 
     headings: list[str]
     lines: list[list[str]]
     citations: list[str]
+    notes: list[str]
     warnings: list[str]
 
 
@@ -39,6 +40,7 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
         UserError: a plug-in's path that is not there, an unknown benchmark, or a kind whose home breaks on import.
     """
     from mtlbench.plugins import load_plugins
+    from mtlbench.specs import left_out_line, left_out_methods
 
     warnings = [f"warning: {broken}" for broken in load_plugins(plugins)]
     special: dict[str, Callable[[], Lines]] = {
@@ -50,7 +52,9 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
     headings, lines = special[kind]() if kind in special else _entries(kind)
     cited = [KINDS[kind]] if kind in KINDS and kind != "methods" else [ARCHITECTURES, BALANCERS]
     citations = sorted({entry.cite for registry in cited for entry in registry.entries.values() if entry.cite})
-    return Listing(list(headings), [list(line) for line in lines], citations, warnings)
+    waiting = left_out_methods() if kind == "methods" else []
+    notes = [f"{left_out_line(waiting)}."] if waiting else []
+    return Listing(list(headings), [list(line) for line in lines], citations, notes, warnings)
 
 
 def load_home(registry: Registry[Any]) -> None:
