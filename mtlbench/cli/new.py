@@ -19,10 +19,12 @@ LONGEST_NAME = 30
 _WORDS = {registry.kind: word for word, registry in KINDS.items()}  # loss -> losses
 _METHODS = ("architecture", "balancer")  # what `mtlbench check` and `--methods` take
 _RUN = "run --dataset shoes --quick --methods shared"
-_RUNS = {  # how a run takes it, where that is one word of a command
+_RUNS = {  # how a run takes it; a reader goes into a benchmark's file
     "backbone": f"{_RUN} --set model.backbone={{}}",
-    "sampler": f"{_RUN} --set sampler.name={{}}",
+    "sampler": f"{_RUN} --set train.sampling={{}}",
     "loss": f"{_RUN} --set loss.name={{}}",
+    "augmentation": f"{_RUN} --set 'train.augment=[\"{{}}\"]'",
+    "metric": f"{_RUN} --set 'evaluation.metrics=[\"{{}}\"]'",
     "tracker": f"{_RUN} --track {{}}",
     "executor": f"{_RUN} --executor {{}}",
 }
@@ -38,12 +40,17 @@ def _scaffold(kind: str) -> Path:
 
 
 def new(
-    words: Annotated[
-        list[str],
+    first: Annotated[
+        str,
         typer.Argument(
-            metavar="[KIND] NAME", help="What it is, and what users will call it: loss my-loss.", show_default=False
+            metavar="KIND|NAME",
+            help="A method's name: my-method; or what else it is, and its name: loss my-loss.",
+            show_default=False,
         ),
     ],
+    second: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="What users will call it, behind a kind.", show_default=False)
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(help=f"What it is: {', '.join(scaffolds())}.", show_default="architecture"),
@@ -59,7 +66,7 @@ def new(
     from mtlbench.registry import bundled
 
     console = Console()
-    kind, name = _asked(words, "balancer" if balancer else kind)
+    kind, name = _asked([first, *([] if second is None else [second])], "balancer" if balancer else kind)
     module = _checked(name, kind)
     path = folder.expanduser() / f"{module}.py"
     if not folder.expanduser().is_dir():
@@ -98,13 +105,13 @@ def _asked(words: list[str], kind: str | None) -> tuple[str, str]:
     """Return the kind and the name that are asked for.
 
     Raises:
-        UserError: too few or too many words, two kinds, or one that has no scaffold.
+        UserError: a name is missing, two kinds, or one that has no scaffold.
     """
     from mtlbench.errors import UserError, did_you_mean
 
     kinds = scaffolds()
     *before, name = words
-    if len(before) > 1 or (before and kind is not None):
+    if before and kind is not None:
         raise UserError(f"mtlbench new {' '.join(words)}: give one kind and one name, as in mtlbench new loss my-loss.")
     chosen = before[0] if before else kind or "architecture"
     if chosen not in kinds:

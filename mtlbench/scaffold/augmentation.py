@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlbench.augmentation import register_augmentation
 
 
-# The name is what a benchmark's list of augmentations says. Options are keyword-only arguments with a
+# The name is what the list `train.augment` of a benchmark says. Options are keyword-only arguments with a
 # type and a default; there, 'my-method[strength=0.1]' sets one.
 @register_augmentation("my-method")
 def my_method(images: Tensor, generator: torch.Generator, *, strength: float = 0.2) -> Tensor:

@@ -20,7 +20,7 @@ from mtlbench.losses import Context, Loss, register_loss
 from mtlbench.sampling import Batch
 
 
-# The name is what users write: --set loss.name=my-method.
+# The name is what a benchmark's `loss.name` says, or --set loss.name=my-method in a run.
 @register_loss("my-method")
 class MyMethod(Loss):
     """The contrastive loss: pairs of one label attract, all others keep a margin.

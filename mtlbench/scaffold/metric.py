@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlbench.evaluation.metrics import Ranked, register_metric
 
 
-# The name is what a benchmark's `evaluation.metrics` and the columns of tables say.
+# The name is what the list `evaluation.metrics` of a benchmark and the columns of tables say.
 @register_metric("my-method")
 def my_method(ranked: Ranked, *, depth: int = 100) -> Tensor:
     """Return 1 / the place of the first relevant image, 0 where none of the first `depth` is.

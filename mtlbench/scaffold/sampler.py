@@ -14,7 +14,7 @@ from mtlbench import UserError
 from mtlbench.sampling import Batch, Sampler, Source, register_sampler
 
 
-# The name is what users write: --set sampler.name=my-method.
+# The name is what a benchmark's `train.sampling` says, or --set train.sampling=my-method in a run.
 @register_sampler("my-method")
 class MyMethod(Sampler):
     """A few label values of one task, a few images of each; tasks take turns by chance.

@@ -110,7 +110,6 @@ def test_the_kind_may_be_said_in_three_ways(tmp_path: Path) -> None:
         (("los", "my-loss"), "There is no scaffold of a 'los'. Did you mean: loss"),
         (("my-thing", "--kind", "methods"), "There is no scaffold of a 'methods'."),
         (("loss", "my-loss", "--kind", "loss"), "give one kind and one name"),
-        (("loss", "my", "loss"), "give one kind and one name"),
         (("loss", "My-Loss"), "'My-Loss' can't name a loss: use lower-case letters"),
         (("reader", "csv"), "'csv' would make a file csv.py that hides"),
         (("reader", "zappos"), "'zappos' is taken, by the reader of "),
