@@ -24,20 +24,9 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-BIBTEX = """
-@inproceedings{misra2016cross,
-  author = {Misra, Ishan and Shrivastava, Abhinav and Gupta, Abhinav and Hebert, Martial},
-  title = {Cross-stitch Networks for Multi-task Learning},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2016},
-  eprint = {1604.03539},
-  archivePrefix = {arXiv},
-}
-"""
-
 
 @register_architecture(
-    "cross-stitch", groups=("core", "architectures"), cite=BIBTEX, shares="features, mixed by learned scalars"
+    "cross-stitch", groups=("core", "architectures"), cite="misra2016cross", shares="features, mixed by learned scalars"
 )
 class CrossStitch(Architecture):
     """T networks whose feature maps are mixed by learned scalars after each stage but the last.

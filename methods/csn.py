@@ -45,17 +45,6 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-BIBTEX = """
-@inproceedings{veit2017conditional,
-  author = {Veit, Andreas and Belongie, Serge and Karaletsos, Theofanis},
-  title = {Conditional Similarity Networks},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2017},
-  eprint = {1603.07810},
-  archivePrefix = {arXiv},
-}
-"""
-
 
 class _Mask(nn.Module):
     """One task's mask, (D,): a parameter, or a buffer when it is fixed."""
@@ -71,7 +60,10 @@ class _Mask(nn.Module):
 
 
 @register_architecture(
-    "embedding-mask", groups=("architectures",), cite=BIBTEX, shares="everything but a mask on the embedding"
+    "embedding-mask",
+    groups=("architectures",),
+    cite="veit2017conditional",
+    shares="everything but a mask on the embedding",
 )
 class EmbeddingMask(Architecture):
     """One network; each task scales the dimensions of the embedding by a learned mask of its own.
@@ -118,7 +110,9 @@ class EmbeddingMask(Architecture):
         return tuple(self.net.head.parameters())
 
 
-@register_architecture("csn", groups=("architectures",), cite=BIBTEX, shares="everything but a mask on the embedding")
+@register_architecture(
+    "csn", groups=("architectures",), cite="veit2017conditional", shares="everything but a mask on the embedding"
+)
 class ConditionalSimilarityNetwork(EmbeddingMask):
     """One network; each task sees the embedding through a rectified mask of its own.
 

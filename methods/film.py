@@ -26,20 +26,9 @@ from torch import Tensor, nn
 
 from mtlbench import BackboneFactory, Conditioned, register_architecture
 
-BIBTEX = """
-@inproceedings{perez2018film,
-  author = {Perez, Ethan and Strub, Florian and de Vries, Harm and Dumoulin, Vincent and Courville, Aaron},
-  title = {{FiLM}: Visual Reasoning with a General Conditioning Layer},
-  booktitle = {AAAI Conference on Artificial Intelligence},
-  year = {2018},
-  eprint = {1709.07871},
-  archivePrefix = {arXiv},
-}
-"""
-
 
 @register_architecture(
-    "film", groups=("architectures",), cite=BIBTEX, shares="everything but scales and shifts of channels"
+    "film", groups=("architectures",), cite="perez2018film", shares="everything but scales and shifts of channels"
 )
 class FiLM(Conditioned):
     """One network whose channels each task scales and shifts by vectors of its own.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +33,34 @@ class Entry(Generic[T]):
     cite: str = ""  # BibTeX
     shares: str = ""  # what tasks share, in words
     bundled: bool = False  # it comes with the engine
+    needs: tuple[str, ...] = ()  # packages to install beside mtlbench
+    extra: str = ""  # mtlbench's extra that brings them
+
+    def left_out(self, name: str = "", groups: tuple[str, ...] = ()) -> LeftOut | None:
+        """Return what is missing for it to work, and how to get it; None where nothing is.
+
+        Args:
+            name: of what is left out, where that isn't the entry itself but a method of it.
+            groups: which hold it.
+        """
+        missing = tuple(package for package in self.needs if find_spec(package) is None)
+        if not missing:
+            return None
+        return LeftOut(name or self.name, groups, missing, self.extra)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A thing that would be registered if packages that it needs were installed."""
+
+    name: str
+    groups: tuple[str, ...]
+    packages: tuple[str, ...]  # those missing
+    extra: str = ""  # mtlbench's, which brings them
+
+    def __str__(self) -> str:
+        either = f", or pip install 'mtlbench[{self.extra}]'" if self.extra else ""
+        return f"{self.name} needs {' and '.join(self.packages)}: pip install {' '.join(self.packages)}{either}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,7 @@ class Registry(Generic[T]):
         self.home = home
         self.entries: dict[str, Entry[T]] = {}
         self.families: dict[str, Family[T]] = {}
+        self.left_out: dict[str, LeftOut] = {}  # entries that were taken out again, for want of a package
         self.beside: tuple[Registry[Any], ...] = ()
         self._loaded, self._loading = not home, False
 
@@ -86,6 +116,8 @@ class Registry(Generic[T]):
         origin: str = "",
         cite: str = "",
         shares: str = "",
+        needs: Sequence[str] = (),
+        extra: str = "",
     ) -> None:
         """Register `target` under `name`.
 
@@ -115,7 +147,16 @@ class Registry(Generic[T]):
         if "all" in groups:
             raise UserError(f"{origin}: '{name}' is in the group 'all' anyway; leave that group out.")
         self.entries[name] = Entry(
-            name, target, tuple(groups), summary, origin, inspect.cleandoc(cite), shares, self._loading
+            name,
+            target,
+            tuple(groups),
+            summary,
+            origin,
+            inspect.cleandoc(cite),
+            shares,
+            self._loading,
+            tuple(needs),
+            extra,
         )
 
     def add_family(self, prefix: str, member: Callable[[str], T], *, summary: str = "", origin: str = "") -> None:
@@ -218,7 +259,7 @@ def register_class(
         registry: of the kind.
         base: its contract.
         name: what users call the class.
-        facts: groups, cite, shares; see `Entry`.
+        facts: groups, cite, shares, needs, extra; see `Entry`.
 
     Raises:
         UserError: the class is no subclass of `base`, lacks an abstract method, or the name is taken.
