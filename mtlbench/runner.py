@@ -45,7 +45,7 @@ from mtlbench.runs import (
     without_training,
     write_record,
 )
-from mtlbench.specs import Method
+from mtlbench.specs import Method, groups_of
 from mtlbench.training import (
     EMBEDDING_BATCH,
     VERSION,
@@ -233,7 +233,10 @@ def execute(
         raise
     except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
         record = Record(job.method.name, job.seed, "method", job.setup, "failed", _reason(error))
-        record.receipt = receipt(dataset, precision) | {"traceback": traceback.format_exc()}
+        record.receipt = receipt(dataset, precision) | {
+            "groups": groups_of(job.method.name),
+            "traceback": traceback.format_exc(),
+        }
         write_record(job.folder, record)
     finally:
         gc.collect()
@@ -298,6 +301,7 @@ def _train_and_test(
     fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
     record.receipt = receipt(dataset, precision) | {
+        "groups": groups_of(job.method.name),
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,

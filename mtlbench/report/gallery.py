@@ -28,8 +28,6 @@ from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, benchmark_of, run_folder
 
 if TYPE_CHECKING:  # reports without galleries do without PyTorch
-    from torch import Tensor
-
     from mtlbench.data.pack import Progress
 
 HARDEST, DISAGREE, TYPICAL = "hardest", "methods disagree most", "typical"
@@ -225,22 +223,22 @@ class _Stored:
 
         self.record, self.folder = record, folder
         try:
-            self._file = safe_open(folder / "test.safetensors", framework="pt")
+            self._file = safe_open(folder / "test.safetensors", framework="numpy")
             if not {"labels", "embeddings"} <= set(self._file.keys()):  # type: ignore[no-untyped-call]
                 raise NoImages(
                     f"No galleries of {benchmark}: {folder} keeps no embeddings, as published records do; take the"
                     " original runs."
                 )
-            self.labels: Codes = self._file.get_tensor("labels").numpy()  # type: ignore[no-untyped-call]
+            self.labels: Codes = self._file.get_tensor("labels")  # type: ignore[no-untyped-call]
             self._embeddings = self._file.get_slice("embeddings")  # type: ignore[no-untyped-call]
         except (OSError, SafetensorError) as error:
             raise NoImages(
                 f"No galleries of {benchmark}: {folder / 'test.safetensors'} can't be read ({error}); copy it again."
             ) from error
 
-    def embeddings(self, task: int) -> Tensor:
+    def embeddings(self, task: int) -> npt.NDArray[np.float32]:
         """Return the (N, D) embeddings under a task."""
-        found: Tensor = self._embeddings[task].float()
+        found: npt.NDArray[np.float32] = self._embeddings[task].astype(np.float32)
         return found
 
 
@@ -258,7 +256,7 @@ def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, norma
 
     gallery = torch.from_numpy(np.flatnonzero(labels >= 0))
     rows, _ = nearest(
-        run.embeddings(task),
+        torch.from_numpy(run.embeddings(task)),
         torch.from_numpy(queries),
         gallery,
         k,

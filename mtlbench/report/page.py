@@ -23,6 +23,7 @@ from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import slug
 from mtlbench.report.gallery import Galleries, NoImages
+from mtlbench.report.groups import groups_of
 from mtlbench.report.rows import Column, Row
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import ALIKE, CellText, as_frame, as_markup, cell_texts, runs_frame
@@ -96,13 +97,12 @@ def write_page(
     )  # fmt: skip
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
-    groups = _groups()
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
     titles = [_title(summary) for summary in summaries]
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
     for name, page, summary, said in zip(names, pages, summaries, words, strict=True):
-        content = _suite_page(name, summary, said, results, folder, data_dir, groups, say)
+        content = _suite_page(name, summary, said, results, folder, data_dir, say)
         text = environment.get_template("suite.html").render(**content, links=links, page=page)
         (folder / page).write_text(text, encoding="utf-8")
     if links:
@@ -166,18 +166,6 @@ def _unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _groups() -> dict[str, list[str]]:
-    """Return the registered groups of methods with their members; none where methods can't be loaded here."""
-    try:
-        from mtlbench.registry import load_plugins
-        from mtlbench.specs import method_groups
-
-        load_plugins()
-        return {name: members for name, members in method_groups().items() if name != "all"}
-    except (ImportError, UserError, OSError):  # records are read on machines that can't train
-        return {}
-
-
 def _common() -> dict[str, Any]:
     from mtlbench import __version__
 
@@ -207,7 +195,6 @@ def _suite_page(
     results: Path,
     folder: Path,
     data_dir: Path | None,
-    groups: dict[str, list[str]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write a suite's files; return what its template needs."""
@@ -231,7 +218,7 @@ def _suite_page(
         "verdict": said,
         "summary": summary,
         "facts": _facts(summary),
-        "table": leaderboard(summary, groups),
+        "table": leaderboard(summary),
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
         "figures": [_figure(figure, place) for figure in figures],
         "formats": formats,
@@ -278,7 +265,7 @@ def _figure(figure: Figure, place: Path) -> dict[str, Any]:
 # --- the leaderboard --------------------------------------------------------------------------------------------------
 
 
-def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any]:
+def leaderboard(summary: Summary) -> dict[str, Any]:
     """Return accuracy and cost in one table: its columns, its rows, and the groups that some of its methods are in."""
     texts: dict[tuple[str, str], CellText] = {}
     columns: dict[str, Column] = {}
@@ -290,16 +277,15 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
     tasks = sum(key.startswith("task/") for key in keys)
     marked = {key for (_, key), text in texts.items() if text.alike}
     names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
-    members = {group: set(those) for group, those in groups.items()}
+    groups = groups_of(summary.suite.records)
 
     def row(one: Row) -> dict[str, Any]:
-        plain = names[one.method].partition("[")[0] if "+" not in names[one.method] else ""
         return {
             "method": one.method,
             "failed": not one.seeds,
             "collapsed": "COLLAPSED" in one.note,
             "note": one.note,
-            "groups": [group for group, those in members.items() if plain in those],
+            "groups": list(groups[names[one.method]]),
             "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
         }
 
@@ -307,12 +293,11 @@ def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any
     by = "" if any(line.startswith("order:") for line in summary.receipt) else "within" if "within" in keys else "mean"
     order, terms = "descending", _terms_of(summary.metric)
     rows = [row(one) for one in shown if one.kind == "method"]
-    there = {group for one in rows for group in one["groups"]}
     return {
         "columns": [_heading(columns[key], order if key == by else "", terms) for key in keys],
         "rows": rows,
         "references": [row(one) for one in shown if one.kind == "reference"],
-        "groups": [group for group in groups if group in there],
+        "groups": list(dict.fromkeys(group for one in rows for group in one["groups"])),
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(key) == "more" for key in keys),

@@ -15,6 +15,7 @@ from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.compare import accuracy_within, alike, read_hits, read_validations
+from mtlbench.report.groups import groups_of
 from mtlbench.report.receipt import accuracy_line, base_line, receipt_lines, warnings_of
 from mtlbench.report.rows import Cell, Column, Row, accuracy_columns, cost_columns, find_column, in_order, rows
 from mtlbench.report.suites import Suite, apart, suites
@@ -124,7 +125,7 @@ def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
     for word in re.split(r",(?![^\[]*\])", text):
         word = word.strip()
         pattern = word.replace("[", "[[]")  # brackets are of options here
-        members = [name for name in known if fnmatch.fnmatchcase(name, pattern)] or _group(word)
+        members = [name for name in known if fnmatch.fnmatchcase(name, pattern)] or _members(word, records)
         if word and not members:
             hint = did_you_mean(word, known)
             raise UserError(f"No run of the method '{word}'.{hint} There: {', '.join(sorted(known))}.")
@@ -134,12 +135,9 @@ def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
     return chosen
 
 
-def _group(word: str) -> list[str]:
-    from mtlbench.registry import load_plugins  # loads torch, for no other use here
-    from mtlbench.specs import method_groups
-
-    load_plugins()
-    return method_groups().get(word, [])
+def _members(group: str, records: Sequence[Record]) -> list[str]:
+    """Return the methods of a group, those with options left out, as where they are run."""
+    return [name for name, groups in groups_of(records).items() if group in groups and "[" not in name]
 
 
 def _with_tasks(found: list[Suite], text: str) -> list[tuple[Suite, tuple[str, ...]]]:

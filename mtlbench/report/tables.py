@@ -260,7 +260,7 @@ def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:
                 line |= {f"{metric}/{task}": value for metric, value in metrics.items()}
             line |= {f"cost/{k}": v for k, v in record.costs.items()}
             flat = {**record.receipt, **{f"data_{k}": v for k, v in record.receipt.get("data", {}).items()}}
-            line |= {f"receipt/{k}": v for k, v in flat.items() if k not in ("data", "traceback")}
+            line |= {f"receipt/{k}": v for k, v in flat.items() if k not in ("data", "traceback", "groups")}
             lines.append(line)
     return pd.DataFrame(lines)
 

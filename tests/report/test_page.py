@@ -53,7 +53,9 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
         for task, row in zip(tasks, answers, strict=True)
     }
     made.costs = {"parameters": 100, "file_bytes": 1e6 * megabytes, "bytes_added": 1280}
+    plain = method.partition("[")[0] if "+" not in method else ""
     made.receipt = {
+        "groups": [group for group, members in GROUPS.items() if plain in members],
         "device": "a processor", "precision": "fp32", "training_seconds": 12.5, "test_triplets": QUESTIONS,
         "data": {"name": "dots", "rendered": rendered, "split": "at random", "fingerprint": "abc"},
         "mtlbench": "0", "date": "2026-01-01",
@@ -138,9 +140,8 @@ class Parsed(HTMLParser):
 
 @pytest.fixture
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes seconds: figures, and loading the methods."""
+    """Leave out what takes seconds: figures."""
     monkeypatch.setattr(page, "draw_scene", lambda *given: [])
-    monkeypatch.setattr(page, "_groups", lambda: GROUPS)
 
 
 def pictures(folder: Path) -> Galleries:
@@ -352,18 +353,20 @@ def test_a_methods_groups_are_by_its_name_without_options(results: Path) -> None
     put(results, "modulation[after=3]")
     put(results, "modulation+pcgrad")
     (summary,) = found(results)
-    groups = {row["method"]: row["groups"] for row in leaderboard(summary, GROUPS)["rows"]}
+    groups = {row["method"]: row["groups"] for row in leaderboard(summary)["rows"]}
     assert groups["modulation[after=3]"] == ["core"]
     assert groups["modulation+pcgrad"] == []
-    assert leaderboard(summary, GROUPS)["groups"] == ["core"]
-    assert leaderboard(summary, {})["groups"] == []
+    assert leaderboard(summary)["groups"] == ["core"]
+    for record in summary.suite.records:
+        record.receipt["groups"] = []
+    assert leaderboard(summary)["groups"] == []
 
 
 def test_without_independent_there_is_no_column_of_what_sharing_gained(tmp_path: Path) -> None:
     put(tmp_path, "shared")
     put(tmp_path, "other")
     (summary,) = found(tmp_path)
-    headings = [column["text"] for column in leaderboard(summary, {})["columns"]]
+    headings = [column["text"] for column in leaderboard(summary)["columns"]]
     assert "Δm" not in headings
     assert "mean" in headings
 
@@ -394,7 +397,6 @@ def test_figures_downloads_and_thumbnails_are_there_and_linked(
 ) -> None:
     made = pictures(tmp_path / "pictures")
     monkeypatch.setattr(gallery, "galleries", lambda *given, **more: made)
-    monkeypatch.setattr(page, "_groups", lambda: GROUPS)
     summaries = found(results)
     folder = tmp_path / "page"
     assert write_page(summaries, results, folder) == folder / "index.html"
@@ -533,7 +535,6 @@ def _a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
         return [page.Figure("made", "A figure. Somewhere", "An alt text")]
 
     monkeypatch.setattr(page, "draw_scene", draw)
-    monkeypatch.setattr(page, "_groups", lambda: GROUPS)
 
 
 def curves_of(index: Path) -> Any:
@@ -626,7 +627,10 @@ def opened(browser: Any, results: Path, tmp_path: Path, monkeypatch: pytest.Monk
     """The page of three methods with galleries, open; nothing may have been written to the console."""
     made = pictures(tmp_path / "pictures")
     monkeypatch.setattr(gallery, "galleries", lambda *given, **more: made)
-    monkeypatch.setattr(page, "_groups", lambda: {"core": ["independent"], "balancers": ["shared"]})
+    for path in results.rglob("run.json"):
+        content = json.loads(path.read_text())
+        content["receipt"]["groups"] = {"independent": ["core"], "shared": ["balancers"]}.get(content["method"], [])
+        path.write_text(json.dumps(content))
     fake = page.Figure("made", "A figure. Somewhere", "An alt text with 1 number")
 
     def draw(scene: Any, folder: Path, formats: Sequence[str], booklet: Path) -> list[Any]:

@@ -254,6 +254,17 @@ def test_methods_are_chosen_by_name_pattern_or_group():
         shown(records, methods="sharde")
 
 
+def test_records_that_say_their_groups_are_believed_and_no_method_is_loaded(monkeypatch):
+    monkeypatch.setattr("mtlbench.registry.load_plugins", lambda: pytest.fail("methods were loaded"))
+    records = [record(name) for name in ("shared", "mine", "mine[size=2]", "other")]
+    for one in records:
+        one.receipt["groups"] = ["ours"] if one.method.startswith("mine") else ["theirs"]
+    summary = summarise(records, Choice(methods="ours"))[0]
+    assert {row.method for row in summary.tables[0].rows} == {"mine"}  # as when it is run
+    with pytest.raises(UserError, match="No run of the method 'core'"):
+        summarise(records, Choice(methods="core"))
+
+
 @pytest.mark.parametrize(
     ("column", "first"),
     [("worst", "even"), ("parameters", "uneven"), ("heel height", "even"), ("colour", "uneven"),

@@ -183,9 +183,9 @@ def learned(suite: Suite, results: Path, method: Method) -> list[tuple[int, Lear
     for path in _files(suite, results, method, "weights.safetensors"):
         seed = int(path.parent.name.removeprefix("seed-"))
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="numpy") as file:
                 tensors = {
-                    name: file.get_tensor(name).double().numpy()
+                    name: file.get_tensor(name).astype(np.float64)
                     for name in file.keys()  # noqa: SIM118, it is no mapping
                     if _SCALES.fullmatch(name) or _UNITS.fullmatch(name)
                 }
