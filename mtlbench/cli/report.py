@@ -96,7 +96,7 @@ def report(
         )
     records = find_records(results, benchmark)
     if not records:
-        there = sorted({p.parent.parent.parent.name for p in results.glob("*/*/seed-*/run.json")})
+        there = sorted({p.relative_to(results).parts[0] for p in results.glob("*/*/seed-*/run.json")})
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
         whose = benchmark or "any benchmark"
         raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")

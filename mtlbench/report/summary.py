@@ -19,7 +19,7 @@ from mtlbench.report.groups import groups_of
 from mtlbench.report.receipt import accuracy_line, base_line, receipt_lines, warnings_of
 from mtlbench.report.rows import Cell, Column, Row, accuracy_columns, cost_columns, find_column, in_order, rows
 from mtlbench.report.suites import Suite, apart, suites
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, folder_of
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,6 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     return Summary(suite, tables, warnings_of(made_by), notes, receipt, compared, untested, choice.metric)
 
 
-def _folder(results: Path, record: Record) -> Path:
-    setup = record.setup
-    return run_folder(results, setup["benchmark"]["name"], setup["method"]["name"], record.seed)
-
-
 def _at_seconds(
     found: list[Row], suite: Suite, tasks: Sequence[str], choice: Choice, results: Path | None
 ) -> tuple[float | None, list[Row], str]:
@@ -205,7 +200,7 @@ def _at_seconds(
     if results is None:
         raise UserError("--at-seconds needs the curves of the runs, which lie beside their run.json.")
     shown = {row.method for row in found}
-    curves = {(r.method, r.seed): read_validations(_folder(results, r)) for r in suite.done if r.method in shown}
+    curves = {(r.method, r.seed): read_validations(folder_of(r, results)) for r in suite.done if r.method in shown}
     if choice.seconds == "shortest":
         lasts: dict[str, float] = {}
         for (method, _), curve in curves.items():
@@ -253,7 +248,7 @@ def _compared(
     shapes = set()
     for record in suite.done:
         if record.method in shown:
-            answers = read_hits(_folder(results, record), record)
+            answers = read_hits(folder_of(record, results), record)
             if answers is None:
                 missing[record.method] = None
             else:

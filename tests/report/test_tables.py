@@ -16,7 +16,7 @@ from rich.console import Console
 from mtlbench.errors import UserError
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_frame, as_markup, rows, runs_frame, show, suites
-from mtlbench.runs import Record, run_folder, write_record
+from mtlbench.runs import Record, find_records, run_folder, write_record
 
 
 def record(method: str, seed: int = 0, hits: tuple[float, float] = (0.9, 0.7), **changes: Any) -> Record:
@@ -512,3 +512,14 @@ def test_runs_holds_every_run_unrounded():
     assert frame["receipt/data_fingerprint"][0] == "abc"
     again = pd.read_csv(io.StringIO(shown(records, style="runs")))
     assert again["triplet/colour"][0] == 0.123456789
+
+
+def test_records_are_read_from_where_they_lie_whatever_their_folders_are_called(tmp_path):
+    for method in ("one", "two"):
+        hits = torch.rand(2, 400, generator=torch.Generator().manual_seed(len(method))) < 0.8
+        made = record(method, hits=tuple(hits.float().mean(1).tolist()))
+        folder = tmp_path / "made-up" / f"{method}@lr=0.003" / "seed-0"
+        write_record(folder, made, test={"hits": hits.to(torch.uint8)})
+    found = find_records(tmp_path, "made-up")
+    assert [one.folder for one in found] == sorted((tmp_path / "made-up").glob("*/seed-0"))
+    assert summarise(found, results=tmp_path)[0].compared["mean"] in ("one", "two")

@@ -19,7 +19,7 @@ from mtlbench.errors import UserError
 from mtlbench.probes import ALL, FILE, OLD_FILE
 from mtlbench.report.agreement import read_probes
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, folder_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,17 +99,15 @@ def against(base: Method, method: Method) -> Array:
     return gained
 
 
-def _files(suite: Suite, results: Path, method: Method, name: str) -> list[Path]:
-    # a row may be named otherwise than its runs' folders: where sources differ, by the source as well
-    named = ((record.setup["method"]["name"], record.seed) for record in method.records)
-    folders = [run_folder(results, suite.benchmark["name"], *run) for run in named]
+def _files(results: Path, method: Method, name: str) -> list[Path]:
+    folders = [folder_of(record, results) for record in method.records]
     return [folder / name for folder in folders if (folder / name).exists()]
 
 
 def probed(suite: Suite, results: Path, method: Method) -> bool:
     """Return whether a run of a method has cosines between gradients."""
     asked = suite.benchmark["evaluation"].get("agreement_every", 0)  # older records know of none
-    paths = [path for name in (FILE, OLD_FILE) for path in _files(suite, results, method, name)] if asked else []
+    paths = [path for name in (FILE, OLD_FILE) for path in _files(results, method, name)] if asked else []
     return any(path.read_bytes()[:4096].count(b"\n") > 1 for path in paths)  # more than the heading
 
 
@@ -133,7 +131,7 @@ def _read_csv(path: Path, columns: Sequence[str], prefix: str = "") -> pd.DataFr
 
 def curves(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
     """Return each run's curve: step, seconds, mean validation accuracy (a share; nan between validations), weights."""
-    paths = _files(suite, results, method, "curve.csv")
+    paths = _files(results, method, "curve.csv")
     return [_read_csv(path, ("step", "seconds", "accuracy"), "weight/") for path in paths]
 
 
@@ -180,8 +178,10 @@ def learned(suite: Suite, results: Path, method: Method) -> list[tuple[int, Lear
     from safetensors import SafetensorError, safe_open
 
     found = []
-    for path in _files(suite, results, method, "weights.safetensors"):
-        seed = int(path.parent.name.removeprefix("seed-"))
+    for record in method.records:
+        path = folder_of(record, results) / "weights.safetensors"
+        if not path.exists():
+            continue
         try:
             with safe_open(path, framework="numpy") as file:
                 tensors = {
@@ -193,7 +193,7 @@ def learned(suite: Suite, results: Path, method: Method) -> list[tuple[int, Lear
             raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
         one = _sorted_out(tensors, len(suite.tasks))
         if one.scales or one.units:
-            found.append((seed, one))
+            found.append((record.seed, one))
     return found
 
 
