@@ -172,7 +172,7 @@ def said(summary: Summary) -> str:
 def test_the_verdict_names_the_best_those_alike_and_the_smallest(results: Path) -> None:
     (summary,) = found(results)
     words = verdict(summary)
-    assert (words.best, words.alike, words.smallest) == ("shared", ("modulation",), "modulation")
+    assert (words.best, words.tied, words.smallest) == ("shared", ("modulation",), "modulation")
     which, cost, sure = words.answers
     assert which.short == "shared"
     assert "79.5 ±0.5 %, but 1 of the other 2 can't be told apart" in which.lead
@@ -218,7 +218,7 @@ def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_told_apa
     for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
         path.unlink()
     (summary,) = found(results)
-    assert summary.untested == (gone,)
+    assert summary.comparison.missing == (gone,)
     which, _, sure = verdict(summary).answers
     if gone == "modulation":
         assert "a test tells it apart from the other tested" in which.lead
@@ -234,7 +234,7 @@ def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(resu
         for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
             path.unlink()
     (summary,) = found(results)
-    assert summary.compared == {}
+    assert summary.comparison.best == {}
     assert "whether by chance was not tested" in said(summary)
     assert "apart" not in said(summary)
     assert "is not of the same run: independent, modulation" in said(summary)
@@ -272,7 +272,7 @@ def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
 def test_methods_that_share_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> None:
     put(results, "late", 0, (0.1, 0.1))
     (summary,) = found(results)
-    assert "late" in verdict(summary).alike
+    assert "late" in verdict(summary).tied
     assert "Fewer than two seeds in common with shared, so not told apart however far below: late." in said(summary)
 
 
@@ -344,7 +344,7 @@ def test_the_leaderboard_has_the_tables_own_numbers_and_marks(results: Path, tmp
             for row in table.rows:
                 if any(column.number(other) for other in table.rows) and column.key != "method":
                     expected = " ".join(filter(None, (column.number(row), column.spread(row))))
-                    expected += "≈" if column.key in row.alike else ""
+                    expected += "≈" if column.key in row.tied else ""
                     assert rows[row.method][column.heading].replace(" ≈", "≈") == expected, column.key
     assert rows["modulation"]["mean"].endswith("≈")
 
@@ -532,7 +532,7 @@ def _a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "made.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="500pt" height="200pt"/>')
         (folder / "made.png").write_bytes(b"")
         (folder.parent / "figures.pdf").write_bytes(b"")
-        return [page.Figure("made", "A figure. Somewhere", "An alt text")]
+        return [page.Figure("made", "A figure", "Somewhere", "An alt text")]
 
     monkeypatch.setattr(page, "draw_scene", draw)
 
@@ -631,7 +631,7 @@ def opened(browser: Any, results: Path, tmp_path: Path, monkeypatch: pytest.Monk
         content = json.loads(path.read_text())
         content["receipt"]["groups"] = {"independent": ["core"], "shared": ["balancers"]}.get(content["method"], [])
         path.write_text(json.dumps(content))
-    fake = page.Figure("made", "A figure. Somewhere", "An alt text with 1 number")
+    fake = page.Figure("made", "A figure", "Somewhere", "An alt text with 1 number")
 
     def draw(scene: Any, folder: Path, formats: Sequence[str], booklet: Path) -> list[Any]:
         folder.mkdir()

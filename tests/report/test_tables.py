@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
+from mtlbench.cli import app
 from mtlbench.errors import UserError
+from mtlbench.report.columns import all_columns, glossary
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_frame, as_markup, rows, runs_frame, show, suites
 from mtlbench.runs import Record, find_records, run_folder, write_record
@@ -346,7 +349,7 @@ def test_methods_that_cannot_be_told_apart_from_the_best_are_marked(tmp_path):
     shares = {"best": 0.9, "second": 0.895, "last": 0.6}
     records = [written(tmp_path, m, seed, share) for m, share in shares.items() for seed in (0, 1, 2)]
     (summary,) = summarise(records, Choice(), tmp_path)
-    marks = {row.method: row.alike for row in summary.tables[0].rows}
+    marks = {row.method: row.tied for row in summary.tables[0].rows}
     leader, follower = summary.tables[0].rows[0].method, summary.tables[0].rows[1].method
     assert {leader, follower} == {"best", "second"}
     assert "mean" in marks[follower]
@@ -368,7 +371,7 @@ def test_methods_without_answers_are_not_marked_and_named(tmp_path):
     records = [written(tmp_path, "one", 0, 0.9), written(tmp_path, "two", 0, 0.9), written(tmp_path, "bare", 0, 0.9)]
     (run_folder(tmp_path, "made-up", "bare", 0) / "test.safetensors").unlink()
     (summary,) = summarise(records, Choice(), tmp_path)
-    assert {row.method: row.alike for row in summary.tables[0].rows}["bare"] == frozenset()
+    assert {row.method: row.tied for row in summary.tables[0].rows}["bare"] == frozenset()
     assert any("not of the same run: bare" in line for line in summary.receipt)
 
 
@@ -382,7 +385,7 @@ def test_answers_of_another_run_are_not_believed(tmp_path):
 def test_other_metrics_are_not_compared_and_it_says_why(tmp_path):
     records = [written(tmp_path, "one", 0, 0.9), written(tmp_path, "two", 0, 0.9)]
     (summary,) = summarise(records, Choice(metric="macro/map@r"), tmp_path)
-    assert not any(row.alike for row in summary.tables[0].rows)
+    assert not any(row.tied for row in summary.tables[0].rows)
     assert any("for triplet accuracy alone" in line for line in summary.receipt)
 
 
@@ -522,4 +525,15 @@ def test_records_are_read_from_where_they_lie_whatever_their_folders_are_called(
         write_record(folder, made, test={"hits": hits.to(torch.uint8)})
     found = find_records(tmp_path, "made-up")
     assert [one.folder for one in found] == sorted((tmp_path / "made-up").glob("*/seed-0"))
-    assert summarise(found, results=tmp_path)[0].compared["mean"] in ("one", "two")
+    assert summarise(found, results=tmp_path)[0].comparison.best["mean"] in ("one", "two")
+
+
+def test_every_column_says_what_it_means_and_the_command_prints_it():
+    columns = {c.key: c for c in all_columns()}
+    (summary,) = summarise([record("one", seed) for seed in (0, 1)] + [record("independent", seed) for seed in (0, 1)])
+    used = [column for table in summary.tables for column in table.columns]
+    assert {c.key for c in used if c.task is None} - {"method"} <= set(columns)
+    assert all(c.meaning for c in used if c.task is None and c.key != "method")
+    printed = unwrapped(CliRunner().invoke(app, ["report", "--columns"], catch_exceptions=False).output)
+    for term, meaning in glossary(columns.values()):
+        assert f"{term} {meaning}" in printed

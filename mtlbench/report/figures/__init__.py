@@ -21,11 +21,17 @@ FORMATS = ("png", "svg", "pdf")
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure that was written: the stem of its files' names, its title, and what it shows in words."""
+    """One figure that was written: the stem of its files' names, its heading, of what it is, and what it shows."""
 
     stem: str
-    title: str
+    heading: str
+    where: str
     alt: str
+
+    @property
+    def title(self) -> str:
+        """Its heading, and of what it is."""
+        return f"{self.heading}. {self.where}"
 
 
 def draw_all(suite: Suite, results: Path, folder: Path, formats: Sequence[str] = FORMATS) -> list[Figure]:
@@ -72,7 +78,7 @@ def draw_scene(
                 drawing.figure.savefig(folder / f"{stem}.{ending}", metadata=undated, **how)
             if pages is not None:
                 pages.savefig(drawing.figure)
-            written[stem] = Figure(stem, drawing.title, drawing.alt)
+            written[stem] = Figure(stem, drawing.heading, drawing.where, drawing.alt)
     return list(written.values())
 
 

@@ -51,14 +51,17 @@ class Scene:
         return [task.replace("_", " ") for task in self.suite.tasks]
 
     def where(self, methods: Iterable[Method]) -> str:
-        """Say on which data and over how many seeds these methods are shown; drawn data are called rendered."""
-        title = self.suite.benchmark["title"]
+        """Say on which data and over how many seeds these methods are shown."""
+        return f"{self.subject}; {seeds(methods)}"
+
+    @property
+    def subject(self) -> str:
+        """The benchmark's title; drawn data are called rendered."""
+        title = str(self.suite.benchmark["title"])
         drawn = any(record.receipt.get("data", {}).get("rendered") for record in self.suite.records)
         if drawn and "rendered" not in title.lower():
             title += " (rendered images)"
-        if self.suite.benchmark["name"].endswith("-quick"):
-            title += ", quick protocol"
-        return f"{title}; {seeds(methods)}"
+        return title + (", quick protocol" if self.suite.quick else "")
 
     def prominent(self, methods: Sequence[Method], most: int = PROMINENT) -> list[Method]:
         """Choose who is shown in colour where not all can be: the core methods, then the best; best first."""

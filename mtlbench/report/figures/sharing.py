@@ -98,7 +98,7 @@ def _agreement_over_training(
     head(figure, title, where)
     measured = "Mean cosine of two tasks' gradients and, in brackets, update compliance ratio (how often it is above 0)"
     alt = f"{measured}: {listed(ends, 8)}."
-    return Drawing("gradient-agreement", f"{title}. {where}", alt, figure)
+    return Drawing("gradient-agreement", title, where, alt, figure)
 
 
 def _agreement_of_pairs(
@@ -143,13 +143,15 @@ def _maps(
     pages = [list(shown)] if len(scene.tasks) <= _FEW_TASKS else [[m] for m in shown]
     drawings = []
     for page in pages:
-        panels = list(zip(shorts([m.name for m in page], 30), (maps[m.name] for m in page), strict=True))
-        heading = title if len(pages) == 1 else f"{title}: {page[0].name}"
+        alone = len(pages) > 1  # then the heading names the method
+        names = [""] if alone else shorts([m.name for m in page], 30)
+        panels = list(zip(names, (maps[m.name] for m in page), strict=True))
+        heading = f"{title}: {page[0].name}" if alone else title
         where = scene.where(page) + note
         figure = task_maps(panels, scene.tasks, heading, where, limit, label)
         parts = [f"{m.name}: {_extremes(maps[m.name], scene.tasks)}" for m in page]
-        ending = "" if len(pages) == 1 else f"-{slug(page[0].name)}"
-        drawings.append(Drawing(stem + ending, f"{heading}. {where}", f"{title}. {'; '.join(parts)}.", figure))
+        ending = f"-{slug(page[0].name)}" if alone else ""
+        drawings.append(Drawing(stem + ending, heading, where, f"{title}. {'; '.join(parts)}.", figure))
     return drawings
 
 
@@ -172,7 +174,7 @@ def task_maps(
     limit: float,
     label: str,
 ) -> Figure:
-    """Draw (T, T) maps in one colour scale from -limit to limit, each under its own name; nan stays white."""
+    """Draw (T, T) maps in one colour scale from -limit to limit, each under its name if it has one; nan stays white."""
     few = len(tasks) <= _FEW_TASKS
     down = math.ceil(len(panels) / 3) if few else len(panels)
     across = math.ceil(len(panels) / down)
@@ -198,7 +200,7 @@ def task_maps(
             square=True,
             annot_kws={"fontsize": 5.5},
         )
-        if not title.endswith(f": {name}"):
+        if name:
             axes.set_title(name, fontsize=8, pad=3)
     colour_bar(figure, grid[0, 0].collections[0], list(grid.flat), label, (False, False))
     head(figure, title, where)
@@ -237,11 +239,11 @@ def _scales_of(scene: Scene, method: Method) -> Drawing:
     colour_bar(figure, image, list(grid), "scale, as stored (1: the channel is passed on as it is)", beyond)
     title = f"Scales of channels that {method.name} learned, by task and layer"
     off = float((every <= 0).mean())
-    where = f"{scene.where([method]).rpartition(';')[0]}; seed {seed}; channels in the order of their mean"
+    where = f"{scene.subject}; seed {seed}; channels in the order of their mean"
     head(figure, title, where)
     parts = [f"layer {layer}: {v.shape[1]} channels, {v.min():.2f} to {v.max():.2f}" for layer, v in layers.items()]
     alt = f"Channel scales of {method.name}, {count(len(names), 'task')}. {'; '.join(parts)}. {off:.0%} are 0 or below."
-    return Drawing(f"scales-{slug(method.name)}", f"{title}. {where}", alt, figure)
+    return Drawing(f"scales-{slug(method.name)}", title, where, alt, figure)
 
 
 def scales_similarity(scene: Scene) -> list[Drawing]:
@@ -279,9 +281,7 @@ def _units_of(scene: Scene, method: Method) -> list[Drawing]:
         figure = task_maps(page, scene.tasks, title, where, limit, label)
         parts = [f"{name}: own column {np.diag(v).mean():.2f}, others {_off(v):.2f} on average" for name, v in page]
         stem = f"units-{slug(method.name)}" + (f"-{slug(page[0][0])}" if len(pages) > 1 else "")
-        drawings.append(
-            Drawing(stem, f"{title}. {where}", f"Learned units of {method.name}. {'; '.join(parts)}.", figure)
-        )
+        drawings.append(Drawing(stem, title, where, f"Learned units of {method.name}. {'; '.join(parts)}.", figure))
     return drawings
 
 
@@ -344,7 +344,7 @@ def weights(scene: Scene) -> Drawing | None:
     alt = (
         f"Loss weights over training of {count(len(shown), 'method')}. At the end, highest to lowest: {listed(parts)}."
     )
-    return Drawing("balancer-weights", f"{title}. {where}", alt, figure)
+    return Drawing("balancer-weights", title, where, alt, figure)
 
 
 def _moves(values: Array) -> bool:
