@@ -181,7 +181,7 @@ def cost_columns() -> list[Column]:
         _cost("parameters", "parameters", 1, "Trained numbers in the whole network.", lambda value: f"{value:,.0f}"),
         _cost("file_bytes", "file MB", 1e-6, "Size of the file that holds the whole network, for all tasks, in MB."),
         _cost("bytes_shared", "shared MB", 1e-6, "What of the stored network all tasks use, in MB."),
-        _cost("bytes_per_task", "per task kB", 1e-3, "What of the stored network one task uses alone, on average, in kB."),
+        _cost("bytes_per_task", "per task kB", 1e-3, "What of the stored network one task uses alone, a mean, in kB."),
         _cost("bytes_added", "next task adds kB", 1e-3, "What one more task would add to the stored network, in kB."),
         _cost("flops_one_task", "MFLOPs, 1 task", 1e-6, "Million operations to embed one image under one task."),
         _cost("flops_all_tasks", "MFLOPs, all tasks", 1e-6, "Million operations to embed one image under all tasks."),

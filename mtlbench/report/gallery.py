@@ -156,7 +156,6 @@ def galleries(
     runs, seed = _runs(suite, results, seed, methods)
     stored = [_Stored(record, folder, name) for record, folder in runs]
     try:
-        normalise = benchmark_of(runs[0][0]).loss.normalise
         data = read_originals(runs[0][0], data_dir, draw_absent, drawing, packing)
     except UserError as error:
         raise NoImages(f"No galleries of {name}: {error}") from error
@@ -174,7 +173,7 @@ def galleries(
             if len(candidates) > max(budget, _LEAST_SEARCHED):
                 candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
             searched[task] = len(candidates)
-            search = partial(_found, task=t, labels=codes, queries=candidates, k=neighbours, normalise=normalise)
+            search = partial(_found, task=t, labels=codes, queries=candidates, k=neighbours)
             found = list(pool.map(search, stored))
             right = np.stack([codes[images] == codes[candidates][:, None] for images in found])
             for place, why in _choose(candidates, right.sum(2), codes, neighbours, queries_per_task, random):
@@ -248,7 +247,7 @@ def _askable(labels: Codes) -> Codes:
     return np.flatnonzero((labels >= 0) & (counts[labels] > 1))
 
 
-def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, normalise: bool) -> Codes:
+def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int) -> Codes:
     """Return the (q, k) nearest labelled images of queries under a task, the nearest first."""
     import torch
 
@@ -260,7 +259,7 @@ def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, norma
         torch.from_numpy(queries),
         gallery,
         k,
-        normalise=normalise,
+        normalise=benchmark_of(run.record).loss.normalise,  # runs may differ in it, where it is a factor
         labels=torch.from_numpy(labels),
     )
     found: Codes = rows.numpy()

@@ -134,7 +134,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     bases = {suite.row_of(BASE, row.method) for row in found if row.kind == "method"}
     base = [r for r in suite.done if r.method in bases]
     if not base:
-        versions = any(r.setup["method"]["name"] == BASE for r in suite.done) and not suite.factors
+        versions = any(r.setup["method"]["name"] == BASE for r in suite.done)
         why = f"{BASE} has runs from several versions of its source" if versions else f"no finished run of {BASE}"
         return Line("Δm, tasks hurt", f"absent, {why} in this suite.")
     others = [row for row in found if row.kind == "method" and not row.is_base]

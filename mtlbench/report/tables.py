@@ -98,7 +98,6 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     for number, summary in enumerate(summaries, 1):
         accuracy = summary.tables[0] if summary.tables else Table("", [], [])
         keys = [column.key for column in accuracy.columns if column.key not in ("method", "seeds")]
-        compared = {key for row in accuracy.rows for key in row.tied}
         for row in accuracy.rows:
             line: dict[str, Any] = {
                 "suite": number,
@@ -111,7 +110,7 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
             for key in keys:
                 cell = row.accuracy.get(key)
                 line |= {key: cell and cell.mean, f"{key}/sd": cell and cell.deviation}
-                if key in compared and row.kind == "method":
+                if key in summary.comparison.best and row.kind == "method":
                     tested = row.seeds and row.method not in summary.comparison.missing
                     line[f"{key}/alike"] = key in row.tied if tested else None
             line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
