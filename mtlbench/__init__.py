@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mtlbench.balancer import Balancer as Balancer
     from mtlbench.conditioned import Conditioned as Conditioned
     from mtlbench.errors import UserError as UserError
+    from mtlbench.learned import Learned as Learned
     from mtlbench.modulated import Modulated as Modulated
     from mtlbench.modulated import modulate as modulate
     from mtlbench.registry import register_architecture as register_architecture
@@ -29,6 +30,7 @@ _HOME = {
     "BackboneFactory": "mtlbench.backbones",
     "Balancer": "mtlbench.balancer",
     "Conditioned": "mtlbench.conditioned",
+    "Learned": "mtlbench.learned",
     "Modulated": "mtlbench.modulated",
     "UserError": "mtlbench.errors",
     "modulate": "mtlbench.modulated",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
+from mtlbench.learned import Learned
 
 
 class Architecture(nn.Module, ABC):
@@ -97,6 +98,10 @@ class Architecture(nn.Module, ABC):
                 that a multiple meant for gradient descent would be as large a step.
         """
         return {}
+
+    def learned(self) -> Sequence[Learned]:
+        """Return what of the checkpoint says how tasks share, for the figures that reports draw of it."""
+        return ()
 
     def regulariser(self) -> Tensor | None:
         """Return a penalty per task, (T,), on the latest forward pass, or None; it is added to the tasks' losses."""

@@ -300,6 +300,7 @@ def _train_and_test(
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
+    record.learned = [learned.as_json() for learned in trainer.architecture.learned()]
     record.receipt = receipt(dataset, precision) | {
         "groups": groups_of(job.method.name),
         "steps": state.step,

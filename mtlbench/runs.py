@@ -53,6 +53,7 @@ class Record:
         collapsed: tasks whose embeddings fell to a point, in the chosen checkpoint or at the end of training.
         costs: see `cost.measure`; empty where measuring them failed, with the reason in `reason`.
         receipt: where, when and with what it was made.
+        learned: what the architecture says that it learned, see `mtlbench.Learned`; None in records of mtlbench 0.1.
         folder: where it was read from, whatever the folder's name; it is no part of `run.json`.
     """
 
@@ -66,6 +67,7 @@ class Record:
     collapsed: list[str] = field(default_factory=list)
     costs: Json = field(default_factory=dict)
     receipt: Json = field(default_factory=dict)
+    learned: list[Json] | None = None
     schema: int = SCHEMA
     folder: Path | None = field(default=None, compare=False, repr=False)
 

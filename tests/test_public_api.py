@@ -22,6 +22,7 @@ NAMES = (
     "BackboneFactory",
     "Balancer",
     "Conditioned",
+    "Learned",
     "Modulated",
     "UserError",
     "modulate",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.report.figures import accuracy, sharing
+from mtlbench.report.figures import accuracy, learned, sharing
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import Drawing, settle, styled
 from mtlbench.report.suites import Suite
@@ -88,9 +88,9 @@ def _drawings(scene: Scene) -> Iterator[Drawing]:
     yield from _if_any(accuracy.heat_map(scene))
     yield from _if_any(accuracy.learning_curves(scene))
     yield from sharing.agreement(scene)
-    yield from sharing.scales(scene)
-    yield from sharing.scales_similarity(scene)
-    yield from sharing.units(scene)
+    yield from learned.channels(scene)
+    yield from learned.channels_similarity(scene)
+    yield from learned.mixes(scene)
     yield from _if_any(sharing.weights(scene))
 
 
