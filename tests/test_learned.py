@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import TASKS, protocol
+from support import TASKS, make_dataset, protocol
 
 from mtlbench import Learned
 from mtlbench.cost import weights_of
 from mtlbench.registry import ARCHITECTURES, load_plugins
-from mtlbench.specs import parse_method
+from mtlbench.report.figures.learned import channels
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.suites import suites
+from mtlbench.runner import Watcher, execute, plan
+from mtlbench.runs import find_records
+from mtlbench.specs import parse_method, parse_methods
 from mtlbench.training import build
 
 load_plugins()
@@ -44,3 +49,15 @@ def test_these_methods_declare(method, names):
 def test_a_record_gives_back_what_was_declared():
     one = Learned("shifts", "layer 3", ("rows.3.0", "rows.3.1"), ("task", "channel"), "what is added", 0.0, row=1)
     assert Learned.from_json(json.loads(json.dumps(one.as_json()))) == one
+
+
+def test_a_run_writes_what_was_declared_and_reports_draw_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
+    short = protocol("train.steps=2", "evaluation.every=1")
+    (job,) = plan(parse_methods("film"), (0,), short, make_dataset(), "fp32", tmp_path)
+    execute(job, short, make_dataset(), "fp32", Watcher())
+    (record,) = find_records(tmp_path)
+    assert {Learned.from_json(one).name for one in record.learned or []} == {"scales", "shifts"}
+    drawn = channels(Scene.of(suites([record])[0], tmp_path))
+    assert [drawing.stem for drawing in drawn] == ["scales-film", "shifts-film"]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
+from mtlbench.report.page import leaderboard
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, Summary, summarise
 from mtlbench.report.tables import as_frame
@@ -130,3 +131,14 @@ def test_the_command_takes_factors_for_tables_and_csv(results):
     frame = as_frame(across(results, "loss.margin"))
     assert set(frame["suite"]) == {1}
     assert frame.set_index("method")["mean/alike"]["modulation · loss.margin=0.1"] is False
+
+
+def test_a_page_has_those_rows_with_their_methods_groups(results, tmp_path):
+    for path in results.rglob("run.json"):
+        said = '"groups": ["core"], ' if "independent" in path.parts[-3] else '"groups": [], '
+        path.write_text(path.read_text().replace('"receipt": {', '"receipt": {' + said))
+    board = leaderboard(across(results, "loss.margin")[0])
+    groups = {row["method"]: row["groups"] for row in board["rows"]}
+    assert groups["independent · loss.margin=0.5"] == ["core"]
+    assert groups["modulation · loss.margin=0.5"] == []
+    assert len(board["references"]) == 1
