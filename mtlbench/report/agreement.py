@@ -22,7 +22,7 @@ from mtlbench.report.outcome import Outcome
 from mtlbench.report.receipt import receipt_of
 from mtlbench.report.rows import Cell
 from mtlbench.report.suites import Suite, suites
-from mtlbench.runs import Record, folder_of
+from mtlbench.runs import Json, Record, folder_of, in_todays_words
 
 MOST_PAIRS = 28  # of 8 tasks; of more tasks the table by pair shows the LEAST that agree least
 LEAST = 10
@@ -106,26 +106,31 @@ def agreement(suite: Suite, results: Path) -> list[Agreement]:
     Raises:
         UserError: a run's probes can't be read, or are not all there.
     """
-    if not _every(suite):
+    if not any(_every(_settings(suite, record)) for record in suite.records):
         return []
     methods = dict.fromkeys(r.method for r in suite.records if r.kind == "method")
     found = [_summarised(name, [r for r in suite.records if r.method == name], suite, results) for name in methods]
     return sorted(found, key=lambda row: (row.whole is None, -((row.whole and row.whole.ratio.mean) or 0)))
 
 
-def _every(suite: Suite) -> int:
-    return int(suite.benchmark["evaluation"].get("agreement_every", 0))  # older records know of no probes
+def _settings(suite: Suite, record: Record) -> Json:
+    """Return a run's own benchmark, which is the suite's unless they differ in factors."""
+    return in_todays_words(record.setup["benchmark"]) if suite.factors else suite.benchmark
 
 
-def _late(suite: Suite) -> int:
+def _every(benchmark: Json) -> int:
+    return int(benchmark["evaluation"].get("agreement_every", 0))  # older records know of no probes
+
+
+def _late(benchmark: Json) -> int:
     """Return the step at which the last third of training begins."""
-    return -(-2 * int(suite.benchmark["train"]["steps"]) // 3)
+    return -(-2 * int(benchmark["train"]["steps"]) // 3)
 
 
 def _summarised(method: str, records: list[Record], suite: Suite, results: Path) -> Agreement:
     missing, unshared, tables = [], [], {}
     for record in sorted(records, key=lambda r: r.seed):
-        if record.status != "done":
+        if record.status != "done" or not _every(_settings(suite, record)):
             continue
         table = read_probes(suite, results, record)
         if table is None:
@@ -146,7 +151,7 @@ def _summarised(method: str, records: list[Record], suite: Suite, results: Path)
         probes=int(overall[0]["step"].nunique()),
         shared=int(counts.pop()) if len(counts) == 1 else None,
         whole=_measure(overall),
-        late=_measure([table[table["step"] >= _late(suite)] for table in overall]),
+        late=_measure([table[table["step"] >= _late(_settings(suite, records[0]))] for table in overall]),
         pairs={
             (a, b): _measure([table[(table["task_a"] == a) & (table["task_b"] == b)] for table in overall])
             for a, b in pairs(suite.tasks)
@@ -191,7 +196,8 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
         table = table.astype({"step": "int64", "cosine": "float64"})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
-    steps = range(0, int(suite.benchmark["train"]["steps"]), _every(suite))
+    settings = _settings(suite, record)
+    steps = range(0, int(settings["train"]["steps"]), _every(settings))
     wanted = {(step, a, b) for step in steps for a, b in pairs(suite.tasks)}
     there = table[table["layer"] == ALL]
     if len(table) and (
@@ -283,6 +289,10 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
         )
     over = ", mean ± sample standard deviation over seeds" if seeds > 1 else ""
     probes = max(row.probes for row in found)
+    when = f"{probes:,} a run, before every {_every(suite.benchmark)}th step from the first; the last third from step"
+    when += f" {_late(suite.benchmark):,}"
+    if {"train.steps", "evaluation.agreement_every"} & set(suite.factors):
+        when = f"at most {probes:,} a run, at equal distances from the first step"
     runs = [r for r in suite.records if r.kind == "method"]
     return [
         "update compliance ratio (compliance): the share of probe batches in which two tasks' gradients on the"
@@ -291,8 +301,7 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
         " other give 50 %.",
         f"cosine: of the same gradients, mean over probes and pairs of tasks{over}. Gradients are taken of the"
         " parameters that a method shares, whose number is given; few, or of another kind, compare with others badly.",
-        f"probes: {probes:,} a run, before every {_every(suite)}th step from the first; the last third from step"
-        f" {_late(suite):,}. Each on a batch of training images of its own, {batch}, the same for every method, in"
+        f"probes: {when}. Each on a batch of training images of its own, {batch}, the same for every method, in"
         f" training mode, {suite.receipt.get('precision')}, on {suite.receipt.get('device')}; gradients of the triplet"
         " losses alone, without balancers' weights and regularisers. Smaller batches have noisier gradients, nearer to"
         " 50 % and 0.",
@@ -326,11 +335,14 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
     """
     lines = []
     for suite in suites_:
-        for record in suite.done if _every(suite) else ():
+        for record in suite.done:
+            settings = _settings(suite, record)
+            if not _every(settings):
+                continue
             probes = read_probes(suite, results, record)
             if probes is None or probes.empty:
                 continue
-            for part, first in (("whole training", 0), ("last third", _late(suite))):
+            for part, first in (("whole training", 0), ("last third", _late(settings))):
                 late = probes[probes["step"] >= first]
                 groups: list[tuple[Any, pd.DataFrame]] = [
                     ((name, "", ""), table) for name, table in late.groupby("layer", sort=False)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
+from mtlbench.report.agreement import agreement, definition_lines
 from mtlbench.report.page import leaderboard
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, Summary, summarise
@@ -142,3 +143,19 @@ def test_a_page_has_those_rows_with_their_methods_groups(results, tmp_path):
     assert groups["independent · loss.margin=0.5"] == ["core"]
     assert groups["modulation · loss.margin=0.5"] == []
     assert len(board["references"]) == 1
+
+
+def test_gradient_agreement_of_runs_of_different_length_is_read_by_each_runs_own_steps(tmp_path):
+    for steps in (40, 80):
+        settings = (f"train.steps={steps}", "evaluation.agreement_every=20")
+        put(tmp_path, "shared", 0.6, *settings)
+        lines = [f"{step},all,category,closure,{1 if step < 20 else -1}" for step in range(0, steps, 20)]
+        folder = tmp_path / "shoes-quick" / "@".join(["shared", *settings]) / "seed-0"
+        (folder / "agreement.csv").write_text("\n".join(["step,layer,task_a,task_b,cosine", *lines]))
+    (suite,) = suites(find_records(tmp_path), ("train.steps",))
+    found = {row.method: row for row in agreement(suite, tmp_path)}
+    assert {name: row.whole.ratio.mean for name, row in found.items() if row.whole} == {
+        "shared · train.steps=40": 0.5,
+        "shared · train.steps=80": 0.25,
+    }
+    assert any("at most 4 a run" in line for line in definition_lines(suite, list(found.values())))
