@@ -287,6 +287,7 @@ def _train_and_test(
 ) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
     """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
+    learned = [one.as_json() for one in trainer.architecture.learned()]  # now: an error in it would waste the training
     trainer.run(
         show=lambda progress: watcher.progress(job, progress),
         save=lambda: save_partial(job.folder, job.setup, trainer),
@@ -300,7 +301,7 @@ def _train_and_test(
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
-    record.learned = [learned.as_json() for learned in trainer.architecture.learned()]
+    record.learned = learned
     record.receipt = receipt(dataset, precision) | {
         "groups": groups_of(job.method.name),
         "steps": state.step,
