@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Learned, UserError, register_architecture
 
 
 @register_architecture(
@@ -82,6 +82,11 @@ class CrossStitch(Architecture):
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D): all columns run once."""
         return torch.stack([head(x) for head, x in zip(self.heads, self._stages(images), strict=True)])
+
+    def learned(self) -> Sequence[Learned]:
+        """The units."""
+        places = range(len(self.units))
+        return [Learned("units", f"unit {n + 1}", (f"units.{n}",), ("task", "task"), "weight") for n in places]
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its column with its embedding layer; the units are shared."""

@@ -43,7 +43,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Learned, UserError, register_architecture
 
 
 class _Mask(nn.Module):
@@ -100,6 +100,12 @@ class EmbeddingMask(Architecture):
         """(B, 3, H, W) -> (B, D): the network and one mask."""
         embeddings: Tensor = self.net(images)
         return embeddings * self._mask(task).to(embeddings.dtype)
+
+    def learned(self) -> Sequence[Learned]:
+        """The masks, before their ReLU; fixed ones too."""
+        names = tuple(f"masks.{t}.values" for t in range(len(self.tasks)))
+        meaning = "mask, as stored (1: the dimension is passed on as it is)"
+        return [Learned("masks", "embedding", names, ("task", "channel"), meaning, neutral=1)]
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its mask."""

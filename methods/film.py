@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, register_architecture
+from mtlbench import BackboneFactory, Conditioned, Learned, register_architecture
 
 
 @register_architecture(
@@ -57,6 +57,14 @@ class FiLM(Conditioned):
         table = table.repeat_interleave(len(features) // len(tasks), dim=0)
         scale, shift = table.reshape(*table.shape, *[1] * (features.dim() - 2)).unbind(1)
         return features * scale + shift
+
+    def learned(self) -> Sequence[Learned]:
+        """Scales and shifts."""
+        scale, shift = "scale (1: the channel is passed on as it is)", "shift (0: nothing is added)"
+        return [
+            *self.vectors_learned("scales", scale, neutral=1, tensors="rows", row=0),
+            *self.vectors_learned("shifts", shift, neutral=0, tensors="rows", row=1),
+        ]
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its scales and shifts."""

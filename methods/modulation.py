@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, UserError, register_architecture
+from mtlbench import BackboneFactory, Conditioned, Learned, UserError, register_architecture
 
 PLACES = ("output", "before-norm", "after-norm")
 
@@ -148,6 +148,11 @@ class Modulation(Conditioned):
     def stages_for_all(self) -> int:
         """All stages up to the first modulated one, and that one itself unless its scales stand within."""
         return self.chosen[0] - 1 if self.norms else super().stages_for_all
+
+    def learned(self) -> Sequence[Learned]:
+        """The vectors, before their ReLU."""
+        meaning = "scale, as stored (1: the channel is passed on as it is)"
+        return self.vectors_learned("scales", meaning, neutral=1)
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its vectors."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.bibliography import bibtex
+from mtlbench.learned import Learned
 from mtlbench.registry import ARCHITECTURES, register_class
 
 C = TypeVar("C")
@@ -102,6 +103,10 @@ class Architecture(nn.Module, ABC):
                 that a multiple meant for gradient descent would be as large a step.
         """
         return {}
+
+    def learned(self) -> Sequence[Learned]:
+        """Return what of the checkpoint says how tasks share, for the figures that reports draw of it."""
+        return ()
 
     def regulariser(self) -> Tensor | None:
         """Return a penalty per task, (T,), on the latest forward pass, or None; it is added to the tasks' losses."""

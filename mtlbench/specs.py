@@ -98,6 +98,12 @@ def left_out_line(waiting: Sequence[LeftOut]) -> str:
     return f"{len(waiting)} left out ({', '.join(one.name for one in waiting)}): pip install {' '.join(parts)}"
 
 
+def groups_of(name: str) -> list[str]:
+    """Return the groups that a method is in, whatever its options; a pair without a name of its own is in none."""
+    plain = name.partition("[")[0] if "+" not in name else ""
+    return [group for group, members in method_groups().items() if group != "all" and plain in members]
+
+
 def parse_methods(text: str) -> list[Method]:
     """Read a `--methods` value: groups and specs joined by commas, each method once, in the order given.
 

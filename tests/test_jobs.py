@@ -29,7 +29,7 @@ from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.runs.references import references
-from mtlbench.specs import parse_methods
+from mtlbench.specs import groups_of, parse_methods
 from mtlbench.training.events import Event
 from mtlbench.training.state import Interrupted
 
@@ -77,6 +77,7 @@ def test_a_run_leaves_a_whole_record(tmp_path):
     receipt = record.receipt
     assert (receipt["steps"], receipt["images_seen"], receipt["precision"]) == (6, 6 * 2 * 4 * 3, "fp32")
     assert receipt["selected_step"] in (3, 6)
+    assert receipt["groups"] == groups_of(record.method)
     assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)
     with (folder / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))

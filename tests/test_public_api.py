@@ -23,6 +23,7 @@ NAMES = (
     "BackboneFactory",
     "Balancer",
     "Conditioned",
+    "Learned",
     "Modulated",
     "UserError",
     "modulate",

@@ -27,6 +27,7 @@ from mtlbench.probes import rows as probe_rows
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import receipt
 from mtlbench.runs.record import Record, half, write_record
+from mtlbench.specs import groups_of
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import Interrupted, Row
 
@@ -54,7 +55,10 @@ def execute(
         raise
     except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
         record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason_of(error))
-        record.receipt = receipt(dataset, precision) | {"traceback": traceback.format_exc()}
+        record.receipt = receipt(dataset, precision) | {
+            "groups": groups_of(job.method.name),
+            "traceback": traceback.format_exc(),
+        }
         write_record(job.folder, record)
     finally:
         gc.collect()
@@ -94,6 +98,7 @@ def _train_and_test(
 ) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
     """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
+    learned = [one.as_json() for one in trainer.architecture.learned()]  # now: an error in it would waste the training
     trainer.run(
         listen=lambda event: watcher.happened(job, event),
         save=lambda: save_partial(job.folder, job.setup, trainer),
@@ -107,7 +112,9 @@ def _train_and_test(
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
+    record.learned = learned
     record.receipt = receipt(dataset, precision) | {
+        "groups": groups_of(job.method.name),
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,
