@@ -81,12 +81,14 @@ class Registry(Generic[T]):
 
     Args:
         kind: what one thing is called in messages: "loss".
+        also: a further character that names may have.
         home: the package, or module, whose files register what comes with the engine; it is imported when something is
             looked up for the first time.
     """
 
-    def __init__(self, kind: str, home: str = "") -> None:
+    def __init__(self, kind: str, home: str = "", also: str = "") -> None:
         self.kind = kind
+        self._name = re.compile(_NAME.pattern.replace("._-", f"{also}._-"))
         self.home = home
         self.entries: dict[str, Entry[T]] = {}
         self.families: dict[str, Family[T]] = {}
@@ -127,7 +129,7 @@ class Registry(Generic[T]):
         if isinstance(groups, str):
             raise UserError(f"{origin}: write the groups of '{name}' as a tuple: groups=('{groups}',).")
         for word, what in ((name, self.kind), *((group, "group") for group in groups)):
-            if not _NAME.fullmatch(word):
+            if not self._name.fullmatch(word):
                 raise UserError(f"{origin}: '{word}' can't name a {what}: use lower-case letters, digits, . - and _.")
         family = (self, *self.beside)
         for registry in family:
@@ -217,7 +219,7 @@ SAMPLERS: Registry[type[Any]] = Registry("sampler", "mtlbench.sampling")
 LOSSES: Registry[type[Any]] = Registry("loss", "mtlbench.losses")
 AUGMENTATIONS: Registry[Any] = Registry("augmentation", "mtlbench.augmentation")
 OPTIMISERS: Registry[Any] = Registry("optimiser", "mtlbench.optimisers")
-METRICS: Registry[Any] = Registry("metric", "mtlbench.evaluation.metrics")
+METRICS: Registry[Any] = Registry("metric", "mtlbench.evaluation.metrics", also="@")
 EXECUTORS: Registry[type[Any]] = Registry("executor", "mtlbench.jobs.executors")
 TRACKERS: Registry[type[Any]] = Registry("tracker", "mtlbench.trackers")
 KINDS: dict[str, Registry[Any]] = {

@@ -79,7 +79,7 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
             parameter.add_(0.1 * parameter.std(unbiased=False) * noise)
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(architecture, dataset, held_out.images, "fp32")
-    metrics, hits = scores_of(embeddings, held_out, benchmark, dataset)
+    metrics, hits, _ = scores_of(embeddings, held_out, benchmark, dataset)
     setup = setup_of(method, benchmark, dataset, seed, "fp32")
     record = Record(method.name, seed, "method", setup, metrics=metrics)
     record.receipt = receipt(dataset, "fp32") | {"training_seconds": 1.0}

@@ -51,7 +51,7 @@ def criterion(
     select = benchmark.evaluation.select
     if select in _OVER_TASKS:
         return _OVER_TASKS[select](hits)
-    metrics, _ = scores_of(embeddings, triplets, benchmark, dataset)
+    metrics = scores_of(embeddings, triplets, benchmark, dataset).metrics
     return statistics.fmean(by_name[select] for by_name in metrics.values() if select in by_name)
 
 

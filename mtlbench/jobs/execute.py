@@ -108,7 +108,7 @@ def _train_and_test(
     state = trainer.state
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision)
-    metrics, hits = scores_of(embeddings, held_out, benchmark, dataset)
+    metrics, hits, queries = scores_of(embeddings, held_out, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
@@ -129,6 +129,7 @@ def _train_and_test(
         "labels": dataset.labels[:, held_out.images],
         "hits": hits.to(torch.uint8),
         "triplets": held_out.triplets.to(torch.int32),
+        **{f"queries/{name}": scores for name, scores in queries.items()},
     }
     probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
     return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)

@@ -8,7 +8,8 @@
   rows where no two tasks share parameters,
 - `weights.safetensors`: the chosen checkpoint, what a deployed network needs,
 - `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets
-  were ordered rightly (T, n), and the test images of these triplets (T, n, 3).
+  were ordered rightly (T, n), the test images of these triplets (T, n, 3), and
+  under `queries/` the scores of single queries (T, N), NaN where a query has none.
 
 A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is ever written or read.
 """
