@@ -17,14 +17,8 @@ from mtlbench.sampling.contract import Batch
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
 
-NAMES = [
-    "MultiSimilarityLoss",
-    "ContrastiveLoss",
-    "ProxyAnchorLoss",
-    "NormalizedSoftmaxLoss",
-    "SupConLoss",
-    "ArcFaceLoss",
-]
+PROXIES = ["ProxyAnchorLoss", "NormalizedSoftmaxLoss", "ArcFaceLoss"]
+NAMES = ["MultiSimilarityLoss", "ContrastiveLoss", "SupConLoss", *PROXIES]
 CONTEXT = LossContext(("a", "b"), (3, 4), embedding_size=8, seed=5)
 
 
