@@ -86,7 +86,7 @@ def check(
     console = Console()
     _load(console, plugins)
     with bar(console, "drawing images") as drawing:
-        found = read_source(source, drawing)
+        found = read_source(source, drawing, lambda words: say(console, words))
     table = found.table
     named = [table.find_task(name) for words in task or [] for name in words.split(",") if name.strip()]
     named = list(dict.fromkeys(named))
@@ -355,7 +355,7 @@ def show(
     console = Console()
     _load(console, plugins)
     with bar(console, "drawing images") as drawing:
-        table = read_source(source, drawing).table
+        table = read_source(source, drawing, lambda words: say(console, words)).table
     task = table.find_task(task)
     picture = draw_examples(table, task, split.value, examples, seed)
     out = out or Path(f"{_slug(table.name)}-{_slug(task)}.png")

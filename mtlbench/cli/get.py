@@ -32,9 +32,9 @@ def get(
     """Download a data set from its official place, check and unpack it; run it again to go on."""
     from rich.console import Console
 
-    from mtlbench.data.dataset import default_folder
     from mtlbench.data.download.get import download, missing
     from mtlbench.data.download.shared import in_words
+    from mtlbench.data.reading import default_folder
 
     console = Console()
     source, folder = _source_of(name), data_dir or default_folder(name)

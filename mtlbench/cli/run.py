@@ -96,7 +96,7 @@ def run(
     accuracy = choose_precision(benchmark.train.precision, place)
 
     with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
-        data, notes = prepare(benchmark, data_dir, wanted, place, drawing, packing)
+        data, notes = prepare(benchmark, data_dir, wanted, place, drawing, packing, lambda words: say(console, words))
     guard_memory()
     for note in notes:
         say(console, f"note: {note}", "yellow")

@@ -17,7 +17,9 @@ from PIL import UnidentifiedImageError
 
 from mtlbench.benchmark import Data, benchmark_files, load_benchmark
 from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
+from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress
+from mtlbench.data.reading import read_table
 from mtlbench.data.table import Table
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import build_reader, quoted, readers
@@ -97,23 +99,21 @@ class Findings:
         return {*self.missing, *self.broken}
 
 
-def read_source(source: Path, drawing: Progress | None = None) -> Recognised:
+def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None = None) -> Recognised:
     """Read the table of the data set in a folder, or of the one that a benchmark's file names.
 
     Args:
         source: a folder that a reader recognises, or the path of a benchmark's .toml.
         drawing: called while images are drawn, for a benchmark that draws its own.
+        tell: called with a sentence before waiting for another process that draws them.
 
     Raises:
         UserError: there is nothing known, or its label files can't be used. For a folder of the user's own images it
             gives a benchmark to write.
     """
     if source.suffix == ".toml" and not source.is_dir():
-        # loads torch, which takes seconds and which a folder has no need of
-        from mtlbench.data.dataset import read_table
-
         data = load_benchmark(str(source)).data
-        return Recognised(read_table(data, None, drawing), data.tasks, data.spare_tasks, data.skip_unreadable)
+        return Recognised(read_table(data, None, drawing, tell), data.tasks, data.spare_tasks, data.skip_unreadable)
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
     known = readers()

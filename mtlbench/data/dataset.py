@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
 
-from mtlbench.benchmark import Benchmark, Data, Rendered
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import normalise
+from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table
-from mtlbench.datasets.contract import Reader, build_reader, readers
 from mtlbench.errors import UserError
-from mtlbench.plugins import load_plugins
-from mtlbench.rendered.kinds import KINDS
-from mtlbench.rendered.marks import DRAWING, as_rendered, rendered_facts
 
 
 @dataclass(frozen=True)
@@ -87,82 +83,6 @@ class Dataset:
         return normalise(pixels, self.pixels)
 
 
-def default_folder(name: str) -> Path:
-    """Return where a data set is looked for: under `$MTLBENCH_DATA`, else the platform's folder for user data."""
-    return Path(os.environ.get("MTLBENCH_DATA") or platformdirs.user_data_dir("mtlbench")) / name
-
-
-def rendered_folder(what: Rendered) -> Path:
-    """Return where a rendered set is looked for, and drawn where it is absent."""
-    conflict = f"-conflict{what.conflict:g}" if what.conflict else ""
-    return default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
-
-
-def read_table(data: Data, root: Path | None, progress: Progress | None = None) -> Table:
-    """Read the table of a benchmark's data set; a rendered one is drawn first where it is not there.
-
-    Args:
-        data: the benchmark's section.
-        root: the data set's folder; by default `default_folder`.
-        progress: called while images are drawn.
-
-    Raises:
-        UserError: the folder is not there or not what it should be.
-    """
-    if root is not None and not root.is_dir():
-        raise UserError(f"--data-dir {root}: there is no such folder.")
-    if data.reader not in readers():
-        load_plugins()  # `mtlbench run` has done so; other commands need no plug-in
-    reader = build_reader(data)
-    if data.rendered is not None:
-        what = data.rendered
-        root = root or rendered_folder(what)
-        if not root.exists() or not any(root.iterdir()):
-            done = 0
-
-            def count(n: int) -> None:
-                nonlocal done
-                done += n
-                if progress:
-                    progress(done, what.images)
-
-            KINDS[what.what].renderer()(root, what.images, what.seed, progress=count, conflict=what.conflict)
-    elif root is None:
-        root = Path(data.folder) if data.folder else default_folder(data.reader)
-        if reader.found(root) is False:
-            raise UserError(f"There is no {data.reader} data at {root}: {_ways_to_images(data.reader, type(reader))}.")
-        if not root.is_dir():
-            raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
-    table = as_rendered(reader.read(root, data))
-    if data.rendered is not None:
-        if not table.rendered:
-            raise UserError(
-                f"{root} holds real images; this benchmark draws its own. Name another folder with --data-dir."
-            )
-        facts = rendered_facts(table)
-        if facts.get("drawing") != DRAWING:
-            raise UserError(
-                f"{root} was drawn by another version of mtlbench, whose pictures differ. Remove that folder, so that"
-                " it is drawn anew."
-            )
-        for key, wanted in data.rendered.model_dump().items():
-            if facts.get(key) != wanted:
-                raise UserError(
-                    f"{root} was drawn with {key} {facts.get(key)} and this benchmark has {wanted}. Name another folder"
-                    f" with --data-dir, or --set data.rendered.{key}={facts.get(key)}."
-                )
-    return table.limited(data.limit).without_rare(data.min_images)
-
-
-def _ways_to_images(name: str, reader: type[Reader]) -> str:
-    """Say what a user can do who has not the images of a reader."""
-    ways = [f"fetch it with mtlbench data get {name}"] if reader.source else []
-    ways.append("name its folder with --data-dir")
-    if reader.stand_in:
-        ways.append(f"try --dataset {reader.stand_in}, which draws its own images")
-    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
-
-
 def _check_positives(table: Table, tasks: list[str]) -> None:
     """Refuse tasks for which anchors can't come from label 1 alone: of many values, code 1 is just one of them."""
     remedy = "Take other tasks, or --set train.anchors=balanced."
@@ -188,6 +108,7 @@ def prepare(
     device: torch.device,
     drawing: Progress | None = None,
     packing: Progress | None = None,
+    tell: Tell | None = None,
 ) -> tuple[Dataset, list[str]]:
     """Read, pack and load a benchmark's data set.
 
@@ -197,6 +118,7 @@ def prepare(
         tasks: the user's choice, or None for the benchmark's own tasks.
         device: where networks run.
         drawing: progress of drawing a rendered set; packing: of decoding images.
+        tell: called with a sentence before waiting for another process that draws or packs them.
 
     Returns:
         the data set, and what the user should know: what the reader remarked, tasks left out or replaced for want of
@@ -206,14 +128,14 @@ def prepare(
         UserError: see `read_table`, `Table.choose`, `open_pack`.
     """
     data = benchmark.data
-    table = read_table(data, root, drawing)
+    table = read_table(data, root, drawing, tell)
     notes = list(table.remarks)
     if tasks is None:
         chosen, note = table.choose_default(data.tasks, data.spare_tasks)
         notes += [note] if note else []
     else:
         chosen = table.choose(tasks)
-    pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable)
+    pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable, tell)
     if pack.changed:
         files = "file" if pack.changed == 1 else "files"
         notes.append(f"{pack.changed:,} {files} changed since the images were packed: packed anew.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -16,6 +18,7 @@ from mtlbench.errors import UserError
 from mtlbench.rendered.marks import DRAWING, FACTS
 
 _CHUNK = 100
+_PARTIAL = ".partial"  # how the folder of a set that is being drawn ends
 _WORTH_A_POOL = 1000  # below this, starting the processes takes longer than drawing
 
 
@@ -43,7 +46,7 @@ def write_set(
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root} is not empty: name another folder for the rendered images, or remove this one first.")
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=_PARTIAL, dir=root.parent))
     try:
         chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
         here = (images(partial, chunk) for chunk in chunks)
@@ -53,12 +56,24 @@ def write_set(
         labels(partial)
         (partial / FACTS).write_text(json.dumps({"drawing": DRAWING, "images": count, **facts}) + "\n")
         partial.chmod(0o755)  # mkdtemp makes it private; the set is as public as any other folder
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
+        try:
+            if root.exists():
+                root.rmdir()
+            partial.rename(root)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise UserError(f"{root} was written to while its images were drawn: name another folder.") from error
+            raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def clear_away(root: Path) -> None:
+    """Remove what a killed process left of a set that was to appear at `root`; the caller holds the lock on it."""
+    for folder in root.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(root.name)}\.[a-z0-9_]+{re.escape(_PARTIAL)}", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _in_parallel(work: Callable[[Path, range], int], folder: Path, chunks: Sequence[range]) -> Iterator[int]:

@@ -62,7 +62,8 @@ def read_originals(
     """
     import torch
 
-    from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
+    from mtlbench.data.dataset import prepare
+    from mtlbench.data.reading import default_folder, read_table, rendered_folder
 
     benchmark = benchmark_of(record)
     data = benchmark.data

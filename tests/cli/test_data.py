@@ -17,8 +17,8 @@ from PIL import Image
 from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.cli import main
 from mtlbench.data.check import read_source
-from mtlbench.data.dataset import read_table
 from mtlbench.data.pack import open_pack
+from mtlbench.data.reading import read_table
 from mtlbench.errors import UserError
 from mtlbench.rendered.faces import render_faces
 from mtlbench.rendered.shoes import render_shoes

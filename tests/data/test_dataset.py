@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from mtlbench.benchmark import Benchmark, Data, load_benchmark
-from mtlbench.data.dataset import default_folder, prepare, read_table
+from mtlbench.data.dataset import prepare
+from mtlbench.data.reading import default_folder, read_table
 from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
 from mtlbench.evaluation.triplets import HeldOutTriplets

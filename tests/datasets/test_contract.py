@@ -13,7 +13,7 @@ from PIL import Image
 
 from mtlbench.benchmark import Data, benchmark_files, load_benchmark
 from mtlbench.data.check import read_source
-from mtlbench.data.dataset import read_table
+from mtlbench.data.reading import read_table
 from mtlbench.data.table import Table, column_of
 from mtlbench.datasets.contract import READERS, Proposal, Reader, build_reader, readers, register_reader
 from mtlbench.errors import UserError

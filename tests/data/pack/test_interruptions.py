@@ -252,7 +252,7 @@ def test_a_pack_that_is_there_opens_where_nothing_can_be_written(many: Table, mo
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    monkeypatch.setattr(pack_module, "FileLock", refuse)
+    monkeypatch.setattr(pack_module, "making", refuse)
     assert greys(open_pack(many, (4, 4), "squash")) == GREYS
 
 
