@@ -14,6 +14,8 @@ from mtlbench.registry import bundled
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MOVED = {"loss.distance": "embedding.distance", "loss.normalise": "embedding.normalise"}
+"""Keys of mtlbench 0.1 and where they are now; files, records and `--set` may still use them."""
 
 
 class _Section(BaseModel):
@@ -88,19 +90,24 @@ class Model(_Section):
     pretrained: bool = False
 
 
+class Embedding(_Section):
+    """How embeddings are compared, in training, in evaluation and in use."""
+
+    distance: Literal["squared", "plain"] = "squared"  # squared Euclidean, or Euclidean
+    normalise: bool = True  # embeddings to unit length
+
+
 class Loss(_Section):
     """The triplet loss max(0, d(a, p) - d(a, n) + margin)."""
 
     margin: Annotated[float, Field(gt=0)] = 0.2
-    distance: Literal["squared", "plain"] = "squared"  # squared Euclidean, or Euclidean
-    normalise: bool = True  # embeddings to unit length
 
 
 class Train(_Section):
     """The budget and the optimiser, the same for every method."""
 
     sampling: Literal["per-task", "joint"]
-    anchors: Literal["positive", "balanced"] = "balanced"
+    anchors: Literal["positive", "balanced"] = "balanced"  # of training triplets; see data.triplets.TripletSampler
     triplets: Positive  # per task and step; 3 images each
     joint_triplets: Positive = 512  # per task and step, formed within the batch when sampling is joint
     steps: Positive
@@ -121,6 +128,7 @@ class Evaluation(_Section):
 
     every: Positive  # steps between validations
     triplets: Positive  # per task, for validation and for test, drawn once by `seed`
+    anchors: Literal["positive", "balanced"] = "balanced"  # of those triplets; see data.triplets.TripletSampler
     seed: int = 0
     ks: list[Positive] = [1, 5, 10, 20]
     agreement_every: Annotated[int, Field(ge=0)] = 0  # steps between probes of how the tasks' gradients agree; 0: none
@@ -149,9 +157,30 @@ class Benchmark(_Section):
     title: str
     data: Data
     model: Model
+    embedding: Embedding = Embedding()
     loss: Loss = Loss()
     train: Train
     evaluation: Evaluation
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, given: Any) -> Any:
+        """Take files and records of mtlbench 0.1, in which the loss held the distance and `train.anchors` did both."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        for old, new in MOVED.items():
+            (section, key), (target, name) = old.split("."), new.split(".")
+            held, taken = given.get(section), given.get(target, {})
+            if isinstance(held, dict) and isinstance(taken, dict) and key in held:
+                if name in taken:
+                    raise ValueError(f"{old} is now {new}, which is there too: remove {old}")
+                given[section] = {k: v for k, v in held.items() if k != key}
+                given[target] = taken | {name: held[key]}
+        train, evaluation = given.get("train"), given.get("evaluation")
+        if isinstance(train, dict) and isinstance(evaluation, dict) and "anchors" in train:
+            given["evaluation"] = {"anchors": train["anchors"]} | evaluation
+        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> Benchmark:
@@ -220,7 +249,7 @@ def _setting(text: str) -> dict[str, Any]:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
+    for part in reversed(MOVED.get(key.strip(), key.strip()).split(".")):
         parsed = {part: parsed}
     return dict(parsed)
 

@@ -93,11 +93,12 @@ def test_celeba_in_full_is_the_modulation_papers_protocol() -> None:
     ]
     assert (b.data.reader, b.data.size, b.data.pixels, b.data.limit) == ("celeba", (150, 150), "bgr", 0)
     assert (b.model.backbone, b.model.embedding, b.model.pretrained) == ("paper", 256, False)
-    assert (b.loss.margin, b.loss.distance, b.loss.normalise) == (0.2, "squared", True)
+    assert (b.loss.margin, b.embedding.distance, b.embedding.normalise) == (0.2, "squared", True)
     t = b.train
     assert (t.optimiser, t.lr, t.weight_decay) == ("adagrad", 0.01, 0)
     assert (t.schedule, t.milestones, t.decay) == ("step", [0.4, 0.8], 0.1)
     assert (t.sampling, t.anchors, t.triplets) == ("per-task", "positive", 8)
+    assert b.evaluation.anchors == "positive"
     assert 3 * t.triplets * len(b.data.tasks) == 168
     assert not t.flip
     assert t.shift == 0
@@ -109,7 +110,7 @@ def test_zappos_in_full_is_the_protocol_of_conditional_similarity_networks() -> 
     assert b.data.spare_tasks == ["subcategory"]
     assert (b.data.reader, b.data.size, b.data.rendered) == ("zappos", (112, 112), None)
     assert (b.model.backbone, b.model.embedding) == ("resnet18-csn", 64)
-    assert (b.loss.margin, b.loss.distance, b.loss.normalise) == (0.2, "plain", False)
+    assert (b.loss.margin, b.embedding.distance, b.embedding.normalise) == (0.2, "plain", False)
     t = b.train
     assert (t.optimiser, t.lr, t.schedule) == ("adam", 5e-5, "exponential")
     assert t.decay == pytest.approx(0.985**200, rel=0.03)  # 0.985 an epoch, 200 epochs
@@ -144,8 +145,8 @@ def test_quick_trains_all_methods_by_one_recipe_of_joint_triplets() -> None:
         quick = load_benchmark(name, quick=True)
         assert (quick.model.backbone, quick.train.optimiser, quick.train.schedule) == ("small", "adamw", "one-cycle")
         assert quick.train.sampling == "joint"
-        assert quick.loss.distance == "squared"
-        assert quick.loss.normalise
+        assert quick.embedding.distance == "squared"
+        assert quick.embedding.normalise
 
 
 # --- a file of one's own ----------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_a_path_that_ends_in_toml_is_a_benchmark_of_ones_own(tmp_path: Path) -> 
 
 def test_what_a_file_leaves_out_has_defaults(tmp_path: Path) -> None:
     b = load_benchmark(mine(tmp_path))
-    assert (b.loss.margin, b.loss.distance, b.loss.normalise) == (0.2, "squared", True)
+    assert (b.loss.margin, b.embedding.distance, b.embedding.normalise) == (0.2, "squared", True)
     assert (b.train.schedule, b.train.precision, b.train.weight_decay) == ("constant", "auto", 0)
     assert b.evaluation.ks == [1, 5, 10, 20]
 
@@ -214,7 +215,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, text: bytes) -> None:
         ("[evaluation]", "[evaluations]", "evaluations", "evaluation"),
         ("title =", "titel = 'x'\ntitle =", "titel", "title"),
         ("[model]", "[data.rendered]\nwhat = 'shoes'\nimages = 3\nsead = 1\n[model]", "data.rendered.sead", "seed"),
-        ("lr = 0.1", "lr = 0.1\n[loss]\nnormalize = true", "loss.normalize", "normalise"),
+        ("lr = 0.1", "lr = 0.1\n[embedding]\nnormalize = true", "embedding.normalize", "normalise"),
         ("lr = 0.1", "lr = 0.1\nweight-decay = 0.1", "train.weight-decay", "weight_decay"),
     ],
 )
@@ -255,7 +256,7 @@ def test_an_unknown_key_in_set_is_told_with_the_nearest_valid_one(setting: str, 
 
 
 def test_an_unknown_key_like_no_other_is_told_with_the_valid_ones() -> None:
-    assert complaint("shoes", "loss.zzz=1") == "--set: unknown key 'loss.zzz'. Valid: margin, distance, normalise."
+    assert complaint("shoes", "loss.zzz=1") == "--set: unknown key 'loss.zzz'. Valid: margin."
 
 
 def test_a_missing_key_and_a_missing_section_are_named(tmp_path: Path) -> None:
@@ -396,3 +397,47 @@ def test_the_bundled_files_say_nothing_that_is_overruled_by_silence() -> None:
         full = leaves(load_benchmark(name).model_dump(mode="json"))
         same = {key for key, value in quick.items() if full.get(key) == value and not key.endswith("rendered.what")}
         assert not same, f"{path} [quick]"
+
+
+# --- keys that have moved ---------------------------------------------------------------------------------------------
+
+
+def test_keys_of_earlier_files_mean_what_they_meant(tmp_path: Path) -> None:
+    old = (
+        SMALL.replace("lr = 0.1", 'lr = 0.1\nanchors = "positive"') + '[loss]\ndistance = "plain"\nnormalise = false\n'
+    )
+    new = SMALL.replace("lr = 0.1", 'lr = 0.1\nanchors = "positive"')
+    new = new.replace("every = 5", 'every = 5\nanchors = "positive"')
+    new += '[embedding]\ndistance = "plain"\nnormalise = false\n'
+    read = load_benchmark(mine(tmp_path, old))
+    assert read == load_benchmark(mine(tmp_path, new))
+    assert (read.embedding.distance, read.embedding.normalise, read.loss.margin) == ("plain", False, 0.2)
+    assert read.train.anchors == read.evaluation.anchors == "positive"
+
+
+def test_keys_of_earlier_files_work_in_the_quick_table_too(tmp_path: Path) -> None:
+    old = SMALL.replace("lr = 0.1", 'lr = 0.1\nanchors = "positive"') + '[loss]\ndistance = "plain"\n'
+    path = mine(tmp_path, old + "[quick]\nloss.distance = 'squared'\ntrain.anchors = 'balanced'\n")
+    full, quick = load_benchmark(path), load_benchmark(path, quick=True)
+    assert (full.embedding.distance, full.evaluation.anchors) == ("plain", "positive")
+    assert (quick.embedding.distance, quick.evaluation.anchors) == ("squared", "balanced")
+
+
+def test_set_takes_moved_keys_by_either_name() -> None:
+    for key in ("loss", "embedding"):
+        b = load_benchmark("shoes", settings=[f"{key}.distance=plain", f"{key}.normalise=false"])
+        assert (b.embedding.distance, b.embedding.normalise) == ("plain", False)
+
+
+def test_a_key_in_its_old_and_its_new_place_is_refused(tmp_path: Path) -> None:
+    path = mine(tmp_path, SMALL + '[loss]\ndistance = "plain"\n[embedding]\ndistance = "squared"\n')
+    assert (
+        complaint(path) == f"{path}: loss.distance is now embedding.distance, which is there too: remove loss.distance."
+    )
+
+
+def test_the_anchors_of_training_and_of_evaluation_are_set_apart() -> None:
+    b = load_benchmark("shoes", settings=["train.anchors=positive"])
+    assert (b.train.anchors, b.evaluation.anchors) == ("positive", "balanced")
+    b = load_benchmark("celeba", settings=["train.anchors=balanced"])
+    assert (b.train.anchors, b.evaluation.anchors) == ("balanced", "positive")

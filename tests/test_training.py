@@ -13,7 +13,7 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from support import TASKS, make_dataset, protocol
 from torch import Tensor, nn
 
-from mtlbench.benchmark import Loss, Train
+from mtlbench.benchmark import Embedding, Loss, Train
 from mtlbench.cost import storage, weights_of
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import choose_device, choose_precision
@@ -51,14 +51,16 @@ def test_a_triplet_loss_by_hand():
     points = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [6.0, 0.0]]])
     triplets = torch.tensor([[[0, 1, 2], [0, 2, 1]]])
     yes = torch.tensor([True])
-    squared = triplet_losses(points, triplets, yes, Loss(margin=12, distance="squared", normalise=False))
+    squared = triplet_losses(points, triplets, yes, Loss(margin=12), Embedding(distance="squared", normalise=False))
     assert squared.item() == pytest.approx(((25 - 36 + 12) + (36 - 25 + 12)) / 2)
-    plain = triplet_losses(points, triplets, yes, Loss(margin=0.5, distance="plain", normalise=False))
+    plain = triplet_losses(points, triplets, yes, Loss(margin=0.5), Embedding(distance="plain", normalise=False))
     assert plain.item() == pytest.approx((0 + (6 - 5 + 0.5)) / 2)
-    unit = triplet_losses(points + 1, triplets[:, :1], yes, Loss(margin=5, distance="squared", normalise=True))
+    unit = triplet_losses(
+        points + 1, triplets[:, :1], yes, Loss(margin=5), Embedding(distance="squared", normalise=True)
+    )
     a, p, n = F.normalize(points[0] + 1, dim=1)
     assert unit.item() == pytest.approx((a - p).square().sum().item() - (a - n).square().sum().item() + 5, rel=1e-5)
-    assert triplet_losses(points, triplets, ~yes, Loss()).item() == 0
+    assert triplet_losses(points, triplets, ~yes, Loss(), Embedding()).item() == 0
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -74,7 +76,8 @@ def test_the_triplet_loss_is_that_of_pytorch_metric_learning(distance, normalise
     reference = TripletMarginLoss(
         margin=0.2, distance=LpDistance(p=2, power=power, normalize_embeddings=normalise), reducer=MeanReducer()
     )
-    found = triplet_losses(points, triplets, torch.ones(3, dtype=bool), Loss(distance=distance, normalise=normalise))
+    protocol = Embedding(distance=distance, normalise=normalise)
+    found = triplet_losses(points, triplets, torch.ones(3, dtype=bool), Loss(), protocol)
     for t in range(3):
         expected = reference(points[t], torch.zeros(20), indices_tuple=tuple(triplets[t].t()))
         torch.testing.assert_close(found[t], expected, rtol=1e-4, atol=1e-5)
@@ -83,7 +86,8 @@ def test_the_triplet_loss_is_that_of_pytorch_metric_learning(distance, normalise
 def test_the_loss_of_a_collapsed_network_has_a_finite_gradient():
     for distance in ("squared", "plain"):
         points = torch.ones(1, 3, 4, requires_grad=True)
-        loss = triplet_losses(points, torch.tensor([[[0, 1, 2]]]), torch.tensor([True]), Loss(distance=distance))
+        protocol = Embedding(distance=distance)
+        loss = triplet_losses(points, torch.tensor([[[0, 1, 2]]]), torch.tensor([True]), Loss(), protocol)
         loss.sum().backward()
         assert loss.item() == pytest.approx(0.2)
         assert points.grad.isfinite().all()
@@ -388,11 +392,11 @@ def test_collapse_is_seen_and_healthy_embeddings_are_not_called_collapsed():
     point = torch.randn(1, 1, 8)
     nearly = point + 1e-3 * healthy
     ball = torch.cat([nearly, healthy])
-    for loss in (Loss(), Loss(distance="plain")):
-        assert collapsed_tasks(ball, questions, loss).tolist() == [True, False]
-    assert collapsed_tasks(0 * ball, questions, Loss(normalise=False)).tolist() == [True, True]
-    assert collapsed_tasks(ball * float("nan"), questions, Loss()).tolist() == [True, True]
+    for embedding in (Embedding(), Embedding(distance="plain")):
+        assert collapsed_tasks(ball, questions, Loss(), embedding).tolist() == [True, False]
+    assert collapsed_tasks(0 * ball, questions, Loss(), Embedding(normalise=False)).tolist() == [True, True]
+    assert collapsed_tasks(ball * float("nan"), questions, Loss(), Embedding()).tolist() == [True, True]
     # unnormalised: a tiny ball is collapsed by its size against the margin, not by its direction
     tiny = 1e-3 * torch.cat([healthy, healthy])
-    assert collapsed_tasks(tiny, questions, Loss(normalise=False)).tolist() == [True, True]
-    assert collapsed_tasks(tiny, questions, Loss()).tolist() == [False, False]
+    assert collapsed_tasks(tiny, questions, Loss(), Embedding(normalise=False)).tolist() == [True, True]
+    assert collapsed_tasks(tiny, questions, Loss(), Embedding()).tolist() == [False, False]

@@ -185,21 +185,22 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None) 
     return table.limited(data.limit).without_rare(data.min_images)
 
 
-def _check_positives(table: Table, tasks: list[str]) -> None:
+def _check_positives(table: Table, tasks: list[str], keys: list[str]) -> None:
     """Refuse tasks for which anchors can't come from label 1 alone: of many values, code 1 is just one of them."""
-    remedy = "Take other tasks, or --set train.anchors=balanced."
+    remedy = f"Take other tasks, or {' '.join(f'--set {key}=balanced' for key in keys)}."
+    said = " and ".join(f"{key} = 'positive'" for key in keys)
     for task in tasks:
         column = table.columns[task]
         if len(column.values) != 2:
             raise UserError(
-                f"The task '{task}' has {len(column.values)} values, and train.anchors = 'positive' is for tasks with"
+                f"The task '{task}' has {len(column.values)} values, and {said} is for tasks with"
                 f" two, such as no and yes. {remedy}"
             )
         for number, split in enumerate(SPLITS):
             if (column.codes[table.split == number] == 1).sum() < 2:
                 raise UserError(
                     f"In {table.root} the task '{task}' has fewer than two {split} images with the label"
-                    f" '{column.values[1]}', and train.anchors = 'positive' takes anchors from those. {remedy}"
+                    f" '{column.values[1]}', and {said} takes anchors from those. {remedy}"
                 )
 
 
@@ -245,8 +246,9 @@ def prepare(
         notes.append(f"Left out {len(pack.unreadable):,} {images} that can't be read, such as {path}: {reason}.")
         table = table.subset(pack.kept)
         chosen = table.choose(chosen)
-    if benchmark.train.anchors == "positive":
-        _check_positives(table, chosen)
+    anchors = {"train.anchors": benchmark.train.anchors, "evaluation.anchors": benchmark.evaluation.anchors}
+    if positive := [key for key, value in anchors.items() if value == "positive"]:
+        _check_positives(table, chosen, positive)
     columns = [table.columns[task] for task in chosen]
     labels = np.stack([column.codes for column in columns])
     digest = hashlib.sha256(pack.fingerprint.encode())

@@ -14,7 +14,7 @@ def scores_of(
     embeddings: Tensor, questions: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
 ) -> tuple[dict[str, dict[str, float]], Tensor]:
     """Return every task's metrics, and (T, n) which questions were answered rightly, from (T, N, D) embeddings."""
-    normalise = benchmark.loss.normalise
+    normalise = benchmark.embedding.normalise
     hits = questions.hits(embeddings, normalise)
     metrics = {}
     for t, task in enumerate(dataset.tasks):

@@ -103,7 +103,7 @@ def _train_and_test(
     embeddings = embed_images(trainer.architecture, dataset, questions.images, precision)
     metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
-    fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
+    fallen = collapsed_tasks(embeddings, questions, benchmark.loss, benchmark.embedding).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
     record.receipt = receipt(dataset, precision) | {
         "steps": state.step,

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtlbench.benchmark import Loss
+from mtlbench.benchmark import Embedding, Loss
 
 
-def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, protocol: Loss) -> Tensor:
+def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, loss: Loss, protocol: Embedding) -> Tensor:
     """Return the mean triplet loss of every task, (T,) float32.
 
     The loss of a triplet is max(0, d(a, p) - d(a, n) + margin), d squared or plain Euclidean as the protocol says.
@@ -18,7 +18,8 @@ def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, proto
         embeddings: (T, B, D), normalised here if the protocol says so.
         triplets: (T, n, 3) indices into the batch.
         possible: (T,) bool; a task without triplets in this batch has loss 0.
-        protocol: margin, distance, normalisation.
+        loss: its margin.
+        protocol: distance and normalisation.
     """
     points = embeddings.float()
     if protocol.normalise:
@@ -27,10 +28,10 @@ def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, proto
     anchor, positive, negative = points[rows, triplets].unbind(2)
     near = _distance(anchor, positive, protocol)
     far = _distance(anchor, negative, protocol)
-    return F.relu(near - far + protocol.margin).mean(1) * possible
+    return F.relu(near - far + loss.margin).mean(1) * possible
 
 
-def _distance(a: Tensor, b: Tensor, protocol: Loss) -> Tensor:
+def _distance(a: Tensor, b: Tensor, protocol: Embedding) -> Tensor:
     squared = (a - b).square().sum(-1)
     # the root has no gradient at 0, where anchor and positive of a collapsed network lie
     return squared if protocol.distance == "squared" else squared.clamp_min(1e-12).sqrt()

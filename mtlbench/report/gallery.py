@@ -158,7 +158,7 @@ def galleries(
     runs, seed = _runs(suite, results, seed, methods)
     stored = [_Stored(record, folder, name) for record, folder in runs]
     try:
-        normalise = benchmark_of(runs[0][0]).loss.normalise
+        normalise = benchmark_of(runs[0][0]).embedding.normalise
         data = read_originals(runs[0][0], data_dir, draw_absent, drawing, packing)
     except UserError as error:
         raise NoImages(f"No galleries of {name}: {error}") from error

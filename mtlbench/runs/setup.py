@@ -20,6 +20,7 @@ _INDIFFERENT = (
     ("train", "precision"),
     ("train", "tried"),
 )
+_OF_TRAINING = ("every", "agreement_every", "agreement_layers")  # settings of evaluation while a run trains
 
 
 def in_todays_words(benchmark: Json) -> Json:
@@ -76,5 +77,6 @@ def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
     kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
-    kept["benchmark"]["train"] = {"anchors": kept["benchmark"]["train"].get("anchors")}
-    return kept
+    benchmark = {key: value for key, value in kept["benchmark"].items() if key not in ("train", "loss")}
+    benchmark["evaluation"] = {k: v for k, v in benchmark.get("evaluation", {}).items() if k not in _OF_TRAINING}
+    return kept | {"benchmark": benchmark}

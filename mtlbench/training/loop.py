@@ -130,7 +130,7 @@ class Trainer:
         self.architecture.train()
         with computing_in(self.precision, self.dataset.device):
             embeddings = self.architecture.embed(images) if joint else self.architecture(images)
-        return triplet_losses(embeddings, triplets, possible, self.benchmark.loss)
+        return triplet_losses(embeddings, triplets, possible, self.benchmark.loss, self.benchmark.embedding)
 
     def step(self) -> None:
         """Take one step: draw triplets, embed, balance, update."""
@@ -205,11 +205,11 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Measure triplet accuracy on the validation split, by task, and keep the weights if they are the best yet."""
         embeddings = embed_images(self.architecture, self.dataset, self.questions.images, self.precision)
-        hits = self.questions.hits(embeddings, self.benchmark.loss.normalise).float().mean(1).tolist()
+        hits = self.questions.hits(embeddings, self.benchmark.embedding.normalise).float().mean(1).tolist()
         accuracy = dict(zip(self.dataset.tasks, hits, strict=True))
         mean = sum(hits) / len(hits)
         self.state.accuracy = accuracy
-        fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.loss).tolist()
+        fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.loss, self.benchmark.embedding).tolist()
         self.state.collapsed = [task for task, yes in zip(self.dataset.tasks, fallen, strict=True) if yes]
         if self.state.curve:
             self.state.curve[-1].update({f"accuracy/{t}": a for t, a in accuracy.items()}, accuracy=mean)

@@ -393,9 +393,13 @@ def test_anchors_of_label_1_alone_are_refused_for_a_task_of_many_values(celeba_f
     # code 1 of such a task is one identity, and a run on it would be a measurement of nothing
     full = celeba(quick=False)
     assert full.train.anchors == "positive"
-    with pytest.raises(UserError, match=r"'identity' has 20 values, .*train\.anchors=balanced"):
+    with pytest.raises(UserError, match=r"'identity' has 20 values, .*train\.anchors=balanced.*evaluation\.anchors"):
         prepare(full, celeba_folder, ["Smiling", "identity"], CPU)
-    balanced = celeba("train.anchors=balanced", quick=False)
+    # training triplets and held-out ones alike: either alone is refused, by its own key
+    for key, other in (("train", "evaluation"), ("evaluation", "train")):
+        with pytest.raises(UserError, match=rf"--set {key}\.anchors=balanced\.$"):
+            prepare(celeba(f"{other}.anchors=balanced", quick=False), celeba_folder, ["Smiling", "identity"], CPU)
+    balanced = celeba("train.anchors=balanced", "evaluation.anchors=balanced", quick=False)
     assert prepare(balanced, celeba_folder, ["Smiling", "identity"], CPU)[0].tasks == ("Smiling", "identity")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.benchmark import Loss
+from mtlbench.benchmark import Embedding, Loss
 from mtlbench.data.celeba import read_celeba
 from mtlbench.data.rendered import face_drawing, faces, writing
 from mtlbench.data.rendered.face_drawing import FaceAttributes, draw_face
@@ -271,7 +271,7 @@ def agreement(pictures: torch.Tensor, labels: torch.Tensor, steps: int) -> list[
     def losses(index: torch.Tensor, number: int) -> torch.Tensor:
         triplets, possible = joint_triplets(labels[:, index], number, "balanced", random)
         embeddings = network(pictures[index]).expand(len(TASKS), -1, -1)
-        return triplet_losses(embeddings, triplets, possible, Loss(margin=0.2))
+        return triplet_losses(embeddings, triplets, possible, Loss(margin=0.2), Embedding())
 
     def mean_cosine() -> float:
         rows = []

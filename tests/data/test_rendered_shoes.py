@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.benchmark import Loss
+from mtlbench.benchmark import Embedding, Loss
 from mtlbench.data.rendered import shoes, writing
 from mtlbench.data.rendered.shoes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes, draw_shoe, render_shoes
 from mtlbench.data.triplets import joint_triplets
@@ -67,7 +67,9 @@ def agreement(pictures: Tensor, labels: Tensor, seed: int, steps: int) -> tuple[
     def losses() -> Tensor:
         batch = torch.randperm(len(pictures), generator=generator)[:96]
         triplets, possible = joint_triplets(labels[:, batch], 512, "balanced", generator)
-        return triplet_losses(network(pictures[batch]).expand(len(labels), -1, -1), triplets, possible, Loss())
+        return triplet_losses(
+            network(pictures[batch]).expand(len(labels), -1, -1), triplets, possible, Loss(), Embedding()
+        )
 
     def cosine() -> float:
         found = []
