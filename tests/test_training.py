@@ -18,7 +18,6 @@ from mtlbench.cost import storage, weights_of
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import choose_device, choose_precision
 from mtlbench.errors import UserError
-from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.losses.triplet import triplet_losses
 from mtlbench.networks import embed_images
@@ -382,21 +381,3 @@ def test_a_collapse_in_training_is_remembered_though_an_earlier_checkpoint_is_ch
     trainer.validate()
     assert trainer.state.collapsed == ["shape"]
     assert trainer.state.best_step == 3
-
-
-def test_collapse_is_seen_and_healthy_embeddings_are_not_called_collapsed():
-    dataset, benchmark = make_dataset(), protocol()
-    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
-    torch.manual_seed(0)
-    healthy = torch.randn(1, 18, 8)
-    point = torch.randn(1, 1, 8)
-    nearly = point + 1e-3 * healthy
-    ball = torch.cat([nearly, healthy])
-    for embedding in (Embedding(), Embedding(distance="plain")):
-        assert collapsed_tasks(ball, questions, Loss(), embedding).tolist() == [True, False]
-    assert collapsed_tasks(0 * ball, questions, Loss(), Embedding(normalise=False)).tolist() == [True, True]
-    assert collapsed_tasks(ball * float("nan"), questions, Loss(), Embedding()).tolist() == [True, True]
-    # unnormalised: a tiny ball is collapsed by its size against the margin, not by its direction
-    tiny = 1e-3 * torch.cat([healthy, healthy])
-    assert collapsed_tasks(tiny, questions, Loss(), Embedding(normalise=False)).tolist() == [True, True]
-    assert collapsed_tasks(tiny, questions, Loss(), Embedding()).tolist() == [False, False]

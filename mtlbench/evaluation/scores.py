@@ -11,16 +11,16 @@ from mtlbench.evaluation.triplets import HeldOutTriplets
 
 
 def scores_of(
-    embeddings: Tensor, questions: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
+    embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
 ) -> tuple[dict[str, dict[str, float]], Tensor]:
-    """Return every task's metrics, and (T, n) which questions were answered rightly, from (T, N, D) embeddings."""
+    """Return every task's metrics, and (T, n) which triplets were ordered rightly, from (T, N, D) embeddings."""
     normalise = benchmark.embedding.normalise
-    hits = questions.hits(embeddings, normalise)
+    hits = held_out.hits(embeddings, normalise)
     metrics = {}
     for t, task in enumerate(dataset.tasks):
         found = retrieval_metrics(
             embeddings[t],
-            dataset.labels[t, questions.images],
+            dataset.labels[t, held_out.images],
             normalise=normalise,
             ordered_values=len(dataset.values[t]) if dataset.ordered[t] else None,
             ks=benchmark.evaluation.ks,

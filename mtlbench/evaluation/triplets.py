@@ -50,18 +50,23 @@ def triplet_hits(embeddings: Tensor, triplets: Tensor, normalise: bool = True) -
 
 @dataclass
 class HeldOutTriplets:
-    """Triplets that every method and seed answers: images of one split and (T, n, 3) indices into them."""
+    """Triplets that every method and seed is judged by: images of one split and (T, n, 3) indices into them."""
 
     images: Tensor
     triplets: Tensor
 
     @staticmethod
     def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> HeldOutTriplets:
-        """Draw a split's questions by the benchmark's own seed; they don't depend on the run.
+        """Draw a split's triplets by the benchmark's `[evaluation]` alone; they don't depend on the run.
 
         Where the data set came with triplets of its own, those are drawn, each at most once.
         """
         images = dataset.members(split)
+        cpu = torch.device("cpu")
+        # "questions" names the random stream; another word would draw other triplets than published runs had
+        generators = {
+            task: named_generator(cpu, benchmark.evaluation.seed, "questions", split, task) for task in dataset.tasks
+        }
         drawn = []
         if dataset.triplets:
             place = torch.zeros(len(dataset.split), dtype=torch.int64, device=dataset.device)
@@ -69,13 +74,13 @@ class HeldOutTriplets:
             fixed = dataset.triplets[split]
             number = min(benchmark.evaluation.triplets, *(len(rows) for rows in fixed))
             for task, rows in zip(dataset.tasks, fixed, strict=True):
-                generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-                drawn.append(place[rows[torch.randperm(len(rows), generator=generator)[:number].to(rows.device)]])
+                drawn.append(
+                    place[rows[torch.randperm(len(rows), generator=generators[task])[:number].to(rows.device)]]
+                )
             return HeldOutTriplets(images, torch.stack(drawn))
         for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
-            generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
             sampler = TripletSampler(labels, benchmark.evaluation.anchors)
-            drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
+            drawn.append(sampler.draw(benchmark.evaluation.triplets, generators[task]))
         return HeldOutTriplets(images, torch.stack(drawn).to(dataset.device))
 
     def hits(self, embeddings: Tensor, normalise: bool) -> Tensor:

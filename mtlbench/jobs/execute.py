@@ -99,17 +99,17 @@ def _train_and_test(
     )
     watcher.doing(job, "testing")
     state = trainer.state
-    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
-    embeddings = embed_images(trainer.architecture, dataset, questions.images, precision)
-    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
+    embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision)
+    metrics, hits = scores_of(embeddings, held_out, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
-    fallen = collapsed_tasks(embeddings, questions, benchmark.loss, benchmark.embedding).tolist()
+    fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding.normalise).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
     record.receipt = receipt(dataset, precision) | {
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,
-        "test_triplets": questions.triplets.shape[1],
+        "test_triplets": held_out.triplets.shape[1],
         "selection": "highest mean triplet accuracy on the validation split",
         "selected_step": state.best_step,
         "validation_accuracy": state.best_accuracy,
@@ -117,7 +117,7 @@ def _train_and_test(
     }
     test = {
         "embeddings": half(embeddings),
-        "labels": dataset.labels[:, questions.images],
+        "labels": dataset.labels[:, held_out.images],
         "hits": hits.to(torch.uint8),
     }
     probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None

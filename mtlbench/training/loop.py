@@ -209,7 +209,7 @@ class Trainer:
         accuracy = dict(zip(self.dataset.tasks, hits, strict=True))
         mean = sum(hits) / len(hits)
         self.state.accuracy = accuracy
-        fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.loss, self.benchmark.embedding).tolist()
+        fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.embedding.normalise).tolist()
         self.state.collapsed = [task for task, yes in zip(self.dataset.tasks, fallen, strict=True) if yes]
         if self.state.curve:
             self.state.curve[-1].update({f"accuracy/{t}": a for t, a in accuracy.items()}, accuracy=mean)
