@@ -130,7 +130,9 @@ class Evaluation(_Section):
     triplets: Positive  # per task, for validation and for test, drawn once by `seed`
     anchors: Literal["positive", "balanced"] = "balanced"  # of those triplets; see data.triplets.TripletSampler
     seed: int = 0
-    ks: list[Positive] = [1, 5, 10, 20]
+    ks: list[Positive] = [1, 5, 10, 20]  # depths of hit@k and precision@k
+    select: str = "mean"  # what chooses the checkpoint: mean or worst triplet accuracy, or a metric such as "map@r"
+    metrics: list[str] = []  # besides the standard ones: registered metrics, such as "hit@3"
     agreement_every: Annotated[int, Field(ge=0)] = 0  # steps between probes of how the tasks' gradients agree; 0: none
     agreement_layers: bool = False  # probe every shared layer too
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from mtlbench.errors import UserError, did_you_mean
 
 T = TypeVar("T")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]*")  # with @ for metrics: map@r
 
 
 @dataclass(frozen=True)

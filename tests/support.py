@@ -59,12 +59,12 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
             parameter.add_(0.1 * parameter.std(unbiased=False) * noise)
     questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(architecture, dataset, questions.images, "fp32")
-    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    scores = scores_of(embeddings, questions, benchmark, dataset)
     setup = setup_of(method, benchmark, dataset, seed, "fp32")
-    record = Record(method.name, seed, "method", setup, metrics=metrics)
+    record = Record(method.name, seed, "method", setup, metrics=scores.metrics)
     record.receipt = receipt(dataset, "fp32") | {"training_seconds": 1.0}
     folder = run_folder(results, benchmark.name, method.name, seed)
     labels = dataset.labels[:, questions.images]
-    test = {"embeddings": half(embeddings), "labels": labels, "hits": hits.to(torch.uint8)}
+    test = {"embeddings": half(embeddings), "labels": labels, **scores.tensors()}
     write_record(folder, record, weights=cost.weights_of(architecture), test=test)
     return folder

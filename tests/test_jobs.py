@@ -95,7 +95,8 @@ def test_the_saved_network_gives_the_recorded_numbers(tmp_path):
     assert net.load_state_dict(weights, strict=False).unexpected_keys == []
     questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(net, dataset, questions.images, "fp32")
-    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    scores = scores_of(embeddings, questions, benchmark, dataset)
+    metrics, hits = scores.metrics, scores.hits
     test = load_file(job.folder / "test.safetensors")
     assert torch.equal(test["hits"].bool(), hits)
     torch.testing.assert_close(test["embeddings"].float(), embeddings, rtol=1e-2, atol=1e-2)

@@ -17,6 +17,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.scores import scores_of
+from mtlbench.evaluation.selection import selection
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Watcher
@@ -101,8 +102,8 @@ def _train_and_test(
     state = trainer.state
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision)
-    metrics, hits = scores_of(embeddings, held_out, benchmark, dataset)
-    record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
+    scores = scores_of(embeddings, held_out, benchmark, dataset)
+    record = Record(job.method.name, job.seed, "method", job.setup, metrics=scores.metrics)
     fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding.normalise).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
     record.receipt = receipt(dataset, precision) | {
@@ -110,7 +111,7 @@ def _train_and_test(
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,
         "test_triplets": held_out.triplets.shape[1],
-        "selection": "highest mean triplet accuracy on the validation split",
+        "selection": selection(benchmark.evaluation.select),
         "selected_step": state.best_step,
         "validation_accuracy": state.best_accuracy,
         "protocols_tried": benchmark.train.tried,
@@ -118,7 +119,7 @@ def _train_and_test(
     test = {
         "embeddings": half(embeddings),
         "labels": dataset.labels[:, held_out.images],
-        "hits": hits.to(torch.uint8),
+        **scores.tensors(),
     }
     probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
     return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)

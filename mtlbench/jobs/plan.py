@@ -12,6 +12,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
+from mtlbench.evaluation.selection import check_evaluation
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job
 from mtlbench.networks import EMBEDDING_BATCH
@@ -36,8 +37,10 @@ def plan(
     """List the runs, seed by seed, and what is there of each.
 
     Raises:
-        UserError: a record is there that was made with other settings, and `overwrite` is not set.
+        UserError: a record is there that was made with other settings, and `overwrite` is not set; or the benchmark
+            names a metric that does not exist.
     """
+    check_evaluation(benchmark)
     commit()  # noted now: a commit made while runs go on is not what runs
     jobs = []
     for seed in seeds:

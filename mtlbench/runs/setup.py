@@ -20,7 +20,7 @@ _INDIFFERENT = (
     ("train", "precision"),
     ("train", "tried"),
 )
-_OF_TRAINING = ("every", "agreement_every", "agreement_layers")  # settings of evaluation while a run trains
+_OF_TRAINING = ("every", "agreement_every", "agreement_layers", "select")  # settings of evaluation while a run trains
 
 
 def in_todays_words(benchmark: Json) -> Json:

@@ -18,6 +18,7 @@ from mtlbench.data.table import SPLITS
 from mtlbench.data.triplets import ListedTriplets, TripletSampler, joint_triplets
 from mtlbench.devices import computing_in, named_generator
 from mtlbench.evaluation.collapse import collapsed_tasks
+from mtlbench.evaluation.selection import criterion
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.losses.triplet import triplet_losses
 from mtlbench.networks import build, embed_images, load_state, state_of
@@ -203,18 +204,19 @@ class Trainer:
                 self._window = []
 
     def validate(self) -> dict[str, float]:
-        """Measure triplet accuracy on the validation split, by task, and keep the weights if they are the best yet."""
+        """Measure triplet accuracy on the validation split, by task; keep the weights if they are the best yet."""
         embeddings = embed_images(self.architecture, self.dataset, self.questions.images, self.precision)
-        hits = self.questions.hits(embeddings, self.benchmark.embedding.normalise).float().mean(1).tolist()
-        accuracy = dict(zip(self.dataset.tasks, hits, strict=True))
-        mean = sum(hits) / len(hits)
+        hits = self.questions.hits(embeddings, self.benchmark.embedding.normalise)
+        score = criterion(self.benchmark, self.dataset, embeddings, self.questions, hits)
+        accuracy = dict(zip(self.dataset.tasks, hits.float().mean(1).tolist(), strict=True))
+        mean = sum(accuracy.values()) / len(accuracy)
         self.state.accuracy = accuracy
         fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.embedding.normalise).tolist()
         self.state.collapsed = [task for task, yes in zip(self.dataset.tasks, fallen, strict=True) if yes]
         if self.state.curve:
             self.state.curve[-1].update({f"accuracy/{t}": a for t, a in accuracy.items()}, accuracy=mean)
-        if mean > self.state.best_accuracy:
-            self.state.best_accuracy, self.state.best_step = mean, self.state.step
+        if score > self.state.best_score:
+            self.state.best_score, self.state.best_accuracy, self.state.best_step = score, mean, self.state.step
             self.best = {k: v.detach().clone() for k, v in state_of(self.architecture).items()}
         return accuracy
 

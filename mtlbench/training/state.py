@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from mtlbench.probes import Probe
@@ -35,7 +36,8 @@ class State:
 
     step: int = 0
     seconds: float = 0.0  # of training steps alone
-    best_accuracy: float = -1.0
+    best_score: float = -math.inf  # what `evaluation.select` chose the checkpoint by
+    best_accuracy: float = -1.0  # the chosen checkpoint's mean triplet accuracy
     best_step: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
