@@ -54,8 +54,9 @@ def without_training(benchmark: Benchmark, dataset: Dataset) -> dict[str, Metric
     ):
         embedding = benchmark.embedding.model_copy(update={"normalise": normalise})
         protocol = benchmark.model_copy(update={"embedding": embedding})
-        of_tasks = embeddings.expand(len(dataset.tasks), *embeddings.shape)
-        found[name] = scores_of(of_tasks, questions, protocol, dataset).metrics
+        found[name] = scores_of(embeddings.expand(len(dataset.tasks), *embeddings.shape), questions, protocol, dataset)[
+            0
+        ]
     return found
 
 

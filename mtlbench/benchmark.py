@@ -13,9 +13,9 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import bundled
 
 Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-MOVED = {"loss.distance": "embedding.distance", "loss.normalise": "embedding.normalise"}
-"""Keys of mtlbench 0.1 and where they are now; files, records and `--set` may still use them."""
+Anchors = Literal["positive", "balanced"]
 
 
 class _Section(BaseModel):
@@ -23,47 +23,66 @@ class _Section(BaseModel):
 
 
 class Rendered(_Section):
-    """Draw the data set when its folder is not there."""
+    """Images that mtlbench draws itself, when the data set's folder is not there."""
 
-    what: Literal["shoes", "faces"]
-    images: Positive
-    seed: Annotated[int, Field(ge=0)] = 0
-    conflict: Share = 0.0  # how much the tasks' evidence competes
+    what: Literal["shoes", "faces"] = Field(description="What is drawn.")
+    images: Positive = Field(description="How many images are drawn.")
+    seed: Count = Field(default=0, description="The seed of the drawing.")
+    conflict: Share = Field(default=0.0, description="How much the tasks' evidence competes, from 0 to 1.")
 
 
 class Csv(_Section):
     """Columns of the table of one's own images; each other column is a task."""
 
-    file: str = "labels.csv"  # in the data set's folder
-    path: str = "path"  # column of image paths, relative to that folder
-    split: str = "split"  # column of train, val, test, if there is one
-    group: str = (
-        ""  # column whose equal cells stay on one side of a random split, such as a person's or a product's name
+    file: str = Field(default="labels.csv", description="The table, in the data set's folder.")
+    path: str = Field(default="path", description="The column of image paths, relative to that folder.")
+    split: str = Field(default="split", description="The column of train, val, test, if there is one.")
+    group: str = Field(
+        default="",
+        description="A column whose equal cells stay on one side of a random split, such as a product's name.",
     )
 
 
 class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
-    reader: Literal["celeba", "zappos", "csv", "folders"]
-    folder: str = ""  # where it lies, relative to this file, if not in the usual place; --data-dir names another
-    rendered: Rendered | None = None
-    csv: Csv | None = None
-    levels: list[str] = []  # folders: the task that each level of folders is a label of
-    tasks: list[str] = []  # by default all that have labels
-    spare_tasks: list[str] = []  # used when fewer than two of `tasks` have labels
-    image_size: Positive | tuple[Positive, Positive]  # one number, or height and width
-    fit: Literal["squash", "crop"] = "squash"
-    pixels: Literal["unit", "imagenet", "bgr"] = "unit"  # see data.dataset.PIXELS
-    limit: Annotated[int, Field(ge=0)] = 0  # at most so many images, drawn at random; 0 takes all
-    split: Literal["default", "identity", "csn"] = "default"  # default: the official one, else at random
-    split_seed: Annotated[int, Field(ge=0)] = 0  # of a random split
-    multi_valued: Literal["value", "first", "unlabelled"] = (
-        "value"  # what a cell "a;b" is: a value of its own, a, nothing
+    reader: str = Field(description="The reader of the data set's layout: see mtlbench list readers.")
+    options: dict[str, Any] = Field(default={}, description="Options of a plug-in's reader.")
+    folder: str = Field(
+        default="",
+        description="Where the data set lies, relative to this file, if not in the usual place; see --data-dir.",
     )
-    min_images: Annotated[int, Field(ge=0)] = 0  # values of fewer images are taken for unlabelled
-    ordered: dict[str, list[str]] = {}  # csv: tasks whose values have an order, from low to high
-    skip_unreadable: bool = False  # leave out images that are missing or broken, and count them
+    rendered: Rendered | None = Field(default=None, description="Images that mtlbench draws itself.")
+    csv: Csv | None = Field(default=None, description="csv: which columns of the table mean what.")
+    levels: list[str] = Field(default=[], description="folders: the task that each level of folders is a label of.")
+    tasks: list[str] = Field(default=[], description="The tasks; by default all that have labels.")
+    spare_tasks: list[str] = Field(default=[], description="Tasks used when fewer than two of data.tasks have labels.")
+    image_size: Positive | tuple[Positive, Positive] = Field(
+        description="Pixels that networks see: one number, or height and width."
+    )
+    fit: Literal["squash", "crop"] = Field(
+        default="squash", description="How an image of another shape is made to fit."
+    )
+    pixels: Literal["unit", "imagenet", "bgr"] = Field(
+        default="unit",
+        description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as the modulation paper.",
+    )
+    limit: Count = Field(default=0, description="At most this many images, drawn at random; 0 takes all.")
+    split: Literal["default", "identity", "csn"] = Field(
+        default="default", description="How images are split; default is the official split, or else one at random."
+    )
+    split_seed: Count = Field(default=0, description="The seed of a random split.")
+    multi_valued: Literal["value", "first", "unlabelled"] = Field(
+        default="value",
+        description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
+    )
+    min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
+    ordered: dict[str, list[str]] = Field(
+        default={}, description="csv: tasks whose values have an order, each with its values from low to high."
+    )
+    skip_unreadable: bool = Field(
+        default=False, description="Leave out images that are missing or broken, and count them."
+    )
 
     @model_validator(mode="after")
     def _fits_its_reader(self) -> Data:
@@ -85,56 +104,96 @@ class Data(_Section):
 class Model(_Section):
     """The network that every method is built from."""
 
-    backbone: str
-    embedding: Positive
-    pretrained: bool = False
+    backbone: str = Field(description="The backbone, with options where it has some: see mtlbench list backbones.")
+    embedding: Positive = Field(description="The length of an embedding.")
+    pretrained: bool = Field(default=False, description="Start from published weights instead of random ones.")
 
 
 class Embedding(_Section):
-    """How embeddings are compared, in training, in evaluation and in use."""
+    """How two embeddings are compared, in training and evaluation alike."""
 
-    distance: Literal["squared", "plain"] = "squared"  # squared Euclidean, or Euclidean
-    normalise: bool = True  # embeddings to unit length
+    distance: Literal["squared", "plain"] = Field(
+        default="squared", description="Squared Euclidean distance, or Euclidean."
+    )
+    normalise: bool = Field(default=True, description="Scale embeddings to unit length.")
 
 
 class Loss(_Section):
-    """The triplet loss max(0, d(a, p) - d(a, n) + margin)."""
+    """The loss; keys beside the name are its own options."""
 
-    margin: Annotated[float, Field(gt=0)] = 0.2
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(default="triplet", description="The loss: see mtlbench list losses.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The loss's own options, as they were given."""
+        return dict(self.model_extra or {})
 
 
 class Train(_Section):
     """The budget and the optimiser, the same for every method."""
 
-    sampling: Literal["per-task", "joint"]
-    anchors: Literal["positive", "balanced"] = "balanced"  # of training triplets; see data.triplets.TripletSampler
-    triplets: Positive  # per task and step; 3 images each
-    joint_triplets: Positive = 512  # per task and step, formed within the batch when sampling is joint
-    steps: Positive
-    optimiser: Literal["adamw", "adam", "adagrad", "sgd"]
-    lr: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of layers' weights; not of biases, norms, scales, units
-    schedule: Literal["constant", "one-cycle", "cosine", "step", "exponential"] = "constant"
-    milestones: list[Share] = []  # step: shares of the run after which the rate is multiplied by `decay`
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # step: the factor; exponential: last rate over first
-    flip: bool = True  # mirror images at random
-    shift: Annotated[int, Field(ge=0)] = 0  # move images by up to so many pixels
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    tried: Positive = 1  # how many versions of this protocol were compared before it was fixed, for the receipt
+    sampling: str = Field(description="How batches are drawn: see mtlbench list samplers.")
+    anchors: Anchors = Field(
+        default="balanced",
+        description="Which images are anchors of training triplets: those with label 1, or every label evenly.",
+    )
+    triplets: Positive = Field(description="Triplets that are drawn per task and step, of 3 images each.")
+    joint_triplets: Positive = Field(
+        default=512, description="joint: triplets per task and step formed within the batch."
+    )
+    steps: Positive = Field(description="Training steps.")
+    optimiser: str = Field(description="adamw, adam, adagrad, sgd, or the name of another class of torch.optim.")
+    optimiser_options: dict[str, Any] = Field(default={}, description="Further arguments of the optimiser's class.")
+    lr: Annotated[float, Field(gt=0)] = Field(description="The learning rate.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="sgd: the momentum.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Weight decay of layers' weights; biases, norms, scales and units have none."
+    )
+    schedule: Literal["constant", "one-cycle", "cosine", "linear", "step", "exponential"] = Field(
+        default="constant", description="How the learning rate changes over the run."
+    )
+    milestones: list[Share] = Field(
+        default=[], description="step: shares of the run after which the learning rate is multiplied by train.decay."
+    )
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="step: the factor at a milestone; exponential: the last learning rate over the first."
+    )
+    flip: bool = Field(default=True, description="Mirror training images at random.")
+    shift: Count = Field(default=0, description="Move training images by up to this many pixels.")
+    augment: list[str] = Field(
+        default=[], description="Further augmentations in order: see mtlbench list augmentations."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="Numbers that networks run in; auto takes bfloat16 where the device is made for it."
+    )
+    tried: Positive = Field(
+        default=1, description="How many versions of this protocol were compared before it was fixed, for the receipt."
+    )
 
 
 class Evaluation(_Section):
-    """How checkpoints are chosen and networks judged."""
+    """How checkpoints are chosen and networks judged; no setting of training plays a part."""
 
-    every: Positive  # steps between validations
-    triplets: Positive  # per task, for validation and for test, drawn once by `seed`
-    anchors: Literal["positive", "balanced"] = "balanced"  # of those triplets; see data.triplets.TripletSampler
-    seed: int = 0
-    ks: list[Positive] = [1, 5, 10, 20]  # depths of hit@k and precision@k
-    select: str = "mean"  # what chooses the checkpoint: mean or worst triplet accuracy, or a metric such as "map@r"
-    metrics: list[str] = []  # besides the standard ones: registered metrics, such as "hit@3"
-    agreement_every: Annotated[int, Field(ge=0)] = 0  # steps between probes of how the tasks' gradients agree; 0: none
-    agreement_layers: bool = False  # probe every shared layer too
+    every: Positive = Field(description="Steps between validations.")
+    triplets: Positive = Field(description="Triplets per task on the validation split, and on the test split.")
+    anchors: Anchors = Field(
+        default="balanced",
+        description="Which images are anchors of these triplets: those with label 1, or every label evenly.",
+    )
+    seed: int = Field(default=0, description="The seed that draws these triplets.")
+    select: str = Field(
+        default="mean",
+        description="What the checkpoint is chosen by on the validation split: mean or worst triplet accuracy over"
+        " tasks, or the mean of a retrieval metric such as map@r.",
+    )
+    ks: list[Positive] = Field(default=[1, 5, 10, 20], description="Depths k of hit@k and precision@k.")
+    metrics: list[str] = Field(default=[], description="Further retrieval metrics: see mtlbench list metrics.")
+    agreement_every: Count = Field(
+        default=0, description="Steps between probes of how the tasks' gradients agree; 0 makes none."
+    )
+    agreement_layers: bool = Field(default=False, description="Probe every shared layer too.")
 
     @model_validator(mode="before")
     @classmethod
@@ -155,34 +214,41 @@ class Evaluation(_Section):
 class Benchmark(_Section):
     """Data set x tasks x protocol."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    title: str
-    data: Data
-    model: Model
-    embedding: Embedding = Embedding()
-    loss: Loss = Loss()
-    train: Train
-    evaluation: Evaluation
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")] = Field(
+        description="The folder of its results: lower-case letters, digits, dots, hyphens and underscores."
+    )
+    title: str = Field(description="What tables call it.")
+    data: Data = Field(description="Images and tasks.")
+    model: Model = Field(description="The network.")
+    embedding: Embedding = Field(default=Embedding(), description="How embeddings are compared.")
+    loss: Loss = Field(default=Loss(), description="The loss.")
+    train: Train = Field(description="The budget and the optimiser.")
+    evaluation: Evaluation = Field(description="Checkpoints and scores.")
 
     @model_validator(mode="before")
     @classmethod
     def _moved(cls, given: Any) -> Any:
-        """Take files and records of mtlbench 0.1, in which the loss held the distance and `train.anchors` did both."""
+        """Take the keys that mtlbench 0.1 had elsewhere: the distance was the loss's, the test's anchors training's."""
         if not isinstance(given, dict):
             return given
-        given = dict(given)
-        for old, new in MOVED.items():
-            (section, key), (target, name) = old.split("."), new.split(".")
-            held, taken = given.get(section), given.get(target, {})
-            if isinstance(held, dict) and isinstance(taken, dict) and key in held:
-                if name in taken:
-                    raise ValueError(f"{old} is now {new}, which is there too: remove {old}")
-                given[section] = {k: v for k, v in held.items() if k != key}
-                given[target] = taken | {name: held[key]}
         train, evaluation = given.get("train"), given.get("evaluation")
         if isinstance(train, dict) and isinstance(evaluation, dict) and "anchors" in train:
-            given["evaluation"] = {"anchors": train["anchors"]} | evaluation
-        return given
+            given = given | {"evaluation": {"anchors": train["anchors"]} | evaluation}
+        loss = given.get("loss")
+        if not isinstance(loss, dict):
+            return given
+        moved = {key: loss[key] for key in ("distance", "normalise") if key in loss}
+        if not moved:
+            return given
+        embedding = given.get("embedding", {})
+        for key in moved:
+            if key in embedding:
+                raise ValueError(f"loss.{key} has moved: set embedding.{key}")
+        return given | {
+            "embedding": embedding | moved,
+            "loss": {"name": "triplet", "margin": 0.2, "soft_margin": False, "mining": "all"}
+            | {key: value for key, value in loss.items() if key not in moved},
+        }
 
     @model_validator(mode="after")
     def _consistent(self) -> Benchmark:
@@ -251,7 +317,7 @@ def _setting(text: str) -> dict[str, Any]:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    for part in reversed(MOVED.get(key.strip(), key.strip()).split(".")):
+    for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)
 

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
-from mtlbench.data.dataset import Dataset
-from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
+from mtlbench.data.decoding import BROKEN, FILE, Pixels, read_image, reason_of
+from mtlbench.data.pixels import normalise
+from mtlbench.devices import computing_in
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.evaluation.retrieval import nearest
-from mtlbench.networks import build, embed_images, state_of
+from mtlbench.networks import build, state_of
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.runs.provenance import sources_of
 from mtlbench.specs import Method
@@ -192,22 +193,12 @@ def embed_files(
     return torch.cat(parts, dim=1) if parts else empty, read, unreadable
 
 
-def _embed(run: Run, pixels: np.ndarray) -> Tensor:
-    images = torch.from_numpy(pixels).to(run.device)
-    labels = torch.full((len(run.tasks), len(images)), -1, device=run.device)
-    nothing = tuple(() for _ in run.tasks)
-    dataset = Dataset(
-        images=images,
-        labels=labels,
-        split=labels[0],
-        tasks=run.tasks,
-        values=nothing,
-        ordered=tuple(False for _ in run.tasks),
-        pixels=run.benchmark.data.pixels,
-        facts={},
-    )
-    index = torch.arange(len(images), device=run.device)
-    return embed_images(run.architecture, dataset, index, run.record.setup["precision"]).cpu()
+@torch.no_grad()
+def _embed(run: Run, images: Pixels) -> Tensor:
+    """Embed images (n, H, W, 3) under every task: (T, n, D) float32 on the CPU."""
+    seen = normalise(torch.from_numpy(images).to(run.device), run.benchmark.data.pixels)
+    with computing_in(run.record.setup["precision"], run.device):
+        return run.architecture.embed(seen).float().cpu()
 
 
 def search(run: Run, queries: Tensor, gallery: Tensor, tasks: Sequence[str], k: int) -> list[list[Found]]:

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from mtlbench import paper
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
-from mtlbench.data.rendered.face_drawing import ATTRIBUTES
 from mtlbench.errors import UserError
 from mtlbench.paper import PaperTable, fill, load_table, paper_tables, run_name, run_settings
 from mtlbench.plugins import load_plugins
+from mtlbench.rendered.face.attributes import ATTRIBUTES
 from mtlbench.runs import Record, run_folder, write_record
 from mtlbench.specs import parse_method
 
@@ -186,7 +186,7 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     assert "quick protocol" in rows["single"][5]
     assert "fingerprint" in rows["single"][6]
     written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
-    assert f"| single              |      {rows['single'][1]} |" in written
+    assert f"| single                |      {rows['single'][1]} |" in written
     with pytest.raises(UserError, match="no row per run"):
         CliRunner().invoke(app, [*words, "--format", "runs"], catch_exceptions=False)
 

@@ -13,11 +13,12 @@ import typer
 
 from mtlbench.cli.get import get
 from mtlbench.cli.progress import bar, say
+from mtlbench.rendered.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtlbench.data.check import Findings, Source
+    from mtlbench.data.check import Findings, Recognised
     from mtlbench.data.table import Labels, Table
 
 data_app = typer.Typer(no_args_is_help=True, help="Get, check, show or draw a data set.")
@@ -37,11 +38,7 @@ class Split(StrEnum):
     test = "test"
 
 
-class Drawn(StrEnum):
-    """What can be drawn."""
-
-    shoes = "shoes"
-    faces = "faces"
+Drawn = StrEnum("Drawn", list(KINDS))  # type: ignore[misc]  # mypy wants the names written out
 
 
 SourceArgument = Annotated[
@@ -51,6 +48,12 @@ SourceArgument = Annotated[
         help="The data set's folder, or the .toml of a benchmark that names one.",
         show_default=False,
     ),
+]
+
+
+PluginsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--plugins", help="A file or folder with a reader of your own; may be repeated.", show_default=False),
 ]
 
 
@@ -69,6 +72,7 @@ def check(
     everything: Annotated[
         bool, typer.Option("--all", help="Show every value, and the tasks without labels too.")
     ] = False,
+    plugins: PluginsOption = None,
 ) -> None:
     """Say what a data set holds per task, value and split, and what is missing, broken or contradictory in it.
 
@@ -80,8 +84,9 @@ def check(
     from mtlbench.data.table import SPLITS
 
     console = Console()
+    _load(console, plugins)
     with bar(console, "drawing images") as drawing:
-        found = read_source(source, drawing)
+        found = read_source(source, drawing, lambda words: say(console, words))
     table = found.table
     named = [table.find_task(name) for words in task or [] for name in words.split(",") if name.strip()]
     named = list(dict.fromkeys(named))
@@ -101,6 +106,14 @@ def check(
     _show_images(console, table, seen)
     if not _show_verdict(console, found, seen, named):
         raise typer.Exit(2)
+
+
+def _load(console: Console, plugins: list[Path] | None) -> None:
+    """Load the plug-ins that are named; it loads torch, which the readers that come with mtlbench have no need of."""
+    from mtlbench.plugins import load_plugins
+
+    for broken in load_plugins(plugins) if plugins else []:
+        say(console, f"warning: {broken}", "yellow")
 
 
 def _grid(numbers: Sequence[str], *others: str, first: str) -> Any:
@@ -266,7 +279,7 @@ def _images(count: int) -> str:
     return f"{count:,} images are" if count > 1 else "1 image is"
 
 
-def _show_verdict(console: Console, found: Source, seen: Findings, named: list[str]) -> bool:
+def _show_verdict(console: Console, found: Recognised, seen: Findings, named: list[str]) -> bool:
     """Say whether the data can be trained on as it is, and what to do if not."""
     from mtlbench.data.pack import MOST_UNREADABLE
     from mtlbench.errors import UserError
@@ -301,7 +314,7 @@ def _show_verdict(console: Console, found: Source, seen: Findings, named: list[s
         return False
     if found.tasks and not named:
         try:
-            _, note = table.choose_default(found.tasks, found.spare_tasks)
+            _, note = table.choose_default(found.tasks, found.fallback_tasks)
         except UserError as error:
             say(console, str(error), "red")
             return False
@@ -328,6 +341,7 @@ def show(
     examples: Annotated[int, typer.Option(min=1, max=50, help="Images a row.")] = 8,
     split: Annotated[Split, typer.Option(help="Which images.")] = Split.train,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of examples.")] = 0,
+    plugins: PluginsOption = None,
 ) -> None:
     """Draw a picture of a task: a row of example images per label value."""
     from rich.console import Console
@@ -339,8 +353,9 @@ def show(
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG, so give a name that ends in .png.")
     console = Console()
+    _load(console, plugins)
     with bar(console, "drawing images") as drawing:
-        table = read_source(source, drawing).table
+        table = read_source(source, drawing, lambda words: say(console, words)).table
     task = table.find_task(task)
     picture = draw_examples(table, task, split.value, examples, seed)
     out = out or Path(f"{_slug(table.name)}-{_slug(task)}.png")
@@ -368,10 +383,9 @@ def render(
     from rich.console import Console
 
     from mtlbench.benchmark import load_benchmark
-    from mtlbench.data.rendered.faces import render_faces
-    from mtlbench.data.rendered.shoes import render_shoes
 
-    draw = {Drawn.shoes: render_shoes, Drawn.faces: render_faces}[what]
+    kind = KINDS[what.value]
+    draw = kind.renderer()
     shape = _size(size) if size is not None else {}
     console = Console()
     done = 0
@@ -383,10 +397,10 @@ def render(
             drawing(done, images)
 
         draw(folder, images, seed, progress=count, conflict=conflict, **shape)
-    task, place = {Drawn.shoes: "closure", Drawn.faces: "Smiling"}[what], shlex.quote(str(folder))
+    place = shlex.quote(str(folder))
     usual, drawn = load_benchmark(what.value).data.rendered, {"images": images, "seed": seed, "conflict": conflict}
     settings = [f" --set data.rendered.{key}={value}" for key, value in drawn.items() if value != getattr(usual, key)]
-    say(console, f"Look at them: mtlbench data show {place} --task {task}")
+    say(console, f"Look at them: mtlbench data show {place} --task {kind.example}")
     say(console, f"Train on them: mtlbench run --dataset {what.value} --data-dir {place}{''.join(settings)}")
 
 

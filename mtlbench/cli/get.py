@@ -5,45 +5,39 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlbench.cli.progress import say
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
-    from mtlbench.data.download import Progress
-
-
-class Name(StrEnum):
-    """What can be downloaded."""
-
-    celeba = "celeba"
-    zappos = "zappos"
+    from mtlbench.data.download.shared import Progress
+    from mtlbench.data.download.source import Source
 
 
 def get(
-    name: Annotated[Name, typer.Argument(help="Which data set.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Which data set, such as celeba or zappos.", show_default=False)],
     data_dir: Annotated[
         Path | None, typer.Option(help="The data set's own folder; made where absent.", show_default=False)
     ] = None,
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Agree to the terms unasked.")] = False,
 ) -> None:
-    """Download CelebA or UT-Zappos50K from its official place, check and unpack it; run it again to go on."""
+    """Download a data set from its official place, check and unpack it; run it again to go on."""
     from rich.console import Console
 
-    from mtlbench.data.dataset import default_folder
-    from mtlbench.data.download import CATALOGUE, download, in_words, missing
+    from mtlbench.data.download.get import download, missing
+    from mtlbench.data.download.shared import in_words
+    from mtlbench.data.reading import default_folder
 
     console = Console()
-    source, folder = CATALOGUE[name](), data_dir or default_folder(name)
+    source, folder = _source_of(name), data_dir or default_folder(name)
     absent = missing(source, folder)
     if absent:
         say(console, source.licence)
@@ -62,6 +56,21 @@ def get(
     say(console, f"{source.title} is in {folder}. To look it over: mtlbench data check {shlex.quote(str(folder))}")
 
 
+def _source_of(name: str) -> Source:
+    """Return where a reader's data set is published."""
+    from mtlbench.datasets.contract import readers
+    from mtlbench.plugins import load_plugins
+
+    if name not in readers():
+        load_plugins()
+    sources = {reader: cls.source for reader, cls in readers().items() if cls.source}
+    if name not in sources:
+        raise UserError(
+            f"There is no data set '{name}' to download.{did_you_mean(name, sources)} Available: {', '.join(sources)}."
+        )
+    return sources[name]()
+
+
 def _asks() -> bool:
     """Tell whether somebody is there to answer."""
     return sys.stdin.isatty()
@@ -73,7 +82,7 @@ def _bytes_bar(console: Console) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    from mtlbench.data.download import in_words
+    from mtlbench.data.download.shared import in_words
 
     shown = ""
     if not console.is_terminal:

@@ -131,7 +131,7 @@ def _images(folder: Path) -> list[Path]:
     """Return a folder's images, those of its folders too, by name."""
     from PIL import Image
 
-    from mtlbench.data.folder import files_in
+    from mtlbench.data.files import files_in
     from mtlbench.errors import UserError
 
     endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}

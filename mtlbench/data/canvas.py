@@ -11,8 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mtlbench.data.check import size_of
-from mtlbench.data.decoding import BROKEN
+from mtlbench.data.decoding import BROKEN, size_of
 from mtlbench.data.pack import decode
 from mtlbench.errors import UserError
 

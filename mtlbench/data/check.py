@@ -5,9 +5,6 @@ Reading labels is left to the readers, showing what was found to the command lin
 
 from __future__ import annotations
 
-import csv
-import itertools
-import json
 import os
 import re
 from collections import Counter
@@ -16,17 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from mtlbench.benchmark import benchmark_files, load_benchmark
-from mtlbench.data import celeba, zappos
-from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
-from mtlbench.data.folder import IMAGE_ENDINGS, are_split, files_in, is_image, run_folders
+from mtlbench.benchmark import Data, benchmark_files, load_benchmark
+from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
+from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress
-from mtlbench.data.rendered.writing import as_rendered
+from mtlbench.data.reading import read_table
 from mtlbench.data.table import Table
 from mtlbench.data.webpage import holds_web_page
+from mtlbench.datasets.contract import build_reader, quoted, readers
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import as_rendered
 
 SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
 _BENCHMARK = """\
@@ -56,18 +54,18 @@ triplets = 2000
 
 
 @dataclass
-class Source:
+class Recognised:
     """A data set that was recognised.
 
     Attributes:
         table: its images and labels.
-        tasks, spare_tasks: those that its benchmark names; empty for a folder.
+        tasks, fallback_tasks: those that its benchmark names, and those for want of them; empty for a folder.
         skips_unreadable: its benchmark leaves out images that are missing or broken.
     """
 
     table: Table
     tasks: list[str] = field(default_factory=list)
-    spare_tasks: list[str] = field(default_factory=list)
+    fallback_tasks: list[str] = field(default_factory=list)
     skips_unreadable: bool = False
 
 
@@ -101,85 +99,48 @@ class Findings:
         return {*self.missing, *self.broken}
 
 
-def read_source(source: Path, drawing: Progress | None = None) -> Source:
+def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None = None) -> Recognised:
     """Read the table of the data set in a folder, or of the one that a benchmark's file names.
 
     Args:
-        source: a folder in the layout of CelebA or UT-Zappos50K, or the path of a benchmark's .toml.
+        source: a folder that a reader recognises, or the path of a benchmark's .toml.
         drawing: called while images are drawn, for a benchmark that draws its own.
+        tell: called with a sentence before waiting for another process that draws them.
 
     Raises:
         UserError: there is nothing known, or its label files can't be used. For a folder of the user's own images it
             gives a benchmark to write.
     """
     if source.suffix == ".toml" and not source.is_dir():
-        # loads torch, which takes seconds and which a folder has no need of
-        from mtlbench.data.dataset import read_table
-
         data = load_benchmark(str(source)).data
-        return Source(read_table(data, None, drawing), data.tasks, data.spare_tasks, data.skip_unreadable)
+        return Recognised(read_table(data, None, drawing, tell), data.tasks, data.spare_tasks, data.skip_unreadable)
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
-    if celeba.found(source):
-        return Source(as_rendered(celeba.read_celeba(source)))
-    if zappos.found(source):
-        return Source(as_rendered(zappos.read_zappos(source)))
-    own = _own_images(source)
-    if own is None:
+    known = readers()
+    for reader, cls in known.items():
+        if cls.found(source):
+            data = Data(reader=reader, image_size=SMALL)
+            return Recognised(as_rendered(build_reader(data).read(source, data)))
+    proposal = next(filter(None, (cls.propose(source) for cls in known.values())), None)
+    if proposal is None:
+        layouts = ", ".join(cls.layout for cls in known.values() if cls.layout)
         raise UserError(
-            f"{source} holds no data set known here: CelebA has img_align_celeba/ and list_attr_celeba.txt,"
-            " UT-Zappos50K has ut-zap50k-images/ and ut-zap50k-data/meta-data.csv, and images of your own come with a"
-            " CSV of labels or in a folder per label."
+            f"{source} holds no data set known here: {layouts}, and images of your own come with a CSV of labels or in"
+            " a folder per label."
         )
-    what, lines = own
     folder = source.resolve()
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "photos"
     if name in benchmark_files():  # their results would lie in one folder
         name = f"my-{name}"
     text = _BENCHMARK.format(
-        name=_quoted(name),
-        title=_quoted(folder.name or "My photos"),
-        data="\n".join([*lines, f"folder = {_quoted(str(folder))}"]),
+        name=quoted(name),
+        title=quoted(folder.name or "My photos"),
+        data="\n".join([*proposal.section, f"folder = {quoted(str(folder))}"]),
     )
     raise UserError(
-        f"{source} holds {what}: describe them in a benchmark of your own. Write these lines to {name}.toml, then say"
-        f" mtlbench data check {name}.toml\n\n{text}"
+        f"{source} holds {proposal.what}: describe them in a benchmark of your own. Write these lines to {name}.toml,"
+        f" then say mtlbench data check {name}.toml\n\n{text}"
     )
-
-
-def _own_images(folder: Path) -> tuple[str, list[str]] | None:
-    """Return what a folder of a user's own images holds, and the lines of [data] that tell how to read it."""
-    for file in sorted(folder.glob("*.csv")):
-        try:
-            with file.open(newline="", encoding="utf-8-sig") as lines:
-                rows = list(itertools.islice(lines, 2))
-            tables = [list(csv.reader(rows, delimiter=delimiter)) for delimiter in ",;\t"]
-        except (OSError, ValueError, csv.Error):
-            continue
-        for header, first in (table for table in tables if len(table) == 2):
-            for name, cell in zip(header, first, strict=False):
-                if cell.strip().lower().endswith(IMAGE_ENDINGS):
-                    named = f"file = {_quoted(file.name)}, path = {_quoted(name.strip())}"
-                    split = next((n.strip() for n in header if n.strip().lower() == "split"), "split")
-                    named += f", split = {_quoted(split)}" if split != "split" else ""
-                    return f"a table of images, {file.name}", ['reader = "csv"', f"csv = {{ {named} }}"]
-    # a look at some of the files is enough, and a folder named by mistake may hold millions
-    files = list(itertools.islice(files_in(folder), 20_000))
-    runs = run_folders(files)
-    paths = [p for p in files if "/" in p and is_image(p) and p.split("/")[0] not in runs]
-    splits = are_split(paths)
-    depths = Counter(path.count("/") - splits for path in paths)
-    levels = max(depths, key=lambda depth: depths[depth], default=0)
-    if levels < 1:
-        return None
-    tasks = ["label"] if levels == 1 else [f"label{i + 1}" for i in range(levels)]
-    named = f"levels = {json.dumps(tasks)}  # the task of each level of folders"
-    return "images in folders", ['reader = "folders"', named]
-
-
-def _quoted(text: str) -> str:
-    """Return a TOML string."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def open_images(table: Table, progress: Progress | None = None) -> Findings:
@@ -227,19 +188,6 @@ def _open(file: Path) -> tuple[bytes, tuple[int, int]] | str | None:
         return "a web page, not an image" if holds_web_page(file) else reason_of(error)
     except BROKEN as error:
         return reason_of(error)
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
-
-    Raises:
-        one of `decoding.BROKEN`: the image is missing or broken.
-    """
-    with Image.open(file) as image:
-        # asked only where it stands in the header, as packing does
-        turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
-        width, height = image.size
-        return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 def _compare(table: Table, group: list[int], found: Findings) -> None:

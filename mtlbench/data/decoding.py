@@ -126,8 +126,8 @@ def serve() -> None:
         sys.stdout.buffer.flush()
 
 
-class _Room:
-    """Memory for large images: `with room(need)` waits until others leave enough; alone, any image gets its own.
+class _MemoryLimit:
+    """Memory for large images: `with limit(need)` waits until others leave enough; alone, any image gets its own.
 
     The C library keeps what a thread frees for that thread, gigabytes on many cores; it is told to give it back.
     """
@@ -158,7 +158,7 @@ except (AttributeError, OSError, TypeError):
         """Do nothing: other C libraries than GNU's have no such call."""
 
 
-_ROOM = _Room(2**28)
+_MEMORY = _MemoryLimit(2**28)  # bytes that large images take at once
 _SMALL = 2**22  # images that need less, in bytes, take no turn
 LARGE_FILE = 2**20  # bytes
 _LARGE_IMAGE = 2**18  # pixels
@@ -197,7 +197,7 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
                 width, height = drafted[1][2:]  # a fraction, where the last column and row are no whole ones
         memory += height * width * (4 if _plain(image) else 12)
         if memory > _SMALL:
-            stack.enter_context(_ROOM(int(memory)))
+            stack.enter_context(_MEMORY(int(memory)))
         across, down = width / full[1], height / full[0]
         box = (left * across, top * down, (left + wanted[1]) * across, (top + wanted[0]) * down)
         box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # a product may round up
@@ -206,6 +206,19 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     if image.mode == "RGBa":
         pixels = pixels[..., :3] + (255 - pixels[..., 3:])
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
+
+    Raises:
+        one of `BROKEN`: the image is missing or broken.
+    """
+    with Image.open(file) as image:
+        # asked only where it stands in the header, as packing does
+        turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+        width, height = image.size
+        return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 # what each EXIF orientation asks to be done to the pixels as they are stored

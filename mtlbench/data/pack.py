@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
 
 from mtlbench.data import decoding
 from mtlbench.data.decoding import BROKEN, FILE, Files, Pixels, read_image, reason_of
+from mtlbench.data.making import Tell, making
 from mtlbench.data.table import Labels, Table
 from mtlbench.errors import UserError
 
@@ -72,6 +72,7 @@ def open_pack(
     fit: str,
     progress: Progress | None = None,
     skip_unreadable: bool = False,
+    tell: Tell | None = None,
 ) -> Pack:
     """Return the pack of a table's images, made now unless it is there and no file has changed since.
 
@@ -86,6 +87,7 @@ def open_pack(
             centre, as torchvision's Resize and CenterCrop do.
         progress: called as images are done; not called when the pack is there already or another process makes it.
         skip_unreadable: leave out images that are missing or can't be decoded.
+        tell: called with a sentence before waiting for another process.
 
     Raises:
         UserError: an image is missing or can't be decoded (named), the disk is full, or the cache can't be written to.
@@ -96,11 +98,10 @@ def open_pack(
     folder = cache_folder() / f"{name}-{size[0]}x{size[1]}-{key}"
     pack = _find(folder, table, size)
     if pack is None:
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-        with _writing(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        try:
+        with ExitStack() as lock:
+            with _writing(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(making(folder, tell))
             pack = _find(folder, table, size)  # another process may have made it meanwhile
             if pack is None:
                 changed = _make(table, size, fit, folder, skip_unreadable, progress)
@@ -108,8 +109,6 @@ def open_pack(
                 if pack is None:
                     raise UserError(f"Images in {table.root} change while they are packed. Try again when they rest.")
                 pack = replace(pack, changed=changed)
-        finally:
-            lock.release()
     _refuse(pack.unreadable, table, skip_unreadable)
     return pack
 

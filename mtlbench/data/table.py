@@ -1,11 +1,11 @@
 """The table every data set becomes: image paths, one integer label column per task, one split column.
 
-Readers make it from files on disk (`celeba.py`, `zappos.py`); nothing after it knows which data set it is.
+A reader makes it from files on disk; nothing after it knows which data set it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -113,30 +113,30 @@ class Table:
                 raise UserError(f"In {self.root} the task '{task}' {reason}. Tasks with labels there: {able}.")
         return tasks
 
-    def choose_default(self, wanted: list[str], spare: list[str]) -> tuple[list[str], str]:
+    def choose_default(self, wanted: list[str], fallback: list[str]) -> tuple[list[str], str]:
         """Return the benchmark's tasks, and what to tell the user when the data lacks the labels of some.
 
-        Tasks without labels are left out; if fewer than two are left, those of `spare` that have labels join. A
+        Tasks without labels are left out; if fewer than two are left, those of `fallback` that have labels join. A
         benchmark that names no tasks takes every column but the one that groups images.
 
         Raises:
             UserError: no task is left.
         """
         asked = [self.find_task(name) for name in wanted] or [t for t in self.columns if t != self.group]
-        able = [t for t in asked if self.trainable(t) is None]
-        if able == asked:
+        chosen = [t for t in asked if self.trainable(t) is None]
+        if chosen == asked:
             return asked, ""
-        if able and not wanted:
-            left = "; ".join(f"{t} {self.trainable(t)}" for t in asked if t not in able)
-            return able, f"Left out of the tasks: {left}."
-        if len(able) < 2:
-            spares = [] if self.triplets else [self.find_task(s) for s in spare]  # CSN's lists have four tasks
-            able += [t for t in spares if t not in able and self.trainable(t) is None]
-        if not able:
+        if chosen and not wanted:
+            left = "; ".join(f"{t} {self.trainable(t)}" for t in asked if t not in chosen)
+            return chosen, f"Left out of the tasks: {left}."
+        if len(chosen) < 2:
+            others = [] if self.triplets else [self.find_task(s) for s in fallback]  # CSN's lists have four tasks
+            chosen += [t for t in others if t not in chosen and self.trainable(t) is None]
+        if not chosen:
             names = ", ".join(asked or self.columns) or "none"
             raise UserError(f"In {self.root} no task can be trained (tasks there: {names}). See mtlbench data check.")
-        missing = [f"{t} {self.trainable(t)}" for t in asked if t not in able]
-        return able, f"{'; '.join(missing)} in {self.root}: using {', '.join(able)} instead (choose with --tasks)."
+        missing = [f"{t} {self.trainable(t)}" for t in asked if t not in chosen]
+        return chosen, f"{'; '.join(missing)} in {self.root}: using {', '.join(chosen)} instead (choose with --tasks)."
 
     def limited(self, limit: int, seed: int = 0) -> Table:
         """Return at most `limit` images, drawn at random by `seed`, every split by its share; 0 means all."""
@@ -174,6 +174,16 @@ class Table:
             code[kept] = np.arange(len(kept))
             columns[task] = replace(column, codes=code[column.codes], values=tuple(column.values[i] for i in kept))
         return replace(self, columns=columns)
+
+
+def check_distinct(tasks: Iterable[str], where: str) -> None:
+    """Refuse names that `Table.find_task` can't tell apart."""
+    seen: dict[str, str] = {}
+    for task in tasks:
+        plain = task.lower().replace("_", "").replace("-", "")
+        if plain in seen:
+            raise UserError(f"{where}: the tasks '{seen[plain]}' and '{task}' have the same name; rename one.")
+        seen[plain] = task
 
 
 def split_at_random(groups: list[str], seed: int) -> Labels:

@@ -6,34 +6,19 @@ always settled against the embedding: a collapsed network scores at or below cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtlbench.evaluation.distances import FARTHEST_STEP, check_embeddings, points_of, steps_of
-from mtlbench.evaluation.metrics import Metric, extra_metrics, standard_metrics
-from mtlbench.evaluation.ranking import Queries
+from mtlbench.evaluation.metrics import Ranked, measured
 
-# Bounds on the working memory: a processor is fastest with chunks about as large as its caches, a GPU with few.
-_ON_CPU, _ON_GPU = 32 * 2**20, 256 * 2**20
+_MOST_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True)
-class Retrieval:
-    """The retrieval metrics of one task.
-
-    Attributes:
-        metrics: the mean over queries by name, and under `macro/` the mean over label values of theirs.
-        queries: (N,) float64 scores by name, NaN for what is no query or has no score; on the CPU.
-    """
-
-    metrics: dict[str, float]
-    queries: dict[str, Tensor]
-
-
+@torch.no_grad()
 def retrieval_metrics(
     embeddings: Tensor,
     labels: Tensor,
@@ -44,7 +29,54 @@ def retrieval_metrics(
     extra: Sequence[str] = (),
     max_bytes: int | None = None,
 ) -> dict[str, float]:
-    """Return the retrieval metrics of one task, every labelled image being searched for among the other labelled ones.
+    """Return the retrieval metrics of one task, the means over queries of `retrieval_scores`.
+
+    Returns:
+        Metric name -> mean over queries, and under `macro/` the mean over label values of the mean over their queries;
+        all NaN when no query has a relevant image. A query without a relevant image enters no mean.
+    """
+    scores = retrieval_scores(
+        embeddings,
+        labels,
+        normalise=normalise,
+        ordered_values=ordered_values,
+        ks=ks,
+        extra=extra,
+        max_bytes=max_bytes,
+    )
+    return means_of(scores, labels)
+
+
+def means_of(scores: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
+    """Return the means over queries of (N,) scores, NaN where a query has none, and those over label values."""
+    table = torch.stack(list(scores.values()), dim=1)
+    labels = labels.cpu()
+    answered = ~table[:, 0].isnan() if len(table) else torch.zeros(0, dtype=torch.bool)
+    order = labels[answered].argsort(stable=True)
+    rows = table[answered][order]
+    mean = torch.nanmean if rows.isnan().any() else torch.mean  # a metric may score some queries alone
+    micro = mean(rows, dim=0)
+    macro = micro
+    if len(rows):
+        counts = torch.unique(labels[answered], return_counts=True)[1]
+        macro = mean(torch.stack([mean(group, dim=0) for group in torch.split(rows, counts.tolist())]), dim=0)
+    return dict(zip(scores, micro.tolist(), strict=True)) | {
+        f"macro/{name}": value for name, value in zip(scores, macro.tolist(), strict=True)
+    }
+
+
+@torch.no_grad()
+def retrieval_scores(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    normalise: bool,
+    ordered_values: int | None = None,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    extra: Sequence[str] = (),
+    max_bytes: int | None = None,
+) -> dict[str, Tensor]:
+    """Score every labelled image of one task as a query that is searched for among the other labelled ones.
 
     An image is relevant when it carries the query's label. With R relevant images and the gallery in the order of its
     Euclidean distance to the query:
@@ -59,8 +91,7 @@ def retrieval_metrics(
       log2(1 + position), and the sum over the whole gallery is divided by that of the ideal order (Järvelin and
       Kekäläinen 2002, linear gain). Chance is far from zero here: read it beside the chance row.
 
-    Each is the mean over queries, and under `macro/` the mean over label values of the mean over their queries. A query
-    without a relevant image has no score and enters no mean; it stays in the gallery of the others.
+    A query without a relevant image has no score; it stays in the gallery of the others.
 
     Among images at the same distance the least relevant comes first. Distances are compared in steps of about two
     millionths of the query's norm (the rounding of float32 embeddings): those in one step are the same. An
@@ -76,81 +107,71 @@ def retrieval_metrics(
         normalise: divide each embedding by its L2 norm first (a zero vector stays zero).
         ordered_values: V, the number of label values, if they are ordered.
         ks: depths of `hit@k` and `precision@k`.
-        extra: registered metrics besides those, see `metrics.metric`; those for ordered labels need ordered ones.
-        max_bytes: bound on the working memory, in bytes; by default 32 MiB on a processor, 256 MiB on a GPU.
+        extra: further metrics by name, see `metrics`.
+        max_bytes: bound on the working memory, in bytes; by default what suits the device.
 
     Returns:
-        Metric name -> value in [0, 1]; all NaN when no query has a relevant image.
+        Metric name -> (N,) float64 on the CPU, NaN where a query has no score.
 
     Raises:
         ValueError: a tensor of another shape, a depth below 1, or ordered labels that do not fit `ordered_values`.
-        UserError: an extra metric that does not exist.
-    """
-    if any(k < 1 for k in ks):
-        raise ValueError(f"ks must be at least 1, found {tuple(ks)}")
-    ordered = ordered_values is not None
-    groups = [standard_metrics(ks, ordered), extra_metrics(extra, ks, ordered)]
-    return retrieval(
-        embeddings, labels, groups, normalise=normalise, ordered_values=ordered_values, max_bytes=max_bytes
-    ).metrics
-
-
-@torch.no_grad()
-def retrieval(
-    embeddings: Tensor,
-    labels: Tensor,
-    groups: Sequence[Sequence[Metric]],
-    *,
-    normalise: bool,
-    ordered_values: int | None = None,
-    max_bytes: int | None = None,
-) -> Retrieval:
-    """Return some metrics of one task by one ranking pass; see `retrieval_metrics` for its rules and arguments.
-
-    Args:
-        groups: of metrics. The means of a group are taken together, so that they are the same to the last bit whatever
-            the other groups hold.
     """
     check_embeddings(embeddings)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels must have the shape ({embeddings.shape[0]},), found {tuple(labels.shape)}")
+    if any(k < 1 for k in ks):
+        raise ValueError(f"ks must be at least 1, found {tuple(ks)}")
     if ordered_values is not None and (ordered_values < 2 or (labels >= ordered_values).any()):
         raise ValueError(f"ordered_values must be at least 2 and above every label, found {ordered_values}")
-    queries = Queries.of(embeddings, labels, normalise, ordered_values)
-    groups = [group for group in groups if group]
-    scores = [[torch.empty(0, len(group), dtype=torch.float64)] for group in groups]
-    for ranked in queries.ranked(max_bytes or (_ON_CPU if queries.points.device.type == "cpu" else _ON_GPU)):
-        for group, parts in zip(groups, scores, strict=True):
-            parts.append(torch.stack([metric(ranked) for metric in group], dim=1).cpu())
-        del ranked  # its memory is wanted for the next chunk
-    has_relevant = (queries.relevant > 0).cpu()
-    sizes = queries.counts[queries.counts > 1].tolist()
-    rows = queries.rows.cpu()
-    micro: dict[str, float] = {}
-    macro: dict[str, float] = {}
-    by_query: dict[str, Tensor] = {}
-    for group, parts in zip(groups, scores, strict=True):
-        names = [metric.name for metric in group]
-        of_queries = torch.cat(parts)
-        of_queries[~has_relevant] = torch.nan
-        answered = of_queries[has_relevant]
-        means = answered.mean(dim=0) if not answered.isnan().any() else answered.nanmean(dim=0)
-        micro |= dict(zip(names, means.tolist(), strict=True))
-        macro |= {f"macro/{n}": v for n, v in zip(names, _macro(answered, sizes, means).tolist(), strict=True)}
-        whole = torch.full((len(labels), len(names)), torch.nan, dtype=torch.float64)
-        whole[rows] = of_queries
-        by_query |= dict(zip(names, whole.unbind(1), strict=True))
-    return Retrieval(micro | macro, by_query)
 
+    labelled = (labels >= 0).nonzero().squeeze(1)
+    # By label, so that the queries of a chunk look for about equally many relevant images.
+    labelled = labelled[labels[labelled].argsort(stable=True)]
+    points, unit, finite = points_of(embeddings[labelled.to(embeddings.device)], normalise)
+    values, codes, counts = torch.unique(labels[labelled].to(points.device), return_inverse=True, return_counts=True)
+    relevant = counts[codes] - 1
+    # Images gain max(0, best - distance of ranks): relevant ones `best`, and all others nothing if there is no order.
+    best = 1 if ordered_values is None else ordered_values - 1
+    value_ranks = (torch.arange(len(values), device=points.device) if ordered_values is None else values).int()
+    ranks = value_ranks[codes]
 
-def _macro(answered: Tensor, sizes: list[int], micro: Tensor) -> Tensor:
-    """Return the mean over label values of the mean over their queries, which come grouped by label."""
-    if not len(answered):
-        return micro
-    groups = torch.split(answered, sizes)
-    if answered.isnan().any():
-        return torch.stack([group.nanmean(dim=0) for group in groups]).nanmean(dim=0)
-    return torch.stack([group.mean(dim=0) for group in groups]).mean(dim=0)
+    positions = torch.arange(1, max(1, len(labelled)), device=points.device, dtype=torch.float64)
+    discount = (1 + positions).log2().reciprocal()
+    if ordered_values is not None:
+        # The first of the ideal order is dropped for the query itself, which has the best gain.
+        orders = (_gains(rank, ranks, best).sort(descending=True).values[1:] for rank in value_ranks)
+        ideal_per_value = [order.double() @ discount for order in orders]
+        ideal = torch.stack(ideal_per_value)[codes] if ideal_per_value else discount
+
+    metrics = measured(ks, extra, ordered=ordered_values is not None)
+    scores = torch.full((len(labels), len(metrics)), torch.nan, dtype=torch.float64)
+    if max_bytes is None:
+        max_bytes = _MOST_BYTES if points.device.type == "cuda" else _MOST_BYTES // 8  # a processor's caches are small
+    squares = points.square().sum(dim=1)
+    # Sort key: the distance's step above, the gain below; ascending order then puts the least relevant of a tie first.
+    gain_bits = best.bit_length()
+    key_type = torch.int32 if (FARTHEST_STEP + 1) << gain_bits < 2**31 else torch.int64
+    # The peak on an accelerator: a sort holds keys, their 64-bit indices and a buffer for both.
+    bytes_per_pair = 8 * key_type.itemsize
+    chunk = max(1, max_bytes // (bytes_per_pair * max(1, len(labelled))))
+    for start in range(0, len(labelled), chunk):
+        query = slice(start, start + chunk)
+        distances = torch.addmm(squares, points[query], points.T, alpha=-2).add_(squares[query, None])
+        keys = steps_of(distances.clamp_min_(0).sqrt_(), unit[query, None])
+        del distances
+        keys[~finite[query]] = FARTHEST_STEP
+        keys[:, ~finite] = FARTHEST_STEP
+        keys = keys.to(key_type).bitwise_left_shift_(gain_bits).add_(_gains(ranks[query, None], ranks, best))
+        keys.diagonal(offset=start).fill_(torch.iinfo(key_type).max)
+        gains = _ascending(keys)[:, :-1].bitwise_and_((1 << gain_bits) - 1)
+        del keys
+        asked = None if ordered_values is None else ideal[query]
+        ranked = Ranked(gains, best, relevant[query], asked, discount)
+        of_queries = torch.stack([metric(ranked) for metric in metrics.values()], dim=1).cpu()
+        of_queries[(relevant[query] == 0).cpu()] = torch.nan
+        scores[labelled[query].cpu()] = of_queries
+        del ranked, gains
+    return dict(zip(metrics, scores.unbind(1), strict=True))
 
 
 @torch.no_grad()
@@ -218,3 +239,16 @@ def nearest(
         rows[start : start + chunk] = gallery[place]
         found[start : start + chunk] = distances.gather(1, place)
     return rows, found
+
+
+def _gains(query_ranks: Tensor, ranks: Tensor, best: int) -> Tensor:
+    return (query_ranks - ranks).abs_().neg_().add_(best).clamp_min_(0)
+
+
+def _ascending(keys: Tensor) -> Tensor:
+    """Sort each row in place where possible."""
+    if keys.device.type == "cpu":
+        # NumPy sorts the values alone, about fifteen times faster than torch, which carries the indices along.
+        keys.numpy().sort(axis=1)
+        return keys
+    return keys.sort(dim=1).values

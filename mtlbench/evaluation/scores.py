@@ -2,66 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.evaluation.metrics import extra_metrics, standard_metrics
-from mtlbench.evaluation.retrieval import retrieval
+from mtlbench.evaluation.metrics import measured
+from mtlbench.evaluation.retrieval import means_of, retrieval_scores
 from mtlbench.evaluation.triplets import HeldOutTriplets
 
-_KEPT = ("map@r", "precision@1")  # standard metrics whose scores a run keeps query by query
+
+def metric_names(benchmark: Benchmark) -> list[str]:
+    """Return the retrieval metrics that a benchmark's runs measure, without those of ordered labels alone."""
+    evaluation = benchmark.evaluation
+    return list(measured(evaluation.ks, evaluation.metrics, ordered=False))
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a network scored on one split.
+class Scores(NamedTuple):
+    """What a network scores on a split.
 
     Attributes:
-        metrics: by task and name.
-        hits: (T, n) bool, which held-out triplets were ordered rightly.
-        queries: (T, N) float32 by metric, the score of every image as a query; NaN where it has none.
+        metrics: means by task and metric.
+        hits: (T, n) bool: which triplets it orders rightly.
+        queries: (T, N) float32 scores of single queries by metric, NaN where a query has none: of map@r, of precision@1
+            and of the benchmark's further metrics.
     """
 
     metrics: dict[str, dict[str, float]]
     hits: Tensor
     queries: dict[str, Tensor]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what a run keeps of them for significance, by name."""
-        return {"hits": self.hits.to(torch.uint8), **{f"queries/{name}": v for name, v in self.queries.items()}}
-
 
 def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset) -> Scores:
-    """Score (T, N, D) embeddings of a split's images.
-
-    Raises:
-        UserError: the benchmark asks for a metric that does not exist.
-    """
+    """Score (T, N, D) embeddings of a split's images, under every task."""
     evaluation, normalise = benchmark.evaluation, benchmark.embedding.normalise
     hits = held_out.hits(embeddings, normalise)
-    extra = [metric.name for metric in extra_metrics(evaluation.metrics, evaluation.ks)]
-    shape = (len(dataset.tasks), len(held_out.images))
-    queries = {name: torch.full(shape, torch.nan) for name in (*_KEPT, *extra)}
-    metrics = {}
+    metrics, each = {}, []
     for t, task in enumerate(dataset.tasks):
-        ordered = dataset.ordered[t]
-        groups = [
-            standard_metrics(evaluation.ks, ordered),
-            extra_metrics(evaluation.metrics, evaluation.ks, ordered),
-        ]
-        found = retrieval(
+        labels = dataset.labels[t, held_out.images]
+        scores = retrieval_scores(
             embeddings[t],
-            dataset.labels[t, held_out.images],
-            groups,
+            labels,
             normalise=normalise,
-            ordered_values=len(dataset.values[t]) if ordered else None,
+            ordered_values=len(dataset.values[t]) if dataset.ordered[t] else None,
+            ks=evaluation.ks,
+            extra=evaluation.metrics,
         )
-        metrics[task] = {"triplet": hits[t].float().mean().item()} | found.metrics
-        for name, rows in queries.items():
-            if name in found.queries:
-                rows[t] = found.queries[name].float()
-    return Scores(metrics, hits, {name: rows for name, rows in queries.items() if not rows.isnan().all()})
+        metrics[task] = {"triplet": hits[t].float().mean().item()} | means_of(scores, labels)
+        each.append(scores)
+    kept = [name for name in ("map@r", "precision@1", *evaluation.metrics) if all(name in scores for scores in each)]
+    queries = {name: torch.stack([scores[name] for scores in each]).float() for name in dict.fromkeys(kept)}
+    return Scores(metrics, hits, queries)

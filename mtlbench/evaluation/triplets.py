@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.data.triplets import TripletSampler
 from mtlbench.devices import named_generator
 from mtlbench.evaluation.distances import check_embeddings, points_of, steps_of
+from mtlbench.sampling.triplets import TripletSampler
 
 _TRIPLET_CHUNK = 1 << 22
 
@@ -57,16 +57,11 @@ class HeldOutTriplets:
 
     @staticmethod
     def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> HeldOutTriplets:
-        """Draw a split's triplets by the benchmark's `[evaluation]` alone; they don't depend on the run.
+        """Draw a split's triplets by the benchmark's own seed; they don't depend on the run.
 
         Where the data set came with triplets of its own, those are drawn, each at most once.
         """
         images = dataset.members(split)
-        cpu = torch.device("cpu")
-        # "questions" names the random stream; another word would draw other triplets than published runs had
-        generators = {
-            task: named_generator(cpu, benchmark.evaluation.seed, "questions", split, task) for task in dataset.tasks
-        }
         drawn = []
         if dataset.triplets:
             place = torch.zeros(len(dataset.split), dtype=torch.int64, device=dataset.device)
@@ -74,13 +69,13 @@ class HeldOutTriplets:
             fixed = dataset.triplets[split]
             number = min(benchmark.evaluation.triplets, *(len(rows) for rows in fixed))
             for task, rows in zip(dataset.tasks, fixed, strict=True):
-                drawn.append(
-                    place[rows[torch.randperm(len(rows), generator=generators[task])[:number].to(rows.device)]]
-                )
+                generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
+                drawn.append(place[rows[torch.randperm(len(rows), generator=generator)[:number].to(rows.device)]])
             return HeldOutTriplets(images, torch.stack(drawn))
         for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
+            generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
             sampler = TripletSampler(labels, benchmark.evaluation.anchors)
-            drawn.append(sampler.draw(benchmark.evaluation.triplets, generators[task]))
+            drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
         return HeldOutTriplets(images, torch.stack(drawn).to(dataset.device))
 
     def hits(self, embeddings: Tensor, normalise: bool) -> Tensor:

@@ -12,7 +12,6 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
-from mtlbench.evaluation.selection import check_evaluation
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job
 from mtlbench.networks import EMBEDDING_BATCH
@@ -37,10 +36,8 @@ def plan(
     """List the runs, seed by seed, and what is there of each.
 
     Raises:
-        UserError: a record is there that was made with other settings, and `overwrite` is not set; or the benchmark
-            names a metric that does not exist.
+        UserError: a record is there that was made with other settings, and `overwrite` is not set.
     """
-    check_evaluation(benchmark)
     commit()  # noted now: a commit made while runs go on is not what runs
     jobs = []
     for seed in seeds:
@@ -82,7 +79,7 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
         probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0
-        images = dataset.batch(trainer.questions.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+        images = dataset.batch(trainer.triplets.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
             embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))

@@ -62,7 +62,8 @@ def read_originals(
     """
     import torch
 
-    from mtlbench.data.dataset import default_folder, prepare, read_table, rendered_folder
+    from mtlbench.data.dataset import prepare
+    from mtlbench.data.reading import default_folder, read_table, rendered_folder
 
     benchmark = benchmark_of(record)
     data = benchmark.data
@@ -74,9 +75,9 @@ def read_originals(
     facts = record.receipt.get("data", {})
     expected = facts.get("images", 0) + facts.get("unreadable", 0)
     folder = root if there else None
-    if expected and len(read_table(data, folder, drawing)) != expected:
-        raise others  # known before so many other images are packed
     try:
+        if expected and len(read_table(data, folder, drawing)) != expected:
+            raise others  # known before so many other images are packed
         dataset, _ = prepare(benchmark, folder, record.setup["tasks"], torch.device("cpu"), drawing, packing)
     except UserError as error:
         raise NoImages(f"its images in {root} can't be used. {error}") from error

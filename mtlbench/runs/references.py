@@ -46,7 +46,7 @@ def references(
             else:
                 generator = torch.Generator().manual_seed(seed)
                 one = torch.randn(len(held_out.images), model.embedding, generator=generator).to(dataset.device)
-            scores = scores_of(one.expand(len(dataset.tasks), *one.shape), held_out, benchmark, dataset)
-            made = Record(method.name, seed, "reference", setup, metrics=scores.metrics)
+            metrics, hits, _ = scores_of(one.expand(len(dataset.tasks), *one.shape), held_out, benchmark, dataset)
+            made = Record(method.name, seed, "reference", setup, metrics=metrics)
             made.receipt = receipt(dataset, precision)
-            write_record(folder, made, test=scores.tensors())
+            write_record(folder, made, test={"hits": hits.to(torch.uint8)})

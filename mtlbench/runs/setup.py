@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,7 +22,7 @@ _INDIFFERENT = (
     ("train", "precision"),
     ("train", "tried"),
 )
-_OF_TRAINING = ("every", "agreement_every", "agreement_layers", "select")  # settings of evaluation while a run trains
+_WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # settings of evaluation as a run trains
 
 
 def in_todays_words(benchmark: Json) -> Json:
@@ -58,25 +60,46 @@ def benchmark_of(record: Record) -> Benchmark:
         ) from error
 
 
+@dataclass(frozen=True)
+class Change:
+    """A setting that two setups don't have in common: the keys down to it, and its two values."""
+
+    path: tuple[str, ...]
+    old: Any
+    new: Any
+
+    @property
+    def key(self) -> str:
+        """The setting's whole name: `benchmark.train.steps`."""
+        return ".".join(self.path)
+
+
+def changes(old: Json, new: Json) -> list[Change]:
+    """List the settings that differ between two setups."""
+    return _unlike(essential(old), essential(new), ())
+
+
 def differences(old: Json, new: Json) -> list[str]:
     """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
-    return _unlike(essential(old), essential(new), "")
+    return [f"{change.key}: {change.old} there, {change.new} now" for change in changes(old, new)]
 
 
-def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
+def _unlike(old: Json, new: Json, above: tuple[str, ...]) -> list[Change]:
     found = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _unlike(a, b, f"{prefix}{key}.")
+            found += _unlike(a, b, (*above, key))
         elif a != b:
-            found.append(f"{prefix}{key}: {a} there, {b} now")
+            found.append(Change((*above, key), a, b))
     return found
 
 
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
     kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
-    benchmark = {key: value for key, value in kept["benchmark"].items() if key not in ("train", "loss")}
-    benchmark["evaluation"] = {k: v for k, v in benchmark.get("evaluation", {}).items() if k not in _OF_TRAINING}
-    return kept | {"benchmark": benchmark}
+    for section in ("train", "loss"):
+        kept["benchmark"].pop(section, None)
+    for key in _WHILE_TRAINING:
+        kept["benchmark"].get("evaluation", {}).pop(key, None)
+    return kept

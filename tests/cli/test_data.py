@@ -17,11 +17,11 @@ from PIL import Image
 from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.cli import main
 from mtlbench.data.check import read_source
-from mtlbench.data.dataset import read_table
 from mtlbench.data.pack import open_pack
-from mtlbench.data.rendered.faces import render_faces
-from mtlbench.data.rendered.shoes import render_shoes
+from mtlbench.data.reading import read_table
 from mtlbench.errors import UserError
+from mtlbench.rendered.faces import render_faces
+from mtlbench.rendered.shoes import render_shoes
 
 Call = Callable[..., SimpleNamespace]
 
@@ -365,7 +365,7 @@ def test_the_command_that_trains_on_a_rendered_set_reads_it(mtlbench, tmp_path, 
 
 def test_a_set_as_the_benchmark_draws_it_needs_no_setting(mtlbench, tmp_path, monkeypatch):
     usual = load_benchmark("shoes").data.rendered
-    monkeypatch.setattr("mtlbench.data.rendered.shoes.render_shoes", lambda *words, **more: None)
+    monkeypatch.setattr("mtlbench.rendered.shoes.render_shoes", lambda *words, **more: None)
     ended = mtlbench("data", "render", "shoes", tmp_path / "new", "--images", usual.images, "--seed", usual.seed)
     assert ended.out.endswith(f"mtlbench run --dataset shoes --data-dir {tmp_path / 'new'}\n")
 

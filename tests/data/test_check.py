@@ -12,9 +12,9 @@ from PIL import Image
 from mtlbench.benchmark import Benchmark, benchmark_files, load_benchmark
 from mtlbench.data.check import open_images, read_source
 from mtlbench.data.pack import open_pack
-from mtlbench.data.rendered.shoes import render_shoes
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
+from mtlbench.rendered.shoes import render_shoes
 
 
 def write_images(root: Path, count: int = 8, size: tuple[int, int] = (20, 16)) -> list[str]:

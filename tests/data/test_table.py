@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtlbench.data.celeba import read_celeba
 from mtlbench.data.table import Column, Table, column_of, split_at_random
-from mtlbench.data.zappos import read_zappos
+from mtlbench.datasets.celeba import read_celeba
+from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
 
 SPLIT = np.repeat([0, 1, 2], [6, 3, 3])

@@ -24,6 +24,9 @@ OTHER: dict[str, Any] = {
     "train.schedule": "cosine",
     "train.milestones": [0.5],
     "train.precision": "bf16",
+    "train.optimiser_options": {"momentum": 0.5},
+    "train.augment": ["flip"],
+    "loss.name": "pml:ContrastiveLoss",
 }
 
 
@@ -48,7 +51,9 @@ def changed(key: str) -> tuple[Benchmark, Benchmark]:
     before = protocol()
     section, name = key.split(".")
     content = before.model_dump()
-    content[section][name] = another(key, content[section][name])
+    other = another(key, content[section][name])
+    # a loss of another name has options of its own
+    content[section] = {"name": other} if key == "loss.name" else content[section] | {name: other}
     after = Benchmark.model_validate(content)
     assert getattr(getattr(after, section), name) != getattr(getattr(before, section), name)
     return before, after
@@ -88,7 +93,7 @@ def test_a_record_of_earlier_keys_shares_a_table_with_one_of_todays() -> None:
             record = Record(method.name, seed, kind, setup_of(method, benchmark, dataset, seed, "fp32"))
             if seed == 0:
                 content = record.setup["benchmark"]
-                content["loss"] |= content.pop("embedding")
+                content["loss"] = {"margin": 0.2} | content.pop("embedding")
                 del content["evaluation"]["anchors"]
             records.append(record)
     (suite,) = suites(records)

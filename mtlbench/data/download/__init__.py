@@ -1,0 +1,1 @@
+"""Brings published data sets to disk: resuming downloads, official checksums, safe unpacking."""

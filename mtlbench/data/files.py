@@ -1,0 +1,47 @@
+"""The files of a folder of images: which there are, which are images, which are runs' records."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from mtlbench.errors import UserError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_RUN = re.compile(r"/seed-\d+/run\.json$")
+_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what systems leave behind; names with a leading dot go too
+
+
+def is_image(path: str) -> bool:
+    """Tell by its ending whether a file is an image."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS
+
+
+def run_folders(files: Iterable[str]) -> set[str]:
+    """Return the top folders among paths with slashes that hold records of runs: `results`, or a benchmark's name."""
+    return {file.split("/")[0] for file in files if _RUN.search(file)}
+
+
+def files_in(root: Path, inside: str = "") -> Iterator[str]:
+    """Yield the paths of the files under `root` that are not hidden, relative to it, with slashes."""
+    try:
+        with os.scandir(root / inside) as scan:
+            entries = [entry for entry in scan if not _is_hidden(entry.name)]
+    except OSError as error:
+        raise UserError(f"{root / inside} can't be read: {error.strerror}.") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from files_in(root, f"{inside}{entry.name}/")
+        else:
+            yield f"{inside}{entry.name}"
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _CLUTTER
+
+
+def name_of(root: Path) -> str:
+    """Return a folder's own name, of `.` too."""
+    return root.name or root.resolve().name

@@ -1,1 +1,0 @@
-"""Image sets that the project draws itself, in the official layouts of the datasets they stand in for."""

@@ -1,0 +1,47 @@
+"""Splits of a user's own images: the words that name them, and a split at random that leaves none empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mtlbench.data.table import SPLITS, Labels, split_at_random
+from mtlbench.errors import UserError
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), 0),
+    **dict.fromkeys(("val", "validation", "valid", "dev"), 1),
+    **dict.fromkeys(("test", "testing"), 2),
+}
+
+
+def are_split(paths: Iterable[str]) -> bool:
+    """Tell whether the top folders of images, given by their paths, are called train, val, test or the like."""
+    return all(path.split("/")[0].lower() in SPLIT_WORDS for path in paths)
+
+
+def split_own(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels, str]:
+    """Split a user's own images at random; return the (N,) sides and the rule in words.
+
+    Args:
+        groups: of the images; those of one group stay on one side.
+        seed: of the split.
+        by: what a group is, in words.
+        root: the images' folder.
+
+    Raises:
+        UserError: there are too few groups for three splits.
+    """
+    split = split_at_random(groups, seed)
+    if len(np.unique(split)) < len(SPLITS):
+        raise UserError(f"{root} is too small to be split 70/10/20 by {by}: it has {len(set(groups))}; add images.")
+    return split, f"by {by} at random, 70/10/20, seed {seed}"
+
+
+def check_splits(split: Labels, where: str, remedy: str) -> None:
+    """Raise UserError, with its remedy, if one of the splits has no image."""
+    empty = [name for number, name in enumerate(SPLITS) if not (split == number).any()]
+    if empty:
+        raise UserError(f"{where}: no image is in the split {' or '.join(empty)}: {remedy}.")

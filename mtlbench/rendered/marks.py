@@ -1,0 +1,42 @@
+"""What tells a rendered set from photographs: `rendered.json`, and identities and brands that no real set has.
+
+It imports nothing that draws: readers ask it about every data set.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from mtlbench.data.table import Table
+
+FACTS = "rendered.json"
+DRAWING = 1  # raised when the same settings come to draw other pictures
+FIRST_IDENTITY = 900001  # of rendered faces; CelebA's own end at 10177
+BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Rendered E's")  # of rendered shoes
+
+
+def rendered_facts(table: Table) -> dict[str, str | int | float]:
+    """Return what a table's images were drawn with: `what`, `images`, `seed`, `conflict`, `drawing`; or {}.
+
+    They lie beside the image folder or above it, whatever reader made the table.
+    """
+    above = (table.root / table.paths[0]).parents if table.paths else ()
+    for folder in list(above)[:6]:
+        try:
+            facts: dict[str, str | int | float] = json.loads((folder / FACTS).read_text())
+        except (OSError, ValueError):
+            continue
+        return facts
+    return {}
+
+
+def as_rendered(table: Table) -> Table:
+    """Return the table, marked where its images were drawn by this project, their conflict in its name."""
+    facts = rendered_facts(table)
+    if not facts:
+        return table
+    name = table.name if "rendered" in table.name else f"rendered {facts.get('what', table.name)}"
+    if facts.get("conflict"):
+        name += f", conflict {facts['conflict']:g}"
+    return replace(table, name=name, rendered=True)

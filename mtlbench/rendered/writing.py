@@ -1,0 +1,90 @@
+"""Writes a rendered set to disk, in parallel, whole or not at all; what is drawn is left to `shoes.py`, `faces.py`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from mtlbench.errors import UserError
+from mtlbench.rendered.marks import DRAWING, FACTS
+
+_CHUNK = 100
+_PARTIAL = ".partial"  # how the folder of a set that is being drawn ends
+_WORTH_A_POOL = 1000  # below this, starting the processes takes longer than drawing
+
+
+def write_set(
+    root: Path,
+    count: int,
+    images: Callable[[Path, range], int],
+    labels: Callable[[Path], None],
+    facts: dict[str, str | int | float],
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a set of `count` images to `root`, which appears whole or not at all.
+
+    Args:
+        root: a folder that is empty or not there.
+        count: number of images.
+        images: writes those of some indices under a folder and returns how many; pickled, it runs in other processes.
+        labels: writes the label files under a folder.
+        facts: what the set was drawn with; `FACTS` in its folder tells readers.
+        progress: called with the number of images newly written.
+
+    Raises:
+        UserError: `root` holds something already.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f"{root} is not empty: name another folder for the rendered images, or remove this one first.")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=_PARTIAL, dir=root.parent))
+    try:
+        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+        here = (images(partial, chunk) for chunk in chunks)
+        for done in _in_parallel(images, partial, chunks) if count >= _WORTH_A_POOL else here:
+            if progress is not None:
+                progress(done)
+        labels(partial)
+        (partial / FACTS).write_text(json.dumps({"drawing": DRAWING, "images": count, **facts}) + "\n")
+        partial.chmod(0o755)  # mkdtemp makes it private; the set is as public as any other folder
+        try:
+            if root.exists():
+                root.rmdir()
+            partial.rename(root)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise UserError(f"{root} was written to while its images were drawn: name another folder.") from error
+            raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def clear_away(root: Path) -> None:
+    """Remove what a killed process left of a set that was to appear at `root`; the caller holds the lock on it."""
+    for folder in root.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(root.name)}\.[a-z0-9_]+{re.escape(_PARTIAL)}", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_parallel(work: Callable[[Path, range], int], folder: Path, chunks: Sequence[range]) -> Iterator[int]:
+    # Spawned, because the caller may have loaded torch, whose threads do not survive a fork.
+    pool = ProcessPoolExecutor(
+        os.cpu_count(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is the parent's to answer
+    )
+    try:
+        yield from (future.result() for future in as_completed([pool.submit(work, folder, chunk) for chunk in chunks]))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,190 @@
+"""Triplets: each sampler draws from exactly the triplets that brute force lists, with the stated probabilities."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtlbench.errors import UserError
+from mtlbench.sampling.triplets import TripletSampler, _pick, joint_triplets
+
+# both ends can be drawn; 2 and 3 have one image each; one image is not labelled
+LABELS = [0, 1, 1, -1, 2, 0, 1, 0, 3, 0, 1, 1, 1]
+UNBALANCED = [1, 1, 0, 0, 0, 0, 0, 0, -1, 0, 0, 1]
+Triplet = tuple[int, int, int]
+labels_lists = st.lists(st.integers(-1, 3), min_size=1, max_size=12)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def probabilities(labels: list[int], anchors: str) -> dict[Triplet, float]:
+    """Every triplet with its probability: labels evenly over those that can anchor, then images evenly."""
+    images = [i for i, label in enumerate(labels) if label >= 0]
+    able = {}
+    for value in {labels[i] for i in images}:
+        same = [i for i in images if labels[i] == value]
+        other = [i for i in images if labels[i] != value]
+        if len(same) > 1 and other and (anchors == "balanced" or value == 1):
+            able[value] = (same, other)
+    return {
+        (a, p, n): 1 / (len(able) * len(same) * (len(same) - 1) * len(other))
+        for same, other in able.values()
+        for a in same
+        for p in same
+        if p != a
+        for n in other
+    }
+
+
+def counted(triplets: Tensor) -> Counter[Triplet]:
+    return Counter((int(a), int(p), int(n)) for a, p, n in triplets)
+
+
+def assert_drawn_from(drawn: Counter[Triplet], expected: dict[Triplet, float]) -> None:
+    """Every triplet of `expected` and no other occurs, as often as its probability says (chi-square, 5 sigma)."""
+    assert set(drawn) == set(expected)
+    number = drawn.total()
+    chi_square = sum((drawn[t] - number * p) ** 2 / (number * p) for t, p in expected.items())
+    freedom = len(expected) - 1
+    assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("anchors", ["balanced", "positive"])
+@pytest.mark.parametrize("labels", [LABELS, UNBALANCED], ids=["many values", "binary"])
+def test_a_sampler_draws_all_triplets_of_brute_force_as_often_as_it_says(labels: list[int], anchors: str) -> None:
+    drawn = TripletSampler(torch.tensor(labels), anchors).draw(60_000, seeded())
+    assert_drawn_from(counted(drawn), probabilities(labels, anchors))
+
+
+@pytest.mark.parametrize("anchors", ["balanced", "positive"])
+def test_joint_triplets_are_all_those_of_brute_force_as_often_as_the_sampler_draws_them(anchors: str) -> None:
+    labels = torch.tensor([LABELS, [*UNBALANCED, -1]])
+    triplets, possible = joint_triplets(labels, 60_000, anchors, seeded())
+    assert possible.tolist() == [True, True]
+    for row, drawn in zip(labels.tolist(), triplets, strict=True):
+        assert_drawn_from(counted(drawn), probabilities(row, anchors))
+
+
+def test_anchors_are_balanced_over_the_labels_that_can_anchor() -> None:
+    drawn = torch.tensor(UNBALANCED)[TripletSampler(torch.tensor(UNBALANCED)).draw(20_000, seeded())[:, 0]]
+    assert drawn.float().mean().item() == pytest.approx(0.5, abs=5 * 0.5 / 20_000**0.5)
+
+
+def test_a_label_with_one_image_never_anchors_but_serves_as_negative() -> None:
+    drawn = TripletSampler(torch.tensor(LABELS)).draw(5_000, seeded())
+    assert not set(drawn[:, :2].flatten().tolist()) & {4, 8}
+    assert {4, 8} <= set(drawn[:, 2].tolist())
+
+
+def test_positive_anchors_have_label_1_alone() -> None:
+    drawn = TripletSampler(torch.tensor(LABELS), "positive").draw(5_000, seeded())
+    assert set(drawn[:, 0].tolist()) == {1, 2, 6, 10, 11, 12}
+
+
+@settings(max_examples=150, deadline=None)
+@given(labels_lists, st.sampled_from(["balanced", "positive"]), st.integers(0, 1000))
+def test_whatever_the_labels_draws_are_valid_or_refused_when_there_is_no_triplet(
+    labels: list[int], anchors: str, seed: int
+) -> None:
+    valid = probabilities(labels, anchors)
+    if valid:
+        assert set(counted(TripletSampler(torch.tensor(labels), anchors).draw(50, seeded(seed)))) <= set(valid)
+    else:
+        with pytest.raises(UserError, match="No triplet can be drawn"):
+            TripletSampler(torch.tensor(labels), anchors)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(1, 12), st.sampled_from(["balanced", "positive"]), st.integers(0, 1000))
+def test_whatever_the_batch_joint_triplets_are_valid_or_zeros_where_there_is_none(
+    data: st.DataObject, size: int, anchors: str, seed: int
+) -> None:
+    rows = data.draw(st.lists(st.lists(st.integers(-1, 3), min_size=size, max_size=size), min_size=1, max_size=4))
+    triplets, possible = joint_triplets(torch.tensor(rows), 20, anchors, seeded(seed))
+    assert triplets.shape == (len(rows), 20, 3)
+    assert triplets.dtype == torch.int64
+    for labels, drawn, able in zip(rows, triplets, possible.tolist(), strict=True):
+        valid = probabilities(labels, anchors)
+        assert able == bool(valid)
+        assert set(counted(drawn)) <= (set(valid) or {(0, 0, 0)})
+
+
+@pytest.mark.parametrize(
+    ("labels", "anchors"),
+    [
+        ([], "balanced"),
+        ([-1, -1, -1], "balanced"),
+        ([0, 0, 0], "balanced"),
+        ([0, 1, 2], "balanced"),
+        ([0, 0, 1], "positive"),
+        ([2, 2, 0], "positive"),
+        ([1, 1, -1], "positive"),
+    ],
+)
+def test_labels_without_a_triplet_are_refused(labels: list[int], anchors: str) -> None:
+    with pytest.raises(UserError, match="No triplet can be drawn"):
+        TripletSampler(torch.tensor(labels, dtype=torch.int64), anchors)
+
+
+def test_a_task_without_triplets_in_the_batch_leaves_the_other_tasks_theirs() -> None:
+    labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [-1, -1, -1, -1], [0, 1, 2, 3]])
+    triplets, possible = joint_triplets(labels, 200, "balanced", seeded())
+    assert possible.tolist() == [False, True, False, False]
+    assert not triplets[[0, 2, 3]].any()
+    assert set(counted(triplets[1])) == set(probabilities([0, 1, 1, 0], "balanced"))
+
+
+def test_the_same_seed_draws_the_same_triplets_and_another_others() -> None:
+    labels = torch.tensor([LABELS])
+    sampler = TripletSampler(labels[0])
+    assert torch.equal(sampler.draw(50, seeded(3)), sampler.draw(50, seeded(3)))
+    assert not torch.equal(sampler.draw(50, seeded(3)), sampler.draw(50, seeded(4)))
+    one, same, other = (joint_triplets(labels, 50, "balanced", seeded(s))[0] for s in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_generator_goes_on_from_draw_to_draw() -> None:
+    sampler, generator = TripletSampler(torch.tensor(LABELS)), seeded()
+    assert not torch.equal(sampler.draw(50, generator), sampler.draw(50, generator))
+
+
+def test_draws_do_not_touch_torchs_own_random_numbers() -> None:
+    before = torch.get_rng_state()
+    TripletSampler(torch.tensor(LABELS)).draw(10, seeded())
+    joint_triplets(torch.tensor([LABELS]), 10, "balanced", seeded())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("value", [0.0, 1 - 2**-53], ids=["least", "greatest"])
+def test_random_numbers_at_the_end_of_their_range_give_valid_triplets(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator, device, dtype: torch.full(shape, value, dtype=dtype))
+    for labels in (LABELS, UNBALANCED, [0, 0, 1], [1, 0, 0]):
+        valid = probabilities(labels, "balanced")
+        assert set(counted(TripletSampler(torch.tensor(labels)).draw(1, seeded()))) <= set(valid)
+        assert set(counted(joint_triplets(torch.tensor([labels]), 1, "balanced", seeded())[0][0])) <= set(valid)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_picking_never_lands_on_a_weight_of_zero(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = torch.tensor([[0, 0, 0.1, 0.1, 0, 0.1, 0, 0], [0.7, 0, 0, 0, 0, 0, 0, 0.1]], dtype=dtype)
+    # one below the greatest number under 1 and 1 itself, which a rounded product may reach
+    for value, columns in ((0.0, [2, 0]), (1.0, [5, 7]), (1 - torch.finfo(dtype).eps / 2, [5, 7])):
+        fixed = torch.full((2, 3), value, dtype=dtype)
+        monkeypatch.setattr(torch, "rand", lambda *shape, fixed=fixed, **rest: fixed)
+        assert _pick(weights, 3, seeded()).tolist() == [[c] * 3 for c in columns]
+
+
+def test_picking_follows_the_weights() -> None:
+    weights = torch.tensor([[1.0, 0.0, 3.0, 4.0]])
+    share = torch.bincount(_pick(weights, 40_000, seeded())[0], minlength=4) / 40_000
+    assert share.tolist() == pytest.approx([0.125, 0, 0.375, 0.5], abs=5 * 0.5 / 200)
