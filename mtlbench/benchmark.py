@@ -296,7 +296,7 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
         raise UserError(f"{path}: 'quick' must be a table of overrides, [quick].")
     content = _validated(full, str(path))
     if overrides is not None:  # checked even when not used: a mistake there should not wait for its first use
-        quick_content = _validated(_merged(full, overrides), f"{path} [quick]")
+        quick_content = _validated(_overridden(full, overrides), f"{path} [quick]")
     elif quick:
         raise UserError(f"{path} has no [quick] table; run it without --quick.")
     if quick:
@@ -304,8 +304,8 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
-    for setting in settings:
-        raw = _merged(raw, _setting(setting))
+    for setting in sorted(settings, key=lambda text: not text.strip().startswith(("loss.name", "train.optimiser="))):
+        raw = _overridden(raw, _setting(setting))
     return _validated(raw, "--set")
 
 
@@ -320,6 +320,21 @@ def _setting(text: str) -> dict[str, Any]:
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)
+
+
+def _overridden(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merge overrides into settings; options of a loss or optimiser go with it where another one is named."""
+    base = dict(base)
+    loss, train = base.get("loss"), base.get("train")
+    if isinstance(loss, dict) and isinstance(over.get("loss"), dict):
+        name = loss.get("name", "triplet")
+        if over["loss"].get("name", name) != name:
+            base["loss"] = {}
+    if isinstance(train, dict) and isinstance(over.get("train"), dict):
+        optimiser = train.get("optimiser")
+        if over["train"].get("optimiser", optimiser) != optimiser:
+            base["train"] = {key: value for key, value in train.items() if key != "optimiser_options"}
+    return _merged(base, over)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

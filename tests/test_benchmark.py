@@ -406,3 +406,14 @@ def test_the_anchors_of_training_are_those_of_evaluation_in_a_file_that_states_n
     assert b.train.anchors == b.evaluation.anchors == "positive"
     b = load_benchmark("shoes", settings=["train.anchors=positive"])
     assert (b.train.anchors, b.evaluation.anchors) == ("positive", "balanced")
+
+
+def test_another_loss_or_optimiser_leaves_the_options_of_the_one_before(tmp_path: Path) -> None:
+    named = load_benchmark("shoes", settings=["loss.temperature=0.2", "loss.name=pml:SupConLoss"])
+    assert named.loss.model_dump() == {"name": "pml:SupConLoss", "temperature": 0.2}
+    assert load_benchmark("shoes", settings=["loss.margin=0.3"]).loss.options == {"margin": 0.3}
+    first = ["train.optimiser=rmsprop", "train.optimiser_options={alpha=0.9}"]
+    assert load_benchmark("shoes", settings=first).train.optimiser_options == {"alpha": 0.9}
+    path = mine(tmp_path, SMALL, 'optimiser = "sgd"', 'optimiser = "rmsprop"\noptimiser_options = { alpha = 0.9 }')
+    assert load_benchmark(path, settings=["train.optimiser=adam"]).train.optimiser_options == {}
+    assert load_benchmark(path).train.optimiser_options == {"alpha": 0.9}
