@@ -22,7 +22,7 @@ from mtlbench.report.grids import Grid
 from mtlbench.report.receipt import receipt_lines
 from mtlbench.report.rows import Cell
 from mtlbench.report.suites import Suite, suites
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, folder_of
 
 MOST_PAIRS = 28  # of 8 tasks; of more tasks the table by pair shows the LEAST that agree least
 LEAST = 10
@@ -160,8 +160,7 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
     Raises:
         UserError: it can't be read, or probes are missing from it.
     """
-    name = record.setup["method"]["name"]  # a table may call the method otherwise
-    path = probes_file(run_folder(results, suite.benchmark["name"], name, record.seed))
+    path = probes_file(folder_of(results, record))  # a table may call the method otherwise
     if not path.exists():
         return None
     try:

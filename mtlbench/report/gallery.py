@@ -25,7 +25,7 @@ from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import rows
 from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Record, benchmark_of, run_folder
+from mtlbench.runs import Record, benchmark_of, folder_of
 
 if TYPE_CHECKING:  # reports without galleries do without PyTorch
     from torch import Tensor
@@ -200,7 +200,7 @@ def _runs(
     """Return the runs to show with their folders, best mean accuracy first, and their seed."""
     name = str(suite.benchmark["name"])
     done = [r for r in suite.done if methods is None or r.method in methods]
-    placed = [(r, run_folder(results, name, r.setup["method"]["name"], r.seed)) for r in done]
+    placed = [(r, folder_of(results, r)) for r in done]
     there = [(r, folder) for r, folder in placed if (folder / "test.safetensors").exists()]
     if seed is None:
         seeds = [r.seed for r, _ in there]

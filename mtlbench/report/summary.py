@@ -18,7 +18,7 @@ from mtlbench.report.compare import accuracy_within, alike, read_hits, read_vali
 from mtlbench.report.receipt import accuracy_line, base_line, receipt_lines, warnings_of
 from mtlbench.report.rows import Cell, Column, Row, accuracy_columns, cost_columns, find_column, in_order, rows
 from mtlbench.report.suites import Suite, apart, suites
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, folder_of
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
 
 
 def _folder(results: Path, record: Record) -> Path:
-    setup = record.setup
-    return run_folder(results, setup["benchmark"]["name"], setup["method"]["name"], record.seed)
+    return folder_of(results, record)
 
 
 def _at_seconds(

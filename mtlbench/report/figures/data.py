@@ -19,7 +19,7 @@ from mtlbench.errors import UserError
 from mtlbench.probes import ALL, FILE, OLD_FILE
 from mtlbench.report.agreement import read_probes
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, folder_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,8 +101,7 @@ def against(base: Method, method: Method) -> Array:
 
 def _files(suite: Suite, results: Path, method: Method, name: str) -> list[Path]:
     # a row may be named otherwise than its runs' folders: where sources differ, by the source as well
-    named = ((record.setup["method"]["name"], record.seed) for record in method.records)
-    folders = [run_folder(results, suite.benchmark["name"], *run) for run in named]
+    folders = [folder_of(results, record) for record in method.records]
     return [folder / name for folder in folders if (folder / name).exists()]
 
 
