@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mtlbench.jobs.executors.contract import Executor
     from mtlbench.jobs.factors import Variant
     from mtlbench.jobs.job import Job, Site
+    from mtlbench.runs import Json
     from mtlbench.specs import Method
 
 
@@ -188,7 +189,7 @@ def _parts(
         precision = choose_precision(version.benchmark.train.precision, device)
         jobs = plan(
             methods, seeds, version.benchmark, data, precision, results, overwrite,
-            site=site, varied=version.varied, reference_suffix=version.reference_suffix,
+            site=site, varied=version.varied, reference_varied=version.reference_varied,
         )  # fmt: skip
         parts.append(Part(version, data, precision, jobs))
     guard_memory()
@@ -229,12 +230,12 @@ def _train(
     if overwrite:
         _remove(jobs)
     with status(console, "measuring the reference rows …"):
-        suffixes = set()
+        judged: list[Json] = []
         for part in parts:
-            suffix = part.variant.reference_suffix
-            if suffix not in suffixes:
-                references(seeds, part.variant.benchmark, part.dataset, part.precision, results, overwrite, suffix)
-            suffixes.add(suffix)
+            varied = part.variant.reference_varied
+            if varied not in judged:
+                references(seeds, part.variant.benchmark, part.dataset, part.precision, results, overwrite, varied)
+            judged.append(varied)
     todo = [job for job in jobs if job.state != "done" or job.costs_due]
     with _asking(console) as asked:
         try:

@@ -20,12 +20,12 @@ class Variant:
     Attributes:
         benchmark: with the changes.
         varied: the settings in which it differs from the benchmark that was asked for, with its values.
-        reference_suffix: of the folders of its reference rows, where they differ too.
+        reference_varied: the same for its reference rows; empty where they are those of the benchmark itself.
     """
 
     benchmark: Benchmark
     varied: Json = field(default_factory=dict)
-    reference_suffix: str = ""
+    reference_varied: Json = field(default_factory=dict)
 
 
 def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str]) -> list[Variant]:
@@ -58,7 +58,7 @@ def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str
         if all(key in after for key in keys):  # else a key's older name or a whole table was given
             varied = {key: value for key, value in varied.items() if key in keys}
         same = _judged_alike(base, benchmark)
-        found.setdefault(variant(varied), Variant(benchmark, varied, "" if same else variant(varied)))
+        found.setdefault(variant(varied), Variant(benchmark, varied, {} if same else varied))
     return list(found.values())
 
 

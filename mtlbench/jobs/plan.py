@@ -36,7 +36,7 @@ def plan(
     *,
     site: Site | None = None,
     varied: Json | None = None,
-    reference_suffix: str = "",
+    reference_varied: Json | None = None,
 ) -> list[Job]:
     """List the runs, seed by seed, and what is there of each.
 
@@ -47,7 +47,7 @@ def plan(
         overwrite: plan as if nothing were there.
         site: what another process needs to do the same.
         varied: in which settings this variant of the benchmark differs from the one that was asked for.
-        reference_suffix: see `references`.
+        reference_varied: the same for the reference rows, which most settings don't change.
 
     Raises:
         UserError: a record is there that was made with other settings, and `overwrite` is not set.
@@ -56,7 +56,7 @@ def plan(
     site, varied, jobs = site or Site(), varied or {}, []
     for seed in seeds:
         for reference in REFERENCES:
-            folder = run_folder(results, benchmark.name, reference.name + reference_suffix, seed)
+            folder = run_folder(results, benchmark.name, reference.name + variant(reference_varied or {}), seed)
             setup = setup_of(reference, benchmark, dataset, seed, precision)
             record = None if overwrite else read_record(folder)
             if record and (unlike := differences(without_training(record.setup), without_training(setup))):

@@ -16,7 +16,7 @@ from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.networks import EMBEDDING_BATCH
 from mtlbench.runs.lock import working_on
 from mtlbench.runs.provenance import receipt, setup_of
-from mtlbench.runs.record import Record, read_record, run_folder, write_record
+from mtlbench.runs.record import Json, Record, read_record, run_folder, variant, write_record
 from mtlbench.runs.setup import differences, without_training
 from mtlbench.specs import Method
 
@@ -31,7 +31,7 @@ def references(
     precision: str,
     results: Path,
     overwrite: bool = False,
-    suffix: str = "",
+    varied: Json | None = None,
 ) -> None:
     """Leave the records of the reference rows: the backbone as it is initialised, and random embeddings.
 
@@ -39,14 +39,14 @@ def references(
         seeds: of the rows; benchmark, dataset, precision: what they are judged on.
         results: where records go.
         overwrite: replace those that are there.
-        suffix: of their folders' names, where a variant of the benchmark judges them otherwise.
+        varied: in which settings this variant of the benchmark differs, where that changes them.
     """
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     model = benchmark.model
     for method in REFERENCES:
         for seed in seeds:
             setup = setup_of(method, benchmark, dataset, seed, precision)
-            folder = run_folder(results, benchmark.name, method.name + suffix, seed)
+            folder = run_folder(results, benchmark.name, method.name + variant(varied or {}), seed)
             with working_on(folder, wait=True):
                 record = None if overwrite else read_record(folder)
                 if record is not None and not differences(without_training(record.setup), without_training(setup)):
@@ -63,5 +63,5 @@ def references(
                     one = torch.randn(len(held_out.images), model.embedding, generator=generator).to(dataset.device)
                 metrics, hits, _ = scores_of(one.expand(len(dataset.tasks), *one.shape), held_out, benchmark, dataset)
                 made = Record(method.name, seed, "reference", setup, metrics=metrics)
-                made.receipt = receipt(dataset, precision)
+                made.receipt = receipt(dataset, precision) | ({"varied": varied} if varied else {})
                 write_record(folder, made, test={"hits": hits.to(torch.uint8)})
