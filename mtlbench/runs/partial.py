@@ -64,6 +64,7 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
             return None
         if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
             facts["state"]["probes"] = facts["state"].pop("conflict")
+        facts["state"].setdefault("best_score", facts["state"].get("best_accuracy", -1.0))
         state, tensors = State(**facts["state"]), place / facts["tensors"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

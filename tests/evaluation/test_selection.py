@@ -76,5 +76,5 @@ def test_training_keeps_the_checkpoint_that_is_best_by_the_chosen_number(monkeyp
         given = iter(answers)
         monkeypatch.setattr(HeldOutTriplets, "hits", lambda self, embeddings, normalise, given=given: next(given))
         trainer.run()
-        steps[select] = (trainer.state.best_step, round(trainer.state.best_accuracy, 3))
+        steps[select] = (trainer.state.best_step, round(trainer.state.best_score, 3))
     assert steps == {"mean": (6, 0.625), "worst": (3, 0.5)}

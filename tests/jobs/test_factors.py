@@ -31,8 +31,9 @@ def test_variants_are_the_product_and_say_their_difference_alone():
 
 
 def test_reference_rows_are_apart_only_where_they_differ():
-    lr, margin = (variants("shoes", True, [], [words])[0] for words in ("train.lr=7", "loss.margin=0.7"))
-    assert (lr.reference_varied, margin.reference_varied) == ({}, {"loss.margin": 0.7})
+    words = ("train.lr=7", "loss.margin=0.7", "evaluation.seed=7")
+    lr, margin, seed = (variants("shoes", True, [], [word])[0].reference_varied for word in words)
+    assert (lr, margin, seed) == ({}, {}, {"evaluation.seed": 7})
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,9 @@ def test_variants_are_trained_recorded_and_shown(zappos_folder, tmp_path, monkey
         "single", "single@loss.margin=0.4", "single@loss.margin=0.4,train.lr=0.003", "single@train.lr=0.003",
     ]  # fmt: skip
     for r in find_records(tmp_path):
-        assert (folder_of(tmp_path, r) / "run.json").exists()
+        assert (folder_of(r, tmp_path) / "run.json").exists()
     records = [r for r in find_records(tmp_path) if r.kind == "method"]
-    assert [folder_of(tmp_path, r).parent.name for r in records] == folders
+    assert [folder_of(r, tmp_path).parent.name for r in records] == folders
     assert [r.receipt.get("varied", {}).get("train.lr", 0.001) for r in records] == [
         r.setup["benchmark"]["train"]["lr"] for r in records
     ]
