@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -300,6 +301,7 @@ def _seeds(text: str) -> list[int]:
 
 def _show_tables(console: Console, parts: Sequence[Part], seeds: Sequence[int], results: Path) -> None:
     """Print the tables of the runs that were asked for, and of the reference rows."""
+    from mtlbench.report.summary import EVERYTHING
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records, folder_of
 
@@ -310,6 +312,8 @@ def _show_tables(console: Console, parts: Sequence[Part], seeds: Sequence[int], 
         for r in find_records(results, name)
         if (r.kind == "reference" and r.seed in seeds) or (r.kind == "method" and folder_of(r, results) in wanted)
     ]
+    varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
     console.print()
-    show(records, "table", console, results=results)
-    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
+    show(records, "table", console, replace(EVERYTHING, across=varied), results=results)
+    across = "".join(f" --across {key}" for key in varied)
+    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}{across}")

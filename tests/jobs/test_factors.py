@@ -86,5 +86,7 @@ def test_variants_are_trained_recorded_and_shown(zappos_folder, tmp_path, monkey
     assert [r.receipt.get("varied", {}).get("train.lr", 0.001) for r in records] == [
         r.setup["benchmark"]["train"]["lr"] for r in records
     ]
+    assert "single · loss.margin=0.4 · train.lr=0.003" in " ".join(done.output.split())
+    assert "--across loss.margin --across train.lr" in done.output
     again = CliRunner().invoke(app, words, catch_exceptions=False)
     assert again.output.count("done already") == 4
