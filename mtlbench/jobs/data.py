@@ -27,7 +27,14 @@ def prepared(
     tell: Tell | None = None,
 ) -> tuple[Dataset, list[str]]:
     """Prepare a data set, or return it without remarks where this process has prepared it; see `prepare`."""
-    about = [benchmark.data.model_dump(mode="json"), benchmark.train.anchors, str(root), tasks, str(device)]
+    about = [
+        benchmark.data.model_dump(mode="json"),
+        benchmark.train.anchors,
+        benchmark.evaluation.anchors,
+        str(root),
+        tasks,
+        str(device),
+    ]
     key = json.dumps(about, sort_keys=True)
     if key in _PREPARED:
         return _PREPARED[key], []
