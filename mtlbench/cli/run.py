@@ -56,6 +56,12 @@ def run(
         list[Path] | None,
         typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", help="Tell a tracker what happens: --track tensorboard; may be repeated.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Train methods on a data set, judge them, and print the comparison.
@@ -77,6 +83,7 @@ def run(
         from mtlbench.jobs.execute import execute
         from mtlbench.jobs.memory import guard_memory
         from mtlbench.jobs.plan import plan
+        from mtlbench.jobs.tracking import read_trackers, tracking
         from mtlbench.networks import build
         from mtlbench.plugins import load_plugins
         from mtlbench.runs import remove_run
@@ -88,6 +95,7 @@ def run(
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
+    trackers = read_trackers(track or [])
     waiting = left_out_methods(methods)
     if waiting:
         say(console, f"note: {left_out_line(waiting)}", "yellow")
@@ -138,7 +146,10 @@ def run(
     failed = 0
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with watcher(console, sum(job.state != "done" for job in jobs)) as seen:
+        with (
+            watcher(console, sum(job.state != "done" for job in jobs)) as shown,
+            tracking(trackers, shown, lambda words: say(console, f"warning: {words}", "yellow")) as seen,
+        ):
             for job in jobs:
                 if job.state != "done":
                     record = execute(job, benchmark, data, accuracy, seen, lambda: asked)
