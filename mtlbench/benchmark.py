@@ -295,7 +295,7 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
         raise UserError(f"{path}: 'quick' must be a table of overrides, [quick].")
     content = _validated(full, str(path))
     if overrides is not None:  # checked even when not used: a mistake there should not wait for its first use
-        quick_content = _validated(_merged(full, overrides), f"{path} [quick]")
+        quick_content = _validated(_overridden(full, overrides), f"{path} [quick]")
     elif quick:
         raise UserError(f"{path} has no [quick] table; run it without --quick.")
     if quick:
@@ -303,9 +303,20 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
+    changes: dict[str, Any] = {}
     for setting in settings:
-        raw = _merged(raw, _setting(setting))
-    return _validated(raw, "--set")
+        changes = _merged(changes, _setting(setting))
+    return _validated(_overridden(raw, changes), "--set")
+
+
+def _overridden(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merge; where the loss becomes another one, the options of the loss before it go: a margin isn't a temperature."""
+    before, after = base.get("loss"), over.get("loss")
+    if isinstance(before, dict) and isinstance(after, dict):
+        name = before.get("name", Loss().name)
+        if after.get("name", name) != name:
+            base = base | {"loss": {key: before[key] for key in ("distance", "normalise") if key in before}}
+    return _merged(base, over)
 
 
 def _setting(text: str) -> dict[str, Any]:
