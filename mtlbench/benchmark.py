@@ -304,9 +304,10 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
-    for setting in sorted(settings, key=lambda text: not text.strip().startswith(("loss.name", "train.optimiser="))):
-        raw = _overridden(raw, _setting(setting))
-    return _validated(raw, "--set")
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        changes = _merged(changes, _setting(setting))
+    return _validated(_overridden(raw, changes), "--set")
 
 
 def _setting(text: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mtlbench.jobs.executors.contract import Executor
     from mtlbench.jobs.factors import Variant
     from mtlbench.jobs.job import Job, Site
+    from mtlbench.jobs.tracking import Chosen
     from mtlbench.runs import Json
     from mtlbench.specs import Method
 
@@ -80,6 +81,12 @@ def run(
             help="Train every method under each value: --vary train.lr=1e-3,3e-3; may be repeated.", show_default=False
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", help="Tell a tracker what happens: --track tensorboard; may be repeated.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Train methods on a data set, judge them, and print the comparison.
@@ -98,16 +105,18 @@ def run(
         from mtlbench.jobs.data import forget
         from mtlbench.jobs.factors import variants
         from mtlbench.jobs.job import Site
+        from mtlbench.jobs.tracking import read_trackers
         from mtlbench.plugins import load_plugins
         from mtlbench.specs import left_out_line, left_out_methods, parse_methods
 
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
+    trackers = read_trackers(track or [])
     waiting = left_out_methods(methods)
     if waiting:
         say(console, f"note: {left_out_line(waiting)}", "yellow")
-    executor = _executor(jobs, on)
+    executor, trackers = _executor(jobs, on), read_trackers(track or [])
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
     versions = variants(dataset, quick, overrides, vary or [])
@@ -125,7 +134,7 @@ def run(
         show_plan(console, parts)
         if dry_run:
             return
-        failed = _train(console, executor, parts, numbers, results, overwrite)
+        failed = _train(console, executor, trackers, parts, numbers, results, overwrite)
     finally:
         forget()
         torch.set_num_threads(before)
@@ -217,12 +226,14 @@ def _check_builds(console: Console, methods: Sequence[Method], benchmark: Benchm
 def _train(
     console: Console,
     executor: Executor,
+    trackers: Chosen,
     parts: Sequence[Part],
     seeds: Sequence[int],
     results: Path,
     overwrite: bool,
 ) -> bool:
     """Do the runs; tell whether one failed."""
+    from mtlbench.jobs.tracking import tracking
     from mtlbench.runs import read_record
     from mtlbench.runs.references import references
     from mtlbench.training.state import Interrupted
@@ -240,7 +251,10 @@ def _train(
     todo = [job for job in jobs if job.state != "done" or job.costs_due]
     with _asking(console) as asked:
         try:
-            with watcher(console, len(todo)) as seen:
+            with (
+                watcher(console, len(todo)) as shown,
+                tracking(trackers, shown, lambda words: say(console, f"warning: {words}", "yellow")) as seen,
+            ):
                 executor.run(todo, seen, asked)
         except Interrupted:
             same = "The same command without --overwrite" if overwrite else "The same command"
