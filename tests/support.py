@@ -1,20 +1,78 @@
-"""A data set in memory and a short protocol, for tests that train."""
+"""A data set in memory and a short protocol, for tests that train; the command line in this process."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 from mtlbench import cost, runner
 from mtlbench.benchmark import Benchmark, load_benchmark
+from mtlbench.cli import main
 from mtlbench.data.dataset import Dataset
-from mtlbench.registry import load_plugins
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, load_plugins
 from mtlbench.runs import Record, half, run_folder, write_record
 from mtlbench.specs import parse_method
 from mtlbench.training import Questions, build, embed_images
 
 TASKS = ("colour", "shape")
+
+
+class Ended:
+    """How `mtlbench ARGUMENTS` ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def error(self) -> str:
+        """The one line of an error that the user can cause; anything else is a failure."""
+        assert self.code == 2, self
+        assert self.err.startswith("error: "), self
+        assert self.err.count("\n") == 1, self
+        assert self.err.endswith("\n"), self
+        return self.err.removeprefix("error: ").rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+def run_command(*arguments: str | Path) -> Ended:
+    """Run the command line's entry point in this process: a fresh interpreter takes seconds to import torch.
+
+    What it registers stays: see `registries_restored`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["mtlbench", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+            code: object = 0
+        except SystemExit as stopped:
+            code = stopped.code
+    return Ended(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def registries_restored() -> Iterator[None]:
+    """Leave the registries as they were with bundled methods alone, and plug-ins unknown to Python."""
+    load_plugins()
+    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+    try:
+        yield
+    finally:
+        for registry, entries in before:
+            registry.entries = entries  # type: ignore[assignment]
+        for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
+            del sys.modules[name]
 
 
 def make_dataset(tasks: tuple[str, ...] = TASKS, seed: int = 0) -> Dataset:
