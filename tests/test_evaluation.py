@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Iterator
 from statistics import fmean
 from typing import Any
@@ -446,11 +445,24 @@ def test_working_memory_stays_below_the_bound(ordered_values: int | None) -> Non
     assert bound / 4 < memory.peak < bound + per_image
 
 
+class Operations(TorchDispatchMode):
+    """How many operations on tensors there are inside the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
 def test_two_thousand_images_take_seconds_at_most() -> None:
+    """Whatever the machine: there is no loop over images, and chunks are large enough to take few operations."""
     embeddings, labels = random_task(2000, 21, size=64)
-    start = time.perf_counter()
-    retrieval_metrics(embeddings, labels, normalise=True, ordered_values=21)
-    assert time.perf_counter() - start < 5  # about 0.1 s on two idle cores
+    with Operations() as operations:
+        retrieval_metrics(embeddings, labels, normalise=True, ordered_values=21)
+    assert 0 < operations.count < 1000
 
 
 @pytest.mark.parametrize(
