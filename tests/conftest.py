@@ -144,6 +144,7 @@ def real_data() -> Path:
 REMEDIES = {  # words of a skip's reason, and what brings the test back
     "chromium": "apt-get install chromium chromium-driver",
     "selenium": "pip install selenium",
+    "timm": "pip install timm",
     "not installed": "pip install -e '.[test]'",
     "cvxpy": "pip install -e '.[test]'",
     "real samples": "put the samples there; they are not part of the repository",
