@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/mtlbench run --methods core --dataset shoes --quick
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

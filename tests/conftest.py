@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import registries_restored
 
 CELEBA_ATTRIBUTES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair"
@@ -102,6 +104,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
+def registries() -> Iterator[None]:
+    """Registries that are as before after the test, whatever it registers."""
+    with registries_restored():
+        yield
+
+
+@pytest.fixture
 def celeba_folder(tmp_path: Path) -> Path:
     """60 images in CelebA's layout (36 train, 12 val, 12 test), every attribute and identity trainable."""
     return write_celeba(tmp_path / "celeba")
@@ -130,3 +139,27 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real samples at {folder}")
     return folder
+
+
+REMEDIES = {  # words of a skip's reason, and what brings the test back
+    "chromium": "apt-get install chromium chromium-driver",
+    "selenium": "pip install selenium",
+    "timm": "pip install timm",
+    "not installed": "pip install -e '.[test]'",
+    "cvxpy": "pip install -e '.[test]'",
+    "real samples": "put the samples there; they are not part of the repository",
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines what was skipped and how to get it: a skipped test proves nothing."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    if not reasons:
+        return
+    terminalreporter.section(f"{sum(reasons.values())} tests skipped: what is missing, and how to get it")
+    for reason, count in reasons.most_common():
+        remedy = next((cure for words, cure in REMEDIES.items() if words in reason), "")
+        terminalreporter.line(f"{count:4} × {reason}" + (f" ({remedy})" if remedy and remedy not in reason else ""))

@@ -1,13 +1,19 @@
-"""A data set in memory and a short protocol, for tests that train."""
+"""A data set in memory and a short protocol, for tests that train; the command line in this process."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 from mtlbench import cost
 from mtlbench.benchmark import Benchmark, load_benchmark
+from mtlbench.cli import main
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
@@ -15,12 +21,66 @@ from mtlbench.losses.contract import LossContext
 from mtlbench.losses.triplet import Triplet
 from mtlbench.networks import build, embed_images
 from mtlbench.plugins import load_plugins
+from mtlbench.registry import KINDS
 from mtlbench.runs import Record, half, run_folder, write_record
 from mtlbench.runs.provenance import receipt, setup_of
 from mtlbench.sampling.contract import Batch
 from mtlbench.specs import parse_method
 
 TASKS = ("colour", "shape")
+
+
+class Ended:
+    """How `mtlbench ARGUMENTS` ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def error(self) -> str:
+        """The one line of an error that the user can cause; anything else is a failure."""
+        assert self.code == 2, self
+        assert self.err.startswith("error: "), self
+        assert self.err.count("\n") == 1, self
+        assert self.err.endswith("\n"), self
+        return self.err.removeprefix("error: ").rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+def run_command(*arguments: str | Path) -> Ended:
+    """Run the command line's entry point in this process: a fresh interpreter takes seconds to import torch.
+
+    What it registers stays: see `registries_restored`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["mtlbench", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+            code: object = 0
+        except SystemExit as stopped:
+            code = stopped.code
+    return Ended(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def registries_restored() -> Iterator[None]:
+    """Leave the registries as they were with bundled methods alone, and plug-ins unknown to Python."""
+    load_plugins()
+    before = [(registry, dict(registry.entries), dict(registry.families)) for registry in KINDS.values()]
+    try:
+        yield
+    finally:
+        for registry, entries, families in before:  # what the engine registered meanwhile is imported only once
+            registry.entries = {n: e for n, e in registry.entries.items() if n in entries or e.bundled}
+            registry.families = families
+        for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
+            del sys.modules[name]
 
 
 def make_dataset(tasks: tuple[str, ...] = TASKS, seed: int = 0) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -10,26 +11,46 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import registries_restored, run_command
+
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 SHORT = [
-    f"--set {setting}"
+    word
     for setting in ("data.rendered.images=300", "train.steps=6", "evaluation.every=3", "evaluation.triplets=200")
+    for word in ("--set", setting)
 ]
 
 
-def shell(block: str, site: Path) -> str:
-    """What is run of a block: each command as it stands, but for what the last sentence of the text says."""
-    commands = []
-    for line in block.splitlines():
-        if line.startswith("mtlbench run"):
-            line = " ".join([line, *SHORT])
-        line = re.sub(r"^mtlbench ", f"{shlex.quote(sys.executable)} -m mtlbench ", line)
-        offline = f"-m pip install -q --no-deps --no-build-isolation --no-index --target {shlex.quote(str(site))}"
-        commands.append(re.sub(r"^pip install", f"{shlex.quote(sys.executable)} {offline}", line))
-    return "set -e\n" + "\n".join(commands)
+def run_block(block: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each command of a block as it stands, but for what the last sentence of the text says; return its output.
+
+    `mtlbench` runs in this process, with the block's plug-ins alone; all else as a shell does it, in the same folder.
+    """
+    said = []
+    with registries_restored(), monkeypatch.context() as environment:
+        for line in block.splitlines():
+            words = shlex.split(os.path.expandvars(line.replace("$PWD", str(Path.cwd()))))
+            if words[0] == "mtlbench":
+                ended = run_command(*words[1:], *(SHORT if words[1] == "run" else []))
+                code, out, err = ended.code, ended.out, ended.err
+            elif words[0] == "export":
+                environment.setenv(*words[1].split("=", 1))
+                continue
+            else:
+                offline = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target"]
+                if words[:2] == ["pip", "install"]:
+                    words = [sys.executable, "-m", *words[:2], *offline, str(site), *words[2:]]
+                done = subprocess.run(words, capture_output=True, text=True, check=False)
+                code, out, err = done.returncode, done.stdout, done.stderr
+            assert code == 0, out + err
+            assert "warning" not in err
+            said.append(out)
+    return "".join(said)
 
 
 def test_the_text_says_how_its_blocks_are_run() -> None:
@@ -37,12 +58,16 @@ def test_the_text_says_how_its_blocks_are_run() -> None:
     assert TEXT.rstrip().endswith("in an empty folder: `run` with six steps, and `pip` without an index.")
 
 
-@pytest.mark.slow
-def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(tmp_path: Path) -> None:
+def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries: None
+) -> None:
     folder, site = tmp_path / "empty", tmp_path / "site"
     folder.mkdir()
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    environment.pop("MTLBENCH_PLUGINS", None)
+    site.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
     outputs = []
     for kind, block in BLOCKS:
         if kind == "toml":  # the package, as the text describes it
@@ -53,12 +78,10 @@ def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(t
             (package / "__init__.py").touch()
             (folder / "my-methods" / "my_method.py").rename(package / "my_method.py")
             continue
-        done = subprocess.run(
-            ["bash", "-c", shell(block, site)], cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "warning" not in done.stderr
-        outputs.append(done.stdout)
+        outputs.append(run_block(block, site, monkeypatch))
+        for module in ("my_package", "my_package.my_method"):  # a new process would import it anew
+            sys.modules.pop(module, None)
+        importlib.invalidate_caches()
     first, table, from_folder, from_package = outputs
     assert first.count("my-method keeps the contract.") == 1
     assert re.search(r"^my-method +\d", first, re.MULTILINE)  # its row
@@ -67,7 +90,9 @@ def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(t
     for output in (from_folder, from_package):
         assert "my-method keeps the contract." in output
     assert (site / "my_package" / "my_method.py").is_file()
-    code = "from mtlbench.plugins import *; load_plugins(); print(ARCHITECTURES.get('my-method').origin)"
-    command = [sys.executable, "-c", code]
-    where = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert where.stdout.startswith(str(site / "my_package" / "my_method.py"))
+    try:
+        assert load_plugins() == []
+        assert ARCHITECTURES.get("my-method").origin.startswith(str(site / "my_package" / "my_method.py"))
+    finally:
+        for module in ("my_package", "my_package.my_method"):
+            sys.modules.pop(module, None)

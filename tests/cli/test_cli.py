@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import Ended
 
 from mtlbench import __version__
 from mtlbench.cli import main
-from mtlbench.plugins import load_plugins
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
 
 PLUGIN = '''from mtlbench import Architecture, register_architecture
 
@@ -29,37 +27,11 @@ class Mine(Architecture):
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch, registries: None) -> None:
     """Wide output, no debugging, and the registries as they were."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("MTLBENCH_DEBUG", "")
     monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
-    load_plugins()
-    entries = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
-    yield
-    for registry, before in entries:
-        registry.entries = before  # type: ignore[assignment]
-    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
-        del sys.modules[name]
-
-
-class Ended:
-    """How `mtlbench ARGUMENTS` ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def error(self) -> str:
-        """The one line of an error that the user can cause; anything else is a failure."""
-        assert self.code == 2, self
-        assert self.err.startswith("error: "), self
-        assert self.err.count("\n") == 1, self
-        assert self.err.endswith("\n"), self
-        return self.err.removeprefix("error: ").rstrip("\n")
-
-    def __repr__(self) -> str:
-        return f"exit code {self.code}\n{self.out}\n{self.err}"
 
 
 @pytest.fixture

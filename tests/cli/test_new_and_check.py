@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,16 @@ from mtlbench.checks import items
 from mtlbench.cli import app
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, bundled
+from mtlbench.registry import ARCHITECTURES, BALANCERS, bundled
 
 FAULTY = Path(__file__).parents[1] / "methods" / "faulty"
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registries: None) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
-    load_plugins()
-    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
-    yield
-    for registry, entries in before:
-        registry.entries = entries  # type: ignore[assignment]
-    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
-        del sys.modules[name]
 
 
 def run(*words: str) -> Result:

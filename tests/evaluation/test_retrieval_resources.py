@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +62,18 @@ class PeakMemory(TorchDispatchMode):
         return result
 
 
+class Operations(TorchDispatchMode):
+    """How many operations on tensors there are inside the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("ordered_values", [None, 8, 200])
 def test_working_memory_stays_below_the_bound(ordered_values: int | None) -> None:
     embeddings, labels = random_task(600, 2, size=4)
@@ -74,7 +85,8 @@ def test_working_memory_stays_below_the_bound(ordered_values: int | None) -> Non
 
 
 def test_two_thousand_images_take_seconds_at_most() -> None:
+    """Whatever the machine: there is no loop over images, and chunks are large enough to take few operations."""
     embeddings, labels = random_task(2000, 21, size=64)
-    start = time.perf_counter()
-    retrieval_metrics(embeddings, labels, normalise=True, ordered_values=21)
-    assert time.perf_counter() - start < 5  # about 0.1 s on two idle cores
+    with Operations() as operations:
+        retrieval_metrics(embeddings, labels, normalise=True, ordered_values=21)
+    assert 0 < operations.count < 1000

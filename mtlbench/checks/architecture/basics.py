@@ -1,0 +1,95 @@
+"""What it is: it is built, has the right shapes, takes steps, and is repeatable in evaluation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtlbench.checks.architecture.subject import BATCH, EMBEDDING, TASKS, Subject, train_a_little
+from mtlbench.checks.items import Fault, Items, apart, listed
+from mtlbench.cost import weights_of
+
+SAME = "two passes in evaluation are equal"
+check = Items[Subject]()
+
+
+@check("it is built")
+def is_built(subject: Subject) -> str:
+    """It is built from backbones and task names, and knows its tasks."""
+    net = subject.build()
+    if getattr(net, "tasks", None) != TASKS:
+        raise Fault(f"tasks = {TASKS}", f"{getattr(net, 'tasks', None)}", "call super().__init__(backbones, tasks)")
+    if not any(p.requires_grad for p in net.parameters()):
+        raise Fault(
+            "parameters to train", "none",
+            "give modules and nn.Parameters to self; several go into an nn.ModuleList or nn.ParameterList, not a list",
+        )  # fmt: skip
+    return f"{sum(p.numel() for p in net.parameters()):,} parameters for 3 tasks"
+
+
+@check("shapes", "it is built")
+def shapes(subject: Subject) -> str:
+    """The leading axis is the task: in training and in evaluation, from every way of embedding."""
+    net, t, b, d = subject.build(), len(TASKS), BATCH, EMBEDDING
+    for mode in (True, False):
+        net.train(mode)
+        with torch.no_grad():
+            calls = (
+                ("forward of images (T, B, 3, H, W)", net(subject.images), (t, b, d), "(T, B, D)"),
+                ("embed of images (B, 3, H, W)", net.embed(subject.images[0]), (t, b, d), "(T, B, D)"),
+                ("embed_task of images (B, 3, H, W)", net.embed_task(subject.images[0], 1), (b, d), "(B, D)"),
+            )
+        for what, found, wanted, meaning in calls:
+            of = f"{what} with T = {t}, B = {b}, D = {d}"
+            if not isinstance(found, Tensor):
+                raise Fault(f"a tensor from {of}", type(found).__name__)
+            if tuple(found.shape) != wanted:
+                raise Fault(
+                    f"{meaning} = {wanted} from {of}", f"{tuple(found.shape)}", "the leading axis is the task, always"
+                )
+            if not found.isfinite().all():
+                raise Fault(f"finite numbers from {of}", "inf or nan")
+    return "(T, B, D) from forward and embed, (B, D) from embed_task"
+
+
+@check("it takes training steps", "shapes")
+def trains(subject: Subject) -> str:
+    """A few steps leave all finite; in a memory layout with channels last, as runs have it, as in any other."""
+    net = subject.trained
+    broken = [n for n, p in net.named_parameters() if not p.isfinite().all()]
+    if broken:
+        raise Fault("finite parameters after three small steps", f"inf or nan in {listed(broken)}")
+    last = subject.build().to(memory_format=torch.channels_last)
+    last = train_a_little(last, subject.images.movedim(2, -1).contiguous().movedim(-1, 2), 2)
+    with torch.no_grad():
+        if not last(subject.images).isfinite().all():
+            raise Fault("finite embeddings after two steps with channels last in memory", "inf or nan")
+    return ""
+
+
+@check("two passes in evaluation are equal", "it takes training steps")
+def is_repeatable(subject: Subject) -> str:
+    """In evaluation nothing is drawn by chance and nothing is remembered from pass to pass."""
+    net = subject.trained
+    with torch.no_grad():
+        before = {n: tensor.clone() for n, tensor in weights_of(net).items()}
+        for what, run in (
+            ("forward", lambda: net(subject.images)),
+            ("embed", lambda: net.embed(subject.images[0])),
+            ("embed_task", lambda: net.embed_task(subject.images[0], 1)),
+        ):
+            one, two = run().clone(), run()
+            if not torch.equal(one, two):
+                raise Fault(
+                    f"the same embeddings from the same images by {what}, in evaluation", apart(one, two),
+                    "noise and dropout only `if self.training:` (nn.Dropout and F.dropout(x, training=self.training))",
+                )  # fmt: skip
+        changed = [n for n, tensor in weights_of(net).items() if not torch.equal(before[n], tensor)]
+    if changed:
+        raise Fault(
+            "nothing of the network changed by passes in evaluation", listed(changed), "update `if self.training:`"
+        )
+    return ""
+
+
+ITEMS: Items[Subject] = check

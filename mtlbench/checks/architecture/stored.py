@@ -1,0 +1,74 @@
+"""What is stored: counted parameters are the saved ones, and a checkpoint brings it back."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mtlbench.checks.architecture import chance
+from mtlbench.checks.architecture.subject import TASKS, Subject
+from mtlbench.checks.items import Fault, Items, apart, listed
+from mtlbench.cost import storage, weights_of
+
+SAME = chance.SAME
+check = Items[Subject](chance.ITEMS)
+
+
+@check("counted parameters are the used and the saved ones", "it takes training steps")
+def counts_are_true(subject: Subject) -> str:
+    """Storage is what a file of the network holds, each tensor once."""
+    net = subject.build()
+    counted = storage(net)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file(weights_of(net), path)
+        saved = load_file(path)
+    with torch.device("meta"):
+        without_memory = sum(p.numel() for p in subject.build().parameters())
+    buffers = {name for name, _ in net.named_buffers()}
+    numbers = {
+        "counted": int(counted["parameters"]),
+        "saved": sum(t.numel() for n, t in saved.items() if n not in buffers),
+        "in the network": sum(p.numel() for p in net.parameters()),
+        "of one that is built without memory, on meta": without_memory,
+    }
+    if len(set(numbers.values())) > 1:
+        raise Fault("one number of parameters", ", ".join(f"{n:,} {what}" for what, n in numbers.items()))
+    size = sum(t.numel() * t.element_size() for t in saved.values())
+    if counted["bytes"] != size:
+        raise Fault(f"{counted['bytes']:,.0f} bytes, as counted, in the file's tensors", f"{size:,.0f}")
+    whole = counted["parameters_shared"] + len(TASKS) * counted["parameters_per_task"]
+    if round(whole) != numbers["counted"] and len({id(p) for t in range(3) for p in net.task_parameters(t)}) == sum(
+        len(net.task_parameters(t)) for t in range(3)
+    ):  # parts that are claimed twice are another item's finding
+        raise Fault("shared and own parameters that add up to all", f"{whole:,.0f} of {numbers['counted']:,}")
+    return f"{numbers['counted']:,}, in {len(saved)} tensors"
+
+
+@check("a checkpoint brings it back", SAME)
+def checkpoint_brings_it_back(subject: Subject) -> str:
+    """The saved weights, loaded into a network of another seed, embed to the last bit as the first one."""
+    net = subject.trained
+    other = subject.build(seed=99).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file(weights_of(net), path)
+        missing, unexpected = other.load_state_dict(load_file(path), strict=False)
+    tied = {name for name in net.state_dict() if name not in weights_of(net)}  # a tensor's second name
+    lost = [n for n in missing if n not in tied]
+    if lost or unexpected:
+        raise Fault("the same names in every network", f"{listed([*lost, *unexpected])} in one of two alone")
+    with torch.no_grad():
+        expected, found = net(subject.images), other(subject.images)
+    if not torch.equal(expected, found):
+        raise Fault(
+            "a network loaded from its file to embed as the saved one", apart(expected, found),
+            "keep what a network learns or draws in nn.Parameters and buffers (self.register_buffer)",
+        )  # fmt: skip
+    return f"{len(weights_of(net))} tensors"
+
+
+ITEMS: Items[Subject] = check
