@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mtlbench
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
+from mtlbench.registry import ALIASES, ARCHITECTURES, BACKBONES, BALANCERS
 
 PACKAGE = Path(mtlbench.__file__).parent
 ROOT = PACKAGE.parent
@@ -20,12 +20,14 @@ NAMES = (
     "Architecture",
     "Backbone",
     "BackboneFactory",
+    "BackboneKind",
     "Balancer",
     "Conditioned",
     "Modulated",
     "UserError",
     "modulate",
     "register_architecture",
+    "register_backbone",
     "register_balancer",
     "register_method",
 )
@@ -48,7 +50,7 @@ def test_type_checkers_see_the_same_names():
 @pytest.fixture
 def registries():
     """Take back what examples register."""
-    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BACKBONES, BALANCERS, ALIASES)]
     yield
     for registry, entries in before:
         registry.entries = entries

@@ -147,9 +147,11 @@ def _short(origin: str) -> str:
 
 
 def _backbones() -> Listing:
-    from mtlbench.backbones import BACKBONES
+    from mtlbench.registry import BACKBONES
 
-    return ("backbone", "what it is"), list(BACKBONES.items())
+    entries = [(name, BACKBONES.get(name).summary) for name in BACKBONES]
+    families = [(f"{family.prefix}:<name>", family.summary) for family in BACKBONES.families.values()]
+    return ("backbone", "what it is"), [*entries, *families]
 
 
 def _benchmarks() -> Listing:
