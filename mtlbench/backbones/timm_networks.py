@@ -242,7 +242,7 @@ def _kind_of(name: str) -> Callable[[], BackboneKind] | str:
                 features = stage(features)
                 shapes.append(features.shape)
         except Exception as error:  # networks refuse features_only, or to be built without memory, each in its own way
-            return _first_line(error)
+            return f"its features can't be had one after the other ({_first_line(error)})"
     if any(len(shape) != 4 for shape in shapes) or [shape[1] for shape in shapes] != channels:
         return "its feature maps don't have the channels that timm says"
     return partial(FeatureList, name, as_list)

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     balancers = "balancers"
     backbones = "backbones"
     benchmarks = "benchmarks"
+    settings = "settings"
 
 
 def list_(
@@ -32,10 +33,12 @@ def list_(
         list[Path] | None, typer.Option(help="A file or folder with methods of your own; may be repeated.")
     ] = None,
 ) -> None:
-    """List methods, balancers, backbones or benchmarks; or print the methods' citations."""
+    """List methods, balancers, backbones, benchmarks or settings; or print the methods' citations."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from mtlbench.cli.settings import rows
 
     if bibtex:
         _load(plugins or [])
@@ -47,8 +50,9 @@ def list_(
     headings, lines = {
         Kind.methods: lambda: _methods(plugins or [], benchmark),
         Kind.balancers: lambda: _balancers(plugins or []),
-        Kind.backbones: _backbones,
+        Kind.backbones: lambda: _backbones(plugins or []),
         Kind.benchmarks: _benchmarks,
+        Kind.settings: rows,
     }[kind]()
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for line in lines:
@@ -126,9 +130,9 @@ def _paper(cite: str) -> str:
 
 
 def _citations(kind: Kind) -> list[str]:
-    from mtlbench.registry import ARCHITECTURES, BALANCERS
+    from mtlbench.registry import ARCHITECTURES, BACKBONES, BALANCERS
 
-    registries = {Kind.balancers: [BALANCERS]}.get(kind, [ARCHITECTURES, BALANCERS])
+    registries = {Kind.balancers: [BALANCERS], Kind.backbones: [BACKBONES]}.get(kind, [ARCHITECTURES, BALANCERS])
     return sorted({entry.cite for registry in registries for entry in registry.entries.values() if entry.cite})
 
 
@@ -146,12 +150,14 @@ def _short(origin: str) -> str:
     return "/".join(Path(origin).parts[-2:])
 
 
-def _backbones() -> Listing:
+def _backbones(plugins: list[Path]) -> Listing:
     from mtlbench.registry import BACKBONES
 
-    entries = [(name, BACKBONES.get(name).summary) for name in BACKBONES]
-    families = [(f"{family.prefix}:<name>", family.summary) for family in BACKBONES.families.values()]
-    return ("backbone", "what it is"), [*entries, *families]
+    _load(plugins)
+    entries = [BACKBONES.get(name) for name in BACKBONES]
+    lines = [(e.name, _paper(e.cite), e.summary, _short(e.origin)) for e in entries]
+    families = [(f"{f.prefix}:<name>", "", f.summary, _short(f.origin)) for f in BACKBONES.families.values()]
+    return ("backbone", "paper", "what it is", "from"), [*lines, *families]
 
 
 def _benchmarks() -> Listing:
