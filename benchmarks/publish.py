@@ -71,16 +71,15 @@ def main() -> None:
     parser.add_argument("--without-times", action="store_true", help="leave speeds and seconds out")
     chosen = parser.parse_args()
     for name in chosen.names:
-        runs = sorted(chosen.results.glob(f"{name}/*/seed-*/run.json"))
-        if not any(record.status == "done" for record in find_records(chosen.results, name)):
+        records = find_records(chosen.results, name)
+        if not any(record.status == "done" for record in records):
             raise UserError(f"{chosen.results} has no finished runs of {name}.")
         if chosen.results.resolve() != chosen.to.resolve():
             shutil.rmtree(chosen.to / name, ignore_errors=True)
-            for run in runs:
-                place = chosen.to / run.parent.relative_to(chosen.results)
-                publish(run.parent, place, not chosen.without_times)
+            for run in [record.folder for record in records if record.folder]:
+                publish(run, chosen.to / run.relative_to(chosen.results), not chosen.without_times)
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
-        print(f"{chosen.to / name}: {len(runs)} records; tables in {chosen.to / name}.md")
+        print(f"{chosen.to / name}: {len(records)} records; tables in {chosen.to / name}.md")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def without_training(benchmark: Benchmark, dataset: Dataset) -> dict[str, Metric
         ("raw pixels - mean image, unit length", plain - mean_image(dataset), True),
         ("chance", noise.to(dataset.device), True),
     ):
-        loss = benchmark.loss.model_copy(update={"normalise": normalise})
-        protocol = benchmark.model_copy(update={"loss": loss})
+        embedding = benchmark.embedding.model_copy(update={"normalise": normalise})
+        protocol = benchmark.model_copy(update={"embedding": embedding})
         found[name] = scores_of(embeddings.expand(len(dataset.tasks), *embeddings.shape), questions, protocol, dataset)[
             0
         ]

@@ -24,19 +24,8 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-BIBTEX = """
-@inproceedings{vandenhende2020branched,
-  author = {Vandenhende, Simon and Georgoulis, Stamatios and De Brabandere, Bert and Van Gool, Luc},
-  title = {Branched Multi-Task Networks: Deciding What Layers To Share},
-  booktitle = {Proceedings of the British Machine Vision Conference (BMVC)},
-  year = {2020},
-  eprint = {1904.02920},
-  archivePrefix = {arXiv},
-}
-"""
 
-
-@register_architecture("branched", groups=("architectures",), cite=BIBTEX, shares="the first stages")
+@register_architecture("branched", groups=("architectures",), cite="vandenhende2020branched", shares="the first stages")
 class Branched(Architecture):
     """A shared trunk that ends early, with a branch of stages of its own for each task.
 

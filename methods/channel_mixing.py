@@ -24,20 +24,12 @@ from torch import Tensor, nn
 
 from mtlbench import BackboneFactory, Conditioned, register_architecture
 
-BIBTEX = """
-@inproceedings{zhao2018modulation,
-  author = {Zhao, Xiangyun and Li, Haoxiang and Shen, Xiaohui and Liang, Xiaodan and Wu, Ying},
-  title = {A Modulation Module for Multi-task Learning with Applications in Image Retrieval},
-  booktitle = {Proceedings of the European Conference on Computer Vision (ECCV)},
-  year = {2018},
-  eprint = {1807.06708},
-  archivePrefix = {arXiv},
-}
-"""
-
 
 @register_architecture(
-    "channel-mixing", groups=("architectures",), cite=BIBTEX, shares="everything but matrices that mix channels"
+    "channel-mixing",
+    groups=("architectures",),
+    cite="zhao2018modulation",
+    shares="everything but matrices that mix channels",
 )
 class ChannelMixing(Conditioned):
     """One network whose channels each task mixes by matrices of its own.

@@ -22,22 +22,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
-
-BIBTEX = """
-@inproceedings{misra2016cross,
-  author = {Misra, Ishan and Shrivastava, Abhinav and Gupta, Abhinav and Hebert, Martial},
-  title = {Cross-stitch Networks for Multi-task Learning},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2016},
-  eprint = {1604.03539},
-  archivePrefix = {arXiv},
-}
-"""
+from mtlbench import Architecture, BackboneFactory, Learned, UserError, register_architecture
 
 
 @register_architecture(
-    "cross-stitch", groups=("core", "architectures"), cite=BIBTEX, shares="features, mixed by learned scalars"
+    "cross-stitch", groups=("core", "architectures"), cite="misra2016cross", shares="features, mixed by learned scalars"
 )
 class CrossStitch(Architecture):
     """T networks whose feature maps are mixed by learned scalars after each stage but the last.
@@ -93,6 +82,11 @@ class CrossStitch(Architecture):
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D): all columns run once."""
         return torch.stack([head(x) for head, x in zip(self.heads, self._stages(images), strict=True)])
+
+    def learned(self) -> Sequence[Learned]:
+        """The units."""
+        places = range(len(self.units))
+        return [Learned("units", f"unit {n + 1}", (f"units.{n}",), ("task", "task"), "weight") for n in places]
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its column with its embedding layer; the units are shared."""

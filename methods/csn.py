@@ -43,18 +43,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
-
-BIBTEX = """
-@inproceedings{veit2017conditional,
-  author = {Veit, Andreas and Belongie, Serge and Karaletsos, Theofanis},
-  title = {Conditional Similarity Networks},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2017},
-  eprint = {1603.07810},
-  archivePrefix = {arXiv},
-}
-"""
+from mtlbench import Architecture, BackboneFactory, Learned, UserError, register_architecture
 
 
 class _Mask(nn.Module):
@@ -71,7 +60,10 @@ class _Mask(nn.Module):
 
 
 @register_architecture(
-    "embedding-mask", groups=("architectures",), cite=BIBTEX, shares="everything but a mask on the embedding"
+    "embedding-mask",
+    groups=("architectures",),
+    cite="veit2017conditional",
+    shares="everything but a mask on the embedding",
 )
 class EmbeddingMask(Architecture):
     """One network; each task scales the dimensions of the embedding by a learned mask of its own.
@@ -109,6 +101,12 @@ class EmbeddingMask(Architecture):
         embeddings: Tensor = self.net(images)
         return embeddings * self._mask(task).to(embeddings.dtype)
 
+    def learned(self) -> Sequence[Learned]:
+        """The masks, before their ReLU; fixed ones too."""
+        names = tuple(f"masks.{t}.values" for t in range(len(self.tasks)))
+        meaning = "mask, as stored (1: the dimension is passed on as it is)"
+        return [Learned("masks", "embedding", names, ("task", "channel"), meaning, neutral=1)]
+
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its mask."""
         return (self.masks[task],)
@@ -118,7 +116,9 @@ class EmbeddingMask(Architecture):
         return tuple(self.net.head.parameters())
 
 
-@register_architecture("csn", groups=("architectures",), cite=BIBTEX, shares="everything but a mask on the embedding")
+@register_architecture(
+    "csn", groups=("architectures",), cite="veit2017conditional", shares="everything but a mask on the embedding"
+)
 class ConditionalSimilarityNetwork(EmbeddingMask):
     """One network; each task sees the embedding through a rectified mask of its own.
 

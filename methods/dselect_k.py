@@ -36,16 +36,6 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-_CITE = r"""
-@inproceedings{hazimeh2021dselectk,
-  author = {Hazimeh, Hussein and Zhao, Zhe and Chowdhery, Aakanksha and Sathiamoorthy, Maheswaran and Chen, Yihua and
-            Mazumder, Rahul and Hong, Lichan and Chi, Ed H.},
-  title = {{DSelect-k}: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task Learning},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year = {2021},
-  note = {arXiv:2106.03760}
-}
-"""
 _TINY = 1e-6  # the released code's, inside the logarithm
 
 
@@ -96,7 +86,10 @@ class _Gate(nn.Module):
 
 
 @register_architecture(
-    "dselect-k", groups=("architectures",), cite=_CITE, shares="trunk and experts; each task selects a few experts"
+    "dselect-k",
+    groups=("architectures",),
+    cite="hazimeh2021dselectk",
+    shares="trunk and experts; each task selects a few experts",
 )
 class DSelectK(Architecture):
     """A shared trunk and experts; each task learns which k of the experts it uses.

@@ -24,22 +24,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, register_architecture
-
-BIBTEX = """
-@inproceedings{perez2018film,
-  author = {Perez, Ethan and Strub, Florian and de Vries, Harm and Dumoulin, Vincent and Courville, Aaron},
-  title = {{FiLM}: Visual Reasoning with a General Conditioning Layer},
-  booktitle = {AAAI Conference on Artificial Intelligence},
-  year = {2018},
-  eprint = {1709.07871},
-  archivePrefix = {arXiv},
-}
-"""
+from mtlbench import BackboneFactory, Conditioned, Learned, register_architecture
 
 
 @register_architecture(
-    "film", groups=("architectures",), cite=BIBTEX, shares="everything but scales and shifts of channels"
+    "film", groups=("architectures",), cite="perez2018film", shares="everything but scales and shifts of channels"
 )
 class FiLM(Conditioned):
     """One network whose channels each task scales and shifts by vectors of its own.
@@ -68,6 +57,14 @@ class FiLM(Conditioned):
         table = table.repeat_interleave(len(features) // len(tasks), dim=0)
         scale, shift = table.reshape(*table.shape, *[1] * (features.dim() - 2)).unbind(1)
         return features * scale + shift
+
+    def learned(self) -> Sequence[Learned]:
+        """Scales and shifts."""
+        scale, shift = "scale (1: the channel is passed on as it is)", "shift (0: nothing is added)"
+        return [
+            *self.vectors_learned("scales", scale, neutral=1, tensors="rows", row=0),
+            *self.vectors_learned("shifts", shift, neutral=0, tensors="rows", row=1),
+        ]
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its scales and shifts."""

@@ -26,19 +26,9 @@ from torch import Tensor
 from mtlbench import Architecture, Balancer, UserError, register_balancer, register_method
 
 SMALLEST_WEIGHT = 1e-3
-BIBTEX = """
-@inproceedings{chen2018gradnorm,
-  author = {Chen, Zhao and Badrinarayanan, Vijay and Lee, Chen-Yu and Rabinovich, Andrew},
-  title = {GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks},
-  booktitle = {Proceedings of the International Conference on Machine Learning (ICML)},
-  year = {2018},
-  eprint = {1711.02257},
-  archivePrefix = {arXiv},
-}
-"""
 
 
-@register_balancer("gradnorm", cite=BIBTEX)
+@register_balancer("gradnorm", cite="chen2018gradnorm")
 class GradNorm(Balancer):
     """Weights that bring the tasks' gradient norms at the last shared layer together, slower tasks a little above.
 

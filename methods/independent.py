@@ -11,19 +11,8 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
-BIBTEX = """
-@inproceedings{zhao2018modulation,
-  author = {Zhao, Xiangyun and Li, Haoxiang and Shen, Xiaohui and Liang, Xiaodan and Wu, Ying},
-  title = {A Modulation Module for Multi-task Learning with Applications in Image Retrieval},
-  booktitle = {Proceedings of the European Conference on Computer Vision (ECCV)},
-  year = {2018},
-  eprint = {1807.06708},
-  archivePrefix = {arXiv},
-}
-"""
 
-
-@register_architecture("independent", groups=("core", "architectures"), cite=BIBTEX, shares="nothing")
+@register_architecture("independent", groups=("core", "architectures"), cite="zhao2018modulation", shares="nothing")
 class Independent(Architecture):
     """One whole network per task, nothing shared.
 

@@ -27,18 +27,10 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-_CITE = r"""
-@inproceedings{ma2018mmoe,
-  author = {Ma, Jiaqi and Zhao, Zhe and Yi, Xinyang and Chen, Jilin and Hong, Lichan and Chi, Ed H.},
-  title = {Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts},
-  booktitle = {Proceedings of the 24th ACM SIGKDD International Conference on Knowledge Discovery \& Data Mining},
-  year = {2018},
-  doi = {10.1145/3219819.3220007}
-}
-"""
 
-
-@register_architecture("mmoe", groups=("architectures",), cite=_CITE, shares="trunk and experts; gates mix per task")
+@register_architecture(
+    "mmoe", groups=("architectures",), cite="ma2018mmoe", shares="trunk and experts; gates mix per task"
+)
 class MMoE(Architecture):
     """A shared trunk and experts; each task mixes the experts by its own softmax gate.
 

@@ -28,19 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, UserError, register_architecture
+from mtlbench import BackboneFactory, Conditioned, Learned, UserError, register_architecture
 
 PLACES = ("output", "before-norm", "after-norm")
-BIBTEX = """
-@inproceedings{zhao2018modulation,
-  author = {Zhao, Xiangyun and Li, Haoxiang and Shen, Xiaohui and Liang, Xiaodan and Wu, Ying},
-  title = {A Modulation Module for Multi-task Learning with Applications in Image Retrieval},
-  booktitle = {Proceedings of the European Conference on Computer Vision (ECCV)},
-  year = {2018},
-  eprint = {1807.06708},
-  archivePrefix = {arXiv},
-}
-"""
 
 
 def _times(features: Tensor, scales: Tensor) -> Tensor:
@@ -67,7 +57,10 @@ class ScaledNorm(nn.Module):
 
 
 @register_architecture(
-    "modulation", groups=("core", "architectures"), cite=BIBTEX, shares="everything but one scale per channel"
+    "modulation",
+    groups=("core", "architectures"),
+    cite="zhao2018modulation",
+    shares="everything but one scale per channel",
 )
 class Modulation(Conditioned):
     """One network whose channels each task scales by vectors of its own.
@@ -155,6 +148,11 @@ class Modulation(Conditioned):
     def stages_for_all(self) -> int:
         """All stages up to the first modulated one, and that one itself unless its scales stand within."""
         return self.chosen[0] - 1 if self.norms else super().stages_for_all
+
+    def learned(self) -> Sequence[Learned]:
+        """The vectors, before their ReLU."""
+        meaning = "scale, as stored (1: the channel is passed on as it is)"
+        return self.vectors_learned("scales", meaning, neutral=1)
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its vectors."""

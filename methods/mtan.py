@@ -30,17 +30,6 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
-BIBTEX = """
-@inproceedings{liu2019mtan,
-  author = {Liu, Shikun and Johns, Edward and Davison, Andrew J.},
-  title = {End-to-End Multi-Task Learning with Attention},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2019},
-  eprint = {1803.10704},
-  archivePrefix = {arXiv},
-}
-"""
-
 
 def _conv(inputs: int, outputs: int, kernel: int, activation: nn.Module) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
@@ -56,7 +45,7 @@ def _pool(features: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @register_architecture(
-    "mtan", groups=("architectures",), cite=BIBTEX, shares="one network; each task attends to its features"
+    "mtan", groups=("architectures",), cite="liu2019mtan", shares="one network; each task attends to its features"
 )
 class MTAN(Architecture):
     """A shared network whose every stage each task masks, by attention of its own.

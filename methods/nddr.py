@@ -29,17 +29,6 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-BIBTEX = """
-@inproceedings{gao2019nddr,
-  author = {Gao, Yuan and Ma, Jiayi and Zhao, Mingbo and Liu, Wei and Yuille, Alan L.},
-  title = {NDDR-CNN: Layerwise Feature Fusing in Multi-Task CNNs by Neural Discriminative Dimensionality Reduction},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2019},
-  eprint = {1801.08297},
-  archivePrefix = {arXiv},
-}
-"""
-
 
 def _layer(channels: int, shares: Sequence[float]) -> nn.Sequential:
     """Return a projection of len(shares) * C channels to C that starts as the columns' sum weighted by `shares`."""
@@ -49,7 +38,9 @@ def _layer(channels: int, shares: Sequence[float]) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(channels, eps=1e-3, momentum=0.05), nn.ReLU(inplace=True))
 
 
-@register_architecture("nddr", groups=("architectures",), cite=BIBTEX, shares="features, fused by learned projections")
+@register_architecture(
+    "nddr", groups=("architectures",), cite="gao2019nddr", shares="features, fused by learned projections"
+)
 class NDDR(Architecture):
     """T networks; after each stage, each goes on with its own projection of all networks' features.
 

@@ -30,17 +30,6 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-_CITE = r"""
-@inproceedings{tang2020ple,
-  author = {Tang, Hongyan and Liu, Junning and Zhao, Ming and Gong, Xudong},
-  title = {Progressive Layered Extraction ({PLE}): A Novel Multi-Task Learning ({MTL}) Model for Personalized
-           Recommendations},
-  booktitle = {Fourteenth ACM Conference on Recommender Systems},
-  year = {2020},
-  doi = {10.1145/3383313.3412236}
-}
-"""
-
 
 def _mix(logits: Tensor | None, outputs: Sequence[Tensor]) -> Tensor:
     """Sum experts' (N, C, H, W) outputs under the softmax of (N, experts) logits; one expert has none and stands."""
@@ -186,7 +175,7 @@ class _Extraction(Architecture):
 
 
 @register_architecture(
-    "cgc", groups=("architectures",), cite=_CITE, shares="trunk and shared experts; each task has experts too"
+    "cgc", groups=("architectures",), cite="tang2020ple", shares="trunk and shared experts; each task has experts too"
 )
 class CGC(_Extraction):
     """A shared trunk, then shared experts and each task's own, which the task's gate mixes.
@@ -216,7 +205,10 @@ class CGC(_Extraction):
 
 
 @register_architecture(
-    "ple", groups=("architectures",), cite=_CITE, shares="trunk and, level by level, experts that a shared gate mixes"
+    "ple",
+    groups=("architectures",),
+    cite="tang2020ple",
+    shares="trunk and, level by level, experts that a shared gate mixes",
 )
 class PLE(_Extraction):
     """A shared trunk, then, stage by stage, shared experts and each task's own, mixed by task gates and a shared gate.

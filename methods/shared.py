@@ -11,19 +11,8 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
-BIBTEX = """
-@article{caruana1997multitask,
-  author = {Caruana, Rich},
-  title = {Multitask Learning},
-  journal = {Machine Learning},
-  volume = {28},
-  number = {1},
-  year = {1997},
-}
-"""
 
-
-@register_architecture("shared", groups=("core", "architectures"), cite=BIBTEX, shares="the trunk")
+@register_architecture("shared", groups=("core", "architectures"), cite="caruana1997multitask", shares="the trunk")
 class Shared(Architecture):
     """One shared trunk, a task-specific embedding layer per task.
 

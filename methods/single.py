@@ -10,19 +10,8 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
-BIBTEX = """
-@inproceedings{veit2017conditional,
-  author = {Veit, Andreas and Belongie, Serge and Karaletsos, Theofanis},
-  title = {Conditional Similarity Networks},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2017},
-  eprint = {1603.07810},
-  archivePrefix = {arXiv},
-}
-"""
 
-
-@register_architecture("single", groups=("architectures",), cite=BIBTEX, shares="everything")
+@register_architecture("single", groups=("architectures",), cite="veit2017conditional", shares="everything")
 class Single(Architecture):
     """One network and one embedding for all tasks.
 

@@ -13,19 +13,8 @@ from torch import Tensor
 
 from mtlbench import Architecture, Balancer, UserError, register_balancer
 
-BIBTEX = """
-@inproceedings{kurin2022unitary,
-  author = {Kurin, Vitaly and De Palma, Alessandro and Kostrikov, Ilya and Whiteson, Shimon and Mudigonda, M. Pawan},
-  title = {In Defense of the Unitary Scalarization for Deep Multi-Task Learning},
-  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
-  year = {2022},
-  eprint = {2201.04122},
-  archivePrefix = {arXiv},
-}
-"""
 
-
-@register_balancer("static", cite=BIBTEX)
+@register_balancer("static", cite="kurin2022unitary")
 class Static(Balancer):
     """Fixed weights of the losses: static[weights=1:2:1].
 

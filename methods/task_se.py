@@ -25,22 +25,14 @@ from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
 
-BIBTEX = """
-@inproceedings{maninis2019attentive,
-  author = {Maninis, Kevis-Kokitsi and Radosavovic, Ilija and Kokkinos, Iasonas},
-  title = {Attentive Single-Tasking of Multiple Tasks},
-  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2019},
-  eprint = {1904.08918},
-  archivePrefix = {arXiv},
-}
-"""
-
 _LEAST_UNITS = 8
 
 
 @register_architecture(
-    "task-se", groups=("architectures",), cite=BIBTEX, shares="everything but squeeze-and-excitation modules"
+    "task-se",
+    groups=("architectures",),
+    cite="maninis2019attentive",
+    shares="everything but squeeze-and-excitation modules",
 )
 class TaskSE(Architecture):
     """One network whose channels each task gates by squeeze-and-excitation modules of its own.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mtlbench.balancer import register_balancer as register_balancer
     from mtlbench.conditioned import Conditioned as Conditioned
     from mtlbench.errors import UserError as UserError
+    from mtlbench.learned import Learned as Learned
     from mtlbench.modulated import Modulated as Modulated
     from mtlbench.modulated import modulate as modulate
     from mtlbench.specs import register_method as register_method
@@ -32,6 +33,7 @@ _HOME = {
     "BackboneKind": "mtlbench.backbones.contract",
     "Balancer": "mtlbench.balancer",
     "Conditioned": "mtlbench.conditioned",
+    "Learned": "mtlbench.learned",
     "Modulated": "mtlbench.modulated",
     "UserError": "mtlbench.errors",
     "modulate": "mtlbench.modulated",

@@ -12,6 +12,8 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
+from mtlbench.bibliography import bibtex
+from mtlbench.learned import Learned
 from mtlbench.registry import ARCHITECTURES, register_class
 
 C = TypeVar("C")
@@ -102,6 +104,10 @@ class Architecture(nn.Module, ABC):
         """
         return {}
 
+    def learned(self) -> Sequence[Learned]:
+        """Return what of the checkpoint says how tasks share, for the figures that reports draw of it."""
+        return ()
+
     def regulariser(self) -> Tensor | None:
         """Return a penalty per task, (T,), on the latest forward pass, or None; it is added to the tasks' losses."""
         return None
@@ -141,10 +147,10 @@ def register_architecture(
     Args:
         name: what users call it.
         groups: by which `--methods` finds it beside others.
-        cite: a BibTeX entry of its source; lists take the year and the title from it.
+        cite: its source: a BibTeX entry, or a key of methods/references.bib; lists take authors and year from it.
         shares: what the tasks share, in a few words.
 
     Raises:
         UserError: no subclass of `Architecture`, abstract methods left, or the name is taken.
     """
-    return register_class(ARCHITECTURES, Architecture, name, groups=groups, cite=cite, shares=shares)
+    return register_class(ARCHITECTURES, Architecture, name, groups=groups, cite=bibtex(cite), shares=shares)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
+from mtlbench.bibliography import bibtex
 from mtlbench.registry import BALANCERS, register_class
 
 C = TypeVar("C")
@@ -90,7 +91,9 @@ class Balancer(nn.Module, ABC):
             torch._foreach_mul_(shared, 1.0 / len(losses))
 
 
-def register_balancer(name: str, *, cite: str = "") -> Callable[[type[C]], type[C]]:
+def register_balancer(
+    name: str, *, cite: str = "", needs: Sequence[str] = (), extra: str = ""
+) -> Callable[[type[C]], type[C]]:
     """Class decorator: make a `Balancer` known as `name`, to be used as `architecture+name`.
 
     >>> import torch
@@ -107,9 +110,11 @@ def register_balancer(name: str, *, cite: str = "") -> Callable[[type[C]], type[
 
     Args:
         name: what users call it.
-        cite: a BibTeX entry of its source.
+        cite: its source: a BibTeX entry, or a key of methods/references.bib.
+        needs: packages to install beside mtlbench; while one is missing, the balancer's methods are left out of groups.
+        extra: mtlbench's extra that brings them, if there is one.
 
     Raises:
         UserError: no subclass of `Balancer`, abstract methods left, or the name is taken.
     """
-    return register_class(BALANCERS, Balancer, name, cite=cite)
+    return register_class(BALANCERS, Balancer, name, cite=bibtex(cite), needs=needs, extra=extra)

@@ -27,18 +27,18 @@ class Rendered(_Section):
 
     what: Literal["shoes", "faces"] = Field(description="What is drawn.")
     images: Positive = Field(description="How many images are drawn.")
-    seed: Count = Field(0, description="The seed of the drawing.")
-    conflict: Share = Field(0.0, description="How much the tasks' evidence competes, from 0 to 1.")
+    seed: Count = Field(default=0, description="The seed of the drawing.")
+    conflict: Share = Field(default=0.0, description="How much the tasks' evidence competes, from 0 to 1.")
 
 
 class Csv(_Section):
     """Columns of the table of one's own images; each other column is a task."""
 
-    file: str = Field("labels.csv", description="The table, in the data set's folder.")
-    path: str = Field("path", description="The column of image paths, relative to that folder.")
-    split: str = Field("split", description="The column of train, val, test, if there is one.")
+    file: str = Field(default="labels.csv", description="The table, in the data set's folder.")
+    path: str = Field(default="path", description="The column of image paths, relative to that folder.")
+    split: str = Field(default="split", description="The column of train, val, test, if there is one.")
     group: str = Field(
-        "",
+        default="",
         description="A column whose equal cells stay on one side of a random split, such as a product's name.",
     )
 
@@ -47,36 +47,42 @@ class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
     reader: str = Field(description="The reader of the data set's layout: see mtlbench list readers.")
-    options: dict[str, Any] = Field({}, description="Options of a plug-in's reader.")
+    options: dict[str, Any] = Field(default={}, description="Options of a plug-in's reader.")
     folder: str = Field(
-        "", description="Where the data set lies, relative to this file, if not in the usual place; see --data-dir."
+        default="",
+        description="Where the data set lies, relative to this file, if not in the usual place; see --data-dir.",
     )
-    rendered: Rendered | None = Field(None, description="Images that mtlbench draws itself.")
-    csv: Csv | None = Field(None, description="csv: which columns of the table mean what.")
-    levels: list[str] = Field([], description="folders: the task that each level of folders is a label of.")
-    tasks: list[str] = Field([], description="The tasks; by default all that have labels.")
-    spare_tasks: list[str] = Field([], description="Tasks used when fewer than two of data.tasks have labels.")
+    rendered: Rendered | None = Field(default=None, description="Images that mtlbench draws itself.")
+    csv: Csv | None = Field(default=None, description="csv: which columns of the table mean what.")
+    levels: list[str] = Field(default=[], description="folders: the task that each level of folders is a label of.")
+    tasks: list[str] = Field(default=[], description="The tasks; by default all that have labels.")
+    spare_tasks: list[str] = Field(default=[], description="Tasks used when fewer than two of data.tasks have labels.")
     image_size: Positive | tuple[Positive, Positive] = Field(
         description="Pixels that networks see: one number, or height and width."
     )
-    fit: Literal["squash", "crop"] = Field("squash", description="How an image of another shape is made to fit.")
+    fit: Literal["squash", "crop"] = Field(
+        default="squash", description="How an image of another shape is made to fit."
+    )
     pixels: Literal["unit", "imagenet", "bgr"] = Field(
-        "unit",
+        default="unit",
         description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as the modulation paper.",
     )
-    limit: Count = Field(0, description="At most this many images, drawn at random; 0 takes all.")
+    limit: Count = Field(default=0, description="At most this many images, drawn at random; 0 takes all.")
     split: Literal["default", "identity", "csn"] = Field(
-        "default", description="How images are split; default is the official split, or else one at random."
+        default="default", description="How images are split; default is the official split, or else one at random."
     )
-    split_seed: Count = Field(0, description="The seed of a random split.")
+    split_seed: Count = Field(default=0, description="The seed of a random split.")
     multi_valued: Literal["value", "first", "unlabelled"] = Field(
-        "value", description="What a cell with several values, such as a;b, means: a value of its own, a, or no label."
+        default="value",
+        description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
     )
-    min_images: Count = Field(0, description="Label values with fewer images than this count as unlabelled.")
+    min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
     ordered: dict[str, list[str]] = Field(
-        {}, description="csv: tasks whose values have an order, each with its values from low to high."
+        default={}, description="csv: tasks whose values have an order, each with its values from low to high."
     )
-    skip_unreadable: bool = Field(False, description="Leave out images that are missing or broken, and count them.")
+    skip_unreadable: bool = Field(
+        default=False, description="Leave out images that are missing or broken, and count them."
+    )
 
     @model_validator(mode="after")
     def _fits_its_reader(self) -> Data:
@@ -100,14 +106,16 @@ class Model(_Section):
 
     backbone: str = Field(description="The backbone, with options where it has some: see mtlbench list backbones.")
     embedding: Positive = Field(description="The length of an embedding.")
-    pretrained: bool = Field(False, description="Start from published weights instead of random ones.")
+    pretrained: bool = Field(default=False, description="Start from published weights instead of random ones.")
 
 
 class Embedding(_Section):
     """How two embeddings are compared, in training and evaluation alike."""
 
-    distance: Literal["squared", "plain"] = Field("squared", description="Squared Euclidean distance, or Euclidean.")
-    normalise: bool = Field(True, description="Scale embeddings to unit length.")
+    distance: Literal["squared", "plain"] = Field(
+        default="squared", description="Squared Euclidean distance, or Euclidean."
+    )
+    normalise: bool = Field(default=True, description="Scale embeddings to unit length.")
 
 
 class Loss(_Section):
@@ -115,7 +123,7 @@ class Loss(_Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field("triplet", description="The loss: see mtlbench list losses.")
+    name: str = Field(default="triplet", description="The loss: see mtlbench list losses.")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -128,36 +136,40 @@ class Train(_Section):
 
     sampling: str = Field(description="How batches are drawn: see mtlbench list samplers.")
     anchors: Anchors = Field(
-        "balanced",
+        default="balanced",
         description="Which images are anchors of training triplets: those with label 1, or every label evenly.",
     )
     triplets: Positive = Field(description="Triplets that are drawn per task and step, of 3 images each.")
-    joint_triplets: Positive = Field(512, description="joint: triplets per task and step formed within the batch.")
+    joint_triplets: Positive = Field(
+        default=512, description="joint: triplets per task and step formed within the batch."
+    )
     steps: Positive = Field(description="Training steps.")
     optimiser: str = Field(description="adamw, adam, adagrad, sgd, or the name of another class of torch.optim.")
-    optimiser_options: dict[str, Any] = Field({}, description="Further arguments of the optimiser's class.")
+    optimiser_options: dict[str, Any] = Field(default={}, description="Further arguments of the optimiser's class.")
     lr: Annotated[float, Field(gt=0)] = Field(description="The learning rate.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="sgd: the momentum.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="sgd: the momentum.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Weight decay of layers' weights; biases, norms, scales and units have none."
+        default=0.0, description="Weight decay of layers' weights; biases, norms, scales and units have none."
     )
     schedule: Literal["constant", "one-cycle", "cosine", "linear", "step", "exponential"] = Field(
-        "constant", description="How the learning rate changes over the run."
+        default="constant", description="How the learning rate changes over the run."
     )
     milestones: list[Share] = Field(
-        [], description="step: shares of the run after which the learning rate is multiplied by train.decay."
+        default=[], description="step: shares of the run after which the learning rate is multiplied by train.decay."
     )
     decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="step: the factor at a milestone; exponential: the last learning rate over the first."
+        default=0.1, description="step: the factor at a milestone; exponential: the last learning rate over the first."
     )
-    flip: bool = Field(True, description="Mirror training images at random.")
-    shift: Count = Field(0, description="Move training images by up to this many pixels.")
-    augment: list[str] = Field([], description="Further augmentations in order: see mtlbench list augmentations.")
+    flip: bool = Field(default=True, description="Mirror training images at random.")
+    shift: Count = Field(default=0, description="Move training images by up to this many pixels.")
+    augment: list[str] = Field(
+        default=[], description="Further augmentations in order: see mtlbench list augmentations."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Numbers that networks run in; auto takes bfloat16 where the device is made for it."
+        default="auto", description="Numbers that networks run in; auto takes bfloat16 where the device is made for it."
     )
     tried: Positive = Field(
-        1, description="How many versions of this protocol were compared before it was fixed, for the receipt."
+        default=1, description="How many versions of this protocol were compared before it was fixed, for the receipt."
     )
 
 
@@ -167,20 +179,21 @@ class Evaluation(_Section):
     every: Positive = Field(description="Steps between validations.")
     triplets: Positive = Field(description="Triplets per task on the validation split, and on the test split.")
     anchors: Anchors = Field(
-        "balanced", description="Which images are anchors of these triplets: those with label 1, or every label evenly."
+        default="balanced",
+        description="Which images are anchors of these triplets: those with label 1, or every label evenly.",
     )
-    seed: int = Field(0, description="The seed that draws these triplets.")
+    seed: int = Field(default=0, description="The seed that draws these triplets.")
     select: str = Field(
-        "mean",
+        default="mean",
         description="What the checkpoint is chosen by on the validation split: mean or worst triplet accuracy over"
         " tasks, or the mean of a retrieval metric such as map@r.",
     )
-    ks: list[Positive] = Field([1, 5, 10, 20], description="Depths k of hit@k and precision@k.")
-    metrics: list[str] = Field([], description="Further retrieval metrics: see mtlbench list metrics.")
+    ks: list[Positive] = Field(default=[1, 5, 10, 20], description="Depths k of hit@k and precision@k.")
+    metrics: list[str] = Field(default=[], description="Further retrieval metrics: see mtlbench list metrics.")
     agreement_every: Count = Field(
-        0, description="Steps between probes of how the tasks' gradients agree; 0 makes none."
+        default=0, description="Steps between probes of how the tasks' gradients agree; 0 makes none."
     )
-    agreement_layers: bool = Field(False, description="Probe every shared layer too.")
+    agreement_layers: bool = Field(default=False, description="Probe every shared layer too.")
 
     @model_validator(mode="before")
     @classmethod
@@ -207,8 +220,8 @@ class Benchmark(_Section):
     title: str = Field(description="What tables call it.")
     data: Data = Field(description="Images and tasks.")
     model: Model = Field(description="The network.")
-    embedding: Embedding = Field(Embedding(), description="How embeddings are compared.")
-    loss: Loss = Field(Loss(), description="The loss.")
+    embedding: Embedding = Field(default=Embedding(), description="How embeddings are compared.")
+    loss: Loss = Field(default=Loss(), description="The loss.")
     train: Train = Field(description="The budget and the optimiser.")
     evaluation: Evaluation = Field(description="Checkpoints and scores.")
 
@@ -217,7 +230,9 @@ class Benchmark(_Section):
     def _moved(cls, given: Any) -> Any:
         """Take the keys that mtlbench 0.1 had elsewhere: the distance was the loss's, the test's anchors training's."""
         loss = given.get("loss") if isinstance(given, dict) else None
-        moved = {key: loss[key] for key in ("distance", "normalise") if isinstance(loss, dict) and key in loss}
+        if not isinstance(loss, dict):
+            return given
+        moved = {key: loss[key] for key in ("distance", "normalise") if key in loss}
         if not moved:
             return given
         embedding = given.get("embedding", {})
@@ -226,7 +241,8 @@ class Benchmark(_Section):
                 raise ValueError(f"loss.{key} has moved: set embedding.{key}")
         given = given | {
             "embedding": embedding | moved,
-            "loss": {key: value for key, value in loss.items() if key not in moved},
+            "loss": {"name": "triplet", "margin": 0.2, "soft_margin": False, "mining": "all"}
+            | {key: value for key, value in loss.items() if key not in moved},
         }
         train, evaluation = given.get("train"), given.get("evaluation")
         if isinstance(train, dict) and isinstance(evaluation, dict) and "anchors" in train:
@@ -279,7 +295,7 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
         raise UserError(f"{path}: 'quick' must be a table of overrides, [quick].")
     content = _validated(full, str(path))
     if overrides is not None:  # checked even when not used: a mistake there should not wait for its first use
-        quick_content = _validated(_merged(full, overrides), f"{path} [quick]")
+        quick_content = _validated(_overridden(full, overrides), f"{path} [quick]")
     elif quick:
         raise UserError(f"{path} has no [quick] table; run it without --quick.")
     if quick:
@@ -287,8 +303,8 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
-    for setting in settings:
-        raw = _merged(raw, _setting(setting))
+    for setting in sorted(settings, key=lambda text: not text.strip().startswith(("loss.name", "train.optimiser="))):
+        raw = _overridden(raw, _setting(setting))
     return _validated(raw, "--set")
 
 
@@ -303,6 +319,21 @@ def _setting(text: str) -> dict[str, Any]:
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)
+
+
+def _overridden(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merge overrides into settings; options of a loss or optimiser go with it where another one is named."""
+    base = dict(base)
+    loss, train = base.get("loss"), base.get("train")
+    if isinstance(loss, dict) and isinstance(over.get("loss"), dict):
+        name = loss.get("name", "triplet")
+        if over["loss"].get("name", name) != name:
+            base["loss"] = {}
+    if isinstance(train, dict) and isinstance(over.get("train"), dict):
+        optimiser = train.get("optimiser")
+        if over["train"].get("optimiser", optimiser) != optimiser:
+            base["train"] = {key: value for key, value in train.items() if key != "optimiser_options"}
+    return _merged(base, over)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.errors import UserError
+from mtlbench.learned import Learned
 
 
 class Conditioned(Architecture):
@@ -92,6 +93,28 @@ class Conditioned(Architecture):
     def stage(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Run stage `layer` on equal groups, and then what the tasks do; override it to do something within."""
         return self._condition(layer, self.net.stages[layer - 1](features), tasks)
+
+    def vectors_learned(
+        self, name: str, meaning: str, neutral: float, tensors: str = "", row: int | None = None
+    ) -> list[Learned]:
+        """Return what `learned` says of vectors of channels that every task has after every chosen layer.
+
+        Args:
+            name, meaning, neutral, row: see `Learned`.
+            tensors: the attribute that holds them, by layer and task; `name` by default.
+        """
+        return [
+            Learned(
+                name,
+                f"layer {layer}",
+                tuple(f"{tensors or name}.{layer}.{t}" for t in range(len(self.tasks))),
+                ("task", "channel"),
+                meaning,
+                neutral,
+                row,
+            )
+            for layer in self.chosen
+        ]
 
     @property
     def stages_for_all(self) -> int:

@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
-from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
-from mtlbench.networks import EMBEDDING_BATCH, build, state_of
+from mtlbench.networks import build, state_of
 from mtlbench.specs import PLAIN, Method
-from mtlbench.training.loop import Trainer
 
 Costs = dict[str, float]
 _REPEATS = 5  # at least, and until they add up to _ENOUGH seconds; slow work stops at _TOO_LONG seconds
@@ -173,49 +171,54 @@ def _rates(name: str, images: int, times: list[float]) -> Costs:
     }
 
 
-def throughput(trainer: Trainer) -> Costs:
-    """Time training steps and embedding, in images per second. Takes real steps: give it a trainer made for this.
+def training_rate(step: Callable[[], object], images: int, device: torch.device) -> Costs:
+    """Time training steps, in images per second. Takes real steps: give it a run made for this.
 
-    Training counts the images drawn from the data set, as each method sees the same ones; embedding counts query
-    images, under one task and under all.
+    Args:
+        step: takes one.
+        images: drawn from the data set at each, the same for every method.
+        device: where they run.
     """
-    dataset, architecture = trainer.dataset, trainer.architecture
-    costs = _rates("train_rate", trainer.images_per_step, seconds_each(trainer.step, dataset.device))
-    images = dataset.batch(dataset.members("val").repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+    return _rates("train_rate", images, seconds_each(step, device))
+
+
+def embedding_rates(architecture: Architecture, images: Tensor, precision: str) -> Costs:
+    """Time embedding, in query images per second, under one task and under all: (B, 3, H, W) images."""
     architecture.eval()
-    with torch.no_grad(), computing_in(trainer.precision, dataset.device):
+    costs: Costs = {}
+    with torch.no_grad(), computing_in(precision, images.device):
         for name, run in (
             ("embed_rate_one_task", lambda: architecture.embed_task(images, 0)),
             ("embed_rate_all_tasks", lambda: architecture.embed(images)),
         ):
-            costs |= _rates(name, len(images), seconds_each(run, dataset.device))
+            costs |= _rates(name, len(images), seconds_each(run, images.device))
     return costs
 
 
-def training_memory(trainer: Trainer) -> int | None:
-    """Return the peak bytes of tensors while training, the data set left out.
+def training_memory(step: Callable[[], object], kept: Sequence[Tensor], device: torch.device) -> int | None:
+    """Return the peak bytes of tensors while training, the data set left out; None where the device can't tell.
 
     It is what the network, its gradients, the optimiser and one step's activations take together; what the framework
-    itself needs is not in it. Takes one real step.
+    itself needs is not in it.
+
+    Args:
+        step: takes one real step, and frees the gradients of the last before it.
+        kept: the tensors that stay between steps: parameters, buffers, what optimiser and balancer hold.
+        device: where it runs.
     """
-    device = trainer.dataset.device
-    kept = [*trainer.architecture.parameters(), *trainer.architecture.buffers()]
-    for values in trainer.optimiser.state.values():
-        kept += [t for t in values.values() if isinstance(t, Tensor)]
-    static: int = sum(t.numel() * t.element_size() for t in kept)
-    trainer.optimiser.zero_grad(set_to_none=True)
+    static: int = sum(t.numel() * t.element_size() for t in {id(t): t for t in kept}.values())
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        trainer.step()
+        step()
         torch.cuda.synchronize(device)
         return static + int(torch.cuda.max_memory_allocated(device)) - before
     if device.type != "cpu":
         return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # without it the profiler writes to the terminal
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        trainer.step()
+        step()
     results = profile.profiler.kineto_results if profile.profiler else None
     if results is None:
         return None
@@ -224,18 +227,3 @@ def training_memory(trainer: Trainer) -> int | None:
         held += int(event.nbytes())
         peak = max(peak, held)
     return static + peak
-
-
-def measure(method: Method, benchmark: Benchmark, dataset: Dataset, precision: str) -> Costs:
-    """Measure all costs of a method; see the functions above. Memory is left out on devices that can't tell it.
-
-    Raises:
-        UserError: the method can't be built for this benchmark.
-    """
-    trainer = Trainer(method, benchmark, dataset, 0, precision)
-    costs = storage(trainer.architecture) | added_by_one_task(method, benchmark, dataset.tasks)
-    costs["file_bytes"] = file_size(trainer.architecture)
-    costs |= operations(trainer.architecture, dataset.batch(dataset.members("val")[:1]))
-    costs |= throughput(trainer)
-    memory = training_memory(trainer)
-    return costs if memory is None else costs | {"training_memory": memory}

@@ -131,9 +131,9 @@ class Modulated(nn.Module):
         for task in map(str, names):  # NumPy's too
             vectors = {n: torch.ones(out.shape[axis], dtype=out.dtype, device=out.device) for n, out in outputs.items()}
             self._add(task, vectors)
-        self._now = _Now()
+        self._current = _CurrentPass()
         for name, module in modules.items():
-            module.register_forward_hook(_Scale(self._now, name, axis))
+            module.register_forward_hook(_Scale(self._current, name, axis))
 
     def forward(self, images: Tensor, task: str | int | Tensor | Sequence[str | int]) -> Tensor:
         """Run the network: (B, ...) images -> its output.
@@ -151,7 +151,7 @@ class Modulated(nn.Module):
         """
         rows = self._rows(images, task)
         this_pass = _Pass({name: self._scales(name, rows) for name in self.after})
-        with self._now.holding(this_pass):
+        with self._current.holding(this_pass):
             output: Tensor = self.network(images)
         for name in self.after:
             if name not in this_pass.seen:
@@ -252,13 +252,13 @@ class _Pass:
     seen: set[str] = field(default_factory=set)
 
 
-class _Now(threading.local):
+class _CurrentPass(threading.local):
     """The pass under way in this thread; a copy, pickled or deep, begins with none."""
 
     this_pass: _Pass | None = None
 
-    def __reduce__(self) -> tuple[type[_Now], tuple[()]]:
-        return _Now, ()
+    def __reduce__(self) -> tuple[type[_CurrentPass], tuple[()]]:
+        return _CurrentPass, ()
 
     @contextmanager
     def holding(self, this_pass: _Pass) -> Iterator[None]:
@@ -275,7 +275,7 @@ class _Scale:
     The scales come by way of the thread: a network's forward has no argument that could carry them.
     """
 
-    def __init__(self, now: _Now, name: str, axis: int) -> None:
+    def __init__(self, now: _CurrentPass, name: str, axis: int) -> None:
         self.now, self.name, self.axis = now, name, axis
 
     def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:

@@ -140,12 +140,32 @@ def _said(problem: ValidationError) -> str:
 def show(options: Options) -> str:
     """Write options as a user does: `[after=3:4,relu=false]`; an empty string where there are none."""
 
-    def value(v: Any) -> str:
-        if isinstance(v, tuple | list):
-            return ":".join(map(value, v)) + (":" if len(v) == 1 else "")
-        return str(v).lower() if isinstance(v, bool) else str(v)
+    return f"[{','.join(f'{k}={_shown(v)}' for k, v in sorted(options.items()))}]" if options else ""
 
-    return f"[{','.join(f'{k}={value(v)}' for k, v in sorted(options.items()))}]" if options else ""
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ":".join(map(_shown, value)) + (":" if len(value) == 1 else "")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def described(thing: Any) -> str:
+    """Write the options of a class or function with their defaults, as a user does: `after=3:4, relu=false`.
+
+    An option without a default stands alone; what takes no options, or can't be called, has none.
+    """
+    if not callable(thing):
+        return ""
+    try:
+        parameters = _parameters(thing)
+    except (TypeError, ValueError):  # a callable without a signature
+        return ""
+    written = []
+    for name, parameter in parameters.items():
+        default = parameter.default
+        text = "none" if default is None else _shown(default) or repr(default)
+        written.append(name if default is inspect.Parameter.empty else f"{name}={text}")
+    return ", ".join(written)
 
 
 def _parameters(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:

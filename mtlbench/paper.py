@@ -18,9 +18,9 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import bundled
 from mtlbench.report.agreement import agreement
 from mtlbench.report.grids import Grid
-from mtlbench.report.receipt import receipt_lines
+from mtlbench.report.receipt import receipt_of
 from mtlbench.report.rows import Cell, rows
-from mtlbench.report.suites import Suite, apart, suites
+from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.runs import find_records
 
 ROUNDED = 2  # decimals of a percentage
@@ -64,7 +64,7 @@ class PaperTable(BaseModel):
 
 
 @dataclass(frozen=True)
-class Filled:
+class FilledTable:
     """A table with its cells, empty where nothing is known; and what is said below it."""
 
     grid: Grid
@@ -106,7 +106,7 @@ def run_settings(name: str, table: PaperTable, quick: bool) -> list[str]:
     return settings
 
 
-def fill(name: str, table: PaperTable, results: Path, quick: bool) -> Filled:
+def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTable:
     """Fill a table's cells: from the records in `results`, or by counting.
 
     Records of rendered images never fill the cells of a real data set; failed and collapsed runs are named.
@@ -127,8 +127,8 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> Filled:
     found = suites(real)
     if len(found) > 1:
         raise UserError(
-            f"{folder} holds runs that can't share a table ({'; '.join(apart(*found[:2]))}); keep each kind under a"
-            " folder of its own, and name it with --results."
+            f"{folder} holds runs that can't share a table ({in_words(differing_settings(*found[:2]))}); keep each kind"
+            " under a folder of its own, and name it with --results."
         )
     suite = found[0] if found else None
     measured = _measured(table, suite, results) if suite else []
@@ -160,9 +160,9 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> Filled:
     if table.reported:
         notes.append(f"reported: {table.reported.source}; on its own split and triplets, the measured on those below.")
     if suite:
-        notes += [line for line in receipt_lines(suite, suite.records) if not line.startswith("speed")]
+        notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
-    return Filled(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes)
+    return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _cells(cell: Cell, reported: float | None, comparable: bool) -> list[str]:
     ]
 
 
-def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
+def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
     """Count the parameters' and buffers' bytes of every method for each number of tasks, without memory."""
     import torch
 
@@ -242,7 +242,7 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> Filled:
         [*head, f"% of independent at T={table.counts[-1]}"],
         body,
     )
-    return Filled(
+    return FilledTable(
         grid,
         [
             f"counted from the networks as they are built, float32, buffers included, for images of"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, bundled
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, bundled
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,26 @@ def _module_name(file: Path) -> str:
     return f"mtlbench_plugins.{file}"
 
 
+def plugin_files(extra: Sequence[Path] = ()) -> list[Path]:
+    """Return the users' own files: those of `MTLBENCH_PLUGINS`, then of `extra`; `load_plugins` imports them.
+
+    Raises:
+        UserError: a path does not exist, or is a folder without Python files.
+    """
+    named = [Path(p).expanduser() for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
+    return [
+        *(file for path in named for file in _files(path, "MTLBENCH_PLUGINS")),
+        *(file for path in extra for file in _files(path.expanduser(), "--plugins")),
+    ]
+
+
 def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
     """Import every file that registers something.
 
     Those are the bundled methods, `MTLBENCH_PLUGINS` (paths separated as in PATH), `extra` files or folders, and the
     modules that installed packages offer in the entry-point group `mtlbench.plugins`. Loading again imports only what
-    is new. A named method whose architecture or balancer did not load is left out too.
+    is new. A named method whose architecture or balancer did not load is left out too, and so is one whose balancer
+    needs a package that is not installed: `specs.left_out_methods` names those.
 
     Returns:
         what could not be imported; everything else works.
@@ -101,11 +116,9 @@ def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
     Raises:
         UserError: a path in `extra` or `MTLBENCH_PLUGINS` does not exist, or is a folder without Python files.
     """
-    named = [Path(p).expanduser() for p in os.environ.get("MTLBENCH_PLUGINS", "").split(os.pathsep) if p]
     files = [
         *sorted(f.resolve() for f in bundled("methods").rglob("*.py") if not f.name.startswith("_")),
-        *(file for path in named for file in _files(path, "MTLBENCH_PLUGINS")),
-        *(file for path in extra for file in _files(path.expanduser(), "--plugins")),
+        *plugin_files(extra),
     ]
     broken = [_guarded(str(file), partial(_import_file, file, _module_name(file))) for file in dict.fromkeys(files)]
     for point in importlib.metadata.entry_points(group="mtlbench.plugins"):
@@ -123,4 +136,15 @@ def _take_back_incomplete() -> list[BrokenPlugin]:
                 ALIASES.entries.pop(alias.name, None)
                 reason = f"there is no {registry.kind} '{part}' for it.{did_you_mean(part, registry)}"
                 left_out.append(BrokenPlugin(alias.name, alias.origin, reason))
+                break
+        else:
+            _leave_out_unequipped(alias)
     return left_out
+
+
+def _leave_out_unequipped(alias: Entry[Any]) -> None:
+    """Take back a named method whose balancer needs a package that is missing: a group would stop at it."""
+    waiting = BALANCERS.get(alias.target.balancer).left_out(alias.name, alias.groups)
+    if waiting is not None:
+        del ALIASES.entries[alias.name]
+        ALIASES.left_out[alias.name] = waiting

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +33,34 @@ class Entry(Generic[T]):
     cite: str = ""  # BibTeX
     shares: str = ""  # what tasks share, in words
     bundled: bool = False  # it comes with the engine
+    needs: tuple[str, ...] = ()  # packages to install beside mtlbench
+    extra: str = ""  # mtlbench's extra that brings them
+
+    def left_out(self, name: str = "", groups: tuple[str, ...] = ()) -> LeftOut | None:
+        """Return what is missing for it to work, and how to get it; None where nothing is.
+
+        Args:
+            name: of what is left out, where that isn't the entry itself but a method of it.
+            groups: which hold it.
+        """
+        missing = tuple(package for package in self.needs if find_spec(package) is None)
+        if not missing:
+            return None
+        return LeftOut(name or self.name, groups, missing, self.extra)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A thing that would be registered if packages that it needs were installed."""
+
+    name: str
+    groups: tuple[str, ...]
+    packages: tuple[str, ...]  # those missing
+    extra: str = ""  # mtlbench's, which brings them
+
+    def __str__(self) -> str:
+        either = f", or pip install 'mtlbench[{self.extra}]'" if self.extra else ""
+        return f"{self.name} needs {' and '.join(self.packages)}: pip install {' '.join(self.packages)}{either}"
 
 
 @dataclass(frozen=True)
@@ -52,15 +81,18 @@ class Registry(Generic[T]):
 
     Args:
         kind: what one thing is called in messages: "loss".
+        also: a further character that names may have.
         home: the package, or module, whose files register what comes with the engine; it is imported when something is
             looked up for the first time.
     """
 
-    def __init__(self, kind: str, home: str = "") -> None:
+    def __init__(self, kind: str, home: str = "", also: str = "") -> None:
         self.kind = kind
+        self._name = re.compile(_NAME.pattern.replace("._-", f"{also}._-"))
         self.home = home
         self.entries: dict[str, Entry[T]] = {}
         self.families: dict[str, Family[T]] = {}
+        self.left_out: dict[str, LeftOut] = {}  # entries that were taken out again, for want of a package
         self.beside: tuple[Registry[Any], ...] = ()
         self._loaded, self._loading = not home, False
 
@@ -86,6 +118,8 @@ class Registry(Generic[T]):
         origin: str = "",
         cite: str = "",
         shares: str = "",
+        needs: Sequence[str] = (),
+        extra: str = "",
     ) -> None:
         """Register `target` under `name`.
 
@@ -95,7 +129,7 @@ class Registry(Generic[T]):
         if isinstance(groups, str):
             raise UserError(f"{origin}: write the groups of '{name}' as a tuple: groups=('{groups}',).")
         for word, what in ((name, self.kind), *((group, "group") for group in groups)):
-            if not _NAME.fullmatch(word):
+            if not self._name.fullmatch(word):
                 raise UserError(f"{origin}: '{word}' can't name a {what}: use lower-case letters, digits, . - and _.")
         family = (self, *self.beside)
         for registry in family:
@@ -115,7 +149,16 @@ class Registry(Generic[T]):
         if "all" in groups:
             raise UserError(f"{origin}: '{name}' is in the group 'all' anyway; leave that group out.")
         self.entries[name] = Entry(
-            name, target, tuple(groups), summary, origin, inspect.cleandoc(cite), shares, self._loading
+            name,
+            target,
+            tuple(groups),
+            summary,
+            origin,
+            inspect.cleandoc(cite),
+            shares,
+            self._loading,
+            tuple(needs),
+            extra,
         )
 
     def add_family(self, prefix: str, member: Callable[[str], T], *, summary: str = "", origin: str = "") -> None:
@@ -176,7 +219,7 @@ SAMPLERS: Registry[type[Any]] = Registry("sampler", "mtlbench.sampling")
 LOSSES: Registry[type[Any]] = Registry("loss", "mtlbench.losses")
 AUGMENTATIONS: Registry[Any] = Registry("augmentation", "mtlbench.augmentation")
 OPTIMISERS: Registry[Any] = Registry("optimiser", "mtlbench.optimisers")
-METRICS: Registry[Any] = Registry("metric", "mtlbench.evaluation.metrics")
+METRICS: Registry[Any] = Registry("metric", "mtlbench.evaluation.metrics", also="@")
 EXECUTORS: Registry[type[Any]] = Registry("executor", "mtlbench.jobs.executors")
 TRACKERS: Registry[type[Any]] = Registry("tracker", "mtlbench.trackers")
 KINDS: dict[str, Registry[Any]] = {
@@ -218,7 +261,7 @@ def register_class(
         registry: of the kind.
         base: its contract.
         name: what users call the class.
-        facts: groups, cite, shares; see `Entry`.
+        facts: groups, cite, shares, needs, extra; see `Entry`.
 
     Raises:
         UserError: the class is no subclass of `base`, lacks an abstract method, or the name is taken.

@@ -220,7 +220,7 @@ def search(run: Run, queries: Tensor, gallery: Tensor, tasks: Sequence[str], k: 
             torch.arange(gallery.shape[1], len(both)),
             torch.arange(gallery.shape[1]),
             k,
-            normalise=run.benchmark.loss.normalise,
+            normalise=run.benchmark.embedding.normalise,
         )
         for i, (row, far) in enumerate(zip(rows.tolist(), distances.tolist(), strict=True)):
             found[i].append(Found(task, tuple(row), tuple(far)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.options import Options, Words, check_known, options_of, read_part, show, split, typed
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, LeftOut
 
 if TYPE_CHECKING:
     from mtlbench.architecture import Architecture
@@ -85,6 +85,25 @@ def method_groups() -> dict[str, list[str]]:
     return groups
 
 
+def left_out_methods(text: str = "all") -> list[LeftOut]:
+    """Return the methods that the groups in a `--methods` value lack, since packages that they need are missing."""
+    words = split(text, ",")
+    waiting = [one for name, one in ALIASES.left_out.items() if name not in ALIASES]
+    return [one for one in waiting if "all" in words or set(one.groups) & set(words)]
+
+
+def left_out_line(waiting: Sequence[LeftOut]) -> str:
+    """Return how many methods are left out, which, and what brings them, in one line."""
+    parts = dict.fromkeys(f"'mtlbench[{one.extra}]'" if one.extra else " ".join(one.packages) for one in waiting)
+    return f"{len(waiting)} left out ({', '.join(one.name for one in waiting)}): pip install {' '.join(parts)}"
+
+
+def groups_of(name: str) -> list[str]:
+    """Return the groups that a method is in, whatever its options; a pair without a name of its own is in none."""
+    plain = name.partition("[")[0] if "+" not in name else ""
+    return [group for group, members in method_groups().items() if group != "all" and plain in members]
+
+
 def parse_methods(text: str) -> list[Method]:
     """Read a `--methods` value: groups and specs joined by commas, each method once, in the order given.
 
@@ -136,6 +155,8 @@ def _unknown(name: str, text: str) -> str:
     if name in ALIASES:
         pair = "+".join(astuple(ALIASES.get(name).target))
         return f"'{text}': {name} is {pair}, which has its balancer; put another one behind an architecture."
+    if name in ALIASES.left_out:
+        return f"{ALIASES.left_out[name]}."
     groups = method_groups()
     if name in groups:
         members = ", ".join(groups[name])

@@ -11,10 +11,13 @@ from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.losses.contract import LossContext
+from mtlbench.losses.triplet import Triplet
 from mtlbench.networks import build, embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.runs import Record, half, run_folder, write_record
 from mtlbench.runs.provenance import receipt, setup_of
+from mtlbench.sampling.contract import Batch
 from mtlbench.specs import parse_method
 
 TASKS = ("colour", "shape")
@@ -48,6 +51,23 @@ def protocol(*settings: str) -> Benchmark:
     return load_benchmark("shoes", quick=True, settings=[*short, *settings])
 
 
+def triplet_losses(
+    points: torch.Tensor,
+    triplets: torch.Tensor,
+    possible: torch.Tensor,
+    *,
+    margin: float = 0.2,
+    distance: str = "squared",
+    normalise: bool = True,
+) -> torch.Tensor:
+    """The triplet loss of each task on (T, B, D) embeddings."""
+    tasks = tuple(map(str, range(len(points))))
+    context = LossContext(tasks, (2,) * len(tasks), points.shape[2], distance, normalise)
+    batch = Batch(points, torch.zeros(points.shape[:2], dtype=torch.int64), triplets, possible)
+    losses: torch.Tensor = Triplet(context, margin=margin)(points, batch)
+    return losses
+
+
 def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, seed: int = 0) -> Path:
     """Leave the record of a network as it is initialised, tested as a run is, but neither trained nor timed."""
     load_plugins()
@@ -57,14 +77,19 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
         for i, parameter in enumerate(architecture.parameters()):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1000 * seed + i))
             parameter.add_(0.1 * parameter.std(unbiased=False) * noise)
-    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
-    embeddings = embed_images(architecture, dataset, questions.images, "fp32")
-    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
+    embeddings = embed_images(architecture, dataset, held_out.images, "fp32")
+    metrics, hits, _ = scores_of(embeddings, held_out, benchmark, dataset)
     setup = setup_of(method, benchmark, dataset, seed, "fp32")
     record = Record(method.name, seed, "method", setup, metrics=metrics)
     record.receipt = receipt(dataset, "fp32") | {"training_seconds": 1.0}
     folder = run_folder(results, benchmark.name, method.name, seed)
-    labels = dataset.labels[:, questions.images]
-    test = {"embeddings": half(embeddings), "labels": labels, "hits": hits.to(torch.uint8)}
+    labels = dataset.labels[:, held_out.images]
+    test = {
+        "embeddings": half(embeddings),
+        "labels": labels,
+        "hits": hits.to(torch.uint8),
+        "triplets": held_out.triplets.to(torch.int32),
+    }
     write_record(folder, record, weights=cost.weights_of(architecture), test=test)
     return folder

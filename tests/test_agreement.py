@@ -229,7 +229,7 @@ def test_a_probe_that_fails_leaves_no_trace_either(monkeypatch):
     def refuse(*rest: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("mtlbench.training.loop.gramians", refuse)
+    monkeypatch.setattr("mtlbench.training.probe.gramians", refuse)
     with pytest.raises(torch.OutOfMemoryError):
         trainer.probe()
     assert traces(trainer) == before
@@ -262,7 +262,7 @@ def test_a_probes_seconds_are_not_trainings(monkeypatch):
         time.sleep(0.3)
         return {}
 
-    monkeypatch.setattr("mtlbench.training.loop.gramians", slowly)
+    monkeypatch.setattr("mtlbench.training.probe.gramians", slowly)
     trainer = trainer_of("shared", *PROBED)
     begun = time.perf_counter()
     trainer.run()
@@ -276,13 +276,13 @@ def test_a_probe_has_the_gradients_that_back_propagating_each_loss_has(sampling)
         trainer.step()
     trainer.probe()
     generators = {t: named_generator(torch.device("cpu"), 0, "conflict", "3", t) for t in TASKS}
-    batch = trainer._draw(generators)
+    batch = trainer.sampler.draw(generators)
     flat = []
     for task in range(2):
         net = copy.deepcopy(trainer.architecture)
         kept, trainer.architecture = trainer.architecture, net
         net.zero_grad()
-        trainer._losses(*batch)[task].backward()
+        trainer.losses(batch)[task].backward()
         trainer.architecture = kept
         flat.append(torch.cat([p.grad.flatten() for p in net.trunk.parameters()]))
     (probe,) = trainer.state.probes

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtlbench import cost
 from mtlbench.architecture import Architecture
+from mtlbench.jobs.measure import measure, memory_of
 from mtlbench.networks import build
 from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
@@ -110,18 +111,18 @@ def test_training_memory_holds_the_network_its_gradients_and_what_the_optimiser_
     trainer = Trainer(parse_method("shared"), protocol("model.embedding=512"), make_dataset(), 0, "fp32")
     trainer.step()
     weights = sum(p.numel() * 4 for p in trainer.architecture.parameters())
-    memory = cost.training_memory(trainer)
+    memory = memory_of(trainer)
     assert memory is not None
     # weights, two moments of AdamW and gradients, and then the activations of 24 images of 24 px: a few megabytes
     assert 4 * weights < memory < 4 * weights + 50e6
     small = Trainer(parse_method("shared"), protocol("model.embedding=8"), make_dataset(), 0, "fp32")
     small.step()
     fewer = weights - sum(p.numel() * 4 for p in small.architecture.parameters())
-    assert memory - cost.training_memory(small) == pytest.approx(4 * fewer, rel=0.3)
+    assert memory - memory_of(small) == pytest.approx(4 * fewer, rel=0.3)
 
 
 def test_measuring_leaves_every_figure_that_the_table_shows():
-    costs = cost.measure(parse_method("modulation"), protocol(), make_dataset(), "fp32")
+    costs = measure(parse_method("modulation"), protocol(), make_dataset(), "fp32")
     assert costs["bytes"] < costs["file_bytes"] < costs["bytes"] * 1.1
     for rate in ("train_rate", "embed_rate_one_task", "embed_rate_all_tasks"):
         assert costs[f"{rate}_slowest"] <= costs[rate] <= costs[f"{rate}_fastest"]

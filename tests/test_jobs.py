@@ -29,8 +29,9 @@ from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.runs.references import references
-from mtlbench.specs import parse_methods
-from mtlbench.training.state import Interrupted, Progress
+from mtlbench.specs import groups_of, parse_methods
+from mtlbench.training.events import Event
+from mtlbench.training.state import Interrupted
 
 load_plugins()
 
@@ -76,6 +77,7 @@ def test_a_run_leaves_a_whole_record(tmp_path):
     receipt = record.receipt
     assert (receipt["steps"], receipt["images_seen"], receipt["precision"]) == (6, 6 * 2 * 4 * 3, "fp32")
     assert receipt["selected_step"] in (3, 6)
+    assert receipt["groups"] == groups_of(record.method)
     assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)
     with (folder / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -95,7 +97,7 @@ def test_the_saved_network_gives_the_recorded_numbers(tmp_path):
     assert net.load_state_dict(weights, strict=False).unexpected_keys == []
     questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(net, dataset, questions.images, "fp32")
-    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    metrics, hits, _ = scores_of(embeddings, questions, benchmark, dataset)
     test = load_file(job.folder / "test.safetensors")
     assert torch.equal(test["hits"].bool(), hits)
     torch.testing.assert_close(test["embeddings"].float(), embeddings, rtol=1e-2, atol=1e-2)
@@ -132,8 +134,8 @@ def test_an_interrupted_run_is_continued_to_the_same_result(tmp_path):
     seen: list[int] = []
 
     class Seen(Watcher):
-        def progress(self, job: Job, progress: Progress) -> None:
-            seen.append(progress.step)
+        def happened(self, job: Job, event: Event) -> None:
+            seen.append(event.step)
 
     record = do(again, Seen())
     assert seen[0] == again.steps_done
@@ -222,7 +224,7 @@ def test_what_was_trained_stands_when_its_cost_cant_be_measured(tmp_path, monkey
     def refuse(*rest: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("mtlbench.cost.measure", refuse)
+    monkeypatch.setattr("mtlbench.jobs.execute.measure", refuse)
     (job,) = jobs_for(tmp_path)
     record = do(job)
     assert (record.status, record.costs, record.reason) == ("done", {}, "cost not measured: out of memory")

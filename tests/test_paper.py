@@ -186,7 +186,7 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     assert "quick protocol" in rows["single"][5]
     assert "fingerprint" in rows["single"][6]
     written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
-    assert f"| single              |      {rows['single'][1]} |" in written
+    assert f"| single                |      {rows['single'][1]} |" in written
     with pytest.raises(UserError, match="no row per run"):
         CliRunner().invoke(app, [*words, "--format", "runs"], catch_exceptions=False)
 

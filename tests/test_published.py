@@ -77,11 +77,13 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
 
 def test_storage_is_what_is_counted_today():
     from mtlbench.paper import fill, load_table
-    from mtlbench.report.grids import as_markup
+    from mtlbench.report.grids import as_markup, notes
 
     assert load_plugins() == []
     filled = fill("storage", load_table("storage"), PUBLISHED, quick=False)
-    assert (PUBLISHED / "storage.md").read_text().strip() == as_markup([filled.grid], filled.notes, "md").strip()
+    assert (PUBLISHED / "storage.md").read_text().strip() == as_markup(
+        [filled.grid], notes(("small", filled.notes)), "md"
+    ).strip()
 
 
 def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_path, monkeypatch):

@@ -10,17 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pytorch_metric_learning.losses import TripletMarginLoss
-from support import TASKS, make_dataset, protocol
+from support import TASKS, make_dataset, protocol, triplet_losses
 from torch import Tensor, nn
 
-from mtlbench.benchmark import Loss, Train
+from mtlbench.benchmark import Embedding, Train
 from mtlbench.cost import storage, weights_of
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import choose_device, choose_precision
 from mtlbench.errors import UserError
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.triplets import HeldOutTriplets
-from mtlbench.losses.triplet import triplet_losses
 from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
@@ -51,14 +50,14 @@ def test_a_triplet_loss_by_hand():
     points = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [6.0, 0.0]]])
     triplets = torch.tensor([[[0, 1, 2], [0, 2, 1]]])
     yes = torch.tensor([True])
-    squared = triplet_losses(points, triplets, yes, Loss(margin=12, distance="squared", normalise=False))
+    squared = triplet_losses(points, triplets, yes, margin=12, distance="squared", normalise=False)
     assert squared.item() == pytest.approx(((25 - 36 + 12) + (36 - 25 + 12)) / 2)
-    plain = triplet_losses(points, triplets, yes, Loss(margin=0.5, distance="plain", normalise=False))
+    plain = triplet_losses(points, triplets, yes, margin=0.5, distance="plain", normalise=False)
     assert plain.item() == pytest.approx((0 + (6 - 5 + 0.5)) / 2)
-    unit = triplet_losses(points + 1, triplets[:, :1], yes, Loss(margin=5, distance="squared", normalise=True))
+    unit = triplet_losses(points + 1, triplets[:, :1], yes, margin=5, distance="squared", normalise=True)
     a, p, n = F.normalize(points[0] + 1, dim=1)
     assert unit.item() == pytest.approx((a - p).square().sum().item() - (a - n).square().sum().item() + 5, rel=1e-5)
-    assert triplet_losses(points, triplets, ~yes, Loss()).item() == 0
+    assert triplet_losses(points, triplets, ~yes).item() == 0
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -74,7 +73,7 @@ def test_the_triplet_loss_is_that_of_pytorch_metric_learning(distance, normalise
     reference = TripletMarginLoss(
         margin=0.2, distance=LpDistance(p=2, power=power, normalize_embeddings=normalise), reducer=MeanReducer()
     )
-    found = triplet_losses(points, triplets, torch.ones(3, dtype=bool), Loss(distance=distance, normalise=normalise))
+    found = triplet_losses(points, triplets, torch.ones(3, dtype=bool), distance=distance, normalise=normalise)
     for t in range(3):
         expected = reference(points[t], torch.zeros(20), indices_tuple=tuple(triplets[t].t()))
         torch.testing.assert_close(found[t], expected, rtol=1e-4, atol=1e-5)
@@ -83,7 +82,7 @@ def test_the_triplet_loss_is_that_of_pytorch_metric_learning(distance, normalise
 def test_the_loss_of_a_collapsed_network_has_a_finite_gradient():
     for distance in ("squared", "plain"):
         points = torch.ones(1, 3, 4, requires_grad=True)
-        loss = triplet_losses(points, torch.tensor([[[0, 1, 2]]]), torch.tensor([True]), Loss(distance=distance))
+        loss = triplet_losses(points, torch.tensor([[[0, 1, 2]]]), torch.tensor([True]), distance=distance)
         loss.sum().backward()
         assert loss.item() == pytest.approx(0.2)
         assert points.grad.isfinite().all()
@@ -192,7 +191,7 @@ def test_the_tasks_order_does_not_change_what_is_learned(make, method, sampling)
     other = make(method, *settings, dataset=make_dataset(TASKS[::-1]))
     for trainer in (one, other):
         trainer.run()
-    index = one.questions.images
+    index = one.triplets.images
     a = embed_images(one.architecture, one.dataset, index, "fp32")
     b = embed_images(other.architecture, other.dataset, index, "fp32")
     torch.testing.assert_close(a, b.flip(0), rtol=1e-2, atol=1e-2)
@@ -266,7 +265,7 @@ def test_training_never_sees_the_test_split(make):
 
 def test_questions_belong_to_the_benchmark_not_to_the_run(make):
     dataset, benchmark = make_dataset(), protocol()
-    assert torch.equal(make(seed=0).questions.triplets, make(seed=5).questions.triplets)
+    assert torch.equal(make(seed=0).triplets.triplets, make(seed=5).triplets.triplets)
     other = HeldOutTriplets.draw(make_dataset(TASKS[::-1]), benchmark, "test")
     mine = HeldOutTriplets.draw(dataset, benchmark, "test")
     assert torch.equal(mine.triplets, other.triplets.flip(0))
@@ -290,11 +289,11 @@ def test_every_step_is_logged_with_weights_and_their_sum(make):
 
 
 def test_a_long_runs_curve_is_thinned_to_means(make, monkeypatch):
-    monkeypatch.setattr("mtlbench.training.loop.CURVE_ROWS", 3)
+    monkeypatch.setattr("mtlbench.training.curve.CURVE_ROWS", 3)
     trainer = make("shared")
     trainer.run()
     thin = trainer.state.curve
-    monkeypatch.setattr("mtlbench.training.loop.CURVE_ROWS", 1000)
+    monkeypatch.setattr("mtlbench.training.curve.CURVE_ROWS", 1000)
     trainer = make("shared")
     trainer.run()
     full = trainer.state.curve
@@ -325,7 +324,7 @@ def test_bfloat16_trains_too(make):
     trainer = Trainer(parse_method("modulation"), protocol("train.steps=2"), make_dataset(), 0, "bf16")
     trainer.run()
     assert all(p.dtype == torch.float32 for p in trainer.architecture.parameters())
-    embeddings = embed_images(trainer.architecture, trainer.dataset, trainer.questions.images, "bf16")
+    embeddings = embed_images(trainer.architecture, trainer.dataset, trainer.triplets.images, "bf16")
     assert embeddings.dtype == torch.float32
     assert embeddings.isfinite().all()
 
@@ -382,17 +381,17 @@ def test_a_collapse_in_training_is_remembered_though_an_earlier_checkpoint_is_ch
 
 def test_collapse_is_seen_and_healthy_embeddings_are_not_called_collapsed():
     dataset, benchmark = make_dataset(), protocol()
-    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
+    held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     torch.manual_seed(0)
     healthy = torch.randn(1, 18, 8)
     point = torch.randn(1, 1, 8)
     nearly = point + 1e-3 * healthy
     ball = torch.cat([nearly, healthy])
-    for loss in (Loss(), Loss(distance="plain")):
-        assert collapsed_tasks(ball, questions, loss).tolist() == [True, False]
-    assert collapsed_tasks(0 * ball, questions, Loss(normalise=False)).tolist() == [True, True]
-    assert collapsed_tasks(ball * float("nan"), questions, Loss()).tolist() == [True, True]
-    # unnormalised: a tiny ball is collapsed by its size against the margin, not by its direction
+    for protocol_ in (Embedding(), Embedding(distance="plain")):
+        assert collapsed_tasks(ball, held_out, protocol_).tolist() == [True, False]
+    assert collapsed_tasks(0 * ball, held_out, Embedding(normalise=False)).tolist() == [True, True]
+    assert collapsed_tasks(ball * float("nan"), held_out, Embedding()).tolist() == [True, True]
+    # unnormalised: a tiny ball is collapsed by its size, not by its direction
     tiny = 1e-3 * torch.cat([healthy, healthy])
-    assert collapsed_tasks(tiny, questions, Loss(normalise=False)).tolist() == [True, True]
-    assert collapsed_tasks(tiny, questions, Loss()).tolist() == [False, False]
+    assert collapsed_tasks(tiny, held_out, Embedding(normalise=False)).tolist() == [True, True]
+    assert collapsed_tasks(tiny, held_out, Embedding()).tolist() == [False, False]

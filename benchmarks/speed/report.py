@@ -95,7 +95,7 @@ def _record(
         record.costs |= {rate: middle, f"{rate}_slowest": 0.9 * middle, f"{rate}_fastest": 1.1 * middle}
     data = {"name": "synthetic numbers", "rendered": True, "fingerprint": "synthetic", "split": "none"}
     record.receipt = {
-        "data": data, "device": "no device", "precision": "fp32", "mtlbench": "0", "date": "2000-01-01",
+        "groups": [], "data": data, "device": "no device", "precision": "fp32", "mtlbench": "0", "date": "2000-01-01",
         "training_seconds": 60.0 + place, "test_triplets": QUESTIONS, "steps": STEPS, "selected_step": STEPS,
     }  # fmt: skip
     return record

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from mtlbench.checks.architecture import ITEMS as ARCHITECTURE_ITEMS
 from mtlbench.checks.architecture import Subject
 from mtlbench.checks.balancer import ITEMS as BALANCER_ITEMS
-from mtlbench.checks.balancer import Weighed
+from mtlbench.checks.balancer import BalancerSubject
 from mtlbench.checks.items import Result, run_items
 from mtlbench.specs import PLAIN, Method
 
-__all__ = ["ARCHITECTURE_ITEMS", "BALANCER_ITEMS", "Part", "Result", "Subject", "Weighed", "parts_of"]
+__all__ = ["ARCHITECTURE_ITEMS", "BALANCER_ITEMS", "BalancerSubject", "Part", "Result", "Subject", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Part:
         if self.kind == "architecture":
             yield from run_items(ARCHITECTURE_ITEMS, Subject(self.method))
         else:
-            yield from run_items(BALANCER_ITEMS, Weighed(self.method))
+            yield from run_items(BALANCER_ITEMS, BalancerSubject(self.method))
 
 
 def parts_of(method: Method) -> list[Part]:

@@ -57,7 +57,7 @@ class Line(Architecture):
         return list(self.trunk.parameters())
 
 
-class Weighed:
+class BalancerSubject:
     """A balancer under examination, with as many tasks as its options are for; three where they don't say."""
 
     def __init__(self, method: Method) -> None:
@@ -131,11 +131,11 @@ def rehearse(balancer: Balancer, net: Line, targets: Sequence[Tensor]) -> list[t
     return found
 
 
-check = Items[Weighed]()
+check = Items[BalancerSubject]()
 
 
 @check("its weights are (T,), detached and its own copy")
-def weights_are_well_formed(subject: Weighed) -> str:
+def weights_are_well_formed(subject: BalancerSubject) -> str:
     """What is returned is logged at every step, and so must not change later or hold a graph."""
     balancer, net = subject.build(), subject.line()
     weights = balancer.backward(losses_of(net, subject.targets(0)), net)
@@ -161,7 +161,7 @@ def weights_are_well_formed(subject: Weighed) -> str:
 
 
 @check("gradients arrive in .grad")
-def gradients_arrive(subject: Weighed) -> str:
+def gradients_arrive(subject: BalancerSubject) -> str:
     """On the method's own architecture: every parameter gets a finite gradient from backward."""
     method = subject.method
     cls = ARCHITECTURES.get(method.architecture).target
@@ -198,7 +198,7 @@ WEIGHTS = "its weights are (T,), detached and its own copy"
 
 
 @check("weights of 1 mean the plain mean", WEIGHTS, ARRIVE)
-def scale_is_the_plain_means(subject: Weighed) -> str:
+def scale_is_the_plain_means(subject: BalancerSubject) -> str:
     """Where all tasks agree, the update is that of the plain mean; else a hidden learning rate is compared.
 
     Tasks with the same loss: what they share gets the mean of their gradients, which is the gradient of each, and the
@@ -239,7 +239,7 @@ def _is_the_plain_means(found: tuple[Tensor, Tensor, list[Tensor]], plain: Seque
 
 
 @check("the same losses give the same update", WEIGHTS, ARRIVE)
-def is_repeatable(subject: Weighed) -> str:
+def is_repeatable(subject: BalancerSubject) -> str:
     """Two new balancers do the same, given the same random state."""
     runs = []
     for _ in range(2):
@@ -258,7 +258,7 @@ SAME = "the same losses give the same update"
 
 
 @check("a checkpoint brings its memory back", SAME)
-def checkpoint_brings_memory_back(subject: Weighed) -> str:
+def checkpoint_brings_memory_back(subject: BalancerSubject) -> str:
     """Saved after some steps and loaded into a new one, it goes on as if nothing had happened."""
     balancer, net = subject.build(), subject.line()
     first, rest = [[subject.targets(n) for n in span] for span in (range(STEPS), range(STEPS, 2 * STEPS))]
@@ -286,7 +286,7 @@ def _shown(weights: Tensor) -> str:
 
 
 @check("another order of tasks only reorders its weights", SAME)
-def order_plays_no_part(subject: Weighed) -> str:
+def order_plays_no_part(subject: BalancerSubject) -> str:
     """No task is special by its place; options with a value a task are reordered too."""
     number = len(subject.tasks)
     if subject.draws_by_chance:
@@ -315,7 +315,7 @@ def order_plays_no_part(subject: Weighed) -> str:
 
 
 @check("losses of 0 leave all finite", WEIGHTS, ARRIVE)
-def zero_losses_are_harmless(subject: Weighed) -> str:
+def zero_losses_are_harmless(subject: BalancerSubject) -> str:
     """A triplet loss is 0 where every triplet is satisfied: of one task, of all, at the first step or later."""
     number = len(subject.tasks)
     patterns = [torch.ones(number), torch.ones(number), torch.zeros(number), torch.ones(number)]
@@ -336,7 +336,7 @@ def zero_losses_are_harmless(subject: Weighed) -> str:
 
 
 @check("it works with 1, 2 and 40 tasks", WEIGHTS, ARRIVE)
-def works_with_any_number(subject: Weighed) -> str:
+def works_with_any_number(subject: BalancerSubject) -> str:
     """Where its options leave the number open."""
     refused, numbers = [], (1, 2, 40)
     for number in numbers:
@@ -357,4 +357,4 @@ def works_with_any_number(subject: Weighed) -> str:
     return f"it refuses {' and '.join(refused)}" if refused else ""
 
 
-ITEMS: Items[Weighed] = check
+ITEMS: Items[BalancerSubject] = check

@@ -1,4 +1,4 @@
-"""`mtlbench new`: writes the file of a new method, which runs as it stands and says what to change."""
+"""`mtlbench new`: writes the file of a new method, loss, reader …, which runs as it stands and says what to change."""
 
 from __future__ import annotations
 
@@ -13,16 +13,52 @@ from typing import Annotated
 import typer
 
 from mtlbench.cli.progress import say
+from mtlbench.registry import KINDS
 
 LONGEST_NAME = 30
+_WORDS = {registry.kind: word for word, registry in KINDS.items()}  # loss -> losses
+_METHODS = ("architecture", "balancer")  # what `mtlbench check` and `--methods` take
+_RUN = "run --dataset shoes --quick --methods shared"
+_RUNS = {  # how a run takes it; a reader goes into a benchmark's file
+    "backbone": f"{_RUN} --set model.backbone={{}}",
+    "sampler": f"{_RUN} --set train.sampling={{}}",
+    "loss": f"{_RUN} --set loss.name={{}}",
+    "augmentation": f"{_RUN} --set 'train.augment=[\"{{}}\"]'",
+    "metric": f"{_RUN} --set 'evaluation.metrics=[\"{{}}\"]'",
+    "tracker": f"{_RUN} --track {{}}",
+    "executor": f"{_RUN} --executor {{}}",
+}
+
+
+def scaffolds() -> list[str]:
+    """Return the kinds that there is a scaffold of."""
+    return [kind for kind in _WORDS if _scaffold(kind).is_file()]
+
+
+def _scaffold(kind: str) -> Path:
+    return Path(__file__).parent.parent / "scaffold" / f"{kind}.py"
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="What users will call it: my-method.", show_default=False)],
-    balancer: Annotated[bool, typer.Option("--balancer", help="A balancer instead of an architecture.")] = False,
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND|NAME",
+            help="A method's name: my-method; or what else it is, and its name: loss my-loss.",
+            show_default=False,
+        ),
+    ],
+    second: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="What users will call it, behind a kind.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help=f"What it is: {', '.join(scaffolds())}.", show_default="architecture"),
+    ] = None,
+    balancer: Annotated[bool, typer.Option("--balancer", help="The same as --kind balancer.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
 ) -> None:
-    """Write a commented file with a new method that runs as it stands."""
+    """Write a commented file with a new method, or a thing of another kind, that runs as it stands."""
     from rich.console import Console
 
     from mtlbench.errors import UserError
@@ -30,7 +66,8 @@ def new(
     from mtlbench.registry import bundled
 
     console = Console()
-    module = _checked(name)
+    kind, name = _asked([first, *([] if second is None else [second])], "balancer" if balancer else kind)
+    module = _checked(name, kind)
     path = folder.expanduser() / f"{module}.py"
     if not folder.expanduser().is_dir():
         raise UserError(f"--folder {folder}: there is no such folder.")
@@ -42,15 +79,20 @@ def new(
         )
     for broken in load_plugins():
         typer.echo(f"warning: {broken}", err=True)
-    _refuse_taken(name)
+    _refuse_taken(name, kind)
     with path.open("x", encoding="utf-8") as file:
-        file.write(_text("balancer" if balancer else "architecture", name, module))
+        file.write(_text(kind, name, module))
 
-    inside = path.parent.resolve() == bundled("methods").resolve()
+    inside = kind in _METHODS and path.parent.resolve() == bundled("methods").resolve()
     plugins = "" if inside else f" --plugins {shlex.quote(str(path))}"
     say(console, f"{path} is written. It runs as it stands; its comments say what to change.")
+    if kind not in _METHODS:
+        say(console, f"  mtlbench list {_WORDS[kind]}{plugins}")
+        if kind in _RUNS:
+            say(console, f"  mtlbench {_RUNS[kind].format(name)}{plugins}")
+        return
     say(console, f"  mtlbench check {name}{plugins}")
-    say(console, f"  mtlbench run --dataset shoes --quick --methods shared,{name}{plugins}")
+    say(console, f"  mtlbench {_RUN},{name}{plugins}")
     checkout = bundled("methods").parent
     if not inside and (checkout / "pyproject.toml").is_file() and Path.cwd().resolve().is_relative_to(checkout):
         say(
@@ -59,8 +101,34 @@ def new(
         say(console, "as --folder; there they are found without --plugins.")
 
 
-def _checked(name: str) -> str:
-    """Return the module's name of a method's name.
+def _asked(words: list[str], kind: str | None) -> tuple[str, str]:
+    """Return the kind and the name that are asked for.
+
+    Raises:
+        UserError: a name is missing, two kinds, or one that has no scaffold.
+    """
+    from mtlbench.errors import UserError, did_you_mean
+
+    kinds = scaffolds()
+    *before, name = words
+    if before and kind is not None:
+        raise UserError(f"mtlbench new {' '.join(words)}: give one kind and one name, as in mtlbench new loss my-loss.")
+    chosen = before[0] if before else kind or "architecture"
+    if chosen not in kinds:
+        raise UserError(
+            f"There is no scaffold of a '{chosen}'.{did_you_mean(chosen, kinds)} There is: {', '.join(kinds)}."
+        )
+    if name in kinds and not before and kind is None:
+        raise UserError(f"mtlbench new {name}: give its name too, as in mtlbench new {name} my-{name}.")
+    return chosen, name
+
+
+def _called(kind: str) -> str:
+    return "method" if kind in _METHODS else kind
+
+
+def _checked(name: str, kind: str) -> str:
+    """Return the module's name of a thing's name.
 
     Raises:
         UserError: the name is malformed.
@@ -69,32 +137,43 @@ def _checked(name: str) -> str:
 
     if not re.fullmatch(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
         raise UserError(
-            f"'{name}' can't name a method: use lower-case letters and digits, beginning with a letter, single hyphens"
-            f" between words, and at most {LONGEST_NAME} characters, as in my-method."
+            f"'{name}' can't name a {_called(kind)}: use lower-case letters and digits, beginning with a letter, single"
+            f" hyphens between words, and at most {LONGEST_NAME} characters, as in my-method."
         )
     return re.sub(r"[.-]", "_", name)
 
 
-def _refuse_taken(name: str) -> None:
+def _refuse_taken(name: str, kind: str) -> None:
+    from mtlbench.cli.listing import load_home
     from mtlbench.errors import UserError
     from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
     from mtlbench.specs import method_groups
 
-    for registry in (ARCHITECTURES, BALANCERS, ALIASES):
-        if name in registry:
+    registries = (ARCHITECTURES, BALANCERS, ALIASES) if kind in _METHODS else (KINDS[_WORDS[kind]],)
+    for registry in registries:
+        load_home(registry)
+        if name in registry.entries:
             raise UserError(
-                f"'{name}' is taken, by the {registry.kind} of {registry.get(name).origin}; choose another."
+                f"'{name}' is taken, by the {registry.kind} of {registry.entries[name].origin}; choose another."
             )
-    if name in method_groups():
-        raise UserError(f"'{name}' is taken, by a group of methods; choose another.")
+    if name in (method_groups() if kind in _METHODS else registries[0].groups()):
+        raise UserError(f"'{name}' is taken, by a group of {_WORDS[_called(kind)]}; choose another.")
 
 
 def _text(kind: str, name: str, module: str) -> str:
     """Return the scaffold's text under a name."""
+    text = _scaffold(kind).read_text(encoding="utf-8")
+    used = {*keyword.kwlist, *dir(builtins), *re.findall(r"\w+", text)}  # a second meaning would hide the first
     title = "".join(word.capitalize() for word in module.split("_"))
-    if title in (*keyword.kwlist, *dir(builtins), "Architecture", "Balancer", "Sequence", "Iterable", "Tensor"):
-        title = f"My{title}"
-    text = (Path(__file__).parent.parent / "scaffold" / f"{kind}.py").read_text()
-    for old, new_ in (("my-method", name), ("My-method", name[0].upper() + name[1:]), ("MyMethod", title)):
+    title = f"My{title}" if title in used else title
+    function = f"my_{module}" if module in used else module
+    replaced = {
+        "my-method": name,
+        "My-method": name[0].upper() + name[1:],
+        "MyMethod": title,
+        "my_method.py": f"{module}.py",
+        "my_method": function,
+    }
+    for old, new_ in replaced.items():
         text = text.replace(old, new_)
     return text

@@ -13,7 +13,7 @@ from mtlbench.cli.report import Format
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtlbench.paper import Filled
+    from mtlbench.paper import FilledTable
 
 
 def paper(
@@ -66,20 +66,17 @@ def paper(
         raise typer.Exit(code)
 
 
-def _show(console: Console, filled: Filled, format: Format) -> None:
+def _show(console: Console, filled: FilledTable, format: Format) -> None:
     import csv
     import sys
 
-    from rich.text import Text
-
-    from mtlbench.report.grids import as_markup, for_terminal
+    from mtlbench.report.grids import as_markup, for_terminal, notes
 
     if format is Format.csv:
         rest = (filled.grid.title, " ".join(filled.notes))
-        lines = [[*filled.grid.head, "table", "notes"], *([*row, *rest] for row in filled.grid.body)]
-        csv.writer(sys.stdout).writerows(lines)
+        body = [[*row, *rest] for row in filled.grid.body]
+        csv.writer(sys.stdout).writerows([[*filled.grid.head, "table", "notes"], *body])
     elif format is Format.table:
-        notes = [Text(note, style="dim") for note in filled.notes]
-        console.print(for_terminal([filled.grid], notes, console.width))
+        console.print(for_terminal([filled.grid], notes(("small", filled.notes)), console.width))
     else:
-        typer.echo(as_markup([filled.grid], filled.notes, format.value))
+        typer.echo(as_markup([filled.grid], notes(("small", filled.notes)), format.value))

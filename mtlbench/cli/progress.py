@@ -86,6 +86,7 @@ def watcher(console: Console, runs: int) -> Iterator[Any]:
     from rich.text import Text
 
     from mtlbench.jobs.job import Watcher
+    from mtlbench.training.events import Event, Started, StepWindow, Validation
 
     live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and runs else None
     number = 0
@@ -93,37 +94,43 @@ def watcher(console: Console, runs: int) -> Iterator[Any]:
     def name(job: Any) -> str:
         return f"[{number}/{runs}] {job.method.name}, seed {job.seed}"
 
-    def validation(progress: Any) -> str:
-        if not progress.accuracy:
+    def validation(accuracy: dict[str, float]) -> str:
+        if not accuracy:
             return "no validation yet"
-        tasks = ", ".join(f"{task} {100 * a:.1f}" for task, a in progress.accuracy.items())
-        return f"validation mean {100 * mean(progress.accuracy.values()):.1f} ({tasks})"
+        tasks = ", ".join(f"{task} {100 * a:.1f}" for task, a in accuracy.items())
+        return f"validation mean {100 * mean(accuracy.values()):.1f} ({tasks})"
 
     class Shown(Watcher):
-        validated: dict[str, float] | None = None  # the latest line's accuracies
+        def __init__(self) -> None:
+            self.begun: Started | None = None
+            self.speed = ""  # of the latest steps, in words
+            self.accuracy: dict[str, float] = {}  # of the latest validation
 
         def started(self, job: Any) -> None:
             nonlocal number
             number += 1
-            self.validated = None
+            self.begun, self.speed, self.accuracy = None, "", {}
             if live:
                 live.update(Text(name(job)))
 
-        def progress(self, job: Any, progress: Any) -> None:
-            rate = progress.step / progress.seconds if progress.seconds else 0
-            left = duration((progress.steps - progress.step) / rate) if rate else "?"
-            speed = f"loss {progress.loss:.4f}, {progress.images_per_second:,.0f} images/s, {left} left"
-            if not progress.images_per_second:
-                speed = ""
+        def happened(self, job: Any, event: Event) -> None:
+            if isinstance(event, Started):
+                self.begun = event
+            elif isinstance(event, StepWindow) and self.begun:
+                taken = event.seconds - self.begun.seconds  # of this session alone: an earlier one had other speeds
+                rate = (event.step - self.begun.step) / taken if taken else 0
+                left = duration((event.steps - event.step) / rate) if rate else "?"
+                self.speed = f"loss {event.loss:.4f}, {event.images_per_second:,.0f} images/s, {left} left"
+            elif isinstance(event, Validation):
+                self.accuracy = event.accuracy
+                if not live:
+                    where = f"step {event.step:,}/{event.steps:,}"
+                    say(console, f"{name(job)}: {where}, {self.speed}; {validation(self.accuracy)}")
             if live:
                 top = Table.grid(padding=(0, 1))
-                bar = ProgressBar(progress.steps, progress.step, width=30)
-                top.add_row(Text(name(job), "bold"), bar, f"{progress.step:,}/{progress.steps:,}", speed)
-                live.update(Group(top, Text(validation(progress), "dim")))
-            elif speed and progress.accuracy and progress.accuracy is not self.validated:
-                self.validated = progress.accuracy
-                where = f"step {progress.step:,}/{progress.steps:,}"
-                say(console, f"{name(job)}: {where}, {speed}; {validation(progress)}")
+                bar = ProgressBar(event.steps, event.step, width=30)
+                top.add_row(Text(name(job), "bold"), bar, f"{event.step:,}/{event.steps:,}", self.speed)
+                live.update(Group(top, Text(validation(self.accuracy), "dim")))
 
         def doing(self, job: Any, what: str) -> None:
             if live:

@@ -42,6 +42,14 @@ def report(
     methods: Annotated[
         str, typer.Option(help="Only these methods, groups or patterns: core,'shared*'.", show_default="all")
     ] = "",
+    across: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting in which runs of one table may differ, such as loss.margin; rows are named by it. May be"
+            " given several times.",
+            show_default=False,
+        ),
+    ] = None,
     at_seconds: Annotated[
         str,
         typer.Option(
@@ -77,6 +85,7 @@ def report(
         Path | None,
         typer.Option(help="Where the images of galleries lie.", show_default="where mtlbench run looks"),
     ] = None,
+    columns: Annotated[bool, typer.Option("--columns", help="Only say what the tables' columns mean.")] = False,
     format: Annotated[
         Format, typer.Option(help="How to write the tables; csv has a row per method, runs one per run.")
     ] = Format.table,
@@ -89,6 +98,9 @@ def report(
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
+    if columns:
+        _explain_columns()
+        return
     if benchmark is not None and Path(benchmark).name != benchmark:
         raise UserError(
             f"'{benchmark}' is no benchmark's name; give the folder's name, and where it lies by --results:"
@@ -96,14 +108,15 @@ def report(
         )
     records = find_records(results, benchmark)
     if not records:
-        there = sorted({p.parent.parent.parent.name for p in results.glob("*/*/seed-*/run.json")})
+        there = sorted({p.relative_to(results).parts[0] for p in results.glob("*/*/seed-*/run.json")})
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
         whose = benchmark or "any benchmark"
         raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
     known = list(dict.fromkeys(name for r in records for metrics in r.metrics.values() for name in metrics))
     if known and metric not in known:
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
-    choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds)
+    factors = tuple(across or ())
+    choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds, across=factors)
     console = Console()
     agreement = agreement or conflict
     if html is not None and (agreement or format is not Format.table):
@@ -115,14 +128,24 @@ def report(
     elif agreement:
         from mtlbench.report.agreement import show as show_agreement
 
-        show_agreement(chosen_records(records, methods), results, format.value, console)
+        show_agreement(chosen_records(records, methods), results, format.value, console, factors)
     else:
         show(records, format.value, console, choice, results)
     notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
-        _draw(notes, chosen_records(records, methods), results, figures)
+        _draw(notes, chosen_records(records, methods), results, figures, factors)
     if galleries is not None:
         _draw_galleries(notes, records, choice, results, galleries, data_dir)
+
+
+def _explain_columns() -> None:
+    """Print what every column means; those of single tasks hold what the mean is of."""
+    import textwrap
+
+    from mtlbench.report.columns import all_columns, glossary
+
+    for term, meaning in glossary(all_columns()):
+        typer.echo(f"{term}\n{textwrap.fill(meaning, 100, initial_indent='    ', subsequent_indent='    ')}")
 
 
 def _page(
@@ -139,14 +162,14 @@ def _page(
     say(console, f"page: {index}; open it in a browser.")
 
 
-def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path) -> None:
+def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path, across: Sequence[str]) -> None:
     """Draw every suite's figures into a folder of its own."""
     from mtlbench.cli.progress import say, status
     from mtlbench.report.figures import draw_all
     from mtlbench.report.suites import suites
 
     names: list[str] = []
-    for suite in suites(records):
+    for suite in suites(records, across):
         name = str(suite.benchmark["name"])
         names.append(name)
         place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
@@ -169,13 +192,12 @@ def _draw_galleries(
         name = str(summary.suite.benchmark["name"])
         names.append(name)
         place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
-        methods = [row.method for row in summary.tables[0].rows]
-        tasks = [c.key.removeprefix("task/") for c in summary.tables[0].columns if c.key.startswith("task/")]
+        methods = [row.method for row in summary.rows]
         try:
             with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
                 found = gallery.galleries(
                     summary.suite, results, data_dir,
-                    queries_per_task=3, methods=methods, tasks=tasks, drawing=drawing, packing=packing,
+                    queries_per_task=3, methods=methods, tasks=summary.tasks, drawing=drawing, packing=packing,
                 )  # fmt: skip
         except gallery.NoImages as error:
             say(console, str(error), "yellow")

@@ -81,15 +81,20 @@ def run(
         from mtlbench.plugins import load_plugins
         from mtlbench.runs import remove_run
         from mtlbench.runs.references import references
-        from mtlbench.specs import parse_methods
+        from mtlbench.specs import left_out_line, left_out_methods, parse_methods
+        from mtlbench.training.protocol import check_protocol
         from mtlbench.training.state import Interrupted
 
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
+    waiting = left_out_methods(methods)
+    if waiting:
+        say(console, f"note: {left_out_line(waiting)}", "yellow")
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
     benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
+    check_protocol(benchmark)
     numbers = _seeds(seeds)
     wanted = [t.strip() for t in tasks.split(",") if t.strip()] if tasks is not None else None
     place = choose_device(device)

@@ -102,7 +102,7 @@ def search(
     found = engine.search(loaded, asked, embeddings, tasks, k)
     for path, answers in zip(query, found, strict=True):
         _print(console, loaded, path, answers, names, labels, gallery is None)
-    measure = "between embeddings of unit length" if loaded.benchmark.loss.normalise else "between embeddings"
+    measure = "between embeddings of unit length" if loaded.benchmark.embedding.normalise else "between embeddings"
     say(console, f"distance: Euclidean, {measure}.", "dim")
     if files:
         with status(console, f"drawing {output} …"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,12 +58,17 @@ class Dataset:
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
     def batch(
-        self, index: Tensor, generator: torch.Generator | None = None, flip: bool = False, shift: int = 0
+        self,
+        index: Tensor,
+        generator: torch.Generator | None = None,
+        flip: bool = False,
+        shift: int = 0,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     ) -> Tensor:
         """Return images as networks see them: (n,) indices -> (n, 3, H, W) float32, channels last in memory.
 
         With a generator, each image is mirrored with probability one half where `flip` is set and moved by up to
-        `shift` pixels each way, its edge repeated.
+        `shift` pixels each way, its edge repeated; then `augment` changes (n, 3, H, W) uint8 images.
         """
         where = index.to(self.images.device)
         height, width = self.images.shape[1:3]
@@ -80,24 +86,26 @@ class Dataset:
         if generator is not None and flip:
             mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
+        if generator is not None and augment is not None:
+            pixels = augment(pixels.permute(0, 3, 1, 2), generator).permute(0, 2, 3, 1)
         return normalise(pixels, self.pixels)
 
 
-def _check_positives(table: Table, tasks: list[str]) -> None:
+def _check_positives(table: Table, tasks: list[str], key: str) -> None:
     """Refuse tasks for which anchors can't come from label 1 alone: of many values, code 1 is just one of them."""
-    remedy = "Take other tasks, or --set train.anchors=balanced."
+    remedy = f"Take other tasks, or --set {key}=balanced."
     for task in tasks:
         column = table.columns[task]
         if len(column.values) != 2:
             raise UserError(
-                f"The task '{task}' has {len(column.values)} values, and train.anchors = 'positive' is for tasks with"
+                f"The task '{task}' has {len(column.values)} values, and {key} = 'positive' is for tasks with"
                 f" two, such as no and yes. {remedy}"
             )
         for number, split in enumerate(SPLITS):
             if (column.codes[table.split == number] == 1).sum() < 2:
                 raise UserError(
                     f"In {table.root} the task '{task}' has fewer than two {split} images with the label"
-                    f" '{column.values[1]}', and train.anchors = 'positive' takes anchors from those. {remedy}"
+                    f" '{column.values[1]}', and {key} = 'positive' takes anchors from those. {remedy}"
                 )
 
 
@@ -145,8 +153,9 @@ def prepare(
         notes.append(f"Left out {len(pack.unreadable):,} {images} that can't be read, such as {path}: {reason}.")
         table = table.subset(pack.kept)
         chosen = table.choose(chosen)
-    if benchmark.train.anchors == "positive":
-        _check_positives(table, chosen)
+    for section, anchors in (("train", benchmark.train.anchors), ("evaluation", benchmark.evaluation.anchors)):
+        if anchors == "positive":
+            _check_positives(table, chosen, f"{section}.anchors")
     columns = [table.columns[task] for task in chosen]
     labels = np.stack([column.codes for column in columns])
     digest = hashlib.sha256(pack.fingerprint.encode())

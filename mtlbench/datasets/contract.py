@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from mtlbench.benchmark import Data
+from mtlbench.bibliography import bibtex
 from mtlbench.data.download.source import Source
 from mtlbench.data.table import Table
 from mtlbench.options import valid
@@ -95,12 +96,12 @@ def register_reader(name: str, *, groups: Sequence[str] = (), cite: str = "") ->
     Args:
         name: what benchmarks call it.
         groups: by which lists find it beside others.
-        cite: a BibTeX entry of the data set's source.
+        cite: the data set's source: a BibTeX entry, or a key of methods/references.bib.
 
     Raises:
         UserError: no subclass of `Reader`, abstract methods left, or the name is taken.
     """
-    return register_class(READERS, Reader, name, groups=groups, cite=cite)
+    return register_class(READERS, Reader, name, groups=groups, cite=bibtex(cite))
 
 
 def readers() -> dict[str, type[Reader]]:

@@ -1,4 +1,4 @@
-"""Distances that ties are settled by: compared in steps as large as the rounding of float32 embeddings."""
+"""Distances of embeddings, and steps of distance as large as the rounding of float32 embeddings, which settle ties."""
 
 from __future__ import annotations
 
@@ -50,3 +50,10 @@ def steps_of(distances: Tensor, unit: Tensor) -> Tensor:
     """Return the int32 step of each distance, in the query's unit; overwrites `distances`."""
     ratio = distances.div_(unit).add_(1).float()
     return ratio.view(torch.int32).sub_(_BITS_OF_ONE).bitwise_right_shift_(_DROPPED_BITS)
+
+
+def euclidean(a: Tensor, b: Tensor, kind: str) -> Tensor:
+    """Return the distance of (…, D) embeddings to others, (…,): Euclidean (`plain`) or its square (`squared`)."""
+    squared = (a - b).square().sum(-1)
+    # the root has no gradient at 0, where anchor and positive of a collapsed network lie
+    return squared if kind == "squared" else squared.clamp_min(1e-12).sqrt()

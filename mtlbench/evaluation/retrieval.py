@@ -6,13 +6,16 @@ always settled against the embedding: a collapsed network scores at or below cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtlbench.evaluation.distances import FARTHEST_STEP, check_embeddings, points_of, steps_of
+from mtlbench.evaluation.metrics import Ranked, measured
+
+_MOST_BYTES = 256 * 2**20
 
 
 @torch.no_grad()
@@ -23,9 +26,56 @@ def retrieval_metrics(
     normalise: bool,
     ordered_values: int | None = None,
     ks: Sequence[int] = (1, 5, 10, 20),
-    max_bytes: int = 256 * 2**20,
+    extra: Sequence[str] = (),
+    max_bytes: int | None = None,
 ) -> dict[str, float]:
-    """Return the retrieval metrics of one task, every labelled image being searched for among the other labelled ones.
+    """Return the retrieval metrics of one task, the means over queries of `retrieval_scores`.
+
+    Returns:
+        Metric name -> mean over queries, and under `macro/` the mean over label values of the mean over their queries;
+        all NaN when no query has a relevant image. A query without a relevant image enters no mean.
+    """
+    scores = retrieval_scores(
+        embeddings,
+        labels,
+        normalise=normalise,
+        ordered_values=ordered_values,
+        ks=ks,
+        extra=extra,
+        max_bytes=max_bytes,
+    )
+    return means_of(scores, labels)
+
+
+def means_of(scores: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
+    """Return the means over queries of (N,) scores, NaN where a query has none, and those over label values."""
+    table = torch.stack(list(scores.values()), dim=1)
+    labels = labels.cpu()
+    answered = ~table[:, 0].isnan() if len(table) else torch.zeros(0, dtype=torch.bool)
+    order = labels[answered].argsort(stable=True)
+    rows = table[answered][order]
+    micro = rows.mean(dim=0)
+    macro = micro
+    if len(rows):
+        counts = torch.unique(labels[answered], return_counts=True)[1]
+        macro = torch.stack([group.mean(dim=0) for group in torch.split(rows, counts.tolist())]).mean(dim=0)
+    return dict(zip(scores, micro.tolist(), strict=True)) | {
+        f"macro/{name}": value for name, value in zip(scores, macro.tolist(), strict=True)
+    }
+
+
+@torch.no_grad()
+def retrieval_scores(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    normalise: bool,
+    ordered_values: int | None = None,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    extra: Sequence[str] = (),
+    max_bytes: int | None = None,
+) -> dict[str, Tensor]:
+    """Score every labelled image of one task as a query that is searched for among the other labelled ones.
 
     An image is relevant when it carries the query's label. With R relevant images and the gallery in the order of its
     Euclidean distance to the query:
@@ -40,8 +90,7 @@ def retrieval_metrics(
       log2(1 + position), and the sum over the whole gallery is divided by that of the ideal order (Järvelin and
       Kekäläinen 2002, linear gain). Chance is far from zero here: read it beside the chance row.
 
-    Each is the mean over queries, and under `macro/` the mean over label values of the mean over their queries. A query
-    without a relevant image has no score and enters no mean; it stays in the gallery of the others.
+    A query without a relevant image has no score; it stays in the gallery of the others.
 
     Among images at the same distance the least relevant comes first. Distances are compared in steps of about two
     millionths of the query's norm (the rounding of float32 embeddings): those in one step are the same. An
@@ -57,10 +106,11 @@ def retrieval_metrics(
         normalise: divide each embedding by its L2 norm first (a zero vector stays zero).
         ordered_values: V, the number of label values, if they are ordered.
         ks: depths of `hit@k` and `precision@k`.
-        max_bytes: bound on the working memory, in bytes.
+        extra: further metrics by name, see `metrics`.
+        max_bytes: bound on the working memory, in bytes; by default what suits the device.
 
     Returns:
-        Metric name -> value in [0, 1]; all NaN when no query has a relevant image.
+        Metric name -> (N,) float64 on the CPU, NaN where a query has no score.
 
     Raises:
         ValueError: a tensor of another shape, a depth below 1, or ordered labels that do not fit `ordered_values`.
@@ -92,9 +142,10 @@ def retrieval_metrics(
         ideal_per_value = [order.double() @ discount for order in orders]
         ideal = torch.stack(ideal_per_value)[codes] if ideal_per_value else discount
 
-    names = [f"{name}@{k}" for name in ("hit", "precision") for k in ks] + ["map@r", "r-precision"]
-    names += [] if ordered_values is None else ["ndcg"]
-    scores = [torch.empty(0, len(names), dtype=torch.float64)]
+    metrics = measured(ks, extra, ordered=ordered_values is not None)
+    scores = torch.full((len(labels), len(metrics)), torch.nan, dtype=torch.float64)
+    if max_bytes is None:
+        max_bytes = _MOST_BYTES if points.device.type == "cuda" else _MOST_BYTES // 8  # a processor's caches are small
     squares = points.square().sum(dim=1)
     # Sort key: the distance's step above, the gain below; ascending order then puts the least relevant of a tie first.
     gain_bits = best.bit_length()
@@ -113,29 +164,13 @@ def retrieval_metrics(
         keys.diagonal(offset=start).fill_(torch.iinfo(key_type).max)
         gains = _ascending(keys)[:, :-1].bitwise_and_((1 << gain_bits) - 1)
         del keys
-        hit = gains == best
-
-        r = relevant[query]
-        depth = int(r.max())
-        within_r = hit[:, :depth] & (positions[:depth] <= r[:, None])
-        found = within_r.cumsum(dim=1, dtype=torch.int32).mul_(within_r).double()
-        columns = [hit[:, :k].any(dim=1).double() for k in ks]
-        columns += [hit[:, :k].sum(dim=1).double() / k for k in ks]
-        columns += [found @ positions[:depth].reciprocal() / r, within_r.sum(dim=1).double() / r]
-        del hit, within_r, found
-        if ordered_values is not None:
-            columns.append(gains.double() @ discount / ideal[query])
-        scores.append(torch.stack(columns, dim=1).cpu())
-
-    answered = torch.cat(scores)[(relevant > 0).cpu()]
-    micro = answered.mean(dim=0)
-    macro = micro
-    if len(answered):
-        per_value = torch.split(answered, counts[counts > 1].tolist())
-        macro = torch.stack([group.mean(dim=0) for group in per_value]).mean(dim=0)
-    return dict(zip(names, micro.tolist(), strict=True)) | {
-        f"macro/{name}": value for name, value in zip(names, macro.tolist(), strict=True)
-    }
+        asked = None if ordered_values is None else ideal[query]
+        ranked = Ranked(gains, best, relevant[query], asked, discount)
+        of_queries = torch.stack([metric(ranked) for metric in metrics.values()], dim=1).cpu()
+        of_queries[(relevant[query] == 0).cpu()] = torch.nan
+        scores[labelled[query].cpu()] = of_queries
+        del ranked, gains
+    return dict(zip(metrics, scores.unbind(1), strict=True))
 
 
 @torch.no_grad()

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.evaluation.retrieval import retrieval_metrics
+from mtlbench.evaluation.metrics import measured
+from mtlbench.evaluation.retrieval import means_of, retrieval_scores
 from mtlbench.evaluation.triplets import HeldOutTriplets
 
 
-def scores_of(
-    embeddings: Tensor, questions: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
-) -> tuple[dict[str, dict[str, float]], Tensor]:
-    """Return every task's metrics, and (T, n) which questions were answered rightly, from (T, N, D) embeddings."""
-    normalise = benchmark.loss.normalise
-    hits = questions.hits(embeddings, normalise)
-    metrics = {}
+def metric_names(benchmark: Benchmark) -> list[str]:
+    """Return the retrieval metrics that a benchmark's runs measure, without those of ordered labels alone."""
+    evaluation = benchmark.evaluation
+    return list(measured(evaluation.ks, evaluation.metrics, ordered=False))
+
+
+class Scores(NamedTuple):
+    """What a network scores on a split.
+
+    Attributes:
+        metrics: means by task and metric.
+        hits: (T, n) bool: which triplets it orders rightly.
+        queries: (T, N) float32 scores of single queries by metric, NaN where a query has none: of map@r, of precision@1
+            and of the benchmark's further metrics.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    hits: Tensor
+    queries: dict[str, Tensor]
+
+
+def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset) -> Scores:
+    """Score (T, N, D) embeddings of a split's images, under every task."""
+    evaluation, normalise = benchmark.evaluation, benchmark.embedding.normalise
+    hits = held_out.hits(embeddings, normalise)
+    metrics, each = {}, []
     for t, task in enumerate(dataset.tasks):
-        found = retrieval_metrics(
+        labels = dataset.labels[t, held_out.images]
+        scores = retrieval_scores(
             embeddings[t],
-            dataset.labels[t, questions.images],
+            labels,
             normalise=normalise,
             ordered_values=len(dataset.values[t]) if dataset.ordered[t] else None,
-            ks=benchmark.evaluation.ks,
+            ks=evaluation.ks,
+            extra=evaluation.metrics,
         )
-        metrics[task] = {"triplet": hits[t].float().mean().item()} | found
-    return metrics, hits
+        metrics[task] = {"triplet": hits[t].float().mean().item()} | means_of(scores, labels)
+        each.append(scores)
+    kept = [name for name in ("map@r", "precision@1", *evaluation.metrics) if all(name in scores for scores in each)]
+    queries = {name: torch.stack([scores[name] for scores in each]).float() for name in dict.fromkeys(kept)}
+    return Scores(metrics, hits, queries)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.data.triplets import TripletSampler
 from mtlbench.devices import named_generator
 from mtlbench.evaluation.distances import check_embeddings, points_of, steps_of
+from mtlbench.sampling.triplets import TripletSampler
 
 _TRIPLET_CHUNK = 1 << 22
 
@@ -50,14 +50,14 @@ def triplet_hits(embeddings: Tensor, triplets: Tensor, normalise: bool = True) -
 
 @dataclass
 class HeldOutTriplets:
-    """Triplets that every method and seed answers: images of one split and (T, n, 3) indices into them."""
+    """Triplets that every method and seed is judged by: images of one split and (T, n, 3) indices into them."""
 
     images: Tensor
     triplets: Tensor
 
     @staticmethod
     def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> HeldOutTriplets:
-        """Draw a split's questions by the benchmark's own seed; they don't depend on the run.
+        """Draw a split's triplets by the benchmark's own seed; they don't depend on the run.
 
         Where the data set came with triplets of its own, those are drawn, each at most once.
         """
@@ -74,7 +74,7 @@ class HeldOutTriplets:
             return HeldOutTriplets(images, torch.stack(drawn))
         for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
             generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-            sampler = TripletSampler(labels, benchmark.train.anchors)
+            sampler = TripletSampler(labels, benchmark.evaluation.anchors)
             drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
         return HeldOutTriplets(images, torch.stack(drawn).to(dataset.device))
 

@@ -17,14 +17,17 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.scores import scores_of
+from mtlbench.evaluation.selection import described
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Watcher
+from mtlbench.jobs.measure import measure
 from mtlbench.networks import embed_images
 from mtlbench.probes import rows as probe_rows
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import receipt
 from mtlbench.runs.record import Record, half, write_record
+from mtlbench.specs import groups_of
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import Interrupted, Row
 
@@ -52,7 +55,10 @@ def execute(
         raise
     except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
         record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason_of(error))
-        record.receipt = receipt(dataset, precision) | {"traceback": traceback.format_exc()}
+        record.receipt = receipt(dataset, precision) | {
+            "groups": groups_of(job.method.name),
+            "traceback": traceback.format_exc(),
+        }
         write_record(job.folder, record)
     finally:
         gc.collect()
@@ -75,7 +81,7 @@ def _run(
     record, leaves = _train_and_test(job, benchmark, dataset, precision, watcher, stop)
     watcher.doing(job, "measuring cost")
     try:
-        record.costs = cost.measure(job.method, benchmark, dataset, precision)
+        record.costs = measure(job.method, benchmark, dataset, precision)
     except Exception as error:  # what was trained and tested stands, whatever can't be measured
         record.reason = f"cost not measured: {reason_of(error)}"
     write_record(job.folder, record, *leaves)
@@ -92,33 +98,38 @@ def _train_and_test(
 ) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
     """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
+    learned = [one.as_json() for one in trainer.architecture.learned()]  # now: an error in it would waste the training
     trainer.run(
-        show=lambda progress: watcher.progress(job, progress),
+        listen=lambda event: watcher.happened(job, event),
         save=lambda: save_partial(job.folder, job.setup, trainer),
         stop=stop,
     )
     watcher.doing(job, "testing")
     state = trainer.state
-    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
-    embeddings = embed_images(trainer.architecture, dataset, questions.images, precision)
-    metrics, hits = scores_of(embeddings, questions, benchmark, dataset)
+    held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
+    embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision)
+    metrics, hits, queries = scores_of(embeddings, held_out, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
-    fallen = collapsed_tasks(embeddings, questions, benchmark.loss).tolist()
+    fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
+    record.learned = learned
     record.receipt = receipt(dataset, precision) | {
+        "groups": groups_of(job.method.name),
         "steps": state.step,
         "images_seen": state.step * trainer.images_per_step,
         "training_seconds": state.seconds,
-        "test_triplets": questions.triplets.shape[1],
-        "selection": "highest mean triplet accuracy on the validation split",
+        "test_triplets": held_out.triplets.shape[1],
+        "selection": described(benchmark),
         "selected_step": state.best_step,
         "validation_accuracy": state.best_accuracy,
         "protocols_tried": benchmark.train.tried,
     }
     test = {
         "embeddings": half(embeddings),
-        "labels": dataset.labels[:, questions.images],
+        "labels": dataset.labels[:, held_out.images],
         "hits": hits.to(torch.uint8),
+        "triplets": held_out.triplets.to(torch.int32),
+        **{f"queries/{name}": scores for name, scores in queries.items()},
     }
     probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
     return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtlbench.runs.record import Json, Record
 from mtlbench.specs import Method
-from mtlbench.training.state import Progress
+from mtlbench.training.events import Event
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Watcher:
     def started(self, job: Job) -> None:
         """A run begins or goes on."""
 
-    def progress(self, job: Job, progress: Progress) -> None:
-        """A run has gone some steps further."""
+    def happened(self, job: Job, event: Event) -> None:
+        """Something happened while a run trains."""
 
     def doing(self, job: Job, what: str) -> None:
         """A run is past its training, at `what`."""

@@ -79,7 +79,7 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
         probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0
-        images = dataset.batch(trainer.questions.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+        images = dataset.batch(trainer.triplets.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
             embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))

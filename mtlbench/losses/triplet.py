@@ -1,36 +1,72 @@
-"""The triplet loss."""
+"""The triplet loss. Schroff, Kalenichenko, Philbin: FaceNet, CVPR 2015 (arXiv 1503.03832); soft margin and mining after
+Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification, 2017 (arXiv 1703.07737).
+"""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from mtlbench.benchmark import Loss
+from mtlbench.errors import UserError
+from mtlbench.evaluation.distances import euclidean
+from mtlbench.losses.contract import Loss, LossContext, register_loss
+from mtlbench.sampling.contract import Batch
 
 
-def triplet_losses(embeddings: Tensor, triplets: Tensor, possible: Tensor, protocol: Loss) -> Tensor:
-    """Return the mean triplet loss of every task, (T,) float32.
-
-    The loss of a triplet is max(0, d(a, p) - d(a, n) + margin), d squared or plain Euclidean as the protocol says.
+@register_loss("triplet")
+class Triplet(Loss):
+    """The mean over triplets of max(0, d(a, p) - d(a, n) + margin), d squared or plain Euclidean distance.
 
     Args:
-        embeddings: (T, B, D), normalised here if the protocol says so.
-        triplets: (T, n, 3) indices into the batch.
-        possible: (T,) bool; a task without triplets in this batch has loss 0.
-        protocol: margin, distance, normalisation.
+        margin: how much farther than the positive a negative must be.
+        soft_margin: log(1 + exp(d(a, p) - d(a, n))) instead, which has no margin and never reaches 0.
+        mining: which negative a drawn anchor and positive get: the one drawn (`all`), the nearest image of another
+            label in the batch (`hard`), or the nearest that is farther than the positive, and the farthest where none
+            is (`semi-hard`). In per-task sampling the batch is the task's own group.
     """
-    points = embeddings.float()
-    if protocol.normalise:
-        points = F.normalize(points, dim=2)
-    rows = torch.arange(len(points), device=points.device)[:, None, None]
-    anchor, positive, negative = points[rows, triplets].unbind(2)
-    near = _distance(anchor, positive, protocol)
-    far = _distance(anchor, negative, protocol)
-    return F.relu(near - far + protocol.margin).mean(1) * possible
 
+    def __init__(
+        self,
+        context: LossContext,
+        *,
+        margin: Annotated[float, Field(gt=0)] = 0.2,
+        soft_margin: bool = False,
+        mining: Literal["all", "hard", "semi-hard"] = "all",
+    ) -> None:
+        super().__init__(context)
+        self.margin, self.soft_margin, self.mining = margin, soft_margin, mining
 
-def _distance(a: Tensor, b: Tensor, protocol: Loss) -> Tensor:
-    squared = (a - b).square().sum(-1)
-    # the root has no gradient at 0, where anchor and positive of a collapsed network lie
-    return squared if protocol.distance == "squared" else squared.clamp_min(1e-12).sqrt()
+    def forward(self, embeddings: Tensor, batch: Batch) -> Tensor:
+        """See `Loss.forward`; a task without triplets in this batch has loss 0."""
+        if batch.triplets is None or batch.possible is None:
+            raise UserError(
+                "The loss triplet needs triplets, and this sampling forms none: set train.sampling = 'joint'."
+            )
+        points, triplets = self.points(embeddings), batch.triplets
+        if self.mining != "all":
+            triplets = self._mined(points.detach(), batch.labels, triplets)
+        rows = torch.arange(len(points), device=points.device)[:, None, None]
+        anchor, positive, negative = points[rows, triplets].unbind(2)
+        near = euclidean(anchor, positive, self.context.distance)
+        far = euclidean(anchor, negative, self.context.distance)
+        each = F.softplus(near - far) if self.soft_margin else F.relu(near - far + self.margin)
+        return each.mean(1) * batch.possible
+
+    def _mined(self, points: Tensor, labels: Tensor, triplets: Tensor) -> Tensor:
+        """Return (T, n, 3) triplets with negatives chosen by distance; as they were where a batch has no negative."""
+        rows = torch.arange(len(points), device=points.device)[:, None]
+        anchor, positive, drawn = triplets.unbind(2)
+        distances = torch.cdist(points, points)[rows, anchor]  # (T, n, B)
+        other = (labels[:, None, :] >= 0) & (labels[:, None, :] != labels[rows, anchor][:, :, None])
+        if self.mining == "hard":
+            chosen = distances.masked_fill(~other, torch.inf).argmin(2)
+        else:
+            farther = other & (distances > distances.gather(2, positive[:, :, None]))
+            nearest = distances.masked_fill(~farther, torch.inf).argmin(2)
+            farthest = distances.masked_fill(~other, -torch.inf).argmax(2)
+            chosen = torch.where(farther.any(2), nearest, farthest)
+        return torch.stack([anchor, positive, torch.where(other.any(2), chosen, drawn)], dim=2)

@@ -1,1 +1,1 @@
-"""Tables (and later figures and pages) made from run records alone; nothing here trains."""
+"""Tables, figures, galleries and pages, made from run records alone; nothing trains, only galleries need torch."""

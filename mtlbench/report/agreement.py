@@ -13,16 +13,16 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group
-from rich.text import Text
 
 from mtlbench.errors import UserError
 from mtlbench.probes import ALL, COLUMNS, FILE, pairs, probes_file
 from mtlbench.report import grids
-from mtlbench.report.grids import Grid
-from mtlbench.report.receipt import receipt_lines
+from mtlbench.report.grids import Grid, Note
+from mtlbench.report.outcome import Outcome
+from mtlbench.report.receipt import receipt_of
 from mtlbench.report.rows import Cell
 from mtlbench.report.suites import Suite, suites
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Json, Record, folder_of, in_todays_words
 
 MOST_PAIRS = 28  # of 8 tasks; of more tasks the table by pair shows the LEAST that agree least
 LEAST = 10
@@ -50,10 +50,12 @@ class Agreement:
     """How the tasks' gradients agreed in one method's runs.
 
     Attributes:
-        probes: in each run; 0 where there are none, and `note` says why.
+        probes: in each run; 0 where there are none.
         shared: number of parameters that the gradients are taken of, where it was measured.
         whole: over the whole training; late: over its last third.
         pairs: over the whole training, by pair of tasks; layers: by layer, where layers were probed.
+        outcome: how its runs ended.
+        missing: seeds of runs whose file of probes is not there; unshared: of those without shared parameters.
     """
 
     method: str
@@ -64,7 +66,32 @@ class Agreement:
     late: Measure | None = None
     pairs: dict[tuple[str, str], Measure] = field(default_factory=dict)
     layers: dict[str, Measure] = field(default_factory=dict)
-    note: str = ""
+    outcome: Outcome = field(default_factory=Outcome)
+    missing: tuple[int, ...] = ()
+    unshared: tuple[int, ...] = ()
+
+    @property
+    def alarming(self) -> bool:
+        """Whether a run failed, collapsed or lost its probes."""
+        return bool(self.outcome.failed or self.outcome.collapsed or self.missing)
+
+    @property
+    def note(self) -> str:
+        """What is to be said beside the numbers, in words; empty where nothing is."""
+        said = []
+        for seed in self.outcome.seeds:
+            one = self.outcome.named(seed)
+            if seed in self.outcome.failed:
+                said.append(f"{one}FAILED: {self.outcome.failed[seed]}")
+            if seed in self.missing:
+                said.append(f"{one}has no {FILE} beside its run.json, though its gradients were probed")
+            if seed in self.unshared:
+                said.append(f"{one}no two tasks share parameters")
+            if seed in self.outcome.collapsed:
+                said.append(f"{one}{self.outcome.collapse(seed)}: all embeddings equal, their gradients say little")
+        if self.whole and self.whole.without:
+            said.append(f"{self.whole.without:,} of {self.whole.of:,} cosines are missing: there a gradient was 0")
+        return "; ".join(said)
 
 
 def agreement(suite: Suite, results: Path) -> list[Agreement]:
@@ -79,45 +106,43 @@ def agreement(suite: Suite, results: Path) -> list[Agreement]:
     Raises:
         UserError: a run's probes can't be read, or are not all there.
     """
-    if not _every(suite):
+    if not any(_every(_settings(suite, record)) for record in suite.records):
         return []
     methods = dict.fromkeys(r.method for r in suite.records if r.kind == "method")
     found = [_summarised(name, [r for r in suite.records if r.method == name], suite, results) for name in methods]
     return sorted(found, key=lambda row: (row.whole is None, -((row.whole and row.whole.ratio.mean) or 0)))
 
 
-def _every(suite: Suite) -> int:
-    return int(suite.benchmark["evaluation"].get("agreement_every", 0))  # older records know of no probes
+def _settings(suite: Suite, record: Record) -> Json:
+    """Return a run's own benchmark, which is the suite's unless they differ in factors."""
+    return in_todays_words(record.setup["benchmark"]) if suite.factors else suite.benchmark
 
 
-def _late(suite: Suite) -> int:
+def _every(benchmark: Json) -> int:
+    return int(benchmark["evaluation"].get("agreement_every", 0))  # older records know of no probes
+
+
+def _late(benchmark: Json) -> int:
     """Return the step at which the last third of training begins."""
-    return -(-2 * int(suite.benchmark["train"]["steps"]) // 3)
+    return -(-2 * int(benchmark["train"]["steps"]) // 3)
 
 
 def _summarised(method: str, records: list[Record], suite: Suite, results: Path) -> Agreement:
-    notes, tables = [], {}
+    missing, unshared, tables = [], [], {}
     for record in sorted(records, key=lambda r: r.seed):
-        seed = f"seed {record.seed} " if len(records) > 1 else ""
-        if record.status != "done":
-            notes.append(f"{seed}FAILED: {record.reason}")
+        if record.status != "done" or not _every(_settings(suite, record)):
             continue
         table = read_probes(suite, results, record)
         if table is None:
-            notes.append(f"{seed}has no {FILE} beside its run.json, though its gradients were probed")
+            missing.append(record.seed)
         elif table.empty:
-            notes.append(f"{seed}no two tasks share parameters")
+            unshared.append(record.seed)
         else:
             tables[record.seed] = table
-        if record.collapsed:
-            which = "all tasks" if len(record.collapsed) == len(suite.tasks) else ", ".join(record.collapsed)
-            notes.append(f"{seed}COLLAPSED ({which}): all embeddings equal, their gradients say little")
+    outcome = Outcome.of(records)
     if not tables:
-        return Agreement(method, note="; ".join(dict.fromkeys(notes)))
+        return Agreement(method, outcome=outcome, missing=tuple(missing), unshared=tuple(unshared))
     overall = [table[table["layer"] == ALL] for table in tables.values()]
-    whole = _measure(overall)
-    if whole.without:
-        notes.append(f"{whole.without:,} of {whole.of:,} cosines are missing: there a gradient was 0")
     layers = dict.fromkeys(layer for table in tables.values() for layer in table["layer"] if layer != ALL)
     counts = {r.costs["parameters_shared"] for r in records if "parameters_shared" in r.costs}
     return Agreement(
@@ -125,14 +150,16 @@ def _summarised(method: str, records: list[Record], suite: Suite, results: Path)
         seeds=tuple(tables),
         probes=int(overall[0]["step"].nunique()),
         shared=int(counts.pop()) if len(counts) == 1 else None,
-        whole=whole,
-        late=_measure([table[table["step"] >= _late(suite)] for table in overall]),
+        whole=_measure(overall),
+        late=_measure([table[table["step"] >= _late(_settings(suite, records[0]))] for table in overall]),
         pairs={
             (a, b): _measure([table[(table["task_a"] == a) & (table["task_b"] == b)] for table in overall])
             for a, b in pairs(suite.tasks)
         },
         layers={name: _measure([table[table["layer"] == name] for table in tables.values()]) for name in layers},
-        note="; ".join(notes),
+        outcome=outcome,
+        missing=tuple(missing),
+        unshared=tuple(unshared),
     )
 
 
@@ -160,8 +187,7 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
     Raises:
         UserError: it can't be read, or probes are missing from it.
     """
-    name = record.setup["method"]["name"]  # a table may call the method otherwise
-    path = probes_file(run_folder(results, suite.benchmark["name"], name, record.seed))
+    path = probes_file(folder_of(record, results))
     if not path.exists():
         return None
     try:
@@ -170,7 +196,8 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
         table = table.astype({"step": "int64", "cosine": "float64"})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
-    steps = range(0, int(suite.benchmark["train"]["steps"]), _every(suite))
+    settings = _settings(suite, record)
+    steps = range(0, int(settings["train"]["steps"]), _every(settings))
     wanted = {(step, a, b) for step in steps for a, b in pairs(suite.tasks)}
     there = table[table["layer"] == ALL]
     if len(table) and (
@@ -204,8 +231,8 @@ def _grids(suite: Suite, found: Sequence[Agreement]) -> list[Grid]:
     if not probed:
         return []
     several = any(len(row.seeds) > 1 for row in probed)
-    quick = ", quick protocol" if suite.benchmark["name"].endswith("-quick") else ""
-    drawn = " (rendered images, not real ones)" if suite.receipt.get("data", {}).get("rendered") else ""
+    quick = ", quick protocol" if suite.quick else ""
+    drawn = " (rendered images, not real ones)" if suite.rendered else ""
     body = []
     for row in probed:
         cells = [
@@ -262,6 +289,10 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
         )
     over = ", mean ± sample standard deviation over seeds" if seeds > 1 else ""
     probes = max(row.probes for row in found)
+    when = f"{probes:,} a run, before every {_every(suite.benchmark)}th step from the first; the last third from step"
+    when += f" {_late(suite.benchmark):,}"
+    if {"train.steps", "evaluation.agreement_every"} & set(suite.factors):
+        when = f"at most {probes:,} a run, at equal distances from the first step"
     runs = [r for r in suite.records if r.kind == "method"]
     return [
         "update compliance ratio (compliance): the share of probe batches in which two tasks' gradients on the"
@@ -270,36 +301,31 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
         " other give 50 %.",
         f"cosine: of the same gradients, mean over probes and pairs of tasks{over}. Gradients are taken of the"
         " parameters that a method shares, whose number is given; few, or of another kind, compare with others badly.",
-        f"probes: {probes:,} a run, before every {_every(suite)}th step from the first; the last third from step"
-        f" {_late(suite):,}. Each on a batch of training images of its own, {batch}, the same for every method, in"
+        f"probes: {when}. Each on a batch of training images of its own, {batch}, the same for every method, in"
         f" training mode, {suite.receipt.get('precision')}, on {suite.receipt.get('device')}; gradients of the triplet"
         " losses alone, without balancers' weights and regularisers. Smaller batches have noisier gradients, nearer to"
         " 50 % and 0.",
-        *(line for line in receipt_lines(suite, runs) if not line.startswith("speed")),
+        *map(str, receipt_of(suite, runs).lines(timed=False)),
     ]
 
 
-def _notes(found: Sequence[Agreement]) -> list[str]:
-    return [f"{row.method}: {row.note}." for row in found if row.note]
+def _below(suite: Suite, found: Sequence[Agreement]) -> list[Note]:
+    """Return what stands below the tables."""
+    said = [Note(f"{row.method}: {row.note}.", "trouble" if row.alarming else "remark") for row in found if row.note]
+    return said + [Note(line) for line in definition_lines(suite, found)]
 
 
 # --- the formats ------------------------------------------------------------------------------------------------------
 
 
-def _alarming(note: str) -> bool:
-    return any(word in note for word in ("FAILED", "COLLAPSED", f"has no {FILE}"))
-
-
 def for_terminal(suite: Suite, found: Sequence[Agreement], width: int) -> Group:
     """Return a suite's tables and small print for a rich console of `width` characters."""
-    notes = [Text(note, style="bold red" if _alarming(note) else "") for note in _notes(found)]
-    small = [Text(line, style="dim") for line in definition_lines(suite, found)]
-    return grids.for_terminal(_grids(suite, found), [*notes, *small], width)
+    return grids.for_terminal(_grids(suite, found), _below(suite, found), width)
 
 
 def as_markup(suite: Suite, found: Sequence[Agreement], style: str) -> str:
-    """Return a suite's tables and small print as Markdown (`md`) or LaTeX (`latex`, for the booktabs package)."""
-    return grids.as_markup(_grids(suite, found), [*_notes(found), *definition_lines(suite, found)], style)
+    """Return a suite's tables and small print as Markdown (`md`) or LaTeX (`latex`)."""
+    return grids.as_markup(_grids(suite, found), _below(suite, found), style)
 
 
 def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
@@ -309,11 +335,14 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
     """
     lines = []
     for suite in suites_:
-        for record in suite.done if _every(suite) else ():
+        for record in suite.done:
+            settings = _settings(suite, record)
+            if not _every(settings):
+                continue
             probes = read_probes(suite, results, record)
             if probes is None or probes.empty:
                 continue
-            for part, first in (("whole training", 0), ("last third", _late(suite))):
+            for part, first in (("whole training", 0), ("last third", _late(settings))):
                 late = probes[probes["step"] >= first]
                 groups: list[tuple[Any, pd.DataFrame]] = [
                     ((name, "", ""), table) for name, table in late.groupby("layer", sort=False)
@@ -339,13 +368,13 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def show(records: Sequence[Record], results: Path, style: str, console: Console) -> None:
+def show(records: Sequence[Record], results: Path, style: str, console: Console, across: Sequence[str] = ()) -> None:
     """Write how gradients agreed in all suites that have probes, as `table`, `md`, `latex` or `csv`.
 
     Raises:
         UserError: no run has any, or see `agreement`.
     """
-    summarised = [(suite, agreement(suite, results)) for suite in suites(records)]
+    summarised = [(suite, agreement(suite, results)) for suite in suites(records, across)]
     found = [(suite, rows) for suite, rows in summarised if any(row.probes for row in rows)]
     if not found:
         raise UserError(

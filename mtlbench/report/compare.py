@@ -83,14 +83,14 @@ def difference(first: Hits, second: Hits) -> Difference:
     remains over S n. The first two are sample variances here, S / (S - 1) and n / (n - 1) times the bootstrap's.
     """
     seeds, tasks, questions = first.shape
-    apart = first.view(np.int8) - second.view(np.int8)
-    by_seed = apart.sum(2, dtype=np.int32) / questions  # (S, T)
-    by_question = apart.sum(0, dtype=np.int8 if seeds < 128 else np.int32).astype(np.float32) / seeds  # (T, n)
+    unequal = first.view(np.int8) - second.view(np.int8)
+    by_seed = unequal.sum(2, dtype=np.int32) / questions  # (S, T)
+    by_question = unequal.sum(0, dtype=np.int8 if seeds < 128 else np.int32).astype(np.float32) / seeds  # (T, n)
     means = by_seed.mean(0)
     squares = np.einsum("tn,tn->t", by_question, by_question, dtype=np.float64)
     of_questions = (squares - questions * means**2) / max(questions - 1, 1) / questions
-    unequal = np.array([np.count_nonzero(apart[:, task]) for task in range(tasks)])
-    rest = unequal - questions * (by_seed**2).sum(0) - seeds * squares + seeds * questions * means**2
+    number = np.array([np.count_nonzero(unequal[:, task]) for task in range(tasks)])
+    rest = number - questions * (by_seed**2).sum(0) - seeds * squares + seeds * questions * means**2
     from_questions = float(np.clip(of_questions + rest / (seeds * questions) ** 2, 0, None).sum()) / tasks**2
     from_seeds = float(by_seed.mean(1).var(ddof=1)) if seeds > 1 else 0.0
     return Difference(float(means.mean()), from_seeds, from_questions, seeds, questions)
@@ -108,7 +108,7 @@ def student_p(t: float, freedom: float) -> float:
     return min(1.0, tail / whole)
 
 
-def alike(hits: Mapping[str, Mapping[int, Hits]], best: str, tasks: Sequence[int]) -> set[str]:
+def tied(hits: Mapping[str, Mapping[int, Hits]], best: str, tasks: Sequence[int]) -> set[str]:
     """Return the methods that can't be told apart from the best one in mean accuracy over tasks.
 
     Each is compared with the best on the seeds that both have. Where some method has several seeds, a pair that shares

@@ -25,11 +25,9 @@ from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import rows
 from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Record, benchmark_of, run_folder
+from mtlbench.runs import Record, benchmark_of, folder_of
 
 if TYPE_CHECKING:  # reports without galleries do without PyTorch
-    from torch import Tensor
-
     from mtlbench.data.pack import Progress
 
 HARDEST, DISAGREE, TYPICAL = "hardest", "methods disagree most", "typical"
@@ -158,7 +156,6 @@ def galleries(
     runs, seed = _runs(suite, results, seed, methods)
     stored = [_Stored(record, folder, name) for record, folder in runs]
     try:
-        normalise = benchmark_of(runs[0][0]).loss.normalise
         data = read_originals(runs[0][0], data_dir, draw_absent, drawing, packing)
     except UserError as error:
         raise NoImages(f"No galleries of {name}: {error}") from error
@@ -176,7 +173,7 @@ def galleries(
             if len(candidates) > max(budget, _LEAST_SEARCHED):
                 candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
             searched[task] = len(candidates)
-            search = partial(_found, task=t, labels=codes, queries=candidates, k=neighbours, normalise=normalise)
+            search = partial(_found, task=t, labels=codes, queries=candidates, k=neighbours)
             found = list(pool.map(search, stored))
             right = np.stack([codes[images] == codes[candidates][:, None] for images in found])
             for place, why in _choose(candidates, right.sum(2), codes, neighbours, queries_per_task, random):
@@ -200,7 +197,7 @@ def _runs(
     """Return the runs to show with their folders, best mean accuracy first, and their seed."""
     name = str(suite.benchmark["name"])
     done = [r for r in suite.done if methods is None or r.method in methods]
-    placed = [(r, run_folder(results, name, r.setup["method"]["name"], r.seed)) for r in done]
+    placed = [(r, folder_of(r, results)) for r in done]
     there = [(r, folder) for r, folder in placed if (folder / "test.safetensors").exists()]
     if seed is None:
         seeds = [r.seed for r, _ in there]
@@ -225,22 +222,22 @@ class _Stored:
 
         self.record, self.folder = record, folder
         try:
-            self._file = safe_open(folder / "test.safetensors", framework="pt")
+            self._file = safe_open(folder / "test.safetensors", framework="numpy")
             if not {"labels", "embeddings"} <= set(self._file.keys()):  # type: ignore[no-untyped-call]
                 raise NoImages(
                     f"No galleries of {benchmark}: {folder} keeps no embeddings, as published records do; take the"
                     " original runs."
                 )
-            self.labels: Codes = self._file.get_tensor("labels").numpy()  # type: ignore[no-untyped-call]
+            self.labels: Codes = self._file.get_tensor("labels")  # type: ignore[no-untyped-call]
             self._embeddings = self._file.get_slice("embeddings")  # type: ignore[no-untyped-call]
         except (OSError, SafetensorError) as error:
             raise NoImages(
                 f"No galleries of {benchmark}: {folder / 'test.safetensors'} can't be read ({error}); copy it again."
             ) from error
 
-    def embeddings(self, task: int) -> Tensor:
+    def embeddings(self, task: int) -> npt.NDArray[np.float32]:
         """Return the (N, D) embeddings under a task."""
-        found: Tensor = self._embeddings[task].float()
+        found: npt.NDArray[np.float32] = self._embeddings[task].astype(np.float32)
         return found
 
 
@@ -250,7 +247,7 @@ def _askable(labels: Codes) -> Codes:
     return np.flatnonzero((labels >= 0) & (counts[labels] > 1))
 
 
-def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, normalise: bool) -> Codes:
+def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int) -> Codes:
     """Return the (q, k) nearest labelled images of queries under a task, the nearest first."""
     import torch
 
@@ -258,11 +255,11 @@ def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int, norma
 
     gallery = torch.from_numpy(np.flatnonzero(labels >= 0))
     rows, _ = nearest(
-        run.embeddings(task),
+        torch.from_numpy(run.embeddings(task)),
         torch.from_numpy(queries),
         gallery,
         k,
-        normalise=normalise,
+        normalise=benchmark_of(run.record).embedding.normalise,  # runs may differ in it, where it is a factor
         labels=torch.from_numpy(labels),
     )
     found: Codes = rows.numpy()

@@ -1,10 +1,11 @@
-"""Tables whose cells are text already: for the terminal, in Markdown and in LaTeX. What they hold is left to others."""
+"""The one writer of tables: cells of text, for the terminal, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -12,104 +13,107 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
+TIED = "≈"
+Look = Literal["plain", "reference", "trouble"]  # of a row
+_ROWS: dict[Look, str] = {"plain": "", "reference": "dim", "trouble": "red"}
+Kind = Literal["warning", "trouble", "remark", "small"]
+_NOTES: dict[Kind, str] = {"warning": "bold yellow", "trouble": "bold red", "remark": "", "small": "dim"}
+
+
+@dataclass(frozen=True)
+class CellText:
+    """What stands in a cell.
+
+    Attributes:
+        number: the cell's text itself.
+        spread: what stands behind it, such as "±0.3".
+        tied: whether it is marked as one that can't be told apart from the column's best.
+        rank: 1 for the column's best, 2 for the second, 0 for any other or none.
+    """
+
+    number: str
+    spread: str = ""
+    tied: bool = False
+    rank: int = 0
+
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text; its first `names` columns name what a row is."""
+    """A table as text.
+
+    Attributes:
+        body: rows of cells; plain text stands for a cell of nothing else.
+        names: how many columns, the first ones, name what a row is.
+        looks: of the rows; plain where it is empty. A line is drawn above the first reference row.
+    """
 
     title: str
     head: list[str]
-    body: list[list[str]]
+    body: Sequence[Sequence[CellText | str]]
     names: int = 1
+    looks: Sequence[Look] = ()
+
+    @property
+    def cells(self) -> list[list[CellText]]:
+        """The body, every cell as a `CellText`."""
+        return [[CellText(cell) if isinstance(cell, str) else cell for cell in row] for row in self.body]
+
+    @property
+    def rule(self) -> int:
+        """The first reference row, if others stand above it; else 0."""
+        return list(self.looks).index("reference") if "reference" in self.looks else 0
 
 
-def for_terminal(grids: Sequence[Grid], notes: Sequence[Text], width: int) -> Group:
+@dataclass(frozen=True)
+class Note:
+    """A line below tables, and how much it wants to be seen."""
+
+    text: str
+    kind: Kind = "small"
+
+
+def notes(*given: tuple[Kind, Iterable[str]]) -> list[Note]:
+    """Return lines of several kinds, one below the other."""
+    return [Note(text, kind) for kind, texts in given for text in texts]
+
+
+# --- terminal ---------------------------------------------------------------------------------------------------------
+
+
+def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Group:
     """Return tables, and notes below them, for a rich console of `width` characters.
 
-    A table that is too wide goes on below, its first columns repeated.
+    A table that is too wide goes on below, the columns that name rows repeated.
     """
     parts: list[Any] = []
     for grid in grids:
+        cells = grid.cells
+        marked = [any(row[column].tied for row in cells) for column in range(len(grid.head))]
+        plain = [[_plain(cell, mark) for cell, mark in zip(row, marked, strict=True)] for row in cells]
         parts.append(Text(grid.title, style="bold"))
-        for block in _blocks(grid, width):
+        for block in _blocks(grid, plain, width):
             table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
             for column in block:
                 side: Any = "left" if column < grid.names else "right"
                 heading = Text(_heading(grid.head[column]))  # rich would read the brackets of a method as markup
                 table.add_column(heading, justify=side, no_wrap=True, vertical="bottom")
-            for cells in grid.body:
-                table.add_row(*(Text(cells[column]) for column in block))
+            for place, row in enumerate(cells):
+                if place and place == grid.rule:
+                    table.add_section()
+                written = []
+                for column in block:
+                    cell = Text(plain[place][column])
+                    cell.stylize(("", "bold green", "underline")[row[column].rank], 0, len(row[column].number))
+                    written.append(cell)
+                table.add_row(*written, style=_ROWS[grid.looks[place]] if grid.looks else "")
             parts += [table, Text("")]
-    return Group(*parts, *notes)
+    return Group(*parts, *(Text(note.text, style=_NOTES[note.kind]) for note in below))
 
 
-def as_markup(grids: Sequence[Grid], notes: Sequence[str], style: str) -> str:
-    """Return tables, and notes below them, as Markdown (`md`) or LaTeX (`latex`); see `latex_table`."""
-    if style == "latex":
-        made = []
-        for grid in grids:
-            body = [[in_latex(cell) for cell in row] for row in grid.body]
-            made.append(latex_table(grid.title, grid.head, body, notes, names=grid.names))
-        return "\n".join([LATEX_PACKAGES, *made])
-    parts = []
-    for grid in grids:
-        align = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
-        parts.append(f"### {grid.title}\n")
-        parts.append(tabulate(grid.body, grid.head, "github", colalign=align, disable_numparse=True) + "\n")
-    return "\n".join([*parts, *(f"- {line}" for line in notes)]) + "\n"
-
-
-# --- LaTeX ------------------------------------------------------------------------------------------------------------
-
-LATEX_PACKAGES = "% needs \\usepackage{booktabs,graphicx}"
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "±": r"$\pm$",
-    "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
-}  # fmt: skip
-
-
-def in_latex(text: str) -> str:
-    """Return text as LaTeX writes it."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
-def _stacked(heading: str, side: str) -> str:
-    """Return a heading, in several lines where it is long: a table of many columns would be too small to read."""
-    lines = _heading(heading).split("\n")
-    stack = r" \\ ".join(map(in_latex, lines))
-    return rf"\shortstack[{side}]{{{stack}}}" if len(lines) > 1 else stack
-
-
-def latex_table(
-    title: str, head: Sequence[str], body: Sequence[Sequence[str]], small: Sequence[str], rule: int = 0, names: int = 1
-) -> str:
-    """Return a float with a table, as wide as the page at most, and its small print.
-
-    It needs the packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8.
-
-    Args:
-        title, head, small: plain text.
-        body: rows of cells in LaTeX.
-        rule: a line is drawn above this row, unless it is the first.
-        names: columns that name rows, flush left.
-    """
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{in_latex(title)}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(head) - names)}}}",
-        r"\toprule",
-        " & ".join(_stacked(heading, "l" if n < names else "r") for n, heading in enumerate(head)) + r" \\",
-        r"\midrule",
-    ]
-    for number, row in enumerate(body):
-        if number and number == rule:
-            lines.append(r"\midrule")
-        lines.append(" & ".join(row) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize"]
-    return "\n".join([*lines, " \\par\n".join(map(in_latex, small)) + "}", r"\end{table}", ""])
+def _plain(cell: CellText, marked: bool) -> str:
+    """Write a cell; in a column with marks all numbers stand below each other."""
+    mark = (f" {TIED}" if cell.tied else "  ") if marked else ""
+    return f"{cell.number}{cell.spread and ' '}{cell.spread}{mark}"
 
 
 def _heading(text: str) -> str:
@@ -123,11 +127,11 @@ def _heading(text: str) -> str:
     return "\n".join(lines)
 
 
-def _blocks(grid: Grid, width: int) -> list[list[int]]:
+def _blocks(grid: Grid, plain: Sequence[Sequence[str]], width: int) -> list[list[int]]:
     """Cut columns into blocks that fit a width, each with the columns that name rows."""
 
     def needed(column: int) -> int:
-        texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in grid.body)]
+        texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in plain)]
         return max(map(len, texts)) + 2
 
     names = list(range(grid.names))
@@ -139,3 +143,95 @@ def _blocks(grid: Grid, width: int) -> list[list[int]]:
         blocks[-1].append(column)
         used += needed(column)
     return blocks
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def as_markup(grids: Sequence[Grid], below: Sequence[Note], style: str) -> str:
+    """Return tables, and notes below them, as Markdown (`md`) or LaTeX (`latex`).
+
+    LaTeX needs the packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8.
+    """
+    return _markdown(grids, below) if style == "md" else _latex(grids, below)
+
+
+def _markdown(grids: Sequence[Grid], below: Sequence[Note]) -> str:
+    parts = []
+    for grid in grids:
+        body = [[_cell_in_markdown(cell) for cell in row] for row in grid.cells]
+        align = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
+        head = [in_markdown(heading) for heading in grid.head]
+        parts.append(f"### {in_markdown(grid.title)}\n")
+        parts.append(tabulate(body, head, "github", colalign=align, disable_numparse=True) + "\n")
+    for note in below:
+        text = in_markdown(note.text)
+        parts.append(f"- **{text}**" if note.kind in ("warning", "trouble") else f"- {text}")
+    return "\n".join(parts) + "\n"
+
+
+def _cell_in_markdown(cell: CellText) -> str:
+    number = in_markdown(cell.number)
+    number = ("{}", "**{}**", "<ins>{}</ins>")[cell.rank].format(number) if number else ""
+    return " ".join(filter(None, (number, cell.spread, TIED if cell.tied else "")))
+
+
+def in_markdown(text: str) -> str:
+    """Return text as Markdown writes it."""
+    return re.sub(r"([\\|*<\[\]])", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text))
+
+
+# --- LaTeX ------------------------------------------------------------------------------------------------------------
+
+_PACKAGES = "% needs \\usepackage{booktabs,graphicx}"
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "±": r"$\pm$",
+    "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
+    "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def in_latex(text: str) -> str:
+    """Return text as LaTeX writes it."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _latex(grids: Sequence[Grid], below: Sequence[Note]) -> str:
+    return "\n".join([_PACKAGES, *(_latex_table(grid, below) for grid in grids)])
+
+
+def _latex_table(grid: Grid, below: Sequence[Note]) -> str:
+    """Return a float with a table, as wide as the page at most, and its small print."""
+    head = [_stacked(heading, "l" if n < grid.names else "r") for n, heading in enumerate(grid.head)]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{in_latex(grid.title)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{'l' * grid.names}{'r' * (len(grid.head) - grid.names)}}}",
+        r"\toprule",
+        " & ".join(head) + r" \\",
+        r"\midrule",
+    ]
+    for place, row in enumerate(grid.cells):
+        if place and place == grid.rule:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(map(_cell_in_latex, row)) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize"]
+    small = " \\par\n".join(in_latex(note.text) for note in below)
+    return "\n".join([*lines, small + "}", r"\end{table}", ""])
+
+
+def _cell_in_latex(cell: CellText) -> str:
+    number = re.sub(r"^([+-])(?=\d)", r"$\1$", in_latex(cell.number))
+    number = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")[cell.rank].format(number) if number else ""
+    spread = rf"\,{{\scriptsize {in_latex(cell.spread)}}}" if cell.spread else ""
+    return number + spread + (r"$^{\approx}$" if cell.tied else "")
+
+
+def _stacked(heading: str, side: str) -> str:
+    """Return a heading, in several lines where it is long: a table of many columns would be too small to read."""
+    lines = _heading(heading).split("\n")
+    stack = r" \\ ".join(map(in_latex, lines))
+    return rf"\shortstack[{side}]{{{stack}}}" if len(lines) > 1 else stack

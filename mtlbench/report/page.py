@@ -18,14 +18,17 @@ from pydantic import ValidationError
 
 from mtlbench.errors import UserError
 from mtlbench.report import gallery
+from mtlbench.report.columns import Column, glossary
 from mtlbench.report.figures import Figure, draw_scene
 from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import slug
 from mtlbench.report.gallery import Galleries, NoImages
-from mtlbench.report.rows import Column, Row
+from mtlbench.report.grids import TIED, CellText
+from mtlbench.report.groups import groups_of
+from mtlbench.report.rows import Row
 from mtlbench.report.summary import Summary
-from mtlbench.report.tables import ALIKE, CellText, as_frame, as_markup, cell_texts, runs_frame
+from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
 from mtlbench.report.verdict import Verdict, verdict
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -41,31 +44,6 @@ _QUALITY = 82
 # The costs that decide most stand beside the means; the others can be shown.
 _MAIN_COSTS = ("file_bytes", "bytes_added", "embed_rate_all_tasks", "training_seconds")
 _RETRIEVAL = ("macro map@r", "macro precision@1")
-
-TERMS = {
-    "seeds": ("seeds", "How many runs, with different random starts, are behind the numbers."),
-    "mean": ("mean", "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of"
-             " the same label than to one of another; 50 is chance. ± is the sample standard deviation over seeds."),
-    "worst": ("worst", "The task on which the method does worst."),
-    "delta_m": ("Δm", "Mean over tasks of the relative difference to independent, a network for each task: above 0,"
-                " sharing helped."),
-    "hurt": ("tasks hurt", "On how many tasks the method is below independent, by however little."),
-    "within": ("validation within …", "What validation had measured after the same time of training."),
-    "file_bytes": ("file MB", "Size of the file that holds the whole network, for all tasks."),
-    "bytes_added": ("next task adds kB", "What one more task would add to it."),
-    "embed_rate_all_tasks": ("embed img/s, all tasks", "How many images a second are embedded, each under every task."),
-    "training_seconds": ("train s", "Seconds that training took."),
-    "macro map@r": ("mAP@R", "Retrieval: mean average precision among the R nearest, R the number of images of the same"
-                    " label; macro mean over label values, so that a rare one counts as much as a common one."),
-    "macro precision@1": ("P@1", "Retrieval: how often the nearest image has the same label; macro mean over values."),
-    "parameters": ("parameters", "Trained numbers in the whole network."),
-    "bytes_shared": ("shared MB", "What of the stored network all tasks use."),
-    "bytes_per_task": ("per task kB", "What of it one task uses alone, on average."),
-    "flops_one_task": ("MFLOPs", "Operations to embed one image, under one task or under all."),
-    "train_rate": ("train img/s", "How many images a second training takes in."),
-    "embed_rate_one_task": ("embed img/s, 1 task", "How many images a second are embedded under one task."),
-    "training_memory": ("train MB", "Memory that training took at most."),
-}  # fmt: skip
 
 
 def write_page(
@@ -96,13 +74,12 @@ def write_page(
     )  # fmt: skip
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
-    groups = _groups()
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
-    titles = [_title(summary) for summary in summaries]
+    titles = [summary.subject for summary in summaries]
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
     for name, page, summary, said in zip(names, pages, summaries, words, strict=True):
-        content = _suite_page(name, summary, said, results, folder, data_dir, groups, say)
+        content = _suite_page(name, summary, said, results, folder, data_dir, say)
         text = environment.get_template("suite.html").render(**content, links=links, page=page)
         (folder / page).write_text(text, encoding="utf-8")
     if links:
@@ -166,37 +143,17 @@ def _unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _groups() -> dict[str, list[str]]:
-    """Return the registered groups of methods with their members; none where methods can't be loaded here."""
-    try:
-        from mtlbench.plugins import load_plugins
-        from mtlbench.specs import method_groups
-
-        load_plugins()
-        return {name: members for name, members in method_groups().items() if name != "all"}
-    except (ImportError, UserError, OSError):  # records are read on machines that can't train
-        return {}
-
-
 def _common() -> dict[str, Any]:
     from mtlbench import __version__
 
-    return {"version": __version__, "alike": ALIKE}
-
-
-def _title(summary: Summary) -> str:
-    """Return a suite's title, which says what its images are."""
-    title = summary.tables[0].title if summary.tables else str(summary.suite.benchmark["title"])
-    return title.rpartition(":")[0] or title
+    return {"version": __version__, "tied": TIED}
 
 
 def _facts(summary: Summary) -> list[str]:
     """Count the finished methods, tasks and seeds that are shown."""
-    rows = summary.tables[0].rows if summary.tables else []
-    done = [row for row in rows if row.kind == "method" and row.seeds]
+    done = [row for row in summary.rows if row.kind == "method" and row.seeds]
     seeds = {seed for row in done for seed in row.seeds}
-    tasks = sum(key.startswith("task/") for key in _keys(summary))
-    parts = [(len(done), "method"), (tasks, "task"), (len(seeds), "seed")]
+    parts = [(len(done), "method"), (len(summary.tasks), "task"), (len(seeds), "seed")]
     return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
 
 
@@ -207,17 +164,16 @@ def _suite_page(
     results: Path,
     folder: Path,
     data_dir: Path | None,
-    groups: dict[str, list[str]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write a suite's files; return what its template needs."""
     place = folder / name
     place.mkdir()
-    title = _title(summary)
+    title = summary.subject
     scene = Scene.of(summary.suite, results)
     rows = {row.method for table in summary.tables for row in table.rows}
     scene.methods = [method for method in scene.methods if method.name in rows]  # those asked for
-    tasks = [key.removeprefix("task/") for key in _keys(summary) if key.startswith("task/")]
+    tasks = summary.tasks
     few = len(scene.tasks) <= _MANY_TASKS
     formats = _FORMATS if few else _FORMATS[:1]
     whole = len(tasks) == len(summary.suite.tasks)  # figures and curves know nothing of a choice of tasks
@@ -231,7 +187,7 @@ def _suite_page(
         "verdict": said,
         "summary": summary,
         "facts": _facts(summary),
-        "table": leaderboard(summary, groups),
+        "table": leaderboard(summary),
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
         "figures": [_figure(figure, place) for figure in figures],
         "formats": formats,
@@ -247,10 +203,6 @@ def _without_figures(tasks: Sequence[str], summary: Summary) -> str:
         f"No figures and curves: they are over all {every} tasks, this page is of {len(tasks)} of them. A page made"
         " without --tasks has them."
     )
-
-
-def _keys(summary: Summary) -> list[str]:
-    return [column.key for table in summary.tables for column in table.columns]
 
 
 def _downloads(summary: Summary, place: Path) -> list[tuple[str, str]]:
@@ -271,90 +223,81 @@ def _figure(figure: Figure, place: Path) -> dict[str, Any]:
     start = (place / "figures" / f"{figure.stem}.svg").read_text(encoding="utf-8")[:2000]
     sizes = {name: float(points) for name, points in re.findall(r'\b(width|height)="([\d.]+)pt"', start)}
     width, height = round(sizes["width"]), round(sizes["height"])
-    title, _, where = figure.title.partition(". ")
-    return {"stem": figure.stem, "title": title, "where": where, "alt": figure.alt, "width": width, "height": height}
+    return {
+        "stem": figure.stem, "title": figure.heading, "where": figure.where, "alt": figure.alt,
+        "width": width, "height": height,
+    }  # fmt: skip
 
 
 # --- the leaderboard --------------------------------------------------------------------------------------------------
 
 
-def leaderboard(summary: Summary, groups: dict[str, list[str]]) -> dict[str, Any]:
+def leaderboard(summary: Summary) -> dict[str, Any]:
     """Return accuracy and cost in one table: its columns, its rows, and the groups that some of its methods are in."""
     texts: dict[tuple[str, str], CellText] = {}
     columns: dict[str, Column] = {}
     for table in summary.tables:
         texts |= cell_texts(table)
         columns |= {column.key: column for column in table.columns if column.key not in columns}
-    shown = summary.tables[0].rows if summary.tables else []
+    shown = summary.rows
     keys = [key for key in _order(columns) if any(texts.get((row.method, key), _NOTHING).number for row in shown)]
-    tasks = sum(key.startswith("task/") for key in keys)
-    marked = {key for (_, key), text in texts.items() if text.alike}
+    tasks = sum(columns[key].task is not None for key in keys)
+    marked = {key for (_, key), text in texts.items() if text.tied}
     names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
-    members = {group: set(those) for group, those in groups.items()}
+    groups = groups_of(summary.suite.records)
 
     def row(one: Row) -> dict[str, Any]:
-        plain = names[one.method].partition("[")[0] if "+" not in names[one.method] else ""
         return {
             "method": one.method,
             "failed": not one.seeds,
-            "collapsed": "COLLAPSED" in one.note,
+            "collapsed": bool(one.outcome.collapsed),
             "note": one.note,
-            "groups": [group for group, those in members.items() if plain in those],
+            "groups": list(groups[names[one.method]]),
             "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
         }
 
     # where another order was asked for, the small print says which
-    by = "" if any(line.startswith("order:") for line in summary.receipt) else "within" if "within" in keys else "mean"
-    order, terms = "descending", _terms_of(summary.metric)
+    by = "" if summary.reordered else "within" if "within" in keys else "mean"
     rows = [row(one) for one in shown if one.kind == "method"]
-    there = {group for one in rows for group in one["groups"]}
     return {
-        "columns": [_heading(columns[key], order if key == by else "", terms) for key in keys],
+        "columns": [_heading(columns[key], "descending" if key == by else "") for key in keys],
         "rows": rows,
         "references": [row(one) for one in shown if one.kind == "reference"],
-        "groups": [group for group in groups if group in there],
+        "groups": list(dict.fromkeys(group for one in rows for group in one["groups"])),
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
-        "more": any(_kind(key) == "more" for key in keys),
-        "terms": _terms(keys, bool(summary.compared), terms),
+        "more": any(_kind(columns[key]) == "more" for key in keys),
+        "terms": _terms([columns[key] for key in keys], bool(summary.comparison.best)),
     }
 
 
-_NOTHING = CellText("", "", False, 0)
+_NOTHING = CellText("")
 
 
 def _order(columns: dict[str, Column]) -> list[str]:
     """Put what decides most first; the method's name is no cell."""
     late = {*_MAIN_COSTS, *_RETRIEVAL}
-    first = [key for key in columns if _kind(key) == "main" and key not in late and key != "method"]
-    tasks = [key for key in columns if _kind(key) == "task"]
+    kinds = {key: _kind(column) for key, column in columns.items()}
+    first = [key for key, kind in kinds.items() if kind == "main" and key not in late and key != "method"]
+    tasks = [key for key, kind in kinds.items() if kind == "task"]
     return [*first, *(key for key in (*_MAIN_COSTS, *_RETRIEVAL) if key in columns), *tasks,
-            *(key for key in columns if _kind(key) == "more")]  # fmt: skip
+            *(key for key, kind in kinds.items() if kind == "more")]  # fmt: skip
 
 
-def _kind(key: str) -> str:
+def _kind(column: Column) -> str:
     """Return which columns one shows and hides together: the main ones, single tasks, more costs."""
-    if key.startswith("task/"):
+    if column.task is not None:
         return "task"
     main = ("method", "seeds", "within", "mean", "worst", "delta_m", "hurt", *_MAIN_COSTS, *_RETRIEVAL)
-    return "main" if key in main else "more"
+    return "main" if column.key in main else "more"
 
 
-def _terms_of(metric: str) -> dict[str, tuple[str, str]]:
-    """Return TERMS for a table of some metric."""
-    if metric == "triplet":
-        return TERMS
-    meaning = f"Mean over the tasks of {metric}, in per cent. ± is the sample standard deviation over seeds."
-    return TERMS | {"mean": ("mean", meaning)}
-
-
-def _heading(column: Column, order: str, terms: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    _, meaning = terms.get(column.key, ("", ""))
+def _heading(column: Column, order: str) -> dict[str, Any]:
     return {
         "text": column.heading,
-        "kind": _kind(column.key),
+        "kind": _kind(column),
         "better": column.better,
-        "meaning": meaning,
+        "meaning": column.meaning,
         "key": column.key,
         "order": order,
     }
@@ -365,23 +308,22 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
     return {
         "number": text.number,
         "spread": text.spread,
-        "alike": text.alike,
+        "tied": text.tied,
         "marked": marked,  # numbers of a column stand below each other, with or without the mark
         "rank": text.rank,
         "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
-        "kind": _kind(column.key),
+        "kind": _kind(column),
     }
 
 
-def _terms(keys: Sequence[str], compared: bool, terms: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
+def _terms(columns: Sequence[Column], compared: bool) -> list[tuple[str, str]]:
     mark = (
         "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the two are"
         " equal. Only the mean and single tasks are tested; there, a method without the mark is worse than the best by"
         " more than chance would explain, unless the small print says that it was not compared."
     )
-    found = [terms[key] for key in terms if key in keys]
     last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
-    return [*([(ALIKE, mark)] if compared else []), *found, last]
+    return [*([(TIED, mark)] if compared else []), *glossary(columns), last]
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------

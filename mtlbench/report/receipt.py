@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mtlbench.report.rows import BASE, Row
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the small print: what it is about, by which it is found and filed, and what it says."""
+
+    about: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What runs were made on and with."""
+
+    data: Line
+    protocol: Line
+    speed: Line
+    made_by: Line
+
+    def lines(self, timed: bool = True) -> list[Line]:
+        """Return its lines, with that of speed and memory or without."""
+        return [self.data, self.protocol, *([self.speed] if timed else []), self.made_by]
 
 
 def _who(records: Sequence[Record], every: Sequence[Record]) -> str:
@@ -56,7 +82,7 @@ _CHOSEN: dict[str, Callable[[Record], Any]] = {
 }
 
 
-def warnings_of(records: Sequence[Record]) -> list[str]:
+def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     unlike = [name for name, pick in (_CHOSEN | _MADE_BY).items() if len(_values(done, pick)) > 1]
@@ -66,7 +92,7 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
         seeds.setdefault(record.method, set()).add(record.seed)
     if len(set(map(frozenset, seeds.values()))) > 1:
         found.append("not all methods have the same seeds: their means are over what each has.")
-    if any(r.method != r.setup["method"]["name"] for r in done):
+    if any(r.method in suite.sources for r in done):
         found.append("runs of one method from different versions of its source are kept apart, in rows of their own.")
     return found
 
@@ -77,7 +103,7 @@ def questions(suite: Suite, records: Sequence[Record]) -> str:
     return _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
 
 
-def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record], metric: str = "triplet") -> str:
+def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record], metric: str = "triplet") -> Line:
     """Say what the accuracy columns hold."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     what = (
@@ -88,39 +114,53 @@ def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record],
     some = ""
     if len(tasks) < len(suite.tasks):
         some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
-    return (
-        f"accuracy: {what}, the same for all methods{over};"
-        f" mAP@R, P@1: macro means over label values, mean over tasks.{some}"
+    return Line(
+        "accuracy",
+        f"{what}, the same for all methods{over}; mAP@R, P@1: macro means over label values, mean over tasks.{some}",
     )
 
 
-def base_line(found: Sequence[Row], suite: Suite, metric: str) -> str:
+def factors_line(suite: Suite) -> Line | None:
+    """Say by which settings rows are named."""
+    if not suite.factors:
+        return None
+    return Line(
+        "rows", f"named by {', '.join(suite.factors)}, in which alone their runs differ beside method and seed."
+    )
+
+
+def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     """Say what Δm is, or why there is none."""
-    base = [r for r in suite.done if r.method == BASE]
+    bases = {suite.row_of(BASE, row.method) for row in found if row.kind == "method"}
+    base = [r for r in suite.done if r.method in bases]
     if not base:
         versions = any(r.setup["method"]["name"] == BASE for r in suite.done)
         why = f"{BASE} has runs from several versions of its source" if versions else f"no finished run of {BASE}"
-        return f"Δm, tasks hurt: absent, {why} in this suite."
-    others = [row for row in found if row.kind == "method" and row.method != BASE]
+        return Line("Δm, tasks hurt", f"absent, {why} in this suite.")
+    others = [row for row in found if row.kind == "method" and not row.is_base]
     if not others:
-        return ""
+        return None
     if not any("delta_m" in row.accuracy for row in others):
-        return f"Δm, tasks hurt: absent, no seed is shared with {BASE}, or {metric} is missing or 0 there."
-    seeds = {r.seed for r in base}
-    unpaired = {row.method: sorted(set(row.seeds) - seeds) for row in others}
+        return Line("Δm, tasks hurt", f"absent, no seed is shared with {BASE}, or {metric} is missing or 0 there.")
+    seeds: dict[str, set[int]] = {}
+    for record in base:
+        seeds.setdefault(record.method, set()).add(record.seed)
+    unpaired = {row.method: sorted(set(row.seeds) - seeds.get(suite.row_of(BASE, row.method), set())) for row in others}
     without = [f"{method} {', '.join(map(str, left))}" for method, left in unpaired.items() if left]
     fallen = sorted({task for r in base for task in r.collapsed})
-    return (
-        f"Δm: mean over tasks of the relative difference to {BASE}, same suite, seed by seed, in %; tasks hurt: those"
+    same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
+    return Line(
+        "Δm",
+        f"mean over tasks of the relative difference to {BASE}{same}, same suite, seed by seed, in %; tasks hurt: those"
         f" whose mean over the same seeds is below that of {BASE}, by however little."
         + (f" Left out, for {BASE} has no such seed: {'; '.join(without)}." if without else "")
-        + (f" {BASE} collapsed on {', '.join(fallen)}: Δm says little." if fallen else "")
+        + (f" {BASE} collapsed on {', '.join(fallen)}: Δm says little." if fallen else ""),
     )
 
 
-def receipt_lines(suite: Suite, records: Sequence[Record]) -> list[str]:
+def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     """Return what some of a suite's runs were made on and with, and how their checkpoints were chosen."""
-    receipt, train, model = suite.receipt, suite.benchmark["train"], suite.benchmark["model"]
+    receipt = suite.receipt
     data, data_settings = receipt.get("data", {}), suite.benchmark["data"]
     size = data_settings["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
@@ -151,15 +191,37 @@ def receipt_lines(suite: Suite, records: Sequence[Record]) -> list[str]:
     commit = f", commit {made['commit']}" if made["commit"] else ""
     dates = sorted({str(r.receipt.get("date"))[:10] for r in done or runs or records})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
-    return [
-        f"data: {data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
-        f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
-        f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
-        f"protocol: {model['backbone']} backbone, {model['embedding']}-d, {train['sampling']} triplets,"
-        f" {train['optimiser']} lr {train['lr']:g} {train['schedule']},"
-        f" {train['steps']:,} steps{f', {seen} images seen' if seen else ''}; checkpoint of {selection}; {chosen};"
-        f" seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
-        f"speed, memory: {receipt.get('device')}, {receipt.get('precision')}; {rates}.",
-        f"made by: mtlbench {made['mtlbench']}{commit},"
-        f" {', '.join(versions)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
-    ]
+    said = _Said(suite)
+    backbone, size_of = said("model.backbone", "{} backbone"), said("model.embedding", "{}-d")
+    return Receipt(
+        Line(
+            "data",
+            f"{data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
+            f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
+            f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
+        ),
+        Line(
+            "protocol",
+            f"{backbone}, {size_of}, {said('train.sampling', '{} triplets')},"
+            f" {said('train.optimiser', '{}')} {said('train.lr', 'lr {:g}')} {said('train.schedule', '{}')},"
+            f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection};"
+            f" {chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
+        ),
+        Line("speed, memory", f"{receipt.get('device')}, {receipt.get('precision')}; {rates}."),
+        Line(
+            "made by",
+            f"mtlbench {made['mtlbench']}{commit}, {', '.join(versions)},"
+            f" {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
+        ),
+    )
+
+
+class _Said:
+    """Writes settings of a suite; one that its rows are named by is given by its name alone."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+
+    def __call__(self, key: str, form: str) -> str:
+        section, name = key.split(".")
+        return f"{key} as named" if key in self.suite.factors else form.format(self.suite.benchmark[section][name])

@@ -1,17 +1,17 @@
-"""The rows of comparison tables, one per method, and the columns that they have.
+"""The rows of comparison tables, one per method.
 
-What may share a table is decided in `suites`; how tables are written is left to `tables`.
+What may share a table is decided in `suites`, what columns are made of rows in `columns`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from mtlbench.report.outcome import Outcome, Status
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
 
@@ -44,8 +44,9 @@ class Row:
 
     Attributes:
         accuracy: shares, not per cent; `delta_m` in per cent and `hurt` a count where there is a base to compare with.
-        note: what went wrong.
-        alike: keys of the columns in which it can't be told apart from the best method.
+        outcome: how its runs ended.
+        is_base: whether it is what others' Δm is relative to.
+        tied: keys of the columns in which a paired test can't tell it apart from the best method.
     """
 
     method: str
@@ -53,8 +54,19 @@ class Row:
     seeds: tuple[int, ...]
     accuracy: dict[str, Cell]
     costs: dict[str, Cell]
-    note: str
-    alike: frozenset[str] = frozenset()
+    outcome: Outcome = field(default_factory=Outcome)
+    is_base: bool = False
+    tied: frozenset[str] = frozenset()
+
+    @property
+    def status(self) -> Status:
+        """How its runs ended, in a word; see `Outcome.status`."""
+        return self.outcome.status
+
+    @property
+    def note(self) -> str:
+        """What went wrong, in words; empty where nothing did."""
+        return self.outcome.note()
 
 
 def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> list[Row]:
@@ -65,11 +77,13 @@ def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> li
     by_method: dict[str, list[Record]] = {}
     for record in suite.records:
         by_method.setdefault(record.method, []).append(record)
-    base = {r.seed: r for r in by_method.get(BASE, []) if r.status == "done"}
     shown = tuple(tasks) or suite.tasks
-    found = [
-        _row(name, sorted(records, key=lambda r: r.seed), shown, metric, base) for name, records in by_method.items()
-    ]
+    found = []
+    for name, records in by_method.items():
+        base = suite.row_of(BASE, name)
+        finished = {r.seed: r for r in by_method.get(base, []) if r.status == "done"}
+        row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, finished)
+        found.append(replace(row, is_base=name == base))
     return in_order(found, lambda row: row.accuracy["mean"].mean, "high")
 
 
@@ -109,7 +123,7 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, ba
     names = dict.fromkeys(k for r in done for k in r.costs)
     costs = {k: over(lambda r, k=k: r.costs.get(k)) for k in names}  # type: ignore[misc]
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
-    return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, _note(records))
+    return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
 
 
 def _against(base: dict[int, Record], done: list[Record], tasks: Sequence[str], metric: str) -> dict[str, Cell]:
@@ -121,139 +135,3 @@ def _against(base: dict[int, Record], done: list[Record], tasks: Sequence[str], 
     delta = [100 * statistics.fmean((own - ref) / ref for own, ref in seed) for seed in values]  # type: ignore[operator]
     means = [[statistics.fmean(side) for side in zip(*seeds, strict=True)] for seeds in zip(*values, strict=True)]
     return {"delta_m": Cell.of(delta), "hurt": Cell(float(sum(own < ref for own, ref in means)))}
-
-
-def _note(records: list[Record]) -> str:
-    notes = []
-    for record in records:
-        seed = f"seed {record.seed} " if len(records) > 1 else ""
-        if record.status != "done":
-            notes.append(f"{seed}FAILED: {record.reason}")
-            continue
-        if record.collapsed:
-            every = len(record.collapsed) == len(record.setup["tasks"])
-            chosen = f"checkpoint of step {record.receipt.get('selected_step')} shown"
-            which = "all tasks" if every else ", ".join(record.collapsed)
-            notes.append(f"{seed}COLLAPSED ({which}): all embeddings equal, loss stuck at the margin; {chosen}")
-        if record.reason:
-            notes.append(f"{seed}{record.reason}")
-    return "; ".join(notes)
-
-
-# --- columns ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        key: what `--sort` and Row.alike call it, beside its heading.
-        number: a row's value as it is shown, empty where there is none.
-        value: the same unrounded, to sort by.
-        spread: what stands behind the number, such as "±0.3".
-        better: whether high or low values are, for sorting.
-        ranked: whether tables mark the best and the second.
-    """
-
-    key: str
-    heading: str
-    number: Callable[[Row], str]
-    value: Callable[[Row], float | str | None]
-    spread: Callable[[Row], str] = lambda row: ""
-    better: Literal["high", "low"] = "high"
-    ranked: bool = False
-
-
-def _accuracy_column(key: str, heading: str, form: str = ".1f", scale: float = 100, better: Any = "high") -> Column:
-    def cell(row: Row) -> Cell:
-        return row.accuracy.get(key, Cell(None))
-
-    def number(row: Row) -> str:
-        mean = cell(row).mean
-        return "" if mean is None else f"{mean * scale:{form}}"
-
-    def spread(row: Row) -> str:
-        deviation = cell(row).deviation
-        return "" if deviation is None else f"±{deviation * scale:.1f}"
-
-    return Column(key, heading, number, lambda row: cell(row).mean, spread, better, ranked=True)
-
-
-def accuracy_columns(found: Sequence[Row], tasks: Sequence[str], seconds: float | None) -> list[Column]:
-    """Return the columns of the accuracy table; with `seconds`, that of what validation had measured by then too."""
-    columns = [Column("method", "method", lambda row: row.method, lambda row: row.method, better="low")]
-    if any(len(row.seeds) > 1 for row in found):
-        number = lambda row: str(len(row.seeds)) if row.seeds else ""  # noqa: E731
-        columns.append(Column("seeds", "seeds", number, lambda row: len(row.seeds)))
-    if seconds is not None:
-        columns.append(_accuracy_column("within", f"validation within {seconds:,.4g} s"))
-    columns += [_accuracy_column("mean", "mean"), _accuracy_column("worst", "worst")]
-    if any("delta_m" in row.accuracy for row in found if row.method != BASE):
-        columns.append(_accuracy_column("delta_m", "Δm", "+.1f", 1))
-        columns.append(_accuracy_column("hurt", "tasks hurt", ".0f", 1, "low"))
-    columns += [_accuracy_column(f"task/{task}", task.replace("_", " ")) for task in tasks]
-    columns += [_accuracy_column("macro map@r", "mAP@R"), _accuracy_column("macro precision@1", "P@1")]
-    return columns
-
-
-def _three_figures(value: float) -> str:
-    """1,234 · 123 · 12.3 · 1.23."""
-    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
-
-
-def cost_columns() -> list[Column]:
-    """Return the columns of the cost table."""
-
-    def cost(key: str, heading: str, scale: float, show: Callable[[float], str] = _three_figures) -> Column:
-        def number(row: Row) -> str:
-            mean = row.costs.get(key, Cell(None)).mean
-            return "" if mean is None else show(mean * scale)
-
-        return Column(key, heading, number, lambda row: row.costs.get(key, Cell(None)).mean, better="low")
-
-    def rate(key: str, heading: str) -> Column:
-        def parts(row: Row) -> list[float]:
-            cells = (row.costs.get(key + end, Cell(None)).mean for end in ("", "_slowest", "_fastest"))
-            return [mean for mean in cells if mean]
-
-        def spread(row: Row) -> str:
-            middle, low, high = parts(row)
-            return f"±{(high - low) / 2 / middle * 100:.0f}%"
-
-        return Column(
-            key,
-            heading,
-            lambda row: _three_figures(parts(row)[0]) if len(parts(row)) == 3 else "",
-            lambda row: row.costs.get(key, Cell(None)).mean,
-            lambda row: spread(row) if len(parts(row)) == 3 else "",
-        )
-
-    return [
-        Column("method", "method", lambda row: row.method, lambda row: row.method, better="low"),
-        cost("parameters", "parameters", 1, lambda value: f"{value:,.0f}"),
-        cost("file_bytes", "file MB", 1e-6),
-        cost("bytes_shared", "shared MB", 1e-6),
-        cost("bytes_per_task", "per task kB", 1e-3),
-        cost("bytes_added", "next task adds kB", 1e-3),
-        cost("flops_one_task", "MFLOPs, 1 task", 1e-6),
-        cost("flops_all_tasks", "MFLOPs, all tasks", 1e-6),
-        rate("train_rate", "train img/s"),
-        rate("embed_rate_one_task", "embed img/s, 1 task"),
-        rate("embed_rate_all_tasks", "embed img/s, all tasks"),
-        cost("training_memory", "train MB", 1e-6),
-        cost("training_seconds", "train s", 1),
-    ]
-
-
-def find_column(columns: Iterable[Column], name: str) -> Column | None:
-    """Return the column of a key, a heading or a task, however it is spaced and capitalised; the first that fits."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"[\s_,-]", "", text.lower())
-
-    wanted = {"dm": "deltam"}.get(plain(name), plain(name))
-    for column in columns:
-        if wanted in (plain(column.key), plain(column.heading), plain(column.key.removeprefix("task/"))):
-            return column
-    return None

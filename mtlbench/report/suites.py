@@ -1,27 +1,42 @@
-"""Which runs may share a table: suites of records that differ in method and seed alone.
+"""Which runs may share a table: suites of records that differ in method, seed and named factors alone.
 
-Runs that differ in protocol, tasks, data, precision or device go into suites of their own, and runs of one method that
-ran from different versions of its source get names of their own, so that nobody averages them.
+Runs that differ in protocol, tasks, data, precision or device go into suites of their own, unless what they differ in
+is named as a factor: then each row is named by its values. Runs of one method that ran from different versions of its
+source get names of their own, so that nobody averages them.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from mtlbench.errors import UserError
-from mtlbench.runs import Json, Record, differences, essential, in_todays_words, without_training
+from mtlbench.errors import UserError, did_you_mean
+from mtlbench.runs import Change, Json, Record, changes, essential, in_todays_words, without_training
+
+Values = tuple[tuple[str, Any], ...]  # a row's factors with their values
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Records that may stand in one table: they differ in method and seed alone."""
+    """Records that may stand in one table: they differ in method, seed and `factors` alone.
+
+    Attributes:
+        benchmark: the settings, in today's words; of the first record where they differ in factors.
+        records: each called by the name of its row: `modulation · loss.margin=0.2`.
+        factors: the settings that differ between its runs, as `loss.margin`.
+        values: of the factors, by row; nothing for rows that no factor concerns.
+        sources: rows that hold one version of a method's source, where its runs came from several.
+    """
 
     benchmark: Json
     tasks: tuple[str, ...]
     records: tuple[Record, ...]
+    factors: tuple[str, ...] = ()
+    values: dict[str, Values] = field(default_factory=dict)
+    sources: frozenset[str] = frozenset()
 
     @property
     def receipt(self) -> Json:
@@ -33,38 +48,144 @@ class Suite:
         """Its finished runs, reference rows left out."""
         return [r for r in self.records if r.status == "done" and r.kind == "method"]
 
+    @property
+    def quick(self) -> bool:
+        """Whether its runs were made under the quick protocol."""
+        return str(self.benchmark["name"]).endswith("-quick")
 
-def suites(records: Sequence[Record]) -> list[Suite]:
+    @property
+    def rendered(self) -> bool:
+        """Whether its images are drawn, not real."""
+        return bool(self.receipt.get("data", {}).get("rendered"))
+
+    def row_of(self, method: str, row: str) -> str:
+        """Return the row of a method that has the values which another row has."""
+        return row_name(method, self.values.get(row, ()))
+
+
+def row_name(method: str, values: Values) -> str:
+    """Name a row by its method, and by its factors where there are any: `modulation · loss.margin=0.2`."""
+    return " · ".join([method, *(f"{key}={_shown(value)}" for key, value in values)])
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]:
     """Sort records into suites; reference rows join every suite that differs from theirs in training alone.
 
+    Args:
+        records: of any benchmarks.
+        across: settings in which the runs of a suite may differ, such as `loss.margin`.
+
     Raises:
-        UserError: a suite would hold two different runs of one method with one seed.
+        UserError: a suite would hold two different runs of one method with one seed, or no run has such a setting.
     """
     settings: dict[str, Json] = {}  # validating a benchmark takes a while, and most records have the same
+
+    def essentials(record: Record) -> Json:
+        text = json.dumps(record.setup["benchmark"], sort_keys=True)
+        if text not in settings:
+            settings[text] = essential({"benchmark": record.setup["benchmark"]})["benchmark"]
+        return settings[text]
+
     found: dict[str, list[Record]] = {}
     for record in records:
         if record.kind == "method":
-            text = json.dumps(record.setup["benchmark"], sort_keys=True)
-            if text not in settings:
-                settings[text] = essential({"benchmark": record.setup["benchmark"]})["benchmark"]
             setup = {k: v for k, v in record.setup.items() if k not in ("method", "code", "seed", "benchmark")}
             code = record.setup.get("code", {}).get("training")
-            key = [setup, settings[text], code, record.receipt.get("device")]
+            key = [setup, _without(essentials(record), across), code, record.receipt.get("device")]
             found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
-    references = [(without_training(r.setup), r) for r in records if r.kind == "reference"]
+    _check_known(across, list(settings.values()))
+    references = [(_reference_setup(r, across), r) for r in records if r.kind == "reference"]
     made = []
     for members in found.values():
-        wanted = without_training(members[0].setup)
-        members += [record for setup, record in references if setup == wanted]
         first = members[0].setup
-        made.append(
-            Suite(in_todays_words(first["benchmark"]), tuple(first["tasks"]), tuple(_one_each(_by_source(members))))
-        )
+        wanted = _reference_setup(members[0], across)
+        joining = [record for setup, record in references if setup == wanted]
+        split = not _agree(joining)  # else they join once, whatever the factors
+        factors = tuple(key for key in across if len({_shown(_value(essentials(r), key)) for r in members}) > 1)
+        named, sources = _by_source([*members, *joining])
+        values: dict[str, Values] = {}
+        rows = []
+        for record in named:
+            if record.kind == "method":
+                own = tuple((key, _value(essentials(record), key)) for key in factors)
+            else:
+                decisive = without_training(record.setup)["benchmark"]
+                own = tuple((key, _value(decisive, key)) for key in factors if split and _has(decisive, key))
+            name = row_name(record.method, own)
+            if own:
+                values[name] = own
+            if record.method in sources:
+                sources = sources | {name}
+            rows.append(replace(record, method=name))
+        tasks, benchmark = tuple(first["tasks"]), in_todays_words(first["benchmark"])
+        made.append(Suite(benchmark, tasks, tuple(_one_each(rows)), factors, values, sources))
     return made
 
 
-def _by_source(records: list[Record]) -> list[Record]:
-    """Name the versions of a method's source, where its runs come from more than one: each is a row of its own."""
+def _agree(references: Sequence[Record]) -> bool:
+    """Return whether reference records of one name and seed all have the same metrics."""
+    kept: dict[tuple[str, int], Any] = {}
+    return all(kept.setdefault((r.method, r.seed), r.metrics) == r.metrics for r in references)
+
+
+def _has(settings: Json, key: str) -> bool:
+    section: Any = settings
+    for part in key.split("."):
+        if not isinstance(section, dict) or part not in section:
+            return False
+        section = section[part]
+    return True
+
+
+def _value(settings: Json, key: str) -> Any:
+    """Return the value of a dotted key; None where there is none."""
+    section: Any = settings
+    for part in key.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
+
+
+def _without(settings: Json, keys: Sequence[str]) -> Json:
+    """Return settings without some, by their dotted keys."""
+    kept = copy.deepcopy(settings) if keys else settings
+    for key in keys:
+        *above, last = key.split(".")
+        section: Any = kept
+        for part in above:
+            section = section.get(part, {}) if isinstance(section, dict) else {}
+        if isinstance(section, dict):
+            section.pop(last, None)
+    return kept
+
+
+def _reference_setup(record: Record, across: Sequence[str]) -> Json:
+    setup = without_training(record.setup)
+    return setup | {"benchmark": _without(setup["benchmark"], across)}
+
+
+def _check_known(across: Sequence[str], settings: Sequence[Json]) -> None:
+    def keys(section: Json, above: str = "") -> list[str]:
+        found = []
+        for key, value in section.items():
+            found += [above + key, *(keys(value, f"{above}{key}.") if isinstance(value, dict) else [])]
+        return found
+
+    known = list(dict.fromkeys(key for one in settings for key in keys(one)))
+    for key in across:
+        if settings and key not in known:
+            raise UserError(f"No run has the setting '{key}'.{did_you_mean(key, known)}")
+
+
+def _by_source(records: list[Record]) -> tuple[list[Record], frozenset[str]]:
+    """Name the versions of a method's source, where its runs come from more than one: each is a row of its own.
+
+    Returns:
+        the records, and the names that tell versions apart.
+    """
     digests: dict[str, dict[str, set[str]]] = {}  # by method and part
 
     def parts(record: Record) -> dict[str, str]:
@@ -74,12 +195,14 @@ def _by_source(records: list[Record]) -> list[Record]:
     for record in records:
         for part, digest in parts(record).items():
             digests.setdefault(record.method, {}).setdefault(part, set()).add(digest)
-    named = []
+    named, versions = [], set()
     for record in records:
         version = "+".join(d for part, d in parts(record).items() if len(digests[record.method][part]) > 1)
-        apart = version and record.kind == "method"
-        named.append(replace(record, method=f"{record.method} (source {version})") if apart else record)
-    return named
+        if version and record.kind == "method":
+            record = replace(record, method=f"{record.method} (source {version})")
+            versions.add(record.method)
+        named.append(record)
+    return named, frozenset(versions)
 
 
 def _one_each(records: list[Record]) -> list[Record]:
@@ -94,13 +217,21 @@ def _one_each(records: list[Record]) -> list[Record]:
     return list(kept.values())
 
 
-def apart(suite: Suite, other: Suite) -> list[str]:
-    """List why two suites may not share a table, as `benchmark.train.steps: 300 there, 500 now`."""
+def differing_settings(suite: Suite, other: Suite) -> list[Change]:
+    """List the settings for which two suites may not share a table."""
     first, second = suite.records[0], other.records[0]
-    unlike = [
-        line.replace(" there, ", " above, ").removesuffix(" now") + " here"
-        for line in differences(first.setup, second.setup)
-        if not re.match(r"(method|seed|code)\b(?!\.training)", line)
+    factors = {*suite.factors, *other.factors}
+    found = [
+        change
+        for change in changes(first.setup, second.setup)
+        if change.path[0] not in ("method", "seed")
+        and (change.path[0] != "code" or change.path[1:] == ("training",))
+        and ".".join(change.path[1:]) not in factors
     ]
     devices = [record.receipt.get("device") for record in (first, second)]
-    return unlike + ([f"device: {devices[0]} above, {devices[1]} here"] if devices[0] != devices[1] else [])
+    return found + ([Change(("device",), *devices)] if devices[0] != devices[1] else [])
+
+
+def in_words(found: Sequence[Change]) -> str:
+    """Write the settings in which two tables differ: `benchmark.train.steps: 300 above, 500 here`."""
+    return "; ".join(f"{change.key}: {change.old} above, {change.new} here" for change in found)

@@ -11,14 +11,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.report.compare import accuracy_within, alike, read_hits, read_validations
-from mtlbench.report.receipt import accuracy_line, base_line, receipt_lines, warnings_of
-from mtlbench.report.rows import Cell, Column, Row, accuracy_columns, cost_columns, find_column, in_order, rows
-from mtlbench.report.suites import Suite, apart, suites
-from mtlbench.runs import Record, run_folder
+from mtlbench.report.columns import Column, accuracy_columns, cost_columns, find_column
+from mtlbench.report.compare import accuracy_within, read_validations
+from mtlbench.report.comparison import Comparison, compared_with_best
+from mtlbench.report.groups import groups_of
+from mtlbench.report.receipt import Line, accuracy_line, base_line, factors_line, receipt_of, warnings_of
+from mtlbench.report.rows import Cell, Row, in_order, rows
+from mtlbench.report.suites import Suite, differing_settings, in_words, suites
+from mtlbench.runs import Change, Record, folder_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Choice:
         metric: what the accuracy columns hold.
         sort: heading or key of the column to sort by; empty for the mean, or the accuracy within `seconds`.
         tasks, methods: names joined by commas; empty for all. Methods may be groups or patterns such as `shared*`.
+        across: settings in which the runs of one table may differ; rows are named by their values.
         seconds: rank by what validation had measured after so many seconds of training; `shortest` for those of the
             method that needs the fewest; empty for no such column.
     """
@@ -38,6 +41,7 @@ class Choice:
     tasks: str = ""
     methods: str = ""
     seconds: str = ""
+    across: tuple[str, ...] = ()
 
 
 EVERYTHING = Choice()
@@ -57,24 +61,56 @@ class Summary:
     """All that is written of one suite.
 
     Attributes:
+        subject: what the tables are of: the benchmark, rendered or not, quick or not.
         tables: accuracy, and cost if any was measured.
-        warnings: why some rows can't be compared as others can.
-        notes: what went wrong in runs that are shown.
-        receipt: the small print.
-        compared: the best method of each column, by key, where the others were tested against it: `Row.alike` means
-            something in these columns alone.
+        unequal: in what runs of one table differ beside method and seed, in sentences.
+        lines: the small print.
+        comparison: what was tested against the best; `Row.tied` means something in its columns alone.
         metric: what the accuracy columns hold.
-        untested: methods that were not tested against the best one, in no column, for lack of their answers.
+        reordered: whether another order was asked for; the small print says which.
+        separated: the settings for which this suite has a table of its own, below one of the same benchmark.
     """
 
     suite: Suite
+    subject: str
     tables: list[Table]
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    receipt: list[str] = field(default_factory=list)
-    compared: dict[str, str] = field(default_factory=dict)
-    untested: tuple[str, ...] = ()
+    unequal: list[str] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    comparison: Comparison = field(default_factory=Comparison)
     metric: str = "triplet"
+    reordered: bool = False
+    separated: tuple[Change, ...] = ()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of the accuracy table."""
+        return self.tables[0].rows if self.tables else []
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that have columns."""
+        columns = self.tables[0].columns if self.tables else []
+        return tuple(column.task for column in columns if column.task is not None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why not all can be compared with all, in sentences."""
+        if not self.separated:
+            return self.unequal
+        return [
+            f"a table of its own, for it differs from the one above: {in_words(self.separated)}.",
+            *self.unequal,
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What went wrong in runs that are shown, in sentences."""
+        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.remarkable]
+
+    @property
+    def receipt(self) -> list[str]:
+        """The small print as it is written."""
+        return list(map(str, self.lines))
 
 
 def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: Path | None = None) -> list[Summary]:
@@ -90,18 +126,17 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
         UserError: `choice` names a task, method or column that isn't there, or no number of seconds.
     """
     methods = _chosen_methods(choice.methods, records)
-    found = _with_tasks(suites(records), choice.tasks)
+    found = _with_tasks(suites(records, choice.across), choice.tasks)
     found = [(s, tasks) for s, tasks in found if any(r.setup["method"]["name"] in methods for r in s.records)]
     made = [_summary(suite, tasks, methods, choice, results) for suite, tasks in found]
     if choice.sort and not any(find_column(_columns(summary.tables), choice.sort) for summary in made):
         known = list(dict.fromkeys(column.heading for summary in made for column in _columns(summary.tables)))
         raise UserError(f"No column '{choice.sort}'.{did_you_mean(choice.sort, known)} There: {', '.join(known)}.")
     earlier: dict[str, Suite] = {}
-    for summary in made:
+    for place, summary in enumerate(made):
         name = summary.suite.benchmark["name"]
         if name in earlier:
-            why = "; ".join(apart(earlier[name], summary.suite))
-            summary.warnings.insert(0, f"a table of its own, for it differs from the one above: {why}.")
+            made[place] = replace(summary, separated=tuple(differing_settings(earlier[name], summary.suite)))
         earlier[name] = summary.suite
     return made
 
@@ -124,7 +159,7 @@ def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
     for word in re.split(r",(?![^\[]*\])", text):
         word = word.strip()
         pattern = word.replace("[", "[[]")  # brackets are of options here
-        members = [name for name in known if fnmatch.fnmatchcase(name, pattern)] or _group(word)
+        members = [name for name in known if fnmatch.fnmatchcase(name, pattern)] or _members(word, records)
         if word and not members:
             hint = did_you_mean(word, known)
             raise UserError(f"No run of the method '{word}'.{hint} There: {', '.join(sorted(known))}.")
@@ -134,12 +169,9 @@ def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
     return chosen
 
 
-def _group(word: str) -> list[str]:
-    from mtlbench.plugins import load_plugins  # loads torch, for no other use here
-    from mtlbench.specs import method_groups
-
-    load_plugins()
-    return method_groups().get(word, [])
+def _members(group: str, records: Sequence[Record]) -> list[str]:
+    """Return the methods of a group, those with options left out, as where they are run."""
+    return [name for name, groups in groups_of(records).items() if group in groups and "[" not in name]
 
 
 def _with_tasks(found: list[Suite], text: str) -> list[tuple[Suite, tuple[str, ...]]]:
@@ -162,59 +194,56 @@ def _columns(tables: Sequence[Table]) -> list[Column]:
 def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Choice, results: Path | None) -> Summary:
     chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods}
     found = [row for row in rows(suite, choice.metric, tasks) if row.method in chosen]
-    seconds, lines = None, []
+    seconds, comparison = None, Comparison()
+    lines: list[Line | None] = [factors_line(suite)]
     if choice.seconds:
         seconds, found, line = _at_seconds(found, suite, tasks, choice, results)
         lines.append(line)
-    compared: dict[str, str] = {}
-    untested: tuple[str, ...] = ()
     if results is not None:
-        found, line, compared, untested = _compared(found, suite, tasks, choice.metric, results)
-        lines.append(line)
+        found, comparison = compared_with_best(found, suite, tasks, choice.metric, results)
+        lines.append(comparison.line())
     lines.append(base_line(found, suite, choice.metric))
-    columns = accuracy_columns(found, tasks, seconds)
+    columns = accuracy_columns(found, tasks, seconds, choice.metric)
     costly = [row for row in found if row.costs.get("parameters")]
     measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
-    tables = [Table(_title(suite, tasks, choice, seconds), columns, found), Table("Cost", measured, costly)]
+    subject = _subject(suite, tasks)
+    title = f"{subject}: {_measure(choice, seconds)}"
+    tables = [Table(title, columns, found), Table("Cost", measured, costly)]
     by = find_column(_columns(tables), choice.sort or ("mean" if seconds is None else "within"))
     if by is None:  # this suite lacks the column; another one has it, or `summarise` says so
-        lines.insert(0, f"order: by mean, for there is no column '{choice.sort}' here.")
+        lines.insert(0, Line("order", f"by mean, for there is no column '{choice.sort}' here."))
     else:
         tables = [replace(table, rows=in_order(table.rows, by.value, by.better)) for table in tables]
         if choice.sort:
-            lines.insert(0, f"order: by {by.heading}, {by.better} first.")
+            lines.insert(0, Line("order", f"by {by.heading}, {by.better} first."))
     shown = {row.method for row in found}
     made_by = [r for r in suite.records if r.method in shown]
-    notes = [f"{row.method}: {row.note}" for row in tables[0].rows if row.note]
-    receipt = [
+    small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
-        *filter(None, lines),
-        *receipt_lines(suite, made_by),
+        *(line for line in lines if line is not None),
+        *receipt_of(suite, made_by).lines(),
     ]
-    tables = [table for table in tables if table.rows]
-    return Summary(suite, tables, warnings_of(made_by), notes, receipt, compared, untested, choice.metric)
-
-
-def _folder(results: Path, record: Record) -> Path:
-    setup = record.setup
-    return run_folder(results, setup["benchmark"]["name"], setup["method"]["name"], record.seed)
+    return Summary(
+        suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by), small, comparison,
+        choice.metric, bool(choice.sort),
+    )  # fmt: skip
 
 
 def _at_seconds(
     found: list[Row], suite: Suite, tasks: Sequence[str], choice: Choice, results: Path | None
-) -> tuple[float | None, list[Row], str]:
+) -> tuple[float | None, list[Row], Line]:
     """Add to rows what validation had measured within some seconds of training."""
     if results is None:
         raise UserError("--at-seconds needs the curves of the runs, which lie beside their run.json.")
     shown = {row.method for row in found}
-    curves = {(r.method, r.seed): read_validations(_folder(results, r)) for r in suite.done if r.method in shown}
+    curves = {(r.method, r.seed): read_validations(folder_of(r, results)) for r in suite.done if r.method in shown}
     if choice.seconds == "shortest":
         lasts: dict[str, float] = {}
         for (method, _), curve in curves.items():
             lasts[method] = max(lasts.get(method, 0.0), math.inf if curve is None else curve["seconds"].max())
         seconds = min(lasts.values(), default=math.inf)
         if not math.isfinite(seconds):
-            return None, found, "equal seconds: none, no run here kept its curve with seconds."
+            return None, found, Line("equal seconds", "none, no run here kept its curve with seconds.")
         whose = f", the time that {min(lasts, key=lambda m: lasts[m])} took"
     else:
         try:
@@ -229,75 +258,25 @@ def _at_seconds(
         return Cell.of([None if c is None else accuracy_within(c, seconds, tasks) for c in there])
 
     added = [replace(row, accuracy=row.accuracy | {"within": within(row)}) for row in found]
-    line = (
-        f"equal seconds: triplet accuracy on the validation split, mean over tasks, of the best checkpoint within"
+    line = Line(
+        "equal seconds",
+        f"triplet accuracy on the validation split, mean over tasks, of the best checkpoint within"
         f" {seconds:,.4g} s of training steps{whose}, as the curves have it; empty where nothing was validated by then."
-        " All other columns are of each run's whole budget, equal in steps."
+        " All other columns are of each run's whole budget, equal in steps.",
     )
     return seconds, added, line
 
 
-def _compared(
-    found: list[Row], suite: Suite, tasks: Sequence[str], metric: str, results: Path
-) -> tuple[list[Row], str, dict[str, str], tuple[str, ...]]:
-    """Mark which rows can't be told apart from the best, in the mean and on each task; say how, which best, and which
-    methods were not tested.
-    """
-    if metric != "triplet":
-        why = "comparison with the best: none, runs keep their answers one by one for triplet accuracy alone."
-        return found, why, {}, ()
-    rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
-    if len(rivals) < 2:
-        return found, "", {}, ()
-    shown = {row.method for row in rivals}
-    hits: dict[str, dict[int, Any]] = {}
-    missing: dict[str, None] = {}
-    shapes = set()
-    for record in suite.done:
-        if record.method in shown:
-            answers = read_hits(_folder(results, record), record)
-            if answers is None:
-                missing[record.method] = None
-            else:
-                shapes.add(answers.shape)
-                hits.setdefault(record.method, {})[record.seed] = answers
-    if len(shapes) > 1:
-        return found, "comparison with the best: none, the runs answered different numbers of test triplets.", {}, ()
-    lacking = (
-        f" Not compared, for test.safetensors is missing or is not of the same run: {', '.join(missing)}; columns that"
-        " one of them leads have no marks."
-    )
-    hits = {method: by_seed for method, by_seed in hits.items() if method not in missing}
-    place = [suite.tasks.index(task) for task in tasks]
-    columns = {"mean": place} | {f"task/{task}": [at] for task, at in zip(tasks, place, strict=True)}
-    marked: dict[str, set[str]] = {row.method: set() for row in rivals}
-    compared = {}
-    for key, chosen in columns.items():
-        best = max(rivals, key=lambda row: row.accuracy[key].mean or 0.0).method
-        if best in hits and len(hits) > 1:
-            compared[key] = best
-            for method in alike(hits, best, chosen):
-                marked[method].add(key)
-    several = any(len(by_seed) > 1 for by_seed in hits.values())
-    how = "paired by test triplet, variance as of a bootstrap over them"
-    covered = "; how results vary between seeds is not covered, for there is one"
-    if several:
-        how = "paired by seed and test triplet, variance as of a bootstrap over both, that over seeds pooled over pairs"
-        covered = ""
-    line = (
-        f"≈: can't be told apart from the best of the column (the mean, single tasks): {how}; Student's t, two-sided"
-        f" 5 %, Holm's correction within a column; test triplets are taken as independent{covered}."
-        f"{lacking if missing else ''}"
-    )
-    marked_rows = [replace(row, alike=frozenset(marked.get(row.method, ()))) for row in found]
-    return marked_rows, line, compared, tuple(missing)
-
-
-def _title(suite: Suite, tasks: Sequence[str], choice: Choice, seconds: float | None) -> str:
-    """Return what a suite's tables are headed with."""
-    quick = ", quick protocol" if suite.benchmark["name"].endswith("-quick") else ""
-    drawn = " (rendered images, not real ones)" if suite.receipt.get("data", {}).get("rendered") else ""
-    shown = "triplet accuracy" if choice.metric == "triplet" else choice.metric
+def _subject(suite: Suite, tasks: Sequence[str]) -> str:
+    """Return what a suite's tables are of."""
+    quick = ", quick protocol" if suite.quick else ""
+    drawn = " (rendered images, not real ones)" if suite.rendered else ""
     some = f", {len(tasks)} of {len(suite.tasks)} tasks" if len(tasks) < len(suite.tasks) else ""
+    return f"{suite.benchmark['title']}{drawn}{quick}{some}"
+
+
+def _measure(choice: Choice, seconds: float | None) -> str:
+    """Return what the accuracy table holds."""
+    shown = "triplet accuracy" if choice.metric == "triplet" else choice.metric
     ranked = f", ranked at {seconds:,.4g} s of training" if seconds is not None and not choice.sort else ""
-    return f"{suite.benchmark['title']}{drawn}{quick}{some}: {shown} in %{ranked}"
+    return f"{shown} in %{ranked}"

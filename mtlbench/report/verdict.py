@@ -29,13 +29,13 @@ class Verdict:
 
     Attributes:
         best: the method of the highest mean; empty where none finished.
-        alike: those that can't be told apart from it, best mean first.
-        smallest: of `best` and `alike`, the one that stores least, collapsed ones left out.
+        tied: those that can't be told apart from it, best mean first.
+        smallest: of `best` and `tied`, the one that stores least, collapsed ones left out.
         headline: which method, in one sentence.
     """
 
     best: str
-    alike: tuple[str, ...]
+    tied: tuple[str, ...]
     smallest: str
     headline: str
     answers: tuple[Answer, ...]
@@ -43,7 +43,7 @@ class Verdict:
 
 def verdict(summary: Summary) -> Verdict:
     """Say what a suite's tables come to."""
-    every = [row for row in summary.tables[0].rows if row.kind == "method"] if summary.tables else []
+    every = [row for row in summary.rows if row.kind == "method"]
     rows = sorted(
         (row for row in every if row.accuracy["mean"].mean is not None),
         key=lambda row: -(row.accuracy["mean"].mean or 0),
@@ -51,17 +51,17 @@ def verdict(summary: Summary) -> Verdict:
     if not rows:
         headline = "No method has finished: there is nothing to compare yet."
         return Verdict("", (), "", headline, (Answer("Which method?", "none", headline), _sureness(summary, [], every)))
-    best = next((row for row in rows if row.method == summary.compared.get("mean")), rows[0])
-    alike = [row for row in rows if "mean" in row.alike]
+    best = next((row for row in rows if row.method == summary.comparison.best.get("mean")), rows[0])
+    tied = [row for row in rows if "mean" in row.tied]
     # a method whose embeddings fell to a point, or that has too few seeds in common for a test, is nothing to take
-    lonely = _lonely(summary, best, rows)
-    candidates = [best, *(row for row in alike if "COLLAPSED" not in row.note and row.method not in lonely)]
+    untestable = _too_few_shared_seeds(summary, best, rows)
+    candidates = [best, *(row for row in tied if not row.outcome.collapsed and row.method not in untestable)]
     smallest = min(candidates, key=lambda row: (_value(row, "file_bytes"), -(row.accuracy["mean"].mean or 0)))
     words = _Words(summary)
-    which = _which(words, best, alike, rows)
+    which = _which(words, best, tied, rows)
     answers = (which, _cost(words, best, candidates, smallest, rows), _sureness(summary, rows, every))
     headline = f"{best.method}: {which.lead[0].lower()}{which.lead[1:]}"
-    return Verdict(best.method, tuple(row.method for row in alike), smallest.method, headline, answers)
+    return Verdict(best.method, tuple(row.method for row in tied), smallest.method, headline, answers)
 
 
 def _value(row: Row, key: str) -> float:
@@ -87,50 +87,51 @@ class _Words:
         return self.number(row, "mean", "%")
 
 
-def _which(words: _Words, best: Row, alike: Sequence[Row], rows: Sequence[Row]) -> Answer:
+def _which(words: _Words, best: Row, tied: Sequence[Row], rows: Sequence[Row]) -> Answer:
     summary, others = words.summary, len(rows) - 1
+    comparison = summary.comparison
     tested, which = _tested(summary, best, rows)
     measure = "mean accuracy" if summary.metric == "triplet" else f"mean {summary.metric}"
     more = []
     if not others:
         lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
-    elif "mean" not in summary.compared:
+    elif "mean" not in comparison.best:
         lead = f"The highest {measure}, {words.mean(best)}; whether by chance was not tested."
-        more += [line for line in summary.receipt if line.startswith("comparison with the best")]
-        more += [
-            "Not compared" + line.partition(" Not compared")[2] for line in summary.receipt if " Not compared" in line
-        ]
-    elif not alike:
+        if comparison.reason:
+            more.append(str(comparison.line()))
+        if comparison.lacking:
+            more.append(comparison.lacking)
+    elif not tied:
         single = "with this one seed, " if all(len(row.seeds) == 1 for row in rows) else ""
         lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(tested)}{which}."
     else:
         lead = (
-            f"The highest {measure}, {words.mean(best)}, but {_part(len(alike), tested)}{which}"
+            f"The highest {measure}, {words.mean(best)}, but {_part(len(tied), tested)}{which}"
             " can't be told apart from it."
         )
-        more.append(f"Not told apart: {_some([f'{row.method} ({words.mean(row)})' for row in alike], 5)}.")
-    if "mean" in summary.compared and summary.untested:
-        more.append(f"Not tested: {_some(summary.untested, 5)}.")
+        more.append(f"Not told apart: {_some([f'{row.method} ({words.mean(row)})' for row in tied], 5)}.")
+    if "mean" in comparison.best and comparison.missing:
+        more.append(f"Not tested: {_some(comparison.missing, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
-    if delta and hurt and best.method != BASE:
-        tasks = sum(key.startswith("task/") for key in words.columns)
+    if delta and hurt and not best.is_base:
+        tasks = len(summary.tasks)
         more.append(f"Against {BASE}, a network for each task: Δm {delta}; below it on {hurt} of {tasks} tasks.")
-    if "COLLAPSED" in best.note:
+    if best.outcome.collapsed:
         more.append("Under some task its embeddings fell to a point: see what went wrong.")
     return Answer("Which method?", best.method, lead, tuple(more))
 
 
 def _tested(summary: Summary, best: Row, rows: Sequence[Row]) -> tuple[int, str]:
     """Return how many methods were tested against the best one, and a word for them where they aren't all others."""
-    tested = sum(row is not best and row.method not in summary.untested for row in rows)
+    tested = sum(row is not best and row.method not in summary.comparison.missing for row in rows)
     return tested, " tested" if tested < len(rows) - 1 else ""
 
 
-def _lonely(summary: Summary, best: Row, rows: Sequence[Row]) -> list[str]:
+def _too_few_shared_seeds(summary: Summary, best: Row, rows: Sequence[Row]) -> list[str]:
     """Return which methods aren't told apart from the best for lack of two seeds in common, where some have several."""
-    if all(len(row.seeds) == 1 for row in rows if row.method not in summary.untested):
+    if all(len(row.seeds) == 1 for row in rows if row.method not in summary.comparison.missing):
         return []
-    return [row.method for row in rows if "mean" in row.alike and len(set(row.seeds) & set(best.seeds)) < 2]
+    return [row.method for row in rows if "mean" in row.tied and len(set(row.seeds) & set(best.seeds)) < 2]
 
 
 def _all(others: int) -> str:
@@ -147,8 +148,8 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
     size = words.number(best, "file_bytes", "MB")
     if not size:
         return Answer("What does it cost?", "not measured", f"The costs of {best.method} were not measured.")
-    lonely = _lonely(words.summary, best, rows)
-    those = "those not told apart from it" + (" by a test of common seeds" if lonely else "")
+    untestable = _too_few_shared_seeds(words.summary, best, rows)
+    those = "those not told apart from it" + (" by a test of common seeds" if untestable else "")
     added = _added(words, best)
     lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
     more = []
@@ -166,9 +167,9 @@ def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, ro
         )
     elif len(candidates) > 1:
         more.append(f"None of {those} is smaller.")
-    base = next((row for row in rows if row.method == BASE), None)
+    base = next((row for row in rows if row.method == words.summary.suite.row_of(BASE, best.method)), None)
     if base and base is not best and words.number(base, "file_bytes"):
-        more.append(f"{BASE}: {words.number(base, 'file_bytes', 'MB')}.")
+        more.append(f"{base.method}: {words.number(base, 'file_bytes', 'MB')}.")
     speed = "embed_rate_all_tasks"
     own = words.number(best, speed, "images/s")
     if own:
@@ -204,10 +205,8 @@ def _reaches(slow: Row, fast: Row, key: str) -> bool:
 def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> Answer:
     suite = summary.suite
     numbers = sorted({len(row.seeds) for row in rows})
-    quick = str(suite.benchmark["name"]).endswith("-quick")
-    rendered = suite.receipt.get("data", {}).get("rendered")
-    failed = [row.method for row in every if "FAILED" in row.note]
-    collapsed = [row.method for row in every if "COLLAPSED" in row.note]
+    failed = [row.method for row in every if row.outcome.failed]
+    collapsed = [row.method for row in every if row.outcome.collapsed]
     more = []
     if not rows:
         short, lead = "no result", "Nothing has been measured."
@@ -217,32 +216,32 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
             if len(numbers) == 1
             else f"{numbers[0]} to {numbers[-1]} seeds"
         )
-        tasks = sum(column.key.startswith("task/") for column in summary.tables[0].columns)
+        tasks = len(summary.tasks)
         shown = {row.method for row in every}
         asked = "The test images"
         if summary.metric == "triplet":
             asked = f"{questions(suite, [r for r in suite.records if r.method in shown])} test questions"
-        what = "rendered images, which say nothing about real ones" if rendered else "real images"
+        what = "rendered images, which say nothing about real ones" if suite.rendered else "real images"
         lead = f"{asked} on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
         if numbers[-1] == 1:
             more.append("One seed: how much another would change is not known.")
-        elif "mean" in summary.compared:
-            best = next(row for row in rows if row.method == summary.compared["mean"])
-            lonely = _lonely(summary, best, rows)
-            if lonely:
+        elif "mean" in summary.comparison.best:
+            best = next(row for row in rows if row.method == summary.comparison.best["mean"])
+            untestable = _too_few_shared_seeds(summary, best, rows)
+            if untestable:
                 more.append(
                     f"Fewer than two seeds in common with {best.method}, so not told apart however far below:"
-                    f" {_some(lonely, 4)}. Run the same seeds for all."
+                    f" {_some(untestable, 4)}. Run the same seeds for all."
                 )
-        if "mean" in summary.compared:
-            best = next(row for row in rows if row.method == summary.compared["mean"])
+        if "mean" in summary.comparison.best:
+            best = next(row for row in rows if row.method == summary.comparison.best["mean"])
             tested, which = _tested(summary, best, rows)
-            apart = tested - sum("mean" in row.alike for row in rows)
+            worse = tested - sum("mean" in row.tied for row in rows)
             over = "questions" if numbers[-1] == 1 else "seeds and questions"
             more.append(
-                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {apart} of {tested}{which}."
+                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {worse} of {tested}{which}."
             )
-    if quick:
+    if suite.quick:
         more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")
     if failed:
         more.append(f"Failed: {_some(failed, 4)}.")

@@ -18,6 +18,7 @@ import mtlbench
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import device_name
+from mtlbench.losses.contract import resolved
 from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.runs.record import Json
 from mtlbench.specs import Method
@@ -26,6 +27,7 @@ from mtlbench.training.loop import VERSION
 
 def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> Json:
     """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run."""
+    benchmark = benchmark.model_copy(update={"loss": resolved(benchmark.loss)})
     setup = {
         "method": asdict(method),
         "code": {"training": VERSION, **sources_of(method)},

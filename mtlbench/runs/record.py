@@ -8,7 +8,8 @@
   rows where no two tasks share parameters,
 - `weights.safetensors`: the chosen checkpoint, what a deployed network needs,
 - `test.safetensors`: embeddings of the test images (T, N, D; float16), their labels (T, N), and which test triplets
-  were ordered rightly (T, n).
+  were ordered rightly (T, n), the test images of these triplets (T, n, 3), and
+  under `queries/` the scores of single queries (T, N), NaN where a query has none.
 
 A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is ever written or read.
 """
@@ -47,6 +48,8 @@ class Record:
         collapsed: tasks whose embeddings fell to a point, in the chosen checkpoint or at the end of training.
         costs: see `cost.measure`; empty where measuring them failed, with the reason in `reason`.
         receipt: where, when and with what it was made.
+        learned: what the architecture says that it learned, see `mtlbench.Learned`; None in records of mtlbench 0.1.
+        folder: where it was read from, whatever the folder's name; it is no part of `run.json`.
     """
 
     method: str
@@ -59,17 +62,25 @@ class Record:
     collapsed: list[str] = field(default_factory=list)
     costs: Json = field(default_factory=dict)
     receipt: Json = field(default_factory=dict)
+    learned: list[Json] | None = None
     schema: int = SCHEMA
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
 
 def run_folder(results: Path, benchmark: str, method: str, seed: int) -> Path:
-    """Return where a run's record lies."""
+    """Return where `mtlbench run` leaves a run's record."""
     return results / benchmark / re.sub(r"[^\w.+=,\[\]-]", "-", method) / f"seed-{seed}"
 
 
 def partial_folder(folder: Path) -> Path:
     """Return where a run under way keeps what continuing needs."""
     return folder.with_name(f"{folder.name}.partial")
+
+
+def folder_of(record: Record, results: Path) -> Path:
+    """Return where a record lies: where it was read from, else where `mtlbench run` would leave it."""
+    setup = record.setup  # a table may call the method otherwise
+    return record.folder or run_folder(results, setup["benchmark"]["name"], setup["method"]["name"], record.seed)
 
 
 def read_record(folder: Path) -> Record | None:
@@ -85,13 +96,13 @@ def read_record(folder: Path) -> Record | None:
         content = json.loads(path.read_text())
         if content["schema"] > SCHEMA:
             raise UserError(f"{path} was written by a newer mtlbench; update this one to read it.")
-        return Record(**content)
+        return Record(**content, folder=folder)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no run record ({error}); remove its folder and run that method again.") from error
 
 
 def find_records(results: Path, benchmark: str | None = None) -> list[Record]:
-    """Return every record under `results`, or those of one benchmark, in the order of their paths."""
+    """Return every record `results/<benchmark>/<any>/seed-<n>`, or one benchmark's, in the order of their paths."""
     pattern = f"{benchmark or '*'}/*/seed-*/run.json"
     found = [read_record(path.parent) for path in sorted(results.glob(pattern)) if path.parent.suffix == ""]
     return [record for record in found if record is not None]
@@ -127,7 +138,8 @@ def write_record(
             save_file(dict(weights), new / "weights.safetensors")
         if test:
             save_file({k: v.detach().cpu().contiguous() for k, v in test.items()}, new / "test.safetensors")
-        (new / "run.json").write_text(json.dumps(asdict(record), indent=1, allow_nan=True) + "\n")
+        content = {name: value for name, value in asdict(record).items() if name != "folder"}
+        (new / "run.json").write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
         old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
         if folder.exists():
             folder.rename(old)

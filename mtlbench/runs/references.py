@@ -27,7 +27,7 @@ def references(
     seeds: Sequence[int], benchmark: Benchmark, dataset: Dataset, precision: str, results: Path, overwrite: bool = False
 ) -> None:
     """Leave the records of the reference rows: the backbone as it is initialised, and random embeddings."""
-    questions = HeldOutTriplets.draw(dataset, benchmark, "test")
+    held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     model = benchmark.model
     for method in REFERENCES:
         for seed in seeds:
@@ -41,12 +41,12 @@ def references(
                 net = BackboneFactory(model.backbone, size, model.embedding, seed, pretrained).backbone()
                 net = net.to(dataset.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
                 with torch.no_grad(), computing_in(precision, dataset.device):
-                    parts = [net(dataset.batch(part)).float() for part in questions.images.split(EMBEDDING_BATCH)]
+                    parts = [net(dataset.batch(part)).float() for part in held_out.images.split(EMBEDDING_BATCH)]
                 one = torch.cat(parts)
             else:
                 generator = torch.Generator().manual_seed(seed)
-                one = torch.randn(len(questions.images), model.embedding, generator=generator).to(dataset.device)
-            metrics, hits = scores_of(one.expand(len(dataset.tasks), *one.shape), questions, benchmark, dataset)
+                one = torch.randn(len(held_out.images), model.embedding, generator=generator).to(dataset.device)
+            metrics, hits, _ = scores_of(one.expand(len(dataset.tasks), *one.shape), held_out, benchmark, dataset)
             made = Record(method.name, seed, "reference", setup, metrics=metrics)
             made.receipt = receipt(dataset, precision)
             write_record(folder, made, test={"hits": hits.to(torch.uint8)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -57,24 +59,44 @@ def benchmark_of(record: Record) -> Benchmark:
         ) from error
 
 
+@dataclass(frozen=True)
+class Change:
+    """A setting that two setups don't have in common: the keys down to it, and its two values."""
+
+    path: tuple[str, ...]
+    old: Any
+    new: Any
+
+    @property
+    def key(self) -> str:
+        """The setting's whole name: `benchmark.train.steps`."""
+        return ".".join(self.path)
+
+
+def changes(old: Json, new: Json) -> list[Change]:
+    """List the settings that differ between two setups."""
+    return _unlike(essential(old), essential(new), ())
+
+
 def differences(old: Json, new: Json) -> list[str]:
     """List what differs between two setups, as `benchmark.train.steps: 300 there, 500 now`."""
-    return _unlike(essential(old), essential(new), "")
+    return [f"{change.key}: {change.old} there, {change.new} now" for change in changes(old, new)]
 
 
-def _unlike(old: Json, new: Json, prefix: str) -> list[str]:
+def _unlike(old: Json, new: Json, above: tuple[str, ...]) -> list[Change]:
     found = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _unlike(a, b, f"{prefix}{key}.")
+            found += _unlike(a, b, (*above, key))
         elif a != b:
-            found.append(f"{prefix}{key}: {a} there, {b} now")
+            found.append(Change((*above, key), a, b))
     return found
 
 
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
     kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
-    kept["benchmark"]["train"] = {"anchors": kept["benchmark"]["train"].get("anchors")}
+    for section in ("train", "loss"):
+        kept["benchmark"].pop(section, None)
     return kept

@@ -1,34 +1,68 @@
 """One run: a method trained on a data set with one seed, the best checkpoint chosen on the validation split.
 
-The loop prints nothing, writes no record, and never sees the test split.
+The loop prints nothing, writes no record, and never sees the test split; whoever listens is told what happens.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench.agreement import cosines, gramians, preserved_state
+from mtlbench.augmentation import read_augmentations
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
-from mtlbench.data.triplets import ListedTriplets, TripletSampler, joint_triplets
 from mtlbench.devices import computing_in, named_generator
+from mtlbench.errors import UserError
 from mtlbench.evaluation.collapse import collapsed_tasks
+from mtlbench.evaluation.selection import check_selection, criterion
 from mtlbench.evaluation.triplets import HeldOutTriplets
-from mtlbench.losses.triplet import triplet_losses
+from mtlbench.losses.contract import LossContext, build_loss
 from mtlbench.networks import build, embed_images, load_state, state_of
+from mtlbench.optimisers import find_optimiser
+from mtlbench.options import read_spec
+from mtlbench.registry import SAMPLERS
+from mtlbench.sampling.contract import Batch, Sampler, Source
 from mtlbench.specs import Method
+from mtlbench.training.checkpoint import Checkpoint
+from mtlbench.training.curve import Curve
+from mtlbench.training.events import CheckpointSaved, Ended, Listener, Started, StepWindow, Validation
+from mtlbench.training.probe import probe_gradients
 from mtlbench.training.schedules import schedule_factor
-from mtlbench.training.state import Interrupted, Progress, State, TrainingError
+from mtlbench.training.state import Interrupted, State
 
-CURVE_ROWS = 1000  # a longer run's curve holds means over windows of steps
 VERSION = 1  # raised when the same settings come to train otherwise: older records are then no longer the same run
 _CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
-_PROBES = "conflict"  # names the random stream of probes; another word would draw other batches
+
+
+def sampler_of(benchmark: Benchmark, dataset: Dataset) -> Sampler:
+    """Build a benchmark's sampler on a data set.
+
+    Raises:
+        UserError: no such sampler or option, or a task that nothing can be drawn for.
+    """
+    train = benchmark.train
+    entry, options = read_spec(SAMPLERS, train.sampling)
+    if dataset.triplets and not entry.target.uses_listed:
+        raise UserError(
+            f"The data set came with triplets of its own, which train.sampling = '{train.sampling}' doesn't draw:"
+            " set train.sampling = 'per-task'."
+        )
+    augment = read_augmentations(train.augment)
+    source = Source(
+        labels=torch.where(dataset.split == SPLITS.index("train"), dataset.labels, -1),
+        tasks=dataset.tasks,
+        load=lambda index, generator: dataset.batch(index, generator, train.flip, train.shift, augment),
+        triplets=train.triplets,
+        joint_triplets=train.joint_triplets,
+        anchors=train.anchors,
+        listed=dataset.triplets["train"] if dataset.triplets else (),
+    )
+    sampler: Sampler = entry.target(source, **options)
+    return sampler
 
 
 class Trainer:
@@ -42,33 +76,39 @@ class Trainer:
         precision: `bf16` or `fp32`.
 
     Raises:
-        UserError: the method can't be built for this benchmark, or a task has no triplets.
+        UserError: the method can't be built for this benchmark, a task has no triplets, or a setting names something
+            that there isn't.
     """
 
     def __init__(self, method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> None:
         self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
-        self.protocol = benchmark.train
+        self.protocol, device = benchmark.train, dataset.device
+        check_selection(benchmark)
         torch.backends.cudnn.allow_tf32 = precision != "fp32"  # fp32 means float32
         architecture, balancer = build(method, benchmark, dataset.tasks, seed)
-        self.architecture = architecture.to(dataset.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.balancer = balancer.to(dataset.device)
+        self.architecture = architecture.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.balancer = balancer.to(device)
+        values, embedding = tuple(map(len, dataset.values)), benchmark.embedding
+        context = LossContext(
+            dataset.tasks, values, benchmark.model.embedding, embedding.distance, embedding.normalise, seed
+        )
+        self.loss = build_loss(benchmark.loss, context).to(device)
         self.optimiser = self._make_optimiser()
-        self.samplers = self._make_samplers()
-        self.generators = {task: named_generator(dataset.device, seed, "training", task) for task in dataset.tasks}
-        self.questions = HeldOutTriplets.draw(dataset, benchmark, "val")
+        self.sampler = sampler_of(benchmark, dataset)
+        self.generators = {task: named_generator(device, seed, "training", task) for task in dataset.tasks}
+        self.triplets = HeldOutTriplets.draw(dataset, benchmark, "val")
         self.state = State()
         self.best: dict[str, Tensor] = {}
-        names = [f"{what}/{task}" for what in ("loss", "weight") for task in dataset.tasks]
-        if self.balancer.gradient_norms is not None:
-            names += [f"gradient_norm/{task}" for task in dataset.tasks]
-        self._logged = [*names, "gradient_norm"]
-        self._pending: list[Tensor] = []  # of the latest steps, one row each of what `_logged` names
-        self._window: list[tuple[float, list[float]]] = []  # seconds and row of steps that wait for their mean
+        self.curve = Curve(dataset.tasks, self.protocol.steps, norms=self.balancer.gradient_norms is not None)
+        modules = {"architecture": self.architecture, "balancer": self.balancer}
+        if any(True for _ in self.loss.parameters()) or any(True for _ in self.loss.buffers()):
+            modules["loss"] = self.loss
+        self.checkpoint = Checkpoint(modules, self.optimiser, self.generators, device)
         torch.manual_seed(seed)  # dropout and the like
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
-        train = self.protocol
-        scales = self.architecture.learning_rate_scales(adaptive=train.optimiser != "sgd")
+        train, kind = self.protocol, find_optimiser(self.protocol.optimiser)
+        scales = self.architecture.learning_rate_scales(adaptive=kind.adaptive)
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in self.architecture.named_parameters():
             if parameter.requires_grad:
@@ -76,158 +116,90 @@ class Trainer:
                 decay = train.weight_decay if name.endswith(".weight") and parameter.dim() > 1 else 0.0
                 groups.setdefault((scale, decay), []).append(parameter)
         listed = [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
-        own = [p for p in self.balancer.parameters() if p.requires_grad]
-        if own:
-            listed.append({"params": own, "scale": 1.0, "weight_decay": 0.0})
-        if train.optimiser == "adagrad":
-            return torch.optim.Adagrad(listed, lr=train.lr)
-        if train.optimiser == "sgd":
-            return torch.optim.SGD(listed, lr=train.lr, momentum=0.9, fused=True)
-        kind = torch.optim.AdamW if train.optimiser == "adamw" else torch.optim.Adam
-        return kind(listed, lr=train.lr, fused=True)
-
-    def _make_samplers(self) -> Sequence[TripletSampler | ListedTriplets]:
-        """Return what draws each task's training triplets, as indices into the data set."""
-        if self.dataset.triplets:
-            return [ListedTriplets(rows) for rows in self.dataset.triplets["train"]]
-        train = self.dataset.split == SPLITS.index("train")
-        labels = torch.where(train, self.dataset.labels, -1)
-        return [TripletSampler(row, self.protocol.anchors) for row in labels]
+        for module in (self.balancer, self.loss):
+            own = [p for p in module.parameters() if p.requires_grad]
+            if own:
+                listed.append({"params": own, "scale": 1.0, "weight_decay": 0.0})
+        return kind(listed, train)
 
     @property
     def images_per_step(self) -> int:
         """Images drawn from the data set at every step, the same for every method."""
-        return 3 * self.protocol.triplets * len(self.dataset.tasks)
+        return self.sampler.images_per_step
 
-    def _draw(self, generators: Mapping[str, torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw a batch by the tasks' generators: images as the network takes them, triplets, and which are possible."""
-        train, tasks = self.protocol, self.dataset.tasks
-        groups, drawn = [], []
-        for task, sampler in zip(tasks, self.samplers, strict=True):
-            generator = generators[task]
-            index = sampler.draw(train.triplets, generator).t().flatten()
-            drawn.append(index)
-            groups.append(self.dataset.batch(index, generator, train.flip, train.shift))
-        if train.sampling == "joint":
-            order = sorted(range(len(tasks)), key=lambda t: tasks[t])  # so that the order of tasks plays no part
-            images = torch.cat([groups[t] for t in order])
-            labels = self.dataset.labels[:, torch.cat([drawn[t] for t in order])]
-            formed = [
-                joint_triplets(labels[t : t + 1], train.joint_triplets, train.anchors, generators[task])
-                for t, task in enumerate(tasks)
-            ]
-            triplets, possible = (torch.cat(parts) for parts in zip(*formed, strict=True))
-        else:
-            images = torch.stack([group.movedim(1, -1) for group in groups]).movedim(-1, 2)  # channels stay last
-            legs = torch.arange(3 * train.triplets, device=self.dataset.device).view(3, -1).t()
-            triplets = legs.expand(len(tasks), -1, -1)
-            possible = torch.ones(len(tasks), dtype=torch.bool, device=self.dataset.device)
-        return images, triplets, possible
-
-    def _losses(self, images: Tensor, triplets: Tensor, possible: Tensor) -> Tensor:
-        """Return the tasks' losses, (T,), on what `_draw` drew, the network in training."""
-        joint = self.protocol.sampling == "joint"
+    def losses(self, batch: Batch) -> Tensor:
+        """Return the tasks' losses on a batch, (T,), the network in training."""
         self.architecture.train()
+        self.loss.train()
         with computing_in(self.precision, self.dataset.device):
-            embeddings = self.architecture.embed(images) if joint else self.architecture(images)
-        return triplet_losses(embeddings, triplets, possible, self.benchmark.loss)
+            embed = self.architecture.embed if batch.joint else self.architecture
+            embeddings = embed(batch.images)
+        losses: Tensor = self.loss(embeddings, batch)
+        return losses
 
     def step(self) -> None:
-        """Take one step: draw triplets, embed, balance, update."""
-        train = self.protocol
-        losses = self._losses(*self._draw(self.generators))
+        """Take one step: draw a batch, embed, balance, update."""
+        losses = self.losses(self.sampler.draw(self.generators))
         penalty = self.architecture.regulariser()
-        factor = schedule_factor(train, self.state.step)
+        factor = schedule_factor(self.protocol, self.state.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = train.lr * group["scale"] * factor
+            group["lr"] = self.protocol.lr * group["scale"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
         norm = nn.utils.get_total_norm([p.grad for p in self.architecture.parameters() if p.grad is not None])
         self.optimiser.step()
         self.architecture.representation = None  # with it goes the step's graph
         by_task = self.balancer.gradient_norms
-        logged = [losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)]
-        self._pending.append(torch.cat([part.float() for part in logged]))
+        self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
         self.state.step += 1
 
     def probe(self) -> float:
-        """Note how the tasks' gradients agree before the step that comes; return the seconds that it took.
-
-        They are those of the losses alone, without the balancer's weights and the regulariser, on a batch drawn as a
-        step draws it, by the seed and the step's number alone: the same for every method, and for a run that was
-        interrupted. Training goes on as if no probe had been made. Nothing is noted where tasks share no parameters.
-        """
-        tasks, device, step = self.dataset.tasks, self.dataset.device, self.state.step
-        if len(tasks) < 2 or not self.architecture.shared_parameters():
-            return 0.0
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        """Note how the tasks' gradients agree before the step that comes; return the seconds that it took."""
+        self._synchronise()
         begun = time.perf_counter()
-        generators = {task: named_generator(device, self.seed, _PROBES, str(step), task) for task in tasks}
-        with preserved_state(self.architecture, device):
-            torch.manual_seed(named_generator(torch.device("cpu"), self.seed, _PROBES, str(step)).initial_seed())
-            losses = self._losses(*self._draw(generators))
-            found = gramians(losses, self.architecture, self.benchmark.evaluation.agreement_layers)
-        for layer, gramian in found.items():
-            self.state.probes.append({"step": step, "layer": layer, "cosines": cosines(gramian)})
+        self.state.probes += probe_gradients(
+            self.architecture,
+            self.sampler,
+            self.losses,
+            seed=self.seed,
+            step=self.state.step,
+            device=self.dataset.device,
+            by_layer=self.benchmark.evaluation.agreement_layers,
+        )
         return time.perf_counter() - begun
 
-    def _flush(self, seconds: float, close: bool) -> None:
-        """Move what the latest steps logged into the curve; stop the run if any of it is not finite.
+    def _synchronise(self) -> None:
+        if self.dataset.device.type == "cuda":
+            torch.cuda.synchronize(self.dataset.device)
 
-        Args:
-            seconds: that these steps took.
-            close: end the window of steps whose mean makes a row of the curve, full or not.
-        """
-        rows = torch.stack(self._pending).cpu() if self._pending else torch.empty(0, len(self._logged))
-        self._pending = []
-        first = self.state.step - len(rows)
-        if not rows.isfinite().all():
-            step = int(torch.nonzero(~rows.isfinite().all(1))[0])
-            column = int(torch.nonzero(~rows[step].isfinite())[0])
-            what, _, task = self._logged[column].partition("/")
-            of = f" of {task}" if task else ""
-            raise TrainingError(
-                f"the {what.replace('_', ' ')}{of} became {rows[step, column].item()} at step {first + step + 1}"
-            )
-        size = max(1, self.protocol.steps // CURVE_ROWS)
-        for number, row in enumerate(rows.tolist(), 1):
-            self.state.seconds += seconds / len(rows)
-            self._window.append((self.state.seconds, row))
-            if len(self._window) == size or (close and number == len(rows)):
-                means = [sum(column) / len(self._window) for column in zip(*(r for _, r in self._window), strict=True)]
-                logged = dict(zip(self._logged, means, strict=True))
-                weights = sum(logged[f"weight/{task}"] for task in self.dataset.tasks)
-                place = {"step": first + number, "seconds": self._window[-1][0]}
-                self.state.curve.append(place | logged | {"weight_sum": weights})
-                self._window = []
-
-    def validate(self) -> dict[str, float]:
-        """Measure triplet accuracy on the validation split, by task, and keep the weights if they are the best yet."""
-        embeddings = embed_images(self.architecture, self.dataset, self.questions.images, self.precision)
-        hits = self.questions.hits(embeddings, self.benchmark.loss.normalise).float().mean(1).tolist()
-        accuracy = dict(zip(self.dataset.tasks, hits, strict=True))
-        mean = sum(hits) / len(hits)
-        self.state.accuracy = accuracy
-        fallen = collapsed_tasks(embeddings, self.questions, self.benchmark.loss).tolist()
-        self.state.collapsed = [task for task, yes in zip(self.dataset.tasks, fallen, strict=True) if yes]
-        if self.state.curve:
-            self.state.curve[-1].update({f"accuracy/{t}": a for t, a in accuracy.items()}, accuracy=mean)
-        if mean > self.state.best_accuracy:
-            self.state.best_accuracy, self.state.best_step = mean, self.state.step
+    def validate(self) -> Validation:
+        """Judge the validation split, and keep the weights if they are the best yet."""
+        state, tasks = self.state, self.dataset.tasks
+        embeddings = embed_images(self.architecture, self.dataset, self.triplets.images, self.precision)
+        hits = self.triplets.hits(embeddings, self.benchmark.embedding.normalise).float().mean(1).tolist()
+        score = criterion(hits, embeddings, self.triplets, self.benchmark, self.dataset)
+        state.accuracy = dict(zip(tasks, hits, strict=True))
+        collapsed = collapsed_tasks(embeddings, self.triplets, self.benchmark.embedding).tolist()
+        state.collapsed = [task for task, yes in zip(tasks, collapsed, strict=True) if yes]
+        if state.curve:
+            accuracy = {f"accuracy/{task}": value for task, value in state.accuracy.items()}
+            state.curve[-1].update(accuracy, accuracy=sum(hits) / len(hits))
+        best = score > state.best_accuracy
+        if best:
+            state.best_accuracy, state.best_step = score, state.step
             self.best = {k: v.detach().clone() for k, v in state_of(self.architecture).items()}
-        return accuracy
+        return Validation(state.step, self.protocol.steps, state.seconds, dict(state.accuracy), score, best)
 
     def run(
         self,
-        show: Callable[[Progress], None] | None = None,
+        listen: Listener = lambda event: None,
         save: Callable[[], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Train to the last step and load the best weights.
 
         Args:
-            show: told where the run stands every few steps and after every validation.
+            listen: told what happens.
             save: called after every validation and before stopping early, when `tensors()` and `state` hold all that
                 continuing needs.
             stop: asked after every step whether to stop early.
@@ -236,61 +208,41 @@ class Trainer:
             TrainingError: a loss or gradient is not finite.
             Interrupted: `stop` said so.
         """
-        train, every = self.protocol, self.benchmark.evaluation.every
+        state, steps, every = self.state, self.protocol.steps, self.benchmark.evaluation.every
         probe_every = self.benchmark.evaluation.agreement_every
-        begun, since = time.perf_counter(), self.state.step
-        speed = loss = 0.0
-
-        def report() -> None:
-            if show:
-                show(Progress(self.state.step, train.steps, self.state.seconds, loss, speed, self.state.accuracy))
-
-        report()
-        while self.state.step < train.steps:
-            if probe_every and self.state.step % probe_every == 0:
+        begun, since = time.perf_counter(), state.step
+        listen(Started(state.step, steps, state.seconds))
+        while state.step < steps:
+            if probe_every and state.step % probe_every == 0:
                 begun += self.probe()  # its seconds are not training's
             self.step()
-            at_validation = self.state.step % every == 0 or self.state.step == train.steps
+            at_validation = state.step % every == 0 or state.step == steps
             stopping = stop()
-            if at_validation or stopping or self.state.step % _CHECK_EVERY == 0:
-                if self.dataset.device.type == "cuda":
-                    torch.cuda.synchronize(self.dataset.device)
-                seconds = time.perf_counter() - begun
-                self._flush(seconds, close=at_validation or stopping)
-                speed = (self.state.step - since) * self.images_per_step / seconds
-                if self.state.curve:
-                    latest = self.state.curve[-1]
-                    loss = sum(latest[f"loss/{task}"] for task in self.dataset.tasks) / len(self.dataset.tasks)
-                if at_validation:
-                    self.validate()
-                if save and (at_validation or stopping):
-                    save()
-                if stopping and self.state.step < train.steps:
-                    raise Interrupted
-                report()
-                begun, since = time.perf_counter(), self.state.step
+            if not (at_validation or stopping or state.step % _CHECK_EVERY == 0):
+                continue
+            self._synchronise()
+            seconds = time.perf_counter() - begun
+            self.curve.flush(state, seconds, close=at_validation or stopping)
+            listen(self._window((state.step - since) * self.images_per_step / seconds))
+            if at_validation:
+                listen(self.validate())
+            if save and (at_validation or stopping):
+                save()
+                listen(CheckpointSaved(state.step, steps, state.seconds))
+            if stopping and state.step < steps:
+                raise Interrupted
+            begun, since = time.perf_counter(), state.step
         load_state(self.architecture, self.best)
+        listen(Ended(state.step, steps, state.seconds))
 
-    def _trained(self) -> dict[str, Tensor]:
-        """Return what the optimiser trains, by name."""
-        return {
-            **{f"architecture.{n}": p for n, p in self.architecture.named_parameters()},
-            **{f"balancer.{n}": p for n, p in self.balancer.named_parameters()},
-        }
+    def _window(self, images_per_second: float) -> StepWindow:
+        latest = self.state.curve[-1] if self.state.curve else {}
+        losses = {task: latest[f"loss/{task}"] for task in self.dataset.tasks if f"loss/{task}" in latest}
+        return StepWindow(self.state.step, self.protocol.steps, self.state.seconds, losses, images_per_second)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that continuing the run needs, by name; none shares memory with another."""
-        found = {f"architecture/{k}": v for k, v in state_of(self.architecture).items()}
-        found |= {f"best/{k}": v for k, v in self.best.items()}
-        found |= {f"balancer/{k}": v for k, v in state_of(self.balancer).items()}
-        for name, parameter in self._trained().items():
-            values = self.optimiser.state.get(parameter, {})
-            found |= {f"optimiser/{name}/{k}": v for k, v in values.items() if isinstance(v, Tensor)}
-        found |= {f"random/{name}": g.get_state() for name, g in self.generators.items()}
-        found["random"] = torch.get_rng_state()
-        if self.dataset.device.type == "cuda":
-            found["random-cuda"] = torch.cuda.get_rng_state(self.dataset.device)
-        return {k: v.detach().cpu().contiguous() for k, v in found.items()}
+        return self.checkpoint.tensors(self.best)
 
     def restore(self, tensors: dict[str, Tensor], state: State) -> None:
         """Continue from what `tensors` and `state` held; the steps that follow are those that would have followed.
@@ -298,24 +250,5 @@ class Trainer:
         Raises:
             KeyError, ValueError, RuntimeError: they are not of this method, benchmark and kind of device.
         """
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        device = self.dataset.device
-        load_state(self.architecture, under("architecture/"))
-        load_state(self.balancer, under("balancer/"))
-        self.best = {k: v.to(device) for k, v in under("best/").items()}
-        for name, parameter in self._trained().items():
-            for key, value in under(f"optimiser/{name}/").items():
-                if value.shape == parameter.shape:  # fused optimisers take it for granted that the strides agree
-                    value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-                elif device.type == "cuda":
-                    value = value.to(device)
-                self.optimiser.state[parameter][key] = value
-        for name, generator in self.generators.items():
-            generator.set_state(tensors[f"random/{name}"])
-        torch.set_rng_state(tensors["random"])
-        if "random-cuda" in tensors and device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random-cuda"], device)
+        self.best = self.checkpoint.restore(tensors)
         self.state = state

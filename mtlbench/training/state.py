@@ -17,25 +17,13 @@ class Interrupted(Exception):
     """A run was asked to stop, and has kept what continuing needs."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands, for whoever shows it."""
-
-    step: int
-    steps: int
-    seconds: float
-    loss: float
-    images_per_second: float
-    accuracy: dict[str, float]  # the latest validation, by task; empty before the first
-
-
 @dataclass
 class State:
     """What a run has reached; with the tensors of `Trainer.tensors` it is all that continuing needs."""
 
     step: int = 0
     seconds: float = 0.0  # of training steps alone
-    best_accuracy: float = -1.0
+    best_accuracy: float = -1.0  # of what checkpoints are chosen by
     best_step: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation

@@ -220,8 +220,8 @@ def test_citations_are_printed_once_each(mtlbench: Any) -> None:
 
 def test_backbones_are_listed(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "backbones"))
-    assert {"paper", "small", "resnet18", "resnet18-csn", "resnet34", "resnet50"} <= set(listed)
-    assert {"torchvision:<name>", "timm:<name>"} <= set(listed)
+    entries = {"paper", "small", "resnet18", "resnet18-csn", "resnet34", "resnet50"}
+    assert entries | {"torchvision:<name>", "timm:<name>"} == set(listed)
     assert "ResNet-18 without layer4" in listed["resnet18-csn"]
     assert "zhao2018modulation" in mtlbench("list", "backbones", "--bibtex").out
 

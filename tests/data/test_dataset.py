@@ -266,7 +266,9 @@ def test_anchors_of_label_1_alone_are_refused_for_a_task_of_many_values(celeba_f
     assert full.train.anchors == "positive"
     with pytest.raises(UserError, match=r"'identity' has 20 values, .*train\.anchors=balanced"):
         prepare(full, celeba_folder, ["Smiling", "identity"], CPU)
-    balanced = celeba("train.anchors=balanced", quick=False)
+    with pytest.raises(UserError, match=r"'identity' has 20 values, .*evaluation\.anchors=balanced"):
+        prepare(celeba("train.anchors=balanced", quick=False), celeba_folder, ["Smiling", "identity"], CPU)
+    balanced = celeba("train.anchors=balanced", "evaluation.anchors=balanced", quick=False)
     assert prepare(balanced, celeba_folder, ["Smiling", "identity"], CPU)[0].tasks == ("Smiling", "identity")
 
 
@@ -380,15 +382,15 @@ def test_csns_own_lists_are_the_questions_and_the_training_triplets(zappos_folde
     where = {path.removeprefix("ut-zap50k-images/"): i for i, path in enumerate(table.paths)}
     expected = [[where[paths[i]] for i in (a, close, far)] for a, far, close in lists["closure", "train"].tolist()]
     assert data.triplets["train"][0].tolist() == expected
-    questions = HeldOutTriplets.draw(data, protocol, "test")
-    asked = questions.images[questions.triplets[1]]
+    held_out = HeldOutTriplets.draw(data, protocol, "test")
+    asked = held_out.images[held_out.triplets[1]]
     assert asked.shape == (20, 3)
     known = [[where[paths[i]] for i in (a, close, far)] for a, far, close in lists["class", "test"].tolist()]
     assert all(row in known for row in asked.tolist())
     assert len({tuple(row) for row in asked.tolist()}) == 20
     assert load_plugins() == []
     trainer = Trainer(parse_method("single"), protocol, data, 0, "fp32")
-    drawn = trainer.samplers[0].draw(200, torch.Generator().manual_seed(0)).tolist()
+    drawn = trainer.sampler.samplers[0].draw(200, torch.Generator().manual_seed(0)).tolist()
     assert all(row in expected for row in drawn)
     assert len({tuple(row) for row in drawn}) > 25
     trainer.step()

@@ -11,21 +11,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import triplet_losses
 from torch.nn import functional as F
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.benchmark import Loss
 from mtlbench.data.table import Table
-from mtlbench.data.triplets import joint_triplets
 from mtlbench.datasets.celeba import read_celeba
 from mtlbench.errors import UserError
-from mtlbench.losses.triplet import triplet_losses
 from mtlbench.rendered import faces, writing
 from mtlbench.rendered.face.attributes import ATTRIBUTES, CARRIERS, FACIAL_HAIR, HAIR_COLOURS, TEXTURES, FaceAttributes
 from mtlbench.rendered.face.picture import draw_face
 from mtlbench.rendered.face.sitter import seat, surroundings_by_chance
 from mtlbench.rendered.faces import render_faces
 from mtlbench.rendered.marks import FIRST_IDENTITY
+from mtlbench.sampling.triplets import joint_triplets
 
 PLAIN = FaceAttributes(person=4)
 TASKS = ("Smiling", "Oval_Face", "5_o_Clock_Shadow", "Bald", "Arched_Eyebrows", "Big_Lips", "Big_Nose")
@@ -274,7 +273,7 @@ def agreement(pictures: torch.Tensor, labels: torch.Tensor, steps: int) -> list[
     def losses(index: torch.Tensor, number: int) -> torch.Tensor:
         triplets, possible = joint_triplets(labels[:, index], number, "balanced", random)
         embeddings = network(pictures[index]).expand(len(TASKS), -1, -1)
-        return triplet_losses(embeddings, triplets, possible, Loss(margin=0.2))
+        return triplet_losses(embeddings, triplets, possible, margin=0.2)
 
     def mean_cosine() -> float:
         rows = []

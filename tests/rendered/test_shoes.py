@@ -13,18 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from support import triplet_losses
 from torch import Tensor
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.benchmark import Loss
-from mtlbench.data.triplets import joint_triplets
 from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
-from mtlbench.losses.triplet import triplet_losses
 from mtlbench.rendered import shoes, writing
 from mtlbench.rendered.shoe.attributes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes
 from mtlbench.rendered.shoe.picture import draw_shoe, posed_canvas
 from mtlbench.rendered.shoes import render_shoes
+from mtlbench.sampling.triplets import joint_triplets
 
 PUMP = ShoeAttributes("Shoes", "Slip-On", "Women", "2in - 2 3/4in")
 TASKS = ("Category", "Closure", "Gender", "HeelHeight")
@@ -69,7 +68,7 @@ def agreement(pictures: Tensor, labels: Tensor, seed: int, steps: int) -> tuple[
     def losses() -> Tensor:
         batch = torch.randperm(len(pictures), generator=generator)[:96]
         triplets, possible = joint_triplets(labels[:, batch], 512, "balanced", generator)
-        return triplet_losses(network(pictures[batch]).expand(len(labels), -1, -1), triplets, possible, Loss())
+        return triplet_losses(network(pictures[batch]).expand(len(labels), -1, -1), triplets, possible)
 
     def cosine() -> float:
         found = []

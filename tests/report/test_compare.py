@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mtlbench.report.compare import accuracy_within, alike, difference, read_hits, read_validations, student_p
+from mtlbench.report.compare import accuracy_within, difference, read_hits, read_validations, student_p, tied
 from mtlbench.runs import Record, write_record
 
 Hits = NDArray[np.uint8]
@@ -68,8 +68,8 @@ def test_pairing_by_question_counts():
     worse = first.copy()
     worse[0, 0, np.flatnonzero(first[0, 0])[:12]] = 0
     shuffled = random.permuted(worse, axis=2)
-    assert alike({"a": by_seed(first), "b": by_seed(worse)}, "a", [0]) == set()
-    assert alike({"a": by_seed(first), "b": by_seed(shuffled)}, "a", [0]) == {"b"}
+    assert tied({"a": by_seed(first), "b": by_seed(worse)}, "a", [0]) == set()
+    assert tied({"a": by_seed(first), "b": by_seed(shuffled)}, "a", [0]) == {"b"}
 
 
 def test_seeds_that_vary_make_methods_hard_to_tell_apart():
@@ -79,8 +79,8 @@ def test_seeds_that_vary_make_methods_hard_to_tell_apart():
     hits["b"][1, :, :20] = 0
     hits["a"][2, :, :100] = 0
     assert hits["a"].mean() > hits["b"].mean()
-    assert alike({m: by_seed(h) for m, h in hits.items()}, "a", [0]) == {"b"}
-    assert alike({m: {0: h[0]} for m, h in hits.items()}, "a", [0]) == set()
+    assert tied({m: by_seed(h) for m, h in hits.items()}, "a", [0]) == {"b"}
+    assert tied({m: {0: h[0]} for m, h in hits.items()}, "a", [0]) == set()
 
 
 def test_only_the_named_tasks_count():
@@ -88,9 +88,9 @@ def test_only_the_named_tasks_count():
     one, two = answers(random, (3, 2, 500)), answers(random, (3, 2, 500))
     two[:, 1] = 0
     hits = {"one": by_seed(one), "two": by_seed(two)}
-    assert alike(hits, "one", [0]) == {"two"}
-    assert alike(hits, "one", [1]) == set()
-    assert alike(hits, "one", [0, 1]) == set()
+    assert tied(hits, "one", [0]) == {"two"}
+    assert tied(hits, "one", [1]) == set()
+    assert tied(hits, "one", [0, 1]) == set()
 
 
 def test_equal_methods_are_rarely_told_apart_and_unequal_ones_are():
@@ -99,9 +99,9 @@ def test_equal_methods_are_rarely_told_apart_and_unequal_ones_are():
     for _ in range(200):
         hits = {name: by_seed(answers(random, (3, 1, 300), 0.0, 0.02)) for name in "abcd"}
         best = max(hits, key=lambda name: np.mean([h.mean() for h in hits[name].values()]))
-        wrong += len(alike(hits, best, [0])) < 3
+        wrong += len(tied(hits, best, [0])) < 3
         clearly = {"best": by_seed(answers(random, (3, 1, 300), 0.15, 0.02)), **hits}
-        told += not alike(clearly, "best", [0])
+        told += not tied(clearly, "best", [0])
     assert wrong <= 20  # 5 % of 200 is 10
     assert told >= 180
 
@@ -109,19 +109,19 @@ def test_equal_methods_are_rarely_told_apart_and_unequal_ones_are():
 def test_a_pair_that_shares_too_few_seeds_cannot_be_told_apart():
     ones, zeros = np.ones((3, 1, 50), np.uint8), np.zeros((3, 1, 50), np.uint8)
     hits = {"best": by_seed(ones), "bad": by_seed(zeros), "bad once": {0: zeros[0]}, "elsewhere": {9: zeros[0]}}
-    assert alike(hits, "best", [0]) == {"bad once", "elsewhere"}
+    assert tied(hits, "best", [0]) == {"bad once", "elsewhere"}
 
 
 def test_a_method_that_wins_on_the_seeds_both_have_is_not_told_apart():
     ones, zeros = np.ones((1, 50), np.uint8), np.zeros((1, 50), np.uint8)
     hits = {"best": {0: zeros, 1: zeros, 2: ones, 3: ones, 4: ones}, "other": {0: ones, 1: ones}}
-    assert alike(hits, "best", [0]) == {"other"}
+    assert tied(hits, "best", [0]) == {"other"}
 
 
 def test_the_same_answers_are_alike_and_alone_there_is_nothing_to_compare():
     hits = answers(np.random.default_rng(0), (2, 1, 30))
-    assert alike({"one": by_seed(hits), "copy": by_seed(hits)}, "one", [0]) == {"copy"}
-    assert alike({"one": by_seed(hits)}, "one", [0]) == set()
+    assert tied({"one": by_seed(hits), "copy": by_seed(hits)}, "one", [0]) == {"copy"}
+    assert tied({"one": by_seed(hits)}, "one", [0]) == set()
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def mean_triplet(found: Galleries, method: str) -> float:
 
 def test_neighbours_are_those_of_brute_force(made):
     found = everything(made)
-    normalised = found.suite.benchmark["loss"]["normalise"]
+    normalised = found.suite.benchmark["embedding"]["normalise"]
     for record in found.suite.done:
         stored = load_file(made[0] / "zappos-quick" / record.method / "seed-0" / "test.safetensors")
         for query in found.queries:

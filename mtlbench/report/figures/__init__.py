@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.report.figures import accuracy, sharing
+from mtlbench.report.figures import accuracy, learned, sharing
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import Drawing, settle, styled
 from mtlbench.report.suites import Suite
@@ -21,11 +21,17 @@ FORMATS = ("png", "svg", "pdf")
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure that was written: the stem of its files' names, its title, and what it shows in words."""
+    """One figure that was written: the stem of its files' names, its heading, of what it is, and what it shows."""
 
     stem: str
-    title: str
+    heading: str
+    where: str
     alt: str
+
+    @property
+    def title(self) -> str:
+        """Its heading, and of what it is."""
+        return f"{self.heading}. {self.where}"
 
 
 def draw_all(suite: Suite, results: Path, folder: Path, formats: Sequence[str] = FORMATS) -> list[Figure]:
@@ -72,7 +78,7 @@ def draw_scene(
                 drawing.figure.savefig(folder / f"{stem}.{ending}", metadata=undated, **how)
             if pages is not None:
                 pages.savefig(drawing.figure)
-            written[stem] = Figure(stem, drawing.title, drawing.alt)
+            written[stem] = Figure(stem, drawing.heading, drawing.where, drawing.alt)
     return list(written.values())
 
 
@@ -82,9 +88,9 @@ def _drawings(scene: Scene) -> Iterator[Drawing]:
     yield from _if_any(accuracy.heat_map(scene))
     yield from _if_any(accuracy.learning_curves(scene))
     yield from sharing.agreement(scene)
-    yield from sharing.scales(scene)
-    yield from sharing.scales_similarity(scene)
-    yield from sharing.units(scene)
+    yield from learned.channels(scene)
+    yield from learned.channels_similarity(scene)
+    yield from learned.mixes(scene)
     yield from _if_any(sharing.weights(scene))
 
 

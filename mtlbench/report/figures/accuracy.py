@@ -133,7 +133,7 @@ def accuracy_against(scene: Scene, cost: Cost) -> Drawing | None:
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {listed(ends)}."
     )
-    return Drawing(cost.stem, f"{title}. {where}", alt, figure)
+    return Drawing(cost.stem, title, where, alt, figure)
 
 
 def _staircase(steps: Sequence[tuple[float, float]], cost: Cost) -> list[Segment]:
@@ -191,7 +191,7 @@ def heat_map(scene: Scene) -> Drawing | None:
         f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, best mean"
         f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."
     )
-    return Drawing("accuracy-tasks", f"{title}. {where}", alt, figure)
+    return Drawing("accuracy-tasks", title, where, alt, figure)
 
 
 def with_mean(values: Array) -> Array:
@@ -238,7 +238,7 @@ def learning_curves(scene: Scene) -> Drawing | None:
         for m in last
     ]
     alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {listed(parts)}."
-    return Drawing("learning-curves", f"{title}. {where}", alt, figure)
+    return Drawing("learning-curves", title, where, alt, figure)
 
 
 def validations(scene: Scene, method: Method) -> pd.DataFrame:

@@ -6,7 +6,6 @@ A run's folder may lack any of these files, since records are copied about; what
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,12 @@ from mtlbench.errors import UserError
 from mtlbench.probes import ALL, FILE, OLD_FILE
 from mtlbench.report.agreement import read_probes
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Record, run_folder
+from mtlbench.runs import Record, folder_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = npt.NDArray[np.float64]
-_SCALES = re.compile(r"scales\.(\d+)\.(\d+)")
-_UNITS = re.compile(r"units\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -99,17 +96,15 @@ def against(base: Method, method: Method) -> Array:
     return gained
 
 
-def _files(suite: Suite, results: Path, method: Method, name: str) -> list[Path]:
-    # a row may be named otherwise than its runs' folders: where sources differ, by the source as well
-    named = ((record.setup["method"]["name"], record.seed) for record in method.records)
-    folders = [run_folder(results, suite.benchmark["name"], *run) for run in named]
+def _files(results: Path, method: Method, name: str) -> list[Path]:
+    folders = [folder_of(record, results) for record in method.records]
     return [folder / name for folder in folders if (folder / name).exists()]
 
 
 def probed(suite: Suite, results: Path, method: Method) -> bool:
     """Return whether a run of a method has cosines between gradients."""
     asked = suite.benchmark["evaluation"].get("agreement_every", 0)  # older records know of none
-    paths = [path for name in (FILE, OLD_FILE) for path in _files(suite, results, method, name)] if asked else []
+    paths = [path for name in (FILE, OLD_FILE) for path in _files(results, method, name)] if asked else []
     return any(path.read_bytes()[:4096].count(b"\n") > 1 for path in paths)  # more than the heading
 
 
@@ -133,7 +128,7 @@ def _read_csv(path: Path, columns: Sequence[str], prefix: str = "") -> pd.DataFr
 
 def curves(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
     """Return each run's curve: step, seconds, mean validation accuracy (a share; nan between validations), weights."""
-    paths = _files(suite, results, method, "curve.csv")
+    paths = _files(results, method, "curve.csv")
     return [_read_csv(path, ("step", "seconds", "accuracy"), "weight/") for path in paths]
 
 
@@ -152,80 +147,6 @@ def cosines(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
             table = table[table["layer"] == ALL].dropna(subset="cosine")
             found += [table] if len(table) else []
     return found
-
-
-@dataclass(frozen=True)
-class Learned:
-    """Tensors of one run's checkpoint that say how tasks share.
-
-    Attributes:
-        scales: by layer number, (T, C): what each task multiplies each channel with, as it is stored. A method that
-            passes it through a ReLU turns off what is below 0.
-        units: by place, (T, T): row t is what task t's column takes of every column.
-    """
-
-    scales: dict[int, Array]
-    units: dict[int, Array]
-
-
-def learned(suite: Suite, results: Path, method: Method) -> list[tuple[int, Learned]]:
-    """Return seed by seed what a method's runs learned about sharing, for the runs whose checkpoint says it.
-
-    It goes by the tensors' names and shapes, whatever the method: vectors `scales.<layer>.<task>`, all of a layer
-    equally long, one for every task; matrices `units.<n>`, (T, T).
-
-    Raises:
-        UserError: a checkpoint can't be read.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    found = []
-    for path in _files(suite, results, method, "weights.safetensors"):
-        seed = int(path.parent.name.removeprefix("seed-"))
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {
-                    name: file.get_tensor(name).double().numpy()
-                    for name in file.keys()  # noqa: SIM118, it is no mapping
-                    if _SCALES.fullmatch(name) or _UNITS.fullmatch(name)
-                }
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
-        one = _sorted_out(tensors, len(suite.tasks))
-        if one.scales or one.units:
-            found.append((seed, one))
-    return found
-
-
-def _sorted_out(tensors: dict[str, Array], tasks: int) -> Learned:
-    vectors: dict[int, dict[int, Array]] = {}
-    units = {}
-    for name, tensor in tensors.items():
-        if match := _SCALES.fullmatch(name):
-            vectors.setdefault(int(match[1]), {})[int(match[2])] = tensor
-        elif (match := _UNITS.fullmatch(name)) and tensor.shape == (tasks, tasks):
-            units[int(match[1])] = tensor
-    scales = {}
-    for layer, by_task in sorted(vectors.items()):
-        shapes = {vector.shape for vector in by_task.values()}
-        if sorted(by_task) == list(range(tasks)) and len(shapes) == 1 and len(next(iter(shapes))) == 1:
-            scales[layer] = np.stack([by_task[t] for t in range(tasks)])
-    return Learned(scales, dict(sorted(units.items())))
-
-
-def similarity(scales: dict[int, Array]) -> Array:
-    """Return (T, T): how alike two tasks' scales are, Pearson's correlation over channels, mean over layers.
-
-    Correlation, since scales stay near where they began: their plain cosine is near 1 for any two tasks. A task whose
-    scales of a layer are all equal has no correlation there; a pair without any is nan.
-    """
-    by_layer = []
-    for values in scales.values():
-        centred = values - values.mean(1, keepdims=True)
-        length = np.linalg.norm(centred, axis=1)
-        length[length <= 1e-7 * np.abs(values).max()] = math.nan
-        by_layer.append((centred @ centred.T) / np.outer(length, length))
-    return mean_known(by_layer)
 
 
 def mean_known(parts: Sequence[Array]) -> Array:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtlbench.report.figures import data
-from mtlbench.report.figures.data import Learned, Method
+from mtlbench.report.figures import checkpoints, data
+from mtlbench.report.figures.checkpoints import Part
+from mtlbench.report.figures.data import Method
 from mtlbench.report.figures.style import CORE, FAINT, Look, looks, shorts
 from mtlbench.report.suites import Suite
 
@@ -35,7 +36,7 @@ class Scene:
     looks: dict[str, Look]
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     validations: dict[str, pd.DataFrame] = field(default_factory=dict)  # see `accuracy.validations`
-    _learned: dict[str, list[tuple[int, Learned]]] = field(default_factory=dict)
+    _learned: dict[str, list[tuple[int, list[Part]]]] = field(default_factory=dict)
 
     @staticmethod
     def of(suite: Suite, results: Path) -> Scene:
@@ -51,14 +52,17 @@ class Scene:
         return [task.replace("_", " ") for task in self.suite.tasks]
 
     def where(self, methods: Iterable[Method]) -> str:
-        """Say on which data and over how many seeds these methods are shown; drawn data are called rendered."""
-        title = self.suite.benchmark["title"]
+        """Say on which data and over how many seeds these methods are shown."""
+        return f"{self.subject}; {seeds(methods)}"
+
+    @property
+    def subject(self) -> str:
+        """The benchmark's title; drawn data are called rendered."""
+        title = str(self.suite.benchmark["title"])
         drawn = any(record.receipt.get("data", {}).get("rendered") for record in self.suite.records)
         if drawn and "rendered" not in title.lower():
             title += " (rendered images)"
-        if self.suite.benchmark["name"].endswith("-quick"):
-            title += ", quick protocol"
-        return f"{title}; {seeds(methods)}"
+        return title + (", quick protocol" if self.suite.quick else "")
 
     def prominent(self, methods: Sequence[Method], most: int = PROMINENT) -> list[Method]:
         """Choose who is shown in colour where not all can be: the core methods, then the best; best first."""
@@ -72,10 +76,10 @@ class Scene:
             self._curves[method.name] = data.curves(self.suite, self.results, method)
         return self._curves[method.name]
 
-    def learned(self, method: Method) -> list[tuple[int, Learned]]:
-        """Return `data.learned`, read once."""
+    def learned(self, method: Method) -> list[tuple[int, list[Part]]]:
+        """Return `checkpoints.learned`, read once."""
         if method.name not in self._learned:
-            self._learned[method.name] = data.learned(self.suite, self.results, method)
+            self._learned[method.name] = checkpoints.learned(self.results, method, len(self.suite.tasks))
         return self._learned[method.name]
 
 

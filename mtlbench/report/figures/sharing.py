@@ -1,4 +1,4 @@
-"""Figures of how tasks share: their gradients' agreement, learned scales and units, balancers' weights."""
+"""Figures of how tasks get on while training: their gradients' agreement, and balancers' weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtlbench.report.figures import data
-from mtlbench.report.figures.data import Array, Method, mean_known, similarity, windows
+from mtlbench.report.figures.data import Array, Method, mean_known, windows
+from mtlbench.report.figures.maps import closely, drawn_of, maps_of_tasks
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import (
     COLUMN,
@@ -18,34 +19,20 @@ from mtlbench.report.figures.style import (
     TASK_COLOURS,
     Drawing,
     blank,
-    colour_bar,
     count,
     head,
-    heat,
     legend,
     listed,
     shorts,
     signed,
-    slug,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_FEW_TASKS = 10  # up to these, maps of several methods or layers stand in one figure
-_WITH_NUMBERS = 7  # tasks
-_DETAILED = 6, 2  # methods looked at closely, for few tasks and for more
 _WINDOWS = 50  # points of a line
 _MOVES = 1e-3  # of the mean weight; less is rounding
-
-
-def _closely(scene: Scene, methods: Sequence[Method]) -> list[Method]:
-    return scene.prominent(methods, _DETAILED[len(scene.tasks) > _FEW_TASKS])
-
-
-def _of(shown: Sequence[Method], all_of_them: Sequence[Method]) -> str:
-    return f"; drawn for {len(shown)} of {len(all_of_them)} methods" if len(shown) < len(all_of_them) else ""
 
 
 # --- agreement of gradients -------------------------------------------------------------------------------------------
@@ -59,8 +46,8 @@ def agreement(scene: Scene) -> list[Drawing]:
     shown = [m for m in shown if m.name in every]
     if not shown:
         return []
-    over_training = _agreement_over_training(scene, shown, _of(shown, probed), every)
-    return [over_training, *_agreement_of_pairs(scene, _closely(scene, shown), probed, every)]
+    over_training = _agreement_over_training(scene, shown, drawn_of(shown, probed), every)
+    return [over_training, *_agreement_of_pairs(scene, closely(scene, shown), probed, every)]
 
 
 def _agreement_over_training(
@@ -98,7 +85,7 @@ def _agreement_over_training(
     head(figure, title, where)
     measured = "Mean cosine of two tasks' gradients and, in brackets, update compliance ratio (how often it is above 0)"
     alt = f"{measured}: {listed(ends, 8)}."
-    return Drawing("gradient-agreement", f"{title}. {where}", alt, figure)
+    return Drawing("gradient-agreement", title, where, alt, figure)
 
 
 def _agreement_of_pairs(
@@ -107,7 +94,7 @@ def _agreement_of_pairs(
     maps = {m.name: mean_known([_pairs(scene, table) for table in every[m.name]]) for m in shown}
     limit = _round_limit([maps[m.name] for m in shown])
     title = "Mean cosine of two tasks' gradients over training"
-    return _maps(scene, shown, maps, "gradient-pairs", title, _of(shown, probed), limit, "mean cosine")
+    return maps_of_tasks(scene, shown, maps, "gradient-pairs", title, drawn_of(shown, probed), limit, "mean cosine")
 
 
 def _pairs(scene: Scene, table: pd.DataFrame) -> Array:
@@ -124,171 +111,6 @@ def _round_limit(maps: Sequence[Array]) -> float:
     """Return what maps around 0 reach to, rounded up to a tenth."""
     values = np.abs(np.stack([m[~np.eye(len(m), dtype=bool)] for m in maps]))
     return max(0.1, math.ceil(10 * float(np.nanmax(values)) - 1e-9) / 10) if not np.isnan(values).all() else 0.1
-
-
-# --- maps of tasks by tasks -------------------------------------------------------------------------------------------
-
-
-def _maps(
-    scene: Scene,
-    shown: Sequence[Method],
-    maps: dict[str, Array],
-    stem: str,
-    title: str,
-    note: str,
-    limit: float,
-    label: str,
-) -> list[Drawing]:
-    """Draw one task × task map a method: side by side for few tasks, else in figures of their own."""
-    pages = [list(shown)] if len(scene.tasks) <= _FEW_TASKS else [[m] for m in shown]
-    drawings = []
-    for page in pages:
-        panels = list(zip(shorts([m.name for m in page], 30), (maps[m.name] for m in page), strict=True))
-        heading = title if len(pages) == 1 else f"{title}: {page[0].name}"
-        where = scene.where(page) + note
-        figure = task_maps(panels, scene.tasks, heading, where, limit, label)
-        parts = [f"{m.name}: {_extremes(maps[m.name], scene.tasks)}" for m in page]
-        ending = "" if len(pages) == 1 else f"-{slug(page[0].name)}"
-        drawings.append(Drawing(stem + ending, f"{heading}. {where}", f"{title}. {'; '.join(parts)}.", figure))
-    return drawings
-
-
-def _extremes(values: Array, tasks: Sequence[str]) -> str:
-    """Say which two tasks have the highest and the lowest value."""
-    first, second = np.triu_indices(len(tasks), 1)
-    pairs = values[first, second]
-    if np.isnan(pairs).all():
-        return "no value"
-    high, low = int(np.nanargmax(pairs)), int(np.nanargmin(pairs))
-    words = [f"{tasks[first[n]]} and {tasks[second[n]]} {pairs[n]:.2f}" for n in dict.fromkeys((high, low))]
-    return f"mean {np.nanmean(pairs):.2f}, " + ("from " if len(words) > 1 else "") + " down to ".join(words)
-
-
-def task_maps(
-    panels: Sequence[tuple[str, Array]],
-    tasks: Sequence[str],
-    title: str,
-    where: str,
-    limit: float,
-    label: str,
-) -> Figure:
-    """Draw (T, T) maps in one colour scale from -limit to limit, each under its own name; nan stays white."""
-    few = len(tasks) <= _FEW_TASKS
-    down = math.ceil(len(panels) / 3) if few else len(panels)
-    across = math.ceil(len(panels) / down)
-    names = shorts(list(tasks), 24)
-    margin = 0.062 * max(map(len, names)) + 0.1  # inches for the tasks' names
-    width = COLUMN if few and across == 1 else FULL
-    side = min((width - 0.15 - margin) / across - 0.1, 0.42 * len(tasks)) if few else min(5.2, 0.14 * len(tasks))
-    figure = blank(width, 0.95 + margin + down * (side + 0.27))
-    grid = figure.subplots(down, across, squeeze=False)
-    numbers = np.vectorize(signed, otypes=[str])
-    for n, axes in enumerate(grid.flat):
-        if n >= len(panels):
-            axes.set_axis_off()
-            continue
-        name, values = panels[n]
-        heat(
-            axes,
-            values,
-            limit,
-            names if n % across == 0 else [],
-            names if n + across >= len(panels) else [],
-            numbers(values) if len(tasks) <= _WITH_NUMBERS else None,
-            square=True,
-            annot_kws={"fontsize": 5.5},
-        )
-        if not title.endswith(f": {name}"):
-            axes.set_title(name, fontsize=8, pad=3)
-    colour_bar(figure, grid[0, 0].collections[0], list(grid.flat), label, (False, False))
-    head(figure, title, where)
-    return figure
-
-
-# --- what was learned -------------------------------------------------------------------------------------------------
-
-
-def scales(scene: Scene) -> list[Drawing]:
-    """Draw every task's channel scales, layer by layer, of one seed: channels mean nothing to another seed."""
-    with_scales = [m for m in scene.methods if any(one.scales for _, one in scene.learned(m))]
-    return [_scales_of(scene, method) for method in _closely(scene, with_scales)]
-
-
-def _scales_of(scene: Scene, method: Method) -> Drawing:
-    seed, one = next((s, one) for s, one in scene.learned(method) if one.scales)
-    layers = one.scales
-    every = np.concatenate([values.ravel() for values in layers.values()])
-    limit = max(0.1, math.ceil(10 * float(np.percentile(np.abs(every - 1), 99.5))) / 10)
-    names = shorts(scene.tasks, 24)
-    row = 0.2 if len(names) <= _FEW_TASKS else 0.12
-    figure = blank(FULL, 1.35 + max(0.7, row * len(names)))
-    widths = [max(values.shape[1], 24) for values in layers.values()]
-    grid = figure.subplots(1, len(layers), squeeze=False, width_ratios=widths)[0]
-    for n, (axes, (layer, values)) in enumerate(zip(grid, layers.items(), strict=True)):
-        ordered = values[:, np.argsort(values.mean(0), kind="stable")]
-        image = axes.imshow(ordered, aspect="auto", cmap="PuOr_r", vmin=1 - limit, vmax=1 + limit)
-        axes.set_title(f"layer {layer}", fontsize=8, pad=3)
-        axes.set(xticks=[0, values.shape[1] - 1], xticklabels=["1", str(values.shape[1])], xlabel="channel")
-        axes.set_yticks(range(len(names)), names if n == 0 else [])
-        axes.grid(False)
-        axes.tick_params(length=0, pad=2, labelsize=7 if len(names) <= _FEW_TASKS else 6)
-        axes.spines[:].set_visible(False)
-    beyond = bool((every < 1 - limit).any()), bool((every > 1 + limit).any())
-    colour_bar(figure, image, list(grid), "scale, as stored (1: the channel is passed on as it is)", beyond)
-    title = f"Scales of channels that {method.name} learned, by task and layer"
-    off = float((every <= 0).mean())
-    where = f"{scene.where([method]).rpartition(';')[0]}; seed {seed}; channels in the order of their mean"
-    head(figure, title, where)
-    parts = [f"layer {layer}: {v.shape[1]} channels, {v.min():.2f} to {v.max():.2f}" for layer, v in layers.items()]
-    alt = f"Channel scales of {method.name}, {count(len(names), 'task')}. {'; '.join(parts)}. {off:.0%} are 0 or below."
-    return Drawing(f"scales-{slug(method.name)}", f"{title}. {where}", alt, figure)
-
-
-def scales_similarity(scene: Scene) -> list[Drawing]:
-    """Draw how alike the tasks' scales are, by `data.similarity`, mean over seeds."""
-    with_scales = [m for m in scene.methods if any(one.scales for _, one in scene.learned(m))]
-    shown = _closely(scene, with_scales)
-    if not shown or len(scene.tasks) < 2:
-        return []
-    maps = {m.name: mean_known([similarity(one.scales) for _, one in scene.learned(m) if one.scales]) for m in shown}
-    title = "Similarity of tasks that the learned scales imply"
-    label = "correlation over channels, mean over layers and seeds"
-    return _maps(scene, shown, maps, "scales-similarity", title, _of(shown, with_scales), 1.0, label)
-
-
-def units(scene: Scene) -> list[Drawing]:
-    """Draw the learned units between tasks' columns, place by place, mean over seeds."""
-    with_units = [m for m in scene.methods if any(one.units for _, one in scene.learned(m))]
-    shown = _closely(scene, with_units)
-    if len(scene.tasks) > _FEW_TASKS:
-        shown = shown[:1]  # a page for every place
-    return [drawing for method in shown for drawing in _units_of(scene, method)]
-
-
-def _units_of(scene: Scene, method: Method) -> list[Drawing]:
-    runs = [one.units for _, one in scene.learned(method) if one.units]
-    means = {n: np.mean([run[n] for run in runs if n in run], 0) for n in runs[0]}
-    panels = [(f"unit {n + 1}", values) for n, values in means.items()]
-    limit = max(1.0, math.ceil(10 * max(float(np.abs(v).max()) for v in means.values())) / 10)
-    title = f"Learned units of {method.name}: what each task (row) takes of every task's features"
-    label = "weight, mean over seeds" if len(runs) > 1 else "weight"
-    where = scene.where([method])
-    pages = [panels] if len(scene.tasks) <= _FEW_TASKS else [[panel] for panel in panels]
-    drawings = []
-    for page in pages:
-        figure = task_maps(page, scene.tasks, title, where, limit, label)
-        parts = [f"{name}: own column {np.diag(v).mean():.2f}, others {_off(v):.2f} on average" for name, v in page]
-        stem = f"units-{slug(method.name)}" + (f"-{slug(page[0][0])}" if len(pages) > 1 else "")
-        drawings.append(
-            Drawing(stem, f"{title}. {where}", f"Learned units of {method.name}. {'; '.join(parts)}.", figure)
-        )
-    return drawings
-
-
-def _off(values: Array) -> float:
-    """Return the mean of a matrix beside its diagonal; 0 where there is nothing."""
-    beside = values[~np.eye(len(values), dtype=bool)]
-    return float(beside.mean()) if len(beside) else 0.0
 
 
 # --- weights of the losses --------------------------------------------------------------------------------------------
@@ -334,7 +156,7 @@ def weights(scene: Scene) -> Drawing | None:
             axes.set_ylabel("weight")
     _task_legend(figure, [scene.tasks[columns.index(c)] for c in highlighted], len(columns) - len(highlighted))
     title = "Weights that balancers gave the tasks' losses"
-    where = scene.where(shown) + _of(shown, methods) + f"; means over {_WINDOWS} windows of steps"
+    where = scene.where(shown) + drawn_of(shown, methods) + f"; means over {_WINDOWS} windows of steps"
     head(figure, title, where)
     parts = []
     for method in shown:
@@ -344,7 +166,7 @@ def weights(scene: Scene) -> Drawing | None:
     alt = (
         f"Loss weights over training of {count(len(shown), 'method')}. At the end, highest to lowest: {listed(parts)}."
     )
-    return Drawing("balancer-weights", f"{title}. {where}", alt, figure)
+    return Drawing("balancer-weights", title, where, alt, figure)
 
 
 def _moves(values: Array) -> bool:

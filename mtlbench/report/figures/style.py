@@ -393,9 +393,15 @@ def heat(
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure: the stem of its files' names, its title, what it shows in words, and the figure."""
+    """One figure: the stem of its files' names, its heading, of what it is, what it shows in words, and the figure."""
 
     stem: str
-    title: str
+    heading: str
+    where: str
     alt: str
     figure: Figure
+
+    @property
+    def title(self) -> str:
+        """Its heading, and of what it is."""
+        return f"{self.heading}. {self.where}"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtlbench.data.triplets import TripletSampler, _pick, joint_triplets
 from mtlbench.errors import UserError
+from mtlbench.sampling.triplets import TripletSampler, _pick, joint_triplets
 
 # both ends can be drawn; 2 and 3 have one image each; one image is not labelled
 LABELS = [0, 1, 1, -1, 2, 0, 1, 0, 3, 0, 1, 1, 1]

@@ -5,10 +5,13 @@ Anchor and positive share the label, the negative differs, positive is not the a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from mtlbench.errors import UserError
+from mtlbench.sampling.contract import Batch, Generators, Source
 
 
 class TripletSampler:
@@ -46,12 +49,12 @@ class TripletSampler:
         """Return (number, 3) int64 indices of anchor, positive and negative into the labels."""
         device = self.images.device
 
-        def uniform(high: Tensor) -> Tensor:
+        def uniform(high: Tensor | int) -> Tensor:
             """Whole numbers in [0, high), float64 so that no index of a large set is left out."""
             draws = torch.rand(number, generator=generator, device=device, dtype=torch.float64)
-            return torch.minimum((draws * high).long(), high - 1)
+            return (draws * high).long().clamp(max=high - 1)
 
-        label = self.able[uniform(torch.tensor(len(self.able), device=device))]
+        label = self.able[uniform(len(self.able))]
         count, start = self.counts[label], self.starts[label]
         first = uniform(count)
         second = (first + 1 + uniform(count - 1)) % count
@@ -103,6 +106,19 @@ def joint_triplets(labels: Tensor, number: int, anchors: str, generator: torch.G
     negative = _pick(negatives[rows, anchor].flatten(0, 1).float(), 1, generator).view(tasks, number)
     triplets = torch.stack([anchor, positive, negative], dim=2)
     return triplets * possible[:, None, None], possible
+
+
+def joint_batch(source: Source, groups: Mapping[str, tuple[Tensor, Tensor]], generators: Generators) -> Batch:
+    """Join what was drawn for each task, (n,) indices and (n, 3, H, W) images, and form every task's triplets in it."""
+    order = sorted(source.tasks)  # so that the order of tasks plays no part
+    images = torch.cat([groups[task][1] for task in order])
+    labels = source.labels[:, torch.cat([groups[task][0] for task in order])]
+    formed = [
+        joint_triplets(labels[t : t + 1], source.joint_triplets, source.anchors, generators[task])
+        for t, task in enumerate(source.tasks)
+    ]
+    triplets, possible = (torch.cat(parts) for parts in zip(*formed, strict=True))
+    return Batch(images, labels, triplets, possible)
 
 
 def _pick(weights: Tensor, number: int, generator: torch.Generator) -> Tensor:

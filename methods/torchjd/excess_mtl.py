@@ -1,0 +1,41 @@
+"""ExcessMTL, through torchjd; mtlbench.torchjd says what its balancers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mtlbench import register_balancer, register_method
+from mtlbench.torchjd import Combiner, Remembering, make
+
+
+@register_balancer("excess-mtl", cite="he2024excessmtl", needs=("torchjd",))
+class ExcessMTL(Remembering, Combiner):
+    """ExcessMTL: tasks far from their own optimum weigh more, judged by gradients in an AdaGrad-like metric.
+
+    He et al., ICML 2024. Gradients at all shared parameters; the sums of their squares, (T, P) numbers, stay in memory.
+    A task whose first gradient is 0 has no baseline and soon takes all of the weight; `warmup` is the remedy.
+
+    Scale: torchjd's weights sum to 1, a mean.
+
+    Args:
+        step: of the exponentiated gradient on the weights. The excess grows with the number of parameters: with 600,000
+            of them, 1 (torchjd's value) gives one task all of the weight at the first step, where 0.001 trains.
+        warmup: steps with equal weights, whose mean excess risk is the baseline; 0 takes the first step's, as the
+            authors' code does. The paper's appendix recommends three epochs.
+    """
+
+    of_gramian = False
+
+    def __init__(self, tasks: Sequence[str], *, step: float = 1.0, warmup: int = 0) -> None:
+        options: dict[str, Any] = {"robust_step_size": step, "n_warmup_steps": warmup}
+        super().__init__(tasks, make("excess-mtl", "aggregation.ExcessMTLWeighting", **options))
+
+
+register_method(
+    "excess-mtl",
+    architecture="shared",
+    balancer="excess-mtl",
+    groups=("balancers",),
+    summary="The shared trunk with ExcessMTL.",
+)

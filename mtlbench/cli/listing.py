@@ -1,0 +1,154 @@
+"""What `mtlbench list` shows of each kind: headings, and a line for each thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Registry
+
+if TYPE_CHECKING:
+    from mtlbench.registry import Entry
+
+Lines = tuple[Sequence[str], list[Sequence[str]]]
+CHOICES = tuple(dict.fromkeys(["methods", *KINDS, "benchmarks", "settings"]))
+"""Every word that `mtlbench list` takes."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is printed of one kind; `notes` stand below, `warnings` are of plug-ins that could not be loaded."""
+
+    headings: list[str]
+    lines: list[list[str]]
+    citations: list[str]
+    notes: list[str]
+    warnings: list[str]
+
+
+def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
+    """List a kind.
+
+    Args:
+        kind: one of `CHOICES`.
+        benchmark: whose backbone methods' parameters are counted with.
+        plugins: files and folders to load beside what is found anyway.
+
+    Raises:
+        UserError: a plug-in's path that is not there, an unknown benchmark, or a kind whose home breaks on import.
+    """
+    from mtlbench.cli.settings import settings_lines
+    from mtlbench.plugins import load_plugins
+    from mtlbench.specs import left_out_line, left_out_methods
+
+    warnings = [f"warning: {broken}" for broken in load_plugins(plugins)]
+    special: dict[str, Callable[[], Lines]] = {
+        "methods": lambda: _methods(benchmark),
+        "balancers": _balancers,
+        "benchmarks": _benchmarks,
+        "settings": settings_lines,
+    }
+    headings, lines = special[kind]() if kind in special else _entries(kind)
+    cited = [KINDS[kind]] if kind in KINDS and kind != "methods" else [ARCHITECTURES, BALANCERS]
+    citations = sorted({entry.cite for registry in cited for entry in registry.entries.values() if entry.cite})
+    waiting = left_out_methods() if kind == "methods" else []
+    notes = [f"{left_out_line(waiting)}."] if waiting else []
+    return Listing(list(headings), [list(line) for line in lines], citations, notes, warnings)
+
+
+def load_home(registry: Registry[Any]) -> None:
+    """Import what registers a kind's bundled things; a kind whose home isn't there has none.
+
+    Raises:
+        UserError: the home is there and breaks.
+    """
+    from mtlbench.errors import UserError
+
+    try:
+        registry.load()
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{registry.home}.".startswith(f"{error.name}."):
+            raise UserError(f"{registry.home} can't be imported: {error}.") from error
+    except ImportError as error:
+        raise UserError(f"{registry.home} can't be imported: {error}.") from error
+
+
+def _entries(kind: str) -> Lines:
+    """List any kind: its entries by name, then its families."""
+    from mtlbench.options import described
+
+    registry = KINDS[kind]
+    load_home(registry)
+    lines: list[Sequence[str]] = [
+        (entry.name, described(entry.target), entry.summary, short(entry.origin))
+        for entry in sorted(registry.entries.values(), key=lambda e: e.name)
+    ]
+    for family in registry.families.values():
+        lines.append((f"{family.prefix}:<name>", "", family.summary, short(family.origin)))
+    return (registry.kind, "options", "what it is", "from"), lines
+
+
+def _methods(name: str) -> Lines:
+    from mtlbench.benchmark import load_benchmark
+    from mtlbench.bibliography import paper
+    from mtlbench.cost import storage_law
+    from mtlbench.specs import parse_method
+
+    benchmark = load_benchmark(name)
+    laws: dict[str, str] = {}
+    lines: list[Sequence[str]] = []
+    entries: list[Entry[Any]] = [*ARCHITECTURES.entries.values(), *ALIASES.entries.values()]
+    for entry in sorted(entries, key=lambda e: (e.name not in ARCHITECTURES, e.name)):
+        if entry.name in ARCHITECTURES:
+            architecture, cite = entry, entry.cite
+        else:
+            architecture = ARCHITECTURES.get(entry.target.architecture)
+            cite = BALANCERS.get(entry.target.balancer).cite
+        if architecture.name not in laws:
+            laws[architecture.name] = _law(storage_law(parse_method(architecture.name), benchmark))
+        lines.append(
+            (
+                entry.name,
+                " ".join(entry.groups),
+                paper(cite) or short(entry.origin),
+                architecture.shares,
+                laws[architecture.name],
+                entry.summary,
+            )
+        )
+    return ("method", "groups", "from", "tasks share", "parameters", "what it is"), lines
+
+
+def _law(law: tuple[int, int, int] | None) -> str:
+    """Write a + b T + c T² without the parts that are 0."""
+    if law is None:
+        return ""
+    parts = [f"{number:,}{unit}" for number, unit in zip(law, ("", " T", " T²"), strict=True) if number]
+    return " + ".join(parts).replace("+ -", "- ") or "0"
+
+
+def _balancers() -> Lines:
+    from mtlbench.bibliography import paper
+    from mtlbench.options import described
+
+    entries = sorted(BALANCERS.entries.values(), key=lambda e: e.name)
+    return ("balancer", "paper", "options", "what it is", "from"), [
+        (e.name, paper(e.cite), described(e.target), e.summary, short(e.origin)) for e in entries
+    ]
+
+
+def _benchmarks() -> Lines:
+    from mtlbench.benchmark import benchmark_files, load_benchmark
+
+    lines: list[Sequence[str]] = []
+    for name in benchmark_files():
+        b = load_benchmark(name)
+        lines.append((name, b.title, ", ".join(b.data.tasks), b.model.backbone, f"{b.train.steps:,}"))
+    return ("benchmark", "data", "tasks", "backbone", "steps"), lines
+
+
+def short(origin: str) -> str:
+    """Shorten an origin to folder/file:line."""
+    return "/".join(Path(origin).parts[-2:])

@@ -1,0 +1,168 @@
+"""Retrieval metrics by name: functions of a chunk of queries with their galleries in ranked order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtlbench.errors import UserError
+from mtlbench.options import Options, read_spec
+from mtlbench.registry import METRICS, Entry, origin_of, summary_of
+
+Metric = Callable[..., Tensor]
+Depth = Annotated[int, Field(gt=0)]
+STANDARD = ("map@r", "r-precision")  # measured in every run, beside hit@k and precision@k
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Some queries of one task, each with its gallery in the order of distance.
+
+    Attributes:
+        gains: (q, n) whole numbers; `best` where an image has the query's label, else less: 0, or, where labels have an
+            order, the less the more ranks it lies away.
+        best: the gain of a relevant image.
+        relevant: (q,) R, how many relevant images there are.
+        ideal: (q,) the discounted gain of the ideal order, where labels have an order; else None.
+        discount: (n,) what position i's gain is multiplied by, 1 / log2(1 + i).
+    """
+
+    gains: Tensor
+    best: int
+    relevant: Tensor
+    ideal: Tensor | None
+    discount: Tensor
+
+    @cached_property
+    def hits(self) -> Tensor:
+        """(q, n) bool: whether the image at a position is relevant."""
+        return self.gains == self.best
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(n,) float64: 1, 2, …"""
+        return torch.arange(1, self.gains.shape[1] + 1, device=self.gains.device, dtype=torch.float64)
+
+    @cached_property
+    def hits_within_r(self) -> Tensor:
+        """(q, largest R) bool: the hits among the first R of each query."""
+        depth = int(self.relevant.max())
+        return self.hits[:, :depth] & (self.positions[:depth] <= self.relevant[:, None])
+
+
+def register_metric(name: str, *, ordered: bool = False) -> Callable[[Metric], Metric]:
+    """Decorator: make a function of a `Ranked` known as `name`, for a benchmark's `evaluation.metrics`.
+
+    It returns (q,) float64 scores, the higher the better; those of queries without a relevant image are left out of all
+    means. Options are keyword-only arguments; `name@5` sets the option `k`.
+
+    >>> from mtlbench.evaluation.metrics import register_metric
+    >>> @register_metric("reciprocal-rank")
+    ... def reciprocal_rank(ranked):
+    ...     '''One over the position of the first relevant image.'''
+    ...     return 1 / (1 + ranked.hits.int().argmax(1).double())
+
+    Args:
+        name: what benchmarks and columns call it.
+        ordered: it is for tasks whose labels have an order.
+
+    Raises:
+        UserError: the name is taken.
+    """
+
+    def decorate(function: Metric) -> Metric:
+        groups = ("ordered",) if ordered else ()
+        METRICS.add(name, function, groups=groups, summary=summary_of(function), origin=origin_of(function))
+        return function
+
+    return decorate
+
+
+def read_metric(text: str) -> tuple[Entry[Metric], Options]:
+    """Read a metric's name with its options: `map@r`, `hit@5`, `mine[option=value]`.
+
+    Raises:
+        UserError: there is no such metric or option.
+    """
+    name, at, depth = text.partition("@")
+    if at and text.partition("[")[0] not in METRICS and depth.isdigit():
+        text = f"{name}[k={depth}]"
+    return read_spec(METRICS, text)
+
+
+def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[str, Callable[[Ranked], Tensor]]:
+    """Return the metrics of a task by the name of their columns.
+
+    Args:
+        ks: depths of `hit@k` and `precision@k`.
+        extra: further metrics, as `read_metric` takes them.
+        ordered: whether the task's labels have an order; metrics that need one are left out elsewhere.
+
+    Raises:
+        UserError: see `read_metric`.
+    """
+    names = [f"{name}@{k}" for name in ("hit", "precision") for k in ks]
+    names += [*STANDARD, "ndcg", *(name for name in extra if name not in (*names, *STANDARD, "ndcg"))]
+    functions = {}
+    for name in names:
+        entry, options = read_metric(name)
+        if ordered or "ordered" not in entry.groups:
+            functions[name] = _bound(entry, options)
+    return functions
+
+
+def _bound(entry: Entry[Metric], options: Options) -> Callable[[Ranked], Tensor]:
+    def apply(ranked: Ranked) -> Tensor:
+        scores = entry.target(ranked, **options)
+        if scores.shape != ranked.relevant.shape:
+            wanted = tuple(ranked.relevant.shape)
+            raise UserError(f"The metric '{entry.name}' must return {wanted} scores, not {tuple(scores.shape)}.")
+        return scores.double()
+
+    return apply
+
+
+@register_metric("hit")
+def hit(ranked: Ranked, *, k: Depth = 1) -> Tensor:
+    """Whether one of the first k images is relevant."""
+    return ranked.hits[:, :k].any(dim=1).double()
+
+
+@register_metric("precision")
+def precision(ranked: Ranked, *, k: Depth = 1) -> Tensor:
+    """The relevant ones among the first k images, divided by k."""
+    return ranked.hits[:, :k].sum(dim=1).double() / k
+
+
+@register_metric("recall")
+def recall(ranked: Ranked, *, k: Depth = 10) -> Tensor:
+    """The relevant ones among the first k images, divided by all relevant ones."""
+    return ranked.hits[:, :k].sum(dim=1).double() / ranked.relevant
+
+
+@register_metric("map@r")
+def map_at_r(ranked: Ranked) -> Tensor:
+    """Mean average precision at R: 1/R times the sum of precision@i over the relevant ones among the first R."""
+    within = ranked.hits_within_r
+    counted = within.cumsum(dim=1, dtype=torch.int32).mul_(within).double()
+    return counted @ ranked.positions[: within.shape[1]].reciprocal() / ranked.relevant
+
+
+@register_metric("r-precision")
+def r_precision(ranked: Ranked) -> Tensor:
+    """The relevant ones among the first R images, divided by R."""
+    return ranked.hits_within_r.sum(dim=1).double() / ranked.relevant
+
+
+@register_metric("ndcg", ordered=True)
+def ndcg(ranked: Ranked) -> Tensor:
+    """Normalised discounted cumulative gain over the whole gallery, for labels that have an order."""
+    if ranked.ideal is None:
+        raise UserError("The metric 'ndcg' needs a task whose labels have an order.")
+    return ranked.gains.double() @ ranked.discount / ranked.ideal

@@ -1,0 +1,64 @@
+"""What a checkpoint is chosen by, on the validation split."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.errors import UserError, did_you_mean
+from mtlbench.evaluation.scores import metric_names, scores_of
+from mtlbench.evaluation.triplets import HeldOutTriplets
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+_OVER_TASKS: dict[str, Callable[[Sequence[float]], float]] = {"mean": _mean, "worst": min}
+
+
+def check_selection(benchmark: Benchmark) -> None:
+    """Refuse an `evaluation.select` that nothing can be chosen by.
+
+    Raises:
+        UserError: with what there is.
+    """
+    select = benchmark.evaluation.select
+    known = [*_OVER_TASKS, *metric_names(benchmark)]
+    if select.removeprefix("macro/") not in known:
+        raise UserError(
+            f"evaluation.select = '{select}': there is no such measure.{did_you_mean(select, known)} Available:"
+            f" {', '.join(known)}."
+        )
+
+
+def criterion(
+    hits: Sequence[float], embeddings: Tensor, triplets: HeldOutTriplets, benchmark: Benchmark, dataset: Dataset
+) -> float:
+    """Return the number that the chosen checkpoint has the highest of.
+
+    Args:
+        hits: triplet accuracy of each task on the validation split.
+        embeddings: (T, N, D) of its images.
+        triplets: of the validation split.
+        benchmark: says which measure.
+        dataset: whose labels retrieval metrics need.
+    """
+    select = benchmark.evaluation.select
+    if select in _OVER_TASKS:
+        return _OVER_TASKS[select](hits)
+    metrics = scores_of(embeddings, triplets, benchmark, dataset).metrics
+    return statistics.fmean(by_name[select] for by_name in metrics.values() if select in by_name)
+
+
+def described(benchmark: Benchmark) -> str:
+    """Say what a checkpoint is chosen by, for the receipt."""
+    select = benchmark.evaluation.select
+    measure = {"mean": "mean triplet accuracy", "worst": "triplet accuracy of the worst task"}.get(
+        select, f"mean {select} over tasks"
+    )
+    return f"highest {measure} on the validation split"

@@ -1,0 +1,87 @@
+"""Optimisers by name: torch's own, each with what a protocol says of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mtlbench.benchmark import Train
+from mtlbench.errors import UserError
+from mtlbench.options import check_known
+from mtlbench.registry import OPTIMISERS
+
+Groups = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OptimiserKind:
+    """How an optimiser is made.
+
+    Attributes:
+        make: the class.
+        adaptive: it steps by about its learning rate whatever the size of a gradient.
+        fixed: arguments that mtlbench gives.
+        momentum: it takes the protocol's momentum.
+    """
+
+    make: Callable[..., torch.optim.Optimizer]
+    adaptive: bool = True
+    fixed: tuple[tuple[str, Any], ...] = ()
+    momentum: bool = False
+
+    def __call__(self, groups: Groups, train: Train) -> torch.optim.Optimizer:
+        """Build the optimiser of parameter groups for a protocol.
+
+        Raises:
+            UserError: an option that it does not have, or that it refuses.
+        """
+        known = [name for name in inspect.signature(self.make).parameters if name not in ("params", "lr")]
+        check_known(f"optimiser '{train.optimiser}'", train.optimiser_options, known)
+        arguments = dict(self.fixed) | ({"momentum": train.momentum} if self.momentum else {})
+        if train.weight_decay and "weight_decay" not in known:
+            raise UserError(f"The optimiser '{train.optimiser}' has no weight decay: set train.weight_decay = 0.")
+        try:
+            return self.make(groups, lr=train.lr, **(arguments | train.optimiser_options))
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"The optimiser '{train.optimiser}' can't be used so: {error}.") from error
+
+
+def find_optimiser(name: str) -> OptimiserKind:
+    """Return the optimiser of a name, in any spelling.
+
+    Raises:
+        UserError: there is none, or it calls the network by itself, several times a step.
+    """
+    if name.lower() == "lbfgs":
+        raise UserError(
+            "The optimiser 'lbfgs' evaluates a step several times, which mtlbench doesn't do; take another."
+        )
+    kind: OptimiserKind = OPTIMISERS.get(name.lower()).target
+    return kind
+
+
+_FUSED = (("fused", True),)
+_OWN = {
+    "adamw": OptimiserKind(torch.optim.AdamW, fixed=_FUSED),
+    "adam": OptimiserKind(torch.optim.Adam, fixed=_FUSED),
+    "adagrad": OptimiserKind(torch.optim.Adagrad),
+    "sgd": OptimiserKind(torch.optim.SGD, adaptive=False, fixed=_FUSED, momentum=True),
+}
+_NOT_ADAPTIVE = ("asgd",)
+_UNFIT = ("optimizer", "lbfgs", "sparseadam")
+
+
+def _register() -> None:
+    for name, kind in _OWN.items():
+        OPTIMISERS.add(name, kind, summary=f"torch.optim.{kind.make.__name__}.", origin=__file__)
+    for name, cls in sorted(vars(torch.optim).items()):
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and name.lower() not in (*_OWN, *_UNFIT):
+            kind = OptimiserKind(cls, adaptive=name.lower() not in _NOT_ADAPTIVE)
+            OPTIMISERS.add(name.lower(), kind, summary=f"torch.optim.{name}.", origin=__file__)
+
+
+_register()

@@ -1,0 +1,222 @@
+"""The columns of comparison tables: what each holds, how it is written, and what it means.
+
+A column's meaning stands here once: the page's tooltips and glossary and `mtlbench report --columns` read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mtlbench.report.rows import BASE, Cell, Row
+
+_METRICS = {  # what the column of means holds
+    "triplet": "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of the same"
+    " label than to one of another; 50 is chance.",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: what `--sort` and Row.tied call it, beside its heading.
+        number: a row's value as it is shown, empty where there is none.
+        value: the same unrounded, to sort by.
+        spread: what stands behind the number, such as "±0.3".
+        better: whether high or low values are, for sorting.
+        ranked: whether tables mark the best and the second.
+        task: the single task that it is of.
+        meaning: what it holds and in which unit, in a sentence or two.
+        term: what a glossary calls it, where that is not its heading.
+    """
+
+    key: str
+    heading: str
+    number: Callable[[Row], str]
+    value: Callable[[Row], float | str | None]
+    spread: Callable[[Row], str] = lambda row: ""
+    better: Literal["high", "low"] = "high"
+    ranked: bool = False
+    task: str | None = None
+    meaning: str = ""
+    term: str = ""
+
+
+def glossary(columns: Iterable[Column]) -> list[tuple[str, str]]:
+    """Return what columns mean, each with its term; those of single tasks, and others that need no word, have none."""
+    return [(column.term or column.heading, column.meaning) for column in columns if column.meaning]
+
+
+def method_column() -> Column:
+    """Return the column of the rows' names."""
+    return Column("method", "method", lambda row: row.method, lambda row: row.method, better="low")
+
+
+def _accuracy_column(
+    key: str, heading: str, meaning: str, form: str = ".1f", scale: float = 100, better: Any = "high", **more: Any
+) -> Column:
+    def cell(row: Row) -> Cell:
+        return row.accuracy.get(key, Cell(None))
+
+    def number(row: Row) -> str:
+        mean = cell(row).mean
+        return "" if mean is None else f"{mean * scale:{form}}"
+
+    def spread(row: Row) -> str:
+        deviation = cell(row).deviation
+        return "" if deviation is None else f"±{deviation * scale:.1f}"
+
+    return Column(
+        key, heading, number, lambda row: cell(row).mean, spread, better, ranked=True, meaning=meaning, **more
+    )
+
+
+def _seeds_column() -> Column:
+    return Column(
+        "seeds", "seeds", lambda row: str(len(row.seeds)) if row.seeds else "", lambda row: len(row.seeds),
+        meaning="How many runs, with different random starts, are behind the numbers.",
+    )  # fmt: skip
+
+
+def _within_column(seconds: float | None) -> Column:
+    within = "…" if seconds is None else f"{seconds:,.4g} s"
+    return _accuracy_column(
+        "within", f"validation within {within}",
+        "What validation had measured after the same time of training, in per cent.", term="validation within …",
+    )  # fmt: skip
+
+
+def _mean_column(metric: str) -> Column:
+    measured = _METRICS.get(metric, f"Mean over the tasks of {metric}, in per cent.")
+    return _accuracy_column("mean", "mean", f"{measured} ± is the sample standard deviation over seeds.")
+
+
+def _worst_column() -> Column:
+    return _accuracy_column("worst", "worst", "The task on which the method does worst, in per cent.")
+
+
+def _base_columns() -> list[Column]:
+    return [
+        _accuracy_column(
+            "delta_m", "Δm",
+            f"Mean over tasks of the relative difference to {BASE}, a network for each task, in per cent: above 0,"
+            " sharing helped.", "+.1f", 1,
+        ),
+        _accuracy_column(
+            "hurt", "tasks hurt", f"On how many tasks the method is below {BASE}, by however little.", ".0f", 1, "low"
+        ),
+    ]  # fmt: skip
+
+
+def _retrieval_columns() -> list[Column]:
+    return [
+        _accuracy_column(
+            "macro map@r", "mAP@R",
+            "Retrieval: mean average precision among the R nearest, R the number of images of the same label, in per"
+            " cent; macro mean over label values, so that a rare one counts as much as a common one.",
+        ),
+        _accuracy_column(
+            "macro precision@1", "P@1",
+            "Retrieval: how often the nearest image has the same label, in per cent; macro mean over label values.",
+        ),
+    ]  # fmt: skip
+
+
+def accuracy_columns(
+    found: Sequence[Row], tasks: Sequence[str], seconds: float | None, metric: str = "triplet"
+) -> list[Column]:
+    """Return the columns of the accuracy table; with `seconds`, that of what validation had measured by then too."""
+    columns = [method_column()]
+    if any(len(row.seeds) > 1 for row in found):
+        columns.append(_seeds_column())
+    if seconds is not None:
+        columns.append(_within_column(seconds))
+    columns += [_mean_column(metric), _worst_column()]
+    if any("delta_m" in row.accuracy for row in found if not row.is_base):
+        columns += _base_columns()
+    columns += [_accuracy_column(f"task/{task}", task.replace("_", " "), "", task=task) for task in tasks]
+    return columns + _retrieval_columns()
+
+
+def _three_figures(value: float) -> str:
+    """1,234 · 123 · 12.3 · 1.23."""
+    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def _cost(key: str, heading: str, scale: float, meaning: str, show: Callable[[float], str] = _three_figures) -> Column:
+    def number(row: Row) -> str:
+        mean = row.costs.get(key, Cell(None)).mean
+        return "" if mean is None else show(mean * scale)
+
+    return Column(key, heading, number, lambda row: row.costs.get(key, Cell(None)).mean, better="low", meaning=meaning)
+
+
+def _rate(key: str, heading: str, meaning: str) -> Column:
+    def parts(row: Row) -> list[float]:
+        cells = (row.costs.get(key + end, Cell(None)).mean for end in ("", "_slowest", "_fastest"))
+        return [mean for mean in cells if mean]
+
+    def spread(row: Row) -> str:
+        middle, low, high = parts(row)
+        return f"±{(high - low) / 2 / middle * 100:.0f}%"
+
+    return Column(
+        key,
+        heading,
+        lambda row: _three_figures(parts(row)[0]) if len(parts(row)) == 3 else "",
+        lambda row: row.costs.get(key, Cell(None)).mean,
+        lambda row: spread(row) if len(parts(row)) == 3 else "",
+        meaning=f"{meaning} ± is half the range of the measurements.",
+    )
+
+
+def cost_columns() -> list[Column]:
+    """Return the columns of the cost table."""
+    return [
+        method_column(),
+        _cost("parameters", "parameters", 1, "Trained numbers in the whole network.", lambda value: f"{value:,.0f}"),
+        _cost("file_bytes", "file MB", 1e-6, "Size of the file that holds the whole network, for all tasks, in MB."),
+        _cost("bytes_shared", "shared MB", 1e-6, "What of the stored network all tasks use, in MB."),
+        _cost("bytes_per_task", "per task kB", 1e-3, "What of the stored network one task uses alone, a mean, in kB."),
+        _cost("bytes_added", "next task adds kB", 1e-3, "What one more task would add to the stored network, in kB."),
+        _cost("flops_one_task", "MFLOPs, 1 task", 1e-6, "Million operations to embed one image under one task."),
+        _cost("flops_all_tasks", "MFLOPs, all tasks", 1e-6, "Million operations to embed one image under all tasks."),
+        _rate("train_rate", "train img/s", "How many images a second training takes in."),
+        _rate("embed_rate_one_task", "embed img/s, 1 task", "How many images a second are embedded under one task."),
+        _rate(
+            "embed_rate_all_tasks", "embed img/s, all tasks",
+            "How many images a second are embedded, each under every task.",
+        ),
+        _cost("training_memory", "train MB", 1e-6, "Memory that training took at most, in MB."),
+        _cost("training_seconds", "train s", 1, "Seconds that training took."),
+    ]  # fmt: skip
+
+
+def all_columns() -> list[Column]:
+    """Return every column that tables may have, but for those of single tasks."""
+    return [
+        _seeds_column(),
+        _within_column(None),
+        _mean_column("triplet"),
+        _worst_column(),
+        *_base_columns(),
+        *_retrieval_columns(),
+        *cost_columns()[1:],
+    ]
+
+
+def find_column(columns: Iterable[Column], name: str) -> Column | None:
+    """Return the column of a key, a heading or a task, however it is spaced and capitalised; the first that fits."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[\s_,-]", "", text.lower())
+
+    wanted = {"dm": "deltam"}.get(plain(name), plain(name))
+    for column in columns:
+        if wanted in (plain(column.key), plain(column.heading), plain(column.task or column.key)):
+            return column
+    return None

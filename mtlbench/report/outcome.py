@@ -1,0 +1,100 @@
+"""How a method's runs ended: done, failed or collapsed, seed by seed. Tables and words are made from this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mtlbench.runs import Record
+
+Status = Literal["done", "partial", "collapsed", "failed"]
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """A run whose embeddings fell to a point.
+
+    Attributes:
+        tasks: under which.
+        all_tasks: whether under every task of the run.
+        step: of the checkpoint that is shown; None where the record does not say.
+    """
+
+    tasks: tuple[str, ...]
+    all_tasks: bool
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a method's runs ended.
+
+    Attributes:
+        seeds: of all its runs, failed ones too.
+        failed: the reasons, by seed.
+        collapsed: by seed.
+        remarks: what else the record of a finished run says, such as why its costs were not measured, by seed.
+    """
+
+    seeds: tuple[int, ...] = ()
+    failed: dict[int, str] = field(default_factory=dict)
+    collapsed: dict[int, Collapse] = field(default_factory=dict)
+    remarks: dict[int, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(records: Sequence[Record]) -> Outcome:
+        """Sum up the records of one method."""
+        ordered = sorted(records, key=lambda record: record.seed)
+        done = [record for record in ordered if record.status == "done"]
+        return Outcome(
+            tuple(record.seed for record in ordered),
+            {record.seed: record.reason for record in ordered if record.status != "done"},
+            {
+                record.seed: Collapse(
+                    tuple(record.collapsed),
+                    len(record.collapsed) == len(record.setup["tasks"]),
+                    record.receipt.get("selected_step"),
+                )
+                for record in done
+                if record.collapsed
+            },
+            {record.seed: record.reason for record in done if record.reason},
+        )
+
+    @property
+    def status(self) -> Status:
+        """`failed`: no run finished; `collapsed`: some fell to a point; `partial`: some failed; else `done`."""
+        if self.failed and len(self.failed) == len(self.seeds):
+            return "failed"
+        return "collapsed" if self.collapsed else "partial" if self.failed else "done"
+
+    @property
+    def remarkable(self) -> bool:
+        """Whether there is anything to be said beside the numbers."""
+        return bool(self.failed or self.collapsed or self.remarks)
+
+    def note(self) -> str:
+        """Say what went wrong; empty where nothing did."""
+        said = []
+        for seed in self.seeds:
+            if seed in self.failed:
+                said.append(f"{self.named(seed)}FAILED: {self.failed[seed]}")
+            if seed in self.collapsed:
+                step = self.collapsed[seed].step
+                said.append(
+                    f"{self.named(seed)}{self.collapse(seed)}: all embeddings equal, loss stuck at the margin;"
+                    f" checkpoint of step {step} shown"
+                )
+            if seed in self.remarks:
+                said.append(f"{self.named(seed)}{self.remarks[seed]}")
+        return "; ".join(said)
+
+    def named(self, seed: int) -> str:
+        """Return what a sentence about one run begins with: its seed, where there are several."""
+        return f"seed {seed} " if len(self.seeds) > 1 else ""
+
+    def collapse(self, seed: int) -> str:
+        """Return the word for a collapsed run, with its tasks."""
+        collapse = self.collapsed[seed]
+        return f"COLLAPSED ({'all tasks' if collapse.all_tasks else ', '.join(collapse.tasks)})"

@@ -1,0 +1,1 @@
+"""Sampling: how the batches of training are drawn."""

@@ -1,0 +1,112 @@
+"""The contract of a sampler: what a training step sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from mtlbench.registry import SAMPLERS, register_class
+
+C = TypeVar("C")
+Generators = Mapping[str, torch.Generator]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step is trained on.
+
+    Attributes:
+        images: (B, 3, H, W), which are embedded under every task; or (T, B, 3, H, W), group t under task t alone.
+        labels: (T, B) int64, of image b under task t, or of image b of group t; -1 is unlabelled.
+        triplets: (T, n, 3) int64, indices of anchor, positive and negative into the batch; None where a sampler forms
+            none.
+        possible: (T,) bool: whether the task has any triplet in this batch; the indices of one that has none are zeros.
+    """
+
+    images: Tensor
+    labels: Tensor
+    triplets: Tensor | None = None
+    possible: Tensor | None = None
+
+    @property
+    def joint(self) -> bool:
+        """Whether every image is embedded under every task."""
+        return self.images.dim() == 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sampler draws from, and how much.
+
+    Attributes:
+        labels: (T, N) int64 of all images, -1 where unlabelled or not an image of the training split.
+        tasks: the T names.
+        load: (n,) indices and a generator -> (n, 3, H, W) images as networks see them, augmented.
+        triplets: how many are drawn per task and step, 3 images each.
+        joint_triplets: how many are formed per task within a joint batch.
+        anchors: `positive` or `balanced`, see `TripletSampler`.
+        listed: (n, 3) triplets of each task that came with the data set; empty where there are none.
+    """
+
+    labels: Tensor
+    tasks: tuple[str, ...]
+    load: Callable[[Tensor, torch.Generator], Tensor]
+    triplets: int
+    joint_triplets: int = 512
+    anchors: str = "balanced"
+    listed: Sequence[Tensor] = field(default=())
+
+
+class Sampler(ABC):
+    """Draws batches; every method gets the same ones under the same seed.
+
+    A subclass takes the source and its own options as keyword-only arguments with types and defaults, which a benchmark
+    sets as `train.sampling = "name[option=value]"`. All chance comes from the generators, one for each task.
+
+    >>> import torch
+    >>> from mtlbench.sampling.contract import Batch, Sampler, Source
+    >>> class FirstImages(Sampler):
+    ...     def draw(self, generators):
+    ...         index = torch.arange(self.images_per_step)
+    ...         images = self.source.load(index, generators[self.source.tasks[0]])
+    ...         return Batch(images, self.source.labels[:, index])
+    >>> load = lambda index, generator: torch.rand(len(index), 3, 8, 8)
+    >>> source = Source(torch.zeros(2, 50).long(), ("a", "b"), load, triplets=4)
+    >>> FirstImages(source).draw({"a": torch.Generator(), "b": torch.Generator()}).images.shape
+    torch.Size([24, 3, 8, 8])
+
+    Attributes:
+        uses_listed: whether the sampler draws the triplets that came with a data set.
+    """
+
+    uses_listed: ClassVar[bool] = False
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    @property
+    def images_per_step(self) -> int:
+        """Images drawn at every step, the same for every method and sampler."""
+        return 3 * self.source.triplets * len(self.source.tasks)
+
+    @abstractmethod
+    def draw(self, generators: Generators) -> Batch:
+        """Draw a step's batch.
+
+        Args:
+            generators: one for each task by name, on the labels' device.
+        """
+
+
+def register_sampler(name: str) -> Callable[[type[C]], type[C]]:
+    """Class decorator: make a `Sampler` known as `name`, for a benchmark's `train.sampling`.
+
+    Raises:
+        UserError: no subclass of `Sampler`, abstract methods left, or the name is taken.
+    """
+    return register_class(SAMPLERS, Sampler, name)

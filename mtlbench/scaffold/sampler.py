@@ -1,0 +1,79 @@
+"""My-method: batches of a few labels, with a few images of each.
+
+<Authors: Title, Venue Year (arXiv number).>
+
+<Say here what a batch is made of. This file runs as it stands: for one task after the other, `classes`
+label values are drawn and `per_class` training images of each, with replacement. All images of the
+batch count for all tasks: labels (T, B) say what each is under each task.>
+"""
+
+import torch
+from torch import Tensor
+
+from mtlbench import UserError
+from mtlbench.sampling import Batch, Sampler, Source, register_sampler
+
+
+# The name is what a benchmark's `train.sampling` says, or --set train.sampling=my-method in a run.
+@register_sampler("my-method")
+class MyMethod(Sampler):
+    """A few label values of one task, a few images of each; tasks take turns by chance.
+
+    <The line above is what `mtlbench list samplers` shows.>
+
+    Args:
+        classes: label values in a batch.
+        per_class: images of each, 2 or more: a loss compares images of one label.
+    """
+
+    # Options are keyword-only arguments with a type and a default. `source` holds the training data on
+    # the device: .tasks, .labels (T, N) with -1 where an image has none, .train (n,) indices of the
+    # training images, and .load(index, generator) -> images (B, 3, H, W) as the network takes them.
+    def __init__(self, source: Source, *, classes: int = 8, per_class: int = 2) -> None:
+        super().__init__(source)
+        if classes < 2 or per_class < 2:
+            raise UserError("my-method: classes and per_class must be 2 or more.")
+        self.classes, self.per_class = classes, per_class
+        labels = source.labels[:, source.train]
+        # For each task, the training images of each label value that has two or more.
+        self.images: list[list[Tensor]] = []
+        for task, row in zip(source.tasks, labels, strict=True):
+            values = [source.train[row == value] for value in row.unique().tolist() if value >= 0]
+            self.images.append([images for images in values if len(images) > 1])
+            if len(self.images[-1]) < 2:
+                raise UserError(f"my-method: '{task}' needs two labels with two images each.")
+
+    # The one method that must be there. All chance comes from the generators, one for each task: an
+    # interrupted run goes on from their states.
+    def draw(self, generators: dict[str, torch.Generator]) -> Batch:
+        """Draw a batch."""
+        generator = generators[self.source.tasks[0]]
+
+        def pick(number: int, how_many: int) -> Tensor:
+            device = generator.device
+            return torch.randint(number, (how_many,), generator=generator, device=device)
+
+        values = self.images[int(pick(len(self.images), 1))]
+        chosen = [values[int(v)] for v in pick(len(values), self.classes)]
+        index = torch.cat([images[pick(len(images), self.per_class)] for images in chosen])
+        labels = self.source.labels[:, index]
+        return Batch(
+            images=self.source.load(index, generator),  # (B, 3, H, W)
+            labels=labels,  # (T, B)
+            # (T, n, 3) indices into the batch of anchor, positive and negative, for the triplet loss; None
+            # leaves it to the loss to find pairs or triplets by the labels.
+            triplets=None,
+            # (T,) whether a task has what a loss needs in this batch; where not, its loss is 0.
+            possible=torch.stack([_comparable(row) for row in labels]),
+            # Whether all tasks see the same images, so that one pass embeds them under all of them.
+            joint=True,
+        )
+
+
+def _comparable(labels: Tensor) -> Tensor:
+    """(B,) labels -> () bool: does an image have both one of its label and one of another beside it?"""
+    labelled = (labels >= 0)[:, None] & (labels >= 0)
+    same = labels[:, None] == labels
+    pairs: Tensor = (labelled & same).sum(1) > 1
+    others: Tensor = (labelled & ~same).any(1)
+    return (pairs & others).any()

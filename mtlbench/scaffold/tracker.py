@@ -1,0 +1,37 @@
+"""My-method: writes what happens in a run to a file, a line of JSON for each event.
+
+<Say here where the numbers go. A tracker hears of a run what happens, as typed events, and can change
+nothing. This file runs as it stands.>
+"""
+
+import json
+from pathlib import Path
+
+from mtlbench.trackers import Tracker, register_tracker
+from mtlbench.training.events import Event
+
+
+# The name is what users write: --track my-method.
+@register_tracker("my-method")
+class MyMethod(Tracker):
+    """A line of JSON for each event, in one file.
+
+    <The line above is what `mtlbench list trackers` shows.>
+
+    Args:
+        file: where the lines go; they are added at its end.
+    """
+
+    # Options are keyword-only arguments with a type and a default; users set one by
+    # --track 'my-method[file=mine.jsonl]'.
+    def __init__(self, *, file: str = "events.jsonl") -> None:
+        self.file = Path(file)
+
+    # The one method that must be there. Events are Started, StepWindow, Validation, Checkpoint and Ended of
+    # mtlbench.training.events; take those that you want by `isinstance` or `match`, and let others pass.
+    # An exception here is reported and does not stop the run.
+    def handle(self, event: Event) -> None:
+        """Take one event; called in the order in which they happen."""
+        line = {"event": type(event).__name__, **vars(event)}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, default=str) + "\n")

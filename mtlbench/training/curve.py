@@ -1,0 +1,73 @@
+"""The training curve: losses, weights and gradient norms by step, thinned to means where a run is long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtlbench.training.state import Row, State, TrainingError
+
+CURVE_ROWS = 1000  # a longer run's curve holds means over windows of steps
+
+
+class Curve:
+    """Collects what steps log, on the device until `flush` looks at it.
+
+    Args:
+        tasks: the T names.
+        steps: of the whole run.
+        norms: whether a balancer logs a gradient norm for each task.
+    """
+
+    def __init__(self, tasks: Sequence[str], steps: int, *, norms: bool) -> None:
+        self.tasks, self.steps = tuple(tasks), steps
+        names = [f"{what}/{task}" for what in ("loss", "weight") for task in tasks]
+        names += [f"gradient_norm/{task}" for task in tasks] if norms else []
+        self.names = [*names, "gradient_norm"]
+        self._pending: list[Tensor] = []  # of the latest steps, one row each of what `names` says
+        self._window: list[tuple[float, list[float]]] = []  # seconds and row of steps that wait for their mean
+
+    def log(self, parts: Sequence[Tensor]) -> None:
+        """Take one step's numbers, in the order of `names`."""
+        self._pending.append(torch.cat([part.float() for part in parts]))
+
+    def flush(self, state: State, seconds: float, *, close: bool) -> None:
+        """Move what the latest steps logged into the state's curve.
+
+        Args:
+            state: whose curve and seconds grow.
+            seconds: that these steps took.
+            close: end the window of steps whose mean makes a row of the curve, full or not.
+
+        Raises:
+            TrainingError: a number is not finite.
+        """
+        rows = torch.stack(self._pending).cpu() if self._pending else torch.empty(0, len(self.names))
+        self._pending = []
+        first = state.step - len(rows)
+        self._check(rows, first)
+        size = max(1, self.steps // CURVE_ROWS)
+        for number, row in enumerate(rows.tolist(), 1):
+            state.seconds += seconds / len(rows)
+            self._window.append((state.seconds, row))
+            if len(self._window) == size or (close and number == len(rows)):
+                state.curve.append({"step": first + number, "seconds": self._window[-1][0]} | self._means())
+                self._window = []
+
+    def _means(self) -> Row:
+        means = [sum(column) / len(self._window) for column in zip(*(r for _, r in self._window), strict=True)]
+        logged = dict(zip(self.names, means, strict=True))
+        return logged | {"weight_sum": sum(logged[f"weight/{task}"] for task in self.tasks)}
+
+    def _check(self, rows: Tensor, first: int) -> None:
+        if rows.isfinite().all():
+            return
+        step = int(torch.nonzero(~rows.isfinite().all(1))[0])
+        column = int(torch.nonzero(~rows[step].isfinite())[0])
+        what, _, task = self.names[column].partition("/")
+        of = f" of {task}" if task else ""
+        raise TrainingError(
+            f"the {what.replace('_', ' ')}{of} became {rows[step, column].item()} at step {first + step + 1}"
+        )

@@ -1,0 +1,152 @@
+"""Balancers from torchjd: which there are, what they need, and what they refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import Tensor
+from torchjd import aggregation
+from torchjd_support import GRADIENTS, LOSSES, PACKAGES, Losses, lacks, make
+
+from mtlbench import UserError
+from mtlbench.registry import ALIASES, BALANCERS
+from mtlbench.specs import left_out_methods, parse_method
+
+
+def test_every_balancer_that_works_here_has_a_method_of_its_name():
+    for name in (*LOSSES, *GRADIENTS):
+        if lacks(name):
+            assert name not in ALIASES  # so that --methods balancers runs what can be run
+            continue
+        alias = ALIASES.get(name)
+        assert (alias.target.architecture, alias.target.balancer, alias.groups) == ("shared", name, ("balancers",))
+
+
+def test_every_balancer_has_a_source():
+    for name in (*LOSSES, *GRADIENTS):
+        entry = BALANCERS.get(name)
+        assert entry.cite.startswith("@")
+        assert "year = {20" in entry.cite
+        assert entry.cite.count("{") == entry.cite.count("}")
+
+
+def test_a_package_that_is_needed_stands_in_the_summary():
+    for name, packages in PACKAGES.items():
+        assert all(package in BALANCERS.get(name).summary for package in packages)
+
+
+def test_loading_the_methods_does_not_import_torchjd():
+    program = "import sys, mtlbench.plugins as p; assert p.load_plugins() == []; assert 'torchjd' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_missing_package_is_named(monkeypatch, name):
+    packages = PACKAGES[name]
+    only_torchjd = lambda package: find_spec(package) if package == "torchjd" else None  # noqa: E731
+    monkeypatch.setattr("mtlbench.registry.find_spec", only_torchjd)
+    with pytest.raises(UserError, match=f"{name} needs .*{packages[0]}.*: pip install {' '.join(packages)}"):
+        make(name)
+
+
+def test_without_torchjd_a_balancer_says_so(monkeypatch):
+    monkeypatch.setattr("mtlbench.registry.find_spec", lambda package: None)
+    with pytest.raises(UserError, match=r"pcgrad needs torchjd: pip install torchjd"):
+        make("pcgrad")
+
+
+def test_a_class_that_another_torchjd_lacks_stops_only_its_own_balancer(monkeypatch):
+    monkeypatch.delattr(aggregation, "MoDoWeighting")
+    with pytest.raises(UserError, match="no MoDoWeighting"):
+        make("modo")
+    assert make("sdmgrad").tasks == ("task 0", "task 1")
+
+
+@pytest.mark.parametrize("name", sorted(set(GRADIENTS) - {"cagrad"}))
+def test_nets_that_share_nothing_are_refused_with_the_reason(backbones, solvers, name):
+    with pytest.raises(UserError, match="shares none: gradient surgery is meaningless there"):
+        parse_method(f"independent+{name}").build(backbones, ("colour", "shape"))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("architecture", ["independent", "shared", "single", "cross-stitch", "modulation"])
+def test_weighing_losses_goes_with_every_architecture(backbones, images, architecture, name):
+    net, balancer = parse_method(f"{architecture}+{name}").build(backbones, ("colour", "shape", "size"))
+    weights = balancer.backward(net(images).square().mean(dim=(1, 2)), net)
+    assert weights.shape == (3,)
+    assert not weights.requires_grad
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["mgda", "imtl-g"])
+def test_without_common_features_a_representation_is_missed_or_the_shared_parameters_serve(backbones, images, name):
+    def step(options: str) -> list[Tensor]:
+        net, balancer = parse_method(f"shared+{name}{options}").build(backbones, ("colour", "shape", "size"))
+        balancer.backward(net(images).square().mean(dim=(1, 2)), net)  # triplets per task: no common features
+        return [p.grad for p in net.parameters() if p.grad is not None]
+
+    with pytest.raises(UserError, match="set at=shared"):
+        step("[at=representation]")
+    for found, expected in zip(step(""), step("[at=shared]"), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_an_architecture_that_embeds_task_by_task_has_no_representation():
+    with pytest.raises(UserError, match="Losses shows no features that all tasks share"):
+        make("pcgrad", at="representation").check(Losses([1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["dwa[temperature=0]", "dwa[every=0]", "stch[mu=0]", "famo[lr=-1]", "gradvac[beta=2]", "cagrad[c=1]",
+     "fairgrad[alpha=0]", "sdmgrad[pull=-1]", "modo[gamma=0]", "excess-mtl[step=0]", "excess-mtl[warmup=-1]",
+     "cr-mogm[alpha=2]", "cr-mogm[base=mean]", "aligned-mtl[length=max]", "pcgrad[at=everywhere]"],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(backbones, spec):
+    with pytest.raises(UserError, match=spec.partition("[")[0]):
+        parse_method(f"shared+{spec}").build(backbones, ("colour", "shape"))
+
+
+WITHOUT_SOLVERS = """
+import sys
+from importlib.util import find_spec
+from mtlbench import registry
+
+registry.find_spec = lambda name: None if name in ("cvxpy", "clarabel", "ecos", "qpsolvers", "quadprog", "scipy") else (
+    find_spec(name)
+)
+from mtlbench.errors import UserError
+from mtlbench.plugins import load_plugins
+from mtlbench.specs import left_out_line, left_out_methods, method_groups, parse_method, parse_methods
+
+assert load_plugins() == []
+assert load_plugins() == []
+print(*(one.name for one in left_out_methods()))
+print(len(left_out_methods("balancers,shared")), len(left_out_methods("core")))
+print(any(one.name in method_groups()[group] for one in left_out_methods() for group in ("all", "balancers")))
+print(len(parse_methods("all")) > 30)
+print(left_out_line(left_out_methods()))
+for text in ("cagrad", "shared+cagrad"):
+    try:
+        parse_method(text).build(None, ("a", "b"))
+    except (UserError, AttributeError) as error:
+        print(error)
+"""
+
+
+def test_methods_without_their_packages_are_left_out_of_groups_and_say_so() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SOLVERS], capture_output=True, text=True, check=True)
+    names, numbers, held, rest, line, said, *_ = done.stdout.splitlines()
+    assert sorted(names.split()) == ["cagrad", "dualproj", "fairgrad", "nash-mtl", "upgrad"]
+    assert numbers == "5 0"
+    assert (held, rest) == ("False", "True")
+    assert line == f"5 left out ({', '.join(names.split())}): pip install 'mtlbench[solvers]'"
+    assert said == "cagrad needs cvxpy and clarabel: pip install cvxpy clarabel, or pip install 'mtlbench[solvers]'."
+
+
+def test_here_only_what_lacks_its_packages_is_left_out() -> None:
+    assert sorted(one.name for one in left_out_methods()) == sorted(name for name in PACKAGES if lacks(name))

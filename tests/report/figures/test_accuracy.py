@@ -1,0 +1,187 @@
+"""Figures of accuracy: against cost, by task, and while training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from figure_records import LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts
+from matplotlib.colors import to_hex
+from matplotlib.transforms import Bbox
+
+from mtlbench.report.figures import accuracy
+from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
+from mtlbench.report.figures.style import CORE
+from mtlbench.runs import run_folder
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+# --- accuracy against cost --------------------------------------------------------------------------------------------
+
+
+def test_the_front_is_what_no_other_point_beats() -> None:
+    points = [(1.0, 50.0), (2.0, 60.0), (3.0, 60.0), (4.0, 55.0), (5.0, 70.0)]
+    assert front(points, less_is_better=True) == [0, 1, 4]  # as good for more storage is worse
+    assert front(points, less_is_better=False) == [4]
+    assert front([(3.0, 50.0), (1.0, 70.0), (2.0, 60.0), (1.5, 60.0)], less_is_better=False) == [0, 2, 1]
+
+
+def test_equal_points_are_both_on_the_front_and_at_one_cost_only_the_best_is() -> None:
+    assert front([(1.0, 50.0), (1.0, 50.0), (1.0, 49.0)], less_is_better=True) == [0, 1]
+    assert front([(2.0, 50.0), (1.0, 50.0)], less_is_better=False) == [0]
+    assert front([], less_is_better=True) == []
+
+
+def test_points_are_the_means_and_bars_the_standard_deviations(results: Path) -> None:
+    drawing = accuracy_against(scene(results), TRAINING)
+    assert drawing is not None
+    (bars,) = [c for c in drawing.figure.axes[0].containers if c.get_label() == "independent"]
+    assert (bars.lines[0].get_xdata()[0], bars.lines[0].get_ydata()[0]) == pytest.approx((1050, 209.5 / 3))
+    horizontal, vertical = (segments.get_segments()[0] for segments in bars.lines[2])
+    assert horizontal[:, 0] == pytest.approx([1050 - 50 * math.sqrt(2), 1050 + 50 * math.sqrt(2)])
+    of_means = math.sqrt(2) / 6  # the two seeds' means are 70 and 69.67
+    assert vertical[:, 1] == pytest.approx([209.5 / 3 - of_means, 209.5 / 3 + of_means])
+
+
+def test_the_front_is_drawn_through_its_points_and_named_in_words(results: Path) -> None:
+    drawing = accuracy_against(scene(results), STORAGE)
+    assert drawing is not None
+    x, y = line(drawing.figure, "front")
+    assert x == pytest.approx([SMALL_MB, LARGE_MB])
+    assert y == pytest.approx([204.5 / 3, 209.5 / 3])
+    assert "On the Pareto front: modulation (68.2 % at 2.5 MB), independent (69.8 % at 7.5 MB)." in drawing.alt
+
+
+def test_one_seed_has_no_bar_and_a_collapsed_method_is_hollow(tmp_path: Path) -> None:
+    put(tmp_path, record("one"))
+    put(tmp_path, record("two", collapsed=["brand"]))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    one, two = drawing.figure.axes[0].containers
+    assert all(not part for part in (*one.lines[2], *two.lines[2]))
+    hollow = {c.get_label(): c.lines[0].get_markerfacecolor() == "white" for c in (one, two)}
+    assert hollow == {"one": False, "two": True}
+    assert "hollow: collapsed" in drawing.title
+    assert "standard deviation" not in drawing.title
+
+
+def test_methods_whose_cost_was_not_measured_are_left_out(results: Path) -> None:
+    put(results, record("gradnorm", 1, costs={}))
+    found = scene(results)
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    assert {c.get_label() for c in drawing.figure.axes[0].containers} == {
+        "independent", "shared", "modulation", "cross-stitch",
+    }  # fmt: skip
+    found.methods = found.methods[:1]
+    assert accuracy_against(found, STORAGE) is None
+
+
+def test_in_a_crowd_the_front_and_the_core_are_named_and_names_do_not_collide(tmp_path: Path) -> None:
+    found = crowd(tmp_path)
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    figure = drawing.figure
+    (axes,) = figure.axes
+    points = [(m.cost("file_bytes")[0], m.mean) for m in found.methods]
+    wanted = {found.methods[n].name for n in front(points, less_is_better=True)} | set(CORE)
+    labels = [text for text in axes.texts if text.get_text()]
+    assert len(labels) == len(wanted)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    boxes = [text.get_window_extent(renderer) for text in labels]
+    for a, b in itertools.combinations(boxes, 2):
+        both = Bbox.intersection(a, b)
+        assert both is None or both.height < 0.25 * a.height or both.width < 2, (a, b)
+
+
+# --- the heat map -----------------------------------------------------------------------------------------------------
+
+
+def test_colours_tell_the_difference_to_independent_and_numbers_the_accuracy(results: Path) -> None:
+    drawing = heat_map(scene(results))
+    assert drawing is not None
+    assert "difference to independent" in drawing.title
+    shown = cells(drawing)
+    assert list(shown) == ["independent", "modulation", "cross-stitch", "gradnorm", "shared"]
+    assert shown["independent"] == [0, 0, 0, 0]
+    assert shown["gradnorm"] == pytest.approx([(-9.5 + 10 - 30) / 3, -9.5, 10, -30])
+    numbers = [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert numbers[:4] == ["69.8", "79.5", "60.0", "70.0"]
+
+
+def test_the_base_is_taken_over_the_seeds_that_both_have(results: Path) -> None:
+    put(results, record("shared", 2, (0.1, 0.1, 0.1)))
+    drawing = heat_map(scene(results))
+    assert drawing is not None
+    assert cells(drawing)["shared"][1:] == pytest.approx([-9.5, 0, -20.5])
+
+
+def test_without_independent_the_base_is_the_mean_of_the_methods(tmp_path: Path) -> None:
+    put(tmp_path, record("one", 0, (0.8, 0.6, 0.4)))
+    put(tmp_path, record("two", 0, (0.6, 0.6, 0.5)))
+    put(tmp_path, record("chance", 0, (0.5, 0.5, 0.5), kind="reference", costs={}))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    assert "difference to the mean of the methods on that task" in drawing.title
+    shown = cells(drawing)
+    assert list(shown)[-1] == "chance"
+    assert shown["one"] == pytest.approx([5 / 3, 10, 0, -5])
+    assert shown["chance"][1:] == pytest.approx([-20, -10, 5])
+
+
+def test_a_large_map_has_no_numbers_and_every_name(tmp_path: Path) -> None:
+    drawing = heat_map(crowd(tmp_path, 20, 30))
+    assert drawing is not None
+    axes = drawing.figure.axes[0]
+    assert len(axes.texts) == 0
+    assert len({label.get_text() for label in axes.get_xticklabels()}) == 31
+    assert len({label.get_text() for label in axes.get_yticklabels()}) == 20
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def test_learning_curves_are_means_over_seeds_by_step_and_by_second(results: Path) -> None:
+    drawing = accuracy.learning_curves(scene(results))
+    assert drawing is not None
+    steps, values = line(drawing.figure, "modulation")
+    assert steps == [20, 40]
+    assert values == pytest.approx([32.75, 65.5])
+    seconds, same = line(drawing.figure, "modulation", 1)
+    assert seconds == pytest.approx([2.5, 5])
+    assert same == values
+    bands = {to_hex(c.get_facecolor()[0]): c.get_paths()[0].vertices for c in drawing.figure.axes[0].collections}
+    band = bands[CORE["modulation"][0].lower()]
+    at_end = [y for x, y in band if x == 40]
+    assert (min(at_end), max(at_end)) == pytest.approx((65, 66))
+    assert "independent 70.0 % after 20 s" in drawing.alt
+
+
+def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None:
+    put(tmp_path, record("one"), curve=[{**row, "seconds": math.nan} for row in curve(0.7)])
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    assert [axes.get_xlabel() for axes in drawing.figure.axes] == ["training step"]
+    assert "one 70.0 %." in drawing.alt
+
+
+def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> None:
+    for n in range(12):
+        put(tmp_path, record(f"method-{n:02}", 0, (0.5 + n / 100,) * 3), curve=curve(0.5 + n / 100))
+    put(tmp_path, record("shared", 0, (0.4, 0.4, 0.4)), curve=curve(0.4))
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    shown = [text for text in texts(drawing.figure) if text.startswith(("method-", "shared"))]
+    assert shown == [*(f"method-{n:02}" for n in range(11, 4, -1)), "shared"]
+    assert "5 other methods" in texts(drawing.figure)
+    assert line(drawing.figure, "method-00")[1] == pytest.approx([25, 50])
+
+
+def test_a_curve_without_a_validation_is_not_drawn(tmp_path: Path) -> None:
+    put(tmp_path, record("one"))
+    path = run_folder(tmp_path, "made-up-quick", "one", 0) / "curve.csv"
+    path.write_text("step,seconds,accuracy\n1,0.1,\n2,0.2,\n")
+    assert accuracy.learning_curves(scene(tmp_path)) is None

@@ -1,0 +1,134 @@
+"""How figures look: colours, names, and texts that don't collide."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from figure_records import crowd, put, record, scene, texts
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from mtlbench.report.figures import accuracy, draw_all, learned, sharing
+from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.style import CORE, Drawing, looks, settle, shorts
+from mtlbench.report.suites import suites
+from mtlbench.runs import find_records
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def test_the_core_methods_look_the_same_in_whatever_company() -> None:
+    alone = {name: looks([name])[name] for name in CORE}
+    together = looks([*CORE, *(f"method-{n}" for n in range(40))])
+    assert {name: together[name] for name in CORE} == alone
+    assert len({look.colour for look in alone.values()}) == len(CORE)
+
+
+def test_a_methods_look_follows_from_its_name_and_is_nobody_elses() -> None:
+    names = [f"method-{n}" for n in range(40)]
+    found = looks([*CORE, *names])
+    assert found == looks([*reversed(names), *CORE])
+    assert len({(look.colour, look.marker) for look in found.values()}) == 45
+    few = looks([*CORE, *names[:6]])
+    assert len({look.colour for look in few.values()}) == 11
+    assert looks(["single"])["single"] == looks(["single", *CORE])["single"]
+
+
+def test_more_methods_than_looks_can_be_drawn() -> None:
+    assert len(looks(f"method-{n}" for n in range(60))) == 60
+
+
+def test_a_method_has_its_colour_in_every_figure(results: Path) -> None:
+    found = scene(results)
+    for drawing in (accuracy.learning_curves(found), sharing.agreement(found)[0]):
+        assert drawing is not None
+        lines = [one for axes in drawing.figure.axes for one in axes.lines if one.get_gid() == "shared"]
+        assert {to_hex(one.get_color()).upper() for one in lines} == {CORE["shared"][0]}
+    against = accuracy_against(found, STORAGE)
+    assert against is not None
+    (bars,) = [c for c in against.figure.axes[0].containers if c.get_label() == "shared"]
+    assert to_hex(bars.lines[0].get_color()).upper() == CORE["shared"][0]
+
+
+def test_long_names_are_cut_unless_they_would_become_the_same() -> None:
+    assert shorts(["short", "a-very-long-name-of-a-method"], 11) == ["short", "a-very…thod"]
+    alike = ["beginning-one-the-end", "beginning-two-the-end"]
+    assert shorts(alike, 11) == alike
+
+
+def drawings(found: Scene) -> list[Drawing]:
+    one_each = [accuracy_against(found, cost) for cost in (STORAGE, EMBEDDING, TRAINING)]
+    one_each += [heat_map(found), accuracy.learning_curves(found), sharing.weights(found)]
+    several = [
+        sharing.agreement(found),
+        learned.channels(found),
+        learned.channels_similarity(found),
+        learned.mixes(found),
+    ]
+    return [one for one in one_each if one] + [one for some in several for one in some]
+
+
+def written(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Bbox]]:
+    """Every text that drawing a figure really writes, and its box."""
+    settle(figure)
+    found: list[tuple[str, Bbox]] = []
+    draw = Text.draw
+
+    def note(self: Text, renderer: Any, *args: Any, **kwargs: Any) -> None:
+        if self.get_text() and self.get_visible():
+            found.append((self.get_text(), Text.get_window_extent(self, renderer)))
+        draw(self, renderer, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Text, "draw", note)
+        FigureCanvasAgg(figure).draw()
+    return found
+
+
+@pytest.mark.parametrize("tasks", [3, 12])
+def test_no_text_leaves_its_figure_or_runs_into_another(
+    results: Path, tmp_path: Path, tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = scene(results) if tasks == 3 else crowd(tmp_path / "many", 12, tasks)
+    for drawing in drawings(found):
+        page = drawing.figure.bbox.padded(1)
+        shown = written(drawing.figure, monkeypatch)
+        assert len(shown) > 5
+        for text, box in shown:
+            assert page.containsx(box.x0), (drawing.stem, text)
+            assert page.containsx(box.x1), (drawing.stem, text)
+            assert page.containsy(box.y0), (drawing.stem, text)
+            assert page.containsy(box.y1), (drawing.stem, text)
+        for (text, box), (other, beside) in itertools.combinations(shown, 2):
+            both = Bbox.intersection(box, beside)
+            # boxes have some room above and below their letters
+            collide = both is not None and min(both.width, both.height) > 0.3 * min(box.height, box.width)
+            assert not collide, (drawing.stem, text, other)
+
+
+def test_names_with_signs_of_mathematics_are_written_as_they_are(tmp_path: Path) -> None:
+    names = ("$price$", "50%_off", "a^b_{c}")
+    for method in ("one", "two"):
+        put(tmp_path, record(method, tasks=names))
+    (suite,) = suites(find_records(tmp_path))
+    assert [f.stem for f in draw_all(suite, tmp_path, tmp_path / "figures", ("svg", "pdf"))][-1] == "accuracy-tasks"
+    drawing = heat_map(Scene.of(suite, tmp_path))
+    assert drawing is not None
+    assert {"$price$", "50% off", "a^b {c}"} <= set(texts(drawing.figure))
+
+
+def test_one_task_and_one_method_are_enough(tmp_path: Path) -> None:
+    rows = [{"step": s, "seconds": s / 9, "accuracy": 0.5, "weight/only": 1 + s} for s in range(1, 5)]
+    weights = {"scales.3.0": torch.linspace(0, 2, 8), "units.0": torch.ones(1, 1)}
+    put(tmp_path, record("one", 0, (0.5,), tasks=("only",)), curve=rows, weights=weights)
+    (suite,) = suites(find_records(tmp_path))
+    stems = [figure.stem for figure in draw_all(suite, tmp_path, tmp_path / "figures", ("png",))]
+    assert stems == ["accuracy-tasks", "learning-curves", "scales-one", "units-one", "balancer-weights"]

@@ -1,0 +1,176 @@
+"""What a page does in a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_records import found, pictures, put
+from PIL import Image
+
+from mtlbench.report import gallery, page
+from mtlbench.report.page import write_page
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Debian's Chromium, without a window and without a network."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no chromium with chromedriver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
+        "--force-prefers-reduced-motion",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    from selenium.webdriver.chrome.service import Service
+
+    driven = webdriver.Chrome(options=options, service=Service(driver))
+    yield driven
+    driven.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The page of three methods with galleries, open; nothing may have been written to the console."""
+    made = pictures(tmp_path / "pictures")
+    monkeypatch.setattr(gallery, "galleries", lambda *given, **more: made)
+    for path in results.rglob("run.json"):
+        content = json.loads(path.read_text())
+        content["receipt"]["groups"] = {"independent": ["core"], "shared": ["balancers"]}.get(content["method"], [])
+        path.write_text(json.dumps(content))
+    fake = page.Figure("made", "A figure", "Somewhere", "An alt text with 1 number")
+
+    def draw(scene: Any, folder: Path, formats: Sequence[str], booklet: Path) -> list[Any]:
+        folder.mkdir()
+        Image.new("RGB", (1500, 500)).save(folder / "made.png")
+        svg = '<svg xmlns="http://www.w3.org/2000/svg" width="500.5pt" height="200pt" viewBox="0 0 500 200"/>'
+        (folder / "made.svg").write_text(svg)
+        booklet.write_bytes(b"")
+        return [fake]
+
+    monkeypatch.setattr(page, "draw_scene", draw)
+    browser.get(write_page(found(results), results, tmp_path / "page").resolve().as_uri())
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def shown(browser: Any) -> list[str]:
+    script = "return [...document.querySelectorAll('.board tbody tr:not([hidden]) th')].map(th => th.innerText.trim())"
+    return list(browser.execute_script(script))
+
+
+@pytest.mark.slow
+def test_columns_sort_by_click_and_by_keyboard(opened: Any) -> None:
+    assert shown(opened) == ["shared", "modulation", "independent"]
+    heads = opened.find_elements("css selector", ".board thead th")
+    size = next(head for head in heads if head.text == "file MB")
+    size.find_element("css selector", "button").click()
+    assert shown(opened) == ["modulation", "shared", "independent"]  # less is better
+    assert size.get_attribute("aria-sort") == "ascending"
+    size.find_element("css selector", "button").send_keys("\ue007")  # Enter
+    assert shown(opened) == ["independent", "shared", "modulation"]
+    assert size.get_attribute("aria-sort") == "descending"
+    heads[0].find_element("css selector", "button").send_keys(" ")
+    assert shown(opened) == ["independent", "modulation", "shared"]
+    assert len(opened.find_elements("css selector", "[aria-sort]")) == 1
+
+
+@pytest.mark.slow
+def test_rows_are_filtered_by_group_and_by_text_and_columns_can_be_hidden(opened: Any) -> None:
+    from selenium.webdriver.support.select import Select
+
+    group = Select(find(opened, "select[name=group]"))
+    group.select_by_visible_text("core")
+    assert shown(opened) == ["independent"]
+    group.select_by_visible_text("all")
+    find(opened, "input[name=find]").send_keys("SHA")
+    assert shown(opened) == ["shared"]
+    assert find(opened, ".count").text == "1 of 3 methods"
+    assert find(opened, ".board tr:not([hidden]) td.task").is_displayed()
+    find(opened, "input[name=task]").click()
+    assert not find(opened, ".board tr:not([hidden]) td.task").is_displayed()
+
+
+@pytest.mark.slow
+def test_curves_are_read_out_by_keyboard_and_by_pointer(opened: Any) -> None:
+    button = find(opened, ".legend button")
+    opened.execute_script("arguments[0].focus()", button)
+    assert find(opened, ".readout").text == "shared: 79.5 % (seeds 79 to 80) at step 40, after 20 s"
+    button.send_keys("\ue012")  # left
+    assert "at step 20, after 10 s" in find(opened, ".readout").text
+    from selenium.webdriver import ActionChains
+
+    chart = find(opened, ".chart svg")
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
+    size = chart.size
+    ActionChains(opened).move_to_element(chart).move_by_offset(int(size["width"] / 2 - 14), 0).perform()
+    assert "at step 40" in find(opened, ".readout").text
+    find(opened, "input[value=seconds]").click()
+    assert "seconds of training" in opened.execute_script("return document.querySelector('.chart').textContent")
+
+
+@pytest.mark.slow
+def test_curves_without_times_are_read_out_by_step_alone(opened: Any, results: Path, tmp_path: Path) -> None:
+    for seed in range(3):
+        put(results, "shared", seed, timed=False)
+    opened.get(write_page(found(results), results, tmp_path / "untimed").resolve().as_uri())
+    find(opened, ".legend button").click()
+    assert find(opened, ".readout").text.endswith(" at step 40")
+    assert not find(opened, "input[value=seconds]").is_displayed()
+
+
+@pytest.mark.slow
+def test_galleries_are_browsed_by_task_and_method_and_tell_right_from_wrong_in_words(opened: Any) -> None:
+    rows = opened.find_elements("css selector", ".near")
+    assert [row.find_element("css selector", "h4").text for row in rows] == [
+        "shared · 1 of 2 right", "modulation · 0 of 2 right",
+    ]  # fmt: skip
+    first = [item.get_attribute("innerText").split() for item in rows[0].find_elements("css selector", "li")]
+    assert first == [["✓", "right:", "red"], ["✗", "wrong:", "<i>blue</i>"]]
+    frames = [item.value_of_css_property("border-top-style") for item in rows[0].find_elements("css selector", "li")]
+    assert frames == ["solid", "dashed"]
+    find(opened, "select[name=task]").send_keys("heel")
+    assert "heel height: flat" in find(opened, ".asked").text
+    opened.execute_script("document.querySelector('.methods').open = true")
+    find(opened, ".methods input").click()
+    assert [h.text for h in opened.find_elements("css selector", ".near h4")] == ["modulation · 1 of 1 right"]
+    loaded = "return [...document.images].filter(i => i.closest('.gallery')).every(i => i.alt !== null)"
+    assert opened.execute_script(loaded)
+
+
+@pytest.mark.slow
+def test_nothing_makes_a_phones_page_scroll_sideways(opened: Any) -> None:
+    size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    opened.refresh()
+    assert opened.execute_script("return document.documentElement.scrollWidth") == 360
+    bottom = opened.execute_script(
+        "return [...document.querySelectorAll('.lead')].at(-1).getBoundingClientRect().bottom"
+    )
+    assert bottom < 800  # the three answers are on the first screen
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.slow
+def test_with_scripts_off_the_tables_are_there(opened: Any) -> None:
+    opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    opened.refresh()
+    opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert shown(opened) == ["shared", "modulation", "independent"]
+    assert not find(opened, "#leaderboard form").is_displayed()
+    assert find(opened, ".board td.task").is_displayed()

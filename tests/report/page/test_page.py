@@ -1,0 +1,270 @@
+"""The page, from records made up by hand: its numbers, its links, its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+from page_records import Parsed, found, pictures, put
+
+from mtlbench.errors import UserError
+from mtlbench.report import gallery, page
+from mtlbench.report.gallery import Galleries, NoImages
+from mtlbench.report.page import leaderboard, write_page
+
+# --- the leaderboard --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_the_leaderboard_has_the_tables_own_numbers_and_marks(results: Path, tmp_path: Path) -> None:
+    (summary,) = found(results)
+    cells = Parsed(write_page([summary], results, tmp_path / "page")).cells
+    head, rows = cells[0], {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[1:]}
+    assert head[:6] == ["method", "seeds", "mean", "worst", "Δm", "tasks hurt"]
+    assert list(rows) == ["shared", "modulation", "independent"]
+    for table in summary.tables:
+        for column in table.columns:
+            for row in table.rows:
+                if any(column.number(other) for other in table.rows) and column.key != "method":
+                    expected = " ".join(filter(None, (column.number(row), column.spread(row))))
+                    expected += "≈" if column.key in row.tied else ""
+                    assert rows[row.method][column.heading].replace(" ≈", "≈") == expected, column.key
+    assert rows["modulation"]["mean"].endswith("≈")
+
+
+def test_a_methods_groups_are_by_its_name_without_options(results: Path) -> None:
+    put(results, "modulation[after=3]")
+    put(results, "modulation+pcgrad")
+    (summary,) = found(results)
+    groups = {row["method"]: row["groups"] for row in leaderboard(summary)["rows"]}
+    assert groups["modulation[after=3]"] == ["core"]
+    assert groups["modulation+pcgrad"] == []
+    assert leaderboard(summary)["groups"] == ["core"]
+    for record in summary.suite.records:
+        record.receipt["groups"] = []
+    assert leaderboard(summary)["groups"] == []
+
+
+def test_without_independent_there_is_no_column_of_what_sharing_gained(tmp_path: Path) -> None:
+    put(tmp_path, "shared")
+    put(tmp_path, "other")
+    (summary,) = found(tmp_path)
+    headings = [column["text"] for column in leaderboard(summary)["columns"]]
+    assert "Δm" not in headings
+    assert "mean" in headings
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def check_links(folder: Path) -> None:
+    for path in folder.glob("*.html"):
+        parsed = Parsed(path)
+        for link in parsed.links:
+            assert not re.match(r"\w+:", link) or link == "data:,", link
+            target, _, fragment = unquote(link).partition("#")
+            if link != "data:,":
+                assert not target or (folder / target).is_file(), link
+                assert not fragment or fragment in parsed.ids, link
+        for picture in parsed.pictures:
+            assert picture.get("alt"), picture
+        assert parsed.headings[0] == 1
+        assert parsed.headings.count(1) == 1
+        assert all(b - a <= 1 for a, b in zip(parsed.headings, parsed.headings[1:], strict=False)), parsed.headings
+        assert len(set(parsed.ids)) == len(parsed.ids)
+
+
+@pytest.mark.slow
+def test_figures_downloads_and_thumbnails_are_there_and_linked(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pictures(tmp_path / "pictures")
+    monkeypatch.setattr(gallery, "galleries", lambda *given, **more: made)
+    summaries = found(results)
+    folder = tmp_path / "page"
+    assert write_page(summaries, results, folder) == folder / "index.html"
+    check_links(folder)
+    parsed = Parsed(folder / "index.html")
+    assert len(parsed.pictures) == 3  # storage, tasks, curves; no speeds were measured
+    assert all(str(picture["src"]).endswith(".svg") for picture in parsed.pictures)
+    assert len([link for link in parsed.links if link.endswith(".png")]) == 3
+    assert any("On the Pareto front: modulation" in str(picture["alt"]) for picture in parsed.pictures)
+    assert (folder / "made-up-quick/figures.pdf").read_bytes().count(b"/Type /Page ") == 3
+    assert {path.name for path in (folder / "made-up-quick/images").iterdir()} == {f"{n}.jpg" for n in range(4)}
+    table = pd.read_csv(folder / "made-up-quick/table.csv").set_index("method")
+    assert table.loc["shared", "mean"] == pytest.approx(0.795)
+    assert len(pd.read_csv(folder / "made-up-quick/runs.csv")) == 9
+    assert "booktabs" in (folder / "made-up-quick/table.tex").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    hostile = "</script><img src=x onerror=alert(1)>"
+    put(results, "shared", tasks=("<b>bold</b>", 'it\'s "so" & <so>'), title=hostile)
+    put(results, hostile, tasks=("<b>bold</b>", 'it\'s "so" & <so>'), title=hostile)
+    index = write_page(found(results), results, tmp_path / "page")
+    parsed = Parsed(index)
+    assert hostile in parsed.text
+    assert parsed.cells[0].count("<b>bold</b>") == 1
+    assert "img" not in parsed.tags
+    assert "</script><img" not in index.read_text("utf-8")
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_absent_images_are_told_and_the_rest_is_there(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*given: Any, **more: Any) -> Galleries:
+        raise NoImages("No galleries of made-up-quick: its images are not at /secret/place.")
+
+    monkeypatch.setattr(gallery, "galleries", absent)
+    told: list[str] = []
+    index = write_page(found(results), results, tmp_path / "page", say=told.append)
+    assert "/secret/place" in " ".join(told)
+    assert "/secret/place" not in index.read_text("utf-8")
+    assert "No galleries: the images or the embeddings" in Parsed(index).text
+    check_links(tmp_path / "page")
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Path, tmp_path: Path) -> None:
+    put(results, "shared", benchmark="zappos", title="Shoes", rendered=False)
+    folder = tmp_path / "page"
+    write_page(found(results), results, folder)
+    assert {path.name for path in folder.glob("*.html")} == {"index.html", "made-up-quick.html", "zappos.html"}
+    check_links(folder)
+    text = Parsed(folder / "index.html").text
+    assert "Made up (rendered images, not real ones), quick protocol" in text
+    assert "shared: the highest mean accuracy" in text
+    assert "4.00 MB" in text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(results: Path, tmp_path: Path) -> None:
+    put(results, "shared", benchmark="zappos")
+    folder = tmp_path / "page"
+    write_page(found(results), results, folder)
+    (folder / "made-up-quick" / "old.jpg").write_text("")
+    (folder / "mine.txt").write_text("kept")
+    shutil.rmtree(results / "zappos")
+    write_page(found(results), results, folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "index.html",
+        "made-up-quick",
+        "page.css",
+        "page.js",
+        "mine.txt",
+    }
+    assert not (folder / "made-up-quick" / "old.jpg").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "index.html").write_text("<html>my own site</html>")
+    with pytest.raises(UserError, match="holds other files"):
+        write_page(found(results), results, other)
+    assert (other / "index.html").read_text() == "<html>my own site</html>"
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_an_interrupted_page_can_be_made_again(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(results, "shared", benchmark="zappos")
+    folder = tmp_path / "page"
+
+    def interrupt(*given: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(page, "_galleries", interrupt)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                write_page(found(results), results, folder)
+            assert "making it was interrupted" in (folder / "index.html").read_text("utf-8")
+    write_page(found(results), results, folder)
+    assert "interrupted" not in (folder / "index.html").read_text("utf-8")
+    check_links(folder)
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_folder_of_a_suites_name_that_is_no_pages_is_never_removed(results: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    write_page(found(results), results, folder)
+    put(results, "shared", benchmark="zappos")
+    (folder / "zappos").mkdir()
+    (folder / "zappos" / "mine.txt").write_text("kept")
+    for _ in range(2):
+        with pytest.raises(UserError, match="zappos is not of an earlier page"):
+            write_page(found(results), results, folder)
+        assert (folder / "zappos" / "mine.txt").read_text() == "kept"
+        assert "shared" in Parsed(folder / "index.html").text
+
+
+def test_a_gallerys_neighbours_carry_their_own_labels_and_verdicts(tmp_path: Path) -> None:
+    given = page.gallery_data(pictures(tmp_path / "pictures"), "x/", {0: (1, 1)})
+    assert given["tasks"] == ["colour", "heel height"]
+    assert given["queries"][0] == {"task": 0, "image": 0, "why": "hardest", "near": [[3, 4], [6, 4]]}
+    assert given["labels"][0] == {0: "red", 1: "red", 2: "<i>blue</i>", 3: "<i>blue</i>"}
+    assert given["labels"][1] == {3: "flat", 0: "flat", 1: "flat"}
+
+
+def curves_of(index: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = index.read_text("utf-8").partition('id="curves">')[2].partition("</script>")[0]
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.usefixtures("_a_figure")
+def test_curves_of_records_without_times_are_still_read_by_browsers(tmp_path: Path) -> None:
+    put(tmp_path / "results", "shared", timed=False)
+    put(tmp_path / "results", "other")
+    curves = curves_of(write_page(found(tmp_path / "results"), tmp_path / "results", tmp_path / "page"))
+    by_method = {curve["method"]: curve for curve in curves}
+    assert by_method["shared"]["seconds"] == [None, None]
+    assert by_method["shared"]["step"] == [20, 40]
+    assert by_method["other"]["seconds"] == [10, 20]
+
+
+@pytest.mark.usefixtures("_a_figure")
+def test_a_page_of_some_tasks_has_no_figures_and_curves_of_all_and_says_so(results: Path, tmp_path: Path) -> None:
+    index = write_page(found(results, tasks="colour"), results, tmp_path / "page")
+    assert 'id="curves"' not in index.read_text("utf-8")
+    assert "img" not in Parsed(index).tags
+    assert "they are over all 2 tasks, this page is of 1 of them" in Parsed(index).text
+    check_links(tmp_path / "page")
+    index = write_page(found(results), results, tmp_path / "page")
+    assert len(curves_of(index)) == 3
+    assert "img" in Parsed(index).tags
+    assert "No figures" not in Parsed(index).text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_methods_tasks_and_seeds_are_counted_as_shown(results: Path, tmp_path: Path) -> None:
+    put(results, "late", 7)
+    index = write_page(found(results), results, tmp_path / "page")
+    assert "4 methods · 2 tasks · 4 seeds" in Parsed(index).text
+    index = write_page(found(results, tasks="colour", methods="shared,modulation"), results, tmp_path / "page")
+    assert "2 methods · 1 task · 3 seeds" in Parsed(index).text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_page_of_another_metric_speaks_of_it_and_not_of_triplets(results: Path, tmp_path: Path) -> None:
+    (summary,) = found(results, metric="macro/map@r")
+    index = write_page([summary], results, tmp_path / "page")
+    text = index.read_text("utf-8")
+    assert "Mean over the tasks of macro/map@r, in per cent." in text
+    assert "Triplet accuracy" not in text
+    assert "<caption>macro/map@r in per cent" in text
+    assert summary.receipt[0].startswith("accuracy: macro/map@r on the test images, the same for all methods, mean ±")
+    (summary,) = found(results)
+    index = write_page([summary], results, tmp_path / "page")
+    text = index.read_text("utf-8")
+    assert "Triplet accuracy, in per cent" in text
+    assert "<caption>Accuracy in per cent" in text
+    assert summary.receipt[0].startswith("accuracy: 400 test triplets a task, the same for all methods, mean ±")

@@ -1,0 +1,178 @@
+"""What a page says in words of a suite, from records made up by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from page_records import Parsed, found, put
+
+from mtlbench.report.page import write_page
+from mtlbench.report.summary import Summary
+from mtlbench.report.tables import as_frame
+from mtlbench.report.verdict import verdict
+
+
+def said(summary: Summary) -> str:
+    words = verdict(summary)
+    return " ".join([words.headline, *(" ".join([a.short, a.lead, *a.more]) for a in words.answers)])
+
+
+def test_the_verdict_names_the_best_those_alike_and_the_smallest(results: Path) -> None:
+    (summary,) = found(results)
+    words = verdict(summary)
+    assert (words.best, words.tied, words.smallest) == ("shared", ("modulation",), "modulation")
+    which, cost, sure = words.answers
+    assert which.short == "shared"
+    assert "79.5 ±0.5 %, but 1 of the other 2 can't be told apart" in which.lead
+    assert "modulation (79.2 ±0.5 %)" in which.more[0]
+    assert cost.short == "4.00 MB"
+    assert "modulation, 2.50 MB, one more task 1.28 kB" in cost.more[0]
+    assert sure.short == "3 seeds"
+    assert sure.lead.startswith("400 test questions on each of 2 tasks")
+    assert "tells the highest mean apart from 1 of 2" in " ".join(sure.more)
+
+
+def test_the_verdict_names_rendered_images_and_the_quick_protocol_and_else_not(results: Path, tmp_path: Path) -> None:
+    (summary,) = found(results)
+    assert "rendered images, which say nothing about real ones" in said(summary)
+    assert "Quick protocol" in said(summary)
+    put(tmp_path / "real", "shared", benchmark="zappos", rendered=False)
+    (summary,) = found(tmp_path / "real")
+    assert "real images" in said(summary)
+    assert "endered" not in said(summary)
+    assert "Quick" not in said(summary)
+
+
+def test_a_best_method_that_is_told_apart_from_all_is_said_to_be(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "shared", seed, (0.95, 0.9))
+        put(tmp_path, "other", seed, (0.5, 0.5))
+    (summary,) = found(tmp_path)
+    assert "; a test tells it apart from the other" in said(summary)
+    assert "Not told apart" not in said(summary)
+
+
+def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
+    for path in results.rglob("test.safetensors"):
+        path.unlink()
+    (summary,) = found(results)
+    assert "whether by chance was not tested" in said(summary)
+    assert "apart" not in said(summary)
+    assert "Not compared, for test.safetensors is missing" in said(summary)
+
+
+@pytest.mark.parametrize("gone", ["modulation", "independent"])
+def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_told_apart(results: Path, gone: str) -> None:
+    for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
+        path.unlink()
+    (summary,) = found(results)
+    assert summary.comparison.missing == (gone,)
+    which, _, sure = verdict(summary).answers
+    if gone == "modulation":
+        assert "a test tells it apart from the other tested" in which.lead
+        assert "apart from 1 of 1 tested" in " ".join(sure.more)
+    else:
+        assert "but the other one tested can't be told apart" in which.lead
+        assert "apart from 0 of 1 tested" in " ".join(sure.more)
+    assert f"Not tested: {gone}." in which.more
+
+
+def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(results: Path) -> None:
+    for gone in ("modulation", "independent"):
+        for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
+            path.unlink()
+    (summary,) = found(results)
+    assert summary.comparison.best == {}
+    assert "whether by chance was not tested" in said(summary)
+    assert "apart" not in said(summary)
+    assert "is not of the same run: independent, modulation" in said(summary)
+
+
+def test_csv_says_nothing_of_a_test_of_methods_that_were_not_tested(results: Path) -> None:
+    put(results, "broken", status="failed", reason="out of memory")
+    for path in (results / "made-up-quick" / "independent").rglob("test.safetensors"):
+        path.unlink()
+    (alike,) = [as_frame(found(results)).set_index("method")["mean/alike"]]
+    assert alike["modulation"] is True
+    assert alike["shared"] is False
+    assert alike["independent"] is None
+    assert alike["broken"] is None
+
+
+def test_another_metric_is_not_called_accuracy_nor_tested(results: Path) -> None:
+    (summary,) = found(results, metric="macro/map@r")
+    assert "The highest mean macro/map@r, 25.0" in said(summary)
+    assert "The test images on each of 2 tasks, the same for every method" in said(summary)
+    assert "question" not in said(summary)
+    assert "not tested" in said(summary)
+    assert "accuracy, " not in said(summary).replace("triplet accuracy", "")
+
+
+def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
+    put(tmp_path, "shared")
+    put(tmp_path, "other", hits=(0.5, 0.5))
+    (summary,) = found(tmp_path)
+    assert "One seed: how much another would change is not known." in said(summary)
+    assert "over questions, at 5 %" in said(summary)
+    assert "with this one seed, a test tells it apart from the other" in said(summary)
+
+
+def test_methods_that_share_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> None:
+    put(results, "late", 0, (0.1, 0.1))
+    (summary,) = found(results)
+    assert "late" in verdict(summary).tied
+    assert "Fewer than two seeds in common with shared, so not told apart however far below: late." in said(summary)
+
+
+def test_a_method_of_too_few_common_seeds_is_not_offered_as_the_small_one(results: Path) -> None:
+    put(results, "late", 0, (0.1, 0.1), megabytes=0.1)
+    (summary,) = found(results)
+    assert verdict(summary).smallest == "modulation"
+    assert "Smallest of those not told apart from it by a test of common seeds: modulation" in said(summary)
+
+
+def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> None:
+    put(results, "broken", 9, status="failed", reason="out of memory")
+    (summary,) = found(results)
+    assert summary.warnings == []
+    put(results, "late", 0)
+    (summary,) = found(results)
+    assert summary.warnings == ["not all methods have the same seeds: their means are over what each has."]
+    assert "Not all is equal between these runs" in said(summary)
+    (summary,) = found(results, methods="shared,modulation")
+    assert summary.warnings == []
+
+
+def test_speeds_that_were_not_measured_are_not_spoken_of(results: Path) -> None:
+    (summary,) = found(results)
+    assert "images/s" not in said(summary)
+    rates = {f"embed_rate_all_tasks{end}": 1000.0 * n for end, n in (("", 2), ("_slowest", 1.9), ("_fastest", 2.1))}
+    fast = {k: 2 * v for k, v in rates.items()}
+    for seed in range(3):
+        put(results, "shared", seed, (0.9, 0.7), costs={"file_bytes": 4e6, "parameters": 1, **rates})
+        put(results, "modulation", seed, (0.885, 0.71), costs={"file_bytes": 2e6, "parameters": 1, **fast})
+    (summary,) = found(results)
+    assert "Embeds 2,000 ±5% images/s under all tasks" in said(summary)
+    assert "modulation is fastest: 4,000 ±5% images/s" in said(summary)
+    assert "within the range" not in said(summary)
+
+
+def test_failed_and_collapsed_methods_are_named_and_a_collapsed_one_is_not_the_small_alternative(results: Path) -> None:
+    put(results, "broken", status="failed", reason="out of memory")
+    for seed in range(3):
+        put(results, "fallen", seed, (0.89 - 0.01 * seed, 0.7), megabytes=0.1, collapsed=["colour"])
+    (summary,) = found(results)
+    assert "Failed: broken." in said(summary)
+    assert "Collapsed: fallen." in said(summary)
+    assert verdict(summary).smallest == "modulation"
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_where_nothing_finished_that_is_the_verdict(tmp_path: Path) -> None:
+    put(tmp_path / "results", "broken", status="failed", reason="out of memory")
+    summaries = found(tmp_path / "results")
+    assert verdict(summaries[0]).best == ""
+    text = Parsed(write_page(summaries, tmp_path / "results", tmp_path / "page")).text
+    assert "No method has finished" in text
+    assert "out of memory" in text

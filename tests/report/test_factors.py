@@ -1,0 +1,161 @@
+"""Runs that differ in named settings alone share a table, each row named by its difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from mtlbench.benchmark import load_benchmark
+from mtlbench.cli import app
+from mtlbench.errors import UserError
+from mtlbench.report.agreement import agreement, definition_lines
+from mtlbench.report.page import leaderboard
+from mtlbench.report.suites import suites
+from mtlbench.report.summary import Choice, Summary, summarise
+from mtlbench.report.tables import as_frame
+from mtlbench.runs import Record, find_records, write_record
+
+TASKS = ("category", "closure")
+NARROW, WIDE = "loss.margin=0.1", "loss.margin=0.5"
+
+
+def put(results: Path, method: str, share: float, *settings: str, seed: int = 0, kind: str = "method") -> None:
+    """Write a run on shoes-quick with some settings of its own; each task has this share of its questions right."""
+    benchmark = load_benchmark("shoes", quick=True, settings=settings)
+    setup = {
+        "method": {"name": method}, "benchmark": benchmark.model_dump(mode="json"), "tasks": list(TASKS),
+        "data": "abc", "precision": "fp32", "seed": seed,
+    }  # fmt: skip
+    hits = (np.random.default_rng([seed, 7]).random((2, 1000)) < share).astype(np.uint8)
+    metrics = {task: {"triplet": float(row.mean())} for task, row in zip(TASKS, hits, strict=True)}
+    receipt = {"device": "a processor", "data": {"name": "dots", "rendered": True}, "date": "2026-01-01"}
+    folder = results / benchmark.name / "@".join([method, *settings]) / f"seed-{seed}"
+    write_record(folder, Record(method, seed, kind, setup, metrics=metrics, receipt=receipt))
+    save_file({"hits": hits}, folder / "test.safetensors")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Two methods with two margins, two seeds each, and reference rows as a run with each margin leaves them."""
+    for seed in (0, 1):
+        for settings, gain in (((NARROW,), 0.0), ((WIDE,), 0.1)):
+            put(tmp_path, "independent", 0.6 + gain, *settings, seed=seed)
+            put(tmp_path, "modulation", 0.7 + gain, *settings, seed=seed)
+            put(tmp_path, "chance", 0.5, *settings, seed=seed, kind="reference")
+    return tmp_path
+
+
+def across(results: Path, *keys: str) -> list[Summary]:
+    return summarise(find_records(results), Choice(across=keys), results)
+
+
+def test_without_factors_the_two_are_tables_of_their_own(results):
+    assert len(across(results)) == 2
+
+
+def test_rows_are_named_by_their_difference_and_references_join_once(results):
+    (summary,) = across(results, "loss.margin")
+    named = [row.method for row in summary.rows]
+    assert (named[0], named[-1]) == ("modulation · loss.margin=0.5", "chance")
+    assert set(named[1:-1]) == {
+        "independent · loss.margin=0.5", "modulation · loss.margin=0.1", "independent · loss.margin=0.1",
+    }  # fmt: skip
+    assert len(named) == 5
+    assert all(row.seeds == (0, 1) for row in summary.rows)
+    assert "rows: named by loss.margin, in which alone their runs differ beside method and seed." in summary.receipt
+
+
+def test_the_paired_test_goes_over_those_rows(results):
+    (summary,) = across(results, "loss.margin")
+    assert summary.comparison.best["mean"] == "modulation · loss.margin=0.5"
+    assert not any("mean" in row.tied for row in summary.rows)
+    assert summary.comparison.seeds
+    assert summary.comparison.missing == ()
+
+
+def test_what_sharing_gained_is_relative_to_independent_with_the_same_values(results):
+    (summary,) = across(results, "loss.margin")
+    rows = {row.method: row for row in summary.rows}
+    for margin in ("0.1", "0.5"):
+        own, base = (rows[f"{method} · loss.margin={margin}"] for method in ("modulation", "independent"))
+        assert base.is_base
+        expected = 100 * (own.accuracy["mean"].mean / base.accuracy["mean"].mean - 1)
+        assert own.accuracy["delta_m"].mean == pytest.approx(expected, abs=0.5)
+    assert any("relative difference to independent of the same loss.margin" in line for line in summary.receipt)
+
+
+def test_what_else_differs_still_separates_and_is_named_without_the_factor(results):
+    put(results, "shared", 0.6, WIDE, "train.steps=77")
+    first, second = across(results, "loss.margin")
+    assert [change.key for change in second.separated] == ["benchmark.train.steps"]
+    assert [row.method for row in second.rows] == ["shared", "chance"]
+    assert second.suite.factors == ()
+    assert len(first.rows) == 5
+
+
+def test_several_factors_are_named_in_the_order_given_and_those_that_do_not_differ_are_not(results):
+    put(results, "modulation", 0.5, WIDE, "train.lr=0.01")
+    (summary,) = across(results, "train.lr", "loss.margin", "train.steps")
+    assert summary.suite.factors == ("train.lr", "loss.margin")
+    assert "modulation · train.lr=0.01 · loss.margin=0.5" in {row.method for row in summary.rows}
+    protocol = next(line for line in summary.receipt if line.startswith("protocol: "))
+    assert "train.lr as named" in protocol
+
+
+def test_reference_rows_of_different_exams_are_rows_of_their_own_and_nothing_is_compared(results):
+    put(results, "modulation", 0.75, NARROW, "evaluation.seed=9")
+    put(results, "chance", 0.51, NARROW, "evaluation.seed=9", kind="reference")
+    (summary,) = across(results, "loss.margin", "evaluation.seed")
+    assert {row.method for row in summary.rows if row.kind == "reference"} >= {
+        "chance · evaluation.seed=0",
+        "chance · evaluation.seed=9",
+    }
+    assert summary.comparison.obstacle == "questions"
+
+
+def test_a_setting_that_no_run_has_is_refused_with_the_nearest(results):
+    with pytest.raises(UserError, match=r"No run has the setting 'loss.margn'. Did you mean: loss.margin"):
+        suites(find_records(results), ("loss.margn",))
+
+
+def test_the_command_takes_factors_for_tables_and_csv(results):
+    words = ["report", "--results", str(results), "--across", "loss.margin"]
+    shown = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
+    assert shown.count("###") == 1
+    assert "| modulation · loss.margin=0.5 " in shown
+    CliRunner().invoke(app, [*words, "--figures", str(results / "figures")], catch_exceptions=False)
+    assert (results / "figures" / "shoes-quick" / "accuracy-tasks.svg").exists()
+    frame = as_frame(across(results, "loss.margin"))
+    assert set(frame["suite"]) == {1}
+    assert frame.set_index("method")["mean/alike"]["modulation · loss.margin=0.1"] is False
+
+
+def test_a_page_has_those_rows_with_their_methods_groups(results, tmp_path):
+    for path in results.rglob("run.json"):
+        said = '"groups": ["core"], ' if "independent" in path.parts[-3] else '"groups": [], '
+        path.write_text(path.read_text().replace('"receipt": {', '"receipt": {' + said))
+    board = leaderboard(across(results, "loss.margin")[0])
+    groups = {row["method"]: row["groups"] for row in board["rows"]}
+    assert groups["independent · loss.margin=0.5"] == ["core"]
+    assert groups["modulation · loss.margin=0.5"] == []
+    assert len(board["references"]) == 1
+
+
+def test_gradient_agreement_of_runs_of_different_length_is_read_by_each_runs_own_steps(tmp_path):
+    for steps in (40, 80):
+        settings = (f"train.steps={steps}", "evaluation.agreement_every=20")
+        put(tmp_path, "shared", 0.6, *settings)
+        lines = [f"{step},all,category,closure,{1 if step < 20 else -1}" for step in range(0, steps, 20)]
+        folder = tmp_path / "shoes-quick" / "@".join(["shared", *settings]) / "seed-0"
+        (folder / "agreement.csv").write_text("\n".join(["step,layer,task_a,task_b,cosine", *lines]))
+    (suite,) = suites(find_records(tmp_path), ("train.steps",))
+    found = {row.method: row for row in agreement(suite, tmp_path)}
+    assert {name: row.whole.ratio.mean for name, row in found.items() if row.whole} == {
+        "shared · train.steps=40": 0.5,
+        "shared · train.steps=80": 0.25,
+    }
+    assert any("at most 4 a run" in line for line in definition_lines(suite, list(found.values())))

@@ -1,0 +1,54 @@
+"""How a method's runs ended, as data and in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mtlbench.report.outcome import Collapse, Outcome
+from mtlbench.runs import Record
+
+SETUP = {"method": {"name": "one"}, "tasks": ["colour", "heel"]}
+
+
+def run(seed: int, **changes: Any) -> Record:
+    made = Record("one", seed, "method", SETUP, receipt={"selected_step": 30})
+    for key, value in changes.items():
+        setattr(made, key, value)
+    return made
+
+
+FINE, FELL = run(0), run(1, collapsed=["colour"])
+FAILED = run(2, status="failed", reason="out of memory")
+
+
+@pytest.mark.parametrize(
+    ("records", "status"),
+    [([FINE], "done"), ([FAILED], "failed"), ([FINE, FAILED], "partial"), ([FINE, FELL], "collapsed"),
+     ([FELL, FAILED], "collapsed")],
+)  # fmt: skip
+def test_a_status_says_the_worst_that_the_numbers_hide(records, status):
+    assert Outcome.of(records).status == status
+
+
+def test_reasons_and_tasks_are_kept_by_seed():
+    outcome = Outcome.of([FAILED, FELL, FINE])
+    assert outcome.seeds == (0, 1, 2)
+    assert outcome.failed == {2: "out of memory"}
+    assert outcome.collapsed == {1: Collapse(("colour",), all_tasks=False, step=30)}
+    assert outcome.note() == (
+        "seed 1 COLLAPSED (colour): all embeddings equal, loss stuck at the margin; checkpoint of step 30 shown;"
+        " seed 2 FAILED: out of memory"
+    )
+
+
+def test_of_one_run_the_seed_is_not_named_and_a_fine_one_needs_no_word():
+    assert Outcome.of([FAILED]).note() == "FAILED: out of memory"
+    assert Outcome.of([run(0, collapsed=["colour", "heel"])]).note().startswith("COLLAPSED (all tasks)")
+    assert Outcome.of([run(0, reason="cost not measured: full")]).note() == "cost not measured: full"
+    assert not Outcome.of([FINE]).remarkable
+
+
+def test_words_in_a_reason_decide_nothing():
+    assert Outcome.of([FINE, run(3, reason="cost not measured: COLLAPSED and FAILED")]).status == "done"

@@ -1,0 +1,47 @@
+"""BibTeX: keys of the bundled file, entries of one's own, and short forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtlbench import UserError, register_balancer
+from mtlbench.bibliography import bibtex, paper, read_entries, references
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES, BALANCERS, bundled
+
+OWN = "@misc{own2026,\n  author = {Own, My and Other, A. and Third, B.},\n  year = {2026},\n}"
+
+
+def test_a_key_stands_for_its_entry_and_text_for_itself() -> None:
+    assert bibtex("zhao2018modulation").startswith("@inproceedings{zhao2018modulation,\n  author = {Zhao, Xiangyun and")
+    assert bibtex("zhao2018modulation").endswith("\n}")
+    assert bibtex(f"\n{OWN}\n") == OWN
+    assert bibtex("") == ""
+
+
+def test_an_unknown_key_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"has no 'zhao2018modulaton'\. Did you mean: zhao2018modulation"):
+        register_balancer("mine", cite="zhao2018modulaton")
+
+
+def test_the_reader_takes_entries_and_leaves_what_stands_between() -> None:
+    text = f"A remark.\n\n{OWN}\nanother {{remark}}\n@book{{b,\n  title = {{{{A}}}}\n}}\n"
+    assert read_entries(text) == {"own2026": OWN, "b": "@book{b,\n  title = {{A}}\n}"}
+
+
+def test_every_entry_of_the_bundled_file_is_read_and_some_method_cites_it() -> None:
+    assert load_plugins() == []
+    text = (bundled("methods") / "references.bib").read_text()
+    assert list(references()) == sorted(references())
+    assert len(references()) == text.count("\n@")
+    cited = {entry.cite for registry in (ARCHITECTURES, BALANCERS) for entry in registry.entries.values()}
+    assert set(references().values()) <= cited
+
+
+@pytest.mark.parametrize(
+    ("authors", "short"),
+    [("Own, My", "Own 2026"), ("My Own and Other, A.", "Own and Other 2026"), ("A B and C D and E F", "B et al. 2026")],
+)
+def test_an_entrys_short_form_is_its_authors_and_year(authors: str, short: str) -> None:
+    assert paper(f"@misc{{k,\n  author = {{{authors}}},\n  year = {{2026}},\n}}") == short
+    assert paper("@misc{k,\n  year = {2026},\n}") == ""
