@@ -189,7 +189,14 @@ def _create(name: str, image_size: tuple[int, int], pretrained: bool, **argument
     if _config(name).fixed_input_size:
         arguments["img_size"] = image_size
     if not pretrained:
-        return timm.create_model(name, pretrained=False, **arguments)
+        try:
+            return timm.create_model(name, pretrained=False, **arguments)
+        except (RuntimeError, NotImplementedError):
+            if torch.get_default_device().type != "meta":
+                raise
+        # Some networks compute with values while they are built: transformers do in older releases of timm.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            return timm.create_model(name, pretrained=False, **arguments).to("meta")
     try:
         return timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # of whichever library timm fetches by; without the weights, it was built before

@@ -171,7 +171,7 @@ class TestTransformers:
 
     def test_blocks_are_dealt_out_evenly_and_no_head_is_counted(self) -> None:
         net = on_meta("timm:vit_tiny_patch16_224", 32, 8)
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):
             whole = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
 
         blocks = [net.stages[0].net.blocks, *(stage.blocks for stage in net.stages[1:])]
@@ -209,6 +209,7 @@ class TestPretrained:
                 raise answer["error"]
             return dict(answer["state"])
 
+        monkeypatch.setattr("timm.models._builder.has_hf_hub", lambda necessary=False: True)
         for loader in ("load_state_dict_from_hf", "load_state_dict_from_url", "load_custom_from_hf"):
             if hasattr(timm.models._builder, loader):
                 monkeypatch.setattr(f"timm.models._builder.{loader}", fetch)
@@ -268,6 +269,22 @@ class TestRefusals:
         assert nearest
         for name in nearest:
             assert cut(name, 224).channels
+
+    def test_a_network_that_computes_with_values_while_it_is_built_is_counted_too(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create = timm.create_model
+
+        def older(*args: Any, **options: Any) -> Any:
+            torch.linspace(0, 1, 2).sum().item()  # as transformers did: no value on meta
+            return create(*args, **options)
+
+        expected = count(on_meta("timm:resnet10t", 64))
+        monkeypatch.setattr(timm, "create_model", older)
+        net = on_meta("timm:resnet10t", 64)
+
+        assert count(net) == expected
+        assert all(tensor.is_meta for tensor in (*net.parameters(), *net.buffers()))
 
     def test_images_that_do_not_fit_a_network_of_fixed_size_are_refused(self) -> None:
         said = message(lambda: cut("maxvit_tiny_tf_224", (80, 64)))
