@@ -229,7 +229,12 @@ class Benchmark(_Section):
     @classmethod
     def _moved(cls, given: Any) -> Any:
         """Take the keys that mtlbench 0.1 had elsewhere: the distance was the loss's, the test's anchors training's."""
-        loss = given.get("loss") if isinstance(given, dict) else None
+        if not isinstance(given, dict):
+            return given
+        train, evaluation = given.get("train"), given.get("evaluation")
+        if isinstance(train, dict) and isinstance(evaluation, dict) and "anchors" in train:
+            given = given | {"evaluation": {"anchors": train["anchors"]} | evaluation}
+        loss = given.get("loss")
         if not isinstance(loss, dict):
             return given
         moved = {key: loss[key] for key in ("distance", "normalise") if key in loss}
@@ -239,15 +244,11 @@ class Benchmark(_Section):
         for key in moved:
             if key in embedding:
                 raise ValueError(f"loss.{key} has moved: set embedding.{key}")
-        given = given | {
+        return given | {
             "embedding": embedding | moved,
             "loss": {"name": "triplet", "margin": 0.2, "soft_margin": False, "mining": "all"}
             | {key: value for key, value in loss.items() if key not in moved},
         }
-        train, evaluation = given.get("train"), given.get("evaluation")
-        if isinstance(train, dict) and isinstance(evaluation, dict) and "anchors" in train:
-            given["evaluation"] = {"anchors": train["anchors"]} | evaluation
-        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> Benchmark:
@@ -303,9 +304,10 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
-    for setting in sorted(settings, key=lambda text: not text.strip().startswith(("loss.name", "train.optimiser="))):
-        raw = _overridden(raw, _setting(setting))
-    return _validated(raw, "--set")
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        changes = _merged(changes, _setting(setting))
+    return _validated(_overridden(raw, changes), "--set")
 
 
 def _setting(text: str) -> dict[str, Any]:

@@ -156,10 +156,15 @@ class Registry(Generic[T]):
             origin,
             inspect.cleandoc(cite),
             shares,
-            self._loading,
+            self._is_bundled(target),
             tuple(needs),
             extra,
         )
+
+    def _is_bundled(self, target: object) -> bool:
+        """Return whether a thing comes with the engine, whose files are imported once, whoever asks for them first."""
+        module = str(getattr(target, "__module__", ""))
+        return self._loading or (bool(self.home) and module.startswith(self.home))
 
     def add_family(self, prefix: str, member: Callable[[str], T], *, summary: str = "", origin: str = "") -> None:
         """Register all names `prefix:…`; `member` makes the one that is asked for.

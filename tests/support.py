@@ -79,7 +79,7 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
             parameter.add_(0.1 * parameter.std(unbiased=False) * noise)
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     embeddings = embed_images(architecture, dataset, held_out.images, "fp32")
-    metrics, hits, _ = scores_of(embeddings, held_out, benchmark, dataset)
+    metrics, hits, queries = scores_of(embeddings, held_out, benchmark, dataset)
     setup = setup_of(method, benchmark, dataset, seed, "fp32")
     record = Record(method.name, seed, "method", setup, metrics=metrics)
     record.receipt = receipt(dataset, "fp32") | {"training_seconds": 1.0}
@@ -90,6 +90,7 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
         "labels": labels,
         "hits": hits.to(torch.uint8),
         "triplets": held_out.triplets.to(torch.int32),
+        **{f"queries/{name}": scores for name, scores in queries.items()},
     }
     write_record(folder, record, weights=cost.weights_of(architecture), test=test)
     return folder

@@ -400,6 +400,14 @@ def test_the_bundled_files_say_nothing_that_is_overruled_by_silence() -> None:
         assert not same, f"{path} [quick]"
 
 
+def test_the_anchors_of_training_are_those_of_evaluation_in_a_file_that_states_no_others(tmp_path: Path) -> None:
+    """So it was before `evaluation.anchors`; `--set` sets each apart."""
+    b = load_benchmark(mine(tmp_path, SMALL, "lr = 0.1", 'lr = 0.1\nanchors = "positive"'))
+    assert b.train.anchors == b.evaluation.anchors == "positive"
+    b = load_benchmark("shoes", settings=["train.anchors=positive"])
+    assert (b.train.anchors, b.evaluation.anchors) == ("positive", "balanced")
+
+
 def test_another_loss_or_optimiser_leaves_the_options_of_the_one_before(tmp_path: Path) -> None:
     named = load_benchmark("shoes", settings=["loss.temperature=0.2", "loss.name=pml:SupConLoss"])
     assert named.loss.model_dump() == {"name": "pml:SupConLoss", "temperature": 0.2}

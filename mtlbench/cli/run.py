@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtlbench.cli.progress import bar, duration, say, status, watcher
+from mtlbench.cli.live import watcher
+from mtlbench.cli.planned import Part, show_plan
+from mtlbench.cli.progress import bar, say, status
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mtlbench.benchmark import Benchmark
+    from mtlbench.jobs.executors.contract import Executor
+    from mtlbench.jobs.factors import Variant
+    from mtlbench.jobs.job import Job, Site
+    from mtlbench.jobs.tracking import Chosen
+    from mtlbench.runs import Json
+    from mtlbench.specs import Method
 
 
 class Precision(StrEnum):
@@ -56,6 +69,24 @@ def run(
         list[Path] | None,
         typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="So many runs at a time, each in a process.", show_default="1")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(help="Who does the runs: here, processes[jobs=4].", show_default="here")
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Train every method under each value: --vary train.lr=1e-3,3e-3; may be repeated.", show_default=False
+        ),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", help="Tell a tracker what happens: --track tensorboard; may be repeated.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Train methods on a data set, judge them, and print the comparison.
@@ -70,62 +101,189 @@ def run(
     with status(console, "loading torch …"):
         import torch
 
-        from mtlbench.benchmark import load_benchmark
-        from mtlbench.data.dataset import prepare
-        from mtlbench.devices import choose_device, choose_precision
-        from mtlbench.errors import UserError
-        from mtlbench.jobs.execute import execute
-        from mtlbench.jobs.memory import guard_memory
-        from mtlbench.jobs.plan import plan
-        from mtlbench.networks import build
+        from mtlbench.devices import choose_device
+        from mtlbench.jobs.data import forget
+        from mtlbench.jobs.factors import variants
+        from mtlbench.jobs.job import Site
+        from mtlbench.jobs.tracking import read_trackers
         from mtlbench.plugins import load_plugins
-        from mtlbench.runs import remove_run
-        from mtlbench.runs.references import references
         from mtlbench.specs import left_out_line, left_out_methods, parse_methods
-        from mtlbench.training.protocol import check_protocol
-        from mtlbench.training.state import Interrupted
 
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
     chosen = parse_methods(methods)
+    trackers = read_trackers(track or [])
     waiting = left_out_methods(methods)
     if waiting:
         say(console, f"note: {left_out_line(waiting)}", "yellow")
+    executor, trackers = _executor(jobs, on), read_trackers(track or [])
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
-    benchmark = load_benchmark(dataset, quick=quick, settings=overrides)
-    check_protocol(benchmark)
+    versions = variants(dataset, quick, overrides, vary or [])
     numbers = _seeds(seeds)
-    wanted = [t.strip() for t in tasks.split(",") if t.strip()] if tasks is not None else None
-    place = choose_device(device)
-    accuracy = choose_precision(benchmark.train.precision, place)
+    wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
+    site = Site(data_dir, str(choose_device(device)), tuple(plugins or ()), wanted)
+    before = torch.get_num_threads()
+    forget()
+    try:
+        torch.set_num_threads(executor.threads(before))  # for timing too: records say with how many they were made
+        parts = _parts(console, versions, chosen, numbers, site, results, overwrite)
+        if not dry_run:  # a folder that can't be written to is found before anything is timed
+            results.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=results).close()
+        show_plan(console, parts)
+        if dry_run:
+            return
+        failed = _train(console, executor, trackers, parts, numbers, results, overwrite)
+    finally:
+        forget()
+        torch.set_num_threads(before)
+    _show_tables(console, parts, numbers, results)
+    if failed:
+        raise typer.Exit(1)
 
-    with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
-        data, notes = prepare(benchmark, data_dir, wanted, place, drawing, packing, lambda words: say(console, words))
+
+def _executor(jobs: int | None, on: str | None) -> Executor:
+    from mtlbench.errors import UserError
+    from mtlbench.options import read_spec
+    from mtlbench.registry import EXECUTORS
+
+    if jobs is not None and on is not None:
+        raise UserError(f"--jobs {jobs} is --on processes[jobs={jobs}]: give one of the two.")
+    entry, options = read_spec(EXECUTORS, on or (f"processes[jobs={jobs}]" if jobs and jobs > 1 else "here"))
+    made: Executor = entry.target(**options)
+    return made
+
+
+def _parts(
+    console: Console,
+    versions: Sequence[Variant],
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    site: Site,
+    results: Path,
+    overwrite: bool,
+) -> list[Part]:
+    """Prepare the data of every variant and plan its runs; what can't work is found before anything is trained."""
+    import torch
+
+    from mtlbench.devices import choose_precision
+    from mtlbench.jobs.data import prepared
+    from mtlbench.jobs.memory import guard_memory
+    from mtlbench.jobs.plan import plan
+    from mtlbench.training.protocol import check_protocol
+
+    device, parts, told = torch.device(site.device), [], set()
+
+    def tell(words: str) -> None:
+        say(console, words)
+
+    for version in versions:
+        check_protocol(version.benchmark)
+    for version in versions:
+        with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
+            data, notes = prepared(
+                version.benchmark,
+                site.data_dir,
+                site.tasks,
+                device,
+                drawing,
+                packing,
+                tell,
+            )
+        for note in notes:
+            if note not in told:
+                say(console, f"note: {note}", "yellow")
+        told.update(notes)
+        _check_builds(console, methods, version.benchmark, data.tasks)
+        precision = choose_precision(version.benchmark.train.precision, device)
+        jobs = plan(
+            methods, seeds, version.benchmark, data, precision, results, overwrite,
+            site=site, varied=version.varied, reference_varied=version.reference_varied,
+        )  # fmt: skip
+        parts.append(Part(version, data, precision, jobs))
     guard_memory()
-    for note in notes:
-        say(console, f"note: {note}", "yellow")
-    for method in chosen:  # an option that a method refuses is found before anything is trained
+    return parts
+
+
+def _check_builds(console: Console, methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...]) -> None:
+    """Find an option that a method refuses before anything is trained."""
+    import torch
+
+    from mtlbench.errors import UserError
+    from mtlbench.networks import build
+
+    for method in methods:
         try:
             with torch.device("meta"):
-                build(method, benchmark, data.tasks, 0)
+                build(method, benchmark, tasks, 0)
         except UserError:
             raise
         except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
             say(console, f"warning: {method.name}: {error}", "yellow")
 
-    jobs = plan(chosen, numbers, benchmark, data, accuracy, results, overwrite)
-    if not dry_run:  # a folder that can't be written to is found before anything is timed
-        results.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=results).close()
-    _show_plan(console, jobs, benchmark, data, accuracy, place)
-    if dry_run:
-        return
+
+def _train(
+    console: Console,
+    executor: Executor,
+    trackers: Chosen,
+    parts: Sequence[Part],
+    seeds: Sequence[int],
+    results: Path,
+    overwrite: bool,
+) -> bool:
+    """Do the runs; tell whether one failed."""
+    from mtlbench.jobs.tracking import tracking
+    from mtlbench.runs import read_record
+    from mtlbench.runs.references import references
+    from mtlbench.training.state import Interrupted
+
+    jobs = [job for part in parts for job in part.jobs]
     if overwrite:
-        for job in jobs:
-            remove_run(job.folder)
+        _remove(jobs)
     with status(console, "measuring the reference rows …"):
-        references(numbers, benchmark, data, accuracy, results, overwrite)
+        judged: list[Json] = []
+        for part in parts:
+            varied = part.variant.reference_varied
+            if varied not in judged:
+                references(seeds, part.variant.benchmark, part.dataset, part.precision, results, overwrite, varied)
+            judged.append(varied)
+    todo = [job for job in jobs if job.state != "done" or job.costs_due]
+    with _asking(console) as asked:
+        try:
+            with (
+                watcher(console, len(todo)) as shown,
+                tracking(trackers, shown, lambda words: say(console, f"warning: {words}", "yellow")) as seen,
+            ):
+                executor.run(todo, seen, asked)
+        except Interrupted:
+            same = "The same command without --overwrite" if overwrite else "The same command"
+            say(console, f"Stopped; what is done is kept. {same} goes on from here.")
+            raise typer.Exit(130) from None
+    records = [read_record(job.folder) for job in todo]
+    return any(record is None or record.status == "failed" for record in records)
+
+
+def _remove(jobs: Sequence[Job]) -> None:
+    """Remove the runs that are to be made anew."""
+    from mtlbench.errors import UserError
+    from mtlbench.runs import remove_run
+    from mtlbench.runs.lock import Busy, busy_with, working_on
+
+    for job in jobs:
+        if who := busy_with(job.folder):
+            raise UserError(f"{who} works on {job.folder}: nothing is replaced. Stop it first, or wait for its end.")
+    for job in jobs:
+        try:
+            with working_on(job.folder):
+                remove_run(job.folder)
+        except Busy as busy:
+            raise UserError(f"{busy.who} works on {job.folder}: stop it first, or wait for its end.") from busy
+
+
+@contextmanager
+def _asking(console: Console) -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether the user asked to stop; asking twice stops at once."""
     asked = False
 
     def ask(signum: int, frame: Any) -> None:
@@ -133,28 +291,14 @@ def run(
         if asked:
             raise KeyboardInterrupt
         asked = True
-        say(console, "Stopping as soon as this run can be kept; once more to stop at once.", "yellow")
+        say(console, "Stopping as soon as the runs under way can be kept; once more to stop at once.", "yellow")
 
-    failed = 0
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with watcher(console, sum(job.state != "done" for job in jobs)) as seen:
-            for job in jobs:
-                if job.state != "done":
-                    record = execute(job, benchmark, data, accuracy, seen, lambda: asked)
-                    failed += record.status == "failed"
-                if asked:
-                    raise Interrupted
-    except Interrupted:
-        same = "The same command without --overwrite" if overwrite else "The same command"
-        say(console, f"Stopped; what is done is kept. {same} goes on from here.")
-        raise typer.Exit(130) from None
+        yield lambda: asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    _show_tables(console, jobs, numbers, results, benchmark.name)
-    if failed:
-        raise typer.Exit(1)
 
 
 def _seeds(text: str) -> list[int]:
@@ -169,54 +313,21 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, name: str) -> None:
+def _show_tables(console: Console, parts: Sequence[Part], seeds: Sequence[int], results: Path) -> None:
     """Print the tables of the runs that were asked for, and of the reference rows."""
+    from mtlbench.report.summary import EVERYTHING
     from mtlbench.report.tables import show
-    from mtlbench.runs import find_records
+    from mtlbench.runs import find_records, folder_of
 
-    wanted = {(job.method.name, job.seed) for job in jobs}
+    name = parts[0].variant.benchmark.name
+    wanted = {job.folder for part in parts for job in part.jobs}
     records = [
         r
         for r in find_records(results, name)
-        if (r.method, r.seed) in wanted or (r.kind == "reference" and r.seed in seeds)
+        if (r.kind == "reference" and r.seed in seeds) or (r.kind == "method" and folder_of(r, results) in wanted)
     ]
+    varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
     console.print()
-    show(records, "table", console, results=results)
-    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
-
-
-def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:
-    """Print what will be done and how long it will take, from a few timed steps of each method."""
-    from mtlbench.devices import device_name
-    from mtlbench.jobs.plan import seconds_needed
-
-    drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
-    say(
-        console,
-        f"{benchmark.title} ({benchmark.name}){drawn}: {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
-        f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
-        f" {benchmark.train.steps:,} steps, on {device_name(place)}, {precision}",
-    )
-    whole: dict[str, tuple[float, str]] = {}  # seconds of a whole run, or why they can't be told, by method
-    left = 0.0
-    for job in jobs:
-        words = {
-            "done": "done already",
-            "interrupted": f"goes on from step {job.steps_done:,}",
-            "failed": "failed before, tried again",
-            "new": "to do",
-        }[job.state]
-        if job.state != "done":
-            name = job.method.name
-            if name not in whole:
-                with status(console, f"timing a few steps of {name} …"):
-                    whole[name] = seconds_needed(job, benchmark, data, precision)
-            seconds, reason = whole[name]
-            seconds *= 1 - job.steps_done / benchmark.train.steps
-            left += seconds
-            words += f", but its first steps failed: {reason}" if reason else f", about {duration(seconds)}"
-        say(console, f"  {job.method.name}, seed {job.seed}: {words}")
-    if whole:
-        say(console, f"In all about {duration(left)}.")
-    if left > 86_400 and not benchmark.name.endswith("-quick"):
-        say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
+    show(records, "table", console, replace(EVERYTHING, across=varied), results=results)
+    across = "".join(f" --across {key}" for key in varied)
+    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}{across}")

@@ -54,11 +54,12 @@ def means_of(scores: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
     answered = ~table[:, 0].isnan() if len(table) else torch.zeros(0, dtype=torch.bool)
     order = labels[answered].argsort(stable=True)
     rows = table[answered][order]
-    micro = rows.mean(dim=0)
+    mean = torch.nanmean if rows.isnan().any() else torch.mean  # a metric may score some queries alone
+    micro = mean(rows, dim=0)
     macro = micro
     if len(rows):
         counts = torch.unique(labels[answered], return_counts=True)[1]
-        macro = torch.stack([group.mean(dim=0) for group in torch.split(rows, counts.tolist())]).mean(dim=0)
+        macro = mean(torch.stack([mean(group, dim=0) for group in torch.split(rows, counts.tolist())]), dim=0)
     return dict(zip(scores, micro.tolist(), strict=True)) | {
         f"macro/{name}": value for name, value in zip(scores, macro.tolist(), strict=True)
     }

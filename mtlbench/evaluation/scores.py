@@ -15,9 +15,9 @@ from mtlbench.evaluation.triplets import HeldOutTriplets
 
 
 def metric_names(benchmark: Benchmark) -> list[str]:
-    """Return the retrieval metrics that a benchmark's runs measure, without those of ordered labels alone."""
+    """Return the retrieval metrics that a benchmark's runs measure, those of ordered labels alone too."""
     evaluation = benchmark.evaluation
-    return list(measured(evaluation.ks, evaluation.metrics, ordered=False))
+    return list(measured(evaluation.ks, evaluation.metrics, ordered=True))
 
 
 class Scores(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
@@ -47,12 +47,18 @@ def criterion(
         triplets: of the validation split.
         benchmark: says which measure.
         dataset: whose labels retrieval metrics need.
+
+    Raises:
+        UserError: no task has that measure.
     """
     select = benchmark.evaluation.select
     if select in _OVER_TASKS:
         return _OVER_TASKS[select](hits)
     metrics = scores_of(embeddings, triplets, benchmark, dataset).metrics
-    return statistics.fmean(by_name[select] for by_name in metrics.values() if select in by_name)
+    known = [by_name[select] for by_name in metrics.values() if not math.isnan(by_name.get(select, math.nan))]
+    if not known:
+        raise UserError(f"evaluation.select = '{select}': no task has this metric on its validation images.")
+    return _mean(known)
 
 
 def described(benchmark: Benchmark) -> str:

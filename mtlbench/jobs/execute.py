@@ -24,9 +24,10 @@ from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.measure import measure
 from mtlbench.networks import embed_images
 from mtlbench.probes import rows as probe_rows
+from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import receipt
-from mtlbench.runs.record import Record, half, write_record
+from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
 from mtlbench.specs import groups_of
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import Interrupted, Row
@@ -39,26 +40,32 @@ def execute(
     precision: str,
     watcher: Watcher,
     stop: Callable[[], bool] = lambda: False,
+    costs: bool = True,
 ) -> Record:
     """Do one run, or the rest of it, and leave its record.
 
     A run that fails, for whatever reason, leaves a record that says why.
 
+    Args:
+        job: the run; benchmark, dataset, precision: what it trains on.
+        watcher: is told how it goes.
+        stop: asked after every step.
+        costs: measure them too. Beside other runs that gives wrong speeds; the record then says that they are due.
+
     Raises:
+        DiskFull: nothing more can be written; what was kept stays.
         Interrupted: `stop` said so; the run can be continued.
         KeyboardInterrupt: as ever.
     """
     watcher.started(job)
     try:
-        record = _run(job, benchmark, dataset, precision, watcher, stop)
-    except Interrupted:
+        record = _run(job, benchmark, dataset, precision, watcher, stop, costs)
+    except (Interrupted, DiskFull):
         raise
     except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
-        record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason_of(error))
-        record.receipt = receipt(dataset, precision) | {
-            "groups": groups_of(job.method.name),
-            "traceback": traceback.format_exc(),
-        }
+        if is_full(error):  # not the method's failure
+            raise disk_full(getattr(error, "filename", None) or job.folder) from error
+        record = failure(job, dataset, precision, reason_of(error), traceback=traceback.format_exc())
         write_record(job.folder, record)
     finally:
         gc.collect()
@@ -76,16 +83,50 @@ def _run(
     precision: str,
     watcher: Watcher,
     stop: Callable[[], bool],
+    costs: bool,
 ) -> Record:
     # the trainer has gone when costs are measured: its memory is wanted there
     record, leaves = _train_and_test(job, benchmark, dataset, precision, watcher, stop)
+    if costs:
+        _measure(record, job, benchmark, dataset, precision, watcher)
+    else:
+        record.receipt[COSTS_DUE] = True
+    write_record(job.folder, record, *leaves)
+    return record
+
+
+def add_costs(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str, watcher: Watcher) -> None:
+    """Measure the costs that a finished run's record still lacks.
+
+    Raises:
+        DiskFull: the record can't be written; it stays as it was.
+    """
+    record = read_record(job.folder)
+    if record is None or not record.receipt.pop(COSTS_DUE, False):
+        return  # another process has done it
+    _measure(record, job, benchmark, dataset, precision, watcher)
+    update_record(job.folder, record)
+
+
+def _measure(
+    record: Record, job: Job, benchmark: Benchmark, dataset: Dataset, precision: str, watcher: Watcher
+) -> None:
     watcher.doing(job, "measuring cost")
     try:
         record.costs = measure(job.method, benchmark, dataset, precision)
     except Exception as error:  # what was trained and tested stands, whatever can't be measured
         record.reason = f"cost not measured: {reason_of(error)}"
-    write_record(job.folder, record, *leaves)
+
+
+def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: str) -> Record:
+    """Return the record of a run that failed for `reason`."""
+    record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason)
+    record.receipt = receipt(dataset, precision) | {"groups": groups_of(job.method.name)} | _varied(job) | facts
     return record
+
+
+def _varied(job: Job) -> Json:
+    return {"varied": job.varied} if job.varied else {}
 
 
 def _train_and_test(
@@ -113,17 +154,21 @@ def _train_and_test(
     fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
     record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
     record.learned = learned
-    record.receipt = receipt(dataset, precision) | {
-        "groups": groups_of(job.method.name),
-        "steps": state.step,
-        "images_seen": state.step * trainer.images_per_step,
-        "training_seconds": state.seconds,
-        "test_triplets": held_out.triplets.shape[1],
-        "selection": described(benchmark),
-        "selected_step": state.best_step,
-        "validation_accuracy": state.best_accuracy,
-        "protocols_tried": benchmark.train.tried,
-    }
+    record.receipt = (
+        receipt(dataset, precision)
+        | _varied(job)
+        | {
+            "groups": groups_of(job.method.name),
+            "steps": state.step,
+            "images_seen": state.step * trainer.images_per_step,
+            "training_seconds": state.seconds,
+            "test_triplets": held_out.triplets.shape[1],
+            "selection": described(benchmark),
+            "selected_step": state.best_step,
+            "validation_accuracy": state.best_accuracy,
+            "protocols_tried": benchmark.train.tried,
+        }
+    )
     test = {
         "embeddings": half(embeddings),
         "labels": dataset.labels[:, held_out.images],

@@ -1,20 +1,64 @@
-"""A job, one method with one seed, and who is told how it goes."""
+"""A job, one method with one seed, as data that any process can do; and who is told how it goes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mtlbench.benchmark import Benchmark
 from mtlbench.runs.record import Json, Record
-from mtlbench.specs import Method
+from mtlbench.specs import Method, parse_method
 from mtlbench.training.events import Event
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a job finds what it needs: the data set's folder (None: the usual one), the device, plug-ins.
+
+    `tasks` are the user's choice, or None for the benchmark's own.
+    """
+
+    data_dir: Path | None = None
+    device: str = "cpu"
+    plugins: tuple[Path, ...] = ()
+    tasks: tuple[str, ...] | None = None
+
+    def to_json(self) -> Json:
+        """Return it as JSON, with absolute paths."""
+        return {
+            "data_dir": str(self.data_dir.resolve()) if self.data_dir else None,
+            "device": self.device,
+            "plugins": [str(p.expanduser().resolve()) for p in self.plugins],
+            "tasks": list(self.tasks) if self.tasks is not None else None,
+        }
+
+    @classmethod
+    def from_json(cls, content: Json) -> Site:
+        """Read what `to_json` wrote."""
+        tasks = content["tasks"]
+        return cls(
+            Path(content["data_dir"]) if content["data_dir"] else None,
+            content["device"],
+            tuple(Path(p) for p in content["plugins"]),
+            tuple(tasks) if tasks is not None else None,
+        )
 
 
 @dataclass(frozen=True)
 class Job:
     """One method with one seed, and what is there of it already.
 
-    `state` is `new`, `done`, `interrupted` or `failed` (before; it is tried again).
+    Attributes:
+        method: what to train; seed: with which seed.
+        folder: of its record; setup: all that decides its result.
+        state: `new`, `done`, `interrupted` or `failed` (before; it is tried again).
+        steps_done: of an interrupted run.
+        threads: how many threads it computes with on a CPU; 0 leaves them as they are.
+        costs_due: it is done but for its costs.
+        benchmark: the protocol, resolved; precision: `bf16` or `fp32`.
+        varied: in which settings its benchmark differs from the one that was asked for, by `--vary`.
+        site: where it finds data, device and plug-ins.
     """
 
     method: Method
@@ -23,10 +67,61 @@ class Job:
     setup: Json
     state: str
     steps_done: int = 0
+    threads: int = 0
+    costs_due: bool = False
+    benchmark: Benchmark | None = None
+    precision: str = "fp32"
+    varied: Json = field(default_factory=dict)
+    site: Site = field(default_factory=Site)
+
+    @property
+    def protocol(self) -> Benchmark:
+        """The benchmark of a planned job."""
+        if self.benchmark is None:
+            raise ValueError("this job was not planned: it has no benchmark")
+        return self.benchmark
+
+    @property
+    def label(self) -> str:
+        """What a user reads: method, variant, seed."""
+        settings = "".join(f", {key}={value}" for key, value in sorted(self.varied.items()))
+        return f"{self.method.name}{settings}, seed {self.seed}"
+
+    def to_json(self) -> Json:
+        """Return the job as JSON: what `python -m mtlbench.jobs.work` does."""
+        return {
+            "method": self.method.name,
+            "seed": self.seed,
+            "folder": str(self.folder.resolve()),
+            "setup": self.setup,
+            "state": self.state,
+            "steps_done": self.steps_done,
+            "threads": self.threads,
+            "costs_due": self.costs_due,
+            "benchmark": self.protocol.model_dump(mode="json"),
+            "precision": self.precision,
+            "varied": self.varied,
+            "site": self.site.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Json) -> Job:
+        """Read what `to_json` wrote; the plug-ins that it names must be loaded.
+
+        Raises:
+            UserError: there is no such method here.
+        """
+        read: dict[str, Any] = {
+            "method": parse_method(content["method"]),
+            "folder": Path(content["folder"]),
+            "benchmark": Benchmark.model_validate(content["benchmark"]),
+            "site": Site.from_json(content["site"]),
+        }
+        return cls(**(content | read))
 
 
 class Watcher:
-    """Is told how the runs go; by default it says nothing."""
+    """Is told how the runs go, several at once; by default it says nothing."""
 
     def started(self, job: Job) -> None:
         """A run begins or goes on."""
@@ -39,3 +134,6 @@ class Watcher:
 
     def ended(self, job: Job, record: Record) -> None:
         """A run has its record, done or failed."""
+
+    def busy(self, job: Job, who: str) -> None:
+        """Another process works on a run: the others go on first."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def guard_memory() -> None:
+def guard_memory(share: int = 1) -> None:
     """On Linux, make a method that asks for more of the host's memory than there is fail by itself.
 
     Otherwise the system ends the whole process, and with it the runs that would have fitted. Call it when the data set
     is loaded: what the process holds by then is not counted.
+
+    Args:
+        share: how many processes divide the free memory between them.
     """
     try:
         import resource  # Unix only
@@ -23,6 +26,6 @@ def guard_memory() -> None:
         if group.exists() and group.read_text().strip().isdigit():
             free = min(free, int(group.read_text()) - int(group.with_name("memory.current").read_text()))
         held = 1024 * kilobytes("/proc/self/status", "VmData")
-        resource.setrlimit(resource.RLIMIT_DATA, (held + int(0.95 * free), resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_DATA, (held + int(0.95 * free / share), resource.RLIM_INFINITY))
     except (ImportError, OSError, ValueError, StopIteration):
         return  # another system, or one that won't tell: nothing is lost but the guard

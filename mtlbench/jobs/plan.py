@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,11 +14,11 @@ from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
 from mtlbench.jobs.failure import reason_of
-from mtlbench.jobs.job import Job
+from mtlbench.jobs.job import Job, Site
 from mtlbench.networks import EMBEDDING_BATCH
-from mtlbench.runs.partial import read_partial
+from mtlbench.runs.partial import begun_with, read_partial
 from mtlbench.runs.provenance import commit, setup_of
-from mtlbench.runs.record import read_record, run_folder
+from mtlbench.runs.record import COSTS_DUE, Json, read_record, run_folder, variant
 from mtlbench.runs.references import REFERENCES
 from mtlbench.runs.setup import differences, without_training
 from mtlbench.specs import Method
@@ -32,36 +33,60 @@ def plan(
     precision: str,
     results: Path,
     overwrite: bool = False,
+    *,
+    site: Site | None = None,
+    varied: Json | None = None,
+    reference_varied: Json | None = None,
 ) -> list[Job]:
     """List the runs, seed by seed, and what is there of each.
+
+    Args:
+        methods: what to train; seeds: with which seeds.
+        benchmark: the protocol; dataset: its data; precision: of the networks.
+        results: where records go.
+        overwrite: plan as if nothing were there.
+        site: what another process needs to do the same.
+        varied: in which settings this variant of the benchmark differs from the one that was asked for.
+        reference_varied: the same for the reference rows, which most settings don't change.
 
     Raises:
         UserError: a record is there that was made with other settings, and `overwrite` is not set.
     """
     commit()  # noted now: a commit made while runs go on is not what runs
-    jobs = []
+    site, varied, jobs = site or Site(), varied or {}, []
     for seed in seeds:
         for reference in REFERENCES:
-            folder = run_folder(results, benchmark.name, reference.name, seed)
+            folder = run_folder(results, benchmark.name, reference.name + variant(reference_varied or {}), seed)
             setup = setup_of(reference, benchmark, dataset, seed, precision)
             record = None if overwrite else read_record(folder)
             if record and (unlike := differences(without_training(record.setup), without_training(setup))):
                 raise UserError(_made_otherwise(folder, unlike))
         for method in methods:
-            folder = run_folder(results, benchmark.name, method.name, seed)
+            folder = run_folder(results, benchmark.name, method.name + variant(varied), seed)
             setup = setup_of(method, benchmark, dataset, seed, precision)
-            record = None if overwrite else read_record(folder)
-            if record and record.status == "done":
-                if unlike := differences(record.setup, setup):
-                    raise UserError(_made_otherwise(folder, unlike))
-                jobs.append(Job(method, seed, folder, setup, "done"))
-                continue
-            partial = None if overwrite else read_partial(folder, setup, dataset.device.type)
-            if partial:
-                jobs.append(Job(method, seed, folder, setup, "interrupted", partial[0].step))
-            else:
-                jobs.append(Job(method, seed, folder, setup, "failed" if record else "new"))
+            job = Job(
+                method, seed, folder, setup, "new",
+                threads=torch.get_num_threads(), benchmark=benchmark, precision=precision, varied=varied, site=site,
+            )  # fmt: skip
+            jobs.append(job if overwrite else seen(job, dataset.device.type))
     return jobs
+
+
+def seen(job: Job, device: str) -> Job:
+    """Return a job with what is there of it by now. An interrupted run goes on with the threads that it began with.
+
+    Raises:
+        UserError: a record is there that was made with other settings.
+    """
+    record = read_record(job.folder)
+    if record and record.status == "done":
+        if unlike := differences(record.setup, job.setup):
+            raise UserError(_made_otherwise(job.folder, unlike))
+        return replace(job, state="done", costs_due=bool(record.receipt.get(COSTS_DUE)))
+    if partial := read_partial(job.folder, job.setup, device):
+        threads = begun_with(job.folder) or job.threads
+        return replace(job, state="interrupted", steps_done=partial[0].step, threads=threads)
+    return replace(job, state="failed" if record else "new", steps_done=0)
 
 
 def _made_otherwise(folder: Path, unlike: list[str]) -> str:

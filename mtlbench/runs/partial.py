@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save_file
+import torch
 
+from mtlbench.runs.disk import save_tensors, writing
+from mtlbench.runs.lock import writer
 from mtlbench.runs.record import SCHEMA, Json, partial_folder
 from mtlbench.runs.setup import differences
 from mtlbench.training.loop import Trainer
@@ -15,20 +17,39 @@ from mtlbench.training.state import State
 
 
 def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
-    """Keep what continuing a run needs; the last such save is replaced only when the new one is whole."""
+    """Keep what continuing a run needs; the last such save is replaced only when the new one is whole.
 
+    Raises:
+        DiskFull: there is no space for it; the last save stays.
+    """
     place = partial_folder(folder)
-    place.mkdir(parents=True, exist_ok=True)
     name = f"state-{trainer.state.step}.safetensors"
-    save_file(trainer.tensors(), place / f"{name}.new")
-    (place / f"{name}.new").rename(place / name)
     device = trainer.dataset.device.type  # random states of one kind of device mean nothing to another
     facts = {"schema": SCHEMA, "setup": setup, "device": device, "tensors": name, "state": asdict(trainer.state)}
-    (place / "state.json.new").write_text(json.dumps(facts))
-    (place / "state.json.new").rename(place / "state.json")
+    if device == "cpu":  # sums are taken in another order with another number of threads
+        facts["threads"] = torch.get_num_threads()
+    tensors, text = place / f"{name}.{writer()}.new", place / f"state.json.{writer()}.new"
+    try:
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+            save_tensors(trainer.tensors(), tensors)
+            tensors.replace(place / name)
+            text.write_text(json.dumps(facts))
+            text.replace(place / "state.json")
+    finally:
+        tensors.unlink(missing_ok=True)
+        text.unlink(missing_ok=True)
     for other in place.glob("state-*.safetensors"):
         if other.name != name:
-            other.unlink()
+            other.unlink(missing_ok=True)
+
+
+def begun_with(folder: Path) -> int:
+    """Return with how many threads the interrupted run in a folder trained; 0 where it doesn't say."""
+    try:
+        return int(json.loads((partial_folder(folder) / "state.json").read_text()).get("threads", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0
 
 
 def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] | None:
@@ -43,6 +64,7 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
             return None
         if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
             facts["state"]["probes"] = facts["state"].pop("conflict")
+        facts["state"].setdefault("best_score", facts["state"].get("best_accuracy", -1.0))
         state, tensors = State(**facts["state"]), place / facts["tensors"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

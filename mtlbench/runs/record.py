@@ -11,16 +11,17 @@
   were ordered rightly (T, n), the test images of these triplets (T, n, 3), and
   under `queries/` the scores of single queries (T, N), NaN where a query has none.
 
-A run under way keeps what continuing needs in `seed-<n>.partial/`. No pickle is ever written or read.
+A run under way keeps what continuing needs in `seed-<n>.partial/`, and its lock in `.seed-<n>.lock` (see `lock.py`). No
+pickle is ever written or read.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,11 +29,15 @@ from typing import TYPE_CHECKING, Any
 
 from mtlbench.errors import UserError
 from mtlbench.probes import COLUMNS, FILE
+from mtlbench.runs.disk import save_tensors, writing
+from mtlbench.runs.lock import writer
 
 if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes longer than a table
     from torch import Tensor
 
 SCHEMA = 1
+COSTS_DUE = "costs_due"  # in the receipt of a finished run whose costs wait for a quiet machine
+_LONGEST = 200  # bytes of a folder's name; file systems allow 255
 Json = dict[str, Any]
 
 
@@ -69,7 +74,15 @@ class Record:
 
 def run_folder(results: Path, benchmark: str, method: str, seed: int) -> Path:
     """Return where `mtlbench run` leaves a run's record."""
-    return results / benchmark / re.sub(r"[^\w.+=,\[\]-]", "-", method) / f"seed-{seed}"
+    name = re.sub(r"[^\w.+=,@\[\]-]", "-", method)
+    if len(name.encode()) > _LONGEST:
+        name = f"{name.encode()[: _LONGEST - 9].decode(errors='ignore')}-{zlib.crc32(method.encode()):08x}"
+    return results / benchmark / name / f"seed-{seed}"
+
+
+def variant(varied: Mapping[str, Any]) -> str:
+    """Return what a variant adds to the method's name in its folder's: `@train.lr=0.003`; empty without variation."""
+    return "@" + ",".join(f"{key}={value}" for key, value in sorted(varied.items())) if varied else ""
 
 
 def partial_folder(folder: Path) -> Path:
@@ -116,39 +129,78 @@ def write_record(
     test: Mapping[str, Tensor] | None = None,
     probes: Sequence[Mapping[str, str]] | None = None,
 ) -> None:
-    """Write a run's record whole: into a folder beside it, which then takes its place."""
-    from safetensors.torch import save_file
+    """Write a run's record whole: into a folder beside it, which then takes its place.
 
-    new = folder.with_name(f"{folder.name}.new-{os.getpid()}")
+    A record of a failure never takes the place of a finished run's.
+
+    Raises:
+        DiskFull: there is no space for it; what was there is kept.
+    """
+    if record.status == "failed" and _is_done(folder):
+        return
+    new = folder.with_name(f"{folder.name}.new-{writer()}")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     try:
-        if curve:
-            fields = list(dict.fromkeys(key for row in curve for key in row))
-            with (new / "curve.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, fields, restval="")
-                writer.writeheader()
-                writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
-        if probes is not None:
-            with (new / FILE).open("w", newline="") as file:
-                table = csv.DictWriter(file, COLUMNS)
-                table.writeheader()
-                table.writerows(probes)
-        if weights:
-            save_file(dict(weights), new / "weights.safetensors")
-        if test:
-            save_file({k: v.detach().cpu().contiguous() for k, v in test.items()}, new / "test.safetensors")
-        content = {name: value for name, value in asdict(record).items() if name != "folder"}
-        (new / "run.json").write_text(json.dumps(content, indent=1, allow_nan=True) + "\n")
-        old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with writing(new):
+            new.mkdir(parents=True)
+            _write_tables(new, curve, probes)
+            if weights:
+                save_tensors(weights, new / "weights.safetensors")
+            if test:
+                whole = {k: v.detach().cpu().contiguous() for k, v in test.items()}
+                save_tensors(whole, new / "test.safetensors")
+            (new / "run.json").write_text(_as_text(record))
+            old = folder.with_name(f"{folder.name}.old-{writer()}")
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     if record.status == "done":
         shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def update_record(folder: Path, record: Record) -> None:
+    """Replace `run.json` alone; what lies beside it stays.
+
+    Raises:
+        DiskFull: there is no space for it; what was there is kept.
+    """
+    new = folder / f"run.json.new-{writer()}"
+    try:
+        with writing(new):
+            new.write_text(_as_text(record))
+            new.replace(folder / "run.json")
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _is_done(folder: Path) -> bool:
+    try:
+        record = read_record(folder)
+    except UserError:
+        return False
+    return record is not None and record.status == "done"
+
+
+def _as_text(record: Record) -> str:
+    content = {name: value for name, value in asdict(record).items() if name != "folder"}
+    return json.dumps(content, indent=1, allow_nan=True) + "\n"
+
+
+def _write_tables(new: Path, curve: Sequence[Mapping[str, float]], probes: Sequence[Mapping[str, str]] | None) -> None:
+    if curve:
+        fields = list(dict.fromkeys(key for row in curve for key in row))
+        with (new / "curve.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, fields, restval="")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
+    if probes is not None:
+        with (new / FILE).open("w", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS)
+            table.writeheader()
+            table.writerows(probes)
 
 
 def remove_run(folder: Path) -> None:

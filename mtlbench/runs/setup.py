@@ -22,6 +22,7 @@ _INDIFFERENT = (
     ("train", "precision"),
     ("train", "tried"),
 )
+_WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # settings of evaluation as a run trains
 
 
 def in_todays_words(benchmark: Json) -> Json:
@@ -99,4 +100,6 @@ def without_training(setup: Json) -> Json:
     kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
     for section in ("train", "loss"):
         kept["benchmark"].pop(section, None)
+    for key in _WHILE_TRAINING:
+        kept["benchmark"].get("evaluation", {}).pop(key, None)
     return kept

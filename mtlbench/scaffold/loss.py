@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtlbench import UserError
-from mtlbench.losses import Context, Loss, register_loss
+from mtlbench.losses import Loss, LossContext, register_loss
 from mtlbench.sampling import Batch
 
 
@@ -35,7 +35,7 @@ class MyMethod(Loss):
     # tasks, how many label values each has, the size of embeddings, whether they are normalised, a seed.
     # A loss may own nn.Parameters, such as proxies, for each task its own: they are trained, saved and
     # restored as the network is, and don't count as its storage.
-    def __init__(self, context: Context, *, margin: float = 0.5) -> None:
+    def __init__(self, context: LossContext, *, margin: float = 0.5) -> None:
         super().__init__(context)
         if margin <= 0:
             raise UserError(f"my-method: margin={margin} must be above 0.")
@@ -44,11 +44,9 @@ class MyMethod(Loss):
     # The one method that must be there. The leading axis is the task, always.
     def forward(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """(T, B, D) embeddings and their batch -> (T,) losses, each of one task."""
-        points = embeddings.float()  # in bfloat16, distances would be too coarse
-        if self.context.normalise:
-            points = F.normalize(points, dim=2)
+        points = self.points(embeddings)  # float32, of unit length where the benchmark says so
         losses = [self._of_task(*task) for task in zip(points, batch.labels, strict=True)]
-        return torch.stack(losses) * batch.possible
+        return torch.stack(losses)  # 0 for a task without pairs in this batch
 
     def _of_task(self, points: Tensor, labels: Tensor) -> Tensor:
         """(B, D) and (B,) -> ()."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlbench import UserError
-from mtlbench.sampling import Batch, Sampler, Source, register_sampler
+from mtlbench.sampling import Batch, Generators, Sampler, Source, register_sampler
 
 
 # The name is what a benchmark's `train.sampling` says, or --set train.sampling=my-method in a run.
@@ -27,25 +27,24 @@ class MyMethod(Sampler):
     """
 
     # Options are keyword-only arguments with a type and a default. `source` holds the training data on
-    # the device: .tasks, .labels (T, N) with -1 where an image has none, .train (n,) indices of the
-    # training images, and .load(index, generator) -> images (B, 3, H, W) as the network takes them.
+    # the device: .tasks, .labels (T, N) with -1 where an image has none or isn't for training, and
+    # .load(index, generator) -> images (B, 3, H, W) as the network takes them.
     def __init__(self, source: Source, *, classes: int = 8, per_class: int = 2) -> None:
         super().__init__(source)
         if classes < 2 or per_class < 2:
             raise UserError("my-method: classes and per_class must be 2 or more.")
         self.classes, self.per_class = classes, per_class
-        labels = source.labels[:, source.train]
         # For each task, the training images of each label value that has two or more.
         self.images: list[list[Tensor]] = []
-        for task, row in zip(source.tasks, labels, strict=True):
-            values = [source.train[row == value] for value in row.unique().tolist() if value >= 0]
+        for task, row in zip(source.tasks, source.labels, strict=True):
+            values = [torch.nonzero(row == value).flatten() for value in row.unique().tolist() if value >= 0]
             self.images.append([images for images in values if len(images) > 1])
             if len(self.images[-1]) < 2:
                 raise UserError(f"my-method: '{task}' needs two labels with two images each.")
 
     # The one method that must be there. All chance comes from the generators, one for each task: an
     # interrupted run goes on from their states.
-    def draw(self, generators: dict[str, torch.Generator]) -> Batch:
+    def draw(self, generators: Generators) -> Batch:
         """Draw a batch."""
         generator = generators[self.source.tasks[0]]
 
@@ -58,15 +57,14 @@ class MyMethod(Sampler):
         index = torch.cat([images[pick(len(images), self.per_class)] for images in chosen])
         labels = self.source.labels[:, index]
         return Batch(
-            images=self.source.load(index, generator),  # (B, 3, H, W)
+            # (B, 3, H, W): every image is embedded under every task; (T, B, 3, H, W): group t under task t alone
+            images=self.source.load(index, generator),
             labels=labels,  # (T, B)
             # (T, n, 3) indices into the batch of anchor, positive and negative, for the triplet loss; None
             # leaves it to the loss to find pairs or triplets by the labels.
             triplets=None,
             # (T,) whether a task has what a loss needs in this batch; where not, its loss is 0.
             possible=torch.stack([_comparable(row) for row in labels]),
-            # Whether all tasks see the same images, so that one pass embeds them under all of them.
-            joint=True,
         )
 
 

@@ -5,31 +5,34 @@ nothing. This file runs as it stands.>
 """
 
 import json
-from pathlib import Path
 
-from mtlbench.trackers import Tracker, register_tracker
+from mtlbench.trackers import TrackedRun, Tracker, register_tracker
 from mtlbench.training.events import Event
 
 
 # The name is what users write: --track my-method.
 @register_tracker("my-method")
 class MyMethod(Tracker):
-    """A line of JSON for each event, in one file.
+    """A line of JSON for each event, in one file for each run.
 
     <The line above is what `mtlbench list trackers` shows.>
 
     Args:
-        file: where the lines go; they are added at its end.
+        file: its name; lines are added at its end.
     """
 
-    # Options are keyword-only arguments with a type and a default; users set one by
-    # --track 'my-method[file=mine.jsonl]'.
-    def __init__(self, *, file: str = "events.jsonl") -> None:
-        self.file = Path(file)
+    # `run` says which run this is: method, seed, benchmark. Options are keyword-only arguments with a type
+    # and a default; users set one by --track 'my-method[file=mine.jsonl]'.
+    def __init__(self, run: TrackedRun, *, file: str = "events.jsonl") -> None:
+        super().__init__(run)
+        # beside the methods' folders: a run's own folder is replaced in the end
+        folder = run.folder("my-method")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / file
 
-    # The one method that must be there. Events are Started, StepWindow, Validation, Checkpoint and Ended of
-    # mtlbench.training.events; take those that you want by `isinstance` or `match`, and let others pass.
-    # An exception here is reported and does not stop the run.
+    # The one method that must be there. Events are Started, StepWindow, Validation, CheckpointSaved and Ended
+    # of mtlbench.training.events; take those that you want by `isinstance` or `match`, and let others pass.
+    # An exception here is reported and does not stop the run. `close` may be added: it is called in the end.
     def handle(self, event: Event) -> None:
         """Take one event; called in the order in which they happen."""
         line = {"event": type(event).__name__, **vars(event)}

@@ -68,4 +68,7 @@ class Ended(Event):
     """The last step has been taken, and the best checkpoint is loaded."""
 
 
+EVENTS = {kind.__name__: kind for kind in (Started, StepWindow, Validation, CheckpointSaved, Ended)}
+"""The kinds of events by their names, for processes that hand events on."""
+
 Listener = Callable[[Event], None]

@@ -184,9 +184,9 @@ class Trainer:
         if state.curve:
             accuracy = {f"accuracy/{task}": value for task, value in state.accuracy.items()}
             state.curve[-1].update(accuracy, accuracy=sum(hits) / len(hits))
-        best = score > state.best_accuracy
+        best = score > state.best_score
         if best:
-            state.best_accuracy, state.best_step = score, state.step
+            state.best_score, state.best_accuracy, state.best_step = score, sum(hits) / len(hits), state.step
             self.best = {k: v.detach().clone() for k, v in state_of(self.architecture).items()}
         return Validation(state.step, self.protocol.steps, state.seconds, dict(state.accuracy), score, best)
 

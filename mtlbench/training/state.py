@@ -23,7 +23,8 @@ class State:
 
     step: int = 0
     seconds: float = 0.0  # of training steps alone
-    best_accuracy: float = -1.0  # of what checkpoints are chosen by
+    best_accuracy: float = -1.0  # mean triplet accuracy of the best checkpoint
+    best_score: float = -1.0  # what it was chosen by
     best_step: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation

@@ -40,3 +40,12 @@ def test_a_name_that_there_is_not_is_told_with_the_nearest(setting: str, said: s
 )
 def test_what_there_is_passes(setting: str) -> None:
     assert check_protocol(protocol(setting)) is None
+
+
+def test_another_loss_does_not_inherit_the_options_of_the_benchmarks_loss() -> None:
+    assert protocol().loss.options == {"margin": 0.2}
+    other = protocol("loss.temperature=0.3", "loss.name='pml:SupConLoss'")  # in any order
+    assert other.loss.options == {"temperature": 0.3}
+    assert protocol("loss.name=triplet", "loss.mining=hard").loss.options == {"margin": 0.2, "mining": "hard"}
+    with pytest.raises(UserError, match=r"'pml:SupConLoss' has no option 'margin'"):
+        check_protocol(protocol("loss.name='pml:SupConLoss'", "loss.margin=0.3"))

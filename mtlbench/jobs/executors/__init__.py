@@ -1,0 +1,1 @@
+"""Executors, one file each: who does jobs, and where."""

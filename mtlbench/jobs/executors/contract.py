@@ -1,0 +1,40 @@
+"""The contract of executors, which do jobs: here one after the other, in several processes, on other machines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mtlbench.jobs.job import Job, Watcher
+from mtlbench.registry import EXECUTORS, register_class
+
+T = TypeVar("T")
+
+
+class Executor(ABC):
+    """Does jobs; its options are keyword-only arguments."""
+
+    def threads(self, available: int) -> int:
+        """Return with how many threads each job computes where `available` are there."""
+        return available
+
+    @abstractmethod
+    def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
+        """Do the jobs; each leaves its record in its folder, also where it fails.
+
+        Args:
+            jobs: planned ones that are not done, in the order wanted. `Job.to_json` is all that another process needs;
+                `python -m mtlbench.jobs.work` does one.
+            watcher: told of every run: started, progress, ended.
+            stop: asked often; once it is true, every run under way is to keep what continuing needs.
+
+        Raises:
+            Interrupted: `stop` said so.
+            DiskFull: nothing more can be written.
+        """
+
+
+def register_executor(name: str) -> Callable[[type[T]], type[T]]:
+    """Register an executor under the name that `mtlbench run --on` takes."""
+    return register_class(EXECUTORS, Executor, name)

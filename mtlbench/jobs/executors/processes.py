@@ -1,0 +1,218 @@
+"""Jobs done in several processes of this machine, cores and GPUs divided between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from mtlbench.jobs.data import dataset_of
+from mtlbench.jobs.execute import failure
+from mtlbench.jobs.executors.contract import Executor, register_executor
+from mtlbench.jobs.job import Job, Watcher
+from mtlbench.jobs.plan import seen
+from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED
+from mtlbench.runs.disk import DiskFull
+from mtlbench.runs.lock import busy_with
+from mtlbench.runs.record import read_record, write_record
+from mtlbench.training.events import EVENTS
+from mtlbench.training.state import Interrupted
+
+_LOOK = 0.1  # seconds between looks at `stop`
+
+
+@dataclass
+class _Worker:
+    """A process at work on one job."""
+
+    job: Job
+    process: subprocess.Popen[str]
+    slot: int
+    errors: Path
+    ended: bool = False
+    who: str = ""
+    full: str = ""
+    told: bool = field(default=False)
+
+    def stop(self) -> None:
+        if not self.told and self.process.stdin:
+            self.told = True
+            with contextlib.suppress(OSError):  # it has just ended
+                self.process.stdin.write("stop\n")
+                self.process.stdin.flush()
+
+
+@register_executor("processes")
+class Processes(Executor):
+    """Several at a time, each in a process of its own."""
+
+    def __init__(self, *, jobs: Annotated[int, Field(ge=1)] = 2) -> None:
+        self.jobs = jobs
+
+    def threads(self, available: int) -> int:
+        """Return each process's share of the threads."""
+        return max(1, available // self.jobs)
+
+    def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
+        """Train and test, several at a time; then measure costs, one at a time, as speed wants a quiet machine."""
+        with tempfile.TemporaryDirectory(prefix="mtlbench-jobs-") as folder:
+            todo = [job for job in jobs if not job.costs_due]
+            _Round(self.jobs, Path(folder), watcher, stop, costs=False).run(todo)
+            due = [job for job in (seen(job, dataset_of(job).device.type) for job in jobs) if job.costs_due]
+            _Round(1, Path(folder), watcher, stop, costs=True).run(due)
+        if stop():
+            raise Interrupted
+
+
+class _Round:
+    """Jobs done by so many processes at a time."""
+
+    def __init__(self, size: int, folder: Path, watcher: Watcher, stop: Callable[[], bool], costs: bool) -> None:
+        self.size, self.folder, self.watcher, self.stop, self.costs = size, folder, watcher, stop, costs
+        self.events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        self.under_way: list[_Worker] = []
+        self.met: set[Path] = set()  # runs at which another process was met
+        self.numbers = 0
+        self.full = ""
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do the jobs.
+
+        Raises:
+            Interrupted, DiskFull: when every process has kept what it had.
+        """
+        waiting = deque(jobs)
+        try:
+            while waiting or self.under_way:
+                stopping = self.stop() or bool(self.full)
+                if stopping:
+                    for worker in self.under_way:
+                        worker.stop()
+                    if not self.under_way:
+                        break
+                else:
+                    self._start(waiting)
+                with contextlib.suppress(queue.Empty):
+                    worker, event = self.events.get(timeout=_LOOK if self.under_way else 5 * _LOOK)
+                    if event is not None:
+                        self._told(worker, event)
+                    elif self._ended(worker):
+                        waiting.append(worker.job)
+        finally:
+            for worker in self.under_way:  # only after an exception, such as a second Ctrl-C
+                worker.process.kill()
+                worker.process.wait()
+        if self.full:
+            raise DiskFull(self.full)
+        if waiting or self.stop():
+            raise Interrupted
+
+    def _start(self, waiting: deque[Job]) -> None:
+        """Start as many jobs as there are places; those that others work on wait."""
+        for _ in range(len(waiting)):
+            if len(self.under_way) == self.size:
+                return
+            job = waiting.popleft()
+            if who := busy_with(job.folder):
+                self._met(job, who)
+                waiting.append(job)
+                continue
+            self._begin(job)
+
+    def _met(self, job: Job, who: str) -> None:
+        if job.folder not in self.met:
+            self.watcher.busy(job, who)
+        self.met.add(job.folder)
+
+    def _begin(self, job: Job) -> None:
+        slot = min(set(range(self.size)) - {worker.slot for worker in self.under_way})
+        self.numbers += 1
+        path = self.folder / f"{self.costs}-{self.numbers}.json"
+        order = {"share": self.size, "costs": self.costs, "waited": job.folder in self.met}
+        path.write_text(json.dumps({"job": job.to_json(), **order}))
+        errors = path.with_suffix(".err")
+        with errors.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mtlbench.jobs.work", str(path)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, env=self._environment(job, slot),
+            )  # fmt: skip
+        worker = _Worker(job, process, slot, errors)
+        self.under_way.append(worker)
+        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+
+    def _environment(self, job: Job, slot: int) -> dict[str, str]:
+        threads = str(job.threads or torch.get_num_threads())
+        found = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if job.site.device == "cuda" and torch.cuda.device_count() > 1:
+            numbers = ",".join(map(str, range(torch.cuda.device_count())))
+            gpus = os.environ.get("CUDA_VISIBLE_DEVICES", numbers).split(",")
+            found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+        return found
+
+    def _read(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            with contextlib.suppress(ValueError):  # a line that the process did not finish
+                self.events.put((worker, json.loads(line)))
+        worker.process.wait()
+        self.events.put((worker, None))
+
+    def _told(self, worker: _Worker, event: dict[str, Any]) -> None:
+        job = worker.job
+        match event["event"]:
+            case "started":
+                self.watcher.started(job)
+            case "happened":
+                self.watcher.happened(job, EVENTS[event["kind"]](**event["facts"]))
+            case "doing":
+                self.watcher.doing(job, event["what"])
+            case "ended":
+                worker.ended = True
+                record = read_record(job.folder)
+                if record is not None and not self.costs:  # it has had its line before its costs are measured
+                    self.watcher.ended(job, record)
+            case "busy":
+                worker.who = event["who"]
+            case "full":
+                worker.full = event["reason"]
+
+    def _ended(self, worker: _Worker) -> bool:
+        """Settle what a process left; tell whether its job must wait for another process."""
+        self.under_way.remove(worker)
+        for pipe in (worker.process.stdin, worker.process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        code, job = worker.process.returncode, worker.job
+        if code == BUSY:
+            self._met(job, worker.who)
+            return True
+        if code == FULL:
+            self.full = worker.full
+        elif code == INTERRUPTED:
+            return True
+        elif not worker.ended and not self.costs:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            reason = f"the process died ({how})"
+            lines = worker.errors.read_text(errors="replace").strip().splitlines()
+            if code > 0 and lines:
+                reason += f": {lines[-1]}"
+            record = read_record(job.folder)
+            if record is None or record.status != "done":  # it may have died with its record written
+                record = failure(job, dataset_of(job), job.precision, reason)
+                write_record(job.folder, record)
+            self.watcher.ended(job, record)
+        return False

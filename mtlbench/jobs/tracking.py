@@ -1,0 +1,108 @@
+"""Trackers beside the live view: each run gets trackers of its own, and no fault of theirs stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mtlbench.errors import UserError
+from mtlbench.jobs.job import Job, Watcher
+from mtlbench.options import Options, read_spec
+from mtlbench.registry import TRACKERS, Entry
+from mtlbench.runs.record import Record
+from mtlbench.trackers.contract import TrackedRun, Tracker
+from mtlbench.training.events import Event
+
+Chosen = Sequence[tuple[Entry[type[Tracker]], Options]]
+
+
+def read_trackers(specs: Sequence[str]) -> Chosen:
+    """Read trackers as users write them, `name[option=value]` each.
+
+    Raises:
+        UserError: an unknown name or option, or a package that a tracker needs is not installed.
+    """
+    chosen = [read_spec(TRACKERS, spec) for spec in dict.fromkeys(specs)]
+    for entry, _ in chosen:
+        if missing := entry.left_out():
+            raise UserError(f"The tracker {missing}.")
+    return chosen
+
+
+class Tracking(Watcher):
+    """Tells the trackers of a run, and then another watcher, what happens.
+
+    Args:
+        chosen: see `read_trackers`.
+        watcher: is told everything.
+        warn: takes a sentence about a tracker that fails, once for each.
+    """
+
+    def __init__(self, chosen: Chosen, watcher: Watcher, warn: Callable[[str], None]) -> None:
+        self.chosen, self.watcher, self.warn = chosen, watcher, warn
+        self.trackers: dict[Path, dict[str, Tracker]] = {}  # by the folder of the run, then by the tracker's name
+        self.warned: set[str] = set()
+
+    def started(self, job: Job) -> None:
+        """Make the trackers of a run."""
+        self._close(job.folder)  # of the same run, where it waited for another process
+        made = self.trackers[job.folder] = {}
+        benchmark = job.folder.parent.parent
+        run = TrackedRun(benchmark, job.setup["benchmark"]["name"], job.method.name, job.folder.parent.name, job.seed)
+        for entry, options in self.chosen:
+            with self._guarded(job.folder, entry.name):
+                made[entry.name] = entry.target(run, **options)
+        self.watcher.started(job)
+
+    def happened(self, job: Job, event: Event) -> None:
+        """Pass an event on."""
+        for name, tracker in list(self.trackers.get(job.folder, {}).items()):
+            with self._guarded(job.folder, name):
+                tracker.handle(event)
+        self.watcher.happened(job, event)
+
+    def doing(self, job: Job, what: str) -> None:
+        """Pass it on."""
+        self.watcher.doing(job, what)
+
+    def ended(self, job: Job, record: Record) -> None:
+        """Close the trackers of a run."""
+        self._close(job.folder)
+        self.watcher.ended(job, record)
+
+    def busy(self, job: Job, who: str) -> None:
+        """Pass it on."""
+        self.watcher.busy(job, who)
+
+    def close(self) -> None:
+        """Close the trackers of runs that have not ended: they are interrupted."""
+        for folder in list(self.trackers):
+            self._close(folder)
+
+    def _close(self, folder: Path) -> None:
+        for name, tracker in self.trackers.pop(folder, {}).items():
+            with self._guarded(folder, name):
+                tracker.close()
+
+    @contextmanager
+    def _guarded(self, folder: Path, name: str) -> Iterator[None]:
+        """Tell an exception of a tracker once; the run goes on without that tracker."""
+        try:
+            yield
+        except Exception as error:  # whatever it is: what is trained matters more
+            self.trackers.get(folder, {}).pop(name, None)
+            if name not in self.warned:
+                self.warned.add(name)
+                self.warn(f"the tracker {name} failed, the run goes on: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def tracking(chosen: Chosen, watcher: Any, warn: Callable[[str], None]) -> Iterator[Watcher]:
+    """Yield a watcher that tells trackers too; they are closed in the end, however it comes."""
+    tracked = Tracking(chosen, watcher, warn)
+    try:
+        yield tracked
+    finally:
+        tracked.close()
