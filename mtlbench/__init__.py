@@ -13,8 +13,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mtlbench.architecture import Architecture as Architecture
     from mtlbench.architecture import register_architecture as register_architecture
-    from mtlbench.backbones import Backbone as Backbone
-    from mtlbench.backbones import BackboneFactory as BackboneFactory
+    from mtlbench.backbones.contract import Backbone as Backbone
+    from mtlbench.backbones.contract import BackboneFactory as BackboneFactory
+    from mtlbench.backbones.contract import BackboneKind as BackboneKind
+    from mtlbench.backbones.contract import register_backbone as register_backbone
     from mtlbench.balancer import Balancer as Balancer
     from mtlbench.balancer import register_balancer as register_balancer
     from mtlbench.conditioned import Conditioned as Conditioned
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Architecture": "mtlbench.architecture",
-    "Backbone": "mtlbench.backbones",
-    "BackboneFactory": "mtlbench.backbones",
+    "Backbone": "mtlbench.backbones.contract",
+    "BackboneFactory": "mtlbench.backbones.contract",
+    "BackboneKind": "mtlbench.backbones.contract",
     "Balancer": "mtlbench.balancer",
     "Conditioned": "mtlbench.conditioned",
     "Learned": "mtlbench.learned",
@@ -35,6 +38,7 @@ _HOME = {
     "UserError": "mtlbench.errors",
     "modulate": "mtlbench.modulated",
     "register_architecture": "mtlbench.architecture",
+    "register_backbone": "mtlbench.backbones.contract",
     "register_balancer": "mtlbench.balancer",
     "register_method": "mtlbench.specs",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import mtlbench
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
+from mtlbench.registry import ALIASES, ARCHITECTURES, BACKBONES, BALANCERS
 
 PACKAGE = Path(mtlbench.__file__).parent
 ROOT = PACKAGE.parent
@@ -21,6 +21,7 @@ NAMES = (
     "Architecture",
     "Backbone",
     "BackboneFactory",
+    "BackboneKind",
     "Balancer",
     "Conditioned",
     "Learned",
@@ -28,6 +29,7 @@ NAMES = (
     "UserError",
     "modulate",
     "register_architecture",
+    "register_backbone",
     "register_balancer",
     "register_method",
 )
@@ -50,7 +52,7 @@ def test_type_checkers_see_the_same_names():
 @pytest.fixture
 def registries():
     """Take back what examples register."""
-    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BACKBONES, BALANCERS, ALIASES)]
     yield
     for registry, entries in before:
         registry.entries = entries

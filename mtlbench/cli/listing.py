@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mtlbench.registry import Entry
 
 Lines = tuple[Sequence[str], list[Sequence[str]]]
-CHOICES = tuple(dict.fromkeys(["methods", *KINDS, "benchmarks"]))
+CHOICES = tuple(dict.fromkeys(["methods", *KINDS, "benchmarks", "settings"]))
 """Every word that `mtlbench list` takes."""
 
 
@@ -39,6 +39,7 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
     Raises:
         UserError: a plug-in's path that is not there, an unknown benchmark, or a kind whose home breaks on import.
     """
+    from mtlbench.cli.settings import settings_lines
     from mtlbench.plugins import load_plugins
     from mtlbench.specs import left_out_line, left_out_methods
 
@@ -46,8 +47,8 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
     special: dict[str, Callable[[], Lines]] = {
         "methods": lambda: _methods(benchmark),
         "balancers": _balancers,
-        "backbones": _backbones,
         "benchmarks": _benchmarks,
+        "settings": settings_lines,
     }
     headings, lines = special[kind]() if kind in special else _entries(kind)
     cited = [KINDS[kind]] if kind in KINDS and kind != "methods" else [ARCHITECTURES, BALANCERS]
@@ -136,15 +137,6 @@ def _balancers() -> Lines:
     return ("balancer", "paper", "options", "what it is", "from"), [
         (e.name, paper(e.cite), described(e.target), e.summary, short(e.origin)) for e in entries
     ]
-
-
-def _backbones() -> Lines:
-    headings, lines = _entries("backbones")
-    if lines:
-        return headings, lines
-    from mtlbench.backbones import BACKBONES  # not a kind of its own yet
-
-    return ("backbone", "what it is"), list(BACKBONES.items())
 
 
 def _benchmarks() -> Lines:

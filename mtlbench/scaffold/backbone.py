@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from mtlbench.backbones import BackboneKind, register_backbone
+from mtlbench import BackboneKind, register_backbone
 
 
 def _stage(channels_in: int, channels: int) -> nn.Sequential:
@@ -35,12 +35,13 @@ class MyMethod(BackboneKind):
     def __init__(self, *, width: int = 16) -> None:
         self.width = width
 
-    # Both methods must be there. Weights are drawn with torch alone: what is built here is seeded outside.
+    # Weights are drawn with torch alone: what is built here is seeded outside.
     def stages(self, pretrained: bool) -> nn.ModuleList:
         """Return fresh stages; each maps (B, C, H, W) to (B, C', H', W')."""
         channels = [3, *(self.width * 2**i for i in range(4))]
         return nn.ModuleList([_stage(a, b) for a, b in pairwise(channels)])
 
+    # Leave this one out where it is as here, the default.
     def head(self, channels: int, feature_size: tuple[int, int], embedding_size: int) -> nn.Module:
         """Return what makes (B, D) embeddings of the last stage's (B, channels, *feature_size)."""
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, embedding_size))

@@ -192,7 +192,19 @@ def test_citations_are_printed_once_each(mtlbench: Any) -> None:
 
 def test_backbones_are_listed(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "backbones"))
-    assert {"paper", "small", "resnet18", "resnet18-csn", "resnet34", "resnet50", "torchvision:<name>"} == set(listed)
+    entries = {"paper", "small", "resnet18", "resnet18-csn", "resnet34", "resnet50"}
+    assert entries | {"torchvision:<name>", "timm:<name>"} == set(listed)
+    assert "ResNet-18 without layer4" in listed["resnet18-csn"]
+    assert "zhao2018modulation" in mtlbench("list", "backbones", "--bibtex").out
+
+
+def test_settings_are_listed_with_default_valid_values_and_meaning(mtlbench: Any) -> None:
+    listed = rows(mtlbench("list", "settings"))
+    assert "(must be set)" in listed["train.steps"]
+    assert " 0.9 " in listed["train.momentum"]
+    assert "constant, one-cycle, cosine, linear, step, exponential" in listed["train.schedule"]
+    assert "How the learning rate changes over the run." in listed["train.schedule"]
+    assert {"title", "data.csv.path", "embedding.distance", "evaluation.ks"} <= set(listed)
 
 
 def test_benchmarks_are_listed_with_tasks_backbone_and_steps(mtlbench: Any) -> None:
