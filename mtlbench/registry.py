@@ -126,6 +126,7 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name or a group's is malformed, taken, or one of a group.
         """
+        self.load()  # else an engine's own entry would come later and find its name taken
         if isinstance(groups, str):
             raise UserError(f"{origin}: write the groups of '{name}' as a tuple: groups=('{groups}',).")
         for word, what in ((name, self.kind), *((group, "group") for group in groups)):

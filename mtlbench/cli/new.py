@@ -26,7 +26,7 @@ _RUNS = {  # how a run takes it; a reader goes into a benchmark's file
     "augmentation": f"{_RUN} --set 'train.augment=[\"{{}}\"]'",
     "metric": f"{_RUN} --set 'evaluation.metrics=[\"{{}}\"]'",
     "tracker": f"{_RUN} --track {{}}",
-    "executor": f"{_RUN} --executor {{}}",
+    "executor": f"{_RUN} --on {{}}",
 }
 
 

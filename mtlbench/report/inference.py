@@ -80,6 +80,10 @@ class SharedImages:
 
     Args:
         triplets: (T, n, 3) test images of each task's triplets; a task's images are the other tasks' too.
+
+    Attributes:
+        images: how many test images of equal weight carry as much evidence, under the task with the fewest.
+        stretch: what the variance of errors about their own mean is multiplied by.
     """
 
     def __init__(self, triplets: NDArray[np.integer]) -> None:
@@ -96,8 +100,10 @@ class SharedImages:
             _Groups(np.unique(pairs, return_inverse=True)[1].reshape(-1, 3), -1.0),
             _Groups(np.unique(np.stack([whole, third]), axis=1, return_inverse=True)[1].reshape(-1, 1), +1.0),
         ]
-        weight = np.bincount(places.ravel()).astype(np.float64) ** 2
-        self.images = float(weight.sum() ** 2 / (weight**2).sum())
+        each = [_effective_number(task) for task in triplets]
+        self.images = min(each)
+        # errors about a task's own mean are smaller than errors, the more the fewer images decide it
+        self.stretch = float(np.mean([(number / max(number - 1, 1)) ** 2 for number in each]))
 
     def variance(self, errors: Floats) -> float:
         """Return the variance of the mean of the triplets' errors, (T * n,), each of mean 0.
@@ -110,6 +116,12 @@ class SharedImages:
         total = sum(groups.sign * groups.sum_of_squares(errors) for groups in self._groups)
         alone = float(errors @ errors)  # as if triplets were independent: never less, whatever chance says
         return max(total, alone) / self.size**2
+
+
+def _effective_number(triplets: NDArray[np.integer]) -> float:
+    """Return how many images of equal weight carry as much evidence as those of (n, 3) triplets."""
+    weight = np.bincount(triplets.ravel().astype(np.int64)).astype(np.float64) ** 2
+    return float(weight.sum() ** 2 / (weight**2).sum())
 
 
 class _Groups:
@@ -140,13 +152,12 @@ def compare(first: Sequence[Hits], second: Sequence[Hits], shared: SharedImages)
     sides = [np.stack(runs).astype(np.float64) for runs in (first, second)]
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (T, n)
     errors = (apart - apart.mean(axis=1, keepdims=True)).ravel()
-    stretch = shared.images / max(shared.images - 1, 1)  # residuals are smaller than errors
     parts = [float(side.mean(axis=(1, 2)).var(ddof=1)) / len(side) for side in sides]
     uncertain = sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
     freedom = sum(parts) ** 2 / uncertain if uncertain > 0 else float(len(first) + len(second) - 2)
     if min(len(first), len(second)) == 2:
         freedom = 1.0
-    return Comparison(float(apart.mean()), sum(parts), freedom, stretch * shared.variance(errors), shared.images)
+    return Comparison(float(apart.mean()), sum(parts), freedom, shared.stretch * shared.variance(errors), shared.images)
 
 
 def threshold(methods: int, level: float = LEVEL) -> float:

@@ -6,12 +6,12 @@ is its run record, on disk. This file runs as it stands.>
 
 from collections.abc import Callable, Sequence
 
-from mtlbench.jobs.executors import Executor, register_executor
-from mtlbench.jobs.executors.here import do
+from mtlbench.jobs.executors.contract import Executor, register_executor
+from mtlbench.jobs.executors.here import Here
 from mtlbench.jobs.job import Job, Watcher
 
 
-# The name is what users write: --executor my-method.
+# The name is what users write: --on my-method.
 @register_executor("my-method")
 class MyMethod(Executor):
     """In this process, one job after the other, in the order of their methods' names.
@@ -23,15 +23,13 @@ class MyMethod(Executor):
     """
 
     # Options are keyword-only arguments with a type and a default; users set one by
-    # --executor 'my-method[reverse=true]'.
+    # --on 'my-method[reverse=true]'.
     def __init__(self, *, reverse: bool = False) -> None:
         self.reverse = reverse
 
     # The one method that must be there. `watcher` is told how the jobs go; `stop` says whether the user
-    # wants to stop: ask it between jobs, and hand it on, so that a run is kept where it is.
+    # wants to stop. Here the engine's own executor does the jobs; elsewhere, a process on any machine
+    # does one by `python -m mtlbench.jobs.work JOB.json`, see mtlbench/jobs/executors/processes.py.
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
         """Do all jobs; each leaves its run record, also where it fails."""
-        for job in sorted(jobs, key=lambda job: job.method.name, reverse=self.reverse):
-            if stop():
-                return
-            do(job, watcher, stop)
+        Here().run(sorted(jobs, key=lambda job: job.method.name, reverse=self.reverse), watcher, stop)

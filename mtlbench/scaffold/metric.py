@@ -25,8 +25,8 @@ def my_method(ranked: Ranked, *, depth: int = 100) -> Tensor:
         depth: how far down the gallery is looked.
 
     Returns:
-        (queries,) one score each; a table shows the mean over queries, with its significance.
+        (queries,) one score each; a table shows the mean over queries.
     """
-    relevant = ranked.relevant[:, :depth]  # (queries, gallery) bool, the nearest image first
-    place = relevant.float().argmax(dim=1) + 1
-    return torch.where(relevant.any(dim=1), 1 / place, 0.0)
+    hits = ranked.hits[:, :depth]  # (queries, gallery) bool, the nearest image first
+    place = hits.int().argmax(dim=1) + 1
+    return torch.where(hits.any(dim=1), 1 / place.double(), 0.0)
