@@ -23,7 +23,7 @@ CORE = {"independent", "shared", "cross-stitch", "gradnorm", "modulation"}
 
 @pytest.fixture(scope="module")
 def publish() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "tools" / "publish.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -33,7 +33,7 @@ def publish() -> ModuleType:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_are_what_the_records_beside_them_give(name, publish):
-    again = "python benchmarks/publish.py results/published " + name
+    again = "python tools/publish.py results/published " + name
     assert (PUBLISHED / f"{name}.md").read_text() == publish.tables_of(PUBLISHED, name), f"write them anew: {again}"
 
 

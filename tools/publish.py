@@ -1,8 +1,8 @@
 """Copies run records as they are published: numbers alone, without networks and embeddings, with their tables.
 
-    python benchmarks/publish.py RESULTS shoes-quick faces-quick --to results/published
-    python benchmarks/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
-    python benchmarks/publish.py results/published shoes-quick          # what is published already: its tables anew
+    python tools/publish.py RESULTS shoes-quick faces-quick --to results/published
+    python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
+    python tools/publish.py results/published shoes-quick          # what is published already: its tables anew
 
 Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
 triplets were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's folder holds its

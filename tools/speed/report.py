@@ -1,7 +1,7 @@
 """How fast `mtlbench report` is at its largest: 40 methods × 40 tasks × 5 seeds of records that are made up here.
 
-    python benchmarks/speed/report.py
-    python benchmarks/speed/report.py --methods 5 --tasks 4 --seeds 3 --keep DIR   # records and page stay in DIR
+    python tools/speed/report.py
+    python tools/speed/report.py --methods 5 --tasks 4 --seeds 3 --keep DIR   # records and page stay in DIR
 
 The numbers in these records are drawn at random, in the shape of real ones: hits on 2,000 test triplets a task, curves
 of 350 steps, cosines between gradients of every two tasks, scales and units for the two methods that learn such. They

@@ -1,7 +1,7 @@
 """How far nearest neighbours on raw pixels get on a benchmark's own test questions: what networks have to beat.
 
-    python benchmarks/raw_pixels.py shoes-quick
-    python benchmarks/raw_pixels.py celeba --data-dir ~/celeba --set data.limit=20000 --results results
+    python tools/raw_pixels.py shoes-quick
+    python tools/raw_pixels.py celeba --data-dir ~/celeba --set data.limit=20000 --results results
 
 Nothing is trained. Trained networks stand beside it where their run records lie in `--results`.
 """

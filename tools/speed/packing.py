@@ -1,6 +1,6 @@
 """How fast images are packed, beside decoding on one thread and beside a plain PyTorch DataLoader over Pillow.
 
-    python benchmarks/speed/packing.py DIR --sizes 48 150
+    python tools/speed/packing.py DIR --sizes 48 150
 
 DIR is searched for images, folders within included. Each way is run once a round on the same images, in turn, so that
 other work on the machine slows all of them; printed are medians over the rounds. Files are read once beforehand: all
