@@ -43,14 +43,12 @@ def _broken(source: str, error: BaseException) -> BrokenPlugin:
 
 def _guarded(source: str, load: Callable[[], object]) -> BrokenPlugin | None:
     """Run one plug-in's import; when it breaks, take back what it had registered and say where it broke."""
-    before = [(registry, dict(registry.entries), dict(registry.families)) for registry in KINDS.values()]
+    before = [registry.snapshot() for registry in KINDS.values()]
     try:
         load()
     except (Exception, SystemExit) as error:  # a plug-in may break in any way; it is reported, never hidden
-        for registry, entries, families in before:
-            # what the engine registered meanwhile stays: its modules won't be imported a second time
-            registry.entries = {n: e for n, e in registry.entries.items() if n in entries or e.bundled}
-            registry.families = families
+        for snapshot in before:
+            snapshot.restore()
         return _broken(source, error)
     return None
 

@@ -71,6 +71,24 @@ class Family(Generic[T]):
     member: Callable[[str], T]  # takes what follows the colon; raises UserError where there is none
     summary: str
     origin: str
+    bundled: bool = False  # it comes with the engine
+
+
+@dataclass(frozen=True)
+class Snapshot(Generic[T]):
+    """What a registry held at some time."""
+
+    registry: Registry[T]
+    entries: dict[str, Entry[T]]
+    families: dict[str, Family[T]]
+    left_out: dict[str, LeftOut]
+
+    def restore(self) -> None:
+        """Take back what was registered since, but what comes with the engine: its files are imported only once."""
+        here = self.registry
+        here.entries = self.entries | {n: e for n, e in here.entries.items() if e.bundled}
+        here.families = self.families | {n: f for n, f in here.families.items() if f.bundled}
+        here.left_out = self.left_out
 
 
 class Registry(Generic[T]):
@@ -173,9 +191,14 @@ class Registry(Generic[T]):
         Raises:
             UserError: the prefix is malformed or taken.
         """
+        self.load()
         if not _NAME.fullmatch(prefix) or prefix in self.families:
             raise UserError(f"{origin}: '{prefix}:' can't name a family: it is taken or not lower case.")
-        self.families[prefix] = Family(prefix, member, summary, origin)
+        self.families[prefix] = Family(prefix, member, summary, origin, self._is_bundled(member))
+
+    def snapshot(self) -> Snapshot[T]:
+        """Return what is registered now, for `restore`."""
+        return Snapshot(self, dict(self.entries), dict(self.families), dict(self.left_out))
 
     def get(self, name: str) -> Entry[T]:
         """Return the entry called `name`.

@@ -72,13 +72,12 @@ def run_command(*arguments: str | Path) -> Ended:
 def registries_restored() -> Iterator[None]:
     """Leave the registries as they were with bundled methods alone, and plug-ins unknown to Python."""
     load_plugins()
-    before = [(registry, dict(registry.entries), dict(registry.families)) for registry in KINDS.values()]
+    before = [registry.snapshot() for registry in KINDS.values()]
     try:
         yield
     finally:
-        for registry, entries, families in before:  # what the engine registered meanwhile is imported only once
-            registry.entries = {n: e for n, e in registry.entries.items() if n in entries or e.bundled}
-            registry.families = families
+        for snapshot in before:
+            snapshot.restore()
         for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
             del sys.modules[name]
 

@@ -29,7 +29,7 @@ from mtlbench.sampling.contract import Batch, Sampler, Source
 from mtlbench.specs import Method
 from mtlbench.training.checkpoint import Checkpoint
 from mtlbench.training.curve import Curve
-from mtlbench.training.events import CheckpointSaved, Ended, Listener, Started, StepWindow, Validation
+from mtlbench.training.events import CheckpointSaved, Ended, Event, Listener, Started, StepWindow, Validation
 from mtlbench.training.probe import probe_gradients
 from mtlbench.training.schedules import schedule_factor
 from mtlbench.training.state import Interrupted, State
@@ -223,12 +223,14 @@ class Trainer:
             self._synchronise()
             seconds = time.perf_counter() - begun
             self.curve.flush(state, seconds, close=at_validation or stopping)
-            listen(self._window((state.step - since) * self.images_per_step / seconds))
+            events: list[Event] = [self._window((state.step - since) * self.images_per_step / seconds)]
             if at_validation:
-                listen(self.validate())
+                events.append(self.validate())
             if save and (at_validation or stopping):
-                save()
-                listen(CheckpointSaved(state.step, steps, state.seconds))
+                save()  # before anyone hears of it: what has been told is kept
+                events.append(CheckpointSaved(state.step, steps, state.seconds))
+            for event in events:
+                listen(event)
             if stopping and state.step < steps:
                 raise Interrupted
             begun, since = time.perf_counter(), state.step

@@ -39,11 +39,11 @@ class Mine(Architecture):
 def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
     load_plugins()
-    before = [(registry, dict(registry.entries), dict(registry.families)) for registry in KINDS.values()]
+    before = [registry.snapshot() for registry in KINDS.values()]
     modules = set(sys.modules)
     yield
-    for registry, entries, families in before:
-        registry.entries, registry.families = entries, families
+    for snapshot in before:
+        snapshot.restore()
     for name in set(sys.modules) - modules:
         if name.startswith("mtlbench_plugins."):
             del sys.modules[name]

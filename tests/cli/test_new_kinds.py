@@ -30,11 +30,10 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
     load_plugins()
-    before = [(registry, dict(registry.entries)) for registry in KINDS.values()]
+    before = [registry.snapshot() for registry in KINDS.values()]
     yield
-    for registry, entries in before:
-        # what the engine registered meanwhile stays: its modules won't be imported a second time
-        registry.entries = entries | {n: e for n, e in registry.entries.items() if e.bundled}
+    for snapshot in before:
+        snapshot.restore()
     for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
         del sys.modules[name]
 

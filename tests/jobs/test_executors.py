@@ -123,7 +123,8 @@ def test_processes_leave_the_same_bits_as_one_after_the_other(zappos_folder, tmp
         assert "costs_due" not in b.receipt
     for path in (tmp_path / "one").rglob("*.safetensors"):
         other = load_file(tmp_path / "two" / path.relative_to(tmp_path / "one"))
-        assert all(torch.equal(tensor, other[name]) for name, tensor in load_file(path).items())
+        for name, tensor in load_file(path).items():  # a query without a relevant image has the score NaN
+            assert torch.equal(tensor.nan_to_num(-1), other[name].nan_to_num(-1))
 
 
 @pytest.mark.slow

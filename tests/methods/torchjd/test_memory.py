@@ -81,7 +81,7 @@ def test_an_interrupted_run_ends_where_it_would_have(spec):
         resumed.step()
     for name, expected in state_of(whole.architecture).items():
         assert torch.equal(state_of(resumed.architecture)[name], expected), name
-    assert torch.equal(torch.stack(resumed._pending), torch.stack(whole._pending[3:]))
+    assert torch.equal(torch.stack(resumed.curve._pending), torch.stack(whole.curve._pending[3:]))
 
 
 @pytest.mark.parametrize("name", ["rlw", "graddrop", "pcgrad", "gradvac"])
