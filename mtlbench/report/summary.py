@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.report.answers import accuracy_within, read_validations
 from mtlbench.report.columns import Column, accuracy_columns, cost_columns, find_column
-from mtlbench.report.compare import accuracy_within, read_validations
-from mtlbench.report.comparison import Comparison, compared_with_best
+from mtlbench.report.comparison import Compared, compared_with_best
 from mtlbench.report.groups import groups_of
 from mtlbench.report.receipt import Line, accuracy_line, base_line, factors_line, receipt_of, warnings_of
 from mtlbench.report.rows import Cell, Row, in_order, rows
@@ -65,7 +65,7 @@ class Summary:
         tables: accuracy, and cost if any was measured.
         unequal: in what runs of one table differ beside method and seed, in sentences.
         lines: the small print.
-        comparison: what was tested against the best; `Row.tied` means something in its columns alone.
+        comparison: what was compared with the best; `Row.standing` has its columns alone.
         metric: what the accuracy columns hold.
         reordered: whether another order was asked for; the small print says which.
         separated: the settings for which this suite has a table of its own, below one of the same benchmark.
@@ -76,7 +76,7 @@ class Summary:
     tables: list[Table]
     unequal: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
-    comparison: Comparison = field(default_factory=Comparison)
+    comparison: Compared = field(default_factory=Compared)
     metric: str = "triplet"
     reordered: bool = False
     separated: tuple[Change, ...] = ()
@@ -119,7 +119,7 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
     Args:
         records: of any benchmarks.
         choice: what of them is shown.
-        results: where they lie, for the comparison question by question and `choice.seconds`, which need more of a run
+        results: where they lie, for the comparison triplet by triplet and `choice.seconds`, which need more of a run
             than its `run.json`.
 
     Raises:
@@ -194,14 +194,14 @@ def _columns(tables: Sequence[Table]) -> list[Column]:
 def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Choice, results: Path | None) -> Summary:
     chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods}
     found = [row for row in rows(suite, choice.metric, tasks) if row.method in chosen]
-    seconds, comparison = None, Comparison()
+    seconds, comparison = None, Compared()
     lines: list[Line | None] = [factors_line(suite)]
     if choice.seconds:
         seconds, found, line = _at_seconds(found, suite, tasks, choice, results)
         lines.append(line)
     if results is not None:
         found, comparison = compared_with_best(found, suite, tasks, choice.metric, results)
-        lines.append(comparison.line())
+        lines += comparison.lines()
     lines.append(base_line(found, suite, choice.metric))
     columns = accuracy_columns(found, tasks, seconds, choice.metric)
     costly = [row for row in found if row.costs.get("parameters")]
