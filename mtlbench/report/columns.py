@@ -58,7 +58,14 @@ def method_column() -> Column:
 
 
 def _accuracy_column(
-    key: str, heading: str, meaning: str, form: str = ".1f", scale: float = 100, better: Any = "high", **more: Any
+    key: str,
+    heading: str,
+    meaning: str,
+    form: str = ".1f",
+    scale: float = 100,
+    better: Any = "high",
+    ranked: bool = True,
+    **more: Any,
 ) -> Column:
     def cell(row: Row) -> Cell:
         return row.accuracy.get(key, Cell(None))
@@ -72,7 +79,7 @@ def _accuracy_column(
         return "" if deviation is None else f"±{deviation * scale:.1f}"
 
     return Column(
-        key, heading, number, lambda row: cell(row).mean, spread, better, ranked=True, meaning=meaning, **more
+        key, heading, number, lambda row: cell(row).mean, spread, better, ranked=ranked, meaning=meaning, **more
     )
 
 
@@ -131,7 +138,7 @@ def _base_columns() -> list[Column]:
         _accuracy_column(
             "hurt", "tasks hurt",
             f"On how many tasks the method is told apart from {BASE}, below it; empty where it was not compared.",
-            ".0f", 1, "low", base_ranked=False,
+            ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip
 
