@@ -92,6 +92,7 @@ def report(
 ) -> None:
     """Rebuild the comparison tables from run records; nothing is trained."""
     from rich.console import Console
+    from rich.text import Text
 
     from mtlbench.errors import UserError, did_you_mean
     from mtlbench.report.summary import Choice, chosen_records
@@ -131,6 +132,9 @@ def report(
         show_agreement(chosen_records(records, methods), results, format.value, console, factors)
     else:
         show(records, format.value, console, choice, results)
+        if format is Format.table and figures is None and galleries is None:
+            of = f" {benchmark}" if benchmark else ""
+            console.print(Text(f"Next, a page of all this: mtlbench report{of} --results {results} --html page"))
     notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
         _draw(notes, chosen_records(records, methods), results, figures, factors)

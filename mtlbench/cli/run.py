@@ -182,7 +182,7 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
     ]
     console.print()
     show(records, "table", console, results=results)
-    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}")
+    say(console, f"Records: {results / name}. Next, a page: mtlbench report {name} --results {results} --html page")
 
 
 def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:
