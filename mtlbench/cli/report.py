@@ -92,7 +92,6 @@ def report(
 ) -> None:
     """Rebuild the comparison tables from run records; nothing is trained."""
     from rich.console import Console
-    from rich.text import Text
 
     from mtlbench.errors import UserError, did_you_mean
     from mtlbench.report.summary import Choice, chosen_records
@@ -133,13 +132,20 @@ def report(
     else:
         show(records, format.value, console, choice, results)
         if format is Format.table and figures is None and galleries is None:
-            of = f" {benchmark}" if benchmark else ""
-            console.print(Text(f"Next, a page of all this: mtlbench report{of} --results {results} --html page"))
+            say_next(console, benchmark, results)
     notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
         _draw(notes, chosen_records(records, methods), results, figures, factors)
     if galleries is not None:
         _draw_galleries(notes, records, choice, results, galleries, data_dir)
+
+
+def say_next(console: Console, benchmark: str | None, results: Path) -> None:
+    """Say what to do with records after their tables."""
+    from mtlbench.cli.progress import say
+
+    named = f" {benchmark}" if benchmark else ""
+    say(console, f"Next, a page of all this: mtlbench report{named} --results {results} --html page")
 
 
 def _explain_columns() -> None:

@@ -171,6 +171,7 @@ def _seeds(text: str) -> list[int]:
 
 def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, name: str) -> None:
     """Print the tables of the runs that were asked for, and of the reference rows."""
+    from mtlbench.cli.report import say_next
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
@@ -182,7 +183,8 @@ def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, n
     ]
     console.print()
     show(records, "table", console, results=results)
-    say(console, f"Records: {results / name}. Next, a page: mtlbench report {name} --results {results} --html page")
+    say_next(console, name, results)
+    say(console, f"Records: {results / name}")
 
 
 def _show_plan(console: Console, jobs: Any, benchmark: Any, data: Any, precision: str, place: Any) -> None:

@@ -167,6 +167,8 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
         tied, undecided = ([row.method for row in some] for some in (group.tied, group.undecided))
         if tied:
             short = f"{_some([best.method, *tied], 4)} are tied"
+        elif undecided:
+            short = f"undecided: {best.method} leads"
         told = len(group.worse)
         parts = [f"{highest}{f', of {best.method}' if tied else ''}."]
         if undecided:
@@ -193,7 +195,7 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
     if not size:
         return Answer("What does it cost?", "not measured", f"The costs of {best.method} were not measured.")
     added = _added(words, best)
-    lead = f"Size of the file of {best.method}" + (f"; one more task would add {added}." if added else ".")
+    lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
     more = []
     smallest = group.cheapest(_SIZE)
     if smallest and smallest is not best:

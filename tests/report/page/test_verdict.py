@@ -124,6 +124,10 @@ def test_methods_of_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> 
     put(results, "late", 0, (0.1, 0.1))
     (summary,) = found(results)
     assert "late" in verdict(summary).undecided
+    for path in (results / "made-up-quick" / "modulation").rglob("test.safetensors"):
+        path.unlink()
+    (without,) = found(results)
+    assert verdict(without).headline.startswith("undecided: shared leads.")
     assert "One seed, so undecided however far below: late. Run the same seeds for all." in said(summary)
 
 
