@@ -152,7 +152,7 @@ def run(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    _show_tables(console, jobs, numbers, results, benchmark.name)
+    _show_tables(console, jobs, results, benchmark.name)
     if failed:
         raise typer.Exit(1)
 
@@ -169,20 +169,21 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _show_tables(console: Console, jobs: Any, seeds: list[int], results: Path, name: str) -> None:
-    """Print the tables of the runs that were asked for, and of the reference rows."""
+def _show_tables(console: Console, jobs: Any, results: Path, name: str) -> None:
+    """Print the tables of the methods that were asked for, with all their seeds, and of the reference rows.
+
+    Other methods' runs count in the comparison, as they do in `mtlbench report`: a verdict hangs on how many there are.
+    """
     from mtlbench.cli.report import say_next
+    from mtlbench.report.summary import Choice
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
-    wanted = {(job.method.name, job.seed) for job in jobs}
-    records = [
-        r
-        for r in find_records(results, name)
-        if (r.method, r.seed) in wanted or (r.kind == "reference" and r.seed in seeds)
-    ]
+    records = find_records(results, name)
+    references = [record.method for record in records if record.kind == "reference"]
+    methods = ",".join(dict.fromkeys([*(job.method.name for job in jobs), *references]))
     console.print()
-    show(records, "table", console, results=results)
+    show(records, "table", console, Choice(methods=methods), results)
     say_next(console, name, results)
     say(console, f"Records: {results / name}")
 

@@ -75,15 +75,15 @@ class Compared:
             return [Line("comparison with the best", said)] if self.reason else []
         single = f"One seed, so undecided: {', '.join(self.single)}." if self.single else ""
         marks = (
-            "a row without a mark is worse than the best of the column (the mean, single tasks): the interval of its"
-            f" difference to the best lies below 0; ≈ is tied, with an interval within ±{100 * EQUAL:g} point, and ? is"
-            " undecided. Intervals allow for other seeds and for other test images, which triplets share, and hold at"
-            f" 95 % for all pairs of the suite's {self.methods} methods at once."
+            "the best of the mean and of each task is bold or has a *; ≈ is tied with it, the interval of the"
+            f" difference within ±{100 * EQUAL:g} point, no mark is worse, the interval below 0, and ? is undecided."
+            " Intervals allow for other seeds and for other test images, which triplets share, and hold at 95 % for"
+            f" all pairs of the suite's {self.methods} methods at once."
         )
         column = self.weakest.removeprefix("task/").replace("_", " ")
         images = f"the triplets of the weakest column, {column}, are worth {self.images:,.0f} independent test images."
         return [
-            Line("*, ≈, ?", " ".join(filter(None, (marks, single, self.lacking)))),
+            Line("marks", " ".join(filter(None, (marks, single, self.lacking)))),
             Line("test images", images),
         ]
 

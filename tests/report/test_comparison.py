@@ -36,7 +36,7 @@ def test_methods_that_cannot_be_told_apart_from_the_best_are_marked(tmp_path):
     text = shown(records, results=tmp_path)
     assert cells(text, leader)[4] == "*"
     assert cells(text, follower)[4] == "?"
-    assert "*, ≈, ?: a row without a mark is worse than the best of the column" in unwrapped(text)
+    assert "marks: the best of the mean and of each task is bold or has a *; ≈ is tied with it" in unwrapped(text)
 
 
 def answered(results: Path, method: str, hits: list[torch.Tensor], places: torch.Tensor | None = None) -> list[Record]:
