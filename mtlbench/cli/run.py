@@ -179,11 +179,8 @@ def _show_tables(console: Console, jobs: Any, results: Path, name: str) -> None:
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
 
-    records = find_records(results, name)
-    references = [record.method for record in records if record.kind == "reference"]
-    methods = ",".join(dict.fromkeys([*(job.method.name for job in jobs), *references]))
     console.print()
-    show(records, "table", console, Choice(methods=methods), results)
+    show(find_records(results, name), "table", console, Choice(folders=frozenset(job.folder for job in jobs)), results)
     say_next(console, name, results)
     say(console, f"Records: {results / name}")
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlbench.report.answers import read_hits, read_triplets
+from mtlbench.report.evidence import read_hits, read_triplets
 from mtlbench.report.inference import Comparison, Hits, SharedImages, compare, threshold
 from mtlbench.report.receipt import Line
 from mtlbench.report.rows import BASE, Cell, Row, Standing
@@ -147,7 +147,7 @@ def compared_with_best(
         for row in rows
     ]
     single = tuple(row.method for row in shown if len(answers.hits[row.method]) < 2)
-    weakest = min(judges, key=lambda key: judges[key].shared.images)
+    weakest = min(judges, key=lambda key: (judges[key].shared.images, key == "mean"))  # a task rather than the mean
     return rows, Compared(best, missing, single, methods, judges[weakest].shared.images, weakest, "")
 
 

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from mtlbench.cli import app
 from mtlbench.cli.run import _show_tables
 from mtlbench.errors import UserError
+from mtlbench.runs import run_folder
 
 SHORT = (
     "train.steps=4", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
@@ -86,7 +87,10 @@ def test_the_tables_of_some_methods_count_the_others_in_their_comparison(tmp_pat
             written(tmp_path, method, seed, share)
     console = Console(file=io.StringIO(), width=200)
     _show_tables(
-        console, [SimpleNamespace(method=SimpleNamespace(name=m)) for m in ("one", "two")], tmp_path, "made-up"
+        console,
+        [SimpleNamespace(folder=run_folder(tmp_path, "made-up", m, 0)) for m in ("one", "two")],
+        tmp_path,
+        "made-up",
     )
     text = console.file.getvalue()
     assert order(text) == ["one", "two"]

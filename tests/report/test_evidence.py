@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtlbench.report.answers import accuracy_within, read_hits, read_triplets, read_validations
+from mtlbench.report.evidence import accuracy_within, read_hits, read_triplets, read_validations
 from mtlbench.runs import Record, write_record
 
 
