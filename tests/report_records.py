@@ -67,8 +67,13 @@ def written(results: Path, method: str, seed: int, share: float, curve: Any = ()
     hits = (torch.rand(2, 400, generator=generator) < share).to(torch.uint8)
     made = record(method, seed, tuple(hits.float().mean(1).tolist()))
     folder = run_folder(results, "made-up", method, seed)
-    write_record(folder, made, curve=curve, test={"hits": hits} if kept else None)
+    write_record(folder, made, curve=curve, test={"hits": hits, "triplets": asked()} if kept else None)
     return made
+
+
+def asked(images: int = 300, tasks: int = 2, number: int = 400) -> torch.Tensor:
+    """(T, n, 3) test triplets of images drawn at random, the same whenever asked for."""
+    return torch.randint(images, (tasks, number, 3), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
 
 
 def order(text: str) -> list[str]:

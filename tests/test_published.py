@@ -61,14 +61,19 @@ def test_rendered_results_have_three_seeds_and_are_called_rendered():
 def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
     for file in PUBLISHED.rglob("*"):
         if file.is_file():
-            assert file.stat().st_size < 100_000, file
+            size = file.stat().st_size
+            if file.name == "test.safetensors":
+                kept = load_file(file)
+                assert set(kept) == {"hits", "triplets"}
+                assert kept["triplets"].shape == (*kept["hits"].shape, 3)
+                assert kept["triplets"].dtype == "int16"
+                size -= kept["triplets"].nbytes
+            assert size < 100_000, file
             assert (
                 file.name in ("run.json", "curve.csv", "conflict.csv", "agreement.csv", "test.safetensors")
                 or file.suffix == ".md"
             )
-            if file.name == "test.safetensors":
-                assert set(load_file(file)) == {"hits"}
-            else:
+            if file.name != "test.safetensors":
                 text = file.read_text()
                 assert "/home/" not in text
                 assert "/work/" not in text
@@ -95,7 +100,8 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     record.costs |= {"train_rate": 3.0, "embed_rate_one_task": 4.0}
     record.receipt["training_seconds"] = 5.0
     curve = [{"step": 1.0, "seconds": 0.5}, {"step": 2.0, "seconds": 1.0, "accuracy": 0.75}]
-    test = {"hits": torch.ones(2, 3, dtype=torch.uint8), "embeddings": torch.ones(2, 3, 4)}
+    places = torch.arange(18, dtype=torch.int32).reshape(2, 3, 3)
+    test = {"hits": torch.ones(2, 3, dtype=torch.uint8), "triplets": places, "embeddings": torch.ones(2, 3, 4)}
     write_record(run_folder(tmp_path / "from", NAMES[0], "shared", 0), record, curve, {"w": torch.ones(2)}, test)
     words = ["publish.py", str(tmp_path / "from"), NAMES[0], "--to", str(tmp_path / "to"), "--without-times"]
     monkeypatch.setattr(sys, "argv", words)
@@ -109,5 +115,8 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert "training_seconds" not in content["receipt"]
     with (place / "curve.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
-    assert load_file(place / "test.safetensors")["hits"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    kept = load_file(place / "test.safetensors")
+    assert kept["hits"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert kept["triplets"].tolist() == places.tolist()
+    assert set(kept) == {"hits", "triplets"}
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()

@@ -4,9 +4,9 @@
     python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
     python tools/publish.py results/published shoes-quick          # what is published already: its tables anew
 
-Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
-triplets were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's folder holds its
-tables.
+Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` the test
+triplets and which of them were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's
+folder holds its tables.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ def publish(run: Path, place: Path, times: bool) -> None:
     if probes_file(run).exists():
         shutil.copyfile(probes_file(run), place / FILE)
     if content["kind"] == "method" and (run / "test.safetensors").exists():
-        save_file({"hits": load_file(run / "test.safetensors")["hits"]}, place / "test.safetensors")
+        test = load_file(run / "test.safetensors")
+        kept = {name: test[name] for name in ("hits", "triplets") if name in test}
+        if "triplets" in kept and kept["triplets"].max() < 2**15:
+            kept["triplets"] = kept["triplets"].astype("int16")
+        save_file(kept, place / "test.safetensors")
 
 
 def tables_of(results: Path, name: str) -> str:

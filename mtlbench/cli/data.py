@@ -80,7 +80,7 @@ def check(
     """
     from rich.console import Console
 
-    from mtlbench.data.check import open_images, read_source
+    from mtlbench.data.check import few_test_images, open_images, read_source
     from mtlbench.data.table import SPLITS
 
     console = Console()
@@ -101,6 +101,8 @@ def check(
     _show_values(console, table, named, everything)
     for remark in table.remarks:
         say(console, f"note: {remark}", "yellow")
+    for few in few_test_images(table, named or table.tasks_with_labels())[:_FEW_TASKS]:
+        say(console, f"note: {few}", "yellow")
     with bar(console, "opening images") as opening:
         seen = open_images(table, opening)
     _show_images(console, table, seen)

@@ -131,11 +131,22 @@ def report(
         show_agreement(chosen_records(records, methods), results, format.value, console, factors)
     else:
         show(records, format.value, console, choice, results)
+        if format is Format.table and figures is None and galleries is None:
+            say_next(console, benchmark, results)
     notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
         _draw(notes, chosen_records(records, methods), results, figures, factors)
     if galleries is not None:
         _draw_galleries(notes, records, choice, results, galleries, data_dir)
+
+
+def say_next(console: Console, benchmark: str | None, results: Path, across: Sequence[str] = ()) -> None:
+    """Say what to do with records after their tables."""
+    from mtlbench.cli.progress import say
+
+    named = f" {benchmark}" if benchmark else ""
+    varied = "".join(f" --across {key}" for key in across)
+    say(console, f"Next, a page of all this: mtlbench report{named} --results {results}{varied} --html page")
 
 
 def _explain_columns() -> None:

@@ -7,7 +7,6 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,7 +137,7 @@ def run(
     finally:
         forget()
         torch.set_num_threads(before)
-    _show_tables(console, parts, numbers, results)
+    _show_tables(console, parts, results)
     if failed:
         raise typer.Exit(1)
 
@@ -313,21 +312,20 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _show_tables(console: Console, parts: Sequence[Part], seeds: Sequence[int], results: Path) -> None:
-    """Print the tables of the runs that were asked for, and of the reference rows."""
-    from mtlbench.report.summary import EVERYTHING
+def _show_tables(console: Console, parts: Sequence[Part], results: Path) -> None:
+    """Print the tables of the methods that were asked for, with all their seeds, and of the reference rows.
+
+    Other methods' runs count in the comparison, as they do in `mtlbench report`: a verdict hangs on how many there are.
+    """
+    from mtlbench.cli.report import say_next
+    from mtlbench.report.summary import Choice
     from mtlbench.report.tables import show
-    from mtlbench.runs import find_records, folder_of
+    from mtlbench.runs import find_records
 
     name = parts[0].variant.benchmark.name
-    wanted = {job.folder for part in parts for job in part.jobs}
-    records = [
-        r
-        for r in find_records(results, name)
-        if (r.kind == "reference" and r.seed in seeds) or (r.kind == "method" and folder_of(r, results) in wanted)
-    ]
+    wanted = frozenset(job.folder for part in parts for job in part.jobs)
     varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
     console.print()
-    show(records, "table", console, replace(EVERYTHING, across=varied), results=results)
-    across = "".join(f" --across {key}" for key in varied)
-    say(console, f"Records: {results / name}. The tables again: mtlbench report {name} --results {results}{across}")
+    show(find_records(results, name), "table", console, Choice(folders=wanted, across=varied), results)
+    say_next(console, name, results, varied)
+    say(console, f"Records: {results / name}")

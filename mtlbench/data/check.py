@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,13 @@ from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
 from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress
 from mtlbench.data.reading import read_table
-from mtlbench.data.table import Table
+from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import build_reader, quoted, readers
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import as_rendered
 
+FEW = 24  # test images of a value: with fewer, a handful of images decides its triplets
 SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
 _BENCHMARK = """\
 name = {name}
@@ -141,6 +143,46 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
         f"{source} holds {proposal.what}: describe them in a benchmark of your own. Write these lines to {name}.toml,"
         f" then say mtlbench data check {name}.toml\n\n{text}"
     )
+
+
+@dataclass(frozen=True)
+class FewImages:
+    """A task some of whose values have few test images.
+
+    Attributes:
+        task: its name.
+        values: these values with their numbers of test images, from two on, the fewest first.
+        share: of the task's test triplets whose anchor has one of them, where anchors are drawn evenly over values.
+    """
+
+    task: str
+    values: tuple[tuple[str, int], ...]
+    share: float
+
+    def __str__(self) -> str:
+        value, count = self.values[0]
+        pairs = count * (count - 1) // 2
+        rest = f"1 pair of images: {value}" if pairs == 1 else f"{pairs:,} pairs of images: {value}"
+        number = f"{len(self.values)} values have" if len(self.values) > 1 else "1 value has"
+        return (
+            f"{self.task}: {number} fewer than {FEW} test images and {self.share:.0%} of the test triplets, since"
+            f" anchors are drawn evenly over values. Triplets of one value rest on as few as {rest}. Merge such values,"
+            " or leave them out with data.min_images."
+        )
+
+
+def few_test_images(table: Table, tasks: Sequence[str]) -> list[FewImages]:
+    """Return the tasks some of whose values have few test images, those first whose triplets depend on them most."""
+    found = []
+    for task in tasks:
+        column = table.columns[task]
+        codes = column.codes[(table.split == SPLITS.index("test")) & (column.codes >= 0)]
+        counts = np.bincount(codes, minlength=len(column.values))
+        able = counts >= 2  # one image alone anchors no triplet
+        few = sorted((int(n), column.values[code]) for code, n in enumerate(counts) if 2 <= n < FEW)
+        if few and task not in table.triplets:
+            found.append(FewImages(task, tuple((value, n) for n, value in few), len(few) / int(able.sum())))
+    return sorted(found, key=lambda one: -one.share)
 
 
 def open_images(table: Table, progress: Progress | None = None) -> Findings:

@@ -23,12 +23,12 @@ class Column:
     """A column of a table.
 
     Attributes:
-        key: what `--sort` and Row.tied call it, beside its heading.
+        key: what `--sort` and Row.standing call it, beside its heading.
         number: a row's value as it is shown, empty where there is none.
         value: the same unrounded, to sort by.
         spread: what stands behind the number, such as "±0.3".
         better: whether high or low values are, for sorting.
-        ranked: whether tables mark the best and the second.
+        ranked: whether tables mark the best and the second; base_ranked: whether the base takes part.
         task: the single task that it is of.
         meaning: what it holds and in which unit, in a sentence or two.
         term: what a glossary calls it, where that is not its heading.
@@ -41,6 +41,7 @@ class Column:
     spread: Callable[[Row], str] = lambda row: ""
     better: Literal["high", "low"] = "high"
     ranked: bool = False
+    base_ranked: bool = True
     task: str | None = None
     meaning: str = ""
     term: str = ""
@@ -57,7 +58,14 @@ def method_column() -> Column:
 
 
 def _accuracy_column(
-    key: str, heading: str, meaning: str, form: str = ".1f", scale: float = 100, better: Any = "high", **more: Any
+    key: str,
+    heading: str,
+    meaning: str,
+    form: str = ".1f",
+    scale: float = 100,
+    better: Any = "high",
+    ranked: bool = True,
+    **more: Any,
 ) -> Column:
     def cell(row: Row) -> Cell:
         return row.accuracy.get(key, Cell(None))
@@ -71,7 +79,7 @@ def _accuracy_column(
         return "" if deviation is None else f"±{deviation * scale:.1f}"
 
     return Column(
-        key, heading, number, lambda row: cell(row).mean, spread, better, ranked=True, meaning=meaning, **more
+        key, heading, number, lambda row: cell(row).mean, spread, better, ranked=ranked, meaning=meaning, **more
     )
 
 
@@ -95,6 +103,27 @@ def _mean_column(metric: str) -> Column:
     return _accuracy_column("mean", "mean", f"{measured} ± is the sample standard deviation over seeds.")
 
 
+def _versus_column() -> Column:
+    def number(row: Row) -> str:
+        if row.standing.get("mean") == "best":
+            return "best"
+        pair = row.versus.get("mean")
+        if pair is None:
+            return ""
+        low, high = (100 * end for end in pair.interval(row.level))
+        return f"{100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    def value(row: Row) -> float | None:
+        pair = row.versus.get("mean")
+        return pair.difference if pair else 0.0 if row.standing.get("mean") == "best" else None
+
+    return Column(
+        "versus", "vs best", number, value,
+        meaning="Difference of the mean to the best mean, in points, with its 95 % interval, which holds for all pairs"
+        " of methods at once.",
+    )  # fmt: skip
+
+
 def _worst_column() -> Column:
     return _accuracy_column("worst", "worst", "The task on which the method does worst, in per cent.")
 
@@ -103,11 +132,13 @@ def _base_columns() -> list[Column]:
     return [
         _accuracy_column(
             "delta_m", "Δm",
-            f"Mean over tasks of the relative difference to {BASE}, a network for each task, in per cent: above 0,"
-            " sharing helped.", "+.1f", 1,
+            f"Difference to {BASE}, a network for each task, in per cent of what that has above chance, mean over the"
+            " tasks that it learned: above 0, sharing helped.", "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
-            "hurt", "tasks hurt", f"On how many tasks the method is below {BASE}, by however little.", ".0f", 1, "low"
+            "hurt", "tasks hurt",
+            f"On how many tasks the method is told apart from {BASE}, below it; empty where it was not compared.",
+            ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip
 
@@ -135,7 +166,10 @@ def accuracy_columns(
         columns.append(_seeds_column())
     if seconds is not None:
         columns.append(_within_column(seconds))
-    columns += [_mean_column(metric), _worst_column()]
+    columns.append(_mean_column(metric))
+    if any("mean" in row.versus for row in found):
+        columns.append(_versus_column())
+    columns.append(_worst_column())
     if any("delta_m" in row.accuracy for row in found if not row.is_base):
         columns += _base_columns()
     columns += [_accuracy_column(f"task/{task}", task.replace("_", " "), "", task=task) for task in tasks]
@@ -202,6 +236,7 @@ def all_columns() -> list[Column]:
         _seeds_column(),
         _within_column(None),
         _mean_column("triplet"),
+        _versus_column(),
         _worst_column(),
         *_base_columns(),
         *_retrieval_columns(),

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-TIED = "≈"
+MARKS: dict[str, str] = {"best": "*", "tied": "≈", "undecided": "?"}  # of how a cell stands to its column's best
 Look = Literal["plain", "reference", "trouble"]  # of a row
 _ROWS: dict[Look, str] = {"plain": "", "reference": "dim", "trouble": "red"}
 Kind = Literal["warning", "trouble", "remark", "small"]
@@ -27,13 +27,13 @@ class CellText:
     Attributes:
         number: the cell's text itself.
         spread: what stands behind it, such as "±0.3".
-        tied: whether it is marked as one that can't be told apart from the column's best.
+        standing: how it stands to the column's best, see `rows.Standing`; empty where that was not compared.
         rank: 1 for the column's best, 2 for the second, 0 for any other or none.
     """
 
     number: str
     spread: str = ""
-    tied: bool = False
+    standing: str = ""
     rank: int = 0
 
 
@@ -88,7 +88,7 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Gr
     parts: list[Any] = []
     for grid in grids:
         cells = grid.cells
-        marked = [any(row[column].tied for row in cells) for column in range(len(grid.head))]
+        marked = [any(row[column].standing for row in cells) for column in range(len(grid.head))]
         plain = [[_plain(cell, mark) for cell, mark in zip(row, marked, strict=True)] for row in cells]
         parts.append(Text(grid.title, style="bold"))
         for block in _blocks(grid, plain, width):
@@ -112,7 +112,7 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Gr
 
 def _plain(cell: CellText, marked: bool) -> str:
     """Write a cell; in a column with marks all numbers stand below each other."""
-    mark = (f" {TIED}" if cell.tied else "  ") if marked else ""
+    mark = f" {MARKS.get(cell.standing, ' ')}" if marked else ""
     return f"{cell.number}{cell.spread and ' '}{cell.spread}{mark}"
 
 
@@ -173,7 +173,7 @@ def _markdown(grids: Sequence[Grid], below: Sequence[Note]) -> str:
 def _cell_in_markdown(cell: CellText) -> str:
     number = in_markdown(cell.number)
     number = ("{}", "**{}**", "<ins>{}</ins>")[cell.rank].format(number) if number else ""
-    return " ".join(filter(None, (number, cell.spread, TIED if cell.tied else "")))
+    return " ".join(filter(None, (number, cell.spread, MARKS.get(cell.standing, "").strip("*"))))
 
 
 def in_markdown(text: str) -> str:
@@ -190,6 +190,9 @@ _LATEX = {
     "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
     "·": r"$\cdot$",
 }  # fmt: skip
+
+
+_SIGNS = {"tied": r"$^{\approx}$", "undecided": "$^{?}$"}  # the best is bold
 
 
 def in_latex(text: str) -> str:
@@ -227,7 +230,7 @@ def _cell_in_latex(cell: CellText) -> str:
     number = re.sub(r"^([+-])(?=\d)", r"$\1$", in_latex(cell.number))
     number = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")[cell.rank].format(number) if number else ""
     spread = rf"\,{{\scriptsize {in_latex(cell.spread)}}}" if cell.spread else ""
-    return number + spread + (r"$^{\approx}$" if cell.tied else "")
+    return number + spread + _SIGNS.get(cell.standing, "")
 
 
 def _stacked(heading: str, side: str) -> str:

@@ -24,12 +24,12 @@ from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import slug
 from mtlbench.report.gallery import Galleries, NoImages
-from mtlbench.report.grids import TIED, CellText
+from mtlbench.report.grids import MARKS, CellText
 from mtlbench.report.groups import groups_of
 from mtlbench.report.rows import Row
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
-from mtlbench.report.verdict import Verdict, verdict
+from mtlbench.report.verdict import Verdict, verdict, write_verdicts
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _ASSETS = ("page.css", "page.js")
@@ -82,6 +82,7 @@ def write_page(
         content = _suite_page(name, summary, said, results, folder, data_dir, say)
         text = environment.get_template("suite.html").render(**content, links=links, page=page)
         (folder / page).write_text(text, encoding="utf-8")
+    write_verdicts(folder / "verdict.json", summaries)
     if links:
         entries = [
             {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.warnings}
@@ -146,7 +147,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 def _common() -> dict[str, Any]:
     from mtlbench import __version__
 
-    return {"version": __version__, "tied": TIED}
+    return {"version": __version__}
 
 
 def _facts(summary: Summary) -> list[str]:
@@ -242,7 +243,7 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
     shown = summary.rows
     keys = [key for key in _order(columns) if any(texts.get((row.method, key), _NOTHING).number for row in shown)]
     tasks = sum(columns[key].task is not None for key in keys)
-    marked = {key for (_, key), text in texts.items() if text.tied}
+    marked = {key for (_, key), text in texts.items() if text.standing}
     names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
     groups = groups_of(summary.suite.records)
 
@@ -288,7 +289,7 @@ def _kind(column: Column) -> str:
     """Return which columns one shows and hides together: the main ones, single tasks, more costs."""
     if column.task is not None:
         return "task"
-    main = ("method", "seeds", "within", "mean", "worst", "delta_m", "hurt", *_MAIN_COSTS, *_RETRIEVAL)
+    main = ("method", "seeds", "within", "mean", "versus", "worst", "delta_m", "hurt", *_MAIN_COSTS, *_RETRIEVAL)
     return "main" if column.key in main else "more"
 
 
@@ -308,7 +309,8 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
     return {
         "number": text.number,
         "spread": text.spread,
-        "tied": text.tied,
+        "mark": MARKS.get(text.standing, ""),
+        "standing": text.standing,
         "marked": marked,  # numbers of a column stand below each other, with or without the mark
         "rank": text.rank,
         "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
@@ -317,13 +319,12 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
 
 
 def _terms(columns: Sequence[Column], compared: bool) -> list[tuple[str, str]]:
-    mark = (
-        "Can't be told apart from the best of its column by a paired test at 5 %, which does not say that the two are"
-        " equal. Only the mean and single tasks are tested; there, a method without the mark is worse than the best by"
-        " more than chance would explain, unless the small print says that it was not compared."
+    marks = (
+        "How a method stands to the best (*) of the mean or of a task: tied (≈), undecided (?), or, without a mark,"
+        " worse, unless the small print says that it was not compared."
     )
     last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
-    return [*([(TIED, mark)] if compared else []), *glossary(columns), last]
+    return [*([("*, ≈, ?", marks)] if compared else []), *glossary(columns), last]
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------

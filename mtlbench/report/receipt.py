@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtlbench.report.rows import BASE, Row
+from mtlbench.report.rows import BASE, LEARNED, Row
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
 
@@ -140,8 +140,13 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     others = [row for row in found if row.kind == "method" and not row.is_base]
     if not others:
         return None
+    left_out = [task.replace("_", " ") for task in dict.fromkeys(t for row in others for t in row.unlearned)]
     if not any("delta_m" in row.accuracy for row in others):
-        return Line("Δm, tasks hurt", f"absent, no seed is shared with {BASE}, or {metric} is missing or 0 there.")
+        shared = any(row.seeds and set(row.seeds) & {r.seed for r in base} for row in others)
+        why = f"no seed is shared with {BASE}"
+        if shared:
+            why = f"{BASE} learned no task, or {metric} or its chance level is missing"
+        return Line("Δm, tasks hurt", f"absent, {why}.")
     seeds: dict[str, set[int]] = {}
     for record in base:
         seeds.setdefault(record.method, set()).add(record.seed)
@@ -151,8 +156,10 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     return Line(
         "Δm",
-        f"mean over tasks of the relative difference to {BASE}{same}, same suite, seed by seed, in %; tasks hurt: those"
-        f" whose mean over the same seeds is below that of {BASE}, by however little."
+        f"difference to {BASE}{same} in % of what {BASE} has above chance, mean over the tasks that it learned (more"
+        f" than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
+        f" difference to {BASE} lies below 0, unknown with one seed."
+        + (f" Tasks left out, for {BASE} did not learn them: {', '.join(left_out)}." if left_out else "")
         + (f" Left out, for {BASE} has no such seed: {'; '.join(without)}." if without else "")
         + (f" {BASE} collapsed on {', '.join(fallen)}: Δm says little." if fallen else ""),
     )

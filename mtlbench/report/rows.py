@@ -9,13 +9,17 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+from mtlbench.report.inference import LEVEL, Comparison
 from mtlbench.report.outcome import Outcome, Status
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
 
 BASE = "independent"  # what Δm is relative to
+# Above chance, what the base must reach on a task for Δm to be measured on it: over less, a ratio is mostly noise.
+LEARNED = 0.05
+Standing = Literal["best", "tied", "worse", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,13 @@ class Row:
     """One method's results over its seeds, by column key.
 
     Attributes:
-        accuracy: shares, not per cent; `delta_m` in per cent and `hurt` a count where there is a base to compare with.
+        accuracy: shares, not per cent; `delta_m` in per cent where there is a base; `hurt`, a count, where a test could
+            compare with it.
         outcome: how its runs ended.
         is_base: whether it is what others' Δm is relative to.
-        tied: keys of the columns in which a paired test can't tell it apart from the best method.
+        standing: how it stands to the best method of a column, by key; nothing where that was not compared.
+        versus: its differences to the best methods, by key, and `level` at which their intervals hold.
+        unlearned: tasks that Δm leaves out, for the base did not learn them.
     """
 
     method: str
@@ -56,7 +63,10 @@ class Row:
     costs: dict[str, Cell]
     outcome: Outcome = field(default_factory=Outcome)
     is_base: bool = False
-    tied: frozenset[str] = frozenset()
+    standing: dict[str, Standing] = field(default_factory=dict)
+    versus: dict[str, Comparison] = field(default_factory=dict)
+    level: float = LEVEL
+    unlearned: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -78,12 +88,17 @@ def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> li
     for record in suite.records:
         by_method.setdefault(record.method, []).append(record)
     shown = tuple(tasks) or suite.tasks
+    chance = chance_of(suite, metric, shown)
     found = []
     for name, records in by_method.items():
         base = suite.row_of(BASE, name)
         finished = {r.seed: r for r in by_method.get(base, []) if r.status == "done"}
-        row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, finished)
-        found.append(replace(row, is_base=name == base))
+        row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric)
+        if row.kind == "method":
+            learned = [t for t in shown if _learned(finished.values(), t, metric, chance)]
+            row = _with_delta(row, records, finished, learned, metric, chance)
+            row = replace(row, is_base=name == base, unlearned=tuple(t for t in shown if t not in learned))
+        found.append(row)
     return in_order(found, lambda row: row.accuracy["mean"].mean, "high")
 
 
@@ -99,7 +114,7 @@ def in_order(found: Iterable[Row], value: Callable[[Row], float | str | None], b
     return sorted(found, key=order)
 
 
-def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, base: dict[int, Record]) -> Row:
+def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str) -> Row:
     done = [r for r in records if r.status == "done"]
     kind = records[0].kind
 
@@ -118,20 +133,51 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, ba
         "macro map@r": over(lambda r: across(r, "macro/map@r", statistics.fmean)),
         "macro precision@1": over(lambda r: across(r, "macro/precision@1", statistics.fmean)),
     }
-    if kind == "method":
-        accuracy |= _against(base, done, tasks, metric)
     names = dict.fromkeys(k for r in done for k in r.costs)
     costs = {k: over(lambda r, k=k: r.costs.get(k)) for k in names}  # type: ignore[misc]
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
     return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
 
 
-def _against(base: dict[int, Record], done: list[Record], tasks: Sequence[str], metric: str) -> dict[str, Cell]:
-    """Compare a method with the base, seed by seed: Δm in per cent, and on how many tasks its mean is lower."""
-    pairs = [(r, base[r.seed]) for r in done if r.seed in base]
-    values = [[(r.metrics[t].get(metric), b.metrics[t].get(metric)) for t in tasks] for r, b in pairs]
-    if not values or not all(own is not None and ref for seed in values for own, ref in seed):
-        return {}
-    delta = [100 * statistics.fmean((own - ref) / ref for own, ref in seed) for seed in values]  # type: ignore[operator]
-    means = [[statistics.fmean(side) for side in zip(*seeds, strict=True)] for seeds in zip(*values, strict=True)]
-    return {"delta_m": Cell.of(delta), "hurt": Cell(float(sum(own < ref for own, ref in means)))}
+def chance_of(suite: Suite, metric: str, tasks: Sequence[str]) -> dict[str, float]:
+    """Return what random embeddings reach, by task; without the tasks of which that is not known."""
+    if metric == "triplet":
+        return dict.fromkeys(tasks, 0.5)
+    runs = [record for record in suite.records if record.setup["method"]["name"] == "chance"]
+    found = {task: _mean(runs, task, metric) for task in tasks}
+    return {task: mean for task, mean in found.items() if mean is not None}
+
+
+def _mean(records: Iterable[Record], task: str, metric: str) -> float | None:
+    """Return a metric's mean over runs; None where one of them lacks it, or there is none."""
+    values = [record.metrics.get(task, {}).get(metric) for record in records]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def _learned(base: Iterable[Record], task: str, metric: str, chance: dict[str, float]) -> bool:
+    """Return whether the base's mean over its seeds is above chance on a task."""
+    mean = _mean(base, task, metric)
+    return mean is not None and task in chance and mean > chance[task] + LEARNED
+
+
+def _with_delta(
+    row: Row,
+    records: Sequence[Record],
+    base: dict[int, Record],
+    learned: Sequence[str],
+    metric: str,
+    chance: dict[str, float],
+) -> Row:
+    """Add Δm, in per cent: the mean over tasks of the difference to the base, over what the base has above chance.
+
+    The difference is taken seed by seed, what the base has above chance from all its seeds: one seed's may be near 0.
+    """
+    pairs = [(r, base[r.seed]) for r in records if r.status == "done" and r.seed in base]
+    above = {task: (_mean(base.values(), task, metric) or 0.0) - chance[task] for task in learned}
+    differences = [[(task, _mean([own], task, metric), _mean([ref], task, metric)) for task in learned]
+                   for own, ref in pairs]  # fmt: skip
+    if not differences or not learned or any(None in one for seed in differences for one in seed):
+        return row
+    delta = [100 * statistics.fmean((own - ref) / above[task] for task, own, ref in seed) for seed in differences]  # type: ignore[operator]
+    return replace(row, accuracy=row.accuracy | {"delta_m": Cell.of(delta)})

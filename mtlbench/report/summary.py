@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.columns import Column, accuracy_columns, cost_columns, find_column
-from mtlbench.report.compare import accuracy_within, read_validations
-from mtlbench.report.comparison import Comparison, compared_with_best
+from mtlbench.report.comparison import Compared, compared_with_best
+from mtlbench.report.evidence import accuracy_within, read_validations
 from mtlbench.report.groups import groups_of
 from mtlbench.report.receipt import Line, accuracy_line, base_line, factors_line, receipt_of, warnings_of
 from mtlbench.report.rows import Cell, Row, in_order, rows
@@ -34,6 +34,7 @@ class Choice:
         across: settings in which the runs of one table may differ; rows are named by their values.
         seconds: rank by what validation had measured after so many seconds of training; `shortest` for those of the
             method that needs the fewest; empty for no such column.
+        folders: only methods with a run in one of these; empty for all.
     """
 
     metric: str = "triplet"
@@ -42,6 +43,11 @@ class Choice:
     methods: str = ""
     seconds: str = ""
     across: tuple[str, ...] = ()
+    folders: frozenset[Path] = frozenset()
+
+    def has(self, record: Record) -> bool:
+        """Return whether a record's row is shown for its folder; reference rows are shown beside any."""
+        return not self.folders or record.kind == "reference" or record.folder in self.folders
 
 
 EVERYTHING = Choice()
@@ -65,7 +71,7 @@ class Summary:
         tables: accuracy, and cost if any was measured.
         unequal: in what runs of one table differ beside method and seed, in sentences.
         lines: the small print.
-        comparison: what was tested against the best; `Row.tied` means something in its columns alone.
+        comparison: what was compared with the best; `Row.standing` has its columns alone.
         metric: what the accuracy columns hold.
         reordered: whether another order was asked for; the small print says which.
         separated: the settings for which this suite has a table of its own, below one of the same benchmark.
@@ -76,7 +82,7 @@ class Summary:
     tables: list[Table]
     unequal: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
-    comparison: Comparison = field(default_factory=Comparison)
+    comparison: Compared = field(default_factory=Compared)
     metric: str = "triplet"
     reordered: bool = False
     separated: tuple[Change, ...] = ()
@@ -119,7 +125,7 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
     Args:
         records: of any benchmarks.
         choice: what of them is shown.
-        results: where they lie, for the comparison question by question and `choice.seconds`, which need more of a run
+        results: where they lie, for the comparison triplet by triplet and `choice.seconds`, which need more of a run
             than its `run.json`.
 
     Raises:
@@ -128,6 +134,8 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
     methods = _chosen_methods(choice.methods, records)
     found = _with_tasks(suites(records, choice.across), choice.tasks)
     found = [(s, tasks) for s, tasks in found if any(r.setup["method"]["name"] in methods for r in s.records)]
+    if choice.folders:
+        found = [(suite, tasks) for suite, tasks in found if any(r.folder in choice.folders for r in suite.records)]
     made = [_summary(suite, tasks, methods, choice, results) for suite, tasks in found]
     if choice.sort and not any(find_column(_columns(summary.tables), choice.sort) for summary in made):
         known = list(dict.fromkeys(column.heading for summary in made for column in _columns(summary.tables)))
@@ -192,16 +200,16 @@ def _columns(tables: Sequence[Table]) -> list[Column]:
 
 
 def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Choice, results: Path | None) -> Summary:
-    chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods}
+    chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods and choice.has(r)}
     found = [row for row in rows(suite, choice.metric, tasks) if row.method in chosen]
-    seconds, comparison = None, Comparison()
+    seconds, comparison = None, Compared()
     lines: list[Line | None] = [factors_line(suite)]
     if choice.seconds:
         seconds, found, line = _at_seconds(found, suite, tasks, choice, results)
         lines.append(line)
     if results is not None:
         found, comparison = compared_with_best(found, suite, tasks, choice.metric, results)
-        lines.append(comparison.line())
+        lines += comparison.lines()
     lines.append(base_line(found, suite, choice.metric))
     columns = accuracy_columns(found, tasks, seconds, choice.metric)
     costly = [row for row in found if row.costs.get("parameters")]

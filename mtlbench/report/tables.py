@@ -19,6 +19,7 @@ from mtlbench.report.grids import CellText, Grid, Note
 from mtlbench.report.rows import Row, rows
 from mtlbench.report.suites import Suite, suites
 from mtlbench.report.summary import EVERYTHING, Choice, Summary, Table, summarise
+from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record
 
 __all__ = [
@@ -40,16 +41,17 @@ def cell_texts(table: Table) -> dict[tuple[str, str], CellText]:
     for column in table.columns:
         ranks = _ranks(table.rows, column) if column.ranked else {}
         for row in table.rows:
-            tied = column.key in row.tied
+            standing = row.standing.get(column.key, "")
             found[row.method, column.key] = CellText(
-                column.number(row), column.spread(row), tied, ranks.get(row.method, 0)
+                column.number(row), column.spread(row), standing, ranks.get(row.method, 0)
             )
     return found
 
 
 def _ranks(shown: Sequence[Row], column: Column) -> dict[str, int]:
     """Return 1 for the methods with the best value as shown, 2 for those with the second; none if all are equal."""
-    texts = {row.method: column.number(row) for row in shown if row.kind == "method"}
+    ranked = [row for row in shown if row.kind == "method" and (column.base_ranked or not row.is_base)]
+    texts = {row.method: column.number(row) for row in ranked}
     numbers = {method: float(text.replace(",", "")) for method, text in texts.items() if text}
     places = sorted(set(numbers.values()), reverse=column.better == "high")
     if len(places) == 1 < len(numbers):
@@ -75,8 +77,9 @@ def _notes(summary: Summary) -> list[Note]:
 
 
 def for_terminal(summary: Summary, width: int) -> Group:
-    """Return a suite's tables and its receipt for a rich console of `width` characters."""
-    return grids.for_terminal([_grid(table) for table in summary.tables], _notes(summary), width)
+    """Return a suite's tables, its receipt and what they come to, for a rich console of `width` characters."""
+    below = [*_notes(summary), *grids.notes(("remark", ["", *verdict(summary).closing]))]
+    return grids.for_terminal([_grid(table) for table in summary.tables], below, width)
 
 
 def as_markup(summary: Summary, style: str) -> str:
@@ -91,13 +94,14 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     """Return one row per method of each suite, unrounded: what `--format csv` writes.
 
     Accuracies are shares, Δm per cent, costs in the units of `run.json`. `<column>/sd` is the sample standard deviation
-    over seeds, `<column>/alike` whether the method can't be told apart from the column's best, empty where that was not
-    tested. `suite` numbers what may share a table; each line of its receipt is a column.
+    over seeds, `<column>/standing` how the method stands to the column's best (best, tied, worse, undecided; empty
+    where that was not compared), `<column>/vs_best` the difference to it with its interval, /low and /high.
+    `suite` numbers what may share a table; each line of its receipt is a column.
     """
     lines = []
     for number, summary in enumerate(summaries, 1):
         accuracy = summary.tables[0] if summary.tables else Table("", [], [])
-        keys = [column.key for column in accuracy.columns if column.key not in ("method", "seeds")]
+        keys = [column.key for column in accuracy.columns if column.key not in ("method", "seeds", "versus")]
         for row in accuracy.rows:
             line: dict[str, Any] = {
                 "suite": number,
@@ -111,13 +115,20 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
                 cell = row.accuracy.get(key)
                 line |= {key: cell and cell.mean, f"{key}/sd": cell and cell.deviation}
                 if key in summary.comparison.best and row.kind == "method":
-                    tested = row.seeds and row.method not in summary.comparison.missing
-                    line[f"{key}/alike"] = key in row.tied if tested else None
+                    line[f"{key}/standing"] = row.standing.get(key)
+                    line |= _versus(row, key)
             line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
             line |= {"status": row.status, "note": row.note, "warnings": " ".join(summary.warnings)}
             line |= {f"receipt/{small.about}": small.text for small in summary.lines}
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _versus(row: Row, key: str) -> dict[str, float | None]:
+    pair = row.versus.get(key)
+    names = [f"{key}/vs_best{end}" for end in ("", "/low", "/high")]
+    values = (pair.difference, *pair.interval(row.level)) if pair else (None, None, None)
+    return dict(zip(names, values, strict=True))
 
 
 def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:

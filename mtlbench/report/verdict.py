@@ -5,11 +5,13 @@ Every number is one of `summary`'s, written as the tables write it; nothing is s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from mtlbench.report.receipt import questions
-from mtlbench.report.rows import BASE, Row
+from mtlbench.report.rows import BASE, Cell, Row
 from mtlbench.report.summary import Summary
 
 
@@ -29,15 +31,21 @@ class Verdict:
 
     Attributes:
         best: the method of the highest mean; empty where none finished.
-        tied: those that can't be told apart from it, best mean first.
-        smallest: of `best` and `tied`, the one that stores least, collapsed ones left out.
-        headline: which method, in one sentence.
+        tied: those that differ from it by less than a point, surely, best mean first.
+        undecided: those that may be better or worse than it, for all that is known.
+        smallest, fastest: of `best` and `tied`, the one that stores least, and the one that embeds most images a second
+            under all tasks; empty where that was not measured. Collapsed ones are left out.
+        headline: which methods, and the cheapest of them.
+        closing: what tables end with: which, what it costs, how sure that is.
     """
 
     best: str
     tied: tuple[str, ...]
+    undecided: tuple[str, ...]
     smallest: str
+    fastest: str
     headline: str
+    closing: tuple[str, ...]
     answers: tuple[Answer, ...]
 
 
@@ -50,18 +58,39 @@ def verdict(summary: Summary) -> Verdict:
     )
     if not rows:
         headline = "No method has finished: there is nothing to compare yet."
-        return Verdict("", (), "", headline, (Answer("Which method?", "none", headline), _sureness(summary, [], every)))
+        none = (Answer("Which method?", "none", headline), _sureness(summary, [], every))
+        return Verdict("", (), (), "", "", headline, (headline,), none)
     best = next((row for row in rows if row.method == summary.comparison.best.get("mean")), rows[0])
-    tied = [row for row in rows if "mean" in row.tied]
-    # a method whose embeddings fell to a point, or that has too few seeds in common for a test, is nothing to take
-    untestable = _too_few_shared_seeds(summary, best, rows)
-    candidates = [best, *(row for row in tied if not row.outcome.collapsed and row.method not in untestable)]
-    smallest = min(candidates, key=lambda row: (_value(row, "file_bytes"), -(row.accuracy["mean"].mean or 0)))
-    words = _Words(summary)
-    which = _which(words, best, tied, rows)
-    answers = (which, _cost(words, best, candidates, smallest, rows), _sureness(summary, rows, every))
-    headline = f"{best.method}: {which.lead[0].lower()}{which.lead[1:]}"
-    return Verdict(best.method, tuple(row.method for row in tied), smallest.method, headline, answers)
+    group = _Group(_Words(summary), best, rows)
+    which = _which(group, rows)
+    answers = (which, _cost(group, rows), _sureness(summary, rows, every))
+    smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
+    return Verdict(
+        best.method,
+        tuple(row.method for row in group.tied),
+        tuple(row.method for row in group.undecided),
+        smallest.method if smallest else "",
+        fastest.method if fastest else "",
+        f"{which.short}. {which.lead}",
+        tuple(_closing(answer) for answer in answers),
+        answers,
+    )
+
+
+def write_verdicts(file: Path, summaries: Sequence[Summary]) -> None:
+    """Write suites' verdicts as JSON: a list of objects, each with its suite's benchmark and subject."""
+    said = [
+        {"benchmark": summary.suite.benchmark["name"], "subject": summary.subject, **asdict(verdict(summary))}
+        for summary in summaries
+    ]
+    file.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _closing(answer: Answer) -> str:
+    return f"{answer.question} {' '.join([f'{answer.short}.', answer.lead, *answer.more[:1]])}"
+
+
+_SIZE, _SPEED = "file_bytes", "embed_rate_all_tasks"
 
 
 def _value(row: Row, key: str) -> float:
@@ -87,100 +116,112 @@ class _Words:
         return self.number(row, "mean", "%")
 
 
-def _which(words: _Words, best: Row, tied: Sequence[Row], rows: Sequence[Row]) -> Answer:
-    summary, others = words.summary, len(rows) - 1
-    comparison = summary.comparison
-    tested, which = _tested(summary, best, rows)
-    measure = "mean accuracy" if summary.metric == "triplet" else f"mean {summary.metric}"
-    more = []
-    if not others:
-        lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
-    elif "mean" not in comparison.best:
-        lead = f"The highest {measure}, {words.mean(best)}; whether by chance was not tested."
-        if comparison.reason:
-            more.append(str(comparison.line()))
-        if comparison.lacking:
-            more.append(comparison.lacking)
-    elif not tied:
-        single = "with this one seed, " if all(len(row.seeds) == 1 for row in rows) else ""
-        lead = f"The highest {measure}, {words.mean(best)}; {single}a test tells it apart from {_all(tested)}{which}."
-    else:
-        lead = (
-            f"The highest {measure}, {words.mean(best)}, but {_part(len(tied), tested)}{which}"
-            " can't be told apart from it."
+class _Group:
+    """The best method, and how the others stand to it in the mean."""
+
+    def __init__(self, words: _Words, best: Row, rows: Sequence[Row]) -> None:
+        self.words, self.best = words, best
+        others = [row for row in rows if row is not best]
+        self.tied, self.undecided, self.worse = (
+            [row for row in others if row.standing.get("mean") == standing]
+            for standing in ("tied", "undecided", "worse")
         )
-        more.append(f"Not told apart: {_some([f'{row.method} ({words.mean(row)})' for row in tied], 5)}.")
-    if "mean" in comparison.best and comparison.missing:
-        more.append(f"Not tested: {_some(comparison.missing, 5)}.")
+        # a method whose embeddings fell to a point is nothing to take
+        self.candidates = [best, *(row for row in self.tied if not row.outcome.collapsed)]
+
+    def cheapest(self, key: str) -> Row | None:
+        """Return the candidate that stores least, or embeds fastest; of equals that of the higher mean."""
+        sign = -1 if key == _SPEED else 1
+        known = [row for row in self.candidates if row.costs.get(key, Cell(None)).mean is not None]
+        return min(known, key=lambda row: (sign * _value(row, key), -(row.accuracy["mean"].mean or 0)), default=None)
+
+    def cheapest_in_words(self) -> str:
+        """Say which candidates are cheapest; empty where there is one alone or nothing was measured."""
+        if len(self.candidates) < 2:
+            return ""
+        said = []
+        for key, word, unit in ((_SIZE, "smallest", "MB"), (_SPEED, "fastest", "images/s under all tasks")):
+            row = self.cheapest(key)
+            number = self.words.number(row, key, unit) if row else ""
+            if row and number:
+                said.append(f"{word} of them: {row.method}, {number}")
+        text = "; ".join(said)
+        return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _which(group: _Group, rows: Sequence[Row]) -> Answer:
+    words, best, summary = group.words, group.best, group.words.summary
+    comparison = summary.comparison
+    measure = "mean accuracy" if summary.metric == "triplet" else f"mean {summary.metric}"
+    highest = f"The highest {measure} is {words.mean(best)}"
+    short, more = best.method, []
+    if len(rows) == 1:
+        lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
+    elif comparison.obstacle == "seeds":
+        short = "undecided: one seed"
+        lead = f"{highest}, of {best.method}; whether another seed would change the order is not known."
+    elif "mean" not in comparison.best:
+        lead = f"{highest}; whether by chance was not tested."
+        more += [text for text in (comparison.reason, comparison.lacking) if text]
+    else:
+        tied, undecided = ([row.method for row in some] for some in (group.tied, group.undecided))
+        if tied:
+            short = f"{_some([best.method, *tied], 4)} are tied"
+        elif undecided:
+            short = f"undecided: {best.method} leads"
+        told = len(group.worse)
+        parts = [f"{highest}{f', of {best.method}' if tied else ''}."]
+        if undecided:
+            parts.append(f"Undecided against {_some(undecided, 4)}: more seeds would tell.")
+        if told:
+            others = len(rows) - 1
+            each = "the other one" if others == 1 else f"each of the other {others}"
+            parts.append(f"Told apart from {each if told == others else f'{told} of the other {others}'}.")
+        lead = " ".join(filter(None, (*parts, group.cheapest_in_words())))
+        if comparison.missing:
+            more.append(f"Not tested: {_some(comparison.missing, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
-    if delta and hurt and not best.is_base:
-        tasks = len(summary.tasks)
-        more.append(f"Against {BASE}, a network for each task: Δm {delta}; below it on {hurt} of {tasks} tasks.")
+    if delta and not best.is_base:
+        below = f"; told apart from it, below, on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
+        more.append(f"Against {BASE}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
         more.append("Under some task its embeddings fell to a point: see what went wrong.")
-    return Answer("Which method?", best.method, lead, tuple(more))
+    return Answer("Which method?", short, lead, tuple(more))
 
 
-def _tested(summary: Summary, best: Row, rows: Sequence[Row]) -> tuple[int, str]:
-    """Return how many methods were tested against the best one, and a word for them where they aren't all others."""
-    tested = sum(row is not best and row.method not in summary.comparison.missing for row in rows)
-    return tested, " tested" if tested < len(rows) - 1 else ""
-
-
-def _too_few_shared_seeds(summary: Summary, best: Row, rows: Sequence[Row]) -> list[str]:
-    """Return which methods aren't told apart from the best for lack of two seeds in common, where some have several."""
-    if all(len(row.seeds) == 1 for row in rows if row.method not in summary.comparison.missing):
-        return []
-    return [row.method for row in rows if "mean" in row.tied and len(set(row.seeds) & set(best.seeds)) < 2]
-
-
-def _all(others: int) -> str:
-    return "the other" if others == 1 else f"each of the other {others}"
-
-
-def _part(some: int, others: int) -> str:
-    if some == others:
-        return "the other one" if others == 1 else f"all {others} others"
-    return f"{some} of the other {others}"
-
-
-def _cost(words: _Words, best: Row, candidates: Sequence[Row], smallest: Row, rows: Sequence[Row]) -> Answer:
-    size = words.number(best, "file_bytes", "MB")
+def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
+    words, best = group.words, group.best
+    size = words.number(best, _SIZE, "MB")
     if not size:
         return Answer("What does it cost?", "not measured", f"The costs of {best.method} were not measured.")
-    untestable = _too_few_shared_seeds(words.summary, best, rows)
-    those = "those not told apart from it" + (" by a test of common seeds" if untestable else "")
     added = _added(words, best)
     lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
     more = []
-    if smallest is not best:
-        equal = [
-            r.method
-            for r in candidates
-            if _value(r, "file_bytes") == _value(smallest, "file_bytes") and r is not smallest
-        ]
-        also = f" (as small: {_some(equal, 2)})" if equal else ""
+    smallest = group.cheapest(_SIZE)
+    if smallest and smallest is not best:
         more.append(
-            f"Smallest of {those}: {smallest.method}{also},"
-            f" {words.number(smallest, 'file_bytes', 'MB')}, one more task {_added(words, smallest) or 'unknown'};"
-            f" its mean is {words.mean(smallest)}."
+            f"Smallest of the tied: {smallest.method}, {words.number(smallest, _SIZE, 'MB')}, one more task"
+            f" {_added(words, smallest) or 'unknown'}; its mean is {words.mean(smallest)}."
         )
-    elif len(candidates) > 1:
-        more.append(f"None of {those} is smaller.")
+    elif group.tied:
+        more.append("No tied method is smaller.")
+    compared = [row for row in group.undecided if "mean" in row.versus and not row.outcome.collapsed]
+    small = min(compared, key=lambda row: _value(row, _SIZE), default=None)
+    if small and _value(small, _SIZE) < min(_value(row, _SIZE) for row in group.candidates):
+        more.append(
+            f"Smallest of the undecided: {small.method}, {words.number(small, _SIZE, 'MB')};"
+            f" {words.number(small, 'versus')} points to the best."
+        )
     base = next((row for row in rows if row.method == words.summary.suite.row_of(BASE, best.method)), None)
-    if base and base is not best and words.number(base, "file_bytes"):
-        more.append(f"{base.method}: {words.number(base, 'file_bytes', 'MB')}.")
-    speed = "embed_rate_all_tasks"
-    own = words.number(best, speed, "images/s")
-    if own:
-        fastest = max(
-            (row for row in candidates if words.number(row, speed)), key=lambda row: row.costs[speed].mean or 0
-        )
+    if base and base is not best and words.number(base, _SIZE):
+        more.append(f"{base.method}: {words.number(base, _SIZE, 'MB')}.")
+    own = words.number(best, _SPEED, "images/s")
+    fastest = group.cheapest(_SPEED)
+    if own and fastest:
         line = f"Embeds {own} under all tasks"
         if fastest is not best:
-            best_rate = words.number(fastest, speed, "images/s")
-            line += f"; of {those}, {fastest.method} is fastest: {best_rate}"
-            line += ", within the range of its measurements" if _reaches(best, fastest, speed) else ""
+            line += f"; of the tied, {fastest.method} is fastest: {words.number(fastest, _SPEED, 'images/s')}"
+            line += ", within the range of its measurements" if _reaches(best, fastest, _SPEED) else ""
         more.append(line + ".")
     trained = words.number(best, "training_seconds", "s")
     if trained:
@@ -220,27 +261,27 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         shown = {row.method for row in every}
         asked = "The test images"
         if summary.metric == "triplet":
-            asked = f"{questions(suite, [r for r in suite.records if r.method in shown])} test questions"
+            asked = f"{questions(suite, [r for r in suite.records if r.method in shown])} test triplets"
         what = "rendered images, which say nothing about real ones" if suite.rendered else "real images"
         lead = f"{asked} on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
+        comparison = summary.comparison
         if numbers[-1] == 1:
             more.append("One seed: how much another would change is not known.")
-        elif "mean" in summary.comparison.best:
-            best = next(row for row in rows if row.method == summary.comparison.best["mean"])
-            untestable = _too_few_shared_seeds(summary, best, rows)
-            if untestable:
-                more.append(
-                    f"Fewer than two seeds in common with {best.method}, so not told apart however far below:"
-                    f" {_some(untestable, 4)}. Run the same seeds for all."
-                )
-        if "mean" in summary.comparison.best:
-            best = next(row for row in rows if row.method == summary.comparison.best["mean"])
-            tested, which = _tested(summary, best, rows)
-            worse = tested - sum("mean" in row.tied for row in rows)
-            over = "questions" if numbers[-1] == 1 else "seeds and questions"
-            more.append(
-                f"The paired test, over {over}, at 5 %, tells the highest mean apart from {worse} of {tested}{which}."
+        elif "mean" in comparison.best:
+            stands = [row.standing.get("mean") for row in rows]
+            counts = (
+                f"{stands.count('tied')} tied, {stands.count('worse')} worse, {stands.count('undecided')} undecided"
             )
+            more.append(f"Against the highest mean: {counts}, at 5 % for all pairs of {comparison.methods} methods.")
+            if comparison.single:
+                more.append(
+                    f"One seed, so undecided however far below: {_some(comparison.single, 4)}."
+                    " Run the same seeds for all."
+                )
+            if comparison.images:
+                more.append(
+                    f"The weakest column rests on as much evidence as {comparison.images:,.0f} independent test images."
+                )
     if suite.quick:
         more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")
     if failed:

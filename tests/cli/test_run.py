@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,13 +10,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from report_records import order, unwrapped, written
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from mtlbench.cli import app
+from mtlbench.cli.run import _show_tables
 from mtlbench.errors import UserError
+from mtlbench.runs import run_folder
 
 SHORT = (
     "train.steps=4", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
@@ -73,6 +79,24 @@ def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_
     refused = CliRunner().invoke(app, [*words(dataset, folder, tmp_path / "r"), "--set", "train.lr=0.5"])
     assert isinstance(refused.exception, UserError)
     assert "train.lr" in str(refused.exception)
+
+
+def test_the_tables_of_some_methods_count_the_others_in_their_comparison(tmp_path):
+    for method, share in (("one", 0.9), ("two", 0.85), ("three", 0.5)):
+        for seed in (0, 1, 2):
+            written(tmp_path, method, seed, share)
+    console = Console(file=io.StringIO(), width=200)
+    _show_tables(
+        console,
+        [SimpleNamespace(folder=run_folder(tmp_path, "made-up", m, 0)) for m in ("one", "two")],
+        tmp_path,
+        "made-up",
+    )
+    text = console.file.getvalue()
+    assert order(text) == ["one", "two"]
+    assert "all pairs of the suite's 3 methods" in unwrapped(text)
+    assert "Which method? " in text
+    assert f"Next, a page of all this: mtlbench report made-up --results {tmp_path} --html page" in unwrapped(text)
 
 
 def test_rendered_shoes_are_drawn_when_they_are_not_there(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mtlbench.benchmark import Benchmark, benchmark_files, load_benchmark
-from mtlbench.data.check import open_images, read_source
+from mtlbench.data.check import few_test_images, open_images, read_source
 from mtlbench.data.pack import open_pack
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
@@ -176,6 +176,22 @@ def test_sound_images_give_their_sizes_and_nothing_else(tmp_path):
     assert dict(seen.sizes) == {(20, 16): 8, (7, 30): 1}
     assert seen.small == [8]
     assert (seen.missing, seen.broken, seen.unreadable, seen.copies) == ([], {}, set(), 0)
+
+
+def test_values_of_few_test_images_are_warned_of_with_the_pairs_that_triplets_rest_on(tmp_path):
+    closure = ["lace"] * 30 + ["hook"] * 2 + ["zip"] * 5 + ["velcro"]
+    names, many = [f"{n}.png" for n in range(38)], ["no", "yes"] * 19
+    train = table_of(tmp_path, names, [0] * 38, closure=closure, many=many)
+    assert few_test_images(train, ["closure", "many"]) == []
+    assert few_test_images(table_of(tmp_path, names, [2] * 38, closure=["a"] * 38), ["closure"]) == []
+    (found, other) = few_test_images(
+        table_of(tmp_path, names, [2] * 38, closure=closure, many=many), ["closure", "many"]
+    )
+    assert (other.task, found.task) == ("closure", "many")
+    assert other.values == (("hook", 2), ("zip", 5))
+    assert other.share == pytest.approx(2 / 3)
+    assert "closure: 2 values have fewer than 24 test images and 67% of the test triplets" in str(other)
+    assert "as few as 1 pair of images: hook" in str(other)
 
 
 @pytest.mark.parametrize(

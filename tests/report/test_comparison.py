@@ -3,56 +3,162 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
-from report_records import cells, order, shown, unwrapped, written
+import torch
+from report_records import asked, cells, order, record, shown, unwrapped, written
+from safetensors.numpy import load_file, save_file
 
 from mtlbench.errors import UserError
 from mtlbench.report.summary import Choice, summarise
-from mtlbench.runs import run_folder
+from mtlbench.report.tables import as_frame, as_markup
+from mtlbench.runs import Record, run_folder, write_record
+
+
+def columns(results: Path, records: list[Record], **choice: str) -> dict[str, dict[str, str]]:
+    """How each row stands, by column."""
+    (summary,) = summarise(records, Choice(**choice), results)
+    return {row.method: dict(row.standing) for row in summary.rows}
 
 
 def test_methods_that_cannot_be_told_apart_from_the_best_are_marked(tmp_path):
     shares = {"best": 0.9, "second": 0.895, "last": 0.6}
     records = [written(tmp_path, m, seed, share) for m, share in shares.items() for seed in (0, 1, 2)]
     (summary,) = summarise(records, Choice(), tmp_path)
-    marks = {row.method: row.tied for row in summary.tables[0].rows}
-    leader, follower = summary.tables[0].rows[0].method, summary.tables[0].rows[1].method
+    standing = columns(tmp_path, records)
+    leader, follower = summary.rows[0].method, summary.rows[1].method
     assert {leader, follower} == {"best", "second"}
-    assert "mean" in marks[follower]
-    assert "mean" not in marks[leader]
-    assert marks["last"] == frozenset()
+    assert standing[leader]["mean"] == "best"
+    assert standing[follower]["mean"] == "undecided"
+    assert standing["last"] == dict.fromkeys(("mean", "task/colour", "task/heel_height"), "worse")
     text = shown(records, results=tmp_path)
-    assert "≈" in next(line for line in text.splitlines() if line.startswith(follower))
-    assert "≈: can't be told apart from the best of the column" in text
-    assert "seeds is not covered" not in text
+    assert cells(text, leader)[4] == "*"
+    assert cells(text, follower)[4] == "?"
+    assert "marks: the best of the mean and of each task is bold or has a *; ≈ is tied with it" in unwrapped(text)
 
 
-def test_with_one_seed_the_comparison_says_what_it_does_not_cover(tmp_path):
+def answered(results: Path, method: str, hits: list[torch.Tensor], places: torch.Tensor | None = None) -> list[Record]:
+    """Records of a method with the given hits, (2, n) a seed."""
+    made = []
+    for seed, own in enumerate(hits):
+        made.append(record(method, seed, tuple(own.float().mean(1).tolist())))
+        asked_ = torch.randint(3000, (*own.shape, 3), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+        test = {"hits": own, "triplets": asked_ if places is None else places}
+        write_record(run_folder(results, "made-up", method, seed), made[-1], test=test)
+    return made
+
+
+def test_tied_are_those_that_differ_by_less_than_a_point_for_sure(tmp_path):
+    """One misses two triplets that the best hits and hits one that it misses: equal to all intents, says the mark."""
+    hits = (torch.rand(2, 2000, generator=torch.Generator().manual_seed(0)) < 0.8).to(torch.uint8)
+    nearly = hits.clone()
+    nearly[:, torch.nonzero(hits.prod(0))[:2, 0]] = 0
+    nearly[:, torch.nonzero(~hits.amax(0).bool())[0, 0]] = 1
+    records = answered(tmp_path, "best", [hits] * 3) + answered(tmp_path, "same", [nearly] * 3)
+    assert columns(tmp_path, records)["same"]["mean"] == "tied"
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert "≈" in next(line for line in as_markup(summary, "md").splitlines() if line.startswith("| same"))
+    assert r"$^{\approx}$" in as_markup(summary, "latex")
+
+
+def test_a_method_that_varies_much_is_undecided_and_not_called_equal(tmp_path):
+    def runs(*shares: float) -> list[torch.Tensor]:
+        return [(torch.rand(2, 400, generator=torch.Generator().manual_seed(n)) < share).to(torch.uint8)
+                for n, share in enumerate(shares)]  # fmt: skip
+
+    records = answered(tmp_path, "best", runs(0.94, 0.945, 0.95)) + answered(tmp_path, "wild", runs(0.6, 0.72, 0.85))
+    assert columns(tmp_path, records)["wild"]["mean"] == "undecided"
+    (summary,) = summarise(records, Choice(), tmp_path)
+    pair = summary.rows[1].versus["mean"]
+    low, high = pair.interval(summary.rows[1].level)
+    assert low < pair.difference < -0.1 < 0 < high
+    assert cells(shown(records, results=tmp_path), "wild")[5] == f"{100 * pair.difference:+.1f}"
+    frame = as_frame([summary]).set_index("method")
+    assert frame.loc["wild", ["mean/standing", "mean/vs_best/low"]].tolist() == ["undecided", low]
+
+
+def test_a_pairs_verdict_depends_neither_on_other_rows_nor_on_what_is_shown(tmp_path):
+    records = [written(tmp_path, m, s, x) for m, x in (("best", 0.9), ("lower", 0.86), ("bad", 0.5)) for s in range(3)]
+    whole = columns(tmp_path, records)
+    assert columns(tmp_path, records, methods="best,lower")["lower"] == whole["lower"]
+    (summary,) = summarise(records, Choice(methods="best,lower"), tmp_path)
+    assert summary.comparison.methods == 3
+    noisy = [r for r in records if r.method != "bad"]
+    noisy += [written(tmp_path, "bad", s, share) for s, share in enumerate((0.1, 0.5, 0.8))]
+    assert columns(tmp_path, noisy)["lower"] == whole["lower"]
+
+
+def test_one_seed_is_not_compared(tmp_path):
     records = [written(tmp_path, m, 0, share) for m, share in (("one", 0.9), ("other", 0.5))]
     text = unwrapped(shown(records, results=tmp_path))
-    assert "how results vary between seeds is not covered, for there is one" in text
+    assert "comparison with the best: one seed: not compared." in text
+    assert "Which method? undecided: one seed." in text
+    assert not re.search(r"[≈?*] ", text.split("Cost")[0])
+    assert columns(tmp_path, records) == {"one": {}, "other": {}}
+
+
+def test_a_method_of_one_seed_among_others_of_several_is_undecided_and_named(tmp_path):
+    records = [written(tmp_path, m, s, x) for m, x in (("best", 0.9), ("bad", 0.5)) for s in range(3)]
+    records.append(written(tmp_path, "once", 0, 0.1))
+    standing = columns(tmp_path, records)
+    assert (standing["bad"]["mean"], standing["once"]["mean"]) == ("worse", "undecided")
+    assert "One seed, so undecided: once." in unwrapped(shown(records, results=tmp_path))
+
+
+def test_runs_without_triplets_are_not_compared_and_it_says_why(tmp_path):
+    records = [written(tmp_path, m, s, 0.9) for m in ("one", "two") for s in (0, 1)]
+    for file in tmp_path.rglob("test.safetensors"):
+        save_file({"hits": load_file(file)["hits"]}, file)
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert summary.comparison.obstacle == "triplets"
+    assert any("not compared: these runs kept no triplets" in line for line in summary.receipt)
+
+
+def test_runs_that_answered_other_triplets_are_not_compared(tmp_path):
+    hits = torch.ones(2, 400, dtype=torch.uint8)
+    records = answered(tmp_path, "one", [hits, hits], asked())
+    records += answered(tmp_path, "two", [hits, hits], asked().flip(0))
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert summary.comparison.obstacle == "questions"
+    assert not any(row.standing for row in summary.rows)
+
+
+def test_the_receipt_says_how_many_images_stand_behind_the_weakest_column(tmp_path):
+    places = asked(300)
+    places[1] %= 20  # the second task has 20 images
+    hits = (torch.rand(2, 400, generator=torch.Generator().manual_seed(0)) < 0.8).to(torch.uint8)
+    records = answered(tmp_path, "one", [hits, hits], places) + answered(tmp_path, "two", [hits, hits], places)
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert summary.comparison.weakest == "task/heel_height"
+    assert summary.comparison.images == pytest.approx(20, abs=1)
+    worth = f"{summary.comparison.images:,.0f}"
+    assert (
+        f"test images: the triplets of the weakest column, heel height, are worth {worth} independent test images."
+        in (summary.receipt)
+    )
 
 
 def test_methods_without_answers_are_not_marked_and_named(tmp_path):
-    records = [written(tmp_path, "one", 0, 0.9), written(tmp_path, "two", 0, 0.9), written(tmp_path, "bare", 0, 0.9)]
+    records = [written(tmp_path, m, s, 0.9) for m in ("one", "two", "bare") for s in (0, 1)]
     (run_folder(tmp_path, "made-up", "bare", 0) / "test.safetensors").unlink()
     (summary,) = summarise(records, Choice(), tmp_path)
-    assert {row.method: row.tied for row in summary.tables[0].rows}["bare"] == frozenset()
+    assert columns(tmp_path, records)["bare"] == {}
     assert any("not of the same run: bare" in line for line in summary.receipt)
 
 
 def test_answers_of_another_run_are_not_believed(tmp_path):
-    records = [written(tmp_path, "one", 0, 0.9), written(tmp_path, "two", 0, 0.9)]
-    records[1].metrics["colour"]["triplet"] = 0.123
+    records = [written(tmp_path, m, s, 0.9) for m in ("one", "two") for s in (0, 1)]
+    records[2].metrics["colour"]["triplet"] = 0.123
     (summary,) = summarise(records, Choice(), tmp_path)
     assert any("not of the same run: two" in line for line in summary.receipt)
 
 
 def test_other_metrics_are_not_compared_and_it_says_why(tmp_path):
-    records = [written(tmp_path, "one", 0, 0.9), written(tmp_path, "two", 0, 0.9)]
+    records = [written(tmp_path, m, s, 0.9) for m in ("one", "two") for s in (0, 1)]
     (summary,) = summarise(records, Choice(metric="macro/map@r"), tmp_path)
-    assert not any(row.tied for row in summary.tables[0].rows)
+    assert not any(row.standing for row in summary.rows)
     assert any("for triplet accuracy alone" in line for line in summary.receipt)
 
 

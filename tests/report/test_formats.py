@@ -64,9 +64,16 @@ def test_csv_has_a_row_per_method_with_the_spread_the_base_and_the_receipt(tmp_p
     by_task = [[r.metrics[t]["triplet"] for r in records if r.method == "one"] for t in ("colour", "heel_height")]
     assert one["task/colour"] == pytest.approx(sum(by_task[0]) / 2)
     assert one["mean"] == pytest.approx((sum(by_task[0]) + sum(by_task[1])) / 4)
-    assert {"mean/sd", "mean/alike", "worst", "delta_m", "hurt", "cost/bytes_added", "cost/training_seconds"} <= set(
-        frame
-    )
+    assert {
+        "mean/sd",
+        "mean/standing",
+        "mean/vs_best/low",
+        "worst",
+        "delta_m",
+        "hurt",
+        "cost/bytes_added",
+        "cost/training_seconds",
+    } <= set(frame)
     assert "fingerprint abc" in one["receipt/data"]
     assert "split at random" in one["receipt/data"]
     again = pd.read_csv(io.StringIO(shown(records, style="csv", results=tmp_path))).set_index("method")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
-from report_records import cells, order, record, shown, unwrapped
+from report_records import asked, cells, order, record, shown, unwrapped, written
 from typer.testing import CliRunner
 
 from mtlbench.cli import app
 from mtlbench.errors import UserError
 from mtlbench.report.columns import all_columns, glossary
 from mtlbench.report.summary import Choice, summarise
-from mtlbench.report.tables import rows, suites
+from mtlbench.report.tables import as_markup, rows, suites
 from mtlbench.runs import find_records, write_record
 
 
@@ -122,20 +124,41 @@ def test_a_narrow_terminal_gets_the_table_in_blocks_and_loses_nothing():
 
 def test_delta_m_is_the_mean_relative_difference_to_independent_seed_by_seed():
     records = [
-        record("independent", 0, (0.8, 0.5)), record("independent", 1, (0.4, 0.5)),
-        record("one", 0, (0.9, 0.45)), record("one", 1, (0.5, 0.5)),
+        record("independent", 0, (0.8, 0.6)), record("independent", 1, (0.7, 0.6)),
+        record("one", 0, (0.9, 0.55)), record("one", 1, (0.8, 0.6)),
     ]  # fmt: skip
-    by_hand = (100 * ((0.1 / 0.8 - 0.05 / 0.5) / 2), 100 * ((0.1 / 0.4 + 0) / 2))
+    # above chance, a half, the base has 0.25 and 0.1 over its seeds
+    by_hand = (100 * (0.1 / 0.25 - 0.05 / 0.1) / 2, 100 * (0.1 / 0.25 + 0) / 2)
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(sum(by_hand) / 2)
-    assert row.accuracy["hurt"].mean == 1  # heel_height: 47.5 % against 50 %
-    assert cells(shown(records), "one")[6:9] == ["+6.9", "±8.0", "1"]
+    assert cells(shown(records), "one")[6:8] == ["+7.5", "±17.7"]
+
+
+def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named():
+    records = [record("independent", 0, (0.7, 0.51)), record("one", 0, (0.6, 0.9))]
+    (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
+    assert row.accuracy["delta_m"].mean == pytest.approx(-50)
+    assert row.unlearned == ("heel_height",)
+    assert "Tasks left out, for independent did not learn them: heel height." in unwrapped(shown(records))
+    records[0].metrics["colour"]["triplet"] = 0.5
+    assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
+
+
+def test_tasks_hurt_are_those_told_apart_from_independent_and_neither_it_nor_references_win(tmp_path):
+    records = [written(tmp_path, m, s, share) for m, share in (("independent", 0.9), ("one", 0.6)) for s in range(3)]
+    found = {row.method: row for row in summarise(records, Choice(), tmp_path)[0].rows}
+    assert found["one"].accuracy["hurt"].mean == 2
+    assert "hurt" not in found["independent"].accuracy
+    markdown = as_markup(summarise(records, Choice(), tmp_path)[0], "md")
+    assert "**+0.0**" not in markdown
+    single = {row.method: row for row in summarise([r for r in records if r.seed == 0], Choice(), tmp_path)[0].rows}
+    assert "hurt" not in single["one"].accuracy
 
 
 def test_seeds_that_independent_lacks_are_left_out_of_delta_m_and_named():
-    records = [record("independent", 0, (0.8, 0.5)), record("one", 0, (0.8, 0.5)), record("one", 1, (0.9, 0.9))]
+    records = [record("independent", 0, (0.8, 0.6)), record("one", 0, (0.8, 0.6)), record("one", 1, (0.9, 0.9))]
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
-    assert (row.accuracy["delta_m"].mean, row.accuracy["hurt"].mean) == (0, 0)
+    assert row.accuracy["delta_m"].mean == 0
     assert "Left out, for independent has no such seed: one 1." in unwrapped(shown(records))
 
 
@@ -155,11 +178,14 @@ def test_delta_m_is_absent_with_the_reason_where_there_is_no_base(spoiled):
 def test_delta_m_uses_the_metric_that_is_shown():
     records = [record("independent", 0, (0.8, 0.5)), record("one", 0, (0.8, 0.55))]
     (row,) = (row for row in rows(suites(records)[0], "macro/map@r") if row.method == "one")
-    assert row.accuracy["delta_m"].mean == pytest.approx(100 * 0.05 / 0.2 / 2)
+    assert "delta_m" not in row.accuracy  # what chance reaches is not known
+    records.append(record("chance", 0, (0.4, 0.4), kind="reference", costs={}))
+    (row,) = (row for row in rows(suites(records)[0], "macro/map@r") if row.method == "one")
+    assert row.accuracy["delta_m"].mean == pytest.approx(100 * 0.05 / (0.2 - 0.1) / 2)
 
 
 def test_the_base_counts_even_when_its_row_is_not_asked_for():
-    text = shown([record("independent", 0, (0.8, 0.5)), record("one", 0, (0.8, 0.55))], methods="one")
+    text = shown([record("independent", 0, (0.8, 0.6)), record("one", 0, (0.8, 0.61))], methods="one")
     assert cells(text, "one")[3] == "+5.0"
     assert order(text) == ["one"]
 
@@ -274,13 +300,13 @@ def test_a_second_table_says_what_sets_it_apart():
 
 
 def test_records_are_read_from_where_they_lie_whatever_their_folders_are_called(tmp_path):
-    for method in ("one", "two"):
-        hits = torch.rand(2, 400, generator=torch.Generator().manual_seed(len(method))) < 0.8
-        made = record(method, hits=tuple(hits.float().mean(1).tolist()))
-        folder = tmp_path / "made-up" / f"{method}@lr=0.003" / "seed-0"
-        write_record(folder, made, test={"hits": hits.to(torch.uint8)})
+    for method, seed in product(("one", "two"), (0, 1)):
+        hits = torch.rand(2, 400, generator=torch.Generator().manual_seed(seed)) < 0.8
+        made = record(method, seed, hits=tuple(hits.float().mean(1).tolist()))
+        folder = tmp_path / "made-up" / f"{method}@lr=0.003" / f"seed-{seed}"
+        write_record(folder, made, test={"hits": hits.to(torch.uint8), "triplets": asked()})
     found = find_records(tmp_path, "made-up")
-    assert [one.folder for one in found] == sorted((tmp_path / "made-up").glob("*/seed-0"))
+    assert [one.folder for one in found] == sorted((tmp_path / "made-up").glob("*/seed-*"))
     assert summarise(found, results=tmp_path)[0].comparison.best["mean"] in ("one", "two")
 
 

@@ -16,6 +16,7 @@ from page_records import Parsed, found, pictures, put
 from mtlbench.errors import UserError
 from mtlbench.report import gallery, page
 from mtlbench.report.gallery import Galleries, NoImages
+from mtlbench.report.grids import MARKS
 from mtlbench.report.page import leaderboard, write_page
 
 # --- the leaderboard --------------------------------------------------------------------------------------------------
@@ -26,16 +27,18 @@ def test_the_leaderboard_has_the_tables_own_numbers_and_marks(results: Path, tmp
     (summary,) = found(results)
     cells = Parsed(write_page([summary], results, tmp_path / "page")).cells
     head, rows = cells[0], {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[1:]}
-    assert head[:6] == ["method", "seeds", "mean", "worst", "Δm", "tasks hurt"]
+    assert head[:7] == ["method", "seeds", "mean", "vs best", "worst", "Δm", "tasks hurt"]
     assert list(rows) == ["shared", "modulation", "independent"]
     for table in summary.tables:
         for column in table.columns:
             for row in table.rows:
                 if any(column.number(other) for other in table.rows) and column.key != "method":
                     expected = " ".join(filter(None, (column.number(row), column.spread(row))))
-                    expected += "≈" if column.key in row.tied else ""
-                    assert rows[row.method][column.heading].replace(" ≈", "≈") == expected, column.key
+                    expected += MARKS.get(row.standing.get(column.key, ""), "")
+                    assert re.sub(" ([*≈?])$", r"\1", rows[row.method][column.heading]) == expected, column.key
+    assert rows["shared"]["mean"].endswith("*")
     assert rows["modulation"]["mean"].endswith("≈")
+    assert rows["independent"]["mean"][-1].isdigit()
 
 
 def test_a_methods_groups_are_by_its_name_without_options(results: Path) -> None:
@@ -58,6 +61,14 @@ def test_without_independent_there_is_no_column_of_what_sharing_gained(tmp_path:
     headings = [column["text"] for column in leaderboard(summary)["columns"]]
     assert "Δm" not in headings
     assert "mean" in headings
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_verdict_for_machines_lies_beside_the_page(results: Path, tmp_path: Path) -> None:
+    write_page(found(results), results, tmp_path / "page")
+    (said,) = json.loads((tmp_path / "page" / "verdict.json").read_text())
+    assert (said["benchmark"], said["best"], said["tied"]) == ("made-up-quick", "shared", ["modulation"])
+    assert (said["smallest"], said["undecided"], len(said["closing"])) == ("modulation", [], 3)
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
@@ -98,7 +109,7 @@ def test_figures_downloads_and_thumbnails_are_there_and_linked(
     assert (folder / "made-up-quick/figures.pdf").read_bytes().count(b"/Type /Page ") == 3
     assert {path.name for path in (folder / "made-up-quick/images").iterdir()} == {f"{n}.jpg" for n in range(4)}
     table = pd.read_csv(folder / "made-up-quick/table.csv").set_index("method")
-    assert table.loc["shared", "mean"] == pytest.approx(0.795)
+    assert table.loc["shared", "mean"] == pytest.approx(0.799)
     assert len(pd.read_csv(folder / "made-up-quick/runs.csv")) == 9
     assert "booktabs" in (folder / "made-up-quick/table.tex").read_text("utf-8")
 
@@ -142,7 +153,7 @@ def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Pat
     check_links(folder)
     text = Parsed(folder / "index.html").text
     assert "Made up (rendered images, not real ones), quick protocol" in text
-    assert "shared: the highest mean accuracy" in text
+    assert "shared and modulation are tied. The highest mean accuracy" in text
     assert "4.00 MB" in text
 
 
@@ -160,6 +171,7 @@ def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(results: P
         "made-up-quick",
         "page.css",
         "page.js",
+        "verdict.json",
         "mine.txt",
     }
     assert not (folder / "made-up-quick" / "old.jpg").exists()
@@ -267,4 +279,4 @@ def test_a_page_of_another_metric_speaks_of_it_and_not_of_triplets(results: Path
     text = index.read_text("utf-8")
     assert "Triplet accuracy, in per cent" in text
     assert "<caption>Accuracy in per cent" in text
-    assert summary.receipt[0].startswith("accuracy: 400 test triplets a task, the same for all methods, mean ±")
+    assert summary.receipt[0].startswith("accuracy: 2,000 test triplets a task, the same for all methods, mean ±")

@@ -23,14 +23,18 @@ def test_the_verdict_names_the_best_those_alike_and_the_smallest(results: Path) 
     words = verdict(summary)
     assert (words.best, words.tied, words.smallest) == ("shared", ("modulation",), "modulation")
     which, cost, sure = words.answers
-    assert which.short == "shared"
-    assert "79.5 ±0.5 %, but 1 of the other 2 can't be told apart" in which.lead
-    assert "modulation (79.2 ±0.5 %)" in which.more[0]
+    assert which.short == "shared and modulation are tied"
+    assert which.lead == (
+        "The highest mean accuracy is 79.9 ±0.1 %, of shared. Told apart from 1 of the other 2. Smallest of them:"
+        " modulation, 2.50 MB."
+    )
+    assert words.headline == f"{which.short}. {which.lead}"
+    assert [line.split("?")[0] for line in words.closing] == ["Which method", "What does it cost", "How sure is that"]
     assert cost.short == "4.00 MB"
-    assert "modulation, 2.50 MB, one more task 1.28 kB" in cost.more[0]
+    assert "modulation, 2.50 MB, one more task 1.28 kB; its mean is 79.9 ±0.1 %" in cost.more[0]
     assert sure.short == "3 seeds"
-    assert sure.lead.startswith("400 test questions on each of 2 tasks")
-    assert "tells the highest mean apart from 1 of 2" in " ".join(sure.more)
+    assert sure.lead.startswith("2,000 test triplets on each of 2 tasks")
+    assert "Against the highest mean: 1 tied, 1 worse, 0 undecided" in " ".join(sure.more)
 
 
 def test_the_verdict_names_rendered_images_and_the_quick_protocol_and_else_not(results: Path, tmp_path: Path) -> None:
@@ -49,8 +53,8 @@ def test_a_best_method_that_is_told_apart_from_all_is_said_to_be(tmp_path: Path)
         put(tmp_path, "shared", seed, (0.95, 0.9))
         put(tmp_path, "other", seed, (0.5, 0.5))
     (summary,) = found(tmp_path)
-    assert "; a test tells it apart from the other" in said(summary)
-    assert "Not told apart" not in said(summary)
+    assert "Told apart from the other one." in said(summary)
+    assert "Undecided" not in said(summary)
 
 
 def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
@@ -59,7 +63,7 @@ def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
     (summary,) = found(results)
     assert "whether by chance was not tested" in said(summary)
     assert "apart" not in said(summary)
-    assert "Not compared, for test.safetensors is missing" in said(summary)
+    assert "not compared: test.safetensors is missing" in said(summary)
 
 
 @pytest.mark.parametrize("gone", ["modulation", "independent"])
@@ -70,11 +74,11 @@ def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_told_apa
     assert summary.comparison.missing == (gone,)
     which, _, sure = verdict(summary).answers
     if gone == "modulation":
-        assert "a test tells it apart from the other tested" in which.lead
-        assert "apart from 1 of 1 tested" in " ".join(sure.more)
+        assert "Told apart from 1 of the other 2." in which.lead
+        assert "0 tied, 1 worse, 0 undecided" in " ".join(sure.more)
     else:
-        assert "but the other one tested can't be told apart" in which.lead
-        assert "apart from 0 of 1 tested" in " ".join(sure.more)
+        assert "apart" not in which.lead
+        assert "1 tied, 0 worse, 0 undecided" in " ".join(sure.more)
     assert f"Not tested: {gone}." in which.more
 
 
@@ -86,23 +90,21 @@ def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(resu
     assert summary.comparison.best == {}
     assert "whether by chance was not tested" in said(summary)
     assert "apart" not in said(summary)
-    assert "is not of the same run: independent, modulation" in said(summary)
+    assert "not of the same run: modulation, independent" in said(summary)
 
 
 def test_csv_says_nothing_of_a_test_of_methods_that_were_not_tested(results: Path) -> None:
     put(results, "broken", status="failed", reason="out of memory")
     for path in (results / "made-up-quick" / "independent").rglob("test.safetensors"):
         path.unlink()
-    (alike,) = [as_frame(found(results)).set_index("method")["mean/alike"]]
-    assert alike["modulation"] is True
-    assert alike["shared"] is False
-    assert alike["independent"] is None
-    assert alike["broken"] is None
+    standing = as_frame(found(results)).set_index("method")["mean/standing"]
+    assert standing[["modulation", "shared"]].tolist() == ["tied", "best"]
+    assert standing[["independent", "broken"]].isna().all()
 
 
 def test_another_metric_is_not_called_accuracy_nor_tested(results: Path) -> None:
     (summary,) = found(results, metric="macro/map@r")
-    assert "The highest mean macro/map@r, 25.0" in said(summary)
+    assert "The highest mean macro/map@r is 25.0" in said(summary)
     assert "The test images on each of 2 tasks, the same for every method" in said(summary)
     assert "question" not in said(summary)
     assert "not tested" in said(summary)
@@ -114,22 +116,26 @@ def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
     put(tmp_path, "other", hits=(0.5, 0.5))
     (summary,) = found(tmp_path)
     assert "One seed: how much another would change is not known." in said(summary)
-    assert "over questions, at 5 %" in said(summary)
-    assert "with this one seed, a test tells it apart from the other" in said(summary)
+    assert "undecided: one seed. The highest mean accuracy is 80.0 %, of shared" in verdict(summary).headline
+    assert verdict(summary).tied == ()
 
 
-def test_methods_that_share_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> None:
+def test_methods_of_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> None:
     put(results, "late", 0, (0.1, 0.1))
     (summary,) = found(results)
-    assert "late" in verdict(summary).tied
-    assert "Fewer than two seeds in common with shared, so not told apart however far below: late." in said(summary)
+    assert "late" in verdict(summary).undecided
+    for path in (results / "made-up-quick" / "modulation").rglob("test.safetensors"):
+        path.unlink()
+    (without,) = found(results)
+    assert verdict(without).headline.startswith("undecided: shared leads.")
+    assert "One seed, so undecided however far below: late. Run the same seeds for all." in said(summary)
 
 
-def test_a_method_of_too_few_common_seeds_is_not_offered_as_the_small_one(results: Path) -> None:
+def test_a_method_of_too_few_seeds_is_not_offered_as_the_small_one(results: Path) -> None:
     put(results, "late", 0, (0.1, 0.1), megabytes=0.1)
     (summary,) = found(results)
     assert verdict(summary).smallest == "modulation"
-    assert "Smallest of those not told apart from it by a test of common seeds: modulation" in said(summary)
+    assert "Smallest of the tied: modulation" in said(summary)
 
 
 def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> None:
@@ -151,7 +157,7 @@ def test_speeds_that_were_not_measured_are_not_spoken_of(results: Path) -> None:
     fast = {k: 2 * v for k, v in rates.items()}
     for seed in range(3):
         put(results, "shared", seed, (0.9, 0.7), costs={"file_bytes": 4e6, "parameters": 1, **rates})
-        put(results, "modulation", seed, (0.885, 0.71), costs={"file_bytes": 2e6, "parameters": 1, **fast})
+        put(results, "modulation", seed, (0.896, 0.703), costs={"file_bytes": 2e6, "parameters": 1, **fast})
     (summary,) = found(results)
     assert "Embeds 2,000 ±5% images/s under all tasks" in said(summary)
     assert "modulation is fastest: 4,000 ±5% images/s" in said(summary)

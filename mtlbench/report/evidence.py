@@ -1,0 +1,73 @@
+"""What runs left beside `run.json` for comparisons: their answers triplet by triplet, and what validation measured.
+
+Nothing here loads torch; what is concluded from it is left to `comparison` and `summary`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from mtlbench.report.inference import Hits
+from mtlbench.runs import Record
+
+
+def read_hits(folder: Path, record: Record) -> Hits | None:
+    """Return a finished run's (T, n) hits, or None where they are missing or don't give the record's own accuracy."""
+    tasks = record.setup["tasks"]
+    hits = _tensor(folder, "hits")
+    if hits is None or hits.ndim != 2 or len(hits) != len(tasks) or not hits.size:
+        return None
+    found = np.count_nonzero(hits, axis=1) / hits.shape[1]
+    wanted = [record.metrics.get(task, {}).get("triplet", math.nan) for task in tasks]
+    return hits.astype(np.uint8, copy=False) if np.allclose(found, wanted, rtol=0, atol=1e-5) else None
+
+
+def read_triplets(folder: Path) -> NDArray[np.integer] | None:
+    """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them."""
+    triplets = _tensor(folder, "triplets")
+    return triplets if triplets is not None and triplets.ndim == 3 and triplets.shape[2] == 3 else None
+
+
+def _tensor(folder: Path, name: str) -> NDArray[np.integer] | None:
+    try:
+        with safe_open(folder / "test.safetensors", framework="numpy") as file:
+            found: NDArray[np.integer] = file.get_tensor(name)
+            return found
+    except (OSError, SafetensorError):
+        return None
+
+
+def read_validations(folder: Path) -> pd.DataFrame | None:
+    """Return a run's validations: `seconds` of training steps until then, `accuracy`, and `accuracy/<task>` each.
+
+    None where the run kept no curve, or one without seconds.
+    """
+    try:
+        curve = pd.read_csv(
+            folder / "curve.csv", usecols=lambda name: name == "seconds" or name.partition("/")[0] == "accuracy"
+        )
+    except (OSError, ValueError):
+        return None
+    if not {"seconds", "accuracy"} <= set(curve):
+        return None
+    timed = curve.dropna(subset=["accuracy", "seconds"])
+    return None if timed.empty else timed
+
+
+def accuracy_within(validations: pd.DataFrame, seconds: float, tasks: Sequence[str]) -> float | None:
+    """Return the mean validation accuracy over some tasks of the checkpoint that would be chosen after some seconds.
+
+    That is the one of highest mean accuracy over all tasks; None if nothing was measured by then.
+    """
+    there = validations[validations["seconds"] <= seconds]
+    if there.empty:
+        return None
+    chosen = there.iloc[int(there["accuracy"].to_numpy().argmax())]
+    return float(np.mean([chosen[f"accuracy/{task}"] for task in tasks]))
