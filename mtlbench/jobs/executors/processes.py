@@ -148,6 +148,7 @@ class _Round:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mtlbench.jobs.work", str(path)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, env=self._environment(job, slot),
+                process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
             )  # fmt: skip
         worker = _Worker(job, process, slot, errors)
         self.under_way.append(worker)
