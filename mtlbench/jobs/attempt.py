@@ -7,12 +7,15 @@ from contextlib import contextmanager
 
 import torch
 
+from mtlbench.errors import UserError
 from mtlbench.jobs.data import dataset_of
 from mtlbench.jobs.execute import add_costs, execute
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import seen
 from mtlbench.runs.lock import working_on
+from mtlbench.runs.provenance import setup_of
 from mtlbench.runs.record import Record, read_record
+from mtlbench.runs.setup import differences
 
 
 def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = True, waited: bool = False) -> Record:
@@ -28,9 +31,15 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
     Raises:
         Busy: another process works on the run.
         Interrupted, DiskFull: see `execute`.
+        UserError: the data or the method's source are no longer those of the plan.
     """
+    dataset = dataset_of(job)
+    if unlike := differences(job.setup, setup_of(job.method, job.protocol, dataset, job.seed, job.precision)):
+        raise UserError(
+            f"{job.method.name}, seed {job.seed}: since the runs were planned, something has changed"
+            f" ({'; '.join(unlike[:4])}); give the command again."
+        )
     with working_on(job.folder):
-        dataset = dataset_of(job)
         before, job = job.state, seen(job, dataset.device.type)
         if job.state == "done" or (job.state == "failed" and waited and before != "failed"):
             if job.costs_due and costs:

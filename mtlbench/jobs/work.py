@@ -3,7 +3,8 @@
 The file holds `{"job": Job.to_json(), "share": n, "costs": false, "waited": false}`. Events are JSON lines on standard
 output; what plug-ins print goes to standard error. A line `stop` on standard input asks the run to keep what it has;
 when the input ends, the parent has gone, and the process ends too. Exit codes: 0 the run has its record, 3 it was
-interrupted, 4 another process works on it, 5 the disk is full.
+interrupted, 4 another process works on it, 5 nothing more can be done:
+the disk is full, or the data or a method's source have changed since the plan.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mtlbench.errors import UserError
 from mtlbench.jobs.attempt import attempt
 from mtlbench.jobs.data import dataset_of
 from mtlbench.jobs.job import Job, Site, Watcher
 from mtlbench.jobs.memory import guard_memory
 from mtlbench.plugins import load_plugins
-from mtlbench.runs.disk import DiskFull
 from mtlbench.runs.lock import Busy
 from mtlbench.runs.record import Record
 from mtlbench.training.events import Event
@@ -63,19 +64,19 @@ def main(path: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     order: dict[str, Any] = json.loads(path.read_text())
-    load_plugins(Site.from_json(order["job"]["site"]).plugins)
-    job = Job.from_json(order["job"])
-    dataset_of(job)
-    guard_memory(order["share"])
     try:
+        load_plugins(Site.from_json(order["job"]["site"]).plugins)
+        job = Job.from_json(order["job"])
+        dataset_of(job)
+        guard_memory(order["share"])
         attempt(job, Teller(tell), asked.is_set, order["costs"], order["waited"])
     except Interrupted:
         return INTERRUPTED
     except Busy as busy:
         tell("busy", who=busy.who)
         return BUSY
-    except DiskFull as full:
-        tell("full", reason=str(full))
+    except UserError as error:  # a full disk, data or sources that have changed: no other job would do better
+        tell("full", reason=str(error))
         return FULL
     return 0
 

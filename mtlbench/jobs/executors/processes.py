@@ -19,13 +19,13 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
+from mtlbench.errors import UserError
 from mtlbench.jobs.data import dataset_of
 from mtlbench.jobs.execute import failure
 from mtlbench.jobs.executors.contract import Executor, register_executor
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import seen
 from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED
-from mtlbench.runs.disk import DiskFull
 from mtlbench.runs.lock import busy_with
 from mtlbench.runs.record import read_record, write_record
 from mtlbench.training.events import EVENTS
@@ -92,7 +92,7 @@ class _Round:
         """Do the jobs.
 
         Raises:
-            Interrupted, DiskFull: when every process has kept what it had.
+            Interrupted, UserError: when every process has kept what it had.
         """
         waiting = deque(jobs)
         try:
@@ -116,7 +116,7 @@ class _Round:
                 worker.process.kill()
                 worker.process.wait()
         if self.full:
-            raise DiskFull(self.full)
+            raise UserError(self.full)
         if waiting or self.stop():
             raise Interrupted
 
@@ -148,6 +148,7 @@ class _Round:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mtlbench.jobs.work", str(path)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, env=self._environment(job, slot),
+                process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
             )  # fmt: skip
         worker = _Worker(job, process, slot, errors)
         self.under_way.append(worker)
