@@ -86,12 +86,9 @@ def test_the_tables_of_some_methods_count_the_others_in_their_comparison(tmp_pat
         for seed in (0, 1, 2):
             written(tmp_path, method, seed, share)
     console = Console(file=io.StringIO(), width=200)
-    _show_tables(
-        console,
-        [SimpleNamespace(folder=run_folder(tmp_path, "made-up", m, 0)) for m in ("one", "two")],
-        tmp_path,
-        "made-up",
-    )
+    jobs = [SimpleNamespace(folder=run_folder(tmp_path, "made-up", m, 0)) for m in ("one", "two")]
+    variant = SimpleNamespace(benchmark=SimpleNamespace(name="made-up"), varied={})
+    _show_tables(console, [SimpleNamespace(variant=variant, jobs=jobs)], tmp_path)
     text = console.file.getvalue()
     assert order(text) == ["one", "two"]
     assert "all pairs of the suite's 3 methods" in unwrapped(text)
