@@ -101,6 +101,7 @@ def test_a_folder_with_a_file_of_every_kind_trains_and_shows_in_a_table(folder: 
         assert used["model"]["backbone"] == "my-backbone"
         assert used["loss"]["name"] == "my-loss"
         assert 0 <= record.metrics["kind"]["my-metric"] <= 1
+    assert "my-metric" in shown.partition("Cost")[0]  # a column of its own
     table = done("report", "mine", "--metric", "my-metric", "--format", "md").out
     assert "my-metric" in table
     assert "shared" in table

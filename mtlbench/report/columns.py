@@ -157,6 +157,19 @@ def _retrieval_columns() -> list[Column]:
     ]  # fmt: skip
 
 
+def _further_columns(found: Sequence[Row]) -> list[Column]:
+    """Return the columns of the metrics that a benchmark asks for beside the usual ones."""
+    known = {"macro map@r", "macro precision@1"}
+    keys = dict.fromkeys(key for row in found for key in row.accuracy if key.startswith("macro ") and key not in known)
+    return [
+        _accuracy_column(
+            key, key.removeprefix("macro "),
+            f"Retrieval: {key.removeprefix('macro ')}, in per cent; macro mean over label values.",
+        )
+        for key in keys
+    ]  # fmt: skip
+
+
 def accuracy_columns(
     found: Sequence[Row], tasks: Sequence[str], seconds: float | None, metric: str = "triplet"
 ) -> list[Column]:
@@ -173,7 +186,7 @@ def accuracy_columns(
     if any("delta_m" in row.accuracy for row in found if not row.is_base):
         columns += _base_columns()
     columns += [_accuracy_column(f"task/{task}", task.replace("_", " "), "", task=task) for task in tasks]
-    return columns + _retrieval_columns()
+    return columns + _retrieval_columns() + _further_columns(found)
 
 
 def _three_figures(value: float) -> str:
