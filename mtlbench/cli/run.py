@@ -166,10 +166,10 @@ def _parts(
     """Prepare the data of every variant and plan its runs; what can't work is found before anything is trained."""
     import torch
 
-    from mtlbench.devices import choose_precision
     from mtlbench.jobs.data import prepared
     from mtlbench.jobs.memory import guard_memory
     from mtlbench.jobs.plan import plan
+    from mtlbench.soundness import sound_precision
     from mtlbench.training.protocol import check_protocol
 
     device, parts, told = torch.device(site.device), [], set()
@@ -195,7 +195,10 @@ def _parts(
                 say(console, f"note: {note}", "yellow")
         told.update(notes)
         _check_builds(console, methods, version.benchmark, data.tasks)
-        precision = choose_precision(version.benchmark.train.precision, device)
+        precision, warning = sound_precision(version.benchmark, device)
+        if warning and warning not in told:
+            say(console, f"note: {warning}", "yellow")
+        told.add(warning)
         jobs = plan(
             methods, seeds, version.benchmark, data, precision, results, overwrite,
             site=site, varied=version.varied, reference_varied=version.reference_varied,
