@@ -1,7 +1,7 @@
 """Whether a processor's bfloat16 gives the right gradients for a network: some kernels do not, without a word.
 
-torch 2.14.1 with oneDNN on processors with AVX-512 BF16: a 3x3 convolution of stride 2 on maps of width 1, channels last,
-under bfloat16 autocast, gets a weight gradient from memory that was never written. Small images meet it.
+torch 2.14.1 with oneDNN on processors with AVX-512 BF16: a 3x3 convolution of stride 2 on maps of width 1, channels
+last, under bfloat16 autocast, gets a weight gradient from memory that was never written. Small images meet it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def sound_precision(benchmark: Benchmark, device: torch.device) -> tuple[str, st
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     height, width = benchmark.data.size
     return "fp32", (
-        f"In bfloat16 this processor's gradients of {wrong[0]}{more} are wrong on images of {height}×{width} px, a fault of"
-        f" torch {torch.__version__}: networks run in float32."
+        f"In bfloat16 this processor's gradients of {wrong[0]}{more} are wrong on images of {height}×{width} px, a fault"
+        f" of torch {torch.__version__}: networks run in float32."
     )
 
 
@@ -69,7 +69,7 @@ def _inputs(backbone: nn.Module, size: tuple[int, int]) -> dict[str, tuple[nn.Co
 
 
 def _is_sound(convolution: nn.Conv2d, shape: torch.Size) -> bool:
-    convolution = convolution.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    convolution = convolution.to(memory_format=torch.channels_last).train()
     generator = torch.Generator().manual_seed(0)
     for _ in range(_TRIES):
         maps = torch.randn(_BATCH, *shape, generator=generator).to(memory_format=torch.channels_last)
