@@ -31,8 +31,8 @@ def sound_precision(benchmark: Benchmark, device: torch.device) -> tuple[str, st
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     height, width = benchmark.data.size
     return "fp32", (
-        f"In bfloat16 this processor's gradients of {wrong[0]}{more} are wrong on images of {height}×{width} px, a fault"
-        f" of torch {torch.__version__}: networks run in float32."
+        f"In bfloat16 this processor's gradients of {wrong[0]}{more} are wrong on images of {height}×{width} px, a"
+        f" fault of torch {torch.__version__}: networks run in float32."
     )
 
 
