@@ -171,6 +171,7 @@ class Trainer:
             self.architecture,
             self.sampler,
             self.losses,
+            self.loss,
             seed=self.seed,
             step=self.state.step,
             device=self.dataset.device,
