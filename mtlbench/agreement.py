@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
 from mtlbench.probes import ALL
@@ -55,13 +55,14 @@ def cosines(gramian: Tensor) -> list[float | None]:
 
 
 @contextlib.contextmanager
-def preserved_state(architecture: Architecture, device: torch.device) -> Iterator[None]:
-    """Put back, in the end, what a pass through a network in training changes.
+def preserved_state(architecture: Architecture, loss: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put back, in the end, what a pass through a network and its loss in training changes.
 
-    That is its buffers (running statistics), its mode and representation, and torch's random states. Gradients taken
-    with `torch.autograd.grad` leave `.grad` alone by themselves.
+    That is their buffers (running statistics), the network's mode and representation, and torch's random states.
+    Gradients taken with `torch.autograd.grad` leave `.grad` alone by themselves.
     """
-    buffers = [(m, name, b, b.clone()) for m in architecture.modules() for name, b in m.named_buffers(recurse=False)]
+    modules = [*architecture.modules(), *loss.modules()]
+    buffers = [(m, name, b, b.clone()) for m in modules for name, b in m.named_buffers(recurse=False)]
     training, representation = architecture.training, architecture.representation
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

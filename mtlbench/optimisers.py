@@ -40,6 +40,8 @@ class OptimiserKind:
             UserError: an option that it does not have, or that it refuses.
         """
         known = [name for name in inspect.signature(self.make).parameters if name not in ("params", "lr")]
+        if "weight_decay" in train.optimiser_options:  # the parameters' groups have their own, which would hide it
+            raise UserError("train.optimiser_options can't set weight_decay: set train.weight_decay.")
         check_known(f"optimiser '{train.optimiser}'", train.optimiser_options, known)
         arguments = dict(self.fixed) | ({"momentum": train.momentum} if self.momentum else {})
         if train.weight_decay and "weight_decay" not in known:

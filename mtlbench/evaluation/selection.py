@@ -28,8 +28,9 @@ def check_selection(benchmark: Benchmark) -> None:
         UserError: with what there is.
     """
     select = benchmark.evaluation.select
-    known = [*_OVER_TASKS, *metric_names(benchmark)]
-    if select.removeprefix("macro/") not in known:
+    metrics = metric_names(benchmark)
+    known = [*_OVER_TASKS, *metrics]
+    if select not in known and select.removeprefix("macro/") not in metrics:
         raise UserError(
             f"evaluation.select = '{select}': there is no such measure.{did_you_mean(select, known)} Available:"
             f" {', '.join(known)}."

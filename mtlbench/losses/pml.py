@@ -29,14 +29,14 @@ class _Adapter(Loss):
 
     def __init__(self, context: LossContext, **options: Any) -> None:
         super().__init__(context)
-        accepted = inspect.signature(self.made_of.__init__).parameters
+        accepted = _arguments(self.made_of)
         self.losses = nn.ModuleList()
         for task, values in zip(context.tasks, context.values, strict=True):
             facts = {"num_classes": values, "embedding_size": context.embedding_size}
             given = options | {name: fact for name, fact in facts.items() if name in accepted}
             try:
                 with self.seeded(task):
-                    self.losses.append(self.made_of(**given))
+                    self.losses.append(_with_buffers(self.made_of(**given)))
             except (TypeError, ValueError, AttributeError, AssertionError) as error:
                 raise UserError(f"pml:{self.made_of.__name__} can't be built with {options}: {error}.") from error
 
@@ -47,7 +47,30 @@ class _Adapter(Loss):
             known = labels >= 0
             value = loss(points[known], labels[known]) if known.any() else points.new_zeros(())
             found.append(value + 0.0 * points.sum())  # a graph also where the library returns a constant
+            for buffer in loss.buffers():  # what is gathered over steps keeps no step's graph
+                buffer.detach_()
         return torch.stack(found)
+
+
+def _arguments(cls: type[nn.Module]) -> set[str]:
+    """Return the names of a constructor's arguments, those that it hands on to its base classes too."""
+    found: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            arguments = inspect.signature(vars(base)["__init__"]).parameters
+            found |= set(arguments)
+            if all(argument.kind is not argument.VAR_KEYWORD for argument in arguments.values()):
+                break
+    return found
+
+
+def _with_buffers(loss: nn.Module) -> nn.Module:
+    """Make a loss's plain tensors buffers, which move to its device and go on with an interrupted run."""
+    for name, value in list(vars(loss).items()):
+        if isinstance(value, Tensor):
+            delattr(loss, name)
+            loss.register_buffer(name, value)
+    return loss
 
 
 def _library() -> Any:
@@ -83,12 +106,13 @@ def _member(name: str) -> type[Loss]:
             annotation=type(option.default) if isinstance(option.default, bool | int | float | str) else Any,
         )
         for option in inspect.signature(made_of.__init__).parameters.values()
-        if option.kind is option.POSITIONAL_OR_KEYWORD and option.name not in ("self", *_FROM_CONTEXT)
+        if option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY)
+        and option.name not in ("self", *_FROM_CONTEXT)
     ]
-    floats = [o.replace(annotation=float) if o.annotation is int else o for o in options]
+    numbers = [o.replace(annotation=int | float) if o.annotation is int else o for o in options]
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     doc = inspect.cleandoc(made_of.__doc__ or "").split("\n")[0]
-    attributes = {"made_of": made_of, "__doc__": doc, "__signature__": inspect.Signature([context, *floats])}
+    attributes = {"made_of": made_of, "__doc__": doc, "__signature__": inspect.Signature([context, *numbers])}
     return type(name, (_Adapter,), attributes)
 
 

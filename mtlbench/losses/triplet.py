@@ -57,11 +57,13 @@ class Triplet(Loss):
         return each.mean(1) * batch.possible
 
     def _mined(self, points: Tensor, labels: Tensor, triplets: Tensor) -> Tensor:
-        """Return (T, n, 3) triplets with negatives chosen by distance; as they were where a batch has no negative."""
+        """Return (T, n, 3) triplets with negatives chosen by distance; as drawn where an anchor has none."""
         rows = torch.arange(len(points), device=points.device)[:, None]
         anchor, positive, drawn = triplets.unbind(2)
         distances = torch.cdist(points, points)[rows, anchor]  # (T, n, B)
-        other = (labels[:, None, :] >= 0) & (labels[:, None, :] != labels[rows, anchor][:, :, None])
+        own = labels[rows, anchor][:, :, None]
+        other = (labels[:, None, :] >= 0) & (own >= 0) & (labels[:, None, :] != own)
+        other = other.scatter(2, positive[:, :, None], False)  # a listed positive may have another label
         if self.mining == "hard":
             chosen = distances.masked_fill(~other, torch.inf).argmin(2)
         else:

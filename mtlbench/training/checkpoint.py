@@ -64,7 +64,7 @@ class Checkpoint:
         for name, parameter in self._parameters():
             held = self.optimiser.state.get(parameter, {})
             for key, value in under(f"optimiser/{name}/").items():
-                self.optimiser.state[parameter][key] = self._placed(value, parameter, held.get(key))
+                self.optimiser.state[parameter][key] = self._placed(key, value, parameter, held.get(key))
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"random/{name}"])
         torch.set_rng_state(tensors["random"])
@@ -72,10 +72,12 @@ class Checkpoint:
             torch.cuda.set_rng_state(tensors["random-cuda"], self.device)
         return {k: v.to(self.device) for k, v in under("best/").items()}
 
-    def _placed(self, value: Tensor, parameter: Tensor, held: object) -> Tensor:
+    def _placed(self, key: str, value: Tensor, parameter: Tensor, held: object) -> Tensor:
         """Return an optimiser's tensor where the optimiser itself keeps it."""
         if value.shape == parameter.shape:  # fused optimisers take it for granted that the strides agree
             return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        if key != "step":  # Adafactor's means of rows and columns; only counters may stay on the CPU, as in torch
+            return value.to(parameter.device)
         if isinstance(held, Tensor):  # Adagrad counts its steps on the CPU, and would wait for a device at every one
             return value.to(held.device)
         fused = any(group.get("fused") or group.get("capturable") for group in self.optimiser.param_groups)

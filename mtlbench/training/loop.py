@@ -146,12 +146,22 @@ class Trainer:
             group["lr"] = self.protocol.lr * group["scale"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
+        self._train_the_loss(losses)
         norm = nn.utils.get_total_norm([p.grad for p in self.architecture.parameters() if p.grad is not None])
         self.optimiser.step()
         self.architecture.representation = None  # with it goes the step's graph
         by_task = self.balancer.gradient_norms
         self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
         self.state.step += 1
+
+    def _train_the_loss(self, losses: Tensor) -> None:
+        """Give the loss's own parameters their tasks' plain gradients where the balancer reached the network alone."""
+        left = [p for p in self.loss.parameters() if p.requires_grad and p.grad is None]
+        if left:
+            for parameter, gradient in zip(
+                left, torch.autograd.grad(losses.sum(), left, allow_unused=True), strict=True
+            ):
+                parameter.grad = gradient
 
     def probe(self) -> float:
         """Note how the tasks' gradients agree before the step that comes; return the seconds that it took."""
@@ -161,6 +171,7 @@ class Trainer:
             self.architecture,
             self.sampler,
             self.losses,
+            self.loss,
             seed=self.seed,
             step=self.state.step,
             device=self.dataset.device,

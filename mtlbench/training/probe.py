@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlbench.agreement import cosines, gramians, preserved_state
 from mtlbench.architecture import Architecture
@@ -20,6 +20,7 @@ def probe_gradients(
     architecture: Architecture,
     sampler: Sampler,
     losses: Callable[[Batch], Tensor],
+    loss: nn.Module,
     *,
     seed: int,
     step: int,
@@ -36,6 +37,7 @@ def probe_gradients(
         architecture: whose shared parameters are looked at; it is left as it was.
         sampler: draws the batch.
         losses: a batch -> (T,) losses with their graph.
+        loss: the module that they come from; it is left as it was too.
         seed: of the run; step: the step's number.
         device: where networks run.
         by_layer: probe every shared layer too.
@@ -44,7 +46,7 @@ def probe_gradients(
     if len(tasks) < 2 or not architecture.shared_parameters():
         return []
     generators = {task: named_generator(device, seed, _STREAM, str(step), task) for task in tasks}
-    with preserved_state(architecture, device):
+    with preserved_state(architecture, loss, device):
         torch.manual_seed(named_generator(torch.device("cpu"), seed, _STREAM, str(step)).initial_seed())
         products = gramians(losses(sampler.draw(generators)), architecture, by_layer)
     return [{"step": step, "layer": layer, "cosines": cosines(gramian)} for layer, gramian in products.items()]

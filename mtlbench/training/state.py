@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from mtlbench.probes import Probe
@@ -24,7 +25,7 @@ class State:
     step: int = 0
     seconds: float = 0.0  # of training steps alone
     best_accuracy: float = -1.0  # mean triplet accuracy of the best checkpoint
-    best_score: float = -1.0  # what it was chosen by
+    best_score: float = -math.inf  # what it was chosen by; a metric may be below 0
     best_step: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation

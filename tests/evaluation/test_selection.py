@@ -64,6 +64,16 @@ def test_what_chooses_by_nothing_known_is_refused_before_training() -> None:
     with pytest.raises(UserError, match=r"select = 'wurst': there is no such measure\. Did you mean: worst"):
         Trainer(parse_method("shared"), benchmark, dataset, 0, "fp32")
     check_selection(protocol("evaluation.select=worst"))
+    with pytest.raises(UserError, match=r"select = 'macro/mean': there is no such measure"):
+        check_selection(protocol("evaluation.select=macro/mean"))
+
+
+def test_a_checkpoint_is_kept_however_low_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_plugins()
+    monkeypatch.setattr("mtlbench.training.loop.criterion", lambda *_: -5.0)  # a metric of one's own may be below 0
+    trainer = Trainer(parse_method("shared"), protocol(), make_dataset(), 0, "fp32")
+    trainer.run()
+    assert trainer.state.best_step == 3
 
 
 def test_training_keeps_the_checkpoint_that_is_best_by_the_chosen_number(monkeypatch: pytest.MonkeyPatch) -> None:

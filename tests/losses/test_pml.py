@@ -99,6 +99,32 @@ def test_a_resumed_run_has_the_proxies_that_it_had():
         assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("name", "own"), [("CosFaceLoss", "scale"), ("SubCenterArcFaceLoss", "sub_centers")])
+def test_a_loss_that_hands_its_arguments_on_gets_the_tasks_facts_and_its_own_options(name, own):
+    loss = build_loss(LossSection(name=f"pml:{name}", **{own: 5}), CONTEXT)
+    assert [8 in one.W.shape for one in loss.losses] == [True, True]
+    assert [getattr(one, own) for one in loss.losses] == [5, 5]
+    assert loss(*data()).shape == (2,)
+
+
+def test_what_a_loss_gathers_goes_on_with_the_run_and_probes_leave_it_alone():
+    settings = ("loss={name='pml:DynamicSoftMarginLoss'}", "train.sampling=m-per-class")
+    plain, probed, resumed = (
+        Trainer(parse_method("shared"), protocol(*settings), make_dataset(), 0, "fp32") for _ in range(3)
+    )
+    gathered = dict(plain.loss.named_buffers())
+    for trainer in (plain, probed):
+        trainer.step()
+    probed.probe()
+    assert probed.state.probes
+    resumed.restore(plain.tensors(), plain.state)
+    assert gathered.keys() == {"losses.0.hist_", "losses.1.hist_"}
+    for name, buffer in plain.loss.named_buffers():
+        assert buffer.any()
+        for other in (probed, resumed):
+            assert torch.equal(buffer, other.loss.get_buffer(name))
+
+
 def test_a_collapse_is_one_whatever_the_loss():
     dataset = make_dataset()
     for name in ("triplet", "pml:ContrastiveLoss", "pml:ArcFaceLoss"):

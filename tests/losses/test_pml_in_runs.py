@@ -107,6 +107,30 @@ def test_it_trains_in_a_real_run(name, sampling):
     assert moved == [True] * (2 if name in ("ProxyAnchorLoss", "NormalizedSoftmaxLoss", "ArcFaceLoss") else 0)
 
 
+def test_proxies_are_trained_under_balancers_that_combine_gradients_too():
+    """Such a balancer reaches the network alone; proxies that stayed random would pass for a bad balancer."""
+    runs = {
+        method: Trainer(parse_method(method), protocol("loss.name='pml:ProxyAnchorLoss'"), make_dataset(), 0, "fp32")
+        for method in ("shared", "shared+pcgrad", "shared+mgda")
+    }
+    plain, *combined = ([p.grad for p in run.loss.parameters()] for run in runs.values() if run.step() is None)
+    for gradients in combined:
+        assert all(torch.equal(a, b) for a, b in zip(plain, gradients, strict=True))
+
+
+def test_a_task_without_a_label_leaves_its_proxies_as_they_are():
+    run = trainer("loss.name='pml:ProxyAnchorLoss'")
+    draw = run.sampler.draw
+
+    def without(generators: object) -> Batch:
+        batch = draw(generators)
+        return replace(batch, labels=torch.stack([batch.labels[0], torch.full_like(batch.labels[1], -1)]))
+
+    run.sampler.draw = without
+    run.step()
+    assert [p.grad is None for p in run.loss.parameters()] == [False, True]
+
+
 def test_proxies_have_no_weight_decay_and_are_not_part_of_the_network():
     run = trainer("loss.name='pml:ProxyAnchorLoss'", "train.weight_decay=0.3")
     own = {id(p) for p in run.loss.parameters()}

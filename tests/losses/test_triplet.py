@@ -32,6 +32,14 @@ def test_hard_mining_takes_the_nearest_image_of_another_label_and_no_unlabelled_
     assert loss.item() == pytest.approx(((1.0 - 1.5 + 1.0) + (1.0 - 0.5 + 1.0)) / 2)
 
 
+@pytest.mark.parametrize("mining", ["hard", "semi-hard"])
+@pytest.mark.parametrize("triplet", [(4, 0, 3), (2, 1, 0)], ids=["unlabelled anchor", "positive of another label"])
+def test_mining_never_takes_a_listed_positive_for_a_negative(mining, triplet):
+    """Triplets that came with a data set may have anchors without a label, and positives of another one."""
+    mined = Triplet(CONTEXT, mining=mining)._mined(POINTS, LABELS, torch.tensor([[triplet]]))
+    assert mined.tolist() == [[list(triplet)]]
+
+
 def test_semi_hard_mining_takes_the_nearest_that_is_farther_than_the_positive_else_the_farthest():
     loss = Triplet(CONTEXT, margin=1.0, mining="semi-hard")(POINTS, batch((1, 0, 2), (3, 2, 1)))
     # anchor 1, positive at 1: of others at 0.5 and 3 the second; anchor 3, positive at 2.5: others at 3 and 4

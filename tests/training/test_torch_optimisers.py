@@ -36,6 +36,12 @@ def test_an_option_that_the_class_does_not_have_is_refused():
         trainer("train.optimiser=rmsprop", "train.optimiser_options={alpha=-1.0}")
 
 
+def test_weight_decay_is_set_in_one_place():
+    """As an option of the class it would do nothing: every group of parameters has the protocol's."""
+    with pytest.raises(UserError, match=r"can't set weight_decay: set train\.weight_decay\."):
+        trainer("train.optimiser=adamw", "train.optimiser_options={weight_decay=0.1}")
+
+
 def test_momentum_is_a_setting_of_sgd_with_todays_constant():
     assert {g["momentum"] for g in trainer("train.optimiser=sgd").optimiser.param_groups} == {0.9}
     changed = trainer("train.optimiser=sgd", "train.momentum=0.5").optimiser
@@ -84,6 +90,13 @@ def test_each_trains_and_goes_on_bit_for_bit(name):
 def test_an_optimiser_that_the_network_does_not_suit_says_so():
     with pytest.raises(UserError, match="The optimiser 'muon' can't be used so: Muon only supports 2D parameters"):
         trainer("train.optimiser=muon")
+
+
+def test_what_has_another_shape_than_its_parameter_goes_to_the_parameters_device():
+    checkpoint = trainer("train.optimiser=adafactor").checkpoint
+    rows, parameter = torch.ones(3, 1), torch.empty(3, 4, device="meta")  # Adafactor keeps means of rows and columns
+    assert checkpoint._placed("row_var", rows, parameter, None).device.type == "meta"
+    assert checkpoint._placed("step", torch.tensor(2.0), parameter, None).device.type == "cpu"
 
 
 def test_a_step_counter_stays_where_the_optimiser_keeps_it():
