@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,15 @@ Anchors = Literal["positive", "balanced"]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    renamed: ClassVar[dict[str, str]] = {}  # keys of mtlbench 0.1 -> those of today
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_todays_words(cls, given: Any) -> Any:
+        if isinstance(given, dict) and cls.renamed.keys() & given.keys():
+            kept = {key: value for key, value in given.items() if key not in cls.renamed}
+            given = kept | {cls.renamed[key]: given[key] for key in given if key in cls.renamed}
+        return given
 
 
 class Rendered(_Section):
@@ -46,6 +55,8 @@ class Csv(_Section):
 class Data(_Section):
     """Which images, which tasks, and the pixels that networks see."""
 
+    renamed = {"spare_tasks": "fallback_tasks"}
+
     reader: str = Field(description="The reader of the data set's layout: see mtlbench list readers.")
     options: dict[str, Any] = Field(default={}, description="Options of a plug-in's reader.")
     folder: str = Field(
@@ -56,7 +67,9 @@ class Data(_Section):
     csv: Csv | None = Field(default=None, description="csv: which columns of the table mean what.")
     levels: list[str] = Field(default=[], description="folders: the task that each level of folders is a label of.")
     tasks: list[str] = Field(default=[], description="The tasks; by default all that have labels.")
-    spare_tasks: list[str] = Field(default=[], description="Tasks used when fewer than two of data.tasks have labels.")
+    fallback_tasks: list[str] = Field(
+        default=[], description="Tasks used when fewer than two of data.tasks have labels."
+    )
     image_size: Positive | tuple[Positive, Positive] = Field(
         description="Pixels that networks see: one number, or height and width."
     )
@@ -134,6 +147,8 @@ class Loss(_Section):
 class Train(_Section):
     """The budget and the optimiser, the same for every method."""
 
+    renamed = {"tried": "protocols_tried"}
+
     sampling: str = Field(description="How batches are drawn: see mtlbench list samplers.")
     anchors: Anchors = Field(
         default="balanced",
@@ -168,13 +183,15 @@ class Train(_Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="Numbers that networks run in; auto takes bfloat16 where the device is made for it."
     )
-    tried: Positive = Field(
+    protocols_tried: Positive = Field(
         default=1, description="How many versions of this protocol were compared before it was fixed, for the receipt."
     )
 
 
 class Evaluation(_Section):
     """How checkpoints are chosen and networks judged; no setting of training plays a part."""
+
+    renamed = {"conflict_every": "agreement_every", "conflict_layers": "agreement_layers"}
 
     every: Positive = Field(description="Steps between validations.")
     triplets: Positive = Field(description="Triplets per task on the validation split, and on the test split.")
@@ -194,15 +211,6 @@ class Evaluation(_Section):
         default=0, description="Steps between probes of how the tasks' gradients agree; 0 makes none."
     )
     agreement_layers: bool = Field(default=False, description="Probe every shared layer too.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, given: Any) -> Any:
-        """Take the keys that mtlbench 0.1 had for those of today."""
-        if isinstance(given, dict):
-            old = {"conflict_every": "agreement_every", "conflict_layers": "agreement_layers"}
-            given = {k: v for k, v in given.items() if k not in old} | {old[k]: given[k] for k in given if k in old}
-        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:

@@ -106,7 +106,7 @@ def test_celeba_in_full_is_the_modulation_papers_protocol() -> None:
 def test_zappos_in_full_is_the_protocol_of_conditional_similarity_networks() -> None:
     b = load_benchmark("zappos")
     assert b.data.tasks == ["category", "closure", "gender", "heel"]
-    assert b.data.spare_tasks == ["subcategory"]
+    assert b.data.fallback_tasks == ["subcategory"]
     assert (b.data.reader, b.data.size, b.data.rendered) == ("zappos", (112, 112), None)
     assert (b.model.backbone, b.model.embedding) == ("resnet18-csn", 64)
     assert (b.loss.options["margin"], b.embedding.distance, b.embedding.normalise) == (0.2, "plain", False)
@@ -136,7 +136,7 @@ def test_shoes_and_faces_are_drawn_and_no_other_benchmark_is() -> None:
 def test_the_tasks_of_a_benchmark_are_in_its_data_set(name: str, celeba_folder: Path, zappos_folder: Path) -> None:
     data = load_benchmark(name).data
     table = read_celeba(celeba_folder) if data.reader == "celeba" else read_zappos(zappos_folder)
-    assert {*data.tasks, *data.spare_tasks} <= set(table.columns)
+    assert {*data.tasks, *data.fallback_tasks} <= set(table.columns)
 
 
 def test_quick_trains_all_methods_by_one_recipe_of_joint_triplets() -> None:
@@ -417,3 +417,16 @@ def test_another_loss_or_optimiser_leaves_the_options_of_the_one_before(tmp_path
     path = mine(tmp_path, SMALL, 'optimiser = "sgd"', 'optimiser = "rmsprop"\noptimiser_options = { alpha = 0.9 }')
     assert load_benchmark(path, settings=["train.optimiser=adam"]).train.optimiser_options == {}
     assert load_benchmark(path).train.optimiser_options == {"alpha": 0.9}
+
+
+def test_keys_of_mtlbench_0_1_are_read_as_todays() -> None:
+    old = [
+        "data.spare_tasks=['toe']",
+        "train.tried=3",
+        "evaluation.conflict_every=5",
+        "evaluation.conflict_layers=true",
+    ]
+    new = load_benchmark("shoes", settings=old)
+    assert (new.data.fallback_tasks, new.train.protocols_tried) == (["toe"], 3)
+    assert (new.evaluation.agreement_every, new.evaluation.agreement_layers) == (5, True)
+    assert not {"spare_tasks", "tried"} & {*new.data.model_dump(), *new.train.model_dump()}

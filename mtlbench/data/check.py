@@ -115,7 +115,7 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
     """
     if source.suffix == ".toml" and not source.is_dir():
         data = load_benchmark(str(source)).data
-        return Recognised(read_table(data, None, drawing, tell), data.tasks, data.spare_tasks, data.skip_unreadable)
+        return Recognised(read_table(data, None, drawing, tell), data.tasks, data.fallback_tasks, data.skip_unreadable)
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
     known = readers()

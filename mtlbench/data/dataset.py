@@ -139,7 +139,7 @@ def prepare(
     table = read_table(data, root, drawing, tell)
     notes = list(table.remarks)
     if tasks is None:
-        chosen, note = table.choose_default(data.tasks, data.spare_tasks)
+        chosen, note = table.choose_default(data.tasks, data.fallback_tasks)
         notes += [note] if note else []
     else:
         chosen = table.choose(tasks)

@@ -166,7 +166,7 @@ def _train_and_test(
             "selection": described(benchmark),
             "selected_step": state.best_step,
             "validation_accuracy": state.best_accuracy,
-            "protocols_tried": benchmark.train.tried,
+            "protocols_tried": benchmark.train.protocols_tried,
         }
     )
     test = {

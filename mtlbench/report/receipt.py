@@ -76,7 +76,7 @@ _MADE_BY: dict[str, Callable[[Record], Any]] = {
 }
 _CHOSEN: dict[str, Callable[[Record], Any]] = {
     "selection": lambda r: r.receipt.get("selection"),
-    "tuned configurations": lambda r: r.receipt.get("protocols_tried") or r.setup["benchmark"]["train"].get("tried", 1),
+    "tuned configurations": lambda r: r.receipt.get("protocols_tried", 1),
     "images seen": lambda r: r.receipt.get("images_seen"),
     "test triplets": lambda r: r.receipt.get("test_triplets"),
 }

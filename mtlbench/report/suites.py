@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.runs import Change, Json, Record, changes, essential, in_todays_words, without_training
+from mtlbench.runs import Change, Json, Record, changes, in_todays_words, without_training
 
 Values = tuple[tuple[str, Any], ...]  # a row's factors with their values
 
@@ -84,10 +84,10 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
     """
     settings: dict[str, Json] = {}  # validating a benchmark takes a while, and most records have the same
 
-    def essentials(record: Record) -> Json:
+    def decisive_settings(record: Record) -> Json:
         text = json.dumps(record.setup["benchmark"], sort_keys=True)
         if text not in settings:
-            settings[text] = essential({"benchmark": record.setup["benchmark"]})["benchmark"]
+            settings[text] = decisive({"benchmark": record.setup["benchmark"]})["benchmark"]
         return settings[text]
 
     found: dict[str, list[Record]] = {}
@@ -95,7 +95,7 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
         if record.kind == "method":
             setup = {k: v for k, v in record.setup.items() if k not in ("method", "code", "seed", "benchmark")}
             code = record.setup.get("code", {}).get("training")
-            key = [setup, _without(essentials(record), across), code, record.receipt.get("device")]
+            key = [setup, _without(decisive_settings(record), across), code, record.receipt.get("device")]
             found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     _check_known(across, list(settings.values()))
     references = [(_reference_setup(r, across), r) for r in records if r.kind == "reference"]
@@ -105,16 +105,16 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
         wanted = _reference_setup(members[0], across)
         joining = [record for setup, record in references if setup == wanted]
         split = not _agree(joining)  # else they join once, whatever the factors
-        factors = tuple(key for key in across if len({_shown(_value(essentials(r), key)) for r in members}) > 1)
+        factors = tuple(key for key in across if len({_shown(_value(decisive_settings(r), key)) for r in members}) > 1)
         named, sources = _by_source([*members, *joining])
         values: dict[str, Values] = {}
         rows = []
         for record in named:
             if record.kind == "method":
-                own = tuple((key, _value(essentials(record), key)) for key in factors)
+                own = tuple((key, _value(decisive_settings(record), key)) for key in factors)
             else:
-                decisive = without_training(record.setup)["benchmark"]
-                own = tuple((key, _value(decisive, key)) for key in factors if split and _has(decisive, key))
+                judged = without_training(record.setup)["benchmark"]
+                own = tuple((key, _value(judged, key)) for key in factors if split and _has(judged, key))
             name = row_name(record.method, own)
             if own:
                 values[name] = own

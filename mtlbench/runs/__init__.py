@@ -15,7 +15,7 @@ from mtlbench.runs.record import write_record as write_record
 from mtlbench.runs.setup import Change as Change
 from mtlbench.runs.setup import benchmark_of as benchmark_of
 from mtlbench.runs.setup import changes as changes
+from mtlbench.runs.setup import decisive as decisive
 from mtlbench.runs.setup import differences as differences
-from mtlbench.runs.setup import essential as essential
 from mtlbench.runs.setup import in_todays_words as in_todays_words
 from mtlbench.runs.setup import without_training as without_training

@@ -13,14 +13,14 @@ from mtlbench.errors import UserError
 from mtlbench.runs.record import Json, Record
 
 # Settings that decide nothing, or are in the setup a second time, as they came out.
-_INDIFFERENT = (
+_WITHOUT_EFFECT = (
     ("title",),
     ("data", "tasks"),
-    ("data", "spare_tasks"),
+    ("data", "fallback_tasks"),
     ("data", "folder"),
     ("data", "skip_unreadable"),
     ("train", "precision"),
-    ("train", "tried"),
+    ("train", "protocols_tried"),
 )
 _WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # settings of evaluation as a run trains
 
@@ -33,11 +33,11 @@ def in_todays_words(benchmark: Json) -> Json:
         return copy.deepcopy(benchmark)
 
 
-def essential(setup: Json) -> Json:
-    """Return a setup without what decides nothing: runs with equal essentials are the same run."""
+def decisive(setup: Json) -> Json:
+    """Return the part of a setup that decides a run's result: runs of which it is equal are the same run."""
     kept: Json = copy.deepcopy(setup)
     kept["benchmark"] = in_todays_words(kept["benchmark"])
-    for *path, last in _INDIFFERENT:
+    for *path, last in _WITHOUT_EFFECT:
         section = kept["benchmark"]
         for key in path:
             section = section.get(key, {})
@@ -76,7 +76,7 @@ class Change:
 
 def changes(old: Json, new: Json) -> list[Change]:
     """List the settings that differ between two setups."""
-    return _unlike(essential(old), essential(new), ())
+    return _unlike(decisive(old), decisive(new), ())
 
 
 def differences(old: Json, new: Json) -> list[str]:
@@ -97,7 +97,7 @@ def _unlike(old: Json, new: Json, above: tuple[str, ...]) -> list[Change]:
 
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
-    kept = {key: value for key, value in essential(setup).items() if key not in ("method", "code", "seed")}
+    kept = {key: value for key, value in decisive(setup).items() if key not in ("method", "code", "seed")}
     for section in ("train", "loss"):
         kept["benchmark"].pop(section, None)
     for key in _WHILE_TRAINING:

@@ -17,7 +17,7 @@ from mtlbench.evaluation.selection import criterion, described
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import METRICS
-from mtlbench.runs import essential, without_training
+from mtlbench.runs import decisive, without_training
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
 
@@ -39,7 +39,7 @@ OTHER = {
     "shift": "3",
     "augment": "['flip']",
     "precision": "bf16",
-    "tried": "4",
+    "protocols_tried": "4",
 }
 
 
@@ -96,7 +96,7 @@ def test_a_run_of_today_and_one_of_mtlbench_0_1_are_the_same_run():
     load_plugins()
     benchmark = protocol("loss.margin=0.2")
     setup = setup_of(parse_method("shared"), benchmark, make_dataset(), 0, "fp32")
-    assert essential(setup | {"benchmark": old(benchmark)}) == essential(setup)
+    assert decisive(setup | {"benchmark": old(benchmark)}) == decisive(setup)
 
 
 def test_a_benchmark_that_says_both_is_refused_with_the_new_key():

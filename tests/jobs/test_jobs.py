@@ -259,7 +259,9 @@ def test_an_edited_method_is_another_method(tmp_path, monkeypatch):
 def test_wording_and_spelling_of_settings_decide_nothing(tmp_path):
     (job,) = jobs_for(tmp_path)
     do(job)
-    reworded = protocol("title='New words'", "train.precision='auto'", "data.spare_tasks=['x']", "train.tried=7")
+    reworded = protocol(
+        "title='New words'", "train.precision='auto'", "data.fallback_tasks=['x']", "train.protocols_tried=7"
+    )
     assert states(jobs_for(tmp_path, benchmark=reworded)) == ["done"]
 
 
