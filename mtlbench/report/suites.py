@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.runs import Change, Json, Record, changes, in_todays_words, without_training
+from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
 Values = tuple[tuple[str, Any], ...]  # a row's factors with their values
 
