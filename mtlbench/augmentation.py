@@ -94,10 +94,10 @@ def colour_jitter(images: Tensor, generator: torch.Generator, *, strength: Share
 @register_augmentation("random-crop")
 def random_crop(images: Tensor, generator: torch.Generator, *, smallest: Annotated[Share, Field(gt=0)] = 0.7) -> Tensor:
     """Cuts out a part of each image, between `smallest` and all of each side, and enlarges it to the full size."""
-    side = _uniform(images, generator, smallest, 1).squeeze()
+    side = _uniform(images, generator, smallest, 1).flatten()
     room = 1 - side
-    x = (2 * _uniform(images, generator, 0, 1).squeeze() - 1) * room
-    y = (2 * _uniform(images, generator, 0, 1).squeeze() - 1) * room
+    x = (2 * _uniform(images, generator, 0, 1).flatten() - 1) * room
+    y = (2 * _uniform(images, generator, 0, 1).flatten() - 1) * room
     zero = torch.zeros_like(side)
     matrices = torch.stack([torch.stack([side, zero, x], -1), torch.stack([zero, side, y], -1)], 1).view(-1, 2, 3)
     grid = torch.nn.functional.affine_grid(matrices, list(images.shape), align_corners=False)

@@ -105,3 +105,27 @@ def test_a_folder_with_a_file_of_every_kind_trains_and_shows_in_a_table(folder: 
     table = done("report", "mine", "--metric", "my-metric", "--format", "md").out
     assert "my-metric" in table
     assert "shared" in table
+
+
+def test_a_plug_in_that_has_been_edited_makes_another_run(folder: Path) -> None:
+    for kind in ("loss", "metric"):
+        done("new", kind, f"my-{kind}", "--folder", folder)
+    words = ["run", "--dataset", "shoes", "--quick", "--methods", "shared", "--plugins", folder]
+    settings = [
+        "data.rendered.images=200",
+        "train.steps=2",
+        "train.triplets=2",
+        "evaluation.every=2",
+        "loss.name=my-loss",
+    ]
+    settings += ["evaluation.triplets=50", 'evaluation.metrics=["my-metric"]']
+    words += [word for setting in settings for word in ("--set", setting)]
+    with registries_restored():
+        done(*words)
+        assert "done already" in done(*words).out
+    file = folder / "my_loss.py"
+    file.write_text(file.read_text() + "# edited\n")
+    with registries_restored():
+        ended = run_command(*words)
+    assert ended.code == 2
+    assert "code.loss my-loss" in ended.err

@@ -1,1 +1,1 @@
-"""From image files to triplets on the device: readers make a table, the table is packed, triplets are drawn from it."""
+"""From image files to triplets on the device: readers make a table, the table is packed, batches are drawn from it."""

@@ -94,7 +94,7 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
     for record in records:
         if record.kind == "method":
             setup = {k: v for k, v in record.setup.items() if k not in ("method", "code", "seed", "benchmark")}
-            code = record.setup.get("code", {}).get("training")
+            code = {k: v for k, v in record.setup.get("code", {}).items() if k not in ("architecture", "balancer")}
             key = [setup, _without(decisive_settings(record), across), code, record.receipt.get("device")]
             found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     _check_known(across, list(settings.values()))

@@ -19,7 +19,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import device_name
 from mtlbench.losses.contract import resolved
-from mtlbench.registry import ARCHITECTURES, BALANCERS
+from mtlbench.registry import ARCHITECTURES, AUGMENTATIONS, BACKBONES, BALANCERS, LOSSES, METRICS, SAMPLERS
 from mtlbench.runs.record import Json
 from mtlbench.specs import Method
 from mtlbench.training.loop import VERSION
@@ -30,7 +30,7 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     benchmark = benchmark.model_copy(update={"loss": resolved(benchmark.loss)})
     setup = {
         "method": asdict(method),
-        "code": {"training": VERSION, **sources_of(method)},
+        "code": {"training": VERSION, **sources_of(method), **plugin_sources(benchmark)},
         "benchmark": benchmark.model_dump(mode="json", exclude={"data": {"folder"}}),  # a path of this machine
         "tasks": list(dataset.tasks),
         "data": dataset.facts["fingerprint"],
@@ -49,6 +49,28 @@ def sources_of(method: Method) -> dict[str, str]:
             file = inspect.getsourcefile(registry.get(name).target)
             found[registry.kind] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
     return found
+
+
+def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
+    """Return a digest of the source of each plug-in that a benchmark names: edited, it makes other runs.
+
+    What comes with mtlbench has none: `VERSION` stands for it.
+    """
+    train, digests = benchmark.train, {}
+    named = [(BACKBONES, benchmark.model.backbone), (LOSSES, benchmark.loss.name), (SAMPLERS, train.sampling)]
+    named += [(AUGMENTATIONS, text) for text in train.augment] + [(METRICS, t) for t in benchmark.evaluation.metrics]
+    for registry, text in named:
+        name = text.partition("[")[0]
+        entry = (
+            registry.entries.get(name)
+            or registry.entries.get(name.partition("@")[0])
+            or registry.families.get(name.partition(":")[0])
+        )
+        if entry is not None and not entry.bundled:
+            file = Path(entry.origin.rpartition(":")[0])
+            if file.is_file():
+                digests[f"{registry.kind} {name}"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return digests
 
 
 def receipt(dataset: Dataset, precision: str) -> Json:

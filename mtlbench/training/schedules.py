@@ -17,7 +17,7 @@ def _cosine(train: Train, share: float) -> float:
 
 
 def _linear(train: Train, share: float) -> float:
-    return 1 - share
+    return max(0.0, 1 - share)  # costs are measured on steps beyond the last
 
 
 def _one_cycle(train: Train, share: float) -> float:
