@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.devices import choose_precision
+from mtlbench.errors import UserError
 
 _WORST = 0.05  # relative error of a gradient; that of rounding to bfloat16 is about 0.003
 _TRIES, _BATCH = 3, 8
@@ -25,7 +26,12 @@ def sound_precision(benchmark: Benchmark, device: torch.device) -> tuple[str, st
     precision = choose_precision(benchmark.train.precision, device)
     if precision != "bf16" or device.type != "cpu":
         return precision, ""
-    wrong = unsound_convolutions(benchmark)
+    try:
+        wrong = unsound_convolutions(benchmark)
+    except UserError:
+        raise
+    except Exception:  # a fault in a plug-in's backbone: its runs will fail with it, and say where
+        return precision, ""
     if not wrong:
         return precision, ""
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""

@@ -129,3 +129,30 @@ def test_a_plug_in_that_has_been_edited_makes_another_run(folder: Path) -> None:
         ended = run_command(*words)
     assert ended.code == 2
     assert "code.loss my-loss" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "code"),
+    [
+        ("backbone", ["--set", "model.backbone=my-backbone"], 1),
+        ("metric", ["--set", 'evaluation.metrics=["my-metric"]'], 1),
+        ("executor", ["--on", "my-executor"], 2),
+    ],
+)
+def test_a_plug_in_that_raises_costs_no_traceback(folder: Path, kind: str, words: list[str], code: int) -> None:
+    done("new", kind, f"my-{kind}", "--folder", folder)
+    file = folder / f"my_{kind}.py"
+    lines = file.read_text().splitlines()
+    heads = ("def stages(", "def my_metric(", "def run(")
+    start = next(n for n, line in enumerate(lines) if line.lstrip().startswith(heads))
+    body = next(n for n in range(start, len(lines)) if lines[n].rstrip().endswith('"""') and n > start)
+    indent = " " * (len(lines[body]) - len(lines[body].lstrip()))
+    lines.insert(body + 1, f"{indent}raise ValueError('broken on purpose')")
+    file.write_text("\n".join(lines) + "\n")
+    command = ["run", "--dataset", "shoes", "--quick", "--methods", "shared", "--plugins", folder, *words]
+    for setting in ("data.rendered.images=200", "train.steps=2", "evaluation.every=2", "evaluation.triplets=50"):
+        command += ["--set", setting]
+    ended = run_command(*command)
+    assert ended.code == code, ended.out + ended.err
+    assert "broken on purpose" in ended.out + ended.err
+    assert "Traceback" not in ended.out + ended.err

@@ -235,6 +235,8 @@ def _train(
     overwrite: bool,
 ) -> bool:
     """Do the runs; tell whether one failed."""
+    from mtlbench.errors import UserError
+    from mtlbench.jobs.failure import reason_of
     from mtlbench.jobs.tracking import tracking
     from mtlbench.runs import read_record
     from mtlbench.runs.references import references
@@ -247,9 +249,15 @@ def _train(
         judged: list[Json] = []
         for part in parts:
             varied = part.variant.reference_varied
-            if varied not in judged:
-                references(seeds, part.variant.benchmark, part.dataset, part.precision, results, overwrite, varied)
+            if varied in judged:
+                continue
             judged.append(varied)
+            try:
+                references(seeds, part.variant.benchmark, part.dataset, part.precision, results, overwrite, varied)
+            except (UserError, OSError):
+                raise
+            except Exception as error:  # a fault in a plug-in's backbone or metric: the runs will say it too
+                say(console, f"warning: the reference rows can't be measured: {reason_of(error)}", "yellow")
     todo = [job for job in jobs if job.state != "done" or job.costs_due]
     with _asking(console) as asked:
         try:
@@ -258,10 +266,14 @@ def _train(
                 tracking(trackers, shown, lambda words: say(console, f"warning: {words}", "yellow")) as seen,
             ):
                 executor.run(todo, seen, asked)
+        except (UserError, OSError):
+            raise
         except Interrupted:
             same = "The same command without --overwrite" if overwrite else "The same command"
             say(console, f"Stopped; what is done is kept. {same} goes on from here.")
             raise typer.Exit(130) from None
+        except Exception as error:  # what is done is kept
+            raise UserError(f"The executor failed: {reason_of(error)}. What is done is kept.") from error
     records = [read_record(job.folder) for job in todo]
     return any(record is None or record.status == "failed" for record in records)
 
