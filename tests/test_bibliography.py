@@ -45,3 +45,23 @@ def test_every_entry_of_the_bundled_file_is_read_and_some_method_cites_it() -> N
 def test_an_entrys_short_form_is_its_authors_and_year(authors: str, short: str) -> None:
     assert paper(f"@misc{{k,\n  author = {{{authors}}},\n  year = {{2026}},\n}}") == short
     assert paper("@misc{k,\n  year = {2026},\n}") == ""
+
+
+def test_every_kind_takes_a_source_by_its_key() -> None:
+    from mtlbench.losses.contract import Loss, register_loss
+    from mtlbench.registry import LOSSES
+
+    key = next(iter(references()))
+    try:
+
+        @register_loss("cited", cite=key)
+        class Cited(Loss):
+            """A loss from a paper."""
+
+            def forward(self, embeddings, batch):
+                return embeddings.sum((1, 2))
+
+        assert LOSSES.get("cited").cite == references()[key].strip()
+        assert LOSSES.get("cited").target is Cited
+    finally:
+        LOSSES.entries.pop("cited", None)

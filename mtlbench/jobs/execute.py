@@ -151,8 +151,8 @@ def _train_and_test(
     embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision)
     metrics, hits, queries = scores_of(embeddings, held_out, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
-    fallen = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
-    record.collapsed = [t for t, yes in zip(dataset.tasks, fallen, strict=True) if yes or t in state.collapsed]
+    collapsed = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
+    record.collapsed = [t for t, yes in zip(dataset.tasks, collapsed, strict=True) if yes or t in state.collapsed]
     record.learned = learned
     record.receipt = (
         receipt(dataset, precision)

@@ -97,7 +97,7 @@ def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     return found
 
 
-def questions(suite: Suite, records: Sequence[Record]) -> str:
+def triplet_count(suite: Suite, records: Sequence[Record]) -> str:
     """Return how many test triplets a task were answered, in words where runs differ in it."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     return _listed(done, _CHOSEN["test triplets"]) or f"{suite.benchmark['evaluation']['triplets']:,}"
@@ -107,7 +107,9 @@ def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record],
     """Say what the accuracy columns hold."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     what = (
-        f"{questions(suite, records)} test triplets a task" if metric == "triplet" else f"{metric} on the test images"
+        f"{triplet_count(suite, records)} test triplets a task"
+        if metric == "triplet"
+        else f"{metric} on the test images"
     )
     seeds = {r.seed for r in done}
     over = f", mean ± sample standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
@@ -152,7 +154,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         seeds.setdefault(record.method, set()).add(record.seed)
     unpaired = {row.method: sorted(set(row.seeds) - seeds.get(suite.row_of(BASE, row.method), set())) for row in others}
     without = [f"{method} {', '.join(map(str, left))}" for method, left in unpaired.items() if left]
-    fallen = sorted({task for r in base for task in r.collapsed})
+    collapsed = sorted({task for r in base for task in r.collapsed})
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     return Line(
         "Δm",
@@ -161,7 +163,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         f" difference to {BASE} lies below 0, unknown with one seed."
         + (f" Tasks left out, for {BASE} did not learn them: {', '.join(left_out)}." if left_out else "")
         + (f" Left out, for {BASE} has no such seed: {'; '.join(without)}." if without else "")
-        + (f" {BASE} collapsed on {', '.join(fallen)}: Δm says little." if fallen else ""),
+        + (f" {BASE} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mtlbench.report.receipt import questions
+from mtlbench.report.receipt import triplet_count
 from mtlbench.report.rows import BASE, Cell, Row
 from mtlbench.report.summary import Summary
 
@@ -261,7 +261,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         shown = {row.method for row in every}
         asked = "The test images"
         if summary.metric == "triplet":
-            asked = f"{questions(suite, [r for r in suite.records if r.method in shown])} test triplets"
+            asked = f"{triplet_count(suite, [r for r in suite.records if r.method in shown])} test triplets"
         what = "rendered images, which say nothing about real ones" if suite.rendered else "real images"
         lead = f"{asked} on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
         comparison = summary.comparison
