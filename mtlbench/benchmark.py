@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,7 +72,7 @@ class Data(_Section):
         default=[], description="Tasks used when fewer than two of data.tasks have labels."
     )
     image_size: Positive | tuple[Positive, Positive] = Field(
-        description="Pixels that networks see: one number, or height and width."
+        default=64, description="Pixels that networks see: one number, or height and width."
     )
     fit: Literal["squash", "crop"] = Field(
         default="squash", description="How an image of another shape is made to fit."
@@ -117,8 +118,10 @@ class Data(_Section):
 class Model(_Section):
     """The network that every method is built from."""
 
-    backbone: str = Field(description="The backbone, with options where it has some: see mtlbench list backbones.")
-    embedding: Positive = Field(description="The length of an embedding.")
+    backbone: str = Field(
+        default="small", description="The backbone, with options where it has some: see mtlbench list backbones."
+    )
+    embedding: Positive = Field(default=64, description="The length of an embedding.")
     pretrained: bool = Field(default=False, description="Start from published weights instead of random ones.")
 
 
@@ -149,25 +152,29 @@ class Train(_Section):
 
     renamed = {"tried": "protocols_tried"}
 
-    sampling: str = Field(description="How batches are drawn: see mtlbench list samplers.")
+    sampling: str = Field(default="joint", description="How batches are drawn: see mtlbench list samplers.")
     anchors: Anchors = Field(
         default="balanced",
         description="Which images are anchors of training triplets: those with label 1, or every label evenly.",
     )
-    triplets: Positive = Field(description="Triplets that are drawn per task and step, of 3 images each.")
+    triplets: Positive = Field(
+        default=16, description="Triplets that are drawn per task and step, of 3 images each."
+    )
     joint_triplets: Positive = Field(
         default=512, description="joint: triplets per task and step formed within the batch."
     )
-    steps: Positive = Field(description="Training steps.")
-    optimiser: str = Field(description="adamw, adam, adagrad, sgd, or the name of another class of torch.optim.")
+    steps: Positive = Field(default=1000, description="Training steps.")
+    optimiser: str = Field(
+        default="adamw", description="adamw, adam, adagrad, sgd, or the name of another class of torch.optim."
+    )
     optimiser_options: dict[str, Any] = Field(default={}, description="Further arguments of the optimiser's class.")
-    lr: Annotated[float, Field(gt=0)] = Field(description="The learning rate.")
+    lr: Annotated[float, Field(gt=0)] = Field(default=3e-3, description="The learning rate.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="sgd: the momentum.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="Weight decay of layers' weights; biases, norms, scales and units have none."
     )
     schedule: Literal["constant", "one-cycle", "cosine", "linear", "step", "exponential"] = Field(
-        default="constant", description="How the learning rate changes over the run."
+        default="one-cycle", description="How the learning rate changes over the run."
     )
     milestones: list[Share] = Field(
         default=[], description="step: shares of the run after which the learning rate is multiplied by train.decay."
@@ -187,14 +194,22 @@ class Train(_Section):
         default=1, description="How many versions of this protocol were compared before it was fixed, for the receipt."
     )
 
+    @model_validator(mode="after")
+    def _rate_of_its_optimiser(self) -> Train:
+        if self.optimiser != "adamw" and "lr" not in self.model_fields_set:
+            raise ValueError(f"train.optimiser = '{self.optimiser}' needs train.lr: the default is adamw's")
+        return self
+
 
 class Evaluation(_Section):
     """How checkpoints are chosen and networks judged; no setting of training plays a part."""
 
     renamed = {"conflict_every": "agreement_every", "conflict_layers": "agreement_layers"}
 
-    every: Positive = Field(description="Steps between validations.")
-    triplets: Positive = Field(description="Triplets per task on the validation split, and on the test split.")
+    every: Positive = Field(default=200, description="Steps between validations.")
+    triplets: Positive = Field(
+        default=2000, description="Triplets per task on the validation split, and on the test split."
+    )
     anchors: Anchors = Field(
         default="balanced",
         description="Which images are anchors of these triplets: those with label 1, or every label evenly.",
@@ -223,15 +238,19 @@ class Benchmark(_Section):
     """Data set x tasks x protocol."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")] = Field(
-        description="The folder of its results: lower-case letters, digits, dots, hyphens and underscores."
+        description="The folder of its results: lower-case letters, digits, dots, hyphens and underscores; by default"
+        " the file's name."
     )
-    title: str = Field(description="What tables call it.")
+    title: str = Field(default="", description="What tables call it; by default its name.")
+    protocol: Literal["full", "quick"] = Field(
+        default="full", description="Which of the file's protocols this is; --quick sets it."
+    )
     data: Data = Field(description="Images and tasks.")
-    model: Model = Field(description="The network.")
+    model: Model = Field(default=Model(), description="The network.")
     embedding: Embedding = Field(default=Embedding(), description="How embeddings are compared.")
     loss: Loss = Field(default=Loss(), description="The loss.")
-    train: Train = Field(description="The budget and the optimiser.")
-    evaluation: Evaluation = Field(description="Checkpoints and scores.")
+    train: Train = Field(default=Train(), description="The budget and the optimiser.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="Checkpoints and scores.")
 
     @model_validator(mode="before")
     @classmethod
@@ -239,6 +258,7 @@ class Benchmark(_Section):
         """Take the keys that mtlbench 0.1 had elsewhere: the distance was the loss's, the test's anchors training's."""
         if not isinstance(given, dict):
             return given
+        given = {"title": given["name"]} | given if given.get("name") else given
         train, evaluation = given.get("train"), given.get("evaluation")
         if isinstance(train, dict) and isinstance(evaluation, dict) and "anchors" in train:
             given = given | {"evaluation": {"anchors": train["anchors"]} | evaluation}
@@ -299,6 +319,7 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
         raise UserError(f"{path} is not valid TOML: {error}.") from error
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from error
+    full.setdefault("name", re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).lstrip("._-"))
     overrides = full.pop("quick", None)
     if not isinstance(overrides, dict | None):
         raise UserError(f"{path}: 'quick' must be a table of overrides, [quick].")
@@ -308,7 +329,7 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     elif quick:
         raise UserError(f"{path} has no [quick] table; run it without --quick.")
     if quick:
-        content = quick_content.model_copy(update={"name": f"{content.name}-quick"})
+        content = quick_content.model_copy(update={"name": f"{content.name}-quick", "protocol": "quick"})
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())

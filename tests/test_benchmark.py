@@ -159,7 +159,7 @@ def test_a_path_that_ends_in_toml_is_a_benchmark_of_ones_own(tmp_path: Path) -> 
 def test_what_a_file_leaves_out_has_defaults(tmp_path: Path) -> None:
     b = load_benchmark(mine(tmp_path))
     assert (b.loss.name, b.embedding.distance, b.embedding.normalise) == ("triplet", "squared", True)
-    assert (b.train.schedule, b.train.precision, b.train.weight_decay) == ("constant", "auto", 0)
+    assert (b.train.schedule, b.train.precision, b.train.weight_decay) == ("one-cycle", "auto", 0)
     assert b.evaluation.ks == [1, 5, 10, 20]
 
 
@@ -171,7 +171,7 @@ def test_the_quick_table_overrides_single_keys_only(tmp_path: Path) -> None:
     path = mine(tmp_path, SMALL + "\n[quick]\ntrain.steps = 3\n[quick.data]\nlimit = 50\n")
     full, quick = load_benchmark(path), load_benchmark(path, quick=True)
     assert (full.train.steps, full.data.limit) == (10, 0)
-    changes = {"name": "mine-quick", "train": {"steps": 3}, "data": {"limit": 50}}
+    changes = {"name": "mine-quick", "protocol": "quick", "train": {"steps": 3}, "data": {"limit": 50}}
     expected = full.model_dump()
     for key, value in changes.items():
         expected[key] = expected[key] | value if isinstance(value, dict) else value
@@ -259,17 +259,17 @@ def test_an_unknown_key_like_no_other_is_told_with_the_valid_ones() -> None:
 
 
 def test_a_missing_key_and_a_missing_section_are_named(tmp_path: Path) -> None:
-    path = mine(tmp_path, SMALL, "lr = 0.1")
-    assert complaint(path) == f"{path}: the key 'train.lr' is missing."
-    path = mine(tmp_path, SMALL, '[model]\nbackbone = "small"\nembedding = 16')
-    assert complaint(path) == f"{path}: the key 'model' is missing."
+    path = mine(tmp_path, SMALL, 'reader = "zappos"')
+    assert complaint(path) == f"{path}: the key 'data.reader' is missing."
+    path = mine(tmp_path, SMALL, '[data]\nreader = "zappos"\ntasks = ["category"]\nimage_size = 32')
+    assert complaint(path) == f"{path}: the key 'data' is missing."
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
-    path = mine(tmp_path, SMALL.replace("steps = 10", "steps = 0"), "lr = 0.1", "rl = 0.1")
+    path = mine(tmp_path, SMALL.replace("steps = 10", "steps = 0").replace('reader = "zappos"', ""), "lr = 0.1", "rl = 0.1")
     said = complaint(path)
     assert f"{path}: train.steps: input should be greater than 0 (not 0)." in said
-    assert f"{path}: the key 'train.lr' is missing." in said
+    assert f"{path}: the key 'data.reader' is missing." in said
     assert f"{path}: unknown key 'train.rl'." in said
 
 
@@ -359,6 +359,26 @@ def test_set_changes_one_value_and_nothing_else(setting: str, value: object) -> 
     assert type(inside(after)[last]) is type(value)
     inside(after)[last] = inside(before)[last]
     assert after == before
+
+
+def test_a_file_needs_no_more_than_its_reader(tmp_path: Path) -> None:
+    file = tmp_path / "My photos.toml"
+    file.write_text('[data]\nreader = "csv"\n')
+    b = load_benchmark(str(file))
+    assert (b.name, b.title, b.protocol) == ("my-photos", "my-photos", "full")
+    assert (b.data.size, b.model.backbone, b.train.optimiser, b.train.lr) == ((64, 64), "small", "adamw", 3e-3)
+
+
+def test_another_optimiser_needs_a_learning_rate_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[data]\nreader = "csv"\n[train]\noptimiser = "sgd"\n')
+    assert "train.optimiser = 'sgd' needs train.lr: the default is adamw's." in complaint(str(file))
+
+
+def test_the_quick_protocol_is_told_by_a_key_and_not_by_the_name() -> None:
+    for settings in ([], ["name=other"]):
+        assert load_benchmark("shoes", quick=True, settings=settings).protocol == "quick"
+        assert load_benchmark("shoes", settings=["name=not-quick"]).protocol == "full"
 
 
 def test_set_comes_after_quick_and_the_last_one_counts() -> None:

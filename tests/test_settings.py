@@ -54,7 +54,8 @@ def test_defaults_are_what_they_are_said_to_be(found: dict[str, Setting]) -> Non
     assert found["train.momentum"].default == "0.9"
     assert found["embedding.normalise"].default == "true"
     assert found["loss.name"].default == '"triplet"'
-    assert found["train.steps"].default == ""
+    assert found["train.steps"].default == "1000"
+    assert found["data.reader"].default == ""
     assert plain.train.steps
 
 

@@ -38,7 +38,7 @@ def show_plan(console: Console, parts: Sequence[Part]) -> None:
         left, timed = left + (seconds or 0.0), timed or seconds is not None
     if timed:
         say(console, f"In all about {duration(left)}.")
-    if left > _A_DAY and not parts[0].variant.benchmark.name.endswith("-quick"):
+    if left > _A_DAY and parts[0].variant.benchmark.protocol == "full":
         say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
 
 

@@ -51,7 +51,7 @@ class Suite:
     @property
     def quick(self) -> bool:
         """Whether its runs were made under the quick protocol."""
-        return str(self.benchmark["name"]).endswith("-quick")
+        return bool(self.benchmark["protocol"] == "quick")
 
     @property
     def rendered(self) -> bool:

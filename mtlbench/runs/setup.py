@@ -15,6 +15,7 @@ from mtlbench.runs.record import Json, Record
 # Settings that decide nothing, or are in the setup a second time, as they came out.
 _WITHOUT_EFFECT = (
     ("title",),
+    ("protocol",),
     ("data", "tasks"),
     ("data", "fallback_tasks"),
     ("data", "folder"),
@@ -28,9 +29,14 @@ _WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # 
 def in_todays_words(benchmark: Json) -> Json:
     """Return a record's benchmark with today's names of settings, and the default of those that it knew nothing of."""
     try:
-        return Benchmark.model_validate(benchmark).model_dump(mode="json")
+        return Benchmark.model_validate(_with_protocol(benchmark)).model_dump(mode="json")
     except ValidationError:
-        return copy.deepcopy(benchmark)
+        return _with_protocol(copy.deepcopy(benchmark))
+
+
+def _with_protocol(benchmark: Json) -> Json:
+    """Return a record's benchmark with its protocol, which runs of mtlbench 0.1 told by their name alone."""
+    return {"protocol": "quick" if str(benchmark.get("name")).endswith("-quick") else "full"} | benchmark
 
 
 def decisive(setup: Json) -> Json:
@@ -52,7 +58,7 @@ def benchmark_of(record: Record) -> Benchmark:
         UserError: its settings are none that this version knows.
     """
     try:
-        return Benchmark.model_validate(record.setup["benchmark"])
+        return Benchmark.model_validate(_with_protocol(record.setup["benchmark"]))
     except ValidationError as error:
         raise UserError(
             f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"
