@@ -157,9 +157,7 @@ class Train(_Section):
         default="balanced",
         description="Which images are anchors of training triplets: those with label 1, or every label evenly.",
     )
-    triplets: Positive = Field(
-        default=16, description="Triplets that are drawn per task and step, of 3 images each."
-    )
+    triplets: Positive = Field(default=16, description="Triplets that are drawn per task and step, of 3 images each.")
     joint_triplets: Positive = Field(
         default=512, description="joint: triplets per task and step formed within the batch."
     )
@@ -308,6 +306,8 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     """
     files = benchmark_files()
     path = Path(name) if name.endswith(".toml") else files.get(name)
+    if path is not None and path.suffix == ".toml" and name not in files and not path.is_file():
+        raise UserError(f"There is no file {path}. Bundled benchmarks go by their names: {', '.join(files)}.")
     if path is None or not path.is_file():
         raise UserError(
             f"Unknown data set or benchmark '{name}'.{did_you_mean(name, files)} Available: {', '.join(files)},"

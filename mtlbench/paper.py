@@ -133,7 +133,8 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
     suite = found[0] if found else None
     measured = _measured(table, suite, results) if suite else []
     if suite is None:
-        notes.append("Nothing measured yet: mtlbench paper TABLE --run trains what is missing.")
+        short = " --quick" if quick else ""
+        notes.append(f"Nothing measured yet: mtlbench paper {name} --run{short} --data-dir DIR trains what is missing.")
     reported = table.reported.values if table.reported else {}
     comparable = not quick and (suite is None or suite.tasks == tuple(table.tasks))
     if suite and reported and quick:

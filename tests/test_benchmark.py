@@ -266,7 +266,8 @@ def test_a_missing_key_and_a_missing_section_are_named(tmp_path: Path) -> None:
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
-    path = mine(tmp_path, SMALL.replace("steps = 10", "steps = 0").replace('reader = "zappos"', ""), "lr = 0.1", "rl = 0.1")
+    text = SMALL.replace("steps = 10", "steps = 0").replace('reader = "zappos"', "")
+    path = mine(tmp_path, text, "lr = 0.1", "rl = 0.1")
     said = complaint(path)
     assert f"{path}: train.steps: input should be greater than 0 (not 0)." in said
     assert f"{path}: the key 'data.reader' is missing." in said
@@ -450,3 +451,8 @@ def test_keys_of_mtlbench_0_1_are_read_as_todays() -> None:
     assert (new.data.fallback_tasks, new.train.protocols_tried) == (["toe"], 3)
     assert (new.evaluation.agreement_every, new.evaluation.agreement_layers) == (5, True)
     assert not {"spare_tasks", "tried"} & {*new.data.model_dump(), *new.train.model_dump()}
+
+
+def test_a_file_that_is_not_there_is_called_a_file() -> None:
+    with pytest.raises(UserError, match=r"There is no file nope\.toml\. Bundled benchmarks go by their names: celeba,"):
+        load_benchmark("nope.toml")

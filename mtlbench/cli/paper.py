@@ -21,7 +21,7 @@ def paper(
     train: Annotated[bool, typer.Option("--run", help="Train what is missing; goes on where it was stopped.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="The short protocol, for two CPU cores.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds to train, joined by commas.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds to train: 0,1,2 or 0-4.")] = "0",
     results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
     format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ def run(
     ] = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
     tasks: Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds joined by commas: 0,1,2.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2 or 0-4.")] = "0",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
@@ -119,7 +120,7 @@ def run(
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
     versions = variants(dataset, quick, overrides, vary or [])
-    numbers = _seeds(seeds)
+    numbers = read_seeds(seeds)
     wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
     site = Site(data_dir, str(choose_device(device)), tuple(plugins or ()), wanted)
     before = torch.get_num_threads()
@@ -315,16 +316,25 @@ def _asking(console: Console) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _seeds(text: str) -> list[int]:
+def read_seeds(text: str) -> list[int]:
+    """Read `0,1,2` or `0-4`, or both joined by commas.
+
+    Raises:
+        UserError: something else, a number that torch takes for no seed, or more than a thousand.
+    """
     from mtlbench.errors import UserError
 
-    try:
-        seeds = list(dict.fromkeys(int(word) for word in text.split(",") if word.strip()))
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
-        raise UserError(f"--seeds {text}: give whole numbers from 0 to 2^32 - 1 joined by commas, such as 0,1,2.")
-    return seeds
+    seeds: dict[int, None] = {}
+    for word in filter(None, (w.strip() for w in text.split(","))):
+        found = re.fullmatch(r"(\d{1,10})(?:\s*-\s*(\d{1,10}))?", word)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first or last >= 2**32 or last - first >= 1000:
+            seeds.clear()
+            break
+        seeds.update(dict.fromkeys(range(first, last + 1)))
+    if not seeds:
+        raise UserError(f"--seeds {text}: give whole numbers from 0 to 2^32 - 1, such as 0,1,2 or 0-4.")
+    return list(seeds)
 
 
 def _show_tables(console: Console, parts: Sequence[Part], results: Path) -> None:

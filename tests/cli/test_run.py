@@ -19,7 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from mtlbench.cli import app
-from mtlbench.cli.run import _show_tables
+from mtlbench.cli.run import _show_tables, read_seeds
 from mtlbench.errors import UserError
 from mtlbench.runs import run_folder
 
@@ -233,3 +233,16 @@ def test_the_readmes_own_benchmark_runs_on_ones_own_images(tmp_path):
     left = run(*again, "--skip-unreadable")
     assert left.exit_code == 0, left.output
     assert "1 unreadable image left out" in " ".join(left.output.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0", [0]), ("0-4", [0, 1, 2, 3, 4]), ("7, 0-2,1", [7, 0, 1, 2]), (" 3 - 3 ", [3])]
+)
+def test_seeds_are_numbers_and_ranges(text, seeds):
+    assert read_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", ",", "a", "-1", "3-1", "0-", "1.5", "0-5000000000", "4294967296", "0--2"])
+def test_other_seeds_are_refused_with_an_example(text):
+    with pytest.raises(UserError, match="such as 0,1,2 or 0-4"):
+        read_seeds(text)
