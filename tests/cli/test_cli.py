@@ -200,7 +200,8 @@ def test_backbones_are_listed(mtlbench: Any) -> None:
 
 def test_settings_are_listed_with_default_valid_values_and_meaning(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "settings"))
-    assert "(must be set)" in listed["train.steps"]
+    assert "(must be set)" in listed["data.reader"]
+    assert " 1000 " in listed["train.steps"]
     assert " 0.9 " in listed["train.momentum"]
     assert "constant, one-cycle, cosine, linear, step, exponential" in listed["train.schedule"]
     assert "How the learning rate changes over the run." in listed["train.schedule"]
