@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mtlbench.api.embedder import Embedder as Embedder
+    from mtlbench.api.embedder import load as load
+    from mtlbench.api.results import Results as Results
+    from mtlbench.api.results import results as results
+    from mtlbench.api.run import run as run
     from mtlbench.architecture import Architecture as Architecture
     from mtlbench.architecture import register_architecture as register_architecture
     from mtlbench.backbones.contract import Backbone as Backbone
@@ -33,14 +38,19 @@ _HOME = {
     "BackboneKind": "mtlbench.backbones.contract",
     "Balancer": "mtlbench.balancer",
     "Conditioned": "mtlbench.conditioned",
+    "Embedder": "mtlbench.api.embedder",
     "Learned": "mtlbench.learned",
     "Modulated": "mtlbench.modulated",
+    "Results": "mtlbench.api.results",
     "UserError": "mtlbench.errors",
+    "load": "mtlbench.api.embedder",
     "modulate": "mtlbench.modulated",
     "register_architecture": "mtlbench.architecture",
     "register_backbone": "mtlbench.backbones.contract",
     "register_balancer": "mtlbench.balancer",
     "register_method": "mtlbench.specs",
+    "results": "mtlbench.api.results",
+    "run": "mtlbench.api.run",
 }
 __all__ = ["__version__", *sorted(_HOME)]
 

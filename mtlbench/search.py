@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
-from mtlbench.data.decoding import BROKEN, FILE, Pixels, read_image, reason_of
+from mtlbench.data.decoding import BROKEN, FILE, Pixels, fitted, read_image, reason_of
 from mtlbench.data.pixels import normalise
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError, did_you_mean
@@ -191,6 +191,15 @@ def embed_files(
             progress(min(start + _BATCH, len(files)), len(files))
     empty = torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)
     return torch.cat(parts, dim=1) if parts else empty, read, unreadable
+
+
+def embed_pixels(run: Run, images: Pixels) -> Tensor:
+    """Embed RGB images (n, H, W, 3) uint8 of any size, as files of them: (T, n, D) float32 on the CPU."""
+    data, parts = run.benchmark.data, [torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)]
+    for start in range(0, len(images), _BATCH):
+        batch = [fitted(image, data.size, data.fit) for image in images[start : start + _BATCH]]
+        parts.append(_embed(run, np.stack(batch)))
+    return torch.cat(parts, dim=1)
 
 
 @torch.no_grad()

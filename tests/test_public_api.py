@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 import mtlbench
+from mtlbench.plugins import load_plugins
 from mtlbench.registry import ALIASES, ARCHITECTURES, BACKBONES, BALANCERS
+
+ALL = (ARCHITECTURES, BACKBONES, BALANCERS, ALIASES)
 
 PACKAGE = Path(mtlbench.__file__).parent
 ROOT = PACKAGE.parent
@@ -24,14 +27,19 @@ NAMES = (
     "BackboneKind",
     "Balancer",
     "Conditioned",
+    "Embedder",
     "Learned",
     "Modulated",
+    "Results",
     "UserError",
+    "load",
     "modulate",
     "register_architecture",
     "register_backbone",
     "register_balancer",
     "register_method",
+    "results",
+    "run",
 )
 
 
@@ -51,11 +59,14 @@ def test_type_checkers_see_the_same_names():
 
 @pytest.fixture
 def registries():
-    """Take back what examples register."""
-    before = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BACKBONES, BALANCERS, ALIASES)]
+    """Take back what examples register, not what they load."""
+    load_plugins()
+    for registry in ALL:
+        registry.load()
+    before = [registry.snapshot() for registry in ALL]
     yield
-    for registry, entries in before:
-        registry.entries = entries
+    for snapshot in before:
+        snapshot.restore()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from mtlbench.cli.progress import duration, say
+from mtlbench.cli.progress import bar, duration, say, status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
+    from mtlbench.jobs.experiment import View
     from mtlbench.jobs.job import Job, Watcher
     from mtlbench.runs import Record
     from mtlbench.training.events import Event, StepWindow
+
+
+def terminal(console: Console) -> View:
+    """Return what shows an experiment on a console."""
+    from mtlbench.jobs.experiment import View
+
+    class Terminal(View):
+        def say(self, words: str) -> None:
+            say(console, words)
+
+        def warn(self, words: str) -> None:
+            say(console, words, "yellow")
+
+        def status(self, words: str) -> AbstractContextManager[None]:
+            return status(console, words)
+
+        def bar(self, what: str) -> AbstractContextManager[Any]:
+            return bar(console, what)
+
+        def watch(self, runs: int) -> AbstractContextManager[Watcher]:
+            return watcher(console, runs)
+
+    return Terminal()
 
 
 @contextmanager

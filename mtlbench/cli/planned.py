@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mtlbench.cli.progress import duration, say, status
@@ -11,21 +10,9 @@ from mtlbench.cli.progress import duration, say, status
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtlbench.data.dataset import Dataset
-    from mtlbench.jobs.factors import Variant
-    from mtlbench.jobs.job import Job
+    from mtlbench.jobs.experiment import Part
 
 _A_DAY = 86_400
-
-
-@dataclass(frozen=True)
-class Part:
-    """The runs of one variant of the benchmark."""
-
-    variant: Variant
-    dataset: Dataset
-    precision: str
-    jobs: list[Job]
 
 
 def show_plan(console: Console, parts: Sequence[Part]) -> None:

@@ -208,6 +208,16 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
 
 
+def fitted(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
+    """Return an image (H, W, 3) at a benchmark's size, as `read_image` would return it from a lossless file."""
+    image = Image.fromarray(pixels)
+    full, (top, left) = _placed((image.height, image.width), size, fit)
+    across, down = image.width / full[1], image.height / full[0]
+    box = (left * across, top * down, (left + size[1]) * across, (top + size[0]) * down)
+    box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # a product may round up
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+
+
 def size_of(file: Path) -> tuple[int, int]:
     """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -29,3 +31,18 @@ def guard_memory(share: int = 1) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (held + int(0.95 * free / share), resource.RLIM_INFINITY))
     except (ImportError, OSError, ValueError, StopIteration):
         return  # another system, or one that won't tell: nothing is lost but the guard
+
+
+@contextmanager
+def unguarded_again() -> Iterator[None]:
+    """Take back in the end the bound that `guard_memory` sets within: a notebook goes on after a run."""
+    try:
+        import resource
+    except ImportError:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.evidence import read_hits, read_triplets
 from mtlbench.report.inference import Comparison, Hits, SharedImages, compare, threshold
 from mtlbench.report.receipt import Line
@@ -149,6 +150,27 @@ def compared_with_best(
     single = tuple(row.method for row in shown if len(answers.hits[row.method]) < 2)
     weakest = min(judges, key=lambda key: (judges[key].shared.images, key == "mean"))  # a task rather than the mean
     return rows, Compared(best, missing, single, methods, judges[weakest].shared.images, weakest, "")
+
+
+def compare_rows(suite: Suite, first: str, second: str, task: str, results: Path) -> Comparison:
+    """Compare two rows of a suite, on a task or, where `task` is empty, in the mean.
+
+    Raises:
+        UserError: no such row or task, a row of one seed, or answers that are missing.
+    """
+    rows = list(dict.fromkeys(record.method for record in suite.done))
+    for name, known, what in ((first, rows, "method"), (second, rows, "method"), (task, suite.tasks, "task")):
+        if name and name not in known:
+            raise UserError(f"There is no {what} '{name}'.{did_you_mean(name, known)} There: {', '.join(known)}.")
+    answers = _read(suite, [record for record in suite.done if record.method in (first, second)], results)
+    if answers.triplets is None or answers.missing:
+        raise UserError(f"{first} and {second}: {_REASONS[answers.obstacle]}.")
+    chosen = [suite.tasks.index(task)] if task else list(range(len(suite.tasks)))
+    pair = _Judge(answers.hits, answers.triplets, chosen, 2).compare(first, second)
+    if pair is None:
+        alone = next(name for name in (first, second) if len(answers.hits[name]) < 2)
+        raise UserError(f"{alone} has one seed: how much another would change is not known. Run it with --seeds 0-2.")
+    return pair
 
 
 def _read(suite: Suite, records: Sequence[Record], results: Path) -> _Answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -149,11 +150,11 @@ def _blocks(grid: Grid, plain: Sequence[Sequence[str]], width: int) -> list[list
 
 
 def as_markup(grids: Sequence[Grid], below: Sequence[Note], style: str) -> str:
-    """Return tables, and notes below them, as Markdown (`md`) or LaTeX (`latex`).
+    """Return tables, and notes below them, as Markdown (`md`), LaTeX (`latex`) or HTML (`html`).
 
     LaTeX needs the packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8.
     """
-    return _markdown(grids, below) if style == "md" else _latex(grids, below)
+    return {"md": _markdown, "latex": _latex, "html": _html}[style](grids, below)
 
 
 def _markdown(grids: Sequence[Grid], below: Sequence[Note]) -> str:
@@ -179,6 +180,30 @@ def _cell_in_markdown(cell: CellText) -> str:
 def in_markdown(text: str) -> str:
     """Return text as Markdown writes it."""
     return re.sub(r"([\\|*<\[\]])", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text))
+
+
+# --- HTML -------------------------------------------------------------------------------------------------------------
+
+
+def _html(grids: Sequence[Grid], below: Sequence[Note]) -> str:
+    parts = []
+    for grid in grids:
+        sides = ["left"] * grid.names + ["right"] * (len(grid.head) - grid.names)
+        head = "".join(f'<th style="text-align:{s}">{escape(h)}</th>' for s, h in zip(sides, grid.head, strict=True))
+        rows = []
+        for row in grid.cells:
+            cells = zip(sides, map(_cell_in_html, row), strict=True)
+            rows.append("".join(f'<td style="text-align:{side}">{cell}</td>' for side, cell in cells))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        caption = f'<caption style="text-align:left;font-weight:bold">{escape(grid.title)}</caption>'
+        parts.append(f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    small = [f"<b>{escape(n.text)}</b>" if n.kind in ("warning", "trouble") else escape(n.text) for n in below]
+    return "\n".join([*parts, f"<small>{'<br>'.join(small)}</small>"])
+
+
+def _cell_in_html(cell: CellText) -> str:
+    number = ("{}", "<b>{}</b>", "<u>{}</u>")[cell.rank].format(escape(cell.number)) if cell.number else ""
+    return " ".join(filter(None, (number, escape(cell.spread), MARKS.get(cell.standing, "").strip("*"))))
 
 
 # --- LaTeX ------------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def for_terminal(summary: Summary, width: int) -> Group:
 
 
 def as_markup(summary: Summary, style: str) -> str:
-    """Return a suite's tables and receipt as Markdown (`md`) or LaTeX (`latex`)."""
+    """Return a suite's tables and receipt as Markdown (`md`), LaTeX (`latex`) or HTML (`html`)."""
     return grids.as_markup([_grid(table) for table in summary.tables], _notes(summary), style)
 
 

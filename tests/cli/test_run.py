@@ -42,7 +42,6 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlbench.jobs.memory.guard_memory", lambda: None)  # the limit would outlive the test
     monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
     monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
 

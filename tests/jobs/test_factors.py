@@ -62,7 +62,6 @@ def test_folders_names_are_safe_on_every_file_system():
 
 
 def test_variants_are_trained_recorded_and_shown(zappos_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("mtlbench.jobs.memory.guard_memory", lambda: None)  # the limit would outlive the test
     monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
     monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
     words = ["run", "--dataset", "zappos", "--quick", "--data-dir", str(zappos_folder), "--results", str(tmp_path)]

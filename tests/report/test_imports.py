@@ -49,3 +49,13 @@ def test_a_page_without_galleries_and_the_choice_of_a_group_need_no_torch(tmp_pa
         path.write_text(path.read_text().replace('"receipt": {', '"receipt": {' + said))
     report("--results", tmp_path / "results", "--html", tmp_path / "page", "--methods", "core")
     assert (tmp_path / "page" / "index.html").exists()
+
+
+def test_results_in_python_need_no_torch():
+    code = (
+        "import sys, mtlbench\n"
+        f"found = mtlbench.results({str(PUBLISHED)!r}, 'shoes-quick')\n"
+        "assert found._repr_html_() and len(found.table()) and found.compare('shared', 'single').p\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

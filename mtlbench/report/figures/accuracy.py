@@ -30,6 +30,7 @@ from mtlbench.report.figures.style import (
     legend,
     listed,
     log_x,
+    panel,
     percent,
     place_labels,
     shorts,
@@ -38,6 +39,7 @@ from mtlbench.report.rows import BASE
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 _ALL_LABELLED = 10  # methods; of more, only the front and the core methods are named
 _CELLS_WITH_NUMBERS = 16, 30  # columns, rows
@@ -74,8 +76,11 @@ def front(points: Sequence[tuple[float, float]], less_is_better: bool) -> list[i
     return sorted(kept, key=lambda n: (sign * points[n][0], points[n][1]))
 
 
-def accuracy_against(scene: Scene, cost: Cost) -> Drawing | None:
-    """Draw mean accuracy against a cost, with the Pareto front; bars are ± the standard deviation over seeds."""
+def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawing | None:
+    """Draw mean accuracy against a cost, with the Pareto front; bars are ± the standard deviation over seeds.
+
+    On `ax` where given, without a heading.
+    """
     measured = [(method, *method.cost(cost.key)) for method in scene.methods]
     measured = [(method, mean, deviation) for method, mean, deviation in measured if mean > 0]
     if len(measured) < 2:
@@ -86,8 +91,7 @@ def accuracy_against(scene: Scene, cost: Cost) -> Drawing | None:
     few = len(shown) <= _ALL_LABELLED
     named = [n for n, method in enumerate(shown) if few or n in best or method.name in CORE]
 
-    figure = blank(COLUMN, 2.7)
-    axes = figure.subplots()
+    figure, axes = panel(ax, COLUMN, 2.7)
     steps = sorted(points[n] for n in best)
     axes.plot(*zip(*steps, strict=True), color=GREY, lw=0.8, zorder=1, gid="front",
               drawstyle="steps-post" if cost.less_is_better else "steps-pre")  # fmt: skip
@@ -123,7 +127,8 @@ def accuracy_against(scene: Scene, cost: Cost) -> Drawing | None:
              *["hollow: collapsed"] * any(m.collapsed for m in shown),
              *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
     where = "; ".join([scene.where(shown), *notes])
-    head(figure, title, where)
+    if ax is None:
+        head(figure, title, where)
     texts = dict(zip(named, shorts([shown[n].name for n in named], 24), strict=True))
     order = sorted(named, key=lambda n: (n not in best, shown[n].name not in CORE, points[n]))
     labels = [Label(*points[n], texts[n], scene.looks[shown[n].name].colour) for n in order]
@@ -145,9 +150,10 @@ def _staircase(steps: Sequence[tuple[float, float]], cost: Cost) -> list[Segment
     return found
 
 
-def heat_map(scene: Scene) -> Drawing | None:
+def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     """Draw every method's accuracy on every task; colours tell the difference to the base, task by task.
 
+    On `ax` where given, without a heading.
     The base is `independent`, over the seeds that both have; where it is missing, the mean over the methods.
     """
     if not scene.methods:
@@ -168,8 +174,7 @@ def heat_map(scene: Scene) -> Drawing | None:
     names, heads = shorts([row.name for row in rows]), shorts(columns, 24)
     cell = 0.19 if numbers else 0.135
     width = COLUMN if len(columns) <= 6 else FULL
-    figure = blank(width, 1.2 + cell * len(rows) + 0.062 * max(map(len, heads)))
-    axes = figure.subplots()
+    figure, axes = panel(ax, width, 1.2 + cell * len(rows) + 0.062 * max(map(len, heads)))
     shown = np.vectorize("{:.1f}".format, otypes=[str])(accuracy) if numbers else None
     heat(axes, gained, limit, names, heads, shown, annot_kws={"fontsize": 6})
     axes.axvline(1, color="white", lw=2.5)
@@ -182,7 +187,8 @@ def heat_map(scene: Scene) -> Drawing | None:
     colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
     title = f"Triplet accuracy{' in %' * numbers} by method and task; colour: {compared}"
     where = scene.where(scene.methods)
-    head(figure, title, where)
+    if ax is None:
+        head(figure, title, where)
     best, worst = scene.methods[0], scene.methods[-1]
     spread = [f"{best.name} {percent(best.mean)}", f"{worst.name} {percent(worst.mean)}"]
     by_task = sorted(zip(task_means, scene.tasks, strict=True))
@@ -199,19 +205,29 @@ def with_mean(values: Array) -> Array:
     return np.concatenate([[values.mean()], values])
 
 
-def learning_curves(scene: Scene) -> Drawing | None:
-    """Draw mean validation accuracy by step and, where it was timed, by second: the mean over seeds, and a band."""
+def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> Drawing | None:
+    """Draw mean validation accuracy by step and, where it was timed, by second: the mean over seeds, and a band.
+
+    On `ax` where given, by `step` or `seconds` alone, without a heading.
+    """
     known = {method.name: curve for method in scene.methods if len(curve := validations(scene, method))}
     shown = [method for method in scene.methods if method.name in known]
     if not shown:
         return None
     prominent = scene.prominent(shown)
     timed = all(known[method.name]["seconds"].notna().all() for method in shown)
-    figure = blank(FULL if timed else COLUMN, 2.9)
-    panels = figure.subplots(1, 1 + timed, sharey=True, squeeze=False)[0]
+    panels: dict[str, Axes]
+    if ax is None:
+        figure = blank(FULL if timed else COLUMN, 2.9)
+        axes = figure.subplots(1, 1 + timed, sharey=True, squeeze=False)[0]
+        panels = dict(zip(("step", "seconds"), axes, strict=False))
+    elif by == "seconds" and not timed:
+        return None
+    else:
+        figure, panels = panel(ax, COLUMN, 2.9)[0], {by: ax}
     for method in sorted(shown, key=lambda m: m in prominent):
         curve, look = known[method.name], scene.looks[method.name]
-        for axes, x in zip(panels, (curve["step"], curve["seconds"]), strict=False):
+        for x, axes in ((curve[key], panels[key]) for key in panels):
             if method not in prominent:
                 axes.plot(x, curve["mean"], color=FAINT, lw=0.6, zorder=1, gid=method.name)
                 continue
@@ -219,18 +235,25 @@ def learning_curves(scene: Scene) -> Drawing | None:
             axes.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.12, lw=0, zorder=2)
             axes.plot(x, curve["mean"], color=look.colour, ls=look.line, marker=look.marker, markevery=every,
                       markersize=3.2, zorder=3, gid=method.name)  # fmt: skip
-    panels[0].set(xlabel="training step", ylabel="validation triplet accuracy, %")
-    if timed:
+    if "step" in panels:
+        panels["step"].set(xlabel="training step")
+    next(iter(panels.values())).set(ylabel="validation triplet accuracy, %")
+    if "seconds" in panels:
         ends = [float(known[method.name]["seconds"].iloc[-1]) for method in shown]
         starts = [float(known[method.name]["seconds"].iloc[0]) for method in shown]
         if max(ends) > 3 * min(ends) and min(starts) > 0:
-            log_x(panels[1], min(starts), max(ends))
-        panels[1].set(xlabel="seconds of training")
-    legend(figure, method_lines(scene, prominent, others=len(shown) - len(prominent)))
+            log_x(panels["seconds"], min(starts), max(ends))
+        panels["seconds"].set(xlabel="seconds of training")
+    lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
+    if ax is None:
+        legend(figure, lines)
+    else:
+        ax.legend(handles=lines)
     several = any(len(m.records) > 1 for m in shown)
     title = f"Validation accuracy while training, by step{' and by second' * timed}"
     where = scene.where(shown) + "; mean, and band from lowest to highest seed" * several
-    head(figure, title, where)
+    if ax is None:
+        head(figure, title, where)
     last = sorted(prominent, key=lambda m: -known[m.name]["mean"].iloc[-1])
     parts = [
         f"{m.name} {percent(known[m.name]['mean'].iloc[-1])}"

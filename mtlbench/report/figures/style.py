@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,6 +145,14 @@ def blank(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=300 if width <= COLUMN else 220, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.03)  # type: ignore[union-attr,call-arg]
     return figure
+
+
+def panel(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """Return given axes with their figure, or axes that fill an empty one, sizes in inches."""
+    if ax is None:
+        figure = blank(width, height)
+        return figure, figure.subplots()
+    return cast("Figure", ax.figure), ax
 
 
 def head(figure: Figure, what: str, where: str) -> None:

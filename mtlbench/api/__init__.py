@@ -1,0 +1,1 @@
+"""mtlbench from Python: run, results, load. What is public stands in `mtlbench` itself."""

@@ -1,0 +1,128 @@
+"""Training and comparing methods from Python, as `mtlbench run` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtlbench.api.results import Results
+
+
+def run(
+    methods: str | Sequence[str] = "core",
+    dataset: str | Path = "shoes",
+    *,
+    quick: bool = False,
+    seeds: Iterable[int] = (0,),
+    tasks: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    data_dir: str | Path | None = None,
+    results: str | Path = "results",
+    device: str = "auto",
+    jobs: int | None = None,
+    on: str | None = None,
+    plugins: Iterable[str | Path] = (),
+    track: Iterable[str] = (),
+    overwrite: bool = False,
+    show: bool = True,
+) -> Results:
+    """Train methods on a data set and judge them; runs that are done are skipped, interrupted ones go on.
+
+    The arguments are those of `mtlbench run`, which does the same.
+
+    Args:
+        methods: groups and methods, as `core` or `["shared", "modulation[after=4]"]`; methods of your own count once
+            their class is registered, or by the files in `plugins`.
+        dataset: a benchmark's name or the path of a .toml.
+        quick: the short protocol.
+        seeds: of the runs, each from 0 to 2^32 - 1.
+        tasks: by name; None for the benchmark's own.
+        settings: changes of the protocol, as `{"train.steps": 500}`.
+        vary: settings with several values each: every method is trained under every combination.
+        data_dir: the data set's folder; results: where records go.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        jobs: so many runs at a time, each in a process; on: another executor, as `mtlbench list executors` shows.
+        track: trackers, as `["tensorboard"]`.
+        overwrite: make runs anew that are done.
+        show: show progress as the command line does.
+
+    Returns:
+        the runs that were asked for with their reference rows; a run that failed is there with its reason.
+
+    Raises:
+        UserError: what the command line ends with exit code 2 for, in the same sentence.
+        KeyboardInterrupt: stopped; what is done is kept, and the same call goes on.
+
+    Example:
+        >>> import tempfile
+        >>> from mtlbench import run
+        >>> short = {"train.steps": 2, "train.triplets": 2, "evaluation.triplets": 20, "data.rendered.images": 120,
+        ...          "model.embedding": 8, "data.image_size": 24, "evaluation.every": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = run("single", "shoes", quick=True, settings=short, results=folder, show=False)
+        ...     found.methods, len(found.runs())
+        (('single',), 3)
+    """
+    from rich.console import Console
+
+    from mtlbench.cli.live import terminal
+    from mtlbench.jobs.experiment import (
+        View,
+        asking,
+        check_folder,
+        plan_experiment,
+        read_experiment,
+        resources_of,
+        train,
+    )
+    from mtlbench.jobs.job import Site
+    from mtlbench.plugins import load_plugins
+    from mtlbench.runs import find_records
+    from mtlbench.training.state import Interrupted
+
+    view = terminal(Console()) if show else View()
+    files, where = [Path(plugin) for plugin in plugins], Path(results)
+    for broken in load_plugins(files):
+        view.warn(f"warning: {broken}")
+    experiment = read_experiment(
+        view,
+        dataset=str(dataset),
+        methods=methods if isinstance(methods, str) else ",".join(methods),
+        quick=quick,
+        seeds=list(dict.fromkeys(seeds)),
+        settings=[f"{key}={in_toml(value)}" for key, value in (settings or {}).items()],
+        vary=[f"{key}={','.join(map(in_toml, values))}" for key, values in (vary or {}).items()],
+        tasks=",".join(tasks) if tasks is not None else None,
+        site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
+        results=where,
+        jobs=jobs,
+        on=on,
+        track=list(track),
+        overwrite=overwrite,
+    )
+    with resources_of(experiment):
+        parts = plan_experiment(experiment, view)
+        check_folder(where)
+        try:
+            with asking(lambda: view.warn("Stopping as soon as the runs under way can be kept.")) as asked:
+                train(experiment, parts, view, asked)
+        except Interrupted:
+            raise KeyboardInterrupt("what is done is kept: the same call goes on from there") from None
+    name = experiment.versions[0].benchmark.name
+    varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
+    folders = frozenset(job.folder for part in parts for job in part.jobs)
+    return Results(where, find_records(where, name), varied, name, folders)
+
+
+def in_toml(value: Any) -> str:
+    """Return a value as `--set` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {in_toml(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

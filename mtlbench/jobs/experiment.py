@@ -1,0 +1,290 @@
+"""From what a user asks for to run records: read, plan, train. `mtlbench run` and `mtlbench.run` share it."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.devices import choose_device
+from mtlbench.errors import UserError
+from mtlbench.jobs import memory
+from mtlbench.jobs.data import forget, prepared
+from mtlbench.jobs.factors import Variant, variants
+from mtlbench.jobs.failure import reason_of
+from mtlbench.jobs.job import Job, Site, Watcher
+from mtlbench.jobs.plan import plan
+from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
+from mtlbench.networks import build
+from mtlbench.options import read_spec
+from mtlbench.registry import EXECUTORS
+from mtlbench.runs import Json, read_record, remove_run
+from mtlbench.runs.lock import Busy, busy_with, working_on
+from mtlbench.runs.references import references
+from mtlbench.soundness import sound_precision
+from mtlbench.specs import Method, left_out_line, left_out_methods, parse_methods
+from mtlbench.training.protocol import check_protocol
+
+if TYPE_CHECKING:
+    from mtlbench.data.pack import Progress
+    from mtlbench.jobs.executors.contract import Executor
+
+
+class View:
+    """What a user sees of an experiment; this one shows nothing."""
+
+    def say(self, words: str) -> None:
+        """Tell what is worth knowing."""
+
+    def warn(self, words: str) -> None:
+        """Tell what may change what the results mean."""
+
+    def status(self, words: str) -> AbstractContextManager[None]:
+        """Show what is waited for."""
+        return nullcontext()
+
+    def bar(self, what: str) -> AbstractContextManager[Progress | None]:
+        """Show how far something has come."""
+        return nullcontext()
+
+    def watch(self, runs: int) -> AbstractContextManager[Watcher]:
+        """Show so many runs as they go."""
+        return nullcontext(Watcher())
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs of one variant of the benchmark."""
+
+    variant: Variant
+    dataset: Dataset
+    precision: str
+    jobs: list[Job]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What was asked for, read and checked.
+
+    Attributes:
+        versions: the benchmark, under every combination of the settings that are varied.
+        results: where records go; overwrite: runs that are done are made anew.
+    """
+
+    methods: Sequence[Method]
+    versions: Sequence[Variant]
+    seeds: Sequence[int]
+    site: Site
+    results: Path
+    executor: Executor
+    trackers: Chosen = field(default_factory=list)
+    overwrite: bool = False
+
+
+def read_experiment(
+    view: View,
+    *,
+    dataset: str,
+    methods: str,
+    quick: bool,
+    seeds: Sequence[int],
+    settings: Sequence[str],
+    vary: Sequence[str],
+    tasks: str | None,
+    site: Site,
+    results: Path,
+    jobs: int | None = None,
+    on: str | None = None,
+    track: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Experiment:
+    """Read what was asked for, as the command line writes it; plug-ins are loaded already.
+
+    Raises:
+        UserError: something that there isn't, or that doesn't go together.
+    """
+    chosen = parse_methods(methods)
+    if waiting := left_out_methods(methods):
+        view.warn(f"note: {left_out_line(waiting)}")
+    executor, trackers = _executor(jobs, on), read_trackers(track)
+    wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
+    return Experiment(
+        chosen, variants(dataset, quick, settings, vary), seeds,
+        Site(site.data_dir, str(choose_device(site.device)), site.plugins, wanted), results, executor, trackers,
+        overwrite,
+    )  # fmt: skip
+
+
+def _executor(jobs: int | None, on: str | None) -> Executor:
+    if jobs is not None and on is not None:
+        raise UserError(f"--jobs {jobs} is --on processes[jobs={jobs}]: give one of the two.")
+    entry, options = read_spec(EXECUTORS, on or (f"processes[jobs={jobs}]" if jobs and jobs > 1 else "here"))
+    made: Executor = entry.target(**options)
+    return made
+
+
+@contextmanager
+def resources_of(experiment: Experiment) -> Iterator[None]:
+    """Compute with the threads that its runs will have, for timing too; in the end drop its data, and undo limits."""
+    before = torch.get_num_threads()
+    forget()
+    with memory.unguarded_again():
+        try:
+            torch.set_num_threads(experiment.executor.threads(before))
+            yield
+        finally:
+            forget()
+            torch.set_num_threads(before)
+
+
+def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
+    """Prepare the data of every variant and plan its runs; what can't work is found before anything is trained.
+
+    Raises:
+        UserError: settings that don't go together, data that are not there, an option that a method refuses.
+    """
+    site = experiment.site
+    device, parts, told = torch.device(site.device), [], set[str]()
+    for version in experiment.versions:
+        check_protocol(version.benchmark)
+    for version in experiment.versions:
+        with view.bar("drawing images") as drawing, view.bar("packing images") as packing:
+            data, notes = prepared(
+                version.benchmark, site.data_dir, site.tasks, device, drawing, packing, view.say
+            )  # fmt: skip
+        precision, warning = sound_precision(version.benchmark, device)
+        for note in dict.fromkeys(filter(None, [*notes, warning])):
+            if note not in told:
+                view.warn(f"note: {note}")
+                told.add(note)
+        _check_builds(experiment.methods, version.benchmark, data.tasks, view)
+        jobs = plan(
+            experiment.methods, experiment.seeds, version.benchmark, data, precision, experiment.results,
+            experiment.overwrite, site=site, varied=version.varied, reference_varied=version.reference_varied,
+        )  # fmt: skip
+        parts.append(Part(version, data, precision, jobs))
+    memory.guard_memory()
+    return parts
+
+
+def _check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View) -> None:
+    """Find an option that a method refuses before anything is trained."""
+    for method in methods:
+        try:
+            with torch.device("meta"):
+                build(method, benchmark, tasks, 0)
+        except UserError:
+            raise
+        except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
+            view.warn(f"warning: {method.name}: {error}")
+
+
+def check_folder(results: Path) -> None:
+    """Find a folder that can't be written to before anything is timed.
+
+    Raises:
+        OSError: it can't.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=results).close()
+
+
+def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Callable[[], bool]) -> bool:
+    """Do the runs that are not done; tell whether one failed.
+
+    Args:
+        experiment: what was asked for; parts: its plan.
+        view: what a user sees of it.
+        asked: whether the user has asked to stop.
+
+    Raises:
+        UserError: an executor that fails; another process works on a run that is to be replaced.
+        Interrupted: the user asked to stop; what is done is kept.
+    """
+    from mtlbench.training.state import Interrupted
+
+    jobs = [job for part in parts for job in part.jobs]
+    if experiment.overwrite:
+        _remove(jobs)
+    with view.status("measuring the reference rows …"):
+        _judge_references(experiment, parts, view)
+    todo = [job for job in jobs if job.state != "done" or job.costs_due]
+    try:
+        with (
+            view.watch(len(todo)) as shown,
+            tracking(experiment.trackers, shown, lambda words: view.warn(f"warning: {words}")) as seen,
+        ):
+            experiment.executor.run(todo, seen, asked)
+    except (UserError, OSError, Interrupted):
+        raise
+    except Exception as error:  # what is done is kept
+        raise UserError(f"The executor failed: {reason_of(error)}. What is done is kept.") from error
+    records = [read_record(job.folder) for job in todo]
+    return any(record is None or record.status == "failed" for record in records)
+
+
+@contextmanager
+def asking(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether the user asked to stop, by Ctrl-C or SIGTERM; asking twice stops at once.
+
+    Args:
+        tell: called at the first time. Outside the main thread, which gets the signals, nobody can ask.
+    """
+    asked = False
+
+    def ask(signum: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        tell()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _judge_references(experiment: Experiment, parts: Sequence[Part], view: View) -> None:
+    judged: list[Json] = []
+    for part in parts:
+        varied = part.variant.reference_varied
+        if varied in judged:
+            continue
+        judged.append(varied)
+        try:
+            references(
+                experiment.seeds, part.variant.benchmark, part.dataset, part.precision, experiment.results,
+                experiment.overwrite, varied,
+            )  # fmt: skip
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # a fault in a plug-in's backbone or metric: the runs will say it too
+            view.warn(f"warning: the reference rows can't be measured: {reason_of(error)}")
+
+
+def _remove(jobs: Sequence[Job]) -> None:
+    """Remove the runs that are to be made anew."""
+    for job in jobs:
+        if who := busy_with(job.folder):
+            raise UserError(f"{who} works on {job.folder}: nothing is replaced. Stop it first, or wait for its end.")
+    for job in jobs:
+        try:
+            with working_on(job.folder):
+                remove_run(job.folder)
+        except Busy as busy:
+            raise UserError(f"{busy.who} works on {job.folder}: stop it first, or wait for its end.") from busy
