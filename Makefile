@@ -1,10 +1,10 @@
-# make demo: a first comparison on rendered shoes.   make test: the tests.   make lint: style and types.
+# make demo: a first comparison on rendered shoes.   make test: the tests.   make lint: style and types.   make docs: the site.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/mtlbench run --methods core --dataset shoes --quick
@@ -17,8 +17,12 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/build
+	@echo "open docs/build/index.html"
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("mtlbench needs Python 3.11 or newer: make PYTHON=python3.12 …")'
@@ -32,4 +36,8 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 	@echo "installing mtlbench, PyTorch and what tests need into $(VENV): about 5 GB, a few minutes …"
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[docs]'
 	touch $@

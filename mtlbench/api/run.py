@@ -34,17 +34,19 @@ def run(
     The arguments are those of `mtlbench run`, which does the same.
 
     Args:
-        methods: groups and methods, as `core` or `["shared", "modulation[after=4]"]`; methods of your own count once
-            their class is registered, or by the files in `plugins`.
+        methods: groups and methods, as `core` or `["shared", "modulation[after=4]"]`.
         dataset: a benchmark's name or the path of a .toml.
         quick: the short protocol.
         seeds: of the runs, each from 0 to 2^32 - 1.
         tasks: by name; None for the benchmark's own.
         settings: changes of the protocol, as `{"train.steps": 500}`.
         vary: settings with several values each: every method is trained under every combination.
-        data_dir: the data set's folder; results: where records go.
+        data_dir: the data set's folder.
+        results: where records go.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
-        jobs: so many runs at a time, each in a process; on: another executor, as `mtlbench list executors` shows.
+        jobs: so many runs at a time, each in a process.
+        on: another executor, as `mtlbench list executors` shows.
+        plugins: files or folders with methods of your own; a class that is registered already is there without.
         track: trackers, as `["tensorboard"]`.
         overwrite: make runs anew that are done.
         show: show progress as the command line does.

@@ -142,7 +142,7 @@ class BackboneFactory:
             yield
 
     def head(self, owner: str = "") -> nn.Module:
-        """Return a fresh embedding head alone, (B, channels[-1], *feature_size) -> (B, D): ``backbone(owner).head``."""
+        """Return a fresh embedding head alone, (B, channels[-1], height, width) -> (B, D): `backbone(owner).head`."""
         with _seeded(f"{self.seed}/{owner}/head") as device:
             head = self._kind.head(self.channels[-1], self.feature_size, self.embedding_size)
         return head.to(device)

@@ -205,11 +205,11 @@ def test_the_readmes_own_method_runs(zappos_folder, tmp_path):
     assert "\nown-bias " in done.output
 
 
-def test_the_readmes_own_benchmark_runs_on_ones_own_images(tmp_path):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_docs_own_benchmark_runs_on_ones_own_images(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text()
     photos = tmp_path / "photos"
     photos.mkdir()
-    (photos / "my-benchmark.toml").write_text(readme.split("```toml\n")[1].split("```")[0])
+    (photos / "my-benchmark.toml").write_text(page.split("```toml\n")[1].split("```")[0])
     lines = ["path,colour,size"]
     for i in range(60):
         colour, size = i % 2, i // 2 % 3
@@ -223,7 +223,7 @@ def test_the_readmes_own_benchmark_runs_on_ones_own_images(tmp_path):
     short = [word for setting in SHORT for word in ("--set", setting)]
     done = run("run", "--methods", "shared", "--dataset", toml, "--results", results, *short)
     assert done.exit_code == 0, done.output
-    assert "My photos (photos): 2 tasks (colour, size), 42 / 6 / 12 images" in done.output
+    assert "My photos (my-benchmark): 2 tasks (colour, size), 42 / 6 / 12 images" in done.output
     assert "real images" in done.output
     (photos / "3.jpg").write_bytes(b"broken")
     again = ["run", "--methods", "shared", "--dataset", toml, "--results", str(tmp_path / "again"), *short]

@@ -1,4 +1,4 @@
-"""`modulate` in torchvision's and timm's networks, and README's example."""
+"""`modulate` in torchvision's and timm's networks, and the documentation's example."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support_modulated import TASKS, spread
 
 from mtlbench import UserError, modulate
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "modulate.md"
 
 
 def test_resnet18_with_the_default_example():
@@ -49,13 +49,12 @@ def test_timm_networks():
     assert modulate(swin, TASKS, ["layers.2"], channel_axis=-1, example=example).task_bytes("toe") == 4 * 384
 
 
-def test_readmes_example_runs_and_prints_what_it_says(capsys, monkeypatch, tmp_path):
+def test_the_docs_example_runs_and_prints_what_it_says(capsys, monkeypatch, tmp_path):
     pytest.importorskip("torchvision")
     monkeypatch.chdir(tmp_path)
-    section = README.read_text().split("## In your own project\n")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, PAGE.name, "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"print\(.*\)  # (.*)", code)
     assert printed
