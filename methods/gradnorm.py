@@ -11,7 +11,9 @@ the network takes its step on sum_i w_i L_i, w_i <- w_i - lr dL_grad/dw_i, and t
 Since G_i = w_i n_i with n_i = || grad_W L_i ||, dL_grad/dw_i = sign(G_i - target_i) n_i, without a second derivative.
 The tasks' own layers are trained with the weighted losses, as in the algorithm ("standard backward pass").
 
-What the paper leaves open, and what is done here. The update of w is plain gradient descent with its own rate. A
+What the paper leaves open, and what is done here. The update of w is plain gradient descent with its own rate, or
+`optimiser=adam`: Adam with its usual moments (0.9, 0.999). Plain steps are in the gradients' own units, lr n_i, so
+gradients of 1e-3 move a weight by 2.5e-5 a step; Adam's steps are about lr long whatever the gradients' length. A
 triplet loss can be 0: r_i is taken relative to the first loss of task i that is above 0, and is 1 where no loss is;
 a task with no active triplet has G_i = 0 and n_i = 0, so its weight waits. Weights stay above 0.001: a negative weight
 would maximise a loss. As everywhere in mtlbench shared layers receive the mean over tasks of the weighted gradients,
@@ -19,6 +21,7 @@ not their sum (see `Balancer`).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,18 +39,32 @@ class GradNorm(Balancer):
         alpha: how strongly a task that learns slowly is favoured; 0 makes the norms equal. Paper: 1.5 on NYUv2 (tasks
             of unlike difficulty), 0.12 on its symmetric toy tasks.
         lr: the weights' own learning rate; paper: 0.025.
+        optimiser: of the weights.
     """
 
     weights: Tensor
     first_losses: Tensor
+    moments: Tensor
+    steps: Tensor
 
-    def __init__(self, tasks: Sequence[str], *, alpha: float = 1.5, lr: float = 0.025) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        optimiser: Literal["sgd", "adam"] = "sgd",
+    ) -> None:
         super().__init__(tasks)
         if lr <= 0:
             raise UserError(f"gradnorm: lr={lr} must be above 0.")
         self.alpha, self.lr = float(alpha), float(lr)
         self.register_buffer("weights", torch.ones(len(tasks)))
         self.register_buffer("first_losses", torch.zeros(len(tasks)))
+        self.adam = optimiser == "adam"
+        if self.adam:
+            self.register_buffer("moments", torch.zeros(2, len(tasks)))
+            self.register_buffer("steps", torch.zeros(()))
         self.gradient_norms = torch.zeros(len(tasks))
 
     def check(self, architecture: Architecture) -> None:
@@ -85,9 +102,20 @@ class GradNorm(Balancer):
         rates = torch.where(mean > 0, ratios / mean.clamp_min(1e-30), torch.ones_like(ratios))
         self.gradient_norms = weighted = self.weights * norms
         target = weighted.mean() * self._power(rates)
-        moved = self.weights - self.lr * torch.sign(weighted - target) * norms
+        moved = self.weights - self.lr * self._direction(torch.sign(weighted - target) * norms)
         moved = moved.clamp_min(SMALLEST_WEIGHT)
         self.weights = moved * (len(moved) / moved.sum())
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        """Return what the weights move along for a (T,) gradient: itself, or Adam's step of length 1."""
+        if not self.adam:
+            return gradient
+        self.steps = self.steps + 1
+        self.moments = torch.stack(
+            [0.9 * self.moments[0] + 0.1 * gradient, 0.999 * self.moments[1] + 0.001 * gradient.square()]
+        )
+        first, second = self.moments[0] / (1 - 0.9**self.steps), self.moments[1] / (1 - 0.999**self.steps)
+        return first / (second.sqrt() + 1e-8)
 
     def _power(self, rates: Tensor) -> Tensor:
         return torch.ones_like(rates) if self.alpha == 0 else rates.pow(self.alpha)

@@ -12,6 +12,8 @@ from mtlbench import Architecture, Balancer, register_balancer
 class Mean(Balancer):
     """The plain mean of the losses: every task counts the same, at every step."""
 
+    fixed = True
+
     def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
         """See `Balancer.backward`."""
         weights = torch.ones_like(losses.detach())

@@ -22,6 +22,8 @@ class Static(Balancer):
         weights: one a task, in the tasks' order, 0 or more; only their ratios count.
     """
 
+    fixed = True
+
     weights: Tensor
 
     def __init__(self, tasks: Sequence[str], *, weights: tuple[float, ...] = ()) -> None:

@@ -55,9 +55,14 @@ class Balancer(nn.Module, ABC):
         own_scale: whether the length of the update is the balancer's own by design, so that it is not the plain mean's
             even where all tasks agree.
         gradient_norms: (T,) of the latest step where a balancer computes them, for the log; else None.
+        judges_again: whether it wants the losses of the same batch after the step, for `judge`: a second forward pass
+            at every step, which is a part of its speed.
+        fixed: whether its weights are the same at every step by design, so that nobody is warned of it.
     """
 
     own_scale: bool = False
+    judges_again: bool = False
+    fixed: bool = False
     gradient_norms: Tensor | None = None
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -82,6 +87,9 @@ class Balancer(nn.Module, ABC):
         Returns:
             (T,) the weights used, detached; they are logged at every step.
         """
+
+    def judge(self, losses: Tensor) -> None:
+        """Take the (T,) losses of the same batch after the optimiser's step, detached; only where `judges_again`."""
 
     def weighted_backward(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> None:
         """Back-propagate (T,) losses under (T,) weights by the convention above; most balancers end with this."""

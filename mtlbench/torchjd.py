@@ -49,10 +49,12 @@ above the others; COSMOS and PBI, which trace a Pareto front over preferences an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -63,12 +65,14 @@ from mtlbench.errors import UserError
 from mtlbench.registry import BALANCERS
 
 __all__ = [
-    "SMALLEST_LOSS", "At", "Combiner", "FromPreviousBatches", "FromTorchJD", "Remembering", "Scalarizer", "combiner",
-    "gramian", "make",
+    "SMALLEST_LOSS", "Array", "At", "Combiner", "Exactly", "FromPreviousBatches", "FromTorchJD", "Remembering",
+    "Scalarizer", "combiner", "gramian", "make", "project_on_dual_cone", "shortest_in_hull",
 ]  # fmt: skip
 
 At = Literal["auto", "shared", "representation"]
+Array = npt.NDArray[np.float64]
 SMALLEST_LOSS = 1e-3
+SMALLEST_SHARE = 0.01  # of the trained parameters, on which combining gradients is worth its name
 
 
 def make(balancer: str, what: str, *values: Any, **options: Any) -> Any:
@@ -278,6 +282,13 @@ class Combiner(FromTorchJD):
                 " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses, such as"
                 " uw."
             )
+        share = _size(architecture.shared_parameters()) / _size(architecture.parameters())
+        if share < SMALLEST_SHARE:
+            raise UserError(
+                f"{name} would combine the tasks' gradients on {100 * share:.2g} % of the trained parameters, for"
+                f" {kind} shares no more between all tasks; it takes {100 * SMALLEST_SHARE:g} % or more. Take one that"
+                " weighs losses, such as uw."
+            )
         if self.at == "representation" and type(architecture).embed is Architecture.embed:
             raise UserError(f"{name} at=representation: {kind} {_NO_PLACE}")
 
@@ -288,11 +299,9 @@ class Combiner(FromTorchJD):
             UserError: at=representation, and there is none in this architecture or with this sampling.
         """
         shared = _trained(architecture.shared_parameters())
-        own = _trained(p for t in range(len(losses)) for p in architecture.task_parameters(t))
         features = self._features(architecture)
         rows = _gradients(losses, shared if features is None else [features])
-        if own:
-            torch.autograd.backward(losses.sum(), inputs=own, retain_graph=True)
+        self._train_own_layers(losses, architecture)
         self.gradient_norms = rows.norm(dim=1)
         combined, weights = self._combine(rows)
         if features is None:
@@ -305,6 +314,17 @@ class Combiner(FromTorchJD):
                 f" representation of {type(architecture).__name__}; set at=shared."
             )
         return weights
+
+    @staticmethod
+    def _train_own_layers(losses: Tensor, architecture: Architecture) -> None:
+        """Give each task's own layers the plain gradient of its own loss, also where other losses reach them."""
+        own = [_trained(architecture.task_parameters(t)) for t in range(len(losses))]
+        if architecture.mixes_tasks:
+            for loss, parameters in zip(losses, own, strict=True):
+                if parameters:
+                    torch.autograd.backward(loss, inputs=parameters, retain_graph=True)
+        elif any(own):
+            torch.autograd.backward(losses.sum(), inputs=[p for some in own for p in some], retain_graph=True)
 
     def _features(self, architecture: Architecture) -> Tensor | None:
         """Return where the gradients are taken, None for the shared parameters."""
@@ -342,6 +362,10 @@ def _trained(parameters: Any) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]
 
 
+def _size(parameters: Any) -> int:
+    return sum(p.numel() for p in _trained(parameters))
+
+
 def _gradients(losses: Tensor, places: Sequence[Tensor]) -> Tensor:
     """Return the (T, P) float32 gradients of (T,) losses at all places, flattened and joined."""
     rows = []
@@ -369,6 +393,61 @@ def _nearest_weights(rows: Tensor, combined: Tensor) -> Tensor:
     """Return the (T,) weights whose combination of (T, P) rows is nearest to a (P,) vector."""
     weights: Tensor = torch.linalg.pinv(rows @ rows.T, hermitian=True) @ (rows @ combined)
     return weights
+
+
+class Exactly(nn.Module):
+    """Weights that a function finds in float64 on the CPU, where a few tasks' quadratic programs are solved exactly.
+
+    Args:
+        solve: the (T, T) Gramian -> (T,) weights.
+    """
+
+    def __init__(self, solve: Callable[[Array], Array]) -> None:
+        super().__init__()
+        self.solve = solve
+
+    def forward(self, products: Tensor) -> Tensor:
+        """(T, T) Gramian -> (T,) weights."""
+        weights = self.solve(products.detach().double().cpu().numpy())
+        return torch.from_numpy(weights).to(products)
+
+
+def shortest_in_hull(gramian: Array) -> Array:
+    """Return the (T,) weights, none below 0 and of sum 1, of the shortest vector in the hull of T gradients.
+
+    With A the Gramian's root, z >= 0 that minimises |A z|^2 + (sum z - 1)^2 points to it: along any direction w of sum
+    1 the least value is |A w|^2 / (1 + |A w|^2), which rises with |A w|.
+    """
+    number = len(gramian)
+    found = _nonnegative(np.vstack([_root(gramian), np.ones(number)]), np.append(np.zeros(number), 1.0))
+    shares: Array = found / found.sum()
+    return shares
+
+
+def project_on_dual_cone(gramian: Array, weights: Array) -> Array:
+    """Return the (T,) weights of the vector nearest to J^T `weights` that worsens no task, J the T gradients.
+
+    They are `weights` + z with the z >= 0 that makes the vector shortest (Quinton and Rey, 2024, Proposition 1), found
+    for gradients of length 1, so that short ones count as much as long ones.
+    """
+    lengths = np.sqrt(np.maximum(gramian.diagonal(), 1e-60))
+    root, scaled = _root(gramian / np.outer(lengths, lengths)), weights * lengths
+    size = max(float(np.abs(scaled).max()), 1e-60)
+    return weights + size * _nonnegative(root, -(root @ scaled) / size) / lengths
+
+
+def _root(gramian: Array) -> Array:
+    values, vectors = np.linalg.eigh(gramian)
+    root: Array = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+    return root
+
+
+def _nonnegative(matrix: Array, wanted: Array) -> Array:
+    """Return the z >= 0 that minimises |matrix z - wanted|, exactly (Lawson and Hanson, 1974)."""
+    from scipy.optimize import nnls
+
+    found: Array = nnls(matrix, wanted, maxiter=100 * len(wanted))[0]
+    return found
 
 
 def combiner(name: str, tasks: Sequence[str]) -> Combiner:

@@ -24,8 +24,6 @@ WITHOUT_PLACE = ("sdmgrad", "modo", "excess-mtl")  # which take gradients at the
 PACKAGES = {
     "cagrad": ("cvxpy", "clarabel"),
     "nash-mtl": ("cvxpy", "ecos"),
-    "dualproj": ("qpsolvers", "quadprog"),
-    "upgrad": ("qpsolvers", "quadprog"),
     "fairgrad": ("scipy",),
 }
 

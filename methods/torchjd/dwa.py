@@ -23,13 +23,14 @@ class DWA(Remembering, Scalarizer):
 
     Args:
         temperature: larger brings the weights nearer to 1; paper: 2.
-        every: steps over which losses are averaged, and after which the weights change.
+        every: steps over which losses are averaged, and after which the weights change: the first two such epochs are
+            the plain mean's. 20 makes 17 epochs of a quick protocol's 350 steps.
     """
 
     smallest = SMALLEST_LOSS
     steps: Tensor
 
-    def __init__(self, tasks: Sequence[str], *, temperature: float = 2.0, every: int = 100) -> None:
+    def __init__(self, tasks: Sequence[str], *, temperature: float = 2.0, every: int = 20) -> None:
         if every < 1:
             raise UserError(f"dwa: every={every} must be 1 step or more.")
         super().__init__(tasks, make("dwa", "scalarization.DWA", temperature=temperature))

@@ -20,14 +20,14 @@ class ExcessMTL(Remembering, Combiner):
 
     Args:
         step: of the exponentiated gradient on the weights. The excess grows with the number of parameters: with 600,000
-            of them, 1 (torchjd's value) gives one task all of the weight at the first step, where 0.001 trains.
+            of them, 1 (torchjd's value) gives one task all of the weight at the first step; so 0.001 here.
         warmup: steps with equal weights, whose mean excess risk is the baseline; 0 takes the first step's, as the
             authors' code does. The paper's appendix recommends three epochs.
     """
 
     of_gramian = False
 
-    def __init__(self, tasks: Sequence[str], *, step: float = 1.0, warmup: int = 0) -> None:
+    def __init__(self, tasks: Sequence[str], *, step: float = 1e-3, warmup: int = 0) -> None:
         options: dict[str, Any] = {"robust_step_size": step, "n_warmup_steps": warmup}
         super().__init__(tasks, make("excess-mtl", "aggregation.ExcessMTLWeighting", **options))
 

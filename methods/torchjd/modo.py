@@ -13,9 +13,11 @@ class MoDo(Remembering, Combiner):
     """MoDo: MGDA's weights by one small step at a time, from double sampling.
 
     Chen, Fernando, Ying, Chen, JMLR 2024. Gradients at all shared parameters, and those of the latest batch stay in
-    memory. The step on the weights is in the gradients' own units, so small gradients leave them near the mean.
+    memory.
 
-    Deviations: the three batches of one step are those of three steps (see `FromPreviousBatches`).
+    Deviations: the three batches of one step are those of three steps (see `FromPreviousBatches`). The gradients'
+    products are divided by their mean squared length. As the paper has it, the step on the weights is in the gradients'
+    own units: those of a triplet loss, 1e-4 to 1e-1 long, would leave the weights at the plain mean.
 
     Scale: torchjd's weights sum to 1, a mean.
 
@@ -28,7 +30,7 @@ class MoDo(Remembering, Combiner):
 
     def __init__(self, tasks: Sequence[str], *, gamma: float = 0.1, rho: float = 0.1) -> None:
         weighting = make("modo", "aggregation.MoDoWeighting", gamma=gamma, rho=rho)
-        super().__init__(tasks, FromPreviousBatches(weighting, normalise=False))
+        super().__init__(tasks, FromPreviousBatches(weighting, normalise=True))
 
 
 register_method(

@@ -1,16 +1,18 @@
-"""UPGrad, through torchjd; mtlbench.torchjd says what its balancers have in common."""
+"""UPGrad; mtlbench.torchjd says what its balancers have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mtlbench import register_balancer, register_method
-from mtlbench.torchjd import At, Combiner, make
+from mtlbench.torchjd import Array, At, Combiner, Exactly, project_on_dual_cone
 
 
-@register_balancer("upgrad", cite="quinton2024jacobian", needs=("torchjd", "qpsolvers", "quadprog"), extra="solvers")
+@register_balancer("upgrad", cite="quinton2024jacobian")
 class UPGrad(Combiner):
-    """UPGrad: each gradient, moved as little as it takes to worsen no task; their mean (needs quadprog and qpsolvers).
+    """UPGrad: each gradient, moved as little as it takes to worsen no task; their mean.
 
     Quinton, Rey, 2024: the projections of the tasks' gradients on the cone of directions without conflict.
 
@@ -21,8 +23,14 @@ class UPGrad(Combiner):
     """
 
     def __init__(self, tasks: Sequence[str], *, at: At = "shared") -> None:
-        part = make("upgrad", "aggregation.UPGradWeighting")
-        super().__init__(tasks, part, at)
+        super().__init__(tasks, Exactly(_upgrad), at)
+
+
+def _upgrad(gramian: Array) -> Array:
+    number = len(gramian)
+    projections = np.stack([project_on_dual_cone(gramian, unit) for unit in np.eye(number)])
+    mean: Array = projections.mean(axis=0)
+    return mean
 
 
 register_method(

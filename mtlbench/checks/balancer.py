@@ -127,6 +127,9 @@ def rehearse(balancer: Balancer, net: Line, targets: Sequence[Tensor]) -> list[t
         weights, shared, owned = update(balancer, net, losses_of(net, target))
         if optimiser:
             optimiser.step()
+        if balancer.judges_again:  # the network stays where it is: a step's gain is made up, another one for each task
+            gains = torch.tensor([0.95 - 0.1 * len(task) / 10 for task in balancer.tasks])
+            balancer.judge(losses_of(net, target).detach() * gains)
         found.append((weights.clone(), shared, owned))
     return found
 

@@ -169,6 +169,9 @@ def _train_and_test(
             "protocols_tried": benchmark.train.protocols_tried,
         }
     )
+    if len(dataset.tasks) > 1 and not trainer.balancer.fixed:
+        shares = {"even": state.even_steps / state.step, "single": state.single_steps / state.step}
+        record.receipt["balancer_weights"] = {name: round(share, 4) for name, share in shares.items()}
     test = {
         "embeddings": half(embeddings),
         "labels": dataset.labels[:, held_out.images],

@@ -7,7 +7,7 @@ from torch import Tensor
 from mtlbench import cost
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.networks import EMBEDDING_BATCH
+from mtlbench.networks import EMBEDDING_BATCH, state_of
 from mtlbench.specs import Method
 from mtlbench.training.loop import Trainer
 
@@ -38,8 +38,9 @@ def memory_of(trainer: Trainer) -> int | None:
     That is parameters and buffers of network, balancer and loss, and the optimiser's state.
     """
     kept: list[Tensor] = []
-    for module in (trainer.architecture, trainer.balancer, trainer.loss):
+    for module in (trainer.architecture, trainer.loss):
         kept += [*module.parameters(), *module.buffers()]
+    kept += state_of(trainer.balancer).values()  # what it remembers outside of buffers too
     for values in trainer.optimiser.state.values():
         kept += [t for t in values.values() if isinstance(t, Tensor)]
     trainer.optimiser.zero_grad(set_to_none=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mtlbench.runs import Record
 
+_MOST = 0.9  # of a run's steps
 Status = Literal["done", "partial", "collapsed", "failed"]
 
 
@@ -26,6 +27,14 @@ class Collapse:
     step: int | None
 
 
+def _remark(record: Record) -> str:
+    """Return what else a finished run's record says."""
+    shares = record.receipt.get("balancer_weights", {})
+    words = {"even": "weights even, the plain mean,", "single": "all weight on one task"}
+    found = [f"{words[kind]} in {100 * shares[kind]:.0f} % of steps" for kind in words if shares.get(kind, 0) > _MOST]
+    return "; ".join(filter(None, [record.reason, *found]))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a method's runs ended.
@@ -34,7 +43,8 @@ class Outcome:
         seeds: of all its runs, failed ones too.
         failed: the reasons, by seed.
         collapsed: by seed.
-        remarks: what else the record of a finished run says, such as why its costs were not measured, by seed.
+        remarks: what else the record of a finished run says, by seed: why its costs were not measured, that a balancer
+            decided nothing.
     """
 
     seeds: tuple[int, ...] = ()
@@ -59,7 +69,7 @@ class Outcome:
                 for record in done
                 if record.collapsed
             },
-            {record.seed: record.reason for record in done if record.reason},
+            {record.seed: said for record in done if (said := _remark(record))},
         )
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mtlbench.training.state import Row, State, TrainingError
 
+_EVEN = 0.01  # weights nearer to 1 are 1; a share of the sum nearer to 1 is all
 CURVE_ROWS = 1000  # a longer run's curve holds means over windows of steps
 
 
@@ -48,6 +49,7 @@ class Curve:
         self._pending = []
         first = state.step - len(rows)
         self._check(rows, first)
+        self._count(rows, state)
         size = max(1, self.steps // CURVE_ROWS)
         for number, row in enumerate(rows.tolist(), 1):
             state.seconds += seconds / len(rows)
@@ -55,6 +57,13 @@ class Curve:
             if len(self._window) == size or (close and number == len(rows)):
                 state.curve.append({"step": first + number, "seconds": self._window[-1][0]} | self._means())
                 self._window = []
+
+    def _count(self, rows: Tensor, state: State) -> None:
+        """Count the steps in which the balancer decided nothing, or for one task alone."""
+        number = len(self.tasks)
+        weights = rows[:, number : 2 * number]
+        state.even_steps += int(((weights - 1).abs() < _EVEN).all(1).sum())
+        state.single_steps += int((weights.amax(1) > (1 - _EVEN) * weights.sum(1)).sum()) if len(rows) else 0
 
     def _means(self) -> Row:
         means = [sum(column) / len(self._window) for column in zip(*(r for _, r in self._window), strict=True)]

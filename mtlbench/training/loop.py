@@ -139,7 +139,8 @@ class Trainer:
 
     def step(self) -> None:
         """Take one step: draw a batch, embed, balance, update."""
-        losses = self.losses(self.sampler.draw(self.generators))
+        batch = self.sampler.draw(self.generators)
+        losses = self.losses(batch)
         penalty = self.architecture.regulariser()
         factor = schedule_factor(self.protocol, self.state.step)
         for group in self.optimiser.param_groups:
@@ -149,6 +150,9 @@ class Trainer:
         self._train_the_loss(losses)
         norm = nn.utils.get_total_norm([p.grad for p in self.architecture.parameters() if p.grad is not None])
         self.optimiser.step()
+        if self.balancer.judges_again:
+            with torch.no_grad():
+                self.balancer.judge(self.losses(batch).detach())
         self.architecture.representation = None  # with it goes the step's graph
         by_task = self.balancer.gradient_norms
         self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])

@@ -30,4 +30,6 @@ class State:
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
     curve: list[Row] = field(default_factory=list)
+    even_steps: int = 0  # in which a balancer's weights were those of the plain mean
+    single_steps: int = 0  # in which one task had all of the weight
     probes: list[Probe] = field(default_factory=list)

@@ -318,3 +318,22 @@ def test_gradnorm_refuses_architectures_without_a_shared_layer(backbones, archit
 
 def test_gradnorms_memory_is_in_its_checkpoint():
     assert set(gradnorm().state_dict()) == {"weights", "first_losses"}
+
+
+def test_gradnorms_weights_by_adam_take_the_steps_of_torchs_adam():
+    """The network stays where it is; the first loss is twice as far from its start as the second, at every step."""
+    method = parse_method("shared+gradnorm[alpha=1,lr=0.025,optimiser=adam]")
+    balancer = BALANCERS.get("gradnorm").target(["a", "b"], **method.balancer_options)
+    theirs = torch.ones(2)
+    optimiser = torch.optim.Adam([theirs], lr=0.025)
+    norms, first = torch.tensor([2e-3, 5e-3]), torch.tensor([0.2, 0.1])
+    for step in range(4):
+        losses = first * torch.tensor([1.0, 0.5]) if step else first
+        ratios = losses / first
+        target = (theirs * norms).mean() * ratios / ratios.mean()
+        theirs.grad = torch.sign(theirs * norms - target) * norms
+        balancer._update(losses, norms)
+        optimiser.step()
+        theirs.data *= 2 / theirs.sum()
+        torch.testing.assert_close(balancer.weights, theirs.data, rtol=1e-5, atol=1e-6)
+    assert abs(float(balancer.weights[0]) - 1) > 0.05, "small gradients move them too"

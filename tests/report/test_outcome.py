@@ -52,3 +52,18 @@ def test_of_one_run_the_seed_is_not_named_and_a_fine_one_needs_no_word():
 
 def test_words_in_a_reason_decide_nothing():
     assert Outcome.of([FINE, run(3, reason="cost not measured: COLLAPSED and FAILED")]).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("shares", "note"),
+    [
+        ({"even": 0.97, "single": 0.0}, "weights even, the plain mean, in 97 % of steps"),
+        ({"even": 0.02, "single": 0.93}, "all weight on one task in 93 % of steps"),
+        ({"even": 0.5, "single": 0.4}, ""),
+    ],
+)
+def test_a_balancer_that_decided_nothing_is_remarked_on(shares, note):
+    outcome = Outcome.of([run(0, receipt={"balancer_weights": shares})])
+    assert outcome.note() == note
+    assert outcome.remarkable == bool(note)
+    assert outcome.status == "done"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support import make_dataset, protocol
 from torchjd import scalarization
 from torchjd_support import LOSSES, Given, close, make, weights_at
 
 from mtlbench.specs import parse_method
+from mtlbench.training.loop import Trainer
 
 
 def test_uw_takes_the_step_worked_by_hand():
@@ -76,22 +78,38 @@ def test_famo_takes_the_steps_worked_in_numpy():
     first, second = np.array([0.5, 0.25]), np.array([0.25, 0.24])
     inverse = 1 / first
     close(weights_at(balancer, first.tolist()), 2 * inverse / inverse.sum())
+    balancer.judge(torch.tensor([0.25, 0.24]))
     # the first task fell at the greater rate; Adam's first step is its rate against the gradient's sign
     xi = np.array([-0.1, 0.1])
     z = np.exp(xi) / np.exp(xi).sum()
     close(weights_at(balancer, second.tolist()), 2 * (z / second) / (z / second).sum(), rtol=1e-4, atol=0)
 
 
-def test_famo_is_torchjds_where_the_next_batchs_losses_are_those_after_the_step():
+def test_famo_is_torchjds():
     balancer, theirs = make("famo", 3), scalarization.FAMO(3)
     torch.manual_seed(0)
     batches = torch.rand(6, 3) + 0.1
-    for n, values in enumerate(batches):
-        if n:
-            theirs.update(values)
+    for values in batches:
         leaf = values.clone().requires_grad_()
         theirs(leaf).backward()
         close(weights_at(balancer, values.tolist()), 3 * leaf.grad)
+        after = values * torch.tensor([0.5, 0.9, 1.1])
+        theirs.update(after)
+        balancer.judge(after)
+
+
+def test_famo_judges_by_the_same_batch_again():
+    """The loop gives it the losses of the batch that the step was taken on, at the weights after the step."""
+    trainer = Trainer(parse_method("shared+famo"), protocol("train.sampling='joint'"), make_dataset(), 0, "fp32")
+    seen, heard = [], []
+    draw, judge = trainer.sampler.draw, trainer.balancer.judge
+    trainer.sampler.draw = lambda generators: seen.append(draw(generators)) or seen[-1]
+    trainer.balancer.judge = lambda losses: heard.append(losses.clone()) or judge(losses)
+    trainer.step()
+    assert len(seen) == len(heard) == 1
+    assert not heard[0].requires_grad
+    with torch.no_grad():
+        close(heard[0], trainer.losses(seen[0]).numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_task_at_0_leaves_famos_weight_to_the_others():

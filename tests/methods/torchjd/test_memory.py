@@ -28,6 +28,8 @@ def one_step(balancer: Balancer, seed: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             parameter -= 0.1 * parameter.grad
         parameter.grad = None
+    if balancer.judges_again:
+        balancer.judge(0.1 + torch.rand(3, generator=torch.Generator().manual_seed(100 + seed)))
     return combined, weights
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torchjd import aggregation
 from torchjd_support import GRADIENTS, WITHOUT_PLACE, Given, close, make, random_gradients, update
 
 from mtlbench import UserError
 from mtlbench.specs import parse_method
+from mtlbench.torchjd import shortest_in_hull
 
 
 @pytest.mark.parametrize("name", [n for n in GRADIENTS if n not in WITHOUT_PLACE])
@@ -31,7 +31,8 @@ def test_at_the_representation_the_trunk_gets_the_combination_in_one_pass(backbo
     losses = net.embed(images[0]).square().mean(dim=(1, 2))
     features = net.representation
     rows = torch.stack([torch.autograd.grad(loss, features, retain_graph=True)[0].flatten() for loss in losses])
-    expected = aggregation.MGDAWeighting()(rows @ rows.T / (rows @ rows.T).diagonal().mean())
+    products = (rows @ rows.T).double().numpy()
+    expected = torch.from_numpy(shortest_in_hull(products / products.diagonal().mean())).float()
     trunk = torch.autograd.grad((losses * expected).sum(), net.shared_parameters(), retain_graph=True)
     heads = [torch.autograd.grad(loss, net.task_parameters(t), retain_graph=True) for t, loss in enumerate(losses)]
     passes = []
