@@ -82,8 +82,10 @@ class Data(_Section):
         description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as the modulation paper.",
     )
     limit: Count = Field(default=0, description="At most this many images, drawn at random; 0 takes all.")
-    split: Literal["default", "identity", "csn"] = Field(
-        default="default", description="How images are split; default is the official split, or else one at random."
+    split: Literal["default", "identity", "image", "product", "csn"] = Field(
+        default="default",
+        description="How images are split: the official split, or else at random by image; at random by identity"
+        " (CelebA) or product (UT-Zappos50K); by CSN's lists.",
     )
     split_seed: Count = Field(default=0, description="The seed of a random split.")
     multi_valued: Literal["value", "first", "unlabelled"] = Field(
@@ -105,7 +107,8 @@ class Data(_Section):
                 raise ValueError(f"data.{key} is for data.reader = '{readers[0]}'")
         if self.reader == "folders" and not self.levels:
             raise ValueError("data.reader = 'folders' needs data.levels, such as levels = [\"kind\"]")
-        if self.split != "default" and self.reader != {"identity": "celeba", "csn": "zappos"}[self.split]:
+        readers_of = {"identity": "celeba", "image": "zappos", "product": "zappos", "csn": "zappos"}
+        if self.split != "default" and self.reader != readers_of[self.split]:
             raise ValueError(f"data.split = '{self.split}' is not for data.reader = '{self.reader}'")
         return self
 

@@ -179,9 +179,8 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
             source.seek(0)
         else:
             data = source.read()
-            if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data:  # a JPEG's first and last marker
-                raise OSError("image file is truncated")  # Pillow would take zeros for grey: a download that stopped
             digest, stream = hashlib.sha256(data), io.BytesIO(data)
+        check_whole(source if stat.st_size > LARGE_FILE else data)
         file["digest"] = np.frombuffer(digest.digest(), np.uint8)
         image: Image.Image = stack.enter_context(Image.open(stream))
         # asked only where it stands in the header: Pillow would decode a whole PNG to find it behind the pixels
@@ -206,6 +205,32 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     if image.mode == "RGBa":
         pixels = pixels[..., :3] + (255 - pixels[..., 3:])
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
+
+
+def check_whole(image: bytes | io.BufferedReader) -> None:
+    """Refuse a JPEG without an end marker behind its pixels, whose missing rest Pillow would take for grey.
+
+    A marker before them is that of a thumbnail. Of a file, 64 KiB are held at a time.
+
+    Raises:
+        OSError: it is a download that stopped, whose rest may be zeros.
+    """
+    if isinstance(image, bytes):
+        whole = not image.startswith(b"\xff\xd8") or image.rfind(b"\xff\xd9") > image.rfind(b"\xff\xda")
+    else:
+        start, whole = image.read(2), True
+        if start == b"\xff\xd8":
+            end = image.seek(0, io.SEEK_END)
+            found, after = -1, b""
+            while end > 0 and found < 0:  # from the end: it is near it
+                first = max(0, end - 65536)
+                image.seek(first)
+                block = image.read(end - first) + after
+                found, after, end = max(block.rfind(b"\xff\xd9"), block.rfind(b"\xff\xda")), block[:1], first
+            whole = found >= 0 and block[found : found + 2] == b"\xff\xd9"
+        image.seek(0)
+    if not whole:
+        raise OSError("image file is truncated")
 
 
 def fitted(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
@@ -260,16 +285,30 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Return an image in mode L, RGB, or RGBa (colours times opacity) if it is transparent; 8 bits a channel."""
     if _plain(image):
         return image
+    if image.mode.startswith("I"):  # before transparency: one grey value of 16 bits may stand for it
+        return _from_sixteen_bits(image)
     if image.has_transparency_data:
         return (image if image.mode == "RGBA" else image.convert("RGBA")).convert("RGBa")
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("its pixels have more than 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("its pixels are real numbers, whose black and white are not known")
     return image.convert("RGB")
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    """Return grey of 16 bits, which Pillow would clip at 255, in 8; 32 bits that hold 8 or 16 are taken for those.
+
+    A grey value that stands for transparent becomes white.
+    """
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 0xFFFF:
+        raise ValueError("its pixels have more than 16 bits")
+    eight = values if image.mode == "I" and high <= 0xFF and image.format == "TIFF" else values >> 8
+    grey = eight.astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey = np.where(values == clear, np.uint8(255), grey)
+    return Image.fromarray(grey)
 
 
 if __name__ == "__main__":

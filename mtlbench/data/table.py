@@ -200,6 +200,19 @@ def split_at_random(groups: list[str], seed: int) -> Labels:
     return side[member]
 
 
+def across_sides(groups: Sequence[str], split: Labels, what: str) -> str:
+    """Say how many test images have one of their group in the train split; nothing where none has.
+
+    Args:
+        groups: (N,) names; split: (N,) 0 train, 1 val, 2 test.
+        what: the other image is, as `another colour of the same product`.
+    """
+    names = np.asarray(groups, dtype=str)
+    tested = names[split == 2]
+    share = float(np.isin(tested, names[split == 0]).mean()) if len(tested) else 0.0
+    return f"; {100 * share:.1f} % of the test images have {what} in train" if share else ""
+
+
 def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:
     """Make a label column of N strings; empty ones are unlabelled. `order` lists the values in their order."""
     text = np.asarray(cells, dtype=str)

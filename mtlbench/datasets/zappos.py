@@ -17,6 +17,7 @@ from mtlbench.data.download.source import File, Source
 from mtlbench.data.table import (
     Column,
     Table,
+    across_sides,
     column_of,
     labels_of,
     remark_on_several,
@@ -120,16 +121,17 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
     Args:
         root: the folder.
         split_seed: of the split at random.
-        split: `default`, 70/10/20 at random by image (there is no official one; a CID lies on one side only); `csn`,
-            the triplets of CSN's own `filenames.json` and `tripletlists/`, in `root` or in `csn/` in it, of the four
-            tasks category, closure, gender and heel, and the images that those mention.
+        split: `default` or `image`, 70/10/20 at random by image (there is no official one; a CID lies on one side
+            only); `product`, by product: a CID is that of a product and a colour, and all colours lie on one side;
+            `csn`, the triplets of CSN's own `filenames.json` and `tripletlists/`, in `root` or in `csn/` in it, of the
+            four tasks category, closure, gender and heel, and the images that those mention.
         multi_valued: what a cell of several values is; see `labels_of`.
 
     Raises:
         UserError: something is missing or malformed; it says what.
     """
-    if split not in ("default", "csn"):
-        raise ValueError(f"split is default or csn, not {split!r}")
+    if split not in ("default", "image", "product", "csn"):
+        raise ValueError(f"split is default, image, product or csn, not {split!r}")
     images, table = _locate(root)
     frame = _read_table(table)
     files = _find_images(images)
@@ -157,6 +159,10 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
         remarks += disagreements(columns, lists.triplets, Path(TABLE).name)
     else:
         columns["brand"] = column_of([brands.get(cid, "") for cid in cids])  # a ; in a folder's name parts no values
+    products = [cid.partition("-")[0] for cid in cids]
+    by = "product" if split == "product" else "image"
+    sides = lists.split if lists else split_at_random(products if by == "product" else cids, split_seed)
+    rule = "CSN's own lists" if lists else f"by {by} at random, 70/10/20, seed {split_seed}"
     prefix = images.relative_to(root).as_posix()
     rendered = set(brands.values()) <= set(BRANDS)
     return Table(
@@ -167,8 +173,8 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
             for cid, category, subcategory in zip(cids, frame["Category"], frame["SubCategory"], strict=True)
         ),
         columns=columns,
-        split=lists.split if lists else split_at_random(cids, split_seed),
-        split_rule="CSN's own lists" if lists else f"by image at random, 70/10/20, seed {split_seed}",
+        split=sides,
+        split_rule=rule + across_sides(products, sides, "another colour of the same product"),
         rendered=rendered,
         triplets=lists.triplets if lists else {},
         remarks=tuple(remarks),

@@ -12,6 +12,7 @@ from mtlbench.data.table import Table
 
 FACTS = "rendered.json"
 DRAWING = 1  # raised when the same settings come to draw other pictures
+FOLDERS = ("img_align_celeba", "ut-zap50k-images")  # of images, in rendered sets
 FIRST_IDENTITY = 900001  # of rendered faces; CelebA's own end at 10177
 BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Rendered E's")  # of rendered shoes
 
@@ -19,15 +20,18 @@ BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Ren
 def rendered_facts(table: Table) -> dict[str, str | int | float]:
     """Return what a table's images were drawn with: `what`, `images`, `seed`, `conflict`, `drawing`; or {}.
 
-    They lie beside the image folder or above it, whatever reader made the table.
+    They lie beside the folder of images, whatever reader made the table: the file says nothing of other images that
+    happen to lie below it.
     """
-    above = (table.root / table.paths[0]).parents if table.paths else ()
-    for folder in list(above)[:6]:
+    first = table.root / table.paths[0] if table.paths else table.root
+    for folder in first.parents:
+        if first.relative_to(folder).parts[0] not in FOLDERS:
+            continue
         try:
-            facts: dict[str, str | int | float] = json.loads((folder / FACTS).read_text())
+            facts = json.loads((folder / FACTS).read_text())
         except (OSError, ValueError):
             continue
-        return facts
+        return facts if isinstance(facts, dict) else {}
     return {}
 
 

@@ -14,6 +14,7 @@ from mtlbench.data.check import few_test_images, open_images, read_source
 from mtlbench.data.pack import open_pack
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
+from mtlbench.rendered.marks import as_rendered
 from mtlbench.rendered.shoes import render_shoes
 
 
@@ -83,7 +84,7 @@ def test_a_folder_that_is_not_there_and_an_empty_one_are_errors(tmp_path):
         read_source(tmp_path / "no")
     with pytest.raises(UserError, match="holds no data set known here: CelebA has img_align_celeba/"):
         read_source(tmp_path)
-    with pytest.raises(UserError, match=r"Unknown data set or benchmark '.*no\.toml'"):
+    with pytest.raises(UserError, match=r"There is no file .*no\.toml"):
         read_source(tmp_path / "no.toml")
 
 
@@ -296,3 +297,11 @@ def test_real_samples_are_whole(real_data):
         assert len(table) == count
         seen = open_images(table.subset(np.arange(0, count, 25)))
         assert not seen.unreadable
+
+
+def test_a_rendered_sets_facts_say_nothing_of_other_images_below_them(tmp_path: Path) -> None:
+    (tmp_path / "rendered.json").write_text('{"what": "faces", "drawing": 1}')
+    for folder, rendered in (("photos", False), ("img_align_celeba", True)):
+        (tmp_path / folder).mkdir()
+        table = Table("mine", tmp_path / folder, ("1.jpg",), {}, np.zeros(1, dtype=np.int64), "none")
+        assert as_rendered(table).rendered == rendered

@@ -428,3 +428,37 @@ def test_the_real_sample_is_read_whole(real_data: Path) -> None:
     for task, depth in (("category", 1), ("subcategory", 2)):
         column = table.columns[task]
         assert [column.values[c] for c in column.codes] == [path.split("/")[depth] for path in table.paths]
+
+
+def several_colours(root: Path) -> Path:
+    """40 products in 1 to 4 colours each."""
+    return write(root, *((f"{100 + n}-{c}", "Keen", OXFORD) for n in range(40) for c in range(1 + n % 4)))
+
+
+def test_by_product_all_its_colours_lie_on_one_side(tmp_path: Path) -> None:
+    table = read_zappos(several_colours(tmp_path), split="product")
+    sides: dict[str, set[int]] = {}
+    for path, side in zip(table.paths, table.split.tolist(), strict=True):
+        sides.setdefault(path.rsplit("/", 1)[1].split(".")[0], set()).add(side)
+    assert len(sides) == 40
+    assert all(len(found) == 1 for found in sides.values())
+    assert table.split_rule == "by product at random, 70/10/20, seed 0"
+
+
+@pytest.mark.parametrize("split", ["default", "image"])
+def test_by_image_the_rule_says_how_many_test_images_have_a_sibling_in_train(tmp_path: Path, split: str) -> None:
+    table = read_zappos(several_colours(tmp_path), split=split)
+    products = [path.rsplit("/", 1)[1].split(".")[0] for path in table.paths]
+    train = {product for product, side in zip(products, table.split, strict=True) if side == 0}
+    tested = [product for product, side in zip(products, table.split, strict=True) if side == 2]
+    share = sum(product in train for product in tested) / len(tested)
+    assert 0 < share < 1
+    assert table.split_rule == (
+        f"by image at random, 70/10/20, seed 0; {100 * share:.1f} % of the test images have another colour of the same"
+        " product in train"
+    )
+
+
+def test_where_every_product_has_one_colour_there_is_nothing_to_say(tmp_path: Path) -> None:
+    table = read_zappos(write(tmp_path, *((f"{n}-1", "Keen", OXFORD) for n in range(20))))
+    assert table.split_rule == "by image at random, 70/10/20, seed 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from support_pack import ORIENTATION, assert_near, by_pillow, noise, smooth
 from torchvision.transforms import v2
 
 from mtlbench.data import decoding
+from mtlbench.data.decoding import FILE, fitted, read_image
 from mtlbench.data.pack import decode, open_pack
 from mtlbench.data.table import Table
 from mtlbench.datasets.celeba import read_celeba
@@ -212,3 +214,51 @@ def test_the_real_faces_and_shoes_are_packed_as_pillow_resizes_them(real_data: P
         packed = open_pack(table, (size, size), "squash").images
         for i, path in enumerate(table.paths):
             assert np.array_equal(packed[i], by_pillow(table.root / path, (size, size)))
+
+
+def test_a_transparent_grey_of_sixteen_bits_is_white_and_the_rest_is_not(tmp_path: Path) -> None:
+    values = np.full((4, 6), 0x4000, np.uint16)
+    values[:2] = 0x8000
+    values[0, 0] = 7
+    Image.fromarray(values).save(tmp_path / "grey.png", transparency=7)
+    found = read_image(tmp_path / "grey.png", (4, 6), "squash", np.zeros(1, FILE)[0])
+    assert found[0, 0].tolist() == [255] * 3
+    assert found[1, 3].tolist() == [0x80] * 3
+    assert found[3, 3].tolist() == [0x40] * 3
+
+
+def test_a_tiff_of_thirty_two_bits_that_holds_eight_is_not_black(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 6), 200, np.int32)).save(tmp_path / "deep.tif")
+    found = read_image(tmp_path / "deep.tif", (4, 6), "squash", np.zeros(1, FILE)[0])
+    assert found.tolist() == np.full((4, 6, 3), 200).tolist()
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_jpeg_whose_tail_is_zeros_is_broken(
+    tmp_path: Path, thumbnail: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtlbench.data.decoding.LARGE_FILE", 1000 if large else 1 << 20)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    small = io.BytesIO()
+    noise.resize((40, 30)).save(small, "JPEG")
+    # an APP1 segment that holds a whole JPEG, end marker and all, as EXIF's thumbnails do
+    more = b"\xff\xe1" + (len(small.getvalue()) + 2).to_bytes(2, "big") + small.getvalue() if thumbnail else b""
+    noise.save(tmp_path / "whole.jpg", quality=95)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    data = data[:2] + more + data[2:]
+    (tmp_path / "whole.jpg").write_bytes(data)
+    (tmp_path / "trailing.jpg").write_bytes(data + b"\0" * 100_000)  # whole, with padding behind it
+    (tmp_path / "stopped.jpg").write_bytes(data[: len(data) // 2] + b"\0" * (len(data) // 2))
+    for name in ("whole", "trailing"):
+        assert read_image(tmp_path / f"{name}.jpg", (30, 40), "squash", np.zeros(1, FILE)[0]).std() > 1
+    with pytest.raises(OSError, match="truncated"):
+        read_image(tmp_path / "stopped.jpg", (30, 40), "squash", np.zeros(1, FILE)[0])
+
+
+def test_pixels_are_fitted_as_a_lossless_file_of_them(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (37, 51, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for fit in ("squash", "crop"):
+        of_file = read_image(tmp_path / "a.png", (16, 24), fit, np.zeros(1, FILE)[0])
+        assert np.array_equal(fitted(pixels, (16, 24), fit), of_file)
