@@ -92,6 +92,10 @@ class Data(_Section):
         default="value",
         description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
     )
+    missing: list[str] = Field(
+        default=[], description='Words that stand for no label, such as ["NaN", "n/a"]; empty cells always do.'
+    )
+    separator: str = Field(default=";", min_length=1, description="What parts several values in a cell.")
     min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
     ordered: dict[str, list[str]] = Field(
         default={}, description="csv: tasks whose values have an order, each with its values from low to high."

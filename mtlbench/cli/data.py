@@ -81,7 +81,7 @@ def check(
     from rich.console import Console
 
     from mtlbench.data.check import few_test_images, open_images, read_source
-    from mtlbench.data.table import SPLITS
+    from mtlbench.data.table import SPLITS, remarks_on_words
 
     console = Console()
     _load(console, plugins)
@@ -101,6 +101,8 @@ def check(
     _show_values(console, table, named, everything)
     for remark in table.remarks:
         say(console, f"note: {remark}", "yellow")
+    for odd in remarks_on_words(table, named or table.tasks_with_labels()):
+        say(console, f"note: {odd}", "yellow")
     for few in few_test_images(table, named or table.tasks_with_labels())[:_FEW_TASKS]:
         say(console, f"note: {few}", "yellow")
     with bar(console, "opening images") as opening:

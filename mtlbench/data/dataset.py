@@ -16,7 +16,7 @@ from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import normalise
 from mtlbench.data.reading import read_table
-from mtlbench.data.table import SPLITS, Table
+from mtlbench.data.table import SPLITS, Table, remarks_on_words
 from mtlbench.errors import UserError
 
 
@@ -143,6 +143,7 @@ def prepare(
         notes += [note] if note else []
     else:
         chosen = table.choose(tasks)
+    notes += remarks_on_words(table, chosen)
     pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable, tell)
     if pack.changed:
         files = "file" if pack.changed == 1 else "files"

@@ -222,7 +222,14 @@ def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:
     return Column(codes, tuple(values), ordered=order is not None)
 
 
-def labels_of(cells: Sequence[str], multi_valued: str, order: list[str] | None = None) -> Column:
+def labels_of(
+    cells: Sequence[str],
+    multi_valued: str,
+    order: list[str] | None = None,
+    *,
+    missing: Sequence[str] = (),
+    separator: str = ";",
+) -> Column:
     """Make a label column of N cells of text; a cell "a;b" holds several values, an empty one none.
 
     Args:
@@ -230,19 +237,22 @@ def labels_of(cells: Sequence[str], multi_valued: str, order: list[str] | None =
         multi_valued: what a cell of several values is: `value`, a value of its own, "a;b" and "b;a" the same; `first`,
             the value that it names first; `unlabelled`.
         order: the values from low to high. A combination has no place among them: it is unlabelled.
+        missing: words that stand for no value, whatever their case.
+        separator: what parts the values of a cell.
 
     Raises:
         UserError: `order` names a value twice, or lacks one that a cell holds.
     """
     if multi_valued not in ("value", "first", "unlabelled"):
         raise ValueError(f"multi_valued is value, first or unlabelled, not {multi_valued!r}")
+    absent = {word.strip().casefold() for word in missing}
     text: dict[str, str] = {}  # what each different cell says, "" for nothing
     for cell in set(cells):
-        parts = values_in(cell)
+        parts = [part for part in values_in(cell, separator) if part.casefold() not in absent]
         if multi_valued == "first":
             parts = parts[:1]
         if len(parts) > 1:
-            parts = [";".join(sorted(parts))] if multi_valued == "value" and order is None else []
+            parts = [separator.join(sorted(parts))] if multi_valued == "value" and order is None else []
         text[cell] = parts[0] if parts else ""
     used = set(text.values()) - {""}
     values = sorted(used) if order is None else [value.strip() for value in order]
@@ -259,14 +269,16 @@ def labels_of(cells: Sequence[str], multi_valued: str, order: list[str] | None =
     return Column(codes, tuple(values), ordered=order is not None)
 
 
-def values_in(cell: str) -> list[str]:
+def values_in(cell: str, separator: str = ";") -> list[str]:
     """Return the different values of a cell "a;b" as written; none of an empty one."""
-    return list(dict.fromkeys(part.strip() for part in cell.split(";") if part.strip()))
+    return list(dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip()))
 
 
-def remark_on_several(task: str, cells: Sequence[str], multi_valued: str, ordered: bool = False) -> list[str]:
+def remark_on_several(
+    task: str, cells: Sequence[str], multi_valued: str, ordered: bool = False, separator: str = ";"
+) -> list[str]:
     """Return a sentence on what was made of a task's cells of several values; none where there is no such cell."""
-    count = sum(";" in cell and len(values_in(cell)) > 1 for cell in cells)
+    count = sum(separator in cell and len(values_in(cell, separator)) > 1 for cell in cells)
     if not count:
         return []
     hold = f"{count:,} cells of {task} hold" if count > 1 else f"1 cell of {task} holds"
@@ -275,3 +287,55 @@ def remark_on_several(task: str, cells: Sequence[str], multi_valued: str, ordere
     if multi_valued == "value" and not ordered:
         return [f"{hold} several values: each combination is a value of its own."]
     return [f"{hold} several values: taken for unlabelled."]
+
+
+_NO_VALUE = {"nan", "none", "null", "n/a", "na", "nil", "#n/a", "-", "?", "missing"}
+
+
+def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
+    """Say which label values look like something else than a label, each with the setting that changes it.
+
+    Words for a missing value, values that differ in case or in how a number is written alone, cells that look like
+    several values under another separator, and lists written as text.
+    """
+    found = []
+    for task in tasks:
+        column = table.columns[task]
+        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
+        used = [value for value, count in zip(column.values, counts.tolist(), strict=True) if count]
+        absent = [value for value in used if value.casefold() in _NO_VALUE]
+        if absent:
+            words = ", ".join(f"'{value}'" for value in absent)
+            setting = ", ".join(f'"{value}"' for value in absent)
+            found.append(
+                f"{task}: {words} {'are label values' if len(absent) > 1 else 'is a label value'} like any other; with"
+                f" data.missing = [{setting}] such images are unlabelled."
+            )
+        alike: dict[str, list[str]] = {}
+        for value in used:
+            alike.setdefault(_plain_word(value), []).append(value)
+        for several in (values for values in alike.values() if len(values) > 1):
+            words = " and ".join(f"'{value}'" for value in several)
+            found.append(f"{task}: {words} are different label values; correct the table if they are one.")
+        listed = [value for value in used if value.startswith("[") and value.endswith("]")]
+        if listed:
+            found.append(f"{task}: '{listed[0]}' is a list written as text, one value; write a;b instead.")
+        known = {_plain_word(value) for value in used}
+        for mark in ("|", "/", ","):
+            torn = [v for v in used if mark in v and all(_plain_word(part) in known for part in v.split(mark))]
+            if torn:
+                found.append(
+                    f"{task}: '{torn[0]}' counts as one value, though its parts are values too; with data.separator ="
+                    f' "{mark}" it is several.'
+                )
+                break
+    return found
+
+
+def _plain_word(value: str) -> str:
+    """Return what two spellings of one value have in common."""
+    word = value.strip().casefold()
+    try:
+        return repr(float(word))
+    except ValueError:
+        return word

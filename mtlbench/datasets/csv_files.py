@@ -95,10 +95,14 @@ def read_csv(root: Path, data: Data) -> Table:
     for task in tasks:
         order = data.ordered.get(task)
         try:
-            columns[task] = labels_of(cells[task], data.multi_valued, order)
+            columns[task] = labels_of(
+                cells[task], data.multi_valued, order, missing=data.missing, separator=data.separator
+            )
         except UserError as error:
             raise UserError(f"{file}, column {task}: {error}") from error
-        remarks += remark_on_several(task, cells[task], data.multi_valued, ordered=order is not None)
+        remarks += remark_on_several(
+            task, cells[task], data.multi_valued, ordered=order is not None, separator=data.separator
+        )
     nameless = header.count("")
     if nameless:
         remarks.append(f"{nameless} column{'s' * (nameless > 1)} of {file.name} without a name: left out.")

@@ -82,8 +82,8 @@ def read_folders(root: Path, data: Data) -> Table:
     columns, remarks = {}, []
     for depth, task in enumerate(data.levels, start=int(has_splits)):
         cells = [names[depth] for names in folders]
-        columns[task] = labels_of(cells, data.multi_valued)
-        remarks += remark_on_several(task, cells, data.multi_valued)
+        columns[task] = labels_of(cells, data.multi_valued, missing=data.missing, separator=data.separator)
+        remarks += remark_on_several(task, cells, data.multi_valued, separator=data.separator)
     remarks += [f"{folder}/ holds runs of mtlbench: left out." for folder in runs]
     loose = sorted(set(images) - set(paths))
     if loose:

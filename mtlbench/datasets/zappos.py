@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +102,7 @@ class Zappos(Reader):
 
     def read(self, folder: Path, data: Data) -> Table:
         """See `read_zappos`."""
-        return read_zappos(folder, data.split_seed, data.split, data.multi_valued)
+        return read_zappos(folder, data.split_seed, data.split, data.multi_valued, data.missing, data.separator)
 
     @classmethod
     def found(cls, folder: Path) -> bool:
@@ -108,7 +110,14 @@ class Zappos(Reader):
         return any(_images_in(home) or _table_in(home) or _archives_in(home) for home in _homes(folder))
 
 
-def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_valued: str = "value") -> Table:
+def read_zappos(
+    root: Path,
+    split_seed: int = 0,
+    split: str = "default",
+    multi_valued: str = "value",
+    missing: Sequence[str] = (),
+    separator: str = ";",
+) -> Table:
     """Read UT-Zappos50K from `root`, or from a folder in it that is named after the data set.
 
     That folder holds `ut-zap50k-images/` (or, if need be, `ut-zap50k-images-square/`) and
@@ -125,7 +134,7 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
             only); `product`, by product: a CID is that of a product and a colour, and all colours lie on one side;
             `csn`, the triplets of CSN's own `filenames.json` and `tripletlists/`, in `root` or in `csn/` in it, of the
             four tasks category, closure, gender and heel, and the images that those mention.
-        multi_valued: what a cell of several values is; see `labels_of`.
+        multi_valued, missing, separator: what a cell of text is; see `labels_of`.
 
     Raises:
         UserError: something is missing or malformed; it says what.
@@ -154,7 +163,16 @@ def read_zappos(root: Path, split_seed: int = 0, split: str = "default", multi_v
     if not brands:
         raise UserError(f"{images} has no image of {cids[0]} nor of any other row of {table}. Unpack the images again.")
     tasks = LISTS if lists else _COLUMNS
-    columns = {task: _column(task, frame[_COLUMNS[task]].tolist(), multi_valued, remarks) for task in tasks}
+    labelled = partial(labels_of, multi_valued=multi_valued, missing=missing, separator=separator)
+    columns = {}
+    for task in tasks:
+        cells = frame[_COLUMNS[task]].tolist()
+        remarks += remark_on_several(task, cells, multi_valued, task == "heel", separator)
+        if task == "heel":
+            columns[task], vague = _heels(cells, labelled, missing, separator)
+            remarks += vague
+        else:
+            columns[task] = labelled(cells)
     if lists:
         remarks += disagreements(columns, lists.triplets, Path(TABLE).name)
     else:
@@ -308,20 +326,21 @@ def _lost_path(cid: str, category: str, subcategory: str) -> str:
     return "/".join([*filter(None, (category, subcategory)), f"{cid.replace('-', '.')}.jpg"])
 
 
-def _column(task: str, cells: list[str], multi_valued: str, remarks: list[str]) -> Column:
-    """Make a task's labels and remark on what its cells hold."""
-    remarks += remark_on_several(task, cells, multi_valued, ordered=task == "heel")
-    if task != "heel":
-        return labels_of(cells, multi_valued)
-    named = [next(iter(values_in(cell)), "") for cell in cells]
+def _heels(
+    cells: list[str], labelled: Callable[..., Column], missing: Sequence[str], separator: str
+) -> tuple[Column, list[str]]:
+    """Make the labels of heels, ordered by height, and say which cells name no height."""
+    absent = {word.strip().casefold() for word in missing}
+    named = [next((v for v in values_in(cell, separator) if v.casefold() not in absent), "") for cell in cells]
     heights = {words: height for words in set(named) if (height := _height(words)) is not None}
     vague = sorted(set(named) - set(heights) - {""})
+    remarks = []
     if vague:
         count = counted(sum(words in vague for words in named), "cell")
         words = ", ".join(f"'{words}'" for words in vague)
         remarks.append(f"{count} of heel without a height, {words}: taken for unlabelled.")
     order = sorted(heights, key=lambda words: (heights[words], words))
-    return labels_of([c if n in heights else "" for c, n in zip(cells, named, strict=True)], multi_valued, order)
+    return labelled([c if n in heights else "" for c, n in zip(cells, named, strict=True)], order=order), remarks
 
 
 def _height(words: str) -> tuple[float, int] | None:

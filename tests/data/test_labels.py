@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support_own_images import names
 
-from mtlbench.data.table import labels_of, remark_on_several
+from mtlbench.data.table import Table, column_of, labels_of, remark_on_several, remarks_on_words
 from mtlbench.errors import UserError
 
 
@@ -67,3 +69,38 @@ def test_a_remark_counts_the_cells_of_several_values_and_says_what_they_are() ->
     assert remark_on_several("closure", cells, "value", ordered=True) == [say + "taken for unlabelled."]
     assert remark_on_several("closure", cells[1:], "first")[0].startswith("1 cell of closure holds")
     assert remark_on_several("closure", cells[2:], "value") == []
+
+
+def test_words_for_a_missing_value_are_unlabelled_where_they_are_named():
+    cells = ["NaN", "red", " nan ", "None", "red;NaN"]
+    assert names(labels_of(cells, "value", missing=["NaN"])) == [None, "red", None, "None", "red"]
+    assert names(labels_of(cells, "value")) == ["NaN", "red", "nan", "None", "NaN;red"]
+    assert names(labels_of(["n/a", "low"], "value", ["low", "high"], missing=["N/A"])) == [None, "low"]
+
+
+def test_another_separator_parts_values_and_the_usual_one_no_longer_does():
+    cells = ["a|b", "b|a", "a;b", "a"]
+    assert names(labels_of(cells, "value", separator="|")) == ["a|b", "a|b", "a;b", "a"]
+    assert names(labels_of(cells, "first", separator="|")) == ["a", "b", "a;b", "a"]
+    assert remark_on_several("t", cells, "first", separator="|") == [
+        "2 cells of t hold several values: the first counts."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["NaN", "red"], "colour: 'NaN' is a label value like any other; with data.missing = [\"NaN\"]"),
+        (["None", "n/a", "red"], 'with data.missing = ["None", "n/a"] such images are unlabelled'),
+        (["1", "1.0", "2"], "'1' and '1.0' are different label values"),
+        (["Red", "RED", "blue"], "'RED' and 'Red' are different label values"),
+        (["a|b", "a", "b"], "'a|b' counts as one value, though its parts are values too; with data.separator = \"|\""),
+        (["['a', 'b']", "c"], "is a list written as text"),
+        (["red", "blue", "1", "2", "a|b"], None),
+        (["size 38", "size 39", "AC/DC"], None),
+    ],
+)
+def test_values_that_look_like_something_else_are_remarked_on(values, said):
+    table = Table("t", Path(), tuple(values), {"colour": column_of(values)}, np.zeros(len(values), np.int64), "none")
+    found = remarks_on_words(table, ["colour"])
+    assert (len(found), said is None or said in found[0]) == (said is not None, True), found

@@ -462,3 +462,15 @@ def test_by_image_the_rule_says_how_many_test_images_have_a_sibling_in_train(tmp
 def test_where_every_product_has_one_colour_there_is_nothing_to_say(tmp_path: Path) -> None:
     table = read_zappos(write(tmp_path, *((f"{n}-1", "Keen", OXFORD) for n in range(20))))
     assert table.split_rule == "by image at random, 70/10/20, seed 0"
+
+
+def test_heels_and_the_other_tasks_agree_on_what_is_missing_and_what_parts_values(tmp_path: Path) -> None:
+    root = with_values(tmp_path, "HeelHeight", ["NaN|1in", "NaN", "Flat", "2in"])
+    change_rows(
+        root, lambda rows: [[*row[:5], value, *row[6:]] for row, value in zip(rows, ["NaN|a", "NaN", "b", "c"])]
+    )
+    table = read_zappos(root, missing=["nan"], separator="|")
+    assert words(table, "heel") == ["1in", None, "Flat", "2in"]
+    assert words(table, "closure") == ["a", None, "b", "c"]
+    plain = read_zappos(root)
+    assert words(plain, "closure") == ["NaN|a", "NaN", "b", "c"]
