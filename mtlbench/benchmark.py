@@ -100,13 +100,18 @@ class Data(_Section):
     ordered: dict[str, list[str]] = Field(
         default={}, description="csv: tasks whose values have an order, each with its values from low to high."
     )
+    subset: bool = Field(
+        default=False,
+        description="celeba: leave out listed images that are not there.",
+    )
     skip_unreadable: bool = Field(
         default=False, description="Leave out images that are missing or broken, and count them."
     )
 
     @model_validator(mode="after")
     def _fits_its_reader(self) -> Data:
-        for key, readers in (("csv", ["csv"]), ("ordered", ["csv"]), ("levels", ["folders"])):
+        of = (("csv", ["csv"]), ("ordered", ["csv"]), ("levels", ["folders"]), ("subset", ["celeba"]))
+        for key, readers in of:
             if getattr(self, key) and self.reader not in readers:
                 raise ValueError(f"data.{key} is for data.reader = '{readers[0]}'")
         if self.reader == "folders" and not self.levels:

@@ -11,12 +11,16 @@ level. Pillow's draft mode makes photographs of 12 megapixels nine times as fast
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import hashlib
 import io
 import json
+import os
 import signal
+import stat
 import struct
+import subprocess
 import sys
 import threading
 import zlib
@@ -45,7 +49,10 @@ BROKEN = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    subprocess.SubprocessError,  # of formats that Pillow leaves to other programs
 )
+# formats that are no raster images, or that Pillow hands to other programs
+_LEFT_OUT = {"EPS", "PDF", "WMF", "MPEG", "GRIB", "HDF5", "BUFR", "FITS"}
 
 
 def reason_of(error: BaseException) -> str:
@@ -170,19 +177,19 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     Raises:
         one of `BROKEN`: the image is missing or broken.
     """
-    stat = path.stat()  # before reading: a file that changes meanwhile is then seen to have changed
-    file["size"], file["mtime"] = stat.st_size, stat.st_mtime_ns
+    about = regular(path)  # before reading: a file that changes meanwhile is then seen to have changed
+    file["size"], file["mtime"] = about.st_size, about.st_mtime_ns
     with path.open("rb") as source, ExitStack() as stack:
         stream: IO[bytes] = source
-        if stat.st_size > LARGE_FILE:  # read twice rather than held, by as many threads as there are cores
+        if about.st_size > LARGE_FILE:  # read twice rather than held, by as many threads as there are cores
             digest = hashlib.file_digest(source, "sha256")
             source.seek(0)
         else:
             data = source.read()
             digest, stream = hashlib.sha256(data), io.BytesIO(data)
-        check_whole(source if stat.st_size > LARGE_FILE else data)
+        check_whole(source if about.st_size > LARGE_FILE else data)
         file["digest"] = np.frombuffer(digest.digest(), np.uint8)
-        image: Image.Image = stack.enter_context(Image.open(stream))
+        image: Image.Image = stack.enter_context(Image.open(stream, formats=_formats()))
         # asked only where it stands in the header: Pillow would decode a whole PNG to find it behind the pixels
         turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
         wanted = size[::-1] if turn in (5, 6, 7, 8) else size
@@ -205,6 +212,26 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     if image.mode == "RGBa":
         pixels = pixels[..., :3] + (255 - pixels[..., 3:])
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
+
+
+def regular(path: Path) -> os.stat_result:
+    """Return what the system says of a file; a pipe would be waited for, and a device has no end.
+
+    Raises:
+        OSError: it is no regular file.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("not a regular file")
+    return found
+
+
+@functools.cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in _LEFT_OUT]
 
 
 def check_whole(image: bytes | io.BufferedReader) -> None:
@@ -249,7 +276,8 @@ def size_of(file: Path) -> tuple[int, int]:
     Raises:
         one of `BROKEN`: the image is missing or broken.
     """
-    with Image.open(file) as image:
+    regular(file)
+    with Image.open(file, formats=_formats()) as image:
         # asked only where it stands in the header, as packing does
         turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
         width, height = image.size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import functools
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ class CelebA(Reader):
 
     def read(self, folder: Path, data: Data) -> Table:
         """See `read_celeba`."""
-        return read_celeba(folder, data.split, data.split_seed)
+        return read_celeba(folder, data.split, data.split_seed, data.subset)
 
     @classmethod
     def found(cls, folder: Path) -> bool:
@@ -99,7 +100,7 @@ class CelebA(Reader):
         return any(parts.find(name) for name in (IMAGES, f"{IMAGES}.zip", ATTRIBUTES))
 
 
-def read_celeba(root: Path, split: str = "default", split_seed: int = 0) -> Table:
+def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset: bool = False) -> Table:
     """Read CelebA from `root`, or from `celeba/` in it: the image folder and the label files, as .txt or as .csv.
 
     The tasks are the 40 attributes by their official names (values no, yes) and, with the identity file, `identity`.
@@ -110,6 +111,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0) -> Tabl
         root: the folder; `img_align_celeba/` itself will do where the label files lie beside it.
         split: `default`, as in the partition file; `identity`, 70/10/20 at random, no person on two sides.
         split_seed: of the split by identity.
+        subset: leave out listed images that are not there.
 
     Raises:
         UserError: something is missing or malformed; it says what, and what belongs there.
@@ -119,10 +121,13 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0) -> Tabl
     if split not in ("default", "identity"):
         raise ValueError(f"split is default or identity, not {split!r}")
     parts = _Parts(root)
-    parts.check(needed=(IMAGES, ATTRIBUTES, PARTITION if split == "default" else IDENTITIES))
+    needed = PARTITION if split == "default" else IDENTITIES
+    there = parts.find(ATTRIBUTES)
+    in_table = there is not None and there.suffix == ".csv" and _PARTITION_COLUMN in _header(there)
+    parts.check(needed=(IMAGES, ATTRIBUTES, *([] if needed == PARTITION and in_table else [needed])))
     file = parts.path(ATTRIBUTES)
-    attributes = _read(file, "attributes", {-1, 1})
-    remarks = []
+    remarks: list[str] = []
+    attributes, joined = _attributes(file, remarks)
 
     def matching(name: str, what: str, allowed: set[int] | None = None) -> pd.Series[int]:
         """Read a file of one column, in the attributes' order."""
@@ -150,20 +155,67 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0) -> Tabl
         people = columns["identity"]
         sides = split_at_random([people.values[code] for code in people.codes], split_seed)
         rule = f"by identity at random, 70/10/20, seed {split_seed}"
-    else:
+    elif parts.find(PARTITION):
         sides = matching(PARTITION, "partition", {0, 1, 2}).to_numpy().astype(np.int64)
         rule = f"as in {parts.path(PARTITION).name}"
+    else:
+        assert joined is not None
+        sides, rule = joined.to_numpy().astype(np.int64), f"as in {file.name}, column {_PARTITION_COLUMN}"
     images = parts.images_with(attributes.index)
-    return Table(
+    names = list(attributes.index)
+    files = {path.name for path in (parts.root / images).iterdir()}
+    renamed = {name: f"{Path(name).stem}.png" for name in names if name not in files}
+    renamed = {name: other for name, other in renamed.items() if other in files}
+    if renamed:
+        first = next(iter(renamed))
+        remarks.append(f"{len(renamed):,} images lie under .png names, such as {renamed[first]} for {first}.")
+    table = Table(
         name="rendered faces" if rendered else "CelebA",
         root=parts.root,
-        paths=tuple(f"{images}/{name}" for name in attributes.index),
+        paths=tuple(f"{images}/{renamed.get(name, name)}" for name in names),
         columns=columns,
         split=sides,
         split_rule=rule,
         rendered=rendered,
         remarks=tuple(remarks),
     )
+    if not subset:
+        return table
+    kept = np.flatnonzero([renamed.get(name, name) in files for name in names])
+    rule = f"{rule}; the {len(kept):,} of {len(table):,} listed images that are there"
+    return replace(table.subset(kept), split_rule=rule)
+
+
+_PARTITION_COLUMN = "partition"
+
+
+def _header(path: Path) -> list[str]:
+    """Return the names of a CSV's columns; none of a file that can't be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return [name.strip() for name in next(csv.reader(lines), [])]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def _attributes(file: Path, remarks: list[str]) -> tuple[pd.DataFrame, pd.Series[int] | None]:
+    """Read the attributes, as -1 and 1 or 0 and 1, and the partition where a CSV has it as a column of its own."""
+    found = _read(file, "attributes", None, {-1, 1})
+    joined = found.pop(_PARTITION_COLUMN) if _PARTITION_COLUMN in found else None
+    if joined is not None and not joined.isin({0, 1, 2}).all():
+        raise UserError(f"{file}, column {_PARTITION_COLUMN}: 0, 1 or 2 belongs there. Fetch it again.")
+    allowed = {0, 1} if len(found) and not (found == -1).to_numpy().any() else {-1, 1}
+    if not found.isin(allowed).to_numpy().all():
+        if joined is None:
+            _refuse_first_bad_line(file, _skipped(file), found.shape[1] + 1, {-1, 1})
+        raise UserError(f"{file}: attributes are -1 and 1, or 0 and 1; other numbers are there. Fetch it again.")
+    if allowed == {0, 1} and (found == 0).to_numpy().any():
+        remarks.append(f"{file.name} writes 0 for no, where the official file has -1.")
+    return found, joined
+
+
+def _skipped(path: Path) -> int:
+    return 1 if path.suffix == ".csv" else 2
 
 
 class _Parts:
@@ -238,7 +290,7 @@ class _Parts:
         )
 
 
-def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
+def _read(path: Path, what: str, allowed: set[int] | None, usual: set[int] | None = None) -> pd.DataFrame:
     """Read a label file into one column of integers per name, indexed by the images' file names.
 
     Args:
@@ -246,16 +298,20 @@ def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
             number of images, and the names of the columns; the other texts have none.
         what: `attributes`, or the name of the file's only column.
         allowed: the values that there are, or None for any number.
+        usual: what a complaint says that belongs there; `allowed` if None.
     """
     import pandas as pd
 
     comma = path.suffix == ".csv"
-    count, skip, columns = "", 0, [what]
+    count, skip, columns, numbered = "", 0, [what], False
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             if comma:
-                first, *columns = next(csv.reader(lines), [""])
+                first, *columns = [name.strip() for name in next(csv.reader(lines), [""])]
                 skip = 1
+                numbered = not first or first == "Unnamed: 0"  # a row number that pandas wrote
+                if numbered and columns:
+                    first, *columns = columns
                 if Path(first).suffix:
                     raise UserError(f"{path} has no line of header, such as image_id,{what}, before its first image.")
             elif what == "attributes":
@@ -264,6 +320,8 @@ def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
                     raise UserError(
                         f"{path} should open with the number of its images, not '{count[:40]}'. Fetch it again."
                     )
+            else:  # public copies put a header before what has none: `image identity`
+                skip = int(_is_header(next(lines, "")))
         # no names are given to pandas: it would take columns in excess for an index, and shift the labels
         frame = pd.read_csv(
             path,
@@ -275,9 +333,13 @@ def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
             encoding="utf-8-sig",
             keep_default_na=False,
             na_values=[""],
+            skipinitialspace=comma,
         )
+        if numbered and frame.shape[1] == len(columns) + 2:
+            frame = frame.iloc[:, 1:].set_axis(range(len(columns) + 1), axis=1)
+            frame[0] = frame[0].astype(str)
     except (OSError, ValueError, csv.Error) as error:
-        _refuse_first_bad_line(path, skip, len(columns) + 1, allowed)
+        _refuse_first_bad_line(path, skip, len(columns) + 1, usual or allowed)
         raise UserError(f"{path} can't be read: {str(error).strip()}. Is it the official file?") from error
     width = len(columns) + 1
     if (what != "attributes" and width != 2) or width < 2:
@@ -290,7 +352,7 @@ def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
         or not all(pd.api.types.is_integer_dtype(kind) for kind in frame.dtypes[1:])
         or (allowed is not None and not frame.iloc[:, 1:].isin(allowed).to_numpy().all())
     ):
-        _refuse_first_bad_line(path, skip, width, allowed)
+        _refuse_first_bad_line(path, skip, width, usual or allowed)
         raise UserError(f"{path} can't be read: it does not hold a file name and {width - 1} numbers in each line.")
     frame = frame.set_axis(["file", *columns], axis=1).set_index("file")
     if what == "attributes" and not comma and count != str(len(frame)):
@@ -301,6 +363,12 @@ def _read(path: Path, what: str, allowed: set[int] | None) -> pd.DataFrame:
     if frame.index.has_duplicates:
         raise UserError(f"{path} lists {frame.index[frame.index.duplicated()][0]} twice.")
     return frame
+
+
+def _is_header(line: str) -> bool:
+    """Return whether the first line of a file of names and numbers names its columns."""
+    words = line.split()
+    return len(words) == 2 and not Path(words[0]).suffix and not words[1].lstrip("-").isdigit()
 
 
 def _refuse_first_bad_line(path: Path, skip: int, width: int, allowed: set[int] | None) -> None:

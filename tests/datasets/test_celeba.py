@@ -397,10 +397,79 @@ def test_attributes_cut_short_between_two_lines_are_refused(celeba_folder: Path)
         read_celeba(celeba_folder)
 
 
-def test_an_attribute_other_than_plus_and_minus_one_is_refused(celeba_folder: Path) -> None:
+def test_attributes_of_0_and_1_are_those_of_minus_1_and_1(celeba_folder: Path) -> None:
+    official = read_celeba(celeba_folder)
     edit(celeba_folder, ATTRIBUTES, lambda lines: [line.replace("-1", " 0") for line in lines])
+    found = read_celeba(celeba_folder)
+    assert all(np.array_equal(found.columns[task].codes, official.columns[task].codes) for task in official.columns)
+    assert found.remarks == (f"{ATTRIBUTES} writes 0 for no, where the official file has -1.",)
+
+
+def test_0_beside_minus_1_is_refused(celeba_folder: Path) -> None:
+    edit(celeba_folder, ATTRIBUTES, lambda lines: [*lines[:2], lines[2].replace("-1", " 0"), *lines[3:]])
     with pytest.raises(UserError, match=f"{ATTRIBUTES}: line 3 says '0' for 000001.jpg where -1 or 1 belongs"):
         read_celeba(celeba_folder)
+
+
+@pytest.mark.parametrize("header", ["image identity", "path label", "img label\r"])
+def test_a_header_before_the_identities_is_no_image(celeba_folder: Path, header: str) -> None:
+    official = read_celeba(celeba_folder)
+    edit(celeba_folder, IDENTITIES, lambda lines: [header, *lines])
+    assert np.array_equal(read_celeba(celeba_folder).columns["identity"].codes, official.columns["identity"].codes)
+
+
+def rewritten(root: Path, change: Callable[[list[list[str]]], list[list[str]]], join: str = ",") -> Path:
+    """Turn the attributes into a CSV whose rows are changed."""
+    to_csv(root)
+    file = root / ATTRIBUTES.replace(".txt", ".csv")
+    rows = list(csv.reader(file.read_text().splitlines()))
+    file.write_text("".join(join.join(row) + "\n" for row in change(rows)))
+    return root
+
+
+def test_blanks_after_commas_and_a_column_of_row_numbers_are_no_part_of_a_csv(celeba_folder: Path) -> None:
+    official = read_celeba(celeba_folder)
+    rewritten(celeba_folder, lambda rows: rows, ", ")
+    assert facts(read_celeba(celeba_folder))[1:] == facts(official)[1:]
+    for name in ("", "Unnamed: 0"):
+        file = celeba_folder / ATTRIBUTES.replace(".txt", ".csv")
+        rows = [row[-41:] for row in csv.reader(file.read_text().splitlines(), skipinitialspace=True)]
+        numbered = [[name, *rows[0]], *([str(n), *row] for n, row in enumerate(rows[1:]))]
+        file.write_text("".join(",".join(row) + "\n" for row in numbered))
+        found = read_celeba(celeba_folder)
+        assert all(np.array_equal(found.columns[t].codes, official.columns[t].codes) for t in official.columns)
+
+
+def test_a_partition_in_the_attributes_csv_stands_for_its_file(celeba_folder: Path) -> None:
+    official = read_celeba(celeba_folder)
+    sides = {row.split()[0]: row.split()[1] for row in (celeba_folder / PARTITION).read_text().splitlines()}
+    rewritten(celeba_folder, lambda rows: [[*rows[0], "partition"], *([*row, sides[row[0]]] for row in rows[1:])])
+    for name in (PARTITION, PARTITION.replace(".txt", ".csv")):
+        (celeba_folder / name).unlink(missing_ok=True)
+    found = read_celeba(celeba_folder)
+    assert np.array_equal(found.split, official.split)
+    assert found.split_rule == "as in list_attr_celeba.csv, column partition"
+    assert "partition" not in found.columns
+
+
+def test_png_files_are_found_under_the_names_that_the_lists_give(celeba_folder: Path) -> None:
+    for file in sorted((celeba_folder / IMAGES).iterdir())[:3]:
+        file.rename(file.with_suffix(".png"))
+    found = read_celeba(celeba_folder)
+    assert all((celeba_folder / path).is_file() for path in found.paths)
+    assert found.remarks == ("3 images lie under .png names, such as 000001.png for 000001.jpg.",)
+
+
+def test_a_part_of_the_images_will_do_where_one_says_so(celeba_folder: Path) -> None:
+    official = read_celeba(celeba_folder)
+    for file in sorted((celeba_folder / IMAGES).iterdir())[1::2]:
+        file.unlink()
+    assert len(read_celeba(celeba_folder)) == len(official)  # packing names what is missing
+    found = read_celeba(celeba_folder, subset=True)
+    assert found.paths == official.paths[::2]
+    assert np.array_equal(found.columns["Smiling"].codes, official.columns["Smiling"].codes[::2])
+    assert np.array_equal(found.split, official.split[::2])
+    assert found.split_rule.endswith("; the 30 of 60 listed images that are there")
 
 
 def test_a_split_of_another_number_is_refused(celeba_folder: Path) -> None:

@@ -466,9 +466,8 @@ def test_where_every_product_has_one_colour_there_is_nothing_to_say(tmp_path: Pa
 
 def test_heels_and_the_other_tasks_agree_on_what_is_missing_and_what_parts_values(tmp_path: Path) -> None:
     root = with_values(tmp_path, "HeelHeight", ["NaN|1in", "NaN", "Flat", "2in"])
-    change_rows(
-        root, lambda rows: [[*row[:5], value, *row[6:]] for row, value in zip(rows, ["NaN|a", "NaN", "b", "c"])]
-    )
+    closures = ["NaN|a", "NaN", "b", "c"]
+    change_rows(root, lambda rows: [[*row[:5], c, *row[6:]] for row, c in zip(rows, closures, strict=True)])
     table = read_zappos(root, missing=["nan"], separator="|")
     assert words(table, "heel") == ["1in", None, "Flat", "2in"]
     assert words(table, "closure") == ["a", None, "b", "c"]

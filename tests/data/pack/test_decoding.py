@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from pathlib import Path
@@ -262,3 +263,15 @@ def test_pixels_are_fitted_as_a_lossless_file_of_them(tmp_path: Path) -> None:
     for fit in ("squash", "crop"):
         of_file = read_image(tmp_path / "a.png", (16, 24), fit, np.zeros(1, FILE)[0])
         assert np.array_equal(fitted(pixels, (16, 24), fit), of_file)
+
+
+def test_a_pipe_and_an_eps_file_are_no_images(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "drawing.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    )
+    for name, said in (("pipe.jpg", "not a regular file"), ("drawing.jpg", "not an image of a known format")):
+        for read in (lambda file: read_image(file, (8, 8), "squash", np.zeros(1, FILE)[0]), decoding.size_of):
+            with pytest.raises(decoding.BROKEN) as caught:
+                read(tmp_path / name)
+            assert decoding.reason_of(caught.value) == said
