@@ -45,6 +45,9 @@ class Csv(_Section):
     """Columns of the table of one's own images; each other column is a task."""
 
     file: str = Field(default="labels.csv", description="The table, in the data set's folder.")
+    files: dict[str, str] = Field(
+        default={}, description="A table for each split instead, such as { train = 'train.csv', test = 'test.csv' }."
+    )
     path: str = Field(default="path", description="The column of image paths, relative to that folder.")
     split: str = Field(default="split", description="The column of train, val, test, if there is one.")
     group: str = Field(

@@ -20,7 +20,7 @@ def options(reader: str = "csv", **more: Any) -> Data:
 
 
 def write(root: Path, *rows: list[str], name: str = "labels.csv", delimiter: str = ",") -> Path:
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     with (root / name).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
     return root

@@ -9,6 +9,7 @@ import csv
 import io
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,9 +17,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mtlbench.benchmark import Csv, Data
-from mtlbench.data.files import IMAGE_ENDINGS, name_of
+from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
 from mtlbench.data.splits import SPLIT_WORDS, check_splits, split_own
-from mtlbench.data.table import Labels, Table, check_distinct, labels_of, remark_on_several
+from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, quoted, register_reader
 from mtlbench.errors import UserError, did_you_mean
 
@@ -33,8 +34,8 @@ class CsvFile(Reader):
 
     @classmethod
     def propose(cls, folder: Path) -> Proposal | None:
-        """See `Reader.propose`: the first table whose first row names an image."""
-        for file in sorted(folder.glob("*.csv")):
+        """See `Reader.propose`: the first table whose first row names an image, or those of the splits together."""
+        for file in sorted(folder.glob("*.csv"), key=lambda path: (path.stem.lower() in SPLIT_WORDS, path.name)):
             try:
                 with file.open(newline="", encoding="utf-8-sig") as lines:
                     rows = list(itertools.islice(lines, 2))
@@ -47,8 +48,24 @@ class CsvFile(Reader):
                         named = f"file = {quoted(file.name)}, path = {quoted(name.strip())}"
                         split = next((n.strip() for n in header if n.strip().lower() == "split"), "split")
                         named += f", split = {quoted(split)}" if split != "split" else ""
+                        sides = _tables_of_splits(folder)
+                        if file.stem.lower() in SPLIT_WORDS and len(sides) > 1:
+                            tables = ", ".join(f"{side} = {quoted(other)}" for side, other in sides.items())
+                            named = f"files = {{ {tables} }}, path = {quoted(name.strip())}"
+                            what = f"a table of images for each split, {', '.join(sides.values())}"
+                            return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
                         return Proposal(f"a table of images, {file.name}", ('reader = "csv"', f"csv = {{ {named} }}"))
         return None
+
+
+def _tables_of_splits(folder: Path) -> dict[str, str]:
+    """Return the tables that are called train.csv, val.csv and test.csv or the like, by split."""
+    named = {path.stem.lower(): path.name for path in sorted(folder.glob("*.csv"))}
+    found: dict[str, str] = {}
+    for word, name in named.items():
+        if word in SPLIT_WORDS:
+            found.setdefault(SPLITS[SPLIT_WORDS[word]], name)
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def read_csv(root: Path, data: Data) -> Table:
@@ -65,8 +82,7 @@ def read_csv(root: Path, data: Data) -> Table:
             a column looks like the split and has another name.
     """
     section = data.csv or Csv()
-    file = root / section.file
-    header, rows, lines = _read_rows(file, section.path)
+    file, header, rows, lines = _read_tables(root, section)
     column = {name: i for i, name in enumerate(header) if name}
     known = ", ".join(column)
     wanted = [("path", section.path), ("group", section.group)]
@@ -90,8 +106,9 @@ def read_csv(root: Path, data: Data) -> Table:
                 f"data.ordered: {file} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {', '.join(tasks)}."
             )
     paths = _paths([row[column[section.path]] for row in rows], lines, file, root)
+    paths, found_elsewhere = _as_they_lie(paths, root)
     cells = {task: [row[column[task]] for row in rows] for task in tasks}
-    columns, remarks = {}, []
+    columns, remarks = {}, found_elsewhere
     for task in tasks:
         order = data.ordered.get(task)
         try:
@@ -110,7 +127,17 @@ def read_csv(root: Path, data: Data) -> Table:
     groups = [group or path for group, path in zip(own, paths, strict=True)]
     if section.split in column:
         words = [row[column[section.split]] for row in rows]
-        split, rule = _split_column(words, lines, file, section.split), f"as in {file.name}, column {section.split}"
+        given = f"as in {', '.join(section.files.values())}" if section.files else ""
+        rule = given or f"as in {file.name}, column {section.split}"
+        split = _split_column(words, lines, file, section.split)
+        if (split == 0).any() and (split == 2).any() and not (split == 1).any():
+            split, drawn = _with_validation(split, groups, data.split_seed)
+            rule += drawn
+        check_splits(
+            split,
+            f"{file}, column {section.split}",
+            "give it some images, or drop the column to split 70/10/20 at random",
+        )
         sides = Counter(group for group, _ in set(zip(groups, split.tolist(), strict=True)))
         torn = sorted(group for group, count in sides.items() if count > 1)
         if torn:
@@ -189,7 +216,13 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
     """Return the paths with slashes and without detours; all different, all inside the folder."""
     first: dict[str, int] = {}
     for cell, line in zip(cells, lines, strict=True):
+        if re.match(r"[a-z][a-z0-9+.-]+://", cell.strip(), re.I):
+            raise UserError(
+                f"{file}: line {line} gives an address, {cell.strip()}: fetch the images first, and give their paths."
+            )
         path = PurePosixPath(cell.strip().replace("\\", "/"))
+        if path.is_absolute() and path.is_relative_to(root.resolve()):
+            path = path.relative_to(root.resolve())
         if not path.parts:
             raise UserError(f"{file}: line {line} names no image; write its path, or delete the line.")
         if path.is_absolute() or re.match("[A-Za-z]:/", str(path)) or ".." in path.parts:
@@ -203,18 +236,89 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
     return list(first)
 
 
+def _read_tables(root: Path, section: Csv) -> tuple[Path, list[str], list[list[str]], list[int]]:
+    """Read the table, or those of the splits as one with a column that says which.
+
+    Returns:
+        the (first) file, the header, the rows, and the number of the line that each row begins in. Paths in a table that
+        lies in a folder of its own are relative to that folder where the images lie there.
+    """
+    if not section.files:
+        file = root / section.file
+        return file, *_read_rows(file, section.path)
+    header: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for split, name in section.files.items():
+        if split.lower() not in SPLIT_WORDS:
+            raise UserError(f"data.csv.files: '{split}' is no split; name train, val and test.")
+        file = root / name
+        own, read, numbers = _read_rows(file, section.path)
+        header = header or [*own, section.split]
+        if sorted(own) != sorted(header[:-1]) or section.split in own:
+            raise UserError(
+                f"{file} has other columns than {root / next(iter(section.files.values()))}: make them alike."
+            )
+        order = [own.index(column) for column in header[:-1]]
+        above = PurePosixPath(name).parent
+        for row in read:
+            cells = [row[i] for i in order]
+            if section.path in own and above.parts and not (root / cells[header.index(section.path)].strip()).is_file():
+                cells[header.index(section.path)] = str(above / cells[header.index(section.path)].strip())
+            rows.append([*cells, split])
+        lines += numbers
+    return root / next(iter(section.files.values())), header, rows, lines
+
+
+def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
+    """Return the paths of images as their files are called, and a remark where some differ from the table's.
+
+    A path may begin with the folder's own name, lack its ending, or be written in another Unicode form than the disk's.
+    One that nothing is found for stays: packing names it.
+    """
+    lost = [path for path in paths if not (root / path).is_file()]
+    if not lost:
+        return paths, []
+    there = {unicodedata.normalize("NFC", path): path for path in files_in(root) if is_image(path)}
+    bare: dict[str, list[str]] = {}
+    for plain, path in there.items():
+        bare.setdefault(str(PurePosixPath(plain).with_suffix("")), []).append(path)
+    moved = {}
+    for path in lost:
+        plain = unicodedata.normalize("NFC", path)
+        inside = plain.removeprefix(f"{name_of(root)}/")
+        for name in (plain, inside):
+            if name in there:
+                moved[path] = there[name]
+            elif len(bare.get(name, ())) == 1:
+                moved[path] = bare[name][0]
+    found = [moved.get(path, path) for path in paths]
+    if len(set(found)) < len(found):  # two lines of one image: the table's own paths are named
+        return paths, []
+    if not moved:
+        return found, []
+    first = next(iter(moved))
+    return found, [f"{len(moved):,} images lie under other paths than the table's, such as {moved[first]} for {first}."]
+
+
+def _with_validation(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, str]:
+    """Draw a validation split, an eighth, from the train split's groups."""
+    names = sorted({group for group, side in zip(groups, split.tolist(), strict=True) if side == 0})
+    drawn = set(np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) / 8))].tolist())
+    taken = np.array([group in drawn for group in groups]) & (split == 0)
+    return np.where(taken, 1, split), f", validation an eighth of train at random, seed {seed}"
+
+
 def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:
+    if {word.strip() for word in words} <= set("012"):  # as CelebA's partition
+        return np.array([int(word) for word in words], dtype=np.int64)
     for word, line in zip(words, lines, strict=True):
         if word.strip().lower() not in SPLIT_WORDS:
             raise UserError(
                 f"{file}: line {line} says '{word}' in column {column} where train, val or test belongs. Correct it, or"
                 " set data.csv.split to another column."
             )
-    split = np.array([SPLIT_WORDS[word.strip().lower()] for word in words], dtype=np.int64)
-    check_splits(
-        split, f"{file}, column {column}", "give it some images, or drop the column to split 70/10/20 at random"
-    )
-    return split
+    return np.array([SPLIT_WORDS[word.strip().lower()] for word in words], dtype=np.int64)
 
 
 def _refuse_split(cells: dict[str, list[str]], wanted: str, file: Path) -> None:

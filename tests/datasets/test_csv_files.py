@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from support_own_images import COLOURS, SIDES, SIZES, TEN, facts, names, options, ten, write
 
 from mtlbench.data.table import remark_on_several, split_at_random
-from mtlbench.datasets.csv_files import read_csv
+from mtlbench.datasets.csv_files import CsvFile, read_csv
 from mtlbench.errors import UserError
 
 
@@ -130,7 +131,7 @@ def test_a_split_that_is_none_is_refused_by_its_line(tmp_path: Path, word: str) 
 
 @pytest.mark.parametrize(
     ("sides", "empty"),
-    [(["train"] * 8 + ["test"] * 2, "val"), (["train"] * 8 + ["val"] * 2, "test"), (["train"] * 10, "val or test")],
+    [(["train"] * 8 + ["val"] * 2, "test"), (["val"] * 8 + ["test"] * 2, "train"), (["train"] * 10, "val or test")],
 )
 def test_a_table_without_one_of_the_splits_is_refused_with_the_remedy(
     tmp_path: Path, sides: list[str], empty: str
@@ -345,3 +346,78 @@ def test_any_text_that_a_csv_holds_is_read_as_written(
     assert table.paths == tuple(TEN)
     for number, task in enumerate(("one", "two")):
         assert names(table.columns[task]) == [pair[number].strip() or None for pair in cells]
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def test_splits_by_number_are_those_of_celebas_partition(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, split=list("0120120000"))
+    assert read_csv(tmp_path, options()).split.tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 0, 0]
+
+
+def test_without_a_validation_split_an_eighth_of_train_is_drawn_and_said(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, split=["train"] * 8 + ["test"] * 2)
+    table = read_csv(tmp_path, options())
+    assert np.bincount(table.split).tolist() == [7, 1, 2]
+    assert table.split[8:].tolist() == [2, 2]
+    assert table.split_rule == "as in labels.csv, column split, validation an eighth of train at random, seed 0"
+
+
+def test_tables_of_the_splits_are_read_as_one(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(6)), ("valid", (6, 7)), ("test", (8, 9))):
+        write(tmp_path, ["path", "colour"], *[[TEN[n], COLOURS[n]] for n in numbers], name=f"{split}.csv")
+    table = read_csv(tmp_path, options(csv={"files": {"train": "train.csv", "val": "valid.csv", "test": "test.csv"}}))
+    assert table.paths == tuple(TEN)
+    assert table.split.tolist() == [0] * 6 + [1] * 2 + [2] * 2
+    assert list(table.columns) == ["colour"]
+    assert table.split_rule == "as in train.csv, valid.csv, test.csv"
+    proposal = CsvFile.propose(tmp_path)
+    assert proposal is not None
+    assert proposal.section[1] == (
+        'csv = { files = { train = "train.csv", val = "valid.csv", test = "test.csv" }, path = "path" }'
+    )
+
+
+def test_a_table_in_each_splits_folder_names_the_images_beside_it(tmp_path: Path) -> None:
+    sides = {"train": range(6), "val": (6, 7), "test": (8, 9)}
+    for split, numbers in sides.items():
+        touch(tmp_path, *(f"{split}/{TEN[n]}" for n in numbers))
+        write(tmp_path / split, ["file_name", "colour"], *[[TEN[n], COLOURS[n]] for n in numbers], name="metadata.csv")
+    files = {split: f"{split}/metadata.csv" for split in sides}
+    table = read_csv(tmp_path, options(csv={"files": files, "path": "file_name"}))
+    assert table.paths == tuple(f"{split}/{TEN[n]}" for split, numbers in sides.items() for n in numbers)
+
+
+def test_tables_of_splits_with_other_columns_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, ["path", "colour"], ["a.jpg", "red"], name="train.csv")
+    write(tmp_path, ["path", "color"], ["b.jpg", "red"], name="test.csv")
+    with pytest.raises(UserError, match=r"test\.csv has other columns than .*train\.csv"):
+        read_csv(tmp_path, options(csv={"files": {"train": "train.csv", "test": "test.csv"}}))
+    with pytest.raises(UserError, match="'tarin' is no split"):
+        read_csv(tmp_path, options(csv={"files": {"tarin": "train.csv"}}))
+
+
+def test_absolute_paths_inside_the_folder_are_relative_to_it(tmp_path: Path) -> None:
+    ten(tmp_path, path=[str(tmp_path.resolve() / name) for name in TEN], colour=COLOURS, split=SIDES)
+    assert read_csv(tmp_path, options()).paths == tuple(TEN)
+
+
+def test_an_address_is_no_path(tmp_path: Path) -> None:
+    ten(tmp_path, path=[*TEN[:9], "https://example.org/a.jpg"], colour=COLOURS, split=SIDES)
+    with pytest.raises(UserError, match=r"line 11 gives an address, https://example\.org/a\.jpg: fetch the images"):
+        read_csv(tmp_path, options())
+
+
+def test_images_are_found_under_the_names_that_they_have(tmp_path: Path) -> None:
+    """Without an ending, from the folder above, and in another Unicode form."""
+    root = tmp_path / "photos"
+    touch(root, "0.jpg", "1.png", "a/2.jpg", unicodedata.normalize("NFD", "3é.jpg"), *TEN[4:])
+    written_as = ["0", "1", "photos/a/2.jpg", unicodedata.normalize("NFC", "3é.jpg"), *TEN[4:]]
+    ten(root, path=written_as, colour=COLOURS, split=SIDES)
+    table = read_csv(root, options())
+    assert all((root / path).is_file() for path in table.paths)
+    assert table.remarks[0] == "4 images lie under other paths than the table's, such as 0.jpg for 0."
