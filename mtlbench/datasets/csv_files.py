@@ -50,8 +50,8 @@ class CsvFile(Reader):
                         named += f", split = {quoted(split)}" if split != "split" else ""
                         sides = _tables_of_splits(folder)
                         if file.stem.lower() in SPLIT_WORDS and len(sides) > 1:
-                            tables = ", ".join(f"{side} = {quoted(other)}" for side, other in sides.items())
-                            named = f"files = {{ {tables} }}, path = {quoted(name.strip())}"
+                            listed = ", ".join(f"{side} = {quoted(other)}" for side, other in sides.items())
+                            named = f"files = {{ {listed} }}, path = {quoted(name.strip())}"
                             what = f"a table of images for each split, {', '.join(sides.values())}"
                             return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
                         return Proposal(f"a table of images, {file.name}", ('reader = "csv"', f"csv = {{ {named} }}"))
@@ -240,8 +240,8 @@ def _read_tables(root: Path, section: Csv) -> tuple[Path, list[str], list[list[s
     """Read the table, or those of the splits as one with a column that says which.
 
     Returns:
-        the (first) file, the header, the rows, and the number of the line that each row begins in. Paths in a table that
-        lies in a folder of its own are relative to that folder where the images lie there.
+        the (first) file, the header, the rows, and the number of the line that each row begins in. Paths in a table
+        that lies in a folder of its own are relative to that folder where the images lie there.
     """
     if not section.files:
         file = root / section.file
