@@ -92,11 +92,15 @@ def test_celeba_in_full_is_the_modulation_papers_protocol() -> None:
         "Big_Nose",
     ]
     assert (b.data.reader, b.data.size, b.data.pixels, b.data.limit) == ("celeba", (150, 150), "bgr", 0)
-    assert (b.model.backbone, b.model.embedding, b.model.pretrained) == ("paper", 256, False)
+    assert (b.model.backbone, b.model.embedding, b.model.pretrained) == ("paper[start=truncated]", 256, False)
     assert (b.loss.options["margin"], b.embedding.distance, b.embedding.normalise) == (0.2, "squared", True)
     t = b.train
     assert (t.optimiser, t.lr, t.weight_decay) == ("adagrad", 0.01, 0)
-    assert (t.schedule, t.milestones, t.decay) == ("step", [0.4, 0.8], 0.1)
+    assert t.optimiser_options == {"initial_accumulator_value": 0.1}  # TensorFlow's Adagrad
+    assert (t.schedule, t.milestones, t.decay) == ("step", [0.39, 0.79], 0.1)  # from the 40th and the 80th epoch on
+    epoch = t.steps // 100  # 8 positives of Smiling a step
+    assert t.steps == 361_700
+    assert 0.480 < epoch * t.triplets / 60_002 < 0.484  # the share of the images that smile
     assert (t.sampling, t.anchors, t.triplets) == ("per-task", "positive", 8)
     assert 3 * t.triplets * len(b.data.tasks) == 168
     assert not t.flip
@@ -114,7 +118,7 @@ def test_zappos_in_full_is_the_protocol_of_conditional_similarity_networks() -> 
     assert (t.optimiser, t.lr, t.schedule) == ("adam", 5e-5, "exponential")
     assert t.decay == pytest.approx(0.985**200, rel=0.03)  # 0.985 an epoch, 200 epochs
     assert len(b.data.tasks) * t.triplets == 256
-    assert t.steps == 200 * 4 * 200_000 // 256  # 200,000 triplets a task and epoch
+    assert t.steps == 200 * 200_000 // 256 == 156_250  # 200,000 triplets an epoch, over all tasks
     assert t.flip
     assert b.evaluation.triplets == 40_000
 

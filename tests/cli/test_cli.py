@@ -211,7 +211,7 @@ def test_settings_are_listed_with_default_valid_values_and_meaning(mtlbench: Any
 def test_benchmarks_are_listed_with_tasks_backbone_and_steps(mtlbench: Any) -> None:
     listed = rows(mtlbench("list", "benchmarks"))
     assert list(listed) == ["celeba", "faces", "shoes", "zappos"]
-    assert listed["celeba"].split()[-2:] == ["paper", "175,000"]
+    assert listed["celeba"].split()[-2:] == ["paper[start=truncated]", "361,700"]
     assert "category, closure, gender, heel" in listed["zappos"]
 
 

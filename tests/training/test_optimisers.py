@@ -6,6 +6,7 @@ import pytest
 import torch
 from support import make_dataset, protocol
 
+from mtlbench.benchmark import load_benchmark
 from mtlbench.errors import UserError
 from mtlbench.optimisers import find_optimiser
 from mtlbench.plugins import load_plugins
@@ -30,6 +31,15 @@ def test_any_optimiser_of_torch_goes_by_its_name_with_its_options():
     made = trainer("train.optimiser=RMSprop", "train.optimiser_options={alpha=0.9, centered=true}").optimiser
     assert isinstance(made, torch.optim.RMSprop)
     assert (made.param_groups[0]["alpha"], made.param_groups[0]["centered"]) == (0.9, True)
+
+
+def test_the_first_step_of_the_modulation_paper_is_that_of_tensorflow():
+    """0.01 g / sqrt(0.1 + g^2): 3.2e-6 at a gradient of 1e-4, where torch's own start would step by 0.01."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.tensor([1e-4, 1.0])
+    find_optimiser("adagrad")([{"params": [weight]}], load_benchmark("celeba").train).step()
+    assert (1 - weight.detach()).tolist() == pytest.approx([3.162e-6, 0.01 / 1.1**0.5], rel=0.03)
+    assert load_benchmark("celeba", quick=True).train.optimiser_options == {}  # adamw has no such option
 
 
 @pytest.mark.parametrize("name", ["adamax", "nadam", "radam", "adadelta", "asgd", "rmsprop", "adafactor"])
