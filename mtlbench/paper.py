@@ -6,6 +6,7 @@ counting. Training what is missing is left to the command line.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,18 +22,23 @@ from mtlbench.report.grids import Grid
 from mtlbench.report.receipt import receipt_of
 from mtlbench.report.rows import Cell, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
-from mtlbench.runs import find_records
+from mtlbench.runs import changes, find_records
 
 ROUNDED = 2  # decimals of a percentage
 
 
 class Reported(BaseModel):
-    """Figures that a publication gives, in per cent, by method as this table names it."""
+    """Figures that a publication gives, in per cent, by method as this table names it.
+
+    `under` holds the settings, by their dotted keys, in which the publication's protocol differs from the benchmark's
+    own: what is measured is compared with it under the same settings alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     values: dict[str, float]
+    under: dict[str, bool | int | float | str] = {}
 
 
 class PaperTable(BaseModel):
@@ -136,10 +142,13 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         short = " --quick" if quick else ""
         notes.append(f"Nothing measured yet: mtlbench paper {name} --run{short} --data-dir DIR trains what is missing.")
     reported = table.reported.values if table.reported else {}
-    comparable = not quick and (suite is None or suite.tasks == tuple(table.tasks))
+    otherwise = _otherwise(name, table, suite) if suite and reported and not quick else []
+    comparable = not quick and not otherwise and (suite is None or suite.tasks == tuple(table.tasks))
+    if otherwise:
+        notes.append(f"no difference is given, for what was reported was not measured so: {'; '.join(otherwise)}.")
     if suite and reported and quick:
         notes.append("measured under the quick protocol, reported under the full one: no difference is given.")
-    elif suite and not comparable:
+    elif suite and suite.tasks != tuple(table.tasks):
         notes.append(
             f"measured on other tasks than the table's, for the data lack labels: {', '.join(suite.tasks)} instead of"
             f" {', '.join(table.tasks)}; no difference is given."
@@ -164,6 +173,19 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
     return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes)
+
+
+def _otherwise(name: str, table: PaperTable, suite: Suite) -> list[str]:
+    """List the settings in which runs differ from those that the reported figures were measured under."""
+    under = table.reported.under if table.reported else {}
+    theirs = load_benchmark(
+        table.benchmark,
+        settings=[*run_settings(name, table, quick=False), *(f"{k}={json.dumps(v)}" for k, v in under.items())],
+    ).model_dump(mode="json")
+    theirs["evaluation"] |= {k: suite.benchmark["evaluation"][k] for k in ("agreement_every", "agreement_layers")}
+    theirs["loss"] = suite.benchmark["loss"] | theirs["loss"]  # a record has the loss's defaults too
+    found = changes({"benchmark": theirs}, {"benchmark": suite.benchmark})
+    return [f"{change.key.removeprefix('benchmark.')} = {change.old} there, {change.new} here" for change in found]
 
 
 @dataclass(frozen=True)

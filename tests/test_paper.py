@@ -13,7 +13,7 @@ from mtlbench import paper
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
-from mtlbench.paper import PaperTable, fill, load_table, paper_tables, run_name, run_settings
+from mtlbench.paper import PaperTable, Reported, fill, load_table, paper_tables, run_name, run_settings
 from mtlbench.plugins import load_plugins
 from mtlbench.rendered.face.attributes import ATTRIBUTES
 from mtlbench.runs import Record, run_folder, write_record
@@ -36,7 +36,7 @@ def leave(
 ) -> Path:
     """Write a record of one run; return its folder."""
     name = run_name("made-up", TABLE, quick)
-    settings = [f"name={name}", "evaluation.agreement_every=200", "train.steps=400"]
+    settings = [f"name={name}", "evaluation.agreement_every=200", *changes.pop("settings", [])]
     benchmark = load_benchmark("zappos", quick=quick, settings=settings)
     setup = {
         "method": {"name": method}, "tasks": ["category", "closure"], "benchmark": benchmark.model_dump(mode="json"),
@@ -134,6 +134,27 @@ def test_a_figure_of_other_tasks_than_those_reported_gets_no_difference(tmp_path
     assert any("category, closure instead of category, closure, heel" in note for note in notes)
 
 
+def test_figures_reported_under_other_settings_get_no_difference_and_it_is_said_which(tmp_path):
+    theirs = TABLE.model_copy(
+        update={"reported": Reported(**TABLE.reported.model_dump() | {"under": {"model.pretrained": True}})}
+    )
+    leave(tmp_path, "single", 0, (0.8, 0.7))
+    assert cells(tmp_path, theirs)["single"] == ("25.00", "23.72", "", "1")
+    notes = fill("made-up", theirs, tmp_path, quick=False).notes
+    assert any("not measured so: model.pretrained = True there, False here." in note for note in notes)
+    leave(tmp_path / "same", "single", 0, (0.8, 0.7), settings=["model.pretrained=true"])
+    assert cells(tmp_path / "same", theirs)["single"] == ("25.00", "23.72", "+1.28", "1")
+    same = fill("made-up", theirs, tmp_path / "same", quick=False).notes
+    assert not any("no difference" in note for note in same)
+    assert any("resnet18-csn backbone, pretrained, 64-d" in note for note in same)
+    leave(tmp_path / "shorter", "single", 0, (0.8, 0.7), settings=["train.steps=4"])
+    assert cells(tmp_path / "shorter")["single"][2] == ""
+
+
+def test_conditional_similarity_networks_start_from_imagenet_on_a_split_of_their_own():
+    assert load_table("zappos").reported.under == {"model.pretrained": True, "data.split": "csn"}
+
+
 def test_the_quick_protocol_gets_no_difference_to_what_was_reported(tmp_path):
     leave(tmp_path, "single", 0, (0.8, 0.7), quick=True)
     assert cells(tmp_path, quick=True)["single"] == ("25.00", "23.72", "", "1")
@@ -142,7 +163,7 @@ def test_the_quick_protocol_gets_no_difference_to_what_was_reported(tmp_path):
 
 def test_agreement_is_the_share_of_probes_with_a_positive_inner_product_over_pairs(tmp_path):
     table = TABLE.model_copy(update={"kind": "agreement", "reported": None})
-    folder = leave(tmp_path, "single", 0, (0.9, 0.9))
+    folder = leave(tmp_path, "single", 0, (0.9, 0.9), settings=["train.steps=400"])
     rows = [(0, "all", "0.5"), (200, "all", "-0.5"), (0, "stage", "0.9"), (200, "stage", "0.2")]
     with (folder / "agreement.csv").open("w", newline="") as file:
         lines = [(step, layer, "category", "closure", cosine) for step, layer, cosine in rows]

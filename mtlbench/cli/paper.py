@@ -22,6 +22,14 @@ def paper(
     quick: Annotated[bool, typer.Option("--quick", help="The short protocol, for two CPU cores.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
     seeds: Annotated[str, typer.Option(help="Seeds to train: 0,1,2 or 0-4.")] = "0",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Train under another protocol: --set model.pretrained=true; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
     format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
 ) -> None:
@@ -45,6 +53,8 @@ def paper(
         say(console, f"warning: {broken}", "yellow")
     if train and chosen.kind == "storage":
         raise UserError(f"{table} is counted, not trained: leave out --run.")
+    if settings and not train:
+        raise UserError("--set changes what is trained: it goes with --run.")
     code = 0
     if train:
         try:
@@ -54,7 +64,7 @@ def paper(
                 quick=quick,
                 data_dir=data_dir,
                 seeds=seeds,
-                settings=[*run_settings(table, chosen, quick), f"data.tasks={chosen.tasks!r}"],
+                settings=[*run_settings(table, chosen, quick), f"data.tasks={chosen.tasks!r}", *(settings or [])],
                 results=results,
             )
         except typer.Exit as stop:
