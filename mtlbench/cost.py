@@ -1,7 +1,7 @@
 """What a method costs: parameters and bytes, floating-point operations, throughput and memory.
 
-Counts are exact; times are medians over repeats, after a warm-up, on the device in use, synchronised. Nothing is
-learned here: networks as they are built serve as well as trained ones.
+Counts are exact; times are medians over repeats, after a warm-up, on the device in use, synchronised. What embedding
+costs is measured on the network that is given: where what was learned decides how much runs, give the trained one.
 """
 
 from __future__ import annotations

@@ -60,3 +60,16 @@ def load_state(module: nn.Module, state: dict[str, Tensor]) -> None:
     if state.keys() != state_of(module).keys():
         raise KeyError(f"other names than the module's: {sorted(state.keys() ^ state_of(module).keys())[:3]}")
     module.load_state_dict(state, strict=False)
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load the weights that a run left: all but batch norm's step counters, which only training reads.
+
+    Raises:
+        KeyError: a name is missing or unknown.
+        RuntimeError: a shape is another.
+    """
+    wanted = {name for name in state_of(module) if not name.endswith("num_batches_tracked")}
+    if weights.keys() != wanted:
+        raise KeyError(f"other names than the module's: {sorted(weights.keys() ^ wanted)[:3]}")
+    module.load_state_dict(weights, strict=False)

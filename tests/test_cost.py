@@ -127,3 +127,24 @@ def test_measuring_leaves_every_figure_that_the_table_shows():
     for rate in ("train_rate", "embed_rate_one_task", "embed_rate_all_tasks"):
         assert costs[f"{rate}_slowest"] <= costs[rate] <= costs[f"{rate}_fastest"]
     assert costs["flops_one_task"] < costs["flops_all_tasks"]
+
+
+def test_what_embedding_costs_is_counted_on_the_trained_network_and_training_on_the_one_that_starts():
+    """All four experts of dselect-k run at the start, for its selectors are open; a trained one has chosen."""
+    method, benchmark, dataset = parse_method("dselect-k[k=1]"), protocol(), make_dataset()
+    trained, _ = build(method, benchmark, dataset.tasks, 0)
+    started = cost.operations(trained, dataset.batch(torch.tensor([0])))
+    with torch.no_grad():
+        for gate in trained.gates:
+            gate.z.fill_(10.0)  # the smooth-step's end: the last expert alone
+    weights = cost.weights_of(trained)
+    as_built, chosen = measure(method, benchmark, dataset, "fp32"), measure(method, benchmark, dataset, "fp32", weights)
+    assert as_built["flops_one_task"] == started["flops_one_task"]
+    assert chosen["flops_one_task"] < 0.7 * started["flops_one_task"]
+    assert chosen["flops_all_tasks"] == as_built["flops_all_tasks"]
+
+
+def test_weights_of_another_method_are_refused_rather_than_measured():
+    weights = cost.weights_of(build(parse_method("shared"), protocol(), make_dataset().tasks, 0)[0])
+    with pytest.raises(KeyError, match="other names"):
+        measure(parse_method("modulation"), protocol(), make_dataset(), "fp32", weights)

@@ -2,7 +2,7 @@
 
     python tools/first_step.py [--images 400]
 
-The same images, the same triplets and the same gradients, under He's start and the released code's truncated normal, and
+The same images, triplets and gradients, under He's start and the released code's truncated normal, and
 with Adagrad's accumulator at 0 as in torch and at 0.1 as in TensorFlow. The images are rendered faces at 150 px: the
 labels of CelebA are not needed for a first step, its protocol is.
 """

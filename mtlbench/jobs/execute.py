@@ -88,7 +88,7 @@ def _run(
     # the trainer has gone when costs are measured: its memory is wanted there
     record, leaves = _train_and_test(job, benchmark, dataset, precision, watcher, stop)
     if costs:
-        _measure(record, job, benchmark, dataset, precision, watcher)
+        _measure(record, job, benchmark, dataset, precision, watcher, lambda: leaves[1])
     else:
         record.receipt[COSTS_DUE] = True
     write_record(job.folder, record, *leaves)
@@ -104,16 +104,23 @@ def add_costs(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str, 
     record = read_record(job.folder)
     if record is None or not record.receipt.pop(COSTS_DUE, False):
         return  # another process has done it
-    _measure(record, job, benchmark, dataset, precision, watcher)
+    weights = job.folder / "weights.safetensors"
+    _measure(record, job, benchmark, dataset, precision, watcher, lambda: load_file(weights))
     update_record(job.folder, record)
 
 
 def _measure(
-    record: Record, job: Job, benchmark: Benchmark, dataset: Dataset, precision: str, watcher: Watcher
+    record: Record,
+    job: Job,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    precision: str,
+    watcher: Watcher,
+    weights: Callable[[], dict[str, Tensor]],
 ) -> None:
     watcher.doing(job, "measuring cost")
     try:
-        record.costs = measure(job.method, benchmark, dataset, precision)
+        record.costs = measure(job.method, benchmark, dataset, precision, weights())
     except Exception as error:  # what was trained and tested stands, whatever can't be measured
         record.reason = f"cost not measured: {reason_of(error)}"
 

@@ -7,29 +7,43 @@ from torch import Tensor
 from mtlbench import cost
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.networks import EMBEDDING_BATCH, state_of
+from mtlbench.networks import EMBEDDING_BATCH, load_weights, state_of
 from mtlbench.specs import Method
 from mtlbench.training.loop import Trainer
 
 
-def measure(method: Method, benchmark: Benchmark, dataset: Dataset, precision: str) -> cost.Costs:
+def measure(
+    method: Method, benchmark: Benchmark, dataset: Dataset, precision: str, weights: dict[str, Tensor] | None = None
+) -> cost.Costs:
     """Measure all costs of a method; see `cost`. Memory is left out on devices that can't tell it.
+
+    What training costs is measured on the network as it starts, what embedding costs on the one that was trained: what
+    it learned may decide how much of it runs.
+
+    Args:
+        method: what to build; benchmark, dataset, precision: what it runs on.
+        weights: of the chosen checkpoint, as `cost.weights_of` returns them; None measures the network as it starts.
 
     Raises:
         UserError: the method can't be built for this benchmark.
+        KeyError, RuntimeError: the weights are not the method's.
     """
     trainer = Trainer(method, benchmark, dataset, 0, precision)
     architecture, device, val = trainer.architecture, dataset.device, dataset.members("val")
+    start = {name: tensor.detach().clone() for name, tensor in cost.weights_of(architecture).items()}
     costs = cost.storage(architecture) | cost.added_by_one_task(method, benchmark, dataset.tasks)
     costs["file_bytes"] = cost.file_size(architecture)
-    costs |= cost.operations(architecture, dataset.batch(val[:1]))
     costs |= cost.training_rate(trainer.step, trainer.images_per_step, device)
-    costs |= cost.embedding_rates(architecture, dataset.batch(val.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH]), precision)
     in_training = sum(p.numel() for module in (trainer.loss, trainer.balancer) for p in module.parameters())
     if in_training:
         costs["training_parameters"] = in_training
     memory = memory_of(trainer)
-    return costs if memory is None else costs | {"training_memory": memory}
+    if memory is not None:
+        costs["training_memory"] = memory
+    load_weights(architecture, start if weights is None else weights)
+    costs |= cost.operations(architecture, dataset.batch(val[:1]))
+    many = dataset.batch(val.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
+    return costs | cost.embedding_rates(architecture, many, precision)
 
 
 def memory_of(trainer: Trainer) -> int | None:

@@ -202,7 +202,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
     said = _Said(suite)
     backbone, size_of = said("model.backbone", "{} backbone"), said("model.embedding", "{}-d")
-    if suite.benchmark["model"]["pretrained"] or "model.pretrained" in suite.factors:
+    if suite.benchmark["model"].get("pretrained") or "model.pretrained" in suite.factors:
         backbone += f", {said('model.pretrained', 'pretrained')}"
     return Receipt(
         Line(

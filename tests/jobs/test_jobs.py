@@ -21,7 +21,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
 from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
-from mtlbench.jobs.execute import execute
+from mtlbench.jobs.execute import add_costs, execute
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import plan, seconds_needed
 from mtlbench.networks import embed_images
@@ -218,6 +218,36 @@ def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
     for metrics in record.metrics.values():
         assert metrics["triplet"] == 0
         assert metrics["map@r"] <= 0.5
+
+
+def test_costs_are_measured_on_the_chosen_checkpoint_at_once_and_when_they_were_due(tmp_path, monkeypatch):
+    given: list[dict[str, Tensor]] = []
+
+    def note(*rest: object) -> dict[str, float]:
+        given.append(rest[4])
+        return {"parameters": 1.0}
+
+    monkeypatch.setattr("mtlbench.jobs.execute.measure", note)
+    (job,) = jobs_for(tmp_path)
+    do(job)
+    (later,) = jobs_for(tmp_path / "later")
+    do(later, costs=False)
+    add_costs(later, protocol(), make_dataset(), "fp32", Watcher())
+    kept = load_file(job.folder / "weights.safetensors")
+    for weights in given:
+        assert weights.keys() == kept.keys()
+        assert all(torch.equal(weights[name], kept[name]) for name in kept)
+    assert len(given) == 2
+
+
+def test_costs_that_were_due_are_not_those_of_a_network_as_it_starts(tmp_path):
+    (job,) = jobs_for(tmp_path)
+    do(job, costs=False)
+    (job.folder / "weights.safetensors").unlink()
+    add_costs(job, protocol(), make_dataset(), "fp32", Watcher())
+    record = read_record(job.folder)
+    assert record.costs == {}
+    assert record.reason.startswith("cost not measured: ")
 
 
 def test_what_was_trained_stands_when_its_cost_cant_be_measured(tmp_path, monkeypatch):
