@@ -231,7 +231,8 @@ class Evaluation(_Section):
     select: str = Field(
         default="mean",
         description="What the checkpoint is chosen by on the validation split: mean or worst triplet accuracy over"
-        " tasks, or the mean of a retrieval metric such as map@r.",
+        " tasks, or the mean of a retrieval metric such as map@r; per-task, each task's own by its own accuracy, is for"
+        " methods whose tasks share no parameter.",
     )
     ks: list[Positive] = Field(default=[1, 5, 10, 20], description="Depths k of hit@k and precision@k.")
     metrics: list[str] = Field(default=[], description="Further retrieval metrics: see mtlbench list metrics.")

@@ -29,6 +29,23 @@ def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: in
         return method.build(backbones, tasks)
 
 
+def tensors_by_task(architecture: Architecture) -> list[list[str]] | None:
+    """Return the names of each task's tensors, as `state_of` has them; None unless every tensor is one task's alone.
+
+    An architecture declares that by its `task_state`, and that nothing passes between its parts by `mixes_tasks`.
+    """
+    if architecture.mixes_tasks:
+        return None
+    names = {id(tensor): name for name, tensor in state_of(architecture).items()}
+    owned = []
+    for task in range(len(architecture.tasks)):
+        parts = architecture.task_state(task)
+        tensors = [t for p in parts for t in ([p] if isinstance(p, nn.Parameter) else state_of(p).values())]
+        owned.append(list(dict.fromkeys(names[id(tensor)] for tensor in tensors if id(tensor) in names)))
+    every = [name for mine in owned for name in mine]
+    return owned if len(every) == len(set(every)) == len(names) else None
+
+
 @torch.no_grad()
 def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, precision: str) -> Tensor:
     """Embed images under every task, each once, in evaluation mode: (n,) indices -> (T, n, D) float32."""

@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.evaluation.scores import metric_names, scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.networks import tensors_by_task
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-_OVER_TASKS: dict[str, Callable[[Sequence[float]], float]] = {"mean": _mean, "worst": min}
+PER_TASK = "per-task"  # each task has a checkpoint of its own
+_OVER_TASKS: dict[str, Callable[[Sequence[float]], float]] = {"mean": _mean, "worst": min, PER_TASK: _mean}
 
 
 def check_selection(benchmark: Benchmark) -> None:
@@ -35,6 +38,23 @@ def check_selection(benchmark: Benchmark) -> None:
             f"evaluation.select = '{select}': there is no such measure.{did_you_mean(select, known)} Available:"
             f" {', '.join(known)}."
         )
+
+
+def own_tensors(architecture: Architecture, benchmark: Benchmark, method: str) -> list[list[str]] | None:
+    """Return the names of each task's tensors where each task's checkpoint is chosen by itself; else None.
+
+    Raises:
+        UserError: the tasks share tensors, which can't be of several checkpoints.
+    """
+    if benchmark.evaluation.select != PER_TASK:
+        return None
+    owned = tensors_by_task(architecture)
+    if owned is None:
+        raise UserError(
+            f"evaluation.select = '{PER_TASK}' is for methods whose tasks share no parameter, and those of {method} do:"
+            f" run {method} with evaluation.select = 'mean'."
+        )
+    return owned
 
 
 def criterion(
@@ -65,6 +85,8 @@ def criterion(
 def described(benchmark: Benchmark) -> str:
     """Say what a checkpoint is chosen by, for the receipt."""
     select = benchmark.evaluation.select
+    if select == PER_TASK:
+        return "each task's highest triplet accuracy on the validation split, task by task"
     measure = {"mean": "mean triplet accuracy", "worst": "triplet accuracy of the worst task"}.get(
         select, f"mean {select} over tasks"
     )

@@ -171,8 +171,9 @@ def _train_and_test(
             "training_seconds": state.seconds,
             "test_triplets": held_out.triplets.shape[1],
             "selection": described(benchmark),
-            "selected_step": state.best_step,
+            **({"selected_steps": state.task_steps} if state.task_steps else {"selected_step": state.best_step}),
             "validation_accuracy": state.best_accuracy,
+            **({"normalised": state.normalised} if state.normalised else {}),
             "protocols_tried": benchmark.train.protocols_tried,
         }
     )

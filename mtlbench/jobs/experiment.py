@@ -17,6 +17,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import choose_device
 from mtlbench.errors import UserError
+from mtlbench.evaluation.selection import own_tensors
 from mtlbench.jobs import memory
 from mtlbench.jobs.data import forget, prepared
 from mtlbench.jobs.factors import Variant, variants
@@ -177,11 +178,12 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
 
 
 def _check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View) -> None:
-    """Find an option that a method refuses before anything is trained."""
+    """Find an option that a method refuses, or a setting that is not for it, before anything is trained."""
     for method in methods:
         try:
             with torch.device("meta"):
-                build(method, benchmark, tasks, 0)
+                architecture, _ = build(method, benchmark, tasks, 0)
+            own_tensors(architecture, benchmark, method.name)
         except UserError:
             raise
         except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on

@@ -19,7 +19,7 @@ class Collapse:
     Attributes:
         tasks: under which.
         all_tasks: whether under every task of the run.
-        step: of the checkpoint that is shown; None where the record does not say.
+        step: of the checkpoint that is shown; None where tasks have their own, or the record does not say.
     """
 
     tasks: tuple[str, ...]
@@ -92,9 +92,9 @@ class Outcome:
                 said.append(f"{self.named(seed)}FAILED: {self.failed[seed]}")
             if seed in self.collapsed:
                 step = self.collapsed[seed].step
+                shown = f"; checkpoint of step {step} shown" if step is not None else ""
                 said.append(
-                    f"{self.named(seed)}{self.collapse(seed)}: all embeddings equal, loss stuck at the margin;"
-                    f" checkpoint of step {step} shown"
+                    f"{self.named(seed)}{self.collapse(seed)}: all embeddings equal, loss stuck at the margin{shown}"
                 )
             if seed in self.remarks:
                 said.append(f"{self.named(seed)}{self.remarks[seed]}")

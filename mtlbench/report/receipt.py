@@ -82,6 +82,12 @@ _CHOSEN: dict[str, Callable[[Record], Any]] = {
 }
 
 
+def _normalised(record: Record) -> str:
+    """Return over how many images a run's batch norms averaged, where every task had its own images."""
+    found = record.receipt.get("normalised") or []
+    return " to ".join(f"{number:,}" for number in sorted({*found[:1], *found[-1:]}))
+
+
 def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
@@ -204,6 +210,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     backbone, size_of = said("model.backbone", "{} backbone"), said("model.embedding", "{}-d")
     if suite.benchmark["model"].get("pretrained") or "model.pretrained" in suite.factors:
         backbone += f", {said('model.pretrained', 'pretrained')}"
+    averaged = _listed(done, _normalised) if len(_values(done, _normalised)) > 1 else ""
+    norms = f"; images that batch norm averages over at a time: {averaged}" if averaged else ""
     return Receipt(
         Line(
             "data",
@@ -215,8 +223,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             "protocol",
             f"{backbone}, {size_of}, {said('train.sampling', '{} triplets')},"
             f" {said('train.optimiser', '{}')} {said('train.lr', 'lr {:g}')} {said('train.schedule', '{}')},"
-            f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection};"
-            f" {chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
+            f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection}"
+            f"{norms}; {chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
         ),
         Line("speed, memory", f"{receipt.get('device')}, {receipt.get('precision')}; {rates}."),
         Line(

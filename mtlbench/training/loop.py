@@ -18,7 +18,7 @@ from mtlbench.data.table import SPLITS
 from mtlbench.devices import computing_in, named_generator
 from mtlbench.errors import UserError
 from mtlbench.evaluation.collapse import collapsed_tasks
-from mtlbench.evaluation.selection import check_selection, criterion
+from mtlbench.evaluation.selection import check_selection, criterion, own_tensors
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.losses.contract import LossContext, build_loss
 from mtlbench.networks import build, embed_images, load_state, state_of
@@ -30,6 +30,7 @@ from mtlbench.specs import Method
 from mtlbench.training.checkpoint import Checkpoint
 from mtlbench.training.curve import Curve
 from mtlbench.training.events import CheckpointSaved, Ended, Event, Listener, Started, StepWindow, Validation
+from mtlbench.training.norms import counting_normalised
 from mtlbench.training.probe import probe_gradients
 from mtlbench.training.schedules import schedule_factor
 from mtlbench.training.state import Interrupted, State
@@ -99,6 +100,7 @@ class Trainer:
         self.triplets = HeldOutTriplets.draw(dataset, benchmark, "val")
         self.state = State()
         self.best: dict[str, Tensor] = {}
+        self.own_tensors = own_tensors(self.architecture, benchmark, method.name)
         self.curve = Curve(dataset.tasks, self.protocol.steps, norms=self.balancer.gradient_norms is not None)
         modules = {"architecture": self.architecture, "balancer": self.balancer}
         if any(True for _ in self.loss.parameters()) or any(True for _ in self.loss.buffers()):
@@ -140,7 +142,7 @@ class Trainer:
     def step(self) -> None:
         """Take one step: draw a batch, embed, balance, update."""
         batch = self.sampler.draw(self.generators)
-        losses = self.losses(batch)
+        losses = self._losses_of_a_step(batch)
         penalty = self.architecture.regulariser()
         factor = schedule_factor(self.protocol, self.state.step)
         for group in self.optimiser.param_groups:
@@ -157,6 +159,15 @@ class Trainer:
         by_task = self.balancer.gradient_norms
         self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
         self.state.step += 1
+
+    def _losses_of_a_step(self, batch: Batch) -> Tensor:
+        """Return a batch's losses; the first one tells over how many images batch norms average."""
+        if self.state.step or batch.joint:
+            return self.losses(batch)
+        with counting_normalised(self.architecture) as seen:
+            losses = self.losses(batch)
+        self.state.normalised = sorted(seen)
+        return losses
 
     def _train_the_loss(self, losses: Tensor) -> None:
         """Give the loss's own parameters their tasks' plain gradients where the balancer reached the network alone."""
@@ -199,11 +210,24 @@ class Trainer:
         if state.curve:
             accuracy = {f"accuracy/{task}": value for task, value in state.accuracy.items()}
             state.curve[-1].update(accuracy, accuracy=sum(hits) / len(hits))
-        best = score > state.best_score
-        if best:
+        best = self._keep_by_task(self.own_tensors) if self.own_tensors else score > state.best_score
+        if best and not self.own_tensors:
             state.best_score, state.best_accuracy, state.best_step = score, sum(hits) / len(hits), state.step
             self.best = {k: v.detach().clone() for k, v in state_of(self.architecture).items()}
         return Validation(state.step, self.protocol.steps, state.seconds, dict(state.accuracy), score, best)
+
+    def _keep_by_task(self, own_tensors: list[list[str]]) -> bool:
+        """Keep the weights of each task that is at its best yet; tell whether one is."""
+        state, now = self.state, state_of(self.architecture)
+        better = [t for t, (task, hit) in enumerate(state.accuracy.items()) if hit > state.task_bests.get(task, -1.0)]
+        for t in better:
+            task = self.dataset.tasks[t]
+            state.task_bests[task], state.task_steps[task] = state.accuracy[task], state.step
+            self.best |= {name: now[name].detach().clone() for name in own_tensors[t]}
+        if better:
+            state.best_score = state.best_accuracy = sum(state.task_bests.values()) / len(state.task_bests)
+            state.best_step = state.step
+        return bool(better)
 
     def run(
         self,

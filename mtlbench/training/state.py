@@ -27,6 +27,9 @@ class State:
     best_accuracy: float = -1.0  # mean triplet accuracy of the best checkpoint
     best_score: float = -math.inf  # what it was chosen by; a metric may be below 0
     best_step: int = 0
+    task_bests: dict[str, float] = field(default_factory=dict)  # each task's own, where it has a checkpoint of its own
+    task_steps: dict[str, int] = field(default_factory=dict)  # the steps of those
+    normalised: list[int] = field(default_factory=list)  # over how many images batch norms average, tasks' own images
     accuracy: dict[str, float] = field(default_factory=dict)
     collapsed: list[str] = field(default_factory=list)  # tasks that had fallen to a point at the latest validation
     curve: list[Row] = field(default_factory=list)

@@ -220,6 +220,38 @@ def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
         assert metrics["map@r"] <= 0.5
 
 
+def test_a_checkpoint_for_each_task_is_kept_through_a_kill_and_said_in_the_record(tmp_path, monkeypatch):
+    """Planted: shape is at its best before the run is killed, colour after it went on."""
+    benchmark = protocol("train.sampling=per-task", "evaluation.select=per-task")
+    answers = torch.tensor([[[1, 1, 0, 0], [1, 1, 0, 0]], [[1, 1, 1, 1], [1, 0, 0, 0]]], dtype=torch.bool)
+    given: Iterator[Tensor] = iter([answers[0], answers[1], answers[0], answers[1]])
+    judge = HeldOutTriplets.hits
+    monkeypatch.setattr(
+        HeldOutTriplets,
+        "hits",
+        lambda self, embeddings, normalise: (
+            next(given) if len(self.images) == 18 else judge(self, embeddings, normalise)
+        ),
+    )
+    monkeypatch.setattr("mtlbench.jobs.execute.scores_of", lambda *rest: ({t: {} for t in TASKS}, answers[0], {}))
+    (whole,) = jobs_for(tmp_path / "a", "independent", benchmark=benchmark)
+    expected = do(whole, benchmark=benchmark)
+    (job,) = jobs_for(tmp_path / "b", "independent", benchmark=benchmark)
+    asked: Iterator[bool] = iter([False, False, False, True])
+    with pytest.raises(Interrupted):
+        do(job, benchmark=benchmark, stop=lambda: next(asked))
+    (again,) = jobs_for(tmp_path / "b", "independent", benchmark=benchmark)
+    assert (again.state, again.steps_done) == ("interrupted", 4)
+    record = do(again, benchmark=benchmark)
+    for made in (expected, record):
+        assert made.receipt["selected_steps"] == {"colour": 6, "shape": 3}
+        assert made.receipt["selection"].startswith("each task's highest triplet accuracy")
+        assert made.receipt["validation_accuracy"] == 0.75
+        assert made.receipt["normalised"] == [12]
+    one, two = (load_file(j.folder / "weights.safetensors") for j in (whole, again))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
 def test_costs_are_measured_on_the_chosen_checkpoint_at_once_and_when_they_were_due(tmp_path, monkeypatch):
     given: list[dict[str, Tensor]] = []
 
