@@ -22,6 +22,7 @@ from mtlbench.report.grids import Grid
 from mtlbench.report.receipt import receipt_of
 from mtlbench.report.rows import Cell, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
+from mtlbench.report.tried import tried_line
 from mtlbench.runs import changes, find_records
 
 ROUNDED = 2  # decimals of a percentage
@@ -171,6 +172,7 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         notes.append(f"reported: {table.reported.source}; on its own split and triplets, the measured on those below.")
     if suite:
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
+        notes += map(str, filter(None, [tried_line(suite, suite.records, results)]))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
     return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes)
 

@@ -6,7 +6,7 @@
 
 Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` the test
 triplets and which of them were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's
-folder holds its tables.
+folder holds its tables, `tried.jsonl` what else was run on its data.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mtlbench.probes import FILE, probes_file
 from mtlbench.report import agreement, tables
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
+from mtlbench.runs.tried import note_tried, read_tried
 
 TIMES = ("train_rate", "embed_rate")  # beginnings of costs' names
 
@@ -52,6 +53,14 @@ def publish(run: Path, place: Path, times: bool) -> None:
         if "triplets" in kept and kept["triplets"].max() < 2**15:
             kept["triplets"] = kept["triplets"].astype("int16")
         save_file(kept, place / "test.safetensors")
+
+
+def publish_tried(results: Path, place: Path, datasets: set[str]) -> None:
+    """Copy what was noted of every run on some data sets: also of those that are not published, or gone."""
+    noted, there = (read_tried(folder) or [] for folder in (results, place))
+    for tried in noted:
+        if tried.dataset in datasets and tried not in there:
+            note_tried(place, tried)
 
 
 def tables_of(results: Path, name: str) -> str:
@@ -82,6 +91,8 @@ def main() -> None:
             shutil.rmtree(chosen.to / name, ignore_errors=True)
             for run in [record.folder for record in records if record.folder]:
                 publish(run, chosen.to / run.relative_to(chosen.results), not chosen.without_times)
+            datasets = {str(record.receipt.get("data", {}).get("name")) for record in records}
+            publish_tried(chosen.results, chosen.to, datasets)
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
         print(f"{chosen.to / name}: {len(records)} records; tables in {chosen.to / name}.md")
 

@@ -28,6 +28,7 @@ from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import receipt
 from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
+from mtlbench.runs.tried import Tried, note_tried
 from mtlbench.specs import groups_of
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import Interrupted, Row
@@ -58,6 +59,7 @@ def execute(
         KeyboardInterrupt: as ever.
     """
     watcher.started(job)
+    note_tried(job.folder.parents[2], Tried(str(dataset.facts.get("name")), job.setup))
     try:
         record = _run(job, benchmark, dataset, precision, watcher, stop, costs)
     except (Interrupted, DiskFull):

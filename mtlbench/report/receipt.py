@@ -183,11 +183,11 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     done = [r for r in runs if r.status == "done"]
     seen = _listed(done, _CHOSEN["images seen"])
     tried = _values(done, _CHOSEN["tuned configurations"])
-    chosen = "no other protocol tried"
+    chosen = ""
     if len(tried) > 1:
-        chosen = f"configurations tuned: {_listed(done, _CHOSEN['tuned configurations'])}"
+        chosen = f"; configurations tuned: {_listed(done, _CHOSEN['tuned configurations'])}"
     elif not set(tried) <= {"1"}:
-        chosen = f"protocol chosen among {next(iter(tried))}, the same for all methods"
+        chosen = f"; protocol chosen among {next(iter(tried))}, the same for all methods"
     selection = _listed(done, _CHOSEN["selection"]) or "highest mean triplet accuracy on the validation split"
     named = "rendered, not real" if data.get("rendered") else "real images"
     cells = {
@@ -224,7 +224,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f"{backbone}, {size_of}, {said('train.sampling', '{} triplets')},"
             f" {said('train.optimiser', '{}')} {said('train.lr', 'lr {:g}')} {said('train.schedule', '{}')},"
             f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection}"
-            f"{norms}; {chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
+            f"{norms}{chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
         ),
         Line("speed, memory", f"{receipt.get('device')}, {receipt.get('precision')}; {rates}."),
         Line(

@@ -20,6 +20,7 @@ from mtlbench.report.groups import groups_of
 from mtlbench.report.receipt import Line, accuracy_line, base_line, factors_line, receipt_of, warnings_of
 from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
+from mtlbench.report.tried import tried_line
 from mtlbench.runs import Change, Record, folder_of
 
 
@@ -230,6 +231,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
         accuracy_line(suite, tasks, made_by, choice.metric),
         *(line for line in lines if line is not None),
         *receipt_of(suite, made_by).lines(),
+        *filter(None, [tried_line(suite, made_by, results) if results is not None else None]),
     ]
     return Summary(
         suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by), small, comparison,

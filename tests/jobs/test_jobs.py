@@ -29,6 +29,7 @@ from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.runs.references import references
+from mtlbench.runs.tried import read_tried
 from mtlbench.specs import groups_of, parse_methods
 from mtlbench.training.events import Event
 from mtlbench.training.state import Interrupted
@@ -218,6 +219,16 @@ def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
     for metrics in record.metrics.values():
         assert metrics["triplet"] == 0
         assert metrics["map@r"] <= 0.5
+
+
+def test_every_run_that_begins_is_noted_also_one_that_fails(tmp_path, monkeypatch):
+    (job,) = jobs_for(tmp_path)
+    do(job)
+    with monkeypatch.context() as patch:
+        patch.setattr("mtlbench.jobs.execute.Trainer", lambda *rest: 1 / 0)
+        (failing,) = jobs_for(tmp_path, "modulation")
+        assert do(failing).status == "failed"
+    assert [(t.dataset, t.setup) for t in read_tried(tmp_path)] == [("made up", job.setup), ("made up", failing.setup)]
 
 
 def test_a_checkpoint_for_each_task_is_kept_through_a_kill_and_said_in_the_record(tmp_path, monkeypatch):
