@@ -169,7 +169,9 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
             " is ours."
         )
     if table.reported:
-        notes.append(f"reported: {table.reported.source}; on its own split and triplets, the measured on those below.")
+        alike = suite is not None and comparable and "data.split" in table.reported.under
+        split = "" if alike else "; on its own split and triplets, the measured on those below"
+        notes.append(f"reported: {table.reported.source}{split}.")
     if suite:
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
         notes += map(str, filter(None, [tried_line(suite, suite.records, results)]))

@@ -151,6 +151,18 @@ def test_figures_reported_under_other_settings_get_no_difference_and_it_is_said_
     assert cells(tmp_path / "shorter")["single"][2] == ""
 
 
+def test_figures_measured_on_the_reported_split_are_not_said_to_be_on_another(tmp_path):
+    under = Reported(**TABLE.reported.model_dump() | {"under": {"data.split": "csn"}})
+    theirs = TABLE.model_copy(update={"reported": under})
+    leave(tmp_path / "ours", "single", 0, (0.8, 0.7))
+    leave(tmp_path / "theirs", "single", 0, (0.8, 0.7), settings=["data.split=csn"])
+    said = {f: " ".join(fill("made-up", theirs, tmp_path / f, quick=False).notes) for f in ("ours", "theirs")}
+    assert "data.split = csn there, default here" in said["ours"]
+    assert "on its own split and triplets" in said["ours"]
+    assert "on its own split and triplets" not in said["theirs"]
+    assert "table 1." in said["theirs"]
+
+
 def test_conditional_similarity_networks_start_from_imagenet_on_a_split_of_their_own():
     assert load_table("zappos").reported.under == {"model.pretrained": True, "data.split": "csn"}
 
@@ -209,6 +221,11 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     assert f"| single                |      {rows['single'][1]} |" in written
     with pytest.raises(UserError, match="no row per run"):
         CliRunner().invoke(app, [*words, "--format", "runs"], catch_exceptions=False)
+
+
+def test_other_settings_are_for_training_alone():
+    with pytest.raises(UserError, match="--set changes what is trained"):
+        CliRunner().invoke(app, ["paper", "zappos", "--set", "model.pretrained=true"], catch_exceptions=False)
 
 
 def test_an_unknown_table_and_a_run_of_what_is_counted_are_refused():

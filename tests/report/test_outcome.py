@@ -50,6 +50,11 @@ def test_of_one_run_the_seed_is_not_named_and_a_fine_one_needs_no_word():
     assert not Outcome.of([FINE]).remarkable
 
 
+def test_where_tasks_have_checkpoints_of_their_own_no_step_is_named():
+    fell = run(0, collapsed=["colour"], receipt={"selected_steps": {"colour": 30, "heel": 60}})
+    assert Outcome.of([fell]).note() == "COLLAPSED (colour): all embeddings equal, loss stuck at the margin"
+
+
 def test_words_in_a_reason_decide_nothing():
     assert Outcome.of([FINE, run(3, reason="cost not measured: COLLAPSED and FAILED")]).status == "done"
 
