@@ -46,13 +46,13 @@ class TestPaper:
         """TensorFlow's truncated_normal_initializer(stddev=0.1) cuts at two deviations, which leaves 0.088."""
         he, theirs = (BackboneFactory(name, 60, 32).backbone() for name in ("paper", "paper[start=truncated]"))
         layers = [m for m in theirs.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        large = [layer.weight for layer in layers if layer.weight.numel() > 4000]
+        large = [layer.weight.detach() for layer in layers if layer.weight.numel() > 4000]
 
         assert count(he) == count(theirs)
         assert len(large) == len(layers) - 1
         assert all(0.19 < float(weight.abs().max()) <= 0.2 for weight in large)
         assert all(abs(float(weight.std()) - 0.08796) < 0.002 for weight in large)
-        assert float(he.stages[3].reduce[0][0].weight.std()) < 0.05  # He's falls with a layer's inputs
+        assert float(he.stages[3].reduce[0][0].weight.detach().std()) < 0.05  # He's falls with a layer's inputs
         assert torch.equal(theirs.head[1].weight, BackboneFactory("paper[start=truncated]", 60, 32).head()[1].weight)
 
     def test_stages_shrink_as_valid_convolutions_and_pooling_say(self) -> None:
