@@ -96,7 +96,7 @@ class TestOptions:
             ("small[width=wide]", "backbone 'small' can't take width=wide"),
             ("small[width=0]", "can't take width=0.0: it must be above 0"),
             ("small[width=nan]", "can't take width=nan"),
-            ("paper[width=2]", "It has none."),
+            ("paper[width=2]", "It has: start."),
             ("torchvision:alexnet[width=2]", "It has none."),
             ("small[width", "can't be read"),
         ],
