@@ -303,6 +303,11 @@ class Benchmark(_Section):
         return self
 
 
+def with_protocol(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's benchmark with its protocol, which runs of mtlbench 0.1 told by their name alone."""
+    return {"protocol": "quick" if str(benchmark.get("name")).endswith("-quick") else "full"} | benchmark
+
+
 def benchmark_files() -> dict[str, Path]:
     """Return the bundled benchmarks by name."""
     return {file.stem: file for file in sorted(bundled("benchmarks").glob("*.toml"))}

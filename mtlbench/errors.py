@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -18,6 +19,15 @@ class UserError(Exception):
     ...     print(str(error).split(" Available")[0])
     Unknown backbone 'smal'. Did you mean: small?
     """
+
+
+class LeftOut(UserWarning):
+    """Something on disk can't be read; it is left out, and all else goes on. Commands show the sentence on stderr."""
+
+
+def leave_out(sentence: str) -> None:
+    """Say that something is left out, and why: a warning in Python, a line of a command."""
+    warnings.warn(sentence, LeftOut, stacklevel=3)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ SMALL_MB, LARGE_MB = 2.5, 7.5
 def record(method: str, seed: int = 0, hits: Sequence[float] = (0.9, 0.7, 0.5), **changes: Any) -> Record:
     tasks = changes.pop("tasks", TASKS)
     settings = {
-        "name": "made-up-quick", "title": "Made up", "data": {"image_size": [48, 64]},
+        "name": "made-up-quick", "title": "Made up", "data": {"reader": "zappos", "image_size": [48, 64]},
         "model": {"backbone": "small", "embedding": 8}, "train": {"steps": 40},
         "evaluation": {"triplets": 200, "agreement_every": 20},
     }  # fmt: skip

@@ -31,7 +31,7 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     timed = changes.pop("timed", True)
     megabytes = changes.pop("megabytes", 2.5)
     settings = {
-        "name": name, "title": changes.pop("title", "Made up"), "data": {"image_size": 48},
+        "name": name, "title": changes.pop("title", "Made up"), "data": {"reader": "zappos", "image_size": 48},
         "model": {"backbone": "small", "embedding": 8},
         "train": {"steps": 40, "sampling": "joint", "optimiser": "adamw", "lr": 0.01, "schedule": "none"},
         "evaluation": {"triplets": QUESTIONS},

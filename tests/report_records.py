@@ -17,7 +17,7 @@ from mtlbench.runs import Record, run_folder, write_record
 
 def record(method: str, seed: int = 0, hits: tuple[float, float] = (0.9, 0.7), **changes: Any) -> Record:
     settings = {
-        "name": "made-up", "title": "Made up", "data": {"image_size": [48, 64]},
+        "name": "made-up", "title": "Made up", "data": {"reader": "zappos", "image_size": [48, 64]},
         "model": {"backbone": "small", "embedding": 8},
         "train": {"sampling": "joint", "optimiser": "adamw", "lr": 0.001, "schedule": "cosine", "steps": 300},
         "evaluation": {"triplets": 2000},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mtlbench.api.plots import Plots
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.report.evidence import read_curve
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.summary import Choice, Summary, chosen_records, summarise
 from mtlbench.runs import Record, find_records, folder_of
@@ -188,9 +189,8 @@ class Results:
         parts = []
         for suite in self.suites:
             for record in suite.done:
-                try:
-                    curve = pd.read_csv(folder_of(record, self.folder) / "curve.csv")
-                except (OSError, ValueError):
+                curve = read_curve(folder_of(record, self.folder))
+                if curve is None:
                     continue
                 about = {"benchmark": suite.benchmark["name"], "method": record.method, "seed": record.seed}
                 parts.append(curve.assign(**about)[[*about, *curve.columns]])

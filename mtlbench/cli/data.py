@@ -353,6 +353,7 @@ def show(
     from mtlbench.data.check import read_source
     from mtlbench.data.show import draw_examples
     from mtlbench.errors import UserError
+    from mtlbench.names import slug
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG, so give a name that ends in .png.")
@@ -362,14 +363,10 @@ def show(
         table = read_source(source, drawing, lambda words: say(console, words)).table
     task = table.find_task(task)
     picture = draw_examples(table, task, split.value, examples, seed)
-    out = out or Path(f"{_slug(table.name)}-{_slug(task)}.png")
+    out = out or Path(f"{slug(table.name)}-{slug(task)}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(out, "PNG")
     say(console, str(out))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w.]+", "-", name.lower()).strip("-.") or "data"
 
 
 @data_app.command("render")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mtlbench.runs import Record
 
 
+_KEPT = r"\w.-"  # of a benchmark's name, in the name of its folder
+
+
 class Format(StrEnum):
     """How tables are written."""
 
@@ -176,12 +179,13 @@ def _page(
 def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path, across: Sequence[str]) -> None:
     """Draw every suite's figures into a folder of its own."""
     from mtlbench.cli.progress import say, status
+    from mtlbench.names import file_name
     from mtlbench.report.figures import draw_all
     from mtlbench.report.suites import suites
 
     names: list[str] = []
     for suite in suites(records, across):
-        name = str(suite.benchmark["name"])
+        name = file_name(str(suite.benchmark["name"]), _KEPT)
         names.append(name)
         place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
         with status(console, f"drawing {place} …"):
@@ -194,13 +198,13 @@ def _draw_galleries(
 ) -> None:
     """Draw every suite's galleries, a picture per task; where its images are absent, say so and go on."""
     from mtlbench.cli.progress import bar, say, status
+    from mtlbench.names import file_name, slug
     from mtlbench.report import gallery
-    from mtlbench.report.figures.style import slug
     from mtlbench.report.summary import summarise
 
     names: list[str] = []
     for summary in summarise(records, choice):
-        name = str(summary.suite.benchmark["name"])
+        name = file_name(str(summary.suite.benchmark["name"]), _KEPT)
         names.append(name)
         place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
         methods = [row.method for row in summary.rows]
@@ -217,7 +221,7 @@ def _draw_galleries(
         with status(console, f"drawing {place} …"):
             drawn: list[str] = []
             for task in dict.fromkeys(query.task for query in found.queries):
-                stem = slug(task) or "task"
+                stem = slug(task)
                 drawn.append(f"{stem}.png" if f"{stem}.png" not in drawn else f"{stem}-{len(drawn)}.png")
                 gallery.draw(found, task).save(place / drawn[-1])
         say(console, f"{place}: {', '.join(drawn) or 'nothing to draw'}")

@@ -31,6 +31,7 @@ from mtlbench.data.decoding import BROKEN, FILE, Files, Pixels, read_image, reas
 from mtlbench.data.making import Tell, making
 from mtlbench.data.table import Labels, Table
 from mtlbench.errors import UserError
+from mtlbench.names import slug
 
 Progress = Callable[[int, int], None]  # images done, of how many
 
@@ -93,9 +94,8 @@ def open_pack(
         UserError: an image is missing or can't be decoded (named), the disk is full, or the cache can't be written to.
     """
     settings = json.dumps([_FORMAT, size, fit, str(table.root.resolve()), table.paths])
-    name = re.sub(r"[^a-z0-9]+", "-", table.name.lower()).strip("-")
     key = hashlib.sha256(settings.encode()).hexdigest()[:16]
-    folder = cache_folder() / f"{name}-{size[0]}x{size[1]}-{key}"
+    folder = cache_folder() / f"{slug(table.name)}-{size[0]}x{size[1]}-{key}"
     pack = _find(folder, table, size)
     if pack is None:
         with ExitStack() as lock:

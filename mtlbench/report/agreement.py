@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console, Group
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, leave_out
 from mtlbench.probes import ALL, COLUMNS, FILE, pairs, probes_file
 from mtlbench.report import grids
 from mtlbench.report.grids import Grid, Note
@@ -84,7 +84,7 @@ class Agreement:
             if seed in self.outcome.failed:
                 said.append(f"{one}FAILED: {self.outcome.failed[seed]}")
             if seed in self.missing:
-                said.append(f"{one}has no {FILE} beside its run.json, though its gradients were probed")
+                said.append(f"{one}has no {FILE} beside its run.json that can be read, though its gradients were probed")
             if seed in self.unshared:
                 said.append(f"{one}no two tasks share parameters")
             if seed in self.outcome.collapsed:
@@ -102,9 +102,6 @@ def agreement(suite: Suite, results: Path) -> list[Agreement]:
     Args:
         suite: its records.
         results: where they lie.
-
-    Raises:
-        UserError: a run's probes can't be read, or are not all there.
     """
     if not any(_every(_settings(suite, record)) for record in suite.records):
         return []
@@ -132,7 +129,7 @@ def _summarised(method: str, records: list[Record], suite: Suite, results: Path)
     for record in sorted(records, key=lambda r: r.seed):
         if record.status != "done" or not _every(_settings(suite, record)):
             continue
-        table = read_probes(suite, results, record)
+        table = probes_or_none(suite, results, record)
         if table is None:
             missing.append(record.seed)
         elif table.empty:
@@ -179,6 +176,15 @@ def _measure(tables: Sequence[pd.DataFrame]) -> Measure:
     )
 
 
+def probes_or_none(suite: Suite, results: Path, record: Record) -> pd.DataFrame | None:
+    """Do what `read_probes` does; a damaged file is left out with a warning that names it."""
+    try:
+        return read_probes(suite, results, record)
+    except UserError as error:
+        leave_out(f"left out: {error}")
+        return None
+
+
 def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | None:
     """Read a finished run's probes: step, layer, task_a, task_b, cosine (nan where there is none).
 
@@ -194,7 +200,7 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
         texts = dict.fromkeys(("layer", "task_a", "task_b"), "str")  # a task may be called NA
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"cosine": [""]})[list(COLUMNS)]
         table = table.astype({"step": "int64", "cosine": "float64"})
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
     settings = _settings(suite, record)
     steps = range(0, int(settings["train"]["steps"]), _every(settings))
@@ -339,7 +345,7 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
             settings = _settings(suite, record)
             if not _every(settings):
                 continue
-            probes = read_probes(suite, results, record)
+            probes = probes_or_none(suite, results, record)
             if probes is None or probes.empty:
                 continue
             for part, first in (("whole training", 0), ("last third", _late(settings))):

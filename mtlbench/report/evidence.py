@@ -6,7 +6,7 @@ Nothing here loads torch; what is concluded from it is left to `comparison` and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from mtlbench.errors import leave_out
 from mtlbench.report.inference import Hits
 from mtlbench.runs import Record
+
+_MOST_IMAGES = 10_000_000  # of a test split; comparisons count by image
 
 
 def read_hits(folder: Path, record: Record) -> Hits | None:
@@ -32,7 +35,9 @@ def read_hits(folder: Path, record: Record) -> Hits | None:
 def read_triplets(folder: Path) -> NDArray[np.integer] | None:
     """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them."""
     triplets = _tensor(folder, "triplets")
-    return triplets if triplets is not None and triplets.ndim == 3 and triplets.shape[2] == 3 else None
+    if triplets is None or triplets.dtype.kind not in "iu" or triplets.ndim != 3 or triplets.shape[2] != 3:
+        return None
+    return triplets if triplets.size and triplets.min() >= 0 and triplets.max() < _MOST_IMAGES else None
 
 
 def _tensor(folder: Path, name: str) -> NDArray[np.integer] | None:
@@ -40,7 +45,33 @@ def _tensor(folder: Path, name: str) -> NDArray[np.integer] | None:
         with safe_open(folder / "test.safetensors", framework="numpy") as file:
             found: NDArray[np.integer] = file.get_tensor(name)
             return found
-    except (OSError, SafetensorError):
+    except (OSError, ValueError, TypeError, SafetensorError):
+        return None
+
+
+def read_curve(
+    folder: Path, wanted: Callable[[str], bool] = lambda column: True, needed: Sequence[str] = ()
+) -> pd.DataFrame | None:
+    """Return some columns of a run's curve as numbers, NaN where nothing was measured.
+
+    None where the run kept none; one that lacks a needed column, or holds anything but numbers, is left out with a
+    warning that names it.
+    """
+    path = folder / "curve.csv"
+    if not path.is_file():
+        return None
+    try:
+        found = pd.read_csv(path, usecols=wanted, encoding="utf-8").astype("float64")
+        if missing := [column for column in needed if column not in found]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if "step" in found:
+            if not found["step"].between(0, 2**53).all():
+                raise ValueError("a row has no step")
+            found["step"] = found["step"].astype("int64")
+        return found
+    except (OSError, ValueError, OverflowError) as error:  # a task may have any name: it is no reason to read text
+        words = " ".join(str(error).split())
+        leave_out(f"left out: {path} is no table of numbers ({words}); copy it again.")
         return None
 
 
@@ -49,13 +80,8 @@ def read_validations(folder: Path) -> pd.DataFrame | None:
 
     None where the run kept no curve, or one without seconds.
     """
-    try:
-        curve = pd.read_csv(
-            folder / "curve.csv", usecols=lambda name: name == "seconds" or name.partition("/")[0] == "accuracy"
-        )
-    except (OSError, ValueError):
-        return None
-    if not {"seconds", "accuracy"} <= set(curve):
+    curve = read_curve(folder, lambda name: name == "seconds" or name.partition("/")[0] == "accuracy")
+    if curve is None or not {"seconds", "accuracy"} <= set(curve):
         return None
     timed = curve.dropna(subset=["accuracy", "seconds"])
     return None if timed.empty else timed

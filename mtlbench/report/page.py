@@ -17,12 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from mtlbench.errors import UserError
+from mtlbench.names import slug
 from mtlbench.report import gallery
 from mtlbench.report.columns import Column, glossary
 from mtlbench.report.figures import Figure, draw_scene
 from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import slug
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS, CellText
 from mtlbench.report.groups import groups_of
@@ -66,7 +66,7 @@ def write_page(
     Raises:
         UserError: the folder holds something else, or a file in a run's folder can't be read.
     """
-    names = _unique([slug(str(summary.suite.benchmark["name"])) or "suite" for summary in summaries])
+    names = _unique([slug(str(summary.suite.benchmark["name"])) for summary in summaries])
     _make_room(folder, names)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,

@@ -18,26 +18,26 @@ pickle is ever written or read.
 from __future__ import annotations
 
 import csv
+import glob
 import json
-import re
 import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, leave_out
+from mtlbench.names import file_name, printable
 from mtlbench.probes import COLUMNS, FILE
 from mtlbench.runs.disk import save_tensors, writing
 from mtlbench.runs.lock import writer
+from mtlbench.runs.schema import checked
 
 if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes longer than a table
     from torch import Tensor
 
 SCHEMA = 1
 COSTS_DUE = "costs_due"  # in the receipt of a finished run whose costs wait for a quiet machine
-_LONGEST = 200  # bytes of a folder's name; file systems allow 255
 Json = dict[str, Any]
 
 
@@ -74,10 +74,7 @@ class Record:
 
 def run_folder(results: Path, benchmark: str, method: str, seed: int) -> Path:
     """Return where `mtlbench run` leaves a run's record."""
-    name = re.sub(r"[^\w.+=,@\[\]-]", "-", method)
-    if len(name.encode()) > _LONGEST:
-        name = f"{name.encode()[: _LONGEST - 9].decode(errors='ignore')}-{zlib.crc32(method.encode()):08x}"
-    return results / benchmark / name / f"seed-{seed}"
+    return results / file_name(benchmark, r"\w.-") / file_name(method, r"\w.+=,@\[\]-") / f"seed-{seed}"
 
 
 def variant(varied: Mapping[str, Any]) -> str:
@@ -106,18 +103,27 @@ def read_record(folder: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
-        if content["schema"] > SCHEMA:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
             raise UserError(f"{path} was written by a newer mtlbench; update this one to read it.")
-        return Record(**content, folder=folder)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no run record ({error}); remove its folder and run that method again.") from error
+        return Record(**checked(content), folder=folder)
+    except (OSError, ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
+        raise UserError(f"{path} is no run record ({why}); remove its folder and run that method again.") from error
 
 
 def find_records(results: Path, benchmark: str | None = None) -> list[Record]:
-    """Return every record `results/<benchmark>/<any>/seed-<n>`, or one benchmark's, in the order of their paths."""
-    pattern = f"{benchmark or '*'}/*/seed-*/run.json"
-    found = [read_record(path.parent) for path in sorted(results.glob(pattern)) if path.parent.suffix == ""]
+    """Return every record `results/<benchmark>/<any>/seed-<n>`, or one benchmark's, in the order of their paths.
+
+    A file that is no record is left out with a warning, `LeftOut`, that names it.
+    """
+    found = []
+    for path in sorted(results.glob(f"{glob.escape(benchmark) if benchmark else '*'}/*/seed-*/run.json")):
+        if path.parent.suffix == "":
+            try:
+                found.append(read_record(path.parent))
+            except UserError as error:
+                leave_out(f"left out: {error}")
     return [record for record in found if record is not None]
 
 
@@ -149,7 +155,7 @@ def write_record(
             if test:
                 whole = {k: v.detach().cpu().contiguous() for k, v in test.items()}
                 save_tensors(whole, new / "test.safetensors")
-            (new / "run.json").write_text(_as_text(record))
+            (new / "run.json").write_text(_as_text(record), encoding="utf-8")
             old = folder.with_name(f"{folder.name}.old-{writer()}")
             if folder.exists():
                 folder.rename(old)
@@ -170,7 +176,7 @@ def update_record(folder: Path, record: Record) -> None:
     new = folder / f"run.json.new-{writer()}"
     try:
         with writing(new):
-            new.write_text(_as_text(record))
+            new.write_text(_as_text(record), encoding="utf-8")
             new.replace(folder / "run.json")
     finally:
         new.unlink(missing_ok=True)
@@ -192,12 +198,12 @@ def _as_text(record: Record) -> str:
 def _write_tables(new: Path, curve: Sequence[Mapping[str, float]], probes: Sequence[Mapping[str, str]] | None) -> None:
     if curve:
         fields = list(dict.fromkeys(key for row in curve for key in row))
-        with (new / "curve.csv").open("w", newline="") as file:
+        with (new / "curve.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fields, restval="")
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
     if probes is not None:
-        with (new / FILE).open("w", newline="") as file:
+        with (new / FILE).open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, COLUMNS)
             table.writeheader()
             table.writerows(probes)

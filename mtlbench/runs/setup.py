@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mtlbench.benchmark import Benchmark
+from mtlbench.benchmark import Benchmark, with_protocol
 from mtlbench.errors import UserError
 from mtlbench.runs.record import Json, Record
 
@@ -29,14 +29,9 @@ _WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # 
 def in_todays_words(benchmark: Json) -> Json:
     """Return a record's benchmark with today's names of settings, and the default of those that it knew nothing of."""
     try:
-        return Benchmark.model_validate(_with_protocol(benchmark)).model_dump(mode="json")
+        return Benchmark.model_validate(with_protocol(benchmark)).model_dump(mode="json")
     except ValidationError:
-        return _with_protocol(copy.deepcopy(benchmark))
-
-
-def _with_protocol(benchmark: Json) -> Json:
-    """Return a record's benchmark with its protocol, which runs of mtlbench 0.1 told by their name alone."""
-    return {"protocol": "quick" if str(benchmark.get("name")).endswith("-quick") else "full"} | benchmark
+        return with_protocol(copy.deepcopy(benchmark))
 
 
 def decisive(setup: Json) -> Json:
@@ -58,7 +53,7 @@ def benchmark_of(record: Record) -> Benchmark:
         UserError: its settings are none that this version knows.
     """
     try:
-        return Benchmark.model_validate(_with_protocol(record.setup["benchmark"]))
+        return Benchmark.model_validate(with_protocol(record.setup["benchmark"]))
     except ValidationError as error:
         raise UserError(
             f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from report_records import record as made_up
 from support import TASKS, make_dataset, protocol
 from torch import Tensor, nn
 
@@ -379,7 +380,7 @@ def test_reference_rows_of_another_network_are_not_replaced_unasked(tmp_path):
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     folder = tmp_path / "b" / "m" / "seed-0"
-    record = Record("m", 0, "method", {"benchmark": {"name": "b"}})
+    record = made_up("m")
     write_record(folder, record, weights={"w": torch.ones(2)})
 
     def full(*rest: object) -> None:
@@ -387,7 +388,7 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        write_record(folder, Record("m", 0, "method", {}, reason="second"), weights={"w": torch.zeros(2)})
+        write_record(folder, made_up("m", reason="second"), weights={"w": torch.zeros(2)})
     assert read_record(folder) == record
     assert [p.name for p in folder.parent.iterdir()] == ["seed-0"]
     assert load_file(folder / "weights.safetensors")["w"].tolist() == [1, 1]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from report_records import record as made_up
 from support import make_dataset, protocol
 
 from mtlbench.errors import UserError
@@ -86,7 +87,7 @@ def test_the_lock_of_a_killed_process_blocks_nobody(tmp_path):
 
 def test_what_dead_processes_left_is_removed_and_a_record_between_two_renames_comes_back(tmp_path):
     folder = tmp_path / "m" / "seed-0"
-    write_record(folder, Record("m", 0, "method", {}))
+    write_record(folder, made_up("m"))
     folder.rename(folder.with_name("seed-0.old-host-1"))
     (folder.with_name("seed-0.new-host-1")).mkdir()
     partial_folder(folder).mkdir()
@@ -107,8 +108,9 @@ def test_a_run_that_another_process_works_on_comes_last_and_is_found_done(tmp_pa
     class Released(Notes):
         def ended(self, job: Job, record: Record) -> None:
             super().ended(job, record)
+            metrics = {task: {"triplet": 0.5} for task in job.setup["tasks"]}
             if job.method.name == "single":  # meanwhile the other process ends the first
-                write_record(jobs[0].folder, Record("shared", 0, "method", jobs[0].setup))
+                write_record(jobs[0].folder, Record("shared", 0, "method", jobs[0].setup, metrics=metrics))
                 held.__exit__(None, None, None)
 
     notes = Released()
@@ -119,8 +121,8 @@ def test_a_run_that_another_process_works_on_comes_last_and_is_found_done(tmp_pa
 
 def test_done_is_never_replaced_by_failed(tmp_path):
     folder = tmp_path / "seed-0"
-    write_record(folder, Record("m", 0, "method", {}))
-    write_record(folder, Record("m", 0, "method", {}, "failed", "late"))
+    write_record(folder, made_up("m"))
+    write_record(folder, made_up("m", status="failed", reason="late"))
     record = read_record(folder)
     assert record is not None
     assert record.status == "done"

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mtlbench.errors import UserError
+from mtlbench.errors import LeftOut, UserError
 from mtlbench.probes import pairs
 from mtlbench.report.agreement import Agreement, agreement, as_frame, as_markup, show
 from mtlbench.report.suites import suites
@@ -25,7 +25,7 @@ Probes = Mapping[int, tuple[float | None, ...]]  # by step, a cosine for every p
 
 def record(method: str, seed: int = 0, every: int = 20, tasks: tuple[str, ...] = TASKS, **changes: Any) -> Record:
     settings = {
-        "name": "made-up", "title": "Made up", "data": {"image_size": [48, 64]},
+        "name": "made-up", "title": "Made up", "data": {"reader": "zappos", "image_size": [48, 64]},
         "model": {"backbone": "small", "embedding": 8},
         "train": {
             "sampling": "per-task", "optimiser": "adamw", "lr": 0.001, "schedule": "cosine", "steps": 90,
@@ -217,7 +217,7 @@ def test_records_are_read_where_they_were_copied_to(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "doubled", "garbage", "words"])
-def test_a_damaged_file_of_probes_is_refused_rather_than_counted(tmp_path, damage):
+def test_a_damaged_file_of_probes_is_named_and_left_out_rather_than_counted(tmp_path, damage):
     path = leave(tmp_path, record("one"), constant(0.1, 0.1, 0.1)) / "agreement.csv"
     lines = path.read_text().splitlines(keepends=True)
     broken = {
@@ -227,8 +227,11 @@ def test_a_damaged_file_of_probes_is_refused_rather_than_counted(tmp_path, damag
         "words": [*lines[:-1], "80,all,heel_height,NA,plenty\n"],
     }
     path.write_text("".join(broken[damage]))
-    with pytest.raises(UserError, match=r"agreement\.csv .*run that method again"):
-        shown(tmp_path)
+    leave(tmp_path, record("other"), constant(0.1, 0.1, 0.1))
+    with pytest.warns(LeftOut, match=r"left out: .*one/seed-0/agreement\.csv .*run that method again"):
+        said = shown(tmp_path)
+    assert "one: has no agreement.csv beside its run.json that can be read" in said
+    assert "other" in said.splitlines()[4]
 
 
 def test_two_versions_of_a_methods_source_are_rows_of_their_own(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlbench.errors import UserError
+from mtlbench.errors import leave_out
 from mtlbench.learned import Axes, Learned
 from mtlbench.report.figures.data import Array, Method, mean_known
 from mtlbench.runs import Record, folder_of
@@ -36,8 +36,7 @@ class Part:
 def learned(results: Path, method: Method, tasks: int) -> list[tuple[int, list[Part]]]:
     """Return seed by seed what a method's runs learned about sharing, for the runs whose checkpoint says it.
 
-    Raises:
-        UserError: a checkpoint can't be read.
+    A checkpoint that can't be read is left out with a warning that names it.
     """
     found = []
     for record in method.records:
@@ -69,8 +68,9 @@ def _read(path: Path, record: Record, tasks: int) -> list[Part]:
                     if values is not None:
                         empty = Part(one.name, one.axes, one.meaning, one.neutral, {})
                         parts.setdefault((one.name, one.axes), empty).places[one.place] = values
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        leave_out(f"left out: {path} can't be read ({error}); copy it again.")
+        return []
     return list(parts.values())
 
 

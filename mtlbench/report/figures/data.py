@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.errors import UserError
 from mtlbench.probes import ALL, FILE, OLD_FILE
-from mtlbench.report.agreement import read_probes
+from mtlbench.report.agreement import probes_or_none
+from mtlbench.report.evidence import read_curve
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, folder_of
 
@@ -108,41 +108,27 @@ def probed(suite: Suite, results: Path, method: Method) -> bool:
     return any(path.read_bytes()[:4096].count(b"\n") > 1 for path in paths)  # more than the heading
 
 
-def _read_csv(path: Path, columns: Sequence[str], prefix: str = "") -> pd.DataFrame:
-    """Read some columns, and those with a prefix if one is given.
-
-    Raises:
-        UserError: it is no such table.
-    """
-    import pandas as pd
-
-    def wanted(column: str) -> bool:
-        return column in columns or bool(prefix and column.startswith(prefix))
-
-    try:
-        table = pd.read_csv(path, usecols=wanted)
-        return table[[*columns, *(c for c in table if c not in columns)]]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} can't be read ({error}); remove its folder and run that method again.") from error
-
-
 def curves(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
     """Return each run's curve: step, seconds, mean validation accuracy (a share; nan between validations), weights."""
-    paths = _files(results, method, "curve.csv")
-    return [_read_csv(path, ("step", "seconds", "accuracy"), "weight/") for path in paths]
+    columns = ("step", "seconds", "accuracy")
+    found = []
+    for record in method.records:
+        folder = folder_of(record, results)
+        table = read_curve(folder, lambda name: name in columns or name.startswith("weight/"), columns)
+        if table is not None:
+            found.append(table[[*columns, *(c for c in table if c not in columns)]])
+    return found
 
 
 def cosines(suite: Suite, results: Path, method: Method) -> list[pd.DataFrame]:
     """Return each run's cosines between two tasks' gradients on all shared parameters: step, task_a, task_b, cosine.
 
-    Pairs in which a task had no gradient have no cosine and are left out; so are runs that shared nothing.
-
-    Raises:
-        UserError: see `agreement.read_probes`.
+    Pairs in which a task had no gradient have no cosine and are left out; so are runs that shared nothing, and, with a
+    warning, those whose probes are damaged.
     """
     found = []
     for record in method.records:
-        table = read_probes(suite, results, record)
+        table = probes_or_none(suite, results, record)
         if table is not None:
             table = table[table["layer"] == ALL].dropna(subset="cosine")
             found += [table] if len(table) else []

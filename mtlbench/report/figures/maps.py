@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtlbench.names import slug
 from mtlbench.report.figures.data import Array, Method
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import (
@@ -20,7 +21,6 @@ from mtlbench.report.figures.style import (
     heat,
     shorts,
     signed,
-    slug,
 )
 
 if TYPE_CHECKING:

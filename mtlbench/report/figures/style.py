@@ -6,7 +6,6 @@ Nothing here touches pyplot or a user's matplotlib settings: figures are made an
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -114,11 +113,6 @@ def shorts(names: Sequence[str], length: int = 28) -> list[str]:
     """Shorten names, but only those that stay different from each other."""
     cut = [short(name, length) for name in names]
     return [name if cut.count(part) > 1 else part for name, part in zip(names, cut, strict=True)]
-
-
-def slug(name: str) -> str:
-    """Return a name as it may stand in a file's name and in a link."""
-    return re.sub(r"[^a-z0-9+-]+", "-", name.lower()).strip("-")
 
 
 def percent(value: float) -> str:

@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 from figure_records import curve, put, record, scene
 
-from mtlbench.errors import UserError
+from mtlbench.errors import LeftOut
 from mtlbench.report.figures import FORMATS, draw_all
 from mtlbench.report.figures.accuracy import STORAGE, accuracy_against
 from mtlbench.report.figures.style import styled
@@ -93,12 +93,14 @@ def test_the_users_settings_of_matplotlib_are_left_alone(results: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["curve.csv", "agreement.csv", "weights.safetensors"])
-def test_a_damaged_file_is_named(results: Path, tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_named_and_left_out(results: Path, tmp_path: Path, name: str) -> None:
     path = run_folder(results, "made-up-quick", "modulation", 0) / name
-    path.write_text("one,two\n1\n2,3,4,5\n")
     (suite,) = suites(find_records(results))
-    with pytest.raises(UserError, match=r"modulation/seed-0/" + name + ".* can't be read"):
-        draw_all(suite, results, tmp_path / "figures", ("svg",))
+    whole = draw_all(suite, results, tmp_path / "whole", ("svg",))
+    path.write_text("one,two\n1\n2,3,4,5\n")
+    with pytest.warns(LeftOut, match=r"left out: .*modulation/seed-0/" + name):
+        drawn = draw_all(suite, results, tmp_path / "figures", ("svg",))
+    assert [figure.stem for figure in drawn] == [figure.stem for figure in whole]
 
 
 def test_runs_from_different_sources_are_found_in_their_folders(results: Path) -> None:

@@ -1,0 +1,51 @@
+"""Names and texts that users chose, made fit for file names and terminals."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+LONGEST = 200  # bytes of a file's name; file systems allow 255
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows, whatever the ending
+# all control characters but tab and newline: a terminal would obey them
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def file_name(name: str, kept: str = "a-zA-Z0-9+-", *, longest: int = LONGEST) -> str:
+    """Return a name as one part of a path: it can lead nowhere else, is not empty, and is no device's.
+
+    Every name that becomes a path goes through here, whether a user, a plug-in or a run record chose it.
+
+    Args:
+        name: any text.
+        kept: the characters that stay, as in a regular expression's brackets; others become hyphens.
+        longest: bytes; a longer name is cut, and ends in a checksum of the whole.
+
+    >>> file_name("../a task [cm]"), file_name(".."), file_name("NUL")
+    ('---a-task--cm-', 'unnamed', 'NUL-')
+    """
+    made = re.sub(rf"[^{kept}]", "-", name)
+    if not made.strip(".-"):
+        made = "unnamed"
+    if made.startswith("."):  # hidden, or the folder above
+        made = f"-{made.lstrip('.')}"
+    if _RESERVED.fullmatch(made):
+        made += "-"
+    if len(made.encode()) > longest:
+        made = f"{made.encode()[: longest - 9].decode(errors='ignore')}-{zlib.crc32(name.encode('utf-8', 'replace')):08x}"
+    return made
+
+
+def slug(name: str) -> str:
+    """Return a name as it may stand in a report's file names and links: lower case, without blanks, short enough for
+    three of them in one.
+
+    >>> slug("Height [cm]"), slug("../escaped"), slug("高さ")
+    ('height-cm', 'escaped', 'unnamed')
+    """
+    return file_name(re.sub(r"[^a-z0-9+-]+", "-", name.lower()).strip("-"), longest=72)
+
+
+def printable(text: str) -> str:
+    """Return text without characters that a terminal would obey or that UTF-8 can't hold; each becomes �."""
+    return _CONTROL.sub("�", text)

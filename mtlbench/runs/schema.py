@@ -1,0 +1,182 @@
+"""What a run record must hold to be read: types, sections and limits, checked with pydantic before anything uses it.
+
+Records are copied about, edited and sent by others: one that is damaged is refused by name, never half read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError, model_validator
+
+from mtlbench.benchmark import Benchmark, with_protocol
+from mtlbench.learned import Learned
+from mtlbench.names import printable
+
+_DEEPEST = 40  # lists and tables within each other
+_ELSEWHERE = ("extra_forbidden", "literal_error")  # what a setting of another version of mtlbench looks like
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+
+class _Method(_Part):
+    name: Annotated[str, Field(min_length=1)]
+    architecture: str = ""
+    balancer: str = ""
+    architecture_options: dict[str, Any] = {}
+    balancer_options: dict[str, Any] = {}
+
+
+class _Setup(_Part):
+    method: _Method
+    benchmark: dict[str, Any]
+    tasks: Annotated[list[str], Field(min_length=1)]
+    seed: Seed | None = None
+    data: str | None = None
+    precision: str | None = None
+    code: dict[str, str | int] = {}
+
+
+class _Data(_Part):
+    name: str | None = None
+    rendered: bool | None = None
+    fingerprint: str | None = None
+    split: str | None = None
+    images: Count | None = None
+    train_images: Count | None = None
+    val_images: Count | None = None
+    test_images: Count | None = None
+    unreadable: Count | None = None
+
+
+class _Receipt(_Part):
+    data: _Data | None = None
+    precision: str | None = None
+    device: str | None = None
+    mtlbench: str | None = None
+    commit: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    python: str | None = None
+    system: str | None = None
+    date: str | None = None
+    groups: list[str] = []
+    steps: Count | None = None
+    images_seen: Count | None = None
+    training_seconds: Number | None = None
+    test_triplets: Count | None = None
+    selection: str | None = None
+    selected_step: Count | None = None
+    validation_accuracy: float | None = None
+    protocols_tried: Count | None = None
+    varied: dict[str, Any] = {}
+    costs_due: bool = False
+    traceback: str | None = None
+
+
+class RecordFile(BaseModel):
+    """`run.json` as it must be; its values are taken from the file as they stand."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    method: Annotated[str, Field(min_length=1)]
+    seed: Seed
+    kind: Literal["method", "reference"]
+    setup: _Setup
+    status: Literal["done", "failed"]
+    reason: str = ""
+    metrics: dict[str, dict[str, float]] = {}
+    collapsed: list[str] = []
+    costs: dict[str, Number] = {}
+    receipt: _Receipt = _Receipt()
+    learned: list[dict[str, Any]] | None = None
+    schema_: Annotated[int, Field(alias="schema", ge=1)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> RecordFile:
+        for task in self.setup.tasks if self.status == "done" else ():
+            if task not in self.metrics:
+                raise ValueError(f"a finished run has metrics of each of its tasks; '{task}' has none")
+            accuracy = self.metrics[task].get("triplet")
+            if accuracy is None or not 0 <= accuracy <= 1:
+                raise ValueError(f"the triplet accuracy of '{task}' is no share: {accuracy}")
+            if any(value in (float("inf"), -float("inf")) for value in self.metrics[task].values()):
+                raise ValueError(f"a metric of '{task}' is infinite")
+        for one in self.learned or ():
+            TypeAdapter(Learned).validate_python(one)
+        _check_benchmark(self.setup.benchmark)
+        return self
+
+
+class _Evaluation(_Part):
+    triplets: Count
+
+
+class _Train(_Part):
+    steps: Count
+
+
+class _Model(_Part):
+    backbone: str
+    embedding: Count
+
+
+class _Sections(_Part):
+    name: StrictStr
+    data: dict[str, Any]
+    model: _Model
+    train: _Train
+    evaluation: _Evaluation
+
+
+def _check_benchmark(benchmark: dict[str, Any]) -> None:
+    """Refuse a protocol whose settings have wrong types, or lack what tables say of every run.
+
+    Settings of later versions of mtlbench, which this one does not know, are no fault.
+    """
+    _Sections.model_validate(benchmark)
+    try:
+        Benchmark.model_validate(with_protocol(benchmark))
+    except ValidationError as error:
+        faults = [e for e in error.errors(include_url=False) if e["type"] not in _ELSEWHERE]
+        if faults:
+            where = ".".join(map(str, faults[0]["loc"]))
+            raise ValueError(f"setup.benchmark.{where}: {faults[0]['msg']}") from None
+
+
+def checked(content: Any) -> dict[str, Any]:
+    """Return a record's JSON, as `json.loads` gives it, without control characters in its texts.
+
+    Raises:
+        ValueError: it is no run record, with the first reason.
+    """
+    clean = _clean(content)
+    try:
+        RecordFile.model_validate(clean)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        what = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+        raise ValueError(f"{where}: {what}" if where else what) from None
+    found: dict[str, Any] = clean
+    return found
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise ValueError(f"lists and tables lie more than {_DEEPEST} deep within each other")
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _clean(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_clean(inner, depth + 1) for inner in value]
+    if isinstance(value, int) and not -(2**64) < value < 2**64:
+        raise ValueError("a number has more than 64 bits")
+    return value
