@@ -43,13 +43,13 @@ class Plots:
         axes = _axes(ax)
         if accuracy.accuracy_against(self._scene(), _COSTS[cost], axes) is None:
             raise UserError(f"Fewer than two methods have a measured cost {cost!r}.")
-        return axes
+        return _plain(axes)
 
     def heatmap(self, ax: Axes | None = None) -> Axes:
         """Draw every method's accuracy on every task; colours are differences to `independent`, or to the mean."""
         axes = _axes(ax)
         accuracy.heat_map(self._scene(), axes)
-        return axes
+        return _plain(axes)
 
     def curves(self, by: str = "step", ax: Axes | None = None) -> Axes:
         """Draw mean validation accuracy while training: the mean over seeds, and a band from lowest to highest.
@@ -66,7 +66,17 @@ class Plots:
         axes = _axes(ax)
         if accuracy.learning_curves(self._scene(), axes, by) is None:
             raise UserError(f"No run kept a curve by {by}.")
-        return axes
+        return _plain(axes)
+
+
+def _plain(axes: Axes) -> Axes:
+    """Show every text on axes as it is: a task's name with two dollar signs is no formula, whatever the user's settings."""
+    from matplotlib.text import Text
+
+    for text in axes.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
+        text.set_usetex(False)  # type: ignore[attr-defined]
+    return axes
 
 
 def _axes(ax: Axes | None) -> Axes:

@@ -13,11 +13,13 @@ from mtlbench.cli.check import check
 from mtlbench.cli.data import data_app
 from mtlbench.cli.list import list_
 from mtlbench.cli.new import new
+from mtlbench.cli.output import fit_streams, telling_what_is_left_out
 from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
 from mtlbench.cli.run import run
 from mtlbench.cli.search import search
 from mtlbench.errors import UserError
+from mtlbench.names import printable
 
 app = typer.Typer(
     name="mtlbench",
@@ -56,12 +58,14 @@ def common(
 
 def main() -> None:
     """Run the command line; errors that a user can cause are one sentence and exit code 2."""
+    fit_streams()
     try:
-        app(prog_name="mtlbench")
+        with telling_what_is_left_out():
+            app(prog_name="mtlbench")
     except UserError as error:
         if os.environ.get("MTLBENCH_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:  # typer makes Ctrl-C an exit of its own, without a word
         if not isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
@@ -74,5 +78,5 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that can't be written to
         if os.environ.get("MTLBENCH_DEBUG"):
             raise
-        print(f"error: {error}; what is finished is kept.", file=sys.stderr)
+        print(f"error: {printable(str(error))}; what is finished is kept.", file=sys.stderr)
         sys.exit(2)

@@ -13,6 +13,7 @@ import typer
 
 from mtlbench.cli.get import get
 from mtlbench.cli.progress import bar, say
+from mtlbench.names import printable, slug
 from mtlbench.rendered.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -123,9 +124,10 @@ def _load(console: Console, plugins: list[Path] | None) -> None:
 def _grid(numbers: Sequence[str], *others: str, first: str) -> Any:
     """Return an empty table without lines: a first column, then columns of numbers, then others."""
     from rich.table import Table as Grid
+    from rich.text import Text
 
     grid = Grid(box=None, header_style="bold", pad_edge=False)
-    grid.add_column(first)
+    grid.add_column(Text(printable(first)))
     for name in numbers:
         grid.add_column(name, justify="right", no_wrap=True)
     for name in others:
@@ -156,12 +158,12 @@ def _show_tasks(console: Console, table: Table, named: list[str], everything: bo
             yes = [int((codes == 1).sum()) for codes in here]
             cells = [Text.assemble(_count(y), (f" of {n:,}", "dim")) for y, n in zip(yes, labelled, strict=True)]
             share = f"{100 * sum(yes) / sum(labelled):.1f} %" if any(labelled) else ""
-            attributes.add_row(Text(name), *cells, share, reason)
+            attributes.add_row(Text(printable(name)), *cells, share, reason)
         else:
             values = _by_count(column.codes, column.values)
             common = ", ".join(f"{v} {n:,}" for n, v in values[:2]) + (", …" if len(values) > 2 else "")
             cells = [Text(f"{n:,}") for n in (*labelled, len(values))]
-            tasks.add_row(Text(name), *cells, Text(common), reason)
+            tasks.add_row(Text(printable(name)), *cells, Text(printable(common)), reason)
     for grid in (attributes, tasks):
         if grid.row_count:
             console.print()
@@ -214,7 +216,7 @@ def _values(table: Table, task: str, everything: bool) -> Any:
     grid = _grid([*SPLITS, "all"], first=f"{task} (in order)" if column.ordered else task)
     for total, value in shown:
         at = [int((column.codes[table.split == n] == code[value]).sum()) for n in range(len(SPLITS))]
-        grid.add_row(Text(value), *map(_count, at), f"{total:,}")
+        grid.add_row(Text(printable(value)), *map(_count, at), f"{total:,}")
     left = len(common) - len(shown)
     if left:
         rest = sum(n for n, _ in common[len(shown) :])
@@ -353,7 +355,6 @@ def show(
     from mtlbench.data.check import read_source
     from mtlbench.data.show import draw_examples
     from mtlbench.errors import UserError
-    from mtlbench.names import slug
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG, so give a name that ends in .png.")

@@ -9,6 +9,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from mtlbench.cli.progress import bar, duration, say, status
+from mtlbench.names import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +132,7 @@ def _lines(console: Console, runs: int, live: Any) -> Watcher:
             if live:
                 top = Table.grid(padding=(0, 1))
                 bar = ProgressBar(event.steps, event.step, width=30)
-                top.add_row(Text(self.name(job), "bold"), bar, f"{event.step:,}/{event.steps:,}", course.speed)
+                top.add_row(Text(self.name(job), "bold"), bar, Text(f"{event.step:,}/{event.steps:,}"), Text(course.speed))
                 self.show(job, Group(top, Text(_validation(course.accuracy), "dim")))
 
         def doing(self, job: Job, what: str) -> None:
@@ -142,7 +143,7 @@ def _lines(console: Console, runs: int, live: Any) -> Watcher:
             self.under_way.pop(job.folder, None)
             if live:
                 live.update(Group(*self.under_way.values()))
-            console.print(Text(f"{self.name(job)}: {line}", style=style), soft_wrap=True)
+            console.print(Text(printable(f"{self.name(job)}: {line}"), style=style), soft_wrap=True)
 
         def busy(self, job: Job, who: str) -> None:
             say(console, f"{self.name(job)}: {who} works on it; the other runs go first", "yellow")

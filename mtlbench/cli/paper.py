@@ -80,12 +80,13 @@ def _show(console: Console, filled: FilledTable, format: Format) -> None:
     import csv
     import sys
 
-    from mtlbench.report.grids import as_markup, for_terminal, notes
+    from mtlbench.report.grids import as_markup, for_terminal, in_csv, notes
 
     if format is Format.csv:
         rest = (filled.grid.title, " ".join(filled.notes))
         body = [[*row, *rest] for row in filled.grid.body]
-        csv.writer(sys.stdout).writerows([[*filled.grid.head, "table", "notes"], *body])
+        rows = [[*filled.grid.head, "table", "notes"], *body]
+        csv.writer(sys.stdout).writerows([[in_csv(cell) for cell in row] for row in rows])
     elif format is Format.table:
         console.print(for_terminal([filled.grid], notes(("small", filled.notes)), console.width))
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mtlbench.names import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 def say(console: Console, words: str, style: str = "") -> None:
     """Print one line as it is, however long."""
-    console.print(words, style=style or None, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(words), style=style or None, markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -28,8 +30,10 @@ def duration(seconds: float) -> str:
 @contextmanager
 def status(console: Console, words: str) -> Iterator[None]:
     """Show on a terminal what is being waited for."""
+    from rich.text import Text
+
     if console.is_terminal:
-        with console.status(words):
+        with console.status(Text(printable(words))):
             yield
     else:
         yield
@@ -46,13 +50,13 @@ def bar(console: Console, what: str) -> Iterator[Any]:
         def line(done: int, total: int) -> None:
             nonlocal seen
             if not seen:
-                console.print(f"{what}: {total:,}", highlight=False)
+                console.print(f"{what}: {total:,}", markup=False, highlight=False)
             seen = done
 
         yield line
         return
     shown = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -34,7 +34,7 @@ def run(
         str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
     ],
     methods: Annotated[
-        str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm[alpha=0.12].")
+        str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm\\[alpha=0.12].")
     ] = "core",
     quick: Annotated[
         bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
@@ -64,7 +64,7 @@ def run(
         int | None, typer.Option(min=1, help="So many runs at a time, each in a process.", show_default="1")
     ] = None,
     on: Annotated[
-        str | None, typer.Option(help="Who does the runs: here, processes[jobs=4].", show_default="here")
+        str | None, typer.Option(help="Who does the runs: here, processes\\[jobs=4].", show_default="here")
     ] = None,
     vary: Annotated[
         list[str] | None,

@@ -178,6 +178,7 @@ def _print(
     from rich.text import Text
 
     from mtlbench.cli.progress import say
+    from mtlbench.names import printable
 
     say(console, f"nearest to {path}, as {loaded.folder} sees it:", "bold")
     table = Table(box=SIMPLE_HEAD)
@@ -187,7 +188,7 @@ def _print(
         row = labels[loaded.tasks.index(answer.task)]
         for rank, (place, distance) in enumerate(zip(answer.places, answer.distances, strict=True), 1):
             cells = [answer.task if rank == 1 else "", str(rank), names[place], *([row[place]] if labelled else [])]
-            table.add_row(*map(Text, [*cells, f"{distance:.4f}"]), end_section=rank == len(answer.places))
+            table.add_row(*map(Text, map(printable, [*cells, f"{distance:.4f}"])), end_section=rank == len(answer.places))
     console.print(table)
 
 

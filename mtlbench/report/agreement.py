@@ -388,7 +388,7 @@ def show(records: Sequence[Record], results: Path, style: str, console: Console,
             " --set evaluation.agreement_every=50, such as single, shared and modulation, on two tasks or more."
         )
     if style == "csv":
-        console.file.write(as_frame([suite for suite, _ in found], results).to_csv(index=False))
+        console.file.write(grids.as_csv(as_frame([suite for suite, _ in found], results)))
     elif style == "table":
         for suite, rows in found:
             console.print(for_terminal(suite, rows, console.width))

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MARKS: dict[str, str] = {"best": "*", "tied": "≈", "undecided": "?"}  # of how a cell stands to its column's best
 Look = Literal["plain", "reference", "trouble"]  # of a row
@@ -178,8 +181,34 @@ def _cell_in_markdown(cell: CellText) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Return text as Markdown writes it."""
-    return re.sub(r"([\\|*<\[\]])", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text))
+    """Return text as Markdown writes it, in one line: no sign of it formats, links or begins a formula."""
+    plain = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split()))
+    return re.sub(r"([\\|*<>\[\]`$]|~(?=~))", r"\\\1", re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain))
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def in_csv(value: Any) -> Any:
+    """Return a cell as CSV holds it: of text that a spreadsheet would take for a formula, an apostrophe comes first.
+
+    >>> in_csv("=1+1"), in_csv("-0.5"), in_csv(2.0)
+    ("'=1+1", '-0.5', 2.0)
+    """
+    return f"'{value}" if isinstance(value, str) and re.match(r"[=+\-@\t\r]", value) and not _number(value) else value
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """Write a frame as CSV, a row per line, without its index."""
+    return frame.rename(columns=in_csv).map(in_csv).to_csv(index=False)
 
 
 # --- HTML -------------------------------------------------------------------------------------------------------------
@@ -213,7 +242,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "±": r"$\pm$",
     "×": r"$\times$", "Δ": r"$\Delta$", "≈": r"$\approx$", "²": r"$^2$", "…": r"\dots{}", "≥": r"$\geq$",
-    "·": r"$\cdot$",
+    "·": r"$\cdot$", "[": "{[}", "*": "{*}",  # after a row's end these two would be read as its options
 }  # fmt: skip
 
 
@@ -221,8 +250,8 @@ _SIGNS = {"tied": r"$^{\approx}$", "undecided": "$^{?}$"}  # the best is bold
 
 
 def in_latex(text: str) -> str:
-    """Return text as LaTeX writes it."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    """Return text as LaTeX writes it, in one line."""
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def _latex(grids: Sequence[Grid], below: Sequence[Note]) -> str:

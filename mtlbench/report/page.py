@@ -24,7 +24,7 @@ from mtlbench.report.figures import Figure, draw_scene
 from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.gallery import Galleries, NoImages
-from mtlbench.report.grids import MARKS, CellText
+from mtlbench.report.grids import MARKS, CellText, as_csv
 from mtlbench.report.groups import groups_of
 from mtlbench.report.rows import Row
 from mtlbench.report.summary import Summary
@@ -208,8 +208,8 @@ def _without_figures(tasks: Sequence[str], summary: Summary) -> str:
 
 def _downloads(summary: Summary, place: Path) -> list[tuple[str, str]]:
     """Write the tables as files; return each with what it is."""
-    as_frame([summary]).to_csv(place / "table.csv", index=False)
-    runs_frame([summary.suite]).to_csv(place / "runs.csv", index=False)
+    (place / "table.csv").write_text(as_csv(as_frame([summary])), encoding="utf-8")
+    (place / "runs.csv").write_text(as_csv(runs_frame([summary.suite])), encoding="utf-8")
     (place / "table.tex").write_text(as_markup(summary, "latex"), encoding="utf-8")
     (place / "table.md").write_text(as_markup(summary, "md"), encoding="utf-8")
     return [

@@ -179,11 +179,11 @@ def show(
         UserError: see `summarise`.
     """
     if style == "runs":
-        console.file.write(runs_frame(suites(records)).to_csv(index=False))
+        console.file.write(grids.as_csv(runs_frame(suites(records))))
         return
     found = summarise(records, choice, results)
     if style == "csv":
-        console.file.write(as_frame(found).to_csv(index=False))
+        console.file.write(grids.as_csv(as_frame(found)))
     elif style == "table":
         for summary in found:
             console.print(for_terminal(summary, console.width))

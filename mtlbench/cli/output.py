@@ -1,0 +1,55 @@
+"""Standard output and error as they are: whatever their encoding, nothing that is written to them ends a command."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mtlbench.errors import LeftOut
+from mtlbench.names import printable
+
+# what stands for signs that an encoding lacks; "?" would be a mark of its own, undecided
+_PLAIN = {
+    "≈": "~", "±": "+-", "Δ": "d", "·": "*", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "²": "^2", "≥": ">=",
+    "≤": "<=", "✓": "+", "✗": "x", "€": "EUR", "’": "'", "‘": "'", "“": '"', "”": '"', "•": "*", "°": "deg", "µ": "u",
+    "→": "->", "█": "#", "━": "-", "╸": "-", "╺": "-", "─": "-", "│": "|", "�": "_",
+}  # fmt: skip
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter, "_") for letter in lost), error.end
+
+
+def fit_streams() -> None:
+    """Write what standard output and error can't hold in plain signs: `≈` as `~` under cp1252, 高 as `_`."""
+    codecs.register_error("mtlbench", _in_plain_signs)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="mtlbench")
+
+
+@contextmanager
+def telling_what_is_left_out() -> Iterator[None]:
+    """Show each warning of something that is left out once, as a line on standard error."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
+            words = str(message)
+            if not issubclass(category, LeftOut):
+                usual(message, category, *rest, **more)  # type: ignore[arg-type]
+            elif words not in told:
+                told.add(words)
+                print(f"warning: {printable(words)}", file=sys.stderr)
+
+        warnings.simplefilter("always", LeftOut)
+        warnings.showwarning = show
+        yield
