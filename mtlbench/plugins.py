@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, bundled
+
+_FOLDERS: list[Path] = []  # of plug-ins, the latest first; they stand last in sys.path
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,64 @@ def _import_file(path: Path, module_name: str) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        with _beside(path):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]
         raise
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let a plug-in import the files beside it, by `import helper` or `from .helper import …`; bundled ones need none.
+
+    Two folders may each have a `helper.py`: a plug-in gets its own. What is installed goes before a file of its name.
+    """
+    folder, package = path.parent, _package(path)
+    if package is None:
+        yield
+        return
+    if package not in sys.modules:
+        made = ModuleType(package, f"The plug-ins in {folder}.")
+        made.__path__ = [str(folder)]
+        sys.modules[package] = made
+    others = [f for f in _FOLDERS if f != folder]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and "." not in name and Path(file).parent in others and (folder / f"{name}.py").is_file():
+            del sys.modules[name]  # another folder's
+    places = [str(f) for f in _FOLDERS]
+    sys.path[:] = [*(p for p in sys.path if p not in places), str(folder), *map(str, others)]
+    _FOLDERS[:] = [folder, *others]
+    yield
+
+
+def files_imported_by(path: Path) -> list[Path]:
+    """Return the files beside a plug-in that it imports, and those that these import, by name: it is made of them too."""
+    found: dict[Path, None] = {}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        for name in _imported_names(file):
+            beside = path.parent / f"{name}.py"
+            if beside != path and beside not in found and beside.is_file():
+                found[beside] = None
+                waiting.append(beside)
+    return sorted(found)
+
+
+def _imported_names(file: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.ImportFrom):  # from . import helper
+            yield from (alias.name for alias in node.names)
 
 
 def _files(path: Path, given_as: str) -> list[Path]:
@@ -84,7 +144,14 @@ def _module_name(file: Path) -> str:
     methods = bundled("methods").resolve()
     if file.is_relative_to(methods):
         return ".".join(["mtlbench.methods", *file.relative_to(methods).with_suffix("").parts])
-    return f"mtlbench_plugins.{file}"
+    return f"{_package(file)}.{file.stem.replace('.', '_')}"
+
+
+def _package(file: Path) -> str | None:
+    """Return the package that a user's file is a module of, its folder's; bundled files have none."""
+    if file.is_relative_to(bundled("methods").resolve()):
+        return None
+    return f"mtlbench_plugins.{zlib.crc32(str(file.parent).encode('utf-8', 'surrogateescape')):08x}"
 
 
 def plugin_files(extra: Sequence[Path] = ()) -> list[Path]:

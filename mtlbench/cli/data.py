@@ -385,6 +385,8 @@ def render(
     from rich.console import Console
 
     from mtlbench.benchmark import load_benchmark
+    from mtlbench.data.making import making
+    from mtlbench.rendered.writing import clear_away
 
     kind = KINDS[what.value]
     draw = kind.renderer()
@@ -398,7 +400,10 @@ def render(
             done += new
             drawing(done, images)
 
-        draw(folder, images, seed, progress=count, conflict=conflict, **shape)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with making(folder, lambda words: say(console, words)):
+            clear_away(folder)
+            draw(folder, images, seed, progress=count, conflict=conflict, **shape)
     place = shlex.quote(str(folder))
     usual, drawn = load_benchmark(what.value).data.rendered, {"images": images, "seed": seed, "conflict": conflict}
     settings = [f" --set data.rendered.{key}={value}" for key, value in drawn.items() if value != getattr(usual, key)]

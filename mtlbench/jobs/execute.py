@@ -66,7 +66,8 @@ def execute(
         raise
     except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
         if is_full(error):  # not the method's failure
-            raise disk_full(getattr(error, "filename", None) or job.folder) from error
+            number = getattr(error, "errno", None)
+            raise disk_full(getattr(error, "filename", None) or job.folder, number=number) from error
         record = failure(job, dataset, precision, reason_of(error), traceback=traceback.format_exc())
         write_record(job.folder, record)
     finally:

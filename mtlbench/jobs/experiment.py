@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -236,7 +236,7 @@ def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Call
 
 @contextmanager
 def asking(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether the user asked to stop, by Ctrl-C or SIGTERM; asking twice stops at once.
+    """Yield what tells whether the user asked to stop, by Ctrl-C, SIGTERM or a closed terminal; twice stops at once.
 
     Args:
         tell: called at the first time. Outside the main thread, which gets the signals, nobody can ask.
@@ -248,12 +248,17 @@ def asking(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        tell()
+        with suppress(OSError):  # a terminal that has gone
+            tell()
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    asking_ones = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # of a terminal that is closed; nohup has it ignored, which stands
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+        asking_ones.append(hangup)
+    before = {s: signal.signal(s, ask) for s in asking_ones}
     try:
         yield lambda: asked
     finally:

@@ -54,32 +54,39 @@ class Tracking(Watcher):
         for entry, options in self.chosen:
             with self._guarded(job.folder, entry.name):
                 made[entry.name] = entry.target(run, **options)
-        self.watcher.started(job)
+        self._tell(self.watcher.started, job)
 
     def happened(self, job: Job, event: Event) -> None:
         """Pass an event on."""
         for name, tracker in list(self.trackers.get(job.folder, {}).items()):
             with self._guarded(job.folder, name):
                 tracker.handle(event)
-        self.watcher.happened(job, event)
+        self._tell(self.watcher.happened, job, event)
 
     def doing(self, job: Job, what: str) -> None:
         """Pass it on."""
-        self.watcher.doing(job, what)
+        self._tell(self.watcher.doing, job, what)
 
     def ended(self, job: Job, record: Record) -> None:
         """Close the trackers of a run."""
         self._close(job.folder)
-        self.watcher.ended(job, record)
+        self._tell(self.watcher.ended, job, record)
 
     def busy(self, job: Job, who: str) -> None:
         """Pass it on."""
-        self.watcher.busy(job, who)
+        self._tell(self.watcher.busy, job, who)
 
     def close(self) -> None:
         """Close the trackers of runs that have not ended: they are interrupted."""
         for folder in list(self.trackers):
             self._close(folder)
+
+    def _tell(self, how: Callable[..., None], *what: object) -> None:
+        """Tell the other watcher; where its terminal or pipe has gone, the runs go on without a word."""
+        try:
+            how(*what)
+        except OSError:
+            self.watcher = Watcher()
 
     def _close(self, folder: Path) -> None:
         for name, tracker in self.trackers.pop(folder, {}).items():

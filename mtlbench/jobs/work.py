@@ -9,11 +9,13 @@ the disk is full, or the data or a method's source have changed since the plan.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +33,7 @@ from mtlbench.training.events import Event
 from mtlbench.training.state import Interrupted
 
 INTERRUPTED, BUSY, FULL = 3, 4, 5
+_GRACE = 5.0  # seconds after its parent's end
 Tell = Callable[..., None]
 
 
@@ -63,7 +66,7 @@ def main(path: Path) -> int:
     tell, asked = _pipe(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
-    order: dict[str, Any] = json.loads(path.read_text())
+    order: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     try:
         load_plugins(Site.from_json(order["job"]["site"]).plugins)
         job = Job.from_json(order["job"])
@@ -87,19 +90,22 @@ def _pipe() -> Tell:
     os.dup2(2, 1)
 
     def tell(event: str, **facts: Any) -> None:
-        events.write(json.dumps({"event": event, **facts}) + "\n")
+        with contextlib.suppress(OSError):  # the parent has gone: what is kept is what counts
+            events.write(json.dumps({"event": event, **facts}) + "\n")
 
     return tell
 
 
 def _listen(asked: threading.Event) -> None:
-    """Wait for the word to stop, and end with the parent.
+    """Wait for the word to stop, and end with the parent: what can be kept within a few seconds is kept.
 
     It reads the descriptor itself: a thread that waits within `sys.stdin` holds its lock while Python ends.
     """
     while words := os.read(0, 100):
         if b"stop" in words:
             asked.set()
+    asked.set()
+    time.sleep(_GRACE)
     os._exit(1)
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -76,13 +77,25 @@ def clear_away(root: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _begin() -> None:
+    """Leave Ctrl-C to the parent, and end with it: a pool's process would wait for ever for one that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _in_parallel(work: Callable[[Path, range], int], folder: Path, chunks: Sequence[range]) -> Iterator[int]:
     # Spawned, because the caller may have loaded torch, whose threads do not survive a fork.
     pool = ProcessPoolExecutor(
         os.cpu_count(),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is the parent's to answer
+        initializer=_begin,
     )
     try:
         yield from (future.result() for future in as_completed([pool.submit(work, folder, chunk) for chunk in chunks]))

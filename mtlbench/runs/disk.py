@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from mtlbench.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files, as by ulimit -f
 
 
 class DiskFull(UserError, OSError):
@@ -22,17 +24,21 @@ class DiskFull(UserError, OSError):
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error is a full disk's or a used-up quota's."""
+    """Tell whether an error is a full disk's, a used-up quota's or that of a limit on the size of files."""
     return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
-def disk_full(path: Path | str, needed: int = 0) -> DiskFull:
-    """Return the error for `path`, which takes `needed` bytes, as far as that is known."""
+def disk_full(path: Path | str, needed: int = 0, number: int | None = errno.ENOSPC) -> DiskFull:
+    """Return the error for `path`, which takes `needed` bytes, as far as that is known; `number` says what is full."""
     place = next((p for p in (Path(path), *Path(path).parents) if p.exists()), Path())
-    takes = f" It takes {_size(needed)}; {_size(shutil.disk_usage(place).free)} are free." if needed else ""
+    takes, remedy = "", "Free some space"
+    if number == errno.EFBIG:
+        takes, remedy = f" It takes {_size(needed)}." if needed else "", "Raise the limit on the size of files"
+    elif needed:
+        takes = f" It takes {_size(needed)}; {_size(shutil.disk_usage(place).free)} are free."
     return DiskFull(
-        f"No space left on device for {path}.{takes} Free some space and give the same command again: what is finished"
-        " is kept."
+        f"{os.strerror(number or errno.ENOSPC)} for {path}.{takes} {remedy} and give the same command again: what is"
+        " finished is kept."
     )
 
 
@@ -49,12 +55,12 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
         raise
     except OSError as error:
         if is_full(error):
-            raise disk_full(error.filename or path, needed) from error
+            raise disk_full(error.filename or path, needed, error.errno) from error
         raise
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file.
+    """Write a safetensors file, as readable for others as any file that the user makes.
 
     Raises:
         DiskFull: there is no space for it.
@@ -64,13 +70,26 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
     needed = sum(t.numel() * t.element_size() for t in tensors.values())
     with writing(path, needed):
+        path.touch()
+        mode = path.stat().st_mode  # as the umask has it; safetensors would keep the file to its owner
         try:
             safetensors.torch.save_file(dict(tensors), path)
-        except SafetensorError as error:  # it has no error number: whether there is space is looked up
-            path.unlink(missing_ok=True)
-            if shutil.disk_usage(path.parent).free < needed:
-                raise disk_full(path, needed) from error
+        except SafetensorError:  # it has no error number: whether there is space is tried
+            try:
+                _try_to_write(path, needed)
+            finally:
+                path.unlink(missing_ok=True)
             raise
+        path.chmod(stat.S_IMODE(mode))
+
+
+def _try_to_write(path: Path, size: int) -> None:
+    """Write so many bytes, for the error that comes of it."""
+    block = bytes(2**20)
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, size, len(block)):
+            file.write(block[: size - start])
+        os.fsync(file.fileno())
 
 
 def _size(number: int) -> str:

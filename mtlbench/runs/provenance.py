@@ -19,6 +19,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import device_name
 from mtlbench.losses.contract import resolved
+from mtlbench.plugins import files_imported_by
 from mtlbench.registry import ARCHITECTURES, AUGMENTATIONS, BACKBONES, BALANCERS, LOSSES, METRICS, SAMPLERS
 from mtlbench.runs.record import Json
 from mtlbench.specs import Method
@@ -47,7 +48,7 @@ def sources_of(method: Method) -> dict[str, str]:
     for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
         if name in registry:  # the reference rows have neither
             file = inspect.getsourcefile(registry.get(name).target)
-            found[registry.kind] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+            found[registry.kind] = _digest(Path(file)) if file else ""
     return found
 
 
@@ -69,8 +70,16 @@ def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
         if entry is not None and not entry.bundled:
             file = Path(entry.origin.rpartition(":")[0])
             if file.is_file():
-                digests[f"{registry.kind} {name}"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+                digests[f"{registry.kind} {name}"] = _digest(file)
     return digests
+
+
+def _digest(file: Path) -> str:
+    """Return what tells one version of a source from another: the file itself, and those beside it that it imports."""
+    digest = hashlib.sha256(file.read_bytes())
+    for other in files_imported_by(file):
+        digest.update(other.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def receipt(dataset: Dataset, precision: str) -> Json:

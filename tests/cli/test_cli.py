@@ -279,5 +279,7 @@ def test_a_report_of_a_path_is_told_how_to_give_the_folder(mtlbench: Any, tmp_pa
 
 def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -> None:
     record(tmp_path, "celeba")
-    said = mtlbench("report", "celeba", "--results", tmp_path).error
-    assert str(tmp_path / "celeba" / "shared" / "seed-0" / "run.json") in said
+    ended = mtlbench("report", "celeba", "--results", tmp_path)
+    assert ended.code == 2
+    named = tmp_path / "celeba" / "shared" / "seed-0" / "run.json"
+    assert ended.err.startswith(f"warning: left out: {named} is no run record (")

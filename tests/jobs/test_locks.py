@@ -165,10 +165,10 @@ def test_the_error_of_safetensors_counts_as_a_full_disk_where_there_is_no_space(
         raise SafetensorError("I/O error")
 
     monkeypatch.setattr("safetensors.torch.save_file", refuse)
-    record = Record("m", 0, "method", {})
+    record = made_up("m")
     with pytest.raises(SafetensorError):
         write_record(tmp_path / "a", record, weights={"w": torch.ones(2)})
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1})())
+    monkeypatch.setattr("mtlbench.runs.disk._try_to_write", full)
     with pytest.raises(DiskFull):
         write_record(tmp_path / "a", record, weights={"w": torch.ones(2)})
 

@@ -84,13 +84,13 @@ def _registries() -> Iterator[None]:
     before = [dict(registry.entries) for registry in registries]
     import sys
 
-    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.") and str(FAULTY) in n]:
+    for name in [n for n in sys.modules if str(FAULTY) in str(getattr(sys.modules[n], "__file__", ""))]:
         del sys.modules[name]
     assert load_plugins([FAULTY]) == []
     yield
     for registry, entries in zip(registries, before, strict=True):
         registry.entries = entries
-    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.") and str(FAULTY) in n]:
+    for name in [n for n in sys.modules if str(FAULTY) in str(getattr(sys.modules[n], "__file__", ""))]:
         del sys.modules[name]
 
 

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,12 +28,14 @@ from mtlbench.jobs.executors.contract import Executor, register_executor
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import seen
 from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED
-from mtlbench.runs.lock import busy_with
+from mtlbench.runs.lock import busy_with, writer
 from mtlbench.runs.record import read_record, write_record
 from mtlbench.training.events import EVENTS
 from mtlbench.training.state import Interrupted
 
 _LOOK = 0.1  # seconds between looks at `stop`
+_GRACE = 10.0  # seconds in which processes may keep what they have, once asked to stop at once
+_ORDERS = "mtlbench-jobs-"  # how a folder of jobs begins, in the folder for temporary files; then whose it is
 
 
 @dataclass
@@ -68,13 +72,36 @@ class Processes(Executor):
 
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
         """Train and test, several at a time; then measure costs, one at a time, as speed wants a quiet machine."""
-        with tempfile.TemporaryDirectory(prefix="mtlbench-jobs-") as folder:
+        _clear_away()
+        with tempfile.TemporaryDirectory(prefix=f"{_ORDERS}{writer()}-") as folder:
             todo = [job for job in jobs if not job.costs_due]
             _Round(self.jobs, Path(folder), watcher, stop, costs=False).run(todo)
             due = [job for job in (seen(job, dataset_of(job).device.type) for job in jobs) if job.costs_due]
             _Round(1, Path(folder), watcher, stop, costs=True).run(due)
         if stop():
             raise Interrupted
+
+
+def _clear_away() -> None:
+    """Remove the folders of jobs that killed processes of this machine left."""
+    host, _, _ = writer().rpartition("-")
+    for folder in Path(tempfile.gettempdir()).glob(f"{_ORDERS}{host}-*"):
+        number = folder.name.removeprefix(f"{_ORDERS}{host}-").partition("-")[0]
+        with contextlib.suppress(OSError):
+            if number.isdigit() and not _alive(int(number)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(number: int) -> bool:
+    if os.name != "posix":  # there a signal would end it
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 class _Round:
@@ -112,13 +139,25 @@ class _Round:
                     elif self._ended(worker):
                         waiting.append(worker.job)
         finally:
-            for worker in self.under_way:  # only after an exception, such as a second Ctrl-C
-                worker.process.kill()
-                worker.process.wait()
+            self._end()  # there are some only after an exception, such as a second Ctrl-C
         if self.full:
             raise UserError(self.full)
         if waiting or self.stop():
             raise Interrupted
+
+    def _end(self) -> None:
+        """Let processes keep what they have, for a few seconds; then end those that are left. Ctrl-C ends them now."""
+        until = time.monotonic() + _GRACE
+        try:
+            for worker in self.under_way:
+                worker.stop()
+            for worker in self.under_way:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, until - time.monotonic()))
+        finally:
+            for worker in self.under_way:
+                worker.process.kill()
+                worker.process.wait()
 
     def _start(self, waiting: deque[Job]) -> None:
         """Start as many jobs as there are places; those that others work on wait."""
@@ -142,7 +181,7 @@ class _Round:
         self.numbers += 1
         path = self.folder / f"{self.costs}-{self.numbers}.json"
         order = {"share": self.size, "costs": self.costs, "waited": job.folder in self.met}
-        path.write_text(json.dumps({"job": job.to_json(), **order}))
+        path.write_text(json.dumps({"job": job.to_json(), **order}), encoding="utf-8")
         errors = path.with_suffix(".err")
         with errors.open("w") as file:
             process = subprocess.Popen(
