@@ -30,6 +30,11 @@ def leave_out(sentence: str) -> None:
     warnings.warn(sentence, LeftOut, stacklevel=3)
 
 
+def a(word: str) -> str:
+    """Return a word with its indefinite article: `a loss`, `an architecture`."""
+    return f"{'an' if word[:1].lower() in set('aeiou') else 'a'} {word}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean: x?" with the nearest known words, or an empty string when none is near.
 

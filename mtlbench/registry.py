@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, a, did_you_mean
 
 T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -149,7 +149,7 @@ class Registry(Generic[T]):
             raise UserError(f"{origin}: write the groups of '{name}' as a tuple: groups=('{groups}',).")
         for word, what in ((name, self.kind), *((group, "group") for group in groups)):
             if not self._name.fullmatch(word):
-                raise UserError(f"{origin}: '{word}' can't name a {what}: use lower-case letters, digits, . - and _.")
+                raise UserError(f"{origin}: '{word}' can't name {a(what)}: use lower-case letters, digits, . - and _.")
         family = (self, *self.beside)
         for registry in family:
             if name in registry.entries:

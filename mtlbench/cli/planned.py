@@ -61,7 +61,11 @@ def _show_jobs(console: Console, part: Part) -> float | None:
         }[job.state]
         if job.costs_due:
             words = "done already, but for its costs"
-        if job.state != "done":
+        other = part.dataset.device.type == "cpu" and job.threads not in (0, torch.get_num_threads())
+        began = f" with the {job.threads} thread{'s' * (job.threads > 1)} that it began with" if other else ""
+        if job.state == "done":
+            words += began
+        else:
             name = job.method.name
             if name not in whole:
                 with status(console, f"timing a few steps of {name} …"):
@@ -69,8 +73,7 @@ def _show_jobs(console: Console, part: Part) -> float | None:
             seconds, reason = whole[name]
             seconds *= 1 - job.steps_done / benchmark.train.steps
             left += seconds
-            if part.dataset.device.type == "cpu" and job.threads not in (0, torch.get_num_threads()):
-                words += f" with the {job.threads} thread{'s' * (job.threads > 1)} that it began with"
+            words += began
             words += f", but its first steps failed: {reason}" if reason else f", about {duration(seconds)}"
         say(console, f"  {job.label}: {words}")
     return left if whole else None

@@ -73,7 +73,9 @@ def plan(
 
 
 def seen(job: Job, device: str) -> Job:
-    """Return a job with what is there of it by now. An interrupted run goes on with the threads that it began with.
+    """Return a job with what is there of it by now.
+
+    A run that is done or interrupted keeps the threads that it began with: it goes on, and is timed, with these.
 
     Raises:
         UserError: a record is there that was made with other settings.
@@ -82,11 +84,20 @@ def seen(job: Job, device: str) -> Job:
     if record and record.status == "done":
         if unlike := differences(record.setup, job.setup):
             raise UserError(_made_otherwise(job.folder, unlike))
-        return replace(job, state="done", costs_due=bool(record.receipt.get(COSTS_DUE)))
+        found = replace(job, state="done", costs_due=bool(record.receipt.get(COSTS_DUE)))
+        return _with_threads(found, record.setup.get("threads"))
     if partial := read_partial(job.folder, job.setup, device):
-        threads = begun_with(job.folder) or job.threads
-        return replace(job, state="interrupted", steps_done=partial[0].step, threads=threads)
+        return _with_threads(
+            replace(job, state="interrupted", steps_done=partial[0].step), begun_with(job.folder)
+        )
     return replace(job, state="failed" if record else "new", steps_done=0)
+
+
+def _with_threads(job: Job, threads: int | None) -> Job:
+    """Return a job that computes with so many threads; None or 0 where a record of mtlbench 0.1 doesn't say."""
+    if not threads or "threads" not in job.setup:
+        return job
+    return replace(job, threads=threads, setup=job.setup | {"threads": threads})
 
 
 def _made_otherwise(folder: Path, unlike: list[str]) -> str:

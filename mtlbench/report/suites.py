@@ -16,6 +16,7 @@ from typing import Any
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
+_APART = ("method", "code", "seed", "benchmark", "threads")  # of a setup; the device's name has its threads
 Values = tuple[tuple[str, Any], ...]  # a row's factors with their values
 
 
@@ -93,7 +94,7 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
     found: dict[str, list[Record]] = {}
     for record in records:
         if record.kind == "method":
-            setup = {k: v for k, v in record.setup.items() if k not in ("method", "code", "seed", "benchmark")}
+            setup = {k: v for k, v in record.setup.items() if k not in _APART}
             code = {k: v for k, v in record.setup.get("code", {}).items() if k not in ("architecture", "balancer")}
             key = [setup, _without(decisive_settings(record), across), code, record.receipt.get("device")]
             found.setdefault(json.dumps(key, sort_keys=True), []).append(record)

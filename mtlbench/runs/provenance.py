@@ -27,7 +27,11 @@ from mtlbench.training.loop import VERSION
 
 
 def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> Json:
-    """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run."""
+    """Return all that decides a run's result, as JSON holds it: runs with equal setups are the same run.
+
+    On a processor that is the number of threads too, which torch has now: sums are taken in another order with another
+    number. To the last bit, runs of one setup are equal; runs that differ in threads alone may still share a folder.
+    """
     benchmark = benchmark.model_copy(update={"loss": resolved(benchmark.loss)})
     setup = {
         "method": asdict(method),
@@ -38,6 +42,8 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
         "precision": precision,
         "seed": seed,
     }
+    if dataset.device.type == "cpu":
+        setup["threads"] = torch.get_num_threads()
     restored: Json = json.loads(json.dumps(setup))
     return restored
 

@@ -41,6 +41,7 @@ class _Setup(_Part):
     data: str | None = None
     precision: str | None = None
     code: dict[str, str | int] = {}
+    threads: Annotated[int, Field(ge=1, le=2**16)] | None = None
 
 
 class _Data(_Part):

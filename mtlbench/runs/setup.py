@@ -35,8 +35,13 @@ def in_todays_words(benchmark: Json) -> Json:
 
 
 def decisive(setup: Json) -> Json:
-    """Return the part of a setup that decides a run's result: runs of which it is equal are the same run."""
+    """Return the part of a setup that decides a run's result: runs of which it is equal are the same run.
+
+    The number of threads decides the last bits alone. It is no reason to refuse a record: the plan says it, and tables
+    keep runs apart by their device, which names it.
+    """
     kept: Json = copy.deepcopy(setup)
+    kept.pop("threads", None)
     kept["benchmark"] = in_todays_words(kept["benchmark"])
     for *path, last in _WITHOUT_EFFECT:
         section = kept["benchmark"]
