@@ -13,9 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import bundled
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Pixels = Annotated[int, Field(gt=0, le=10_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+_LONGEST_SHOWN = 200  # characters of a value in an error
+_DEEPEST = 40  # lists and tables within each other
 Anchors = Literal["positive", "balanced"]
 
 
@@ -36,8 +40,8 @@ class Rendered(_Section):
     """Images that mtlbench draws itself, when the data set's folder is not there."""
 
     what: Literal["shoes", "faces"] = Field(description="What is drawn.")
-    images: Positive = Field(description="How many images are drawn.")
-    seed: Count = Field(default=0, description="The seed of the drawing.")
+    images: Annotated[int, Field(gt=0, le=10_000_000)] = Field(description="How many images are drawn.")
+    seed: Seed = Field(default=0, description="The seed of the drawing.")
     conflict: Share = Field(default=0.0, description="How much the tasks' evidence competes, from 0 to 1.")
 
 
@@ -74,7 +78,7 @@ class Data(_Section):
     fallback_tasks: list[str] = Field(
         default=[], description="Tasks used when fewer than two of data.tasks have labels."
     )
-    image_size: Positive | tuple[Positive, Positive] = Field(
+    image_size: Pixels | tuple[Pixels, Pixels] = Field(
         default=64, description="Pixels that networks see: one number, or height and width."
     )
     fit: Literal["squash", "crop"] = Field(
@@ -90,7 +94,7 @@ class Data(_Section):
         description="How images are split: the official split, or else at random by image; at random by identity"
         " (CelebA) or product (UT-Zappos50K); by CSN's lists.",
     )
-    split_seed: Count = Field(default=0, description="The seed of a random split.")
+    split_seed: Seed = Field(default=0, description="The seed of a random split.")
     multi_valued: Literal["value", "first", "unlabelled"] = Field(
         default="value",
         description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
@@ -136,7 +140,7 @@ class Model(_Section):
     backbone: str = Field(
         default="small", description="The backbone, with options where it has some: see mtlbench list backbones."
     )
-    embedding: Positive = Field(default=64, description="The length of an embedding.")
+    embedding: Annotated[int, Field(gt=0, le=1_000_000)] = Field(default=64, description="The length of an embedding.")
     pretrained: bool = Field(default=False, description="Start from published weights instead of random ones.")
 
 
@@ -172,8 +176,10 @@ class Train(_Section):
         default="balanced",
         description="Which images are anchors of training triplets: those with label 1, or every label evenly.",
     )
-    triplets: Positive = Field(default=16, description="Triplets that are drawn per task and step, of 3 images each.")
-    joint_triplets: Positive = Field(
+    triplets: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
+        default=16, description="Triplets that are drawn per task and step, of 3 images each."
+    )
+    joint_triplets: Annotated[int, Field(gt=0, le=10_000_000)] = Field(
         default=512, description="joint: triplets per task and step formed within the batch."
     )
     steps: Positive = Field(default=1000, description="Training steps.")
@@ -196,7 +202,9 @@ class Train(_Section):
         default=0.1, description="step: the factor at a milestone; exponential: the last learning rate over the first."
     )
     flip: bool = Field(default=True, description="Mirror training images at random.")
-    shift: Count = Field(default=0, description="Move training images by up to this many pixels.")
+    shift: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=0, description="Move training images by up to this many pixels."
+    )
     augment: list[str] = Field(
         default=[], description="Further augmentations in order: see mtlbench list augmentations."
     )
@@ -220,14 +228,16 @@ class Evaluation(_Section):
     renamed = {"conflict_every": "agreement_every", "conflict_layers": "agreement_layers"}
 
     every: Positive = Field(default=200, description="Steps between validations.")
-    triplets: Positive = Field(
+    triplets: Annotated[int, Field(gt=0, le=10_000_000)] = Field(
         default=2000, description="Triplets per task on the validation split, and on the test split."
     )
     anchors: Anchors = Field(
         default="balanced",
         description="Which images are anchors of these triplets: those with label 1, or every label evenly.",
     )
-    seed: int = Field(default=0, description="The seed that draws these triplets.")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = Field(
+        default=0, description="The seed that draws these triplets."
+    )
     select: str = Field(
         default="mean",
         description="What the checkpoint is chosen by on the validation split: mean or worst triplet accuracy over"
@@ -336,7 +346,9 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
         )
     try:
         full = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"{path} is not valid TOML: its brackets are nested too deeply.") from None
+    except ValueError as error:  # of characters, of syntax, of a number of thousands of digits
         raise UserError(f"{path} is not valid TOML: {error}.") from error
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from error
@@ -366,7 +378,9 @@ def _setting(text: str) -> dict[str, Any]:
         raise UserError(f"--set {text}: write it as key=value, such as --set train.steps=500.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise UserError(f"--set {key.strip()}: the brackets of its value are nested too deeply.") from None
+    except ValueError:
         parsed = value.strip()
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
@@ -396,9 +410,22 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def unreasonable(value: Any, depth: int = 0) -> str:
+    """Say why a value is none that settings or records hold: nested too deeply, or a number of too many digits."""
+    if depth > _DEEPEST:
+        return f"lists and tables lie more than {_DEEPEST} deep within each other"
+    if isinstance(value, int) and not -(2**64) < value < 2**64:
+        return "a number has more than 64 bits"
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, (unreasonable(one, depth + 1) for one in inner)), "")
+
+
 def _validated(content: dict[str, Any], where: str) -> Benchmark:
     try:
-        return Benchmark.model_validate(content)
+        found = Benchmark.model_validate(content)
+        if why := unreasonable(content):  # in tables whose keys are not known here
+            raise UserError(f"{where}: {why}.")
+        return found
     except ValidationError as error:
         problems: dict[str, list[str]] = {}  # a value that may be of two types has two
         for e in error.errors():
@@ -421,10 +448,19 @@ def _explain(error: dict[str, Any]) -> tuple[str, str]:
     if error["type"] == "value_error":
         return "", str(error["ctx"]["error"])
     if error["type"] in ("model_type", "dict_type"):
-        return f"{key}: ", f"must be a table (not {error['input']!r})"
+        return f"{key}: ", f"must be a table (not {_shown(error['input'])})"
     hint = ', written as ["a", "b"]' if error["type"] == "list_type" else ""
-    shown = f" (not {error['input']!r})" if not isinstance(error["input"], dict) else ""
+    shown = f" (not {_shown(error['input'])})" if not isinstance(error["input"], dict) else ""
     return f"{key}: ", f"{error['msg'][0].lower()}{error['msg'][1:]}{hint}{shown}"
+
+
+def _shown(value: Any) -> str:
+    """Write a value that was given, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no number of thousands of digits
+        return "what is given: it is too long to be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _locate(loc: Iterable[str | int]) -> tuple[list[str], type[BaseModel] | None]:

@@ -22,7 +22,7 @@ def file_name(name: str, kept: str = "a-zA-Z0-9+-", *, longest: int = LONGEST) -
         longest: bytes; a longer name is cut, and ends in a checksum of the whole.
 
     >>> file_name("../a task [cm]"), file_name(".."), file_name("NUL")
-    ('---a-task--cm-', 'unnamed', 'NUL-')
+    ('---a-task--cm-', 'unnamed', '-NUL')
     """
     made = re.sub(rf"[^{kept}]", "-", name)
     if not made.strip(".-"):
@@ -30,9 +30,11 @@ def file_name(name: str, kept: str = "a-zA-Z0-9+-", *, longest: int = LONGEST) -
     if made.startswith("."):  # hidden, or the folder above
         made = f"-{made.lstrip('.')}"
     if _RESERVED.fullmatch(made):
-        made += "-"
+        made = f"-{made}"
     if len(made.encode()) > longest:
-        made = f"{made.encode()[: longest - 9].decode(errors='ignore')}-{zlib.crc32(name.encode('utf-8', 'replace')):08x}"
+        made = (
+            f"{made.encode()[: longest - 9].decode(errors='ignore')}-{zlib.crc32(name.encode('utf-8', 'replace')):08x}"
+        )
     return made
 
 

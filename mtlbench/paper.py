@@ -94,7 +94,7 @@ def load_table(name: str) -> PaperTable:
         raise UserError(f"There is no table '{name}'.{did_you_mean(name, files)} Tables: {', '.join(files)}.")
     try:
         return PaperTable.model_validate(tomllib.loads(files[name].read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{files[name]} can't be read: {first}.") from error
 

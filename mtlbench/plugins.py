@@ -101,7 +101,7 @@ def _beside(path: Path) -> Iterator[None]:
 
 
 def files_imported_by(path: Path) -> list[Path]:
-    """Return the files beside a plug-in that it imports, and those that these import, by name: it is made of them too."""
+    """Return the files beside a plug-in that it imports, and those that these import: it is made of them too."""
     found: dict[Path, None] = {}
     waiting = [path]
     while waiting:

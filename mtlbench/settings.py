@@ -91,7 +91,11 @@ def _valid(annotation: Any, limits: Iterable[Any] = ()) -> str:
     return {str: "text"}.get(annotation, "any value")
 
 
+_NO_LIMIT = 10**9  # from here on, a limit that only keeps numbers from running over
+
+
 def _range(limits: Iterable[Any]) -> str:
     words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "at most"}
-    said = [f"{words[sign]} {getattr(limit, sign)}" for limit in limits for sign in words if hasattr(limit, sign)]
+    found = [(sign, getattr(limit, sign)) for limit in limits for sign in words if hasattr(limit, sign)]
+    said = [f"{words[sign]} {end:,}" for sign, end in found if abs(end) < _NO_LIMIT]
     return f" {' and '.join(said)}" if said else ""

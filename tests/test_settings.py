@@ -68,7 +68,7 @@ def test_defaults_are_what_they_are_said_to_be(found: dict[str, Setting]) -> Non
         ("train.milestones", "a list; each: a number of at least 0 and at most 1"),
         ("train.flip", "true, false"),
         ("train.anchors", "positive, balanced"),
-        ("data.image_size", "a whole number above 0 or a list of 2; each: a whole number above 0"),
+        ("data.image_size", " or a list of 2; each: ".join(["a whole number above 0 and at most 10,000"] * 2)),
         ("data.ordered", "a table of keys; each: a list; each: text"),
         ("data.options", "a table"),
         ("data.rendered.conflict", "a number of at least 0 and at most 1"),

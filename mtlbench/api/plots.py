@@ -70,12 +70,12 @@ class Plots:
 
 
 def _plain(axes: Axes) -> Axes:
-    """Show every text on axes as it is: a task's name with two dollar signs is no formula, whatever the user's settings."""
+    """Show every text on axes as it is: a name with two dollar signs is no formula, whatever the user's settings."""
     from matplotlib.text import Text
 
     for text in axes.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
-        text.set_usetex(False)  # type: ignore[attr-defined]
+        text.set_parse_math(False)
+        text.set_usetex(False)
     return axes
 
 

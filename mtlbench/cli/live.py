@@ -132,7 +132,9 @@ def _lines(console: Console, runs: int, live: Any) -> Watcher:
             if live:
                 top = Table.grid(padding=(0, 1))
                 bar = ProgressBar(event.steps, event.step, width=30)
-                top.add_row(Text(self.name(job), "bold"), bar, Text(f"{event.step:,}/{event.steps:,}"), Text(course.speed))
+                top.add_row(
+                    Text(self.name(job), "bold"), bar, Text(f"{event.step:,}/{event.steps:,}"), Text(course.speed)
+                )
                 self.show(job, Group(top, Text(_validation(course.accuracy), "dim")))
 
         def doing(self, job: Job, what: str) -> None:

@@ -137,8 +137,8 @@ def _checked(name: str, kind: str) -> str:
 
     if not re.fullmatch(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
         raise UserError(
-            f"'{name}' can't name {a(_called(kind))}: use lower-case letters and digits, beginning with a letter, single"
-            f" hyphens between words, and at most {LONGEST_NAME} characters, as in my-method."
+            f"'{name}' can't name {a(_called(kind))}: use lower-case letters and digits, beginning with a letter,"
+            f" single hyphens between words, and at most {LONGEST_NAME} characters, as in my-method."
         )
     return re.sub(r"[.-]", "_", name)
 

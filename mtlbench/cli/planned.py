@@ -62,9 +62,9 @@ def _show_jobs(console: Console, part: Part) -> float | None:
         if job.costs_due:
             words = "done already, but for its costs"
         other = part.dataset.device.type == "cpu" and job.threads not in (0, torch.get_num_threads())
-        began = f" with the {job.threads} thread{'s' * (job.threads > 1)} that it began with" if other else ""
+        threads = f"{job.threads} thread{'s' * (job.threads > 1)}"
         if job.state == "done":
-            words += began
+            words += f", with {threads}" if other else ""
         else:
             name = job.method.name
             if name not in whole:
@@ -73,7 +73,7 @@ def _show_jobs(console: Console, part: Part) -> float | None:
             seconds, reason = whole[name]
             seconds *= 1 - job.steps_done / benchmark.train.steps
             left += seconds
-            words += began
+            words += f" with the {threads} that it began with" if other else ""
             words += f", but its first steps failed: {reason}" if reason else f", about {duration(seconds)}"
         say(console, f"  {job.label}: {words}")
     return left if whole else None

@@ -188,7 +188,9 @@ def _print(
         row = labels[loaded.tasks.index(answer.task)]
         for rank, (place, distance) in enumerate(zip(answer.places, answer.distances, strict=True), 1):
             cells = [answer.task if rank == 1 else "", str(rank), names[place], *([row[place]] if labelled else [])]
-            table.add_row(*map(Text, map(printable, [*cells, f"{distance:.4f}"])), end_section=rank == len(answer.places))
+            table.add_row(
+                *map(Text, map(printable, [*cells, f"{distance:.4f}"])), end_section=rank == len(answer.places)
+            )
     console.print(table)
 
 

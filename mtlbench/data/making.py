@@ -53,5 +53,5 @@ def _named(maker: Path) -> str:
         note = json.loads(maker.read_text())
         where = "" if note["host"] == socket.gethostname() else f" on {note['host']}"
         return f"process {int(note['pid'])}{where}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return "another process"

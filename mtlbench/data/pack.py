@@ -153,7 +153,7 @@ def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
         left_out = [(int(i), str(reason)) for i, reason in facts["left_out"]]
         kept = np.delete(np.arange(len(table)), [i for i, _ in left_out])
         return Pack(images, facts["fingerprint"], kept, tuple((table.paths[i], reason) for i, reason in left_out))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None  # it will be made again
 
 

@@ -87,9 +87,7 @@ def seen(job: Job, device: str) -> Job:
         found = replace(job, state="done", costs_due=bool(record.receipt.get(COSTS_DUE)))
         return _with_threads(found, record.setup.get("threads"))
     if partial := read_partial(job.folder, job.setup, device):
-        return _with_threads(
-            replace(job, state="interrupted", steps_done=partial[0].step), begun_with(job.folder)
-        )
+        return _with_threads(replace(job, state="interrupted", steps_done=partial[0].step), begun_with(job.folder))
     return replace(job, state="failed" if record else "new", steps_done=0)
 
 

@@ -84,7 +84,9 @@ class Agreement:
             if seed in self.outcome.failed:
                 said.append(f"{one}FAILED: {self.outcome.failed[seed]}")
             if seed in self.missing:
-                said.append(f"{one}has no {FILE} beside its run.json that can be read, though its gradients were probed")
+                said.append(
+                    f"{one}has no {FILE} beside its run.json that can be read, though its gradients were probed"
+                )
             if seed in self.unshared:
                 said.append(f"{one}no two tasks share parameters")
             if seed in self.outcome.collapsed:

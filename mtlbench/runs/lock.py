@@ -87,5 +87,5 @@ def _named(worker: Path) -> str:
     try:
         note = json.loads(worker.read_text())
         return f"process {int(note['pid'])}@{note['host']}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return "another process"

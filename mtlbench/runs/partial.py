@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from mtlbench.runs.disk import save_tensors, writing
 from mtlbench.runs.lock import writer
@@ -34,7 +35,7 @@ def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
             place.mkdir(parents=True, exist_ok=True)
             save_tensors(trainer.tensors(), tensors)
             tensors.replace(place / name)
-            text.write_text(json.dumps(facts))
+            text.write_text(json.dumps(facts), encoding="utf-8")
             text.replace(place / "state.json")
     finally:
         tensors.unlink(missing_ok=True)
@@ -47,8 +48,9 @@ def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
 def begun_with(folder: Path) -> int:
     """Return with how many threads the interrupted run in a folder trained; 0 where it doesn't say."""
     try:
-        return int(json.loads((partial_folder(folder) / "state.json").read_text()).get("threads", 0))
-    except (OSError, ValueError, TypeError, AttributeError):
+        threads = json.loads((partial_folder(folder) / "state.json").read_text(encoding="utf-8"))["threads"]
+        return threads if isinstance(threads, int) and 0 < threads < 2**16 else 0
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return 0
 
 
@@ -59,13 +61,16 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
     """
     place = partial_folder(folder)
     try:
-        facts = json.loads((place / "state.json").read_text())
+        facts = json.loads((place / "state.json").read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA or facts["device"] != device or differences(facts["setup"], setup):
             return None
         if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
             facts["state"]["probes"] = facts["state"].pop("conflict")
         facts["state"].setdefault("best_score", facts["state"].get("best_accuracy", -1.0))
-        state, tensors = State(**facts["state"]), place / facts["tensors"]
-    except (OSError, ValueError, KeyError, TypeError):
+        state = TypeAdapter(State).validate_python(facts["state"], strict=True)
+        if not state.step >= 0 or Path(facts["tensors"]).name != facts["tensors"]:
+            return None
+        tensors = place / facts["tensors"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # whatever it is, no state
         return None
-    return (state, tensors) if tensors.exists() else None
+    return (state, tensors) if tensors.is_file() else None

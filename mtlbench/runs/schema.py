@@ -5,15 +5,15 @@ Records are copied about, edited and sent by others: one that is damaged is refu
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError, model_validator
 
-from mtlbench.benchmark import Benchmark, with_protocol
+from mtlbench.benchmark import Benchmark, unreasonable, with_protocol
 from mtlbench.learned import Learned
 from mtlbench.names import printable
 
-_DEEPEST = 40  # lists and tables within each other
 _ELSEWHERE = ("extra_forbidden", "literal_error")  # what a setting of another version of mtlbench looks like
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -143,7 +143,7 @@ def _check_benchmark(benchmark: dict[str, Any]) -> None:
     """
     _Sections.model_validate(benchmark)
     try:
-        Benchmark.model_validate(with_protocol(benchmark))
+        Benchmark.model_validate_json(json.dumps(with_protocol(benchmark)), strict=True)
     except ValidationError as error:
         faults = [e for e in error.errors(include_url=False) if e["type"] not in _ELSEWHERE]
         if faults:
@@ -157,6 +157,8 @@ def checked(content: Any) -> dict[str, Any]:
     Raises:
         ValueError: it is no run record, with the first reason.
     """
+    if why := unreasonable(content):
+        raise ValueError(why)
     clean = _clean(content)
     try:
         RecordFile.model_validate(clean)
@@ -169,15 +171,11 @@ def checked(content: Any) -> dict[str, Any]:
     return found
 
 
-def _clean(value: Any, depth: int = 0) -> Any:
-    if depth > _DEEPEST:
-        raise ValueError(f"lists and tables lie more than {_DEEPEST} deep within each other")
+def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
-        return {printable(key): _clean(inner, depth + 1) for key, inner in value.items()}
+        return {printable(key): _clean(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_clean(inner, depth + 1) for inner in value]
-    if isinstance(value, int) and not -(2**64) < value < 2**64:
-        raise ValueError("a number has more than 64 bits")
+        return [_clean(inner) for inner in value]
     return value

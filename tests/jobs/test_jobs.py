@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from report_records import record as made_up
+from safetensors.torch import load_file
 from support import TASKS, make_dataset, protocol
 from torch import Tensor, nn
 

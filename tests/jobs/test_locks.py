@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from report_records import record as made_up
+from safetensors import SafetensorError
 from support import make_dataset, protocol
 
 from mtlbench.errors import UserError

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtlbench.report.figures.checkpoints import Part, similarity
 from mtlbench.names import slug
+from mtlbench.report.figures.checkpoints import Part, similarity
 from mtlbench.report.figures.data import Array, Method, mean_known
 from mtlbench.report.figures.maps import FEW_TASKS, closely, drawn_of, maps_of_tasks, task_maps
 from mtlbench.report.figures.scene import Scene

@@ -1,0 +1,153 @@
+"""What is written: no text of a user's is markup, and no encoding of the terminal ends a command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from figure_records import curve, put, record
+from report_records import record as made_up
+from report_records import shown
+from rich.console import Console
+from support import run_command
+
+from mtlbench import results as read_results
+from mtlbench.cli.progress import bar, say, status
+from mtlbench.report.grids import in_csv, in_latex, in_markdown
+from mtlbench.report.summary import summarise
+from mtlbench.report.tables import as_frame, as_markup
+
+HOSTILE = ("size [/cm]", "[red]height[/red] [cm]", "$\\foo$", "a_b^c", "=cmd|'/c calc'!A1", "<b>&amp;", "`x` ~~y~~ $z$")
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_progress_on_a_terminal_shows_texts_as_they_are(words: str) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    say(console, words)
+    with status(console, words):
+        pass
+    with bar(console, words) as progress:
+        progress(1, 2)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count(words) >= 3, text
+    console = Console(file=io.StringIO(), width=200)
+    with bar(console, words) as progress:
+        progress(1, 2)
+    assert words in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_data_check_shows_a_task_with_brackets(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rows = ["path,size [/cm]"]
+    for n in range(40):
+        Image.new("RGB", (8, 8), (6 * n, 9 * (n % 2), 3)).save(tmp_path / f"{n}.png")
+        rows.append(f"{n}.png,[{'big' if n % 2 else '/small'}]")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    ended = run_command("data", "check", tmp_path, "--task", "size [/cm]")
+    assert ended.code == 0, ended
+    for words in ("size [/cm]", "[/small]", "[big]"):
+        assert words in ended.out
+
+
+def test_tables_of_every_format_hold_names_as_they_are() -> None:
+    tasks = ["size [/cm]", "$\\foo$"]
+    made = made_up("one", metrics={t: {"triplet": 0.5} for t in tasks})
+    made.setup["tasks"] = tasks
+    made.setup["benchmark"]["title"] = "[bold]Mine"
+    table = shown([made])
+    assert "[/cm]" in table
+    assert "[bold]Mine" in table
+    (summary,) = summarise([made])
+    assert "size \\[/cm\\]" in as_markup(summary, "md")
+    latex = as_markup(summary, "latex")
+    assert "{[}/cm]" in latex
+    assert r"\$\textbackslash{}foo\$" in latex
+    assert not [line for line in latex.splitlines() if line.lstrip().startswith("[")]
+    assert r"\\ [" not in latex  # LaTeX would read a length
+    assert "task/size [/cm]" in as_frame([summary])
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown", "latex"),
+    [
+        ("`a` ~~b~~ $c$", r"\`a\` \~~b\~~ \$c\$", r"`a` \textasciitilde{}\textasciitilde{}b"),
+        ("a\nb\n\nc", "a b c", "a b c"),
+        ("&lt;b&gt; & c", "&amp;lt;b&amp;gt; & c", r"\&lt;b\&gt; \& c"),
+        ("*x* [y]", r"\*x\* \[y\]", "{*}x{*} {[}y]"),
+    ],
+)
+def test_signs_of_markup_are_written_out(text: str, markdown: str, latex: str) -> None:
+    assert in_markdown(text) == markdown
+    assert in_latex(text).startswith(latex)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_of_csv_is_a_formula(text: str) -> None:
+    assert in_csv(text) == f"'{text}"
+    failed = made_up("one", status="failed", reason=text, metrics={})
+    rows = list(csv.DictReader(io.StringIO(shown([failed], style="runs"))))
+    assert rows[0]["reason"] == f"'{text}"
+
+
+def test_numbers_of_csv_stay_numbers() -> None:
+    assert [in_csv(value) for value in ("-0.5", "+1,234.0", "1e-3", -2.5, None, "plain")] == [
+        "-0.5", "+1,234.0", "1e-3", -2.5, None, "plain",
+    ]  # fmt: skip
+
+
+def test_figures_on_a_users_own_axes_take_no_name_for_a_formula(tmp_path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    tasks = (r"$\foo$ [cm]", "a_b^c $x$", "100 %")
+    for method in ("shared", "single"):
+        put(tmp_path, record(method, tasks=tasks), curve=curve(0.5))
+    plot = read_results(tmp_path).plot
+    figure, axes = pyplot.subplots()
+    plot.heatmap(axes)
+    figure.savefig(tmp_path / "a.png")
+    assert [label.get_text() for label in axes.get_xticklabels()][1:] == [t.replace("_", " ") for t in tasks]
+    assert not any(label.get_parse_math() for label in axes.get_xticklabels())
+    pyplot.close(figure)
+
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1252", ["report", "shoes-quick", "--results", str(PUBLISHED)]),
+        ("ascii", ["report", "shoes-quick", "--results", str(PUBLISHED), "--format", "md"]),
+        ("ascii", ["report", "--columns"]),
+        ("cp1252", ["list", "size [/cm]"]),
+    ],
+)
+def test_no_encoding_of_the_output_ends_a_command(encoding: str, words: list[str], tmp_path: Path) -> None:
+    surroundings = {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with (tmp_path / "out.txt").open("wb") as file:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mtlbench", *words], stdout=file, stderr=subprocess.PIPE,
+            env=os.environ | surroundings, timeout=120,
+        )  # fmt: skip
+    said = (tmp_path / "out.txt").read_bytes().decode(encoding) + ended.stderr.decode(encoding)
+    assert "Traceback" not in said
+    assert "UnicodeEncodeError" not in said
+    assert ended.returncode == (2 if words[0] == "list" else 0), said
+    assert len(said) > 200
+
+
+def test_a_mark_never_turns_into_another_one() -> None:
+    """Under cp1252 "≈", tied, must not come out as "?", undecided."""
+    code = "from mtlbench.cli.output import fit_streams; fit_streams(); print('a ≈ b ? ± Δm ✓ ✗ 高 \\udc80')"
+    surroundings = os.environ | {"PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=surroundings, timeout=60, check=True)
+    assert ended.stdout.decode().strip() == "a ~ b ? +- dm + x _ _"
