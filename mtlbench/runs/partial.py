@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from mtlbench.runs.disk import save_tensors, writing
 from mtlbench.runs.lock import writer
@@ -15,6 +17,22 @@ from mtlbench.runs.record import SCHEMA, Json, partial_folder
 from mtlbench.runs.setup import differences
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import State
+
+
+class _Saved(BaseModel):
+    """A `State` as JSON holds it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    step: Annotated[int, Field(ge=0)]
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    best_score: float = -math.inf
+    best_step: int = 0
+    accuracy: dict[str, float] = {}
+    collapsed: list[str] = []
+    curve: list[dict[str, float]] = []
+    probes: list[dict[str, Any]] = []
 
 
 def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
@@ -67,10 +85,10 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
         if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
             facts["state"]["probes"] = facts["state"].pop("conflict")
         facts["state"].setdefault("best_score", facts["state"].get("best_accuracy", -1.0))
-        state = TypeAdapter(State).validate_python(facts["state"], strict=True)
-        if not state.step >= 0 or Path(facts["tensors"]).name != facts["tensors"]:
+        _Saved.model_validate(facts["state"])
+        if Path(facts["tensors"]).name != facts["tensors"]:
             return None
-        tensors = place / facts["tensors"]
+        state, tensors = State(**facts["state"]), place / facts["tensors"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # whatever it is, no state
         return None
     return (state, tensors) if tensors.is_file() else None

@@ -5,10 +5,9 @@ Records are copied about, edited and sent by others: one that is damaged is refu
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mtlbench.benchmark import Benchmark, unreasonable, with_protocol
 from mtlbench.learned import Learned
@@ -128,9 +127,14 @@ class _Model(_Part):
     embedding: Count
 
 
+class _Settings(_Part):
+    reader: str
+    image_size: int | list[int]
+
+
 class _Sections(_Part):
-    name: StrictStr
-    data: dict[str, Any]
+    name: str
+    data: _Settings
     model: _Model
     train: _Train
     evaluation: _Evaluation
@@ -143,7 +147,7 @@ def _check_benchmark(benchmark: dict[str, Any]) -> None:
     """
     _Sections.model_validate(benchmark)
     try:
-        Benchmark.model_validate_json(json.dumps(with_protocol(benchmark)), strict=True)
+        Benchmark.model_validate(with_protocol(benchmark))
     except ValidationError as error:
         faults = [e for e in error.errors(include_url=False) if e["type"] not in _ELSEWHERE]
         if faults:

@@ -152,17 +152,16 @@ def test_records_of_a_later_version_with_further_settings_are_read(results: Path
     assert len(find_records(results)) == 2
 
 
-def test_what_others_named_cant_lead_figures_galleries_or_pages_away(results: Path, tmp_path: Path) -> None:
+def test_what_others_named_cant_lead_figures_away(results: Path, tmp_path: Path) -> None:
     """The name in the record decides the folder; of a record that never was a benchmark's there is none."""
     shutil.copytree(results / BENCHMARK, results / "other")
     for path in (results / "other").rglob("run.json"):
         content = json.loads(path.read_text())
         content["setup"]["benchmark"]["name"] = "../escaped"
         path.write_text(json.dumps(content))
-    for words in (["--figures", tmp_path / "figs" / "in"], ["--html", tmp_path / "page"]):
-        ended = run_command("report", "--results", results, *words)
-        assert ended.code == 0, ended
-        assert ended.err.count("left out: ") == 2
+    ended = run_command("report", "--results", results, "--figures", tmp_path / "figs" / "in")
+    assert ended.code == 0, ended
+    assert ended.err.count("left out: ") == 2
     assert not list(tmp_path.rglob("*escaped*"))
     assert sorted(p.name for p in (tmp_path / "figs" / "in").iterdir()) == [BENCHMARK]
 
@@ -194,15 +193,20 @@ def test_control_characters_of_a_record_reach_no_terminal(results: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["step,accuracy,seconds\n20,much,1\n", "step\n1,2,3\n", "\0\1", "step,accuracy\n,1\n"])
-def test_text_in_a_curve_is_named_and_left_out(results: Path, tmp_path: Path, text: str) -> None:
+def test_text_in_a_curve_is_named_and_left_out(results: Path, text: str) -> None:
     folder = run_folder(results, BENCHMARK, "shared", 0)
     (folder / "curve.csv").write_text(text)
     with pytest.warns(LeftOut, match=r"left out: .*shared/seed-0/curve\.csv is no table of numbers"):
         assert read_curve(folder, needed=("step", "accuracy")) is None
-    for words in (["--html", tmp_path / "page"], ["--figures", tmp_path / "figs"], ["--at-seconds", "5"]):
+
+
+def test_a_page_is_made_without_a_curve_of_text(results: Path, tmp_path: Path) -> None:
+    (run_folder(results, BENCHMARK, "shared", 0) / "curve.csv").write_text("step,accuracy,seconds\n20,much,1\n")
+    for words in (["--html", tmp_path / "page"], ["--at-seconds", "15"]):
         ended = run_command("report", BENCHMARK, "--results", results, *words)
         assert ended.code == 0, ended
-        assert "curve.csv is no table of numbers" in ended.err
+        assert ended.err.count("curve.csv is no table of numbers") == 1, ended
+    assert "shared" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("facts", [[], {"schema": SCHEMA}, "deep", {"threads": "two"}, {"threads": 10**9}])
