@@ -129,8 +129,11 @@ def serve() -> None:
             answer: object = pack_chunk(Path(partial), start, paths, tuple(size), fit)
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror or str(error)}
-        sys.stdout.buffer.write(json.dumps([start, answer]).encode() + b"\n")
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(json.dumps([start, answer]).encode() + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # whoever asked was killed
+            os._exit(1)
 
 
 class _MemoryLimit:

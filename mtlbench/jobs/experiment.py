@@ -28,7 +28,7 @@ from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
 from mtlbench.networks import build
 from mtlbench.options import read_spec
 from mtlbench.registry import EXECUTORS
-from mtlbench.runs import Json, read_record, remove_run
+from mtlbench.runs import Json, read_record, remove_run, tidy
 from mtlbench.runs.lock import Busy, busy_with, working_on
 from mtlbench.runs.references import references
 from mtlbench.soundness import sound_precision
@@ -219,6 +219,9 @@ def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Call
         _remove(jobs)
     with view.status("measuring the reference rows …"):
         _judge_references(experiment, parts, view)
+    for job in jobs:
+        if job.state == "done":
+            tidy(job.folder)
     todo = [job for job in jobs if job.state != "done" or job.costs_due]
     try:
         with (

@@ -93,7 +93,7 @@ def accuracy_within(validations: pd.DataFrame, seconds: float, tasks: Sequence[s
     That is the one of highest mean accuracy over all tasks; None if nothing was measured by then.
     """
     there = validations[validations["seconds"] <= seconds]
-    if there.empty:
+    if there.empty or not {f"accuracy/{task}" for task in tasks} <= set(there):
         return None
     chosen = there.iloc[int(there["accuracy"].to_numpy().argmax())]
     return float(np.mean([chosen[f"accuracy/{task}"] for task in tasks]))

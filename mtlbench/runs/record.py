@@ -22,6 +22,7 @@ import glob
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from mtlbench.errors import UserError, leave_out
 from mtlbench.names import file_name, printable
 from mtlbench.probes import COLUMNS, FILE
 from mtlbench.runs.disk import save_tensors, writing
-from mtlbench.runs.lock import writer
+from mtlbench.runs.lock import Busy, working_on, writer
 from mtlbench.runs.schema import checked
 
 if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes longer than a table
@@ -213,6 +214,13 @@ def remove_run(folder: Path) -> None:
     """Remove a run's record, and what an interrupted one left."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a process left that was killed just after it had written a finished run's record."""
+    if partial_folder(folder).exists() or folder.with_name(f".{folder.name}.worker").exists():
+        with suppress(Busy, OSError), working_on(folder):
+            shutil.rmtree(partial_folder(folder), ignore_errors=True)
 
 
 def half(embeddings: Tensor) -> Tensor:

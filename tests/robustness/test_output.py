@@ -49,7 +49,8 @@ def test_data_check_shows_a_task_with_brackets(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8), (6 * n, 9 * (n % 2), 3)).save(tmp_path / f"{n}.png")
         rows.append(f"{n}.png,[{'big' if n % 2 else '/small'}]")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    ended = run_command("data", "check", tmp_path, "--task", "size [/cm]")
+    (tmp_path / "mine.toml").write_text('[data]\nreader = "csv"\n')
+    ended = run_command("data", "check", tmp_path / "mine.toml", "--task", "size [/cm]")
     assert ended.code == 0, ended
     for words in ("size [/cm]", "[/small]", "[big]"):
         assert words in ended.out
@@ -90,6 +91,8 @@ def test_signs_of_markup_are_written_out(text: str, markdown: str, latex: str) -
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_cell_of_csv_is_a_formula(text: str) -> None:
     assert in_csv(text) == f"'{text}"
+    if text[0] == "\r":  # a record has none: see `printable`
+        return
     failed = made_up("one", status="failed", reason=text, metrics={})
     rows = list(csv.DictReader(io.StringIO(shown([failed], style="runs"))))
     assert rows[0]["reason"] == f"'{text}"
@@ -138,7 +141,7 @@ def test_no_encoding_of_the_output_ends_a_command(encoding: str, words: list[str
             [sys.executable, "-m", "mtlbench", *words], stdout=file, stderr=subprocess.PIPE,
             env=os.environ | surroundings, timeout=120,
         )  # fmt: skip
-    said = (tmp_path / "out.txt").read_bytes().decode(encoding) + ended.stderr.decode(encoding)
+    said = (tmp_path / "out.txt").read_bytes().decode("utf-8", "replace") + ended.stderr.decode("utf-8", "replace")
     assert "Traceback" not in said
     assert "UnicodeEncodeError" not in said
     assert ended.returncode == (2 if words[0] == "list" else 0), said
