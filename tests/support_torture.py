@@ -310,7 +310,9 @@ def fuzz(number: int, place: Path, draw: random.Random) -> str:
             file.write_text(_damaged_json(file.read_text(), draw))
         else:
             file.write_bytes(_damaged_bytes(file.read_bytes(), draw))
-        words = draw.choice(([], ["--format", "csv"], ["--format", "latex"], ["--format", "runs"], ["--at-seconds", "15"]))
+        words = draw.choice(
+            ([], ["--format", "csv"], ["--format", "latex"], ["--format", "runs"], ["--at-seconds", "15"])
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             said = run_command("report", "--results", results, *words)

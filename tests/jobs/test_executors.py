@@ -193,3 +193,28 @@ def _alive(pid: int) -> bool:
 
 def test_threads_are_divided():
     assert [Processes(jobs=n).threads(8) for n in (1, 3, 16)] == [8, 2, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it finds the workers under /proc")
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGHUP,)], ids=["Ctrl-C twice", "hang-up"])
+def test_a_signal_while_four_runs_are_under_way_keeps_every_one(zappos_folder, tmp_path, signals):
+    settings = ("train.steps=100000", "evaluation.every=10")
+    more = ("--methods", "single", "--seeds", "0-3")
+    words = command(zappos_folder, tmp_path / "r", *more, "--jobs", "4", settings=settings)
+    process = start(words)
+    said = read_until(process, *(f"single, seed {seed}: step 10/" for seed in range(4)))
+    workers = workers_of(process)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.3)
+    said += output(process)
+    assert process.returncode == 130, said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert all(record.kind == "reference" for record in find_records(tmp_path / "r")), said
+    kept = [partial_folder(tmp_path / "r" / "zappos-quick" / "single" / f"seed-{seed}") for seed in range(4)]
+    steps = [json.loads((place / "state.json").read_text())["state"]["step"] for place in kept if place.exists()]
+    assert len(steps) == 4, said
+    assert min(steps) >= 10
+    again = output(start([*command(zappos_folder, tmp_path / "r", *more, settings=settings), "--dry-run"]))
+    assert again.count("goes on from step") == 4, again
