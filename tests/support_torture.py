@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def kill_runs(number: int, place: Path, draw: random.Random) -> str:
         runs += 1
         results = place / f"killed-{runs}"
         for _ in range(1000):
-            child = forked(lambda: train(results))
+            child = forked(partial(train, results))
             time.sleep(draw.uniform(0, takes))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -160,7 +161,7 @@ def kill_runs(number: int, place: Path, draw: random.Random) -> str:
             if code == 0:
                 break
             if draw.random() < 0.3 or killed >= number:
-                assert ended(forked(lambda: train(results))) == 0
+                assert ended(forked(partial(train, results))) == 0
                 break
         train(results)  # the next start cleans what was left
         assert whole(results) == wanted, results

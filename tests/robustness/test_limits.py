@@ -1,4 +1,4 @@
-"""Numbers that are too large, brackets too deep, disks too full, plug-ins of several files, names with their article."""
+"""Numbers that are too large, brackets too deep, disks too full; threads; plug-ins of several files; articles."""
 
 from __future__ import annotations
 

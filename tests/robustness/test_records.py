@@ -1,4 +1,4 @@
-"""Records that others sent or that were damaged: named, left out, and all else goes on; no name of theirs leads away."""
+"""Records that others sent or damaged: named, left out, and all else goes on; no name of theirs leads away."""
 
 from __future__ import annotations
 
