@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +101,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("user")
     monkeypatch.setenv("MTLBENCH_CACHE", str(folder / "cache"))
     monkeypatch.setenv("MTLBENCH_DATA", str(folder / "data"))
+    monkeypatch.setattr(sys, "path", list(sys.path))  # plug-ins' folders are put there
+    monkeypatch.setattr("mtlbench.plugins._FOLDERS", [])
     return folder / "cache"
 
 

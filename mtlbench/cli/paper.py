@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,7 +85,7 @@ def _show(console: Console, filled: FilledTable, format: Format) -> None:
     if format is Format.csv:
         rest = (filled.grid.title, " ".join(filled.notes))
         body = [[*row, *rest] for row in filled.grid.body]
-        rows: list[list[object]] = [[*filled.grid.head, "table", "notes"], *body]
+        rows: list[list[Any]] = [[*filled.grid.head, "table", "notes"], *body]
         csv.writer(sys.stdout).writerows([[in_csv(cell) for cell in row] for row in rows])
     elif format is Format.table:
         console.print(for_terminal([filled.grid], notes(("small", filled.notes)), console.width))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mtlbench.runs.disk import save_tensors, writing
 from mtlbench.runs.lock import writer
@@ -19,20 +18,15 @@ from mtlbench.training.loop import Trainer
 from mtlbench.training.state import State
 
 
-class _Saved(BaseModel):
-    """A `State` as JSON holds it."""
+def _saved() -> type[BaseModel]:
+    """Return what checks a `State` as JSON holds it: of its own types, but for probes, whose shape it leaves alone."""
+    types = get_type_hints(State) | {"probes": list[dict[str, Any]], "step": Annotated[int, Field(ge=0)]}
+    members: dict[str, Any] = {one.name: (types[one.name], None) for one in fields(State)}  # each of them has a default
+    made: type[BaseModel] = create_model("_Saved", __config__=ConfigDict(strict=True, extra="forbid"), **members)
+    return made
 
-    model_config = ConfigDict(strict=True, extra="forbid")
 
-    step: Annotated[int, Field(ge=0)]
-    seconds: float = 0.0
-    best_accuracy: float = -1.0
-    best_score: float = -math.inf
-    best_step: int = 0
-    accuracy: dict[str, float] = {}
-    collapsed: list[str] = []
-    curve: list[dict[str, float]] = []
-    probes: list[dict[str, Any]] = []
+_SAVED = _saved()
 
 
 def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
@@ -85,7 +79,7 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
         if "conflict" in facts["state"]:  # what mtlbench 0.1 called them
             facts["state"]["probes"] = facts["state"].pop("conflict")
         facts["state"].setdefault("best_score", facts["state"].get("best_accuracy", -1.0))
-        _Saved.model_validate(facts["state"])
+        _SAVED.model_validate(facts["state"])
         if Path(facts["tensors"]).name != facts["tensors"]:
             return None
         state, tensors = State(**facts["state"]), place / facts["tensors"]
