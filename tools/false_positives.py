@@ -1,26 +1,35 @@
 """How often methods that are all equal are told apart: the false-positive rate of the tables' marks, simulated.
 
-    python tools/false_positives.py                # docs/inference.md holds its figures
-    python tools/false_positives.py --tables 100   # quicker, less exact
+    python tools/false_positives.py triplets     # docs/inference.md holds its figures
+    python tools/false_positives.py retrieval    # the columns of retrieval metrics
+    python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
+    python tools/false_positives.py triplets --tables 100   # quicker, less exact
 
 A method orders a triplet rightly when a margin is above 0: a constant, an effect of each of the three images that is
-the method's own, one of the seed, one of seed and image, and noise. Equal methods draw theirs from the same
-distributions, so that no image set and no seed favours one. A table is wrong when any method is told apart from the
-best of a column.
+the method's own, one of the seed, one of seed and image, and noise. For retrieval, embeddings are drawn and scored as
+those of runs are. Equal methods draw theirs from the same distributions, so that no image set and no seed favours one.
+A table is wrong when any method is told apart from the best of a column.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from mtlbench.report.inference import SharedImages, compare, threshold
+from mtlbench.evaluation.retrieval import retrieval_scores
+from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
+from mtlbench.report.inference import Comparison, compare, threshold
 
 IMAGES, TRIPLETS = 600, 2000
+QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and numbers of an embedding
+RETRIEVED = ("map@r", "precision@1", "recall@10")
+NOISES = (0.0, 0.1, 0.3)
 
 
 def draw_triplets(random: np.random.Generator, share: float, tasks: int, images: int, number: int) -> NDArray[np.int64]:
@@ -30,11 +39,13 @@ def draw_triplets(random: np.random.Generator, share: float, tasks: int, images:
         order = random.permutation(images)
         rare = max(3, round(share * images))
         labels = (order[:rare], order[rare:])
-        rows = []
-        for row in range(number):
-            own, other = labels[row % 2], labels[1 - row % 2]
-            anchor, positive = random.choice(own, 2, replace=False)
-            rows.append((anchor, positive, random.choice(other)))
+        rows = np.empty((number, 3), np.int64)
+        for value in (0, 1):
+            own, other = labels[value], labels[1 - value]
+            size = len(rows[value::2])
+            anchor = random.integers(len(own), size=size)
+            positive = (anchor + 1 + random.integers(len(own) - 1, size=size)) % len(own)
+            rows[value::2] = np.stack([own[anchor], own[positive], random.choice(other, size)], axis=1)
         drawn.append(rows)
     return np.array(drawn)
 
@@ -66,40 +77,172 @@ def wrong_tables(
     wrong = made = 0
     for _ in range(tables):
         triplets = draw_triplets(random, share, tasks, IMAGES, TRIPLETS)
-        shared = SharedImages(triplets)
         hits = [draw_hits(random, triplets, IMAGES, seeds, noise) for _ in range(methods)]
-        best = max(range(methods), key=lambda m: float(np.mean(hits[m])))
-        found = [compare(hits[best], hits[m], shared) for m in range(methods) if m != best]
-        made += sum(one is not None for one in found)
-        wrong += any(one is not None and one.differs(threshold(methods)) for one in found)
+        found = _with_best(hits, SharedImages(triplets))
+        made += len(found)
+        wrong += any(one.differs(threshold(methods)) for one in found)
     return wrong / tables, made / tables
 
 
-def seed_spread(noise: float, tables: int = 10) -> float:
-    """Return the standard deviation over seeds of a method's mean accuracy over four tasks, in points."""
-    random = np.random.default_rng(0)
-    spreads = []
+def _with_best(scores: Sequence[Sequence[Scores]], shared: Clustered) -> list[Comparison]:
+    """Compare methods, each with its runs' scores, with the best of them, as tables do."""
+    means = [float(np.mean([shared.mean(run) for run in runs])) for runs in scores]
+    best = int(np.argmax(means))
+    pairs = [compare(scores[best], runs, shared) for place, runs in enumerate(scores) if place != best]
+    return [pair for pair in pairs if pair is not None]
+
+
+def draw_labels(random: np.random.Generator, share: float, tasks: int, images: int) -> NDArray[np.int64]:
+    """Draw (T, N) labels 0 and 1 of independent tasks; `share` of the images have label 1."""
+    labels = np.zeros((tasks, images), np.int64)
+    for task in labels:
+        task[random.permutation(images)[: max(3, round(share * images))]] = 1
+    return labels
+
+
+def draw_scores(
+    random: np.random.Generator, labels: NDArray[np.int64], seeds: int, noise: float
+) -> list[dict[str, NDArray[np.float64]]]:
+    """Draw one method's embeddings and score them as runs are, (T, N) by metric a seed.
+
+    An embedding is its label's centre, an effect of the image that is the method's own, and one of seed and image;
+    `noise` is the standard deviation of a seed's effect on how far centres lie apart, in shares of that.
+    """
+    tasks, images = labels.shape
+    own = random.normal(0, 0.6, (tasks, images, LENGTH))
+    signs = 2.0 * labels - 1
+    found = []
+    for _ in range(seeds):
+        embeddings = own + random.normal(0, 0.3 if noise else 0.0, own.shape)
+        # a seed moves all tasks together and each alone
+        embeddings[:, :, 0] += 0.7 * (1 + random.normal(0, noise) + random.normal(0, noise, (tasks, 1))) * signs
+        each = [
+            retrieval_scores(
+                torch.from_numpy(points), torch.from_numpy(own_labels), normalise=False, ks=(1,), extra=("recall@10",)
+            )
+            for points, own_labels in zip(embeddings.astype(np.float32), labels, strict=True)
+        ]
+        found.append({name: np.stack([scores[name].numpy() for scores in each]) for name in RETRIEVED})
+    return found
+
+
+def wrong_columns(
+    methods: int, share: float, tasks: int, noise: float, seeds: int, tables: int, seed: int = 0
+) -> tuple[dict[str, float], float]:
+    """Return the same as `wrong_tables` for the columns of retrieval metrics, the share by metric."""
+    random = np.random.default_rng(seed)
+    wrong = dict.fromkeys(RETRIEVED, 0)
+    made = 0
     for _ in range(tables):
-        triplets = draw_triplets(random, 0.5, 4, IMAGES, TRIPLETS)
-        means = [float(hits.mean()) for hits in draw_hits(random, triplets, IMAGES, 10, noise)]
-        spreads.append(float(np.std(means, ddof=1)))
-    return 100 * float(np.mean(spreads))
+        labels = draw_labels(random, share, tasks, QUERIES)
+        shared = SharedQueries(labels)
+        drawn = [draw_scores(random, labels, seeds, noise) for _ in range(methods)]
+        for name in RETRIEVED:
+            found = _with_best([[run[name] for run in runs] for runs in drawn], shared)
+            made += len(found)
+            wrong[name] += any(one.differs(threshold(methods)) for one in found)
+    return {name: number / tables for name, number in wrong.items()}, made / tables / len(RETRIEVED)
+
+
+def wrong_by_seeds(methods: int, tasks: int, deviation: float, seeds: int, tables: int, seed: int = 0) -> float:
+    """Return the share of wrong tables where nothing but seeds plays a part; a mean's deviation is over seeds."""
+    random = np.random.default_rng(seed)
+    shared = SharedImages(np.arange(3 * tasks).reshape(tasks, 1, 3))
+    wrong = 0
+    for _ in range(tables):
+        runs = [[np.full((tasks, 1), random.normal(0, deviation)) for _ in range(seeds)] for _ in range(methods)]
+        wrong += any(one.differs(threshold(methods)) for one in _with_best(runs, shared))
+    return wrong / tables
+
+
+def power(gap: float, deviation: float, seeds: int, methods: int, tables: int, seed: int = 0) -> float:
+    """Return how often a method `gap` below another in the mean of four tasks is told apart from it, by seeds alone."""
+    random = np.random.default_rng(seed)
+    shared = SharedImages(np.arange(12).reshape(4, 1, 3))
+    told = 0
+    for _ in range(tables):
+        runs = [[np.full((4, 1), random.normal(mean, deviation)) for _ in range(seeds)] for mean in (0.0, -gap)]
+        pair = compare(runs[0], runs[1], shared)
+        told += pair is not None and pair.differs(threshold(methods))
+    return told / tables
+
+
+def spread_of(noise: float, draw: Callable[[np.random.Generator, float], list[float]], tables: int = 10) -> float:
+    """Return the standard deviation over seeds of a method's mean, in points; `draw` makes the means of ten seeds."""
+    random = np.random.default_rng(0)
+    return 100 * float(np.mean([np.std(draw(random, noise), ddof=1) for _ in range(tables)]))
+
+
+def _triplet_means(random: np.random.Generator, noise: float) -> list[float]:
+    triplets = draw_triplets(random, 0.5, 4, IMAGES, TRIPLETS)
+    return [float(hits.mean()) for hits in draw_hits(random, triplets, IMAGES, 10, noise)]
+
+
+def _retrieval_means(random: np.random.Generator, noise: float) -> list[float]:
+    labels = draw_labels(random, 0.5, 2, QUERIES)
+    shared = SharedQueries(labels)
+    return [shared.mean(run["map@r"]) for run in draw_scores(random, labels, 10, noise)]
+
+
+def _rate(rate: float, tables: int) -> str:
+    error = math.sqrt(max(rate * (1 - rate), 1 / tables) / tables)
+    return f"{100 * rate:.1f} ±{100 * error:.1f} %"
+
+
+def _print_row(*cells: object) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def _print_head(*cells: object) -> None:
+    _print_row(*cells)
+    print("|" + "---|" * len(cells))
+
+
+def print_triplets(tables: int) -> None:
+    """Print a row per situation for the columns of triplet accuracy."""
+    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
+    for methods, share, tasks, noise, seeds in product((2, 6), (0.5, 0.03), (4,), NOISES, (1, 3, 5)):
+        rate, made = wrong_tables(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1)
+        shown = _rate(rate, tables) if made else "nothing is compared"
+        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, shown)
+    spreads = "; ".join(f"{noise}: {spread_of(noise, _triplet_means):.1f} points" for noise in NOISES)
+    print(f"\nStandard deviation of a method's mean between seeds, by seed noise: {spreads}.")
+
+
+def print_retrieval(tables: int) -> None:
+    """Print a row per situation for the columns of retrieval metrics."""
+    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
+    for methods, share, tasks, noise, seeds in product((2, 6), (0.5, 0.03), (2,), NOISES, (1, 3, 5)):
+        rates, made = wrong_columns(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1)
+        cells = [_rate(rate, tables) if made else "nothing is compared" for rate in rates.values()]
+        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, *cells)
+    spreads = "; ".join(f"{noise}: {spread_of(noise, _retrieval_means):.1f} points" for noise in NOISES)
+    print(f"\nStandard deviation of a method's mean map@r between seeds, by seed noise: {spreads}.")
+
+
+def print_seeds(tables: int) -> None:
+    """Print how often seeds alone make a wrong mark, and how often a true difference is told apart."""
+    deviations = (0.3, 1.0, 2.5, 4.0, 5.0, 7.5, 12.0)  # points
+    _print_head("methods", "tasks", "seeds", *(f"sd {one:g}" for one in deviations))
+    for methods, tasks, seeds in product((2, 6), (1, 4), (2, 3, 5)):
+        rates = [wrong_by_seeds(methods, tasks, one / 100, seeds, tables) for one in deviations]
+        _print_row(methods, tasks, seeds, *(_rate(rate, tables) for rate in rates))
+    gaps = (6, 9, 12, 15)
+    print()
+    _print_head("methods", "seeds", "sd", *(f"{gap} points apart" for gap in gaps))
+    for methods, seeds, deviation in product((2, 7), (2, 3, 5), (1.5, 2.5)):
+        rates = [power(gap / 100, deviation / 100, seeds, methods, tables) for gap in gaps]
+        _print_row(methods, seeds, deviation, *(f"{100 * rate:.0f} %" for rate in rates))
 
 
 def main() -> None:
-    """Print a row per situation."""
+    """Print the tables of one kind of column, or of seeds alone."""
+    kinds = {"triplets": print_triplets, "retrieval": print_retrieval, "seeds": print_seeds}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("what", choices=kinds)
     parser.add_argument("--tables", type=int, default=300)
-    tables = parser.parse_args().tables
-    print("| methods | rarer label | tasks | seed noise | seeds | tables with a wrong mark |")
-    print("|---|---|---|---|---|---|")
-    for methods, share, tasks, noise, seeds in product((2, 6), (0.5, 0.03), (4,), (0.0, 0.3), (1, 3, 5)):
-        rate, made = wrong_tables(methods, share, tasks, noise, seeds, tables)
-        error = math.sqrt(max(rate * (1 - rate), 1 / tables) / tables)
-        shown = f"{100 * rate:.1f} ±{100 * error:.1f} %" if made else "nothing is compared"
-        print(f"| {methods} | {100 * share:.0f} % | {tasks} | {noise} | {seeds} | {shown} |", flush=True)
-    spreads = "; ".join(f"{noise}: {seed_spread(noise):.1f} points" for noise in (0.0, 0.3))
-    print(f"\nStandard deviation of a method's mean between seeds, by seed noise: {spreads}.")
+    chosen = parser.parse_args()
+    kinds[chosen.what](chosen.tables)
 
 
 if __name__ == "__main__":

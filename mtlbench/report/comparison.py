@@ -1,6 +1,6 @@
 """How a table's rows stand to the best of each column, and to the base: what was compared, and what it says.
 
-Answers are read here, from beside `run.json`; the test itself is in `inference`.
+Scores of triplets and queries are read here, from beside `run.json`; the test itself is in `inference`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.report.evidence import read_hits, read_triplets
-from mtlbench.report.inference import Comparison, Hits, SharedImages, compare, threshold
+from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
+from mtlbench.report.evidence import read_hits, read_queries, read_triplets
+from mtlbench.report.inference import Comparison, compare, threshold
 from mtlbench.report.receipt import Line
-from mtlbench.report.rows import BASE, Cell, Row, Standing
+from mtlbench.report.rows import BASE, MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, folder_of
 
 EQUAL = 0.01  # a difference surely below this is none
 Obstacle = Literal["", "few", "metric", "answers", "triplets", "questions", "seeds"]
 _REASONS: dict[Obstacle, str] = {
-    "metric": "not compared: runs keep their answers one by one for triplet accuracy alone",
-    "answers": "not compared: test.safetensors is missing beside these runs, or is not of the same run",
+    "metric": "not compared: of means over queries those that weigh label values alike are, such as macro/map@r, for"
+    " single queries don't show how much the few images of a rare label decide as others' gallery",
+    "answers": "not compared: test.safetensors is missing beside these runs, is of another run, or lacks the scores",
     "triplets": "not compared: these runs kept no triplets",
-    "questions": "not compared: the runs answered different test triplets",
+    "questions": "not compared: the runs were tested on different triplets or images",
     "seeds": "one seed: not compared. How much another seed would change is not known; --seeds 0,1,2 tells",
 }
 
@@ -43,7 +45,9 @@ class Compared:
         methods: how many finished methods the suite has, shown or not.
         images: how many test images of equal weight carry as much evidence as those of the weakest column.
         weakest: that column's key.
-        obstacle: why nothing was compared; `few` where there are no two methods.
+        obstacle: why the mean and the tasks were not compared; `few` where there are no two methods.
+        unmarked: columns of retrieval metrics, by key, that runs kept no scores of single queries for.
+        metric: what the mean is of; judge: what compares any two methods in it, where it was compared.
     """
 
     best: dict[str, str] = field(default_factory=dict)
@@ -53,6 +57,9 @@ class Compared:
     images: float = 0.0
     weakest: str = ""
     obstacle: Obstacle = "few"
+    unmarked: tuple[str, ...] = ()
+    metric: str = "triplet"
+    judge: Judge | None = field(default=None, compare=False, repr=False)
 
     @property
     def reason(self) -> str:
@@ -71,161 +78,89 @@ class Compared:
 
     def lines(self) -> list[Line]:
         """Return its lines of the small print."""
+        if self.obstacle == "few":
+            return []
+        said = []
         if self.obstacle:
-            said = " ".join(filter(None, (self.reason, self.lacking)))
-            return [Line("comparison with the best", said)] if self.reason else []
-        single = f"One seed, so undecided: {', '.join(self.single)}." if self.single else ""
-        marks = (
-            "the best of the mean and of each task is bold or has a *; ≈ is tied with it, the interval of the"
-            f" difference within ±{100 * EQUAL:g} point, no mark is worse, the interval below 0, and ? is undecided."
-            " Intervals allow for other seeds and for other test images, which triplets share, and hold at 95 % for"
-            f" all pairs of the suite's {self.methods} methods at once."
-        )
-        column = self.weakest.removeprefix("task/").replace("_", " ")
-        images = f"the triplets of the weakest column, {column}, are worth {self.images:,.0f} independent test images."
+            said.append(Line("comparison with the best", " ".join(filter(None, (self.reason, self.lacking)))))
+        if self.best:
+            said.append(Line("marks", " ".join(filter(None, self._marks()))))
+        if self.unmarked:
+            names = ", ".join(key.removeprefix(MACRO) for key in self.unmarked)
+            said.append(Line("without marks", f"{names}: not all of these runs kept the scores of single queries."))
+        if self.images:
+            column = self.weakest.removeprefix("task/").replace("_", " ")
+            what = "triplets" if self.metric == "triplet" else "queries"
+            said.append(
+                Line(
+                    "test images",
+                    f"the {what} of the weakest column, {column}, are worth {self.images:,.0f} independent test"
+                    " images.",
+                )
+            )
+        return said
+
+    def _marks(self) -> list[str]:
+        """Say what the marks mean, and of whom there are none."""
+        retrieval = [f"of {key.removeprefix(MACRO)}" for key in self.best if key.startswith(MACRO)]
+        columns = ["of the mean", "of each task"] if "mean" in self.best else []
         return [
-            Line("marks", " ".join(filter(None, (marks, single, self.lacking)))),
-            Line("test images", images),
+            f"the best {_joined([*columns, *retrieval])} is bold or has a *; ≈ is tied with it, the interval of the"
+            f" difference within ±{100 * EQUAL:g} point, no mark is worse, the interval below 0, and ? is undecided."
+            " Intervals allow for other seeds, whose variance is moderated by what is known of seeds from earlier runs,"
+            " and for other test images, which triplets and queries share, and hold at 95 % for all pairs of the"
+            f" suite's {self.methods} methods at once.",
+            f"One seed, so undecided: {', '.join(self.single)}." if self.single else "",
+            "" if self.obstacle else self.lacking,
         ]
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """Runs' hits by row and seed, and the triplets that they all answered."""
+    """Runs' scores (T, n) of one metric by row and seed, and what all were asked: triplets, or queries' labels."""
 
-    hits: dict[str, dict[int, Hits]]
+    metric: str
+    scores: dict[str, dict[int, Scores]]
     missing: tuple[str, ...]
-    triplets: NDArray[np.integer] | None
+    asked: NDArray[np.integer] | None
     obstacle: Obstacle
 
 
-def compared_with_best(
-    found: list[Row], suite: Suite, tasks: Sequence[str], metric: str, results: Path
-) -> tuple[list[Row], Compared]:
-    """Say how rows stand to the best, in the mean and on each task, and on how many tasks they are below the base.
-
-    The verdict about a pair depends on that pair's runs and on the number of the suite's finished methods alone.
-    """
-    methods = len({record.method for record in suite.done})
-    if metric != "triplet":
-        return found, Compared(obstacle="metric", methods=methods)
-    rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
-    bases = {row.method: suite.row_of(BASE, row.method) for row in rivals}
-    wanted = {row.method for row in rivals} | set(bases.values())
-    if len(rivals) > 1 and all(len(row.seeds) < 2 for row in rivals):
-        return found, Compared(obstacle="seeds", methods=methods)
-    answers = _read(suite, [record for record in suite.done if record.method in wanted], results)
-    if answers.triplets is None:
-        return found, Compared(obstacle="few" if len(rivals) < 2 else answers.obstacle, methods=methods)
-    place = [suite.tasks.index(task) for task in tasks]
-    columns = {"mean": place} | {f"task/{task}": [at] for task, at in zip(tasks, place, strict=True)}
-    judges = {key: _Judge(answers.hits, answers.triplets, chosen, methods) for key, chosen in columns.items()}
-    rows = [_below_base(row, bases, judges, [f"task/{task}" for task in tasks]) for row in found]
-    shown = [row for row in rivals if row.method in answers.hits]
-    obstacle: Obstacle = ""
-    if len(rivals) < 2:
-        obstacle = "few"
-    elif len(shown) < 2:
-        obstacle = "answers"
-    missing = tuple(row.method for row in rivals if row.method in answers.missing)
-    if obstacle:
-        return rows, Compared(missing=missing, obstacle=obstacle, methods=methods)
-    best: dict[str, str] = {}
-    standing: dict[str, dict[str, Standing]] = {}
-    versus: dict[str, dict[str, Comparison]] = {}
-    for key, judge in judges.items():
-        leader = max(rivals, key=lambda row: row.accuracy[key].mean or 0.0).method
-        if leader not in answers.hits:
-            continue
-        best[key] = leader
-        for row in shown:
-            pair = None if row.method == leader else judge.compare(row.method, leader)
-            standing.setdefault(row.method, {})[key] = "best" if row.method == leader else judge.standing(pair)
-            if pair:
-                versus.setdefault(row.method, {})[key] = pair
-    rows = [
-        replace(row, standing=standing.get(row.method, {}), versus=versus.get(row.method, {}), level=threshold(methods))
-        for row in rows
-    ]
-    single = tuple(row.method for row in shown if len(answers.hits[row.method]) < 2)
-    weakest = min(judges, key=lambda key: (judges[key].shared.images, key == "mean"))  # a task rather than the mean
-    return rows, Compared(best, missing, single, methods, judges[weakest].shared.images, weakest, "")
-
-
-def compare_rows(suite: Suite, first: str, second: str, task: str, results: Path) -> Comparison:
-    """Compare two rows of a suite, on a task or, where `task` is empty, in the mean.
-
-    Raises:
-        UserError: no such row or task, a row of one seed, or answers that are missing.
-    """
-    rows = list(dict.fromkeys(record.method for record in suite.done))
-    for name, known, what in ((first, rows, "method"), (second, rows, "method"), (task, suite.tasks, "task")):
-        if name and name not in known:
-            raise UserError(f"There is no {what} '{name}'.{did_you_mean(name, known)} There: {', '.join(known)}.")
-    answers = _read(suite, [record for record in suite.done if record.method in (first, second)], results)
-    if answers.triplets is None or answers.missing:
-        raise UserError(f"{first} and {second}: {_REASONS[answers.obstacle]}.")
-    chosen = [suite.tasks.index(task)] if task else list(range(len(suite.tasks)))
-    pair = _Judge(answers.hits, answers.triplets, chosen, 2).compare(first, second)
-    if pair is None:
-        alone = next(name for name in (first, second) if len(answers.hits[name]) < 2)
-        raise UserError(f"{alone} has one seed: how much another would change is not known. Run it with --seeds 0-2.")
-    return pair
-
-
-def _read(suite: Suite, records: Sequence[Record], results: Path) -> _Answers:
-    """Read runs' answers; without triplets, or with unequal ones, there is nothing to compare them by."""
-    hits: dict[str, dict[int, Hits]] = {}
-    missing: dict[str, None] = {}
-    without: dict[str, None] = {}
-    triplets: NDArray[np.integer] | None = None
-    if len({record.setup.get("data") for record in records}) > 1:  # equal places among other images
-        return _Answers({}, (), None, "questions")
-    for record in records:
-        folder = folder_of(record, results)
-        answers = read_hits(folder, record)
-        if answers is None:
-            missing[record.method] = None
-            continue
-        asked = read_triplets(folder)
-        if asked is None or asked.shape[:2] != answers.shape:
-            without[record.method] = None
-            continue
-        if triplets is not None and not np.array_equal(triplets, asked):
-            return _Answers({}, (), None, "questions")
-        triplets = asked
-        hits.setdefault(record.method, {})[record.seed] = answers
-    left_out = (*missing, *without)
-    kept = {method: by_seed for method, by_seed in hits.items() if method not in left_out}
-    return _Answers(kept, left_out, triplets, "triplets" if without else "answers")
-
-
-class _Judge:
-    """Compares methods in one column.
+class Judge:
+    """Compares methods in one column, all against the best or any two.
 
     Args:
-        hits: by row and seed, each (T, n).
-        triplets: (T, n, 3), that they answer.
-        tasks: which of their rows the column is of.
+        answers: of the runs, by row and seed.
+        tasks: which of their tasks the column is of.
         methods: how many finished methods the suite has.
+
+    Attributes:
+        methods: the rows that have answers.
+        level: at which two of them are told apart.
     """
 
-    def __init__(
-        self,
-        hits: Mapping[str, Mapping[int, Hits]],
-        triplets: NDArray[np.integer],
-        tasks: Sequence[int],
-        methods: int,
-    ) -> None:
-        self.shared = SharedImages(triplets[list(tasks)])
+    def __init__(self, answers: _Answers, tasks: Sequence[int], methods: int) -> None:
+        if answers.asked is None:
+            raise ValueError("nothing was asked")
+        asked = answers.asked[list(tasks)]
+        self.shared = SharedImages(asked) if answers.metric == "triplet" else SharedQueries(asked)
         self.level = threshold(methods)
-        self.hits = {name: [runs[list(tasks)] for runs in by_seed.values()] for name, by_seed in hits.items()}
+        self._scores = {name: [runs[list(tasks)] for runs in by.values()] for name, by in answers.scores.items()}
+        self.methods = tuple(self._scores)
+
+    def seeds(self, method: str) -> int:
+        """Return how many runs of a method have answers."""
+        return len(self._scores.get(method, ()))
 
     def compare(self, method: str, other: str) -> Comparison | None:
         """Compare two methods; None where either has one seed or no answers."""
-        if method not in self.hits or other not in self.hits:
+        if method not in self._scores or other not in self._scores:
             return None
-        return compare(self.hits[method], self.hits[other], self.shared)
+        return compare(self._scores[method], self._scores[other], self.shared)
 
     def standing(self, pair: Comparison | None) -> Standing:
         """Return how a method stands to the best, from the comparison with it."""
@@ -236,7 +171,147 @@ class _Judge:
         return "tied" if max(map(abs, pair.interval(self.level))) <= EQUAL else "undecided"
 
 
-def _below_base(row: Row, bases: Mapping[str, str], judges: Mapping[str, _Judge], keys: Sequence[str]) -> Row:
+def compared_with_best(
+    found: list[Row], suite: Suite, tasks: Sequence[str], metric: str, results: Path
+) -> tuple[list[Row], Compared]:
+    """Say how rows stand to the best of each column, and on how many tasks they are below the base.
+
+    The verdict about a pair depends on that pair's runs and on the number of the suite's finished methods alone.
+    """
+    methods = len({record.method for record in suite.done})
+    rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
+    if len(rivals) > 1 and all(len(row.seeds) < 2 for row in rivals):
+        return found, Compared(obstacle="seeds", methods=methods)
+    bases = {row.method: suite.row_of(BASE, row.method) for row in rivals}
+    wanted = {row.method for row in rivals} | set(bases.values())
+    records = [record for record in suite.done if record.method in wanted]
+    place = [suite.tasks.index(task) for task in tasks]
+    answers = _read(suite, records, results, metric)
+    judges: dict[str, Judge] = {}
+    rows = found
+    if answers.asked is not None:
+        columns = {"mean": place} | {f"task/{task}": [at] for task, at in zip(tasks, place, strict=True)}
+        judges = {key: Judge(answers, chosen, methods) for key, chosen in columns.items()}
+        rows = [_below_base(row, bases, judges, [f"task/{task}" for task in tasks]) for row in found]
+    obstacle = answers.obstacle if answers.asked is None else ""
+    if len(rivals) < 2:
+        return rows, Compared(obstacle="few", methods=methods)
+    if not obstacle and sum(row.method in answers.scores for row in rivals) < 2:
+        obstacle = "answers"
+    missing = tuple(row.method for row in rivals if row.method in answers.missing)
+    primary = {} if obstacle else judges
+    further, unmarked = _further(suite, records, results, rivals, place, methods)
+    best, rows = _marked(rows, rivals, primary | further, methods)
+    if obstacle:
+        return rows, Compared(best, missing, methods=methods, obstacle=obstacle, unmarked=unmarked)
+    single = tuple(row.method for row in rivals if judges["mean"].seeds(row.method) == 1)
+    weakest = min(judges, key=lambda key: (judges[key].shared.images, key == "mean"))  # a task rather than the mean
+    return rows, Compared(
+        best, missing, single, methods, judges[weakest].shared.images, weakest, "", unmarked, metric, judges["mean"]
+    )
+
+
+def _further(
+    suite: Suite, records: Sequence[Record], results: Path, rivals: Sequence[Row], place: Sequence[int], methods: int
+) -> tuple[dict[str, Judge], tuple[str, ...]]:
+    """Return the judges of the columns of macro means of retrieval metrics, and the columns that can't be judged."""
+    judges, unmarked = {}, []
+    keys = dict.fromkeys(key for row in rivals for key, cell in row.accuracy.items()
+                         if key.startswith(MACRO) and cell.mean is not None)  # fmt: skip
+    for key in keys:
+        answers = _read(suite, records, results, f"macro/{key.removeprefix(MACRO)}")
+        if answers.asked is None or sum(row.method in answers.scores for row in rivals) < 2:
+            unmarked.append(key)
+        else:
+            judges[key] = Judge(answers, place, methods)
+    return judges, tuple(unmarked)
+
+
+def _marked(
+    rows: Sequence[Row], rivals: Sequence[Row], judges: Mapping[str, Judge], methods: int
+) -> tuple[dict[str, str], list[Row]]:
+    """Return the best of each column, and the rows with how they stand to it."""
+    best: dict[str, str] = {}
+    standing: dict[str, dict[str, Standing]] = {}
+    versus: dict[str, dict[str, Comparison]] = {}
+    for key, judge in judges.items():
+        measured = [row for row in rivals if row.accuracy[key].mean is not None]
+        leader = max(measured, key=lambda row: row.accuracy[key].mean or 0.0).method
+        if leader not in judge.methods:
+            continue
+        best[key] = leader
+        for row in measured:
+            if row.method not in judge.methods:
+                continue
+            pair = None if row.method == leader else judge.compare(row.method, leader)
+            standing.setdefault(row.method, {})[key] = "best" if row.method == leader else judge.standing(pair)
+            if pair:
+                versus.setdefault(row.method, {})[key] = pair
+    return best, [
+        replace(row, standing=standing.get(row.method, {}), versus=versus.get(row.method, {}), level=threshold(methods))
+        for row in rows
+    ]
+
+
+def compare_rows(
+    suite: Suite, first: str, second: str, task: str, results: Path, metric: str = "triplet"
+) -> Comparison:
+    """Compare two rows of a suite, on a task or, where `task` is empty, in the mean.
+
+    Raises:
+        UserError: no such row or task, a row of one seed, a metric that can't be compared, or answers that are missing.
+    """
+    rows = list(dict.fromkeys(record.method for record in suite.done))
+    for name, known, what in ((first, rows, "method"), (second, rows, "method"), (task, suite.tasks, "task")):
+        if name and name not in known:
+            raise UserError(f"There is no {what} '{name}'.{did_you_mean(name, known)} There: {', '.join(known)}.")
+    answers = _read(suite, [record for record in suite.done if record.method in (first, second)], results, metric)
+    if answers.asked is None or answers.missing:
+        raise UserError(f"{first} and {second}: {_REASONS[answers.obstacle]}.")
+    chosen = [suite.tasks.index(task)] if task else list(range(len(suite.tasks)))
+    judge = Judge(answers, chosen, 2)
+    pair = judge.compare(first, second)
+    if pair is None:
+        alone = next(name for name in (first, second) if judge.seeds(name) < 2)
+        raise UserError(f"{alone} has one seed: how much another would change is not known. Run it with --seeds 0-2.")
+    return pair
+
+
+def _read(suite: Suite, records: Sequence[Record], results: Path, metric: str) -> _Answers:
+    """Read runs' answers; where they were asked nothing that is known, or unequal things, they can't be compared."""
+    scores: dict[str, dict[int, Scores]] = {}
+    missing: dict[str, None] = {}
+    without: dict[str, None] = {}
+    asked: NDArray[np.integer] | None = None
+    if metric != "triplet" and not metric.startswith("macro/"):
+        return _Answers(metric, {}, (), None, "metric")
+    if len({record.setup.get("data") for record in records}) > 1:  # equal places among other images
+        return _Answers(metric, {}, (), None, "questions")
+    for record in records:
+        folder = folder_of(record, results)
+        own: Scores | None
+        questions: NDArray[np.integer] | None
+        if metric == "triplet":
+            own = read_hits(folder, record)
+            questions = read_triplets(folder)
+            if own is not None and (questions is None or questions.shape[:2] != own.shape):
+                without[record.method] = None
+                continue
+        else:
+            own, questions = read_queries(folder, record, metric.removeprefix("macro/")) or (None, None)
+        if own is None or questions is None:
+            missing[record.method] = None
+            continue
+        if asked is not None and not np.array_equal(asked, questions):
+            return _Answers(metric, {}, (), None, "questions")
+        asked = questions
+        scores.setdefault(record.method, {})[record.seed] = own
+    left_out = (*missing, *without)
+    kept = {method: by_seed for method, by_seed in scores.items() if method not in left_out}
+    return _Answers(metric, kept, left_out, asked, "triplets" if without else "answers")
+
+
+def _below_base(row: Row, bases: Mapping[str, str], judges: Mapping[str, Judge], keys: Sequence[str]) -> Row:
     """Count the tasks on which a method is told apart from the base, below it; no number where that is not known."""
     base = bases.get(row.method)
     if base is None or row.method == base:

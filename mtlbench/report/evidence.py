@@ -1,4 +1,4 @@
-"""What runs left beside `run.json` for comparisons: their answers triplet by triplet, and what validation measured.
+"""What runs left beside `run.json` for comparisons: scores of triplets and queries, and what validation measured.
 
 Nothing here loads torch; what is concluded from it is left to `comparison` and `summary`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mtlbench.errors import leave_out
-from mtlbench.report.inference import Hits
 from mtlbench.runs import Record
 
+Hits = NDArray[np.uint8]  # (T, n): 1 where a run ordered a test triplet rightly
 _MOST_IMAGES = 10_000_000  # of a test split; comparisons count by image
 
 
@@ -40,10 +41,36 @@ def read_triplets(folder: Path) -> NDArray[np.integer] | None:
     return triplets if triplets.size and triplets.min() >= 0 and triplets.max() < _MOST_IMAGES else None
 
 
-def _tensor(folder: Path, name: str) -> NDArray[np.integer] | None:
+def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """Return a finished run's scores of single queries and their labels, (T, N) each, of a metric such as `map@r`.
+
+    A query without a score has NaN and the label -1. None where they are missing or don't give the record's own macro
+    means over label values.
+    """
+    tasks = record.setup["tasks"]
+    scores, labels = _tensor(folder, f"queries/{metric}"), _tensor(folder, "labels")
+    if (
+        scores is None
+        or labels is None
+        or scores.ndim != 2
+        or scores.shape != labels.shape
+        or len(scores) != len(tasks)
+    ):
+        return None
+    scores = scores.astype(np.float64)
+    labels = np.where(np.isnan(scores), -1, labels.astype(np.int64))
+    for task, own, values in zip(tasks, scores, labels, strict=True):
+        means = [own[values == value].mean() for value in np.unique(values[values >= 0])]
+        found = float(np.mean(means)) if means else math.nan
+        if not math.isclose(found, record.metrics.get(task, {}).get(f"macro/{metric}", math.nan), abs_tol=1e-5):
+            return None
+    return scores, labels
+
+
+def _tensor(folder: Path, name: str) -> NDArray[Any] | None:
     try:
         with safe_open(folder / "test.safetensors", framework="numpy") as file:
-            found: NDArray[np.integer] = file.get_tensor(name)
+            found: NDArray[Any] = file.get_tensor(name)
             return found
     except (OSError, ValueError, TypeError, SafetensorError):
         return None

@@ -1,8 +1,7 @@
-"""Two methods compared: the difference of their accuracies, its standard error, interval and p-value.
+"""Two methods compared: the difference of their means, its standard error, interval and p-value.
 
-The unit of chance is twofold. Another training would draw other seeds, and another test set other images. A triplet is
-not a unit: triplets share images, and a label with 50 images gives 2,000 triplets no more than 50 images' worth of
-evidence. What is said of a pair depends on that pair's runs alone, on no other row of a table.
+Two things are chance. Another training would draw other seeds, and another test set other images; which scores share
+images is known to `clustering`. What is said of a pair depends on that pair's runs alone, on no other row of a table.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mtlbench.report.clustering import Clustered, Scores
 
 LEVEL = 0.05  # of a column: the chance that any two of its methods are told apart though all are equal
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
-Hits = NDArray[np.uint8]  # (T, n): 1 where a run ordered a test triplet rightly
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in accuracy between two methods.
+    """The difference between two methods in what a column holds.
 
     Attributes:
-        difference: first minus second, the mean over seeds, tasks and triplets; a share, not per cent.
+        difference: first minus second, the mean over seeds, tasks and triplets or queries; a share, not per cent.
         from_seeds: variance of `difference` that other seeds would bring; seed_freedom: its degrees of freedom.
         from_images: variance that other test images would bring; images: how many test images of equal weight carry as
             much evidence, one more than its degrees of freedom.
@@ -75,89 +73,68 @@ class Comparison:
         return self.difference - half, self.difference + half
 
 
-class SharedImages:
-    """Which test triplets share images, for variances that know of it.
-
-    Args:
-        triplets: (T, n, 3) test images of each task's triplets; a task's images are the other tasks' too.
+@dataclass(frozen=True)
+class Prior:
+    """What is known of a method's variance between seeds before its own seeds are looked at.
 
     Attributes:
-        images: how many test images of equal weight carry as much evidence, under the task with the fewest.
-        stretch: what the variance of errors about their own mean is multiplied by.
+        deviation: the standard deviation that is expected.
+        freedom: what that knowledge is worth, in degrees of freedom.
     """
 
-    def __init__(self, triplets: NDArray[np.integer]) -> None:
-        rows = np.sort(triplets.reshape(-1, 3).astype(np.int64), axis=1)
-        self.size = len(rows)
-        images, places = np.unique(rows, return_inverse=True)
-        places = places.reshape(-1, 3)
-        number = len(images)
-        first, second, third = places.T
-        pairs = np.stack([first * number + second, first * number + third, second * number + third], axis=1)
-        whole = first * number + second
-        self._groups = [
-            _Groups(places, +1.0),
-            _Groups(np.unique(pairs, return_inverse=True)[1].reshape(-1, 3), -1.0),
-            _Groups(np.unique(np.stack([whole, third]), axis=1, return_inverse=True)[1].reshape(-1, 1), +1.0),
-        ]
-        each = [_effective_number(task) for task in triplets]
-        self.images = min(each)
-        # errors about a task's own mean are smaller than errors, the more the fewer images decide it
-        self.stretch = float(np.mean([(number / max(number - 1, 1)) ** 2 for number in each]))
-
-    def variance(self, errors: Floats) -> float:
-        """Return the variance of the mean of the triplets' errors, (T * n,), each of mean 0.
-
-        Two triplets vary together where they share one image or more; so it is the sum of e_q e_r over all q and r
-        that share an image, over the square of their number (dyadic clustering: Aronow, Samii and Assenova, Political
-        Analysis 2015, for three members instead of two). The sum over shared images counts a pair of triplets once for
-        each; less that over shared pairs of images, plus that over shared triples, leaves one.
-        """
-        total = sum(groups.sign * groups.sum_of_squares(errors) for groups in self._groups)
-        alone = float(errors @ errors)  # as if triplets were independent: never less, whatever chance says
-        return max(total, alone) / self.size**2
+    deviation: float
+    freedom: float
 
 
-def _effective_number(triplets: NDArray[np.integer]) -> float:
-    """Return how many images of equal weight carry as much evidence as those of (n, 3) triplets."""
-    weight = np.bincount(triplets.ravel().astype(np.int64)).astype(np.float64) ** 2
-    return float(weight.sum() ** 2 / (weight**2).sum())
+# Of a mean over as many tasks, or over more; measured on the published records by tools/seed_prior.py, the highest
+# deviation and, rounded down, the lowest freedom over metrics.
+PRIORS = {1: Prior(0.032, 0.7), 2: Prior(0.028, 1.2), 3: Prior(0.025, 2.5)}
+_DAMPED_BELOW = 10.0  # of the expected variance over a method's own
 
 
-class _Groups:
-    """Triplets by something that they share."""
+def moderated(variance: float, freedom: float, prior: Prior) -> tuple[float, float]:
+    """Return a variance shrunken towards what is expected, with its degrees of freedom.
 
-    def __init__(self, members: NDArray[np.int64], sign: float) -> None:
-        self.members, self.sign = members, sign
-        self.number = int(members.max()) + 1
+    Smyth's moderated variance (Statistical Applications in Genetics and Molecular Biology 2004):
+    (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of freedom. A variance that hardly fits the prior takes less of
+    it, as in robust empirical Bayes (Phipson et al., Annals of Applied Statistics 2016), here by a fixed rule: d0 is
+    multiplied by (s0^2 / s^2)^2 above s0^2, and by (10 s^2 / s0^2)^2 below a tenth of it. So a method that varies more
+    than expected is not told apart for it, and one that varies less keeps its short intervals.
+    """
+    expected = prior.deviation**2
+    ratio = variance / expected
+    fit = min(1.0, ratio**-2 if ratio > 1 else 1.0, (_DAMPED_BELOW * ratio) ** 2)
+    known = fit * prior.freedom
+    return (known * expected + freedom * variance) / (known + freedom), known + freedom
 
-    def sum_of_squares(self, errors: Floats) -> float:
-        sums = np.zeros(self.number)
-        for column in self.members.T:
-            sums += np.bincount(column, errors, self.number)
-        return float(sums @ sums)
 
+def compare(first: Sequence[Scores], second: Sequence[Scores], shared: Clustered) -> Comparison | None:
+    """Compare two methods by their runs' scores, a (T, n) array a seed; None where either has one seed alone.
 
-def compare(first: Sequence[Hits], second: Sequence[Hits], shared: SharedImages) -> Comparison | None:
-    """Compare two methods by their runs' hits, a (T, n) array a seed; None where either has one seed alone.
-
-    Variance from seeds: each method's own sample variance of its seeds' means, with Welch's degrees of freedom. Seeds
-    aren't paired: two methods share little of what a seed decides, and unpaired there are up to twice the degrees of
-    freedom. With two seeds a method there is one degree of freedom: what two numbers say of a variance is not worth
-    more. Variance from images: that of the mean over seeds of the difference, by `SharedImages`. What is neither a
-    seed's alone nor an image's alone is in both, on the safe side.
+    Variance from seeds: each method's own sample variance of its seeds' means, from three seeds on `moderated`, with
+    Welch's degrees of freedom. Seeds aren't paired: two methods share little of what a seed decides, and unpaired there
+    are up to twice the degrees of freedom. With two seeds a method there is one degree of freedom: what two numbers say
+    of a variance is not worth more. Variance from images: that of the mean over seeds of the difference, by `shared`.
+    What is neither a seed's alone nor an image's alone is in both, on the safe side.
     """
     if len(first) < 2 or len(second) < 2:
         return None
     sides = [np.stack(runs).astype(np.float64) for runs in (first, second)]
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (T, n)
-    errors = (apart - apart.mean(axis=1, keepdims=True)).ravel()
-    parts = [float(side.mean(axis=(1, 2)).var(ddof=1)) / len(side) for side in sides]
-    uncertain = sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
-    freedom = sum(parts) ** 2 / uncertain if uncertain > 0 else float(len(first) + len(second) - 2)
-    if min(len(first), len(second)) == 2:
-        freedom = 1.0
-    return Comparison(float(apart.mean()), sum(parts), freedom, shared.stretch * shared.variance(errors), shared.images)
+    prior = PRIORS[min(len(apart), max(PRIORS))]
+    few = min(len(first), len(second)) == 2
+    parts, freedoms = [], []
+    for side in sides:
+        variance, freedom = float(np.var([shared.mean(run) for run in side], ddof=1)), float(len(side) - 1)
+        if not few:
+            variance, freedom = moderated(variance, freedom, prior)
+        parts.append(variance / len(side))
+        freedoms.append(freedom)
+    uncertain = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+    freedom = sum(parts) ** 2 / uncertain if uncertain > 0 else sum(freedoms)
+    return Comparison(
+        shared.mean(apart), sum(parts), 1.0 if few else freedom, shared.spread(apart), shared.images
+    )  # fmt: skip
 
 
 def threshold(methods: int, level: float = LEVEL) -> float:

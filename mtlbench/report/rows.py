@@ -19,6 +19,8 @@ from mtlbench.runs import Record
 BASE = "independent"  # what Δm is relative to
 # Above chance, what the base must reach on a task for Δm to be measured on it: over less, a ratio is mostly noise.
 LEARNED = 0.05
+MACRO = "macro "  # what the keys of retrieval metrics' columns begin with
+RETRIEVAL = ("map@r", "precision@1")  # the metrics that every table has beside
 Standing = Literal["best", "tied", "worse", "undecided"]
 
 
@@ -94,7 +96,7 @@ def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> li
     for name, records in by_method.items():
         base = suite.row_of(BASE, name)
         finished = {r.seed: r for r in by_method.get(base, []) if r.status == "done"}
-        row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, further)
+        row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, [*RETRIEVAL, *further])
         if row.kind == "method":
             learned = [t for t in shown if _learned(finished.values(), t, metric, chance)]
             row = _with_delta(row, records, finished, learned, metric, chance)
@@ -115,7 +117,7 @@ def in_order(found: Iterable[Row], value: Callable[[Row], float | str | None], b
     return sorted(found, key=order)
 
 
-def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, further: Sequence[str]) -> Row:
+def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, retrieval: Sequence[str]) -> Row:
     done = [r for r in records if r.status == "done"]
     kind = records[0].kind
 
@@ -131,9 +133,7 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, fu
         "mean": over(lambda r: across(r, metric, statistics.fmean)),
         "worst": over(lambda r: across(r, metric, min)),
         **{f"task/{t}": over(lambda r, t=t: r.metrics[t].get(metric)) for t in tasks},  # type: ignore[misc]
-        "macro map@r": over(lambda r: across(r, "macro/map@r", statistics.fmean)),
-        "macro precision@1": over(lambda r: across(r, "macro/precision@1", statistics.fmean)),
-        **{f"macro {m}": over(lambda r, m=m: across(r, f"macro/{m}", statistics.fmean)) for m in further},  # type: ignore[misc]
+        **{f"{MACRO}{m}": over(lambda r, m=m: across(r, f"macro/{m}", statistics.fmean)) for m in retrieval},  # type: ignore[misc]
     }
     names = dict.fromkeys(k for r in done for k in r.costs)
     costs = {k: over(lambda r, k=k: r.costs.get(k)) for k in names}  # type: ignore[misc]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtlbench.report.inference import Comparison, SharedImages, compare, student_p, student_t, threshold
+from mtlbench.report.clustering import SharedImages
+from mtlbench.report.inference import Comparison, compare, student_p, student_t, threshold
 
 
 def brute_force(triplets: np.ndarray, errors: np.ndarray) -> float:
