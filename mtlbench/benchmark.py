@@ -235,6 +235,11 @@ class Evaluation(_Section):
         default="balanced",
         description="Which images are anchors of these triplets: those with label 1, or every label evenly.",
     )
+    min_images: Count = Field(
+        default=0,
+        description="Label values with fewer images in the split than this anchor fewer of these triplets, in"
+        " proportion to their images, so that no handful of images decides a score; 0 weighs all values alike.",
+    )
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = Field(
         default=0, description="The seed that draws these triplets."
     )

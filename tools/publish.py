@@ -5,8 +5,9 @@
     python tools/publish.py results/published shoes-quick          # what is published already: its tables anew
 
 Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` the test
-triplets and which of them were ordered rightly, which comparisons between methods need. `NAME.md` beside a benchmark's
-folder holds its tables, `tried.jsonl` what else was run on its data.
+triplets and which of them were ordered rightly, and the scores of single queries with their labels, which comparisons
+between methods need. `NAME.md` beside a benchmark's folder holds its tables, `tried.jsonl` what else was run on its
+data.
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ def publish(run: Path, place: Path, times: bool) -> None:
         shutil.copyfile(probes_file(run), place / FILE)
     if content["kind"] == "method" and (run / "test.safetensors").exists():
         test = load_file(run / "test.safetensors")
-        kept = {name: test[name] for name in ("hits", "triplets") if name in test}
-        if "triplets" in kept and kept["triplets"].max() < 2**15:
-            kept["triplets"] = kept["triplets"].astype("int16")
+        queries = {name: scores for name, scores in test.items() if name.startswith("queries/")}
+        wanted = ("hits", "triplets", *(["labels", *queries] if queries else []))
+        kept = {name: test[name] for name in wanted if name in test}
+        for name in ("triplets", "labels"):
+            if name in kept and kept[name].max() < 2**15:
+                kept[name] = kept[name].astype("int16")
         save_file(kept, place / "test.safetensors")
 
 

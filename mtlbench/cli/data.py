@@ -81,7 +81,7 @@ def check(
     """
     from rich.console import Console
 
-    from mtlbench.data.check import few_test_images, open_images, read_source
+    from mtlbench.data.check import FEW, few_test_images, open_images, read_source
     from mtlbench.data.table import SPLITS, remarks_on_words
 
     console = Console()
@@ -104,8 +104,9 @@ def check(
         say(console, f"note: {remark}", "yellow")
     for odd in remarks_on_words(table, named or table.tasks_with_labels()):
         say(console, f"note: {odd}", "yellow")
-    for few in few_test_images(table, named or table.tasks_with_labels())[:_FEW_TASKS]:
-        say(console, f"note: {few}", "yellow")
+    if found.min_images < FEW:
+        for few in few_test_images(table, named or table.tasks_with_labels())[:_FEW_TASKS]:
+            say(console, f"note: {few}", "yellow")
     with bar(console, "opening images") as opening:
         seen = open_images(table, opening)
     _show_images(console, table, seen)

@@ -61,6 +61,7 @@ class Recognised:
 
     Attributes:
         table: its images and labels.
+        min_images: values of fewer test images anchor fewer triplets, by its benchmark.
         tasks, fallback_tasks: those that its benchmark names, and those for want of them; empty for a folder.
         skips_unreadable: its benchmark leaves out images that are missing or broken.
     """
@@ -69,6 +70,7 @@ class Recognised:
     tasks: list[str] = field(default_factory=list)
     fallback_tasks: list[str] = field(default_factory=list)
     skips_unreadable: bool = False
+    min_images: int = 0
 
 
 @dataclass
@@ -114,8 +116,12 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
             gives a benchmark to write.
     """
     if source.suffix == ".toml" and not source.is_dir():
-        data = load_benchmark(str(source)).data
-        return Recognised(read_table(data, None, drawing, tell), data.tasks, data.fallback_tasks, data.skip_unreadable)
+        benchmark = load_benchmark(str(source))
+        data = benchmark.data
+        return Recognised(
+            read_table(data, None, drawing, tell), data.tasks, data.fallback_tasks, data.skip_unreadable,
+            benchmark.evaluation.min_images,
+        )  # fmt: skip
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
     known = readers()
@@ -167,7 +173,7 @@ class FewImages:
         return (
             f"{self.task}: {number} fewer than {FEW} test images and {self.share:.0%} of the test triplets, since"
             f" anchors are drawn evenly over values. Triplets of one value rest on as few as {rest}. Merge such values,"
-            " or leave them out with data.min_images."
+            f" leave them out with data.min_images, or let them count less with evaluation.min_images = {FEW}."
         )
 
 

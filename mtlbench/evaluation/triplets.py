@@ -74,7 +74,7 @@ class HeldOutTriplets:
             return HeldOutTriplets(images, torch.stack(drawn))
         for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
             generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-            sampler = TripletSampler(labels, benchmark.evaluation.anchors)
+            sampler = TripletSampler(labels, benchmark.evaluation.anchors, benchmark.evaluation.min_images)
             drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
         return HeldOutTriplets(images, torch.stack(drawn).to(dataset.device))
 

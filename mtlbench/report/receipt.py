@@ -122,6 +122,9 @@ def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record],
     some = ""
     if len(tasks) < len(suite.tasks):
         some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
+    rare = suite.benchmark["evaluation"].get("min_images")
+    if rare and metric == "triplet" and suite.benchmark["data"].get("split") != "csn":
+        what += f", from label values of fewer than {rare} images the fewer, in proportion"
     return Line(
         "accuracy",
         f"{what}, the same for all methods{over}; mAP@R, P@1: macro means over label values, mean over tasks.{some}",

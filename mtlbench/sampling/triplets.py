@@ -21,6 +21,8 @@ class TripletSampler:
         labels: (N,) int64, -1 for not labelled.
         anchors: `positive` takes anchors from label 1 alone, for binary attributes (the modulation paper's way);
             `balanced` draws the anchor's label evenly over the labels that can anchor, then the anchor from that label.
+        min_images: a label with fewer images than this is drawn less often than others, in proportion to its images,
+            where anchors are balanced; 0 draws all evenly.
 
     A label with one image can't anchor. Positive and negative are drawn evenly from all images that qualify.
 
@@ -28,7 +30,7 @@ class TripletSampler:
         UserError: no triplet can be drawn.
     """
 
-    def __init__(self, labels: Tensor, anchors: str = "balanced") -> None:
+    def __init__(self, labels: Tensor, anchors: str = "balanced", min_images: int = 0) -> None:
         images = torch.nonzero(labels >= 0).flatten()
         values, inverse, counts = torch.unique(labels[images], return_inverse=True, return_counts=True)
         self.images = images[torch.argsort(inverse, stable=True)]  # grouped by label
@@ -45,6 +47,11 @@ class TripletSampler:
                 + " and one of another."
             )
 
+        self.bounds: Tensor | None = None  # of the labels' parts of [0, 1), where they aren't equal
+        if min_images and bool((counts[self.able] < min_images).any()):
+            parts = counts[self.able].clamp(max=min_images).double().cumsum(0)
+            self.bounds = parts / parts[-1]
+
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
         """Return (number, 3) int64 indices of anchor, positive and negative into the labels."""
         device = self.images.device
@@ -54,7 +61,11 @@ class TripletSampler:
             draws = torch.rand(number, generator=generator, device=device, dtype=torch.float64)
             return (draws * high).long().clamp(max=high - 1)
 
-        label = self.able[uniform(len(self.able))]
+        if self.bounds is None:
+            label = self.able[uniform(len(self.able))]
+        else:
+            draws = torch.rand(number, generator=generator, device=device, dtype=torch.float64)
+            label = self.able[torch.searchsorted(self.bounds, draws, right=True).clamp(max=len(self.able) - 1)]
         count, start = self.counts[label], self.starts[label]
         first = uniform(count)
         second = (first + 1 + uniform(count - 1)) % count

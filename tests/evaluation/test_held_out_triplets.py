@@ -11,7 +11,7 @@ from support import make_dataset, protocol
 from mtlbench.benchmark import Benchmark, Loss, Train
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.report.suites import suites
-from mtlbench.runs import Record, without_training
+from mtlbench.runs import Record, in_todays_words, without_training
 from mtlbench.runs.provenance import setup_of
 from mtlbench.runs.references import UNTRAINED
 from mtlbench.specs import Method
@@ -82,6 +82,20 @@ def test_the_benchmark_says_which_images_anchor_held_out_triplets() -> None:
         held_out = HeldOutTriplets.draw(dataset, protocol(f"evaluation.anchors={anchors}"), "test")
         drawn[anchors] = set(dataset.labels[0, held_out.images][held_out.triplets[0, :, 0]].tolist())
     assert drawn == {"positive": {1}, "balanced": {0, 1}}
+
+
+def test_values_of_few_images_anchor_fewer_held_out_triplets_and_a_record_without_the_setting_means_all_alike() -> None:
+    dataset = make_dataset(("colour",))
+    before = protocol()
+    alike, capped = (HeldOutTriplets.draw(dataset, b, "test") for b in (before, protocol("evaluation.min_images=1000")))
+    labels = dataset.labels[0, alike.images]
+    rarest = int(torch.bincount(labels[labels >= 0]).argmin())
+    share = (labels == rarest).sum() / (labels >= 0).sum()
+    found = (labels[capped.triplets[0, :, 0]] == rarest).float().mean()
+    assert found.item() == pytest.approx(share.item(), abs=0.1)
+    content = before.model_dump(mode="json")
+    del content["evaluation"]["min_images"]
+    assert in_todays_words(content)["evaluation"]["min_images"] == 0
 
 
 def test_a_record_of_earlier_keys_shares_a_table_with_one_of_todays() -> None:

@@ -155,11 +155,89 @@ def test_answers_of_another_run_are_not_believed(tmp_path):
     assert any("not of the same run: two" in line for line in summary.receipt)
 
 
-def test_other_metrics_are_not_compared_and_it_says_why(tmp_path):
-    records = [written(tmp_path, m, s, 0.9) for m in ("one", "two") for s in (0, 1)]
-    (summary,) = summarise(records, Choice(metric="macro/map@r"), tmp_path)
-    assert not any(row.standing for row in summary.rows)
-    assert any("for triplet accuracy alone" in line for line in summary.receipt)
+def queried(results: Path, method: str, seed: int, level: float, images: int = 300) -> Record:
+    """A record with scores of single queries of map@r and recall@10; every fourth image has label 1, the last none."""
+    random = torch.Generator().manual_seed(1000 * seed + len(method))
+    labels = (torch.arange(images) % 4 == 0).long().repeat(2, 1)
+    labels[:, -1] = -1
+    scores = {
+        name: (level + 0.1 * torch.randn(2, images, generator=random)).where(labels >= 0, torch.nan)
+        for name in ("map@r", "recall@10")
+    }
+    made = written(results, method, seed, level)
+    made.setup["benchmark"]["evaluation"]["metrics"] = ["recall@10"]
+    for name, own in scores.items():
+        for task, row, values in zip(made.metrics, own, labels, strict=True):
+            made.metrics[task][name] = row.nanmean().item()
+            made.metrics[task][f"macro/{name}"] = torch.stack([row[values == v].mean() for v in (0, 1)]).mean().item()
+    folder = run_folder(results, "made-up", method, seed)
+    test = load_file(folder / "test.safetensors") | {"labels": labels.numpy()}
+    test |= {f"queries/{name}": own.float().numpy() for name, own in scores.items()}
+    write_record(folder, made, test={name: torch.from_numpy(values) for name, values in test.items()})
+    return made
+
+
+def test_columns_of_retrieval_metrics_are_marked_where_runs_kept_the_scores_of_queries(tmp_path):
+    records = [queried(tmp_path, m, s, x) for m, x in (("best", 0.8), ("near", 0.79), ("far", 0.4)) for s in range(3)]
+    standing = columns(tmp_path, records)
+    for key in ("macro map@r", "macro recall@10"):
+        assert (standing["best"][key], standing["near"][key], standing["far"][key]) == ("best", "undecided", "worse")
+    assert "macro precision@1" not in standing["best"]  # these records have no scores of it
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert any("of each task, of map@r and of recall@10 is bold" in line for line in summary.receipt)
+    assert any(line.startswith("without marks: precision@1") for line in summary.receipt)
+    frame = as_frame([summary]).set_index("method")
+    assert frame.loc["far", "macro map@r/standing"] == "worse"
+    assert frame.loc["far", "macro map@r/vs_best/high"] < 0
+
+
+def test_a_macro_metric_is_compared_in_the_mean_and_on_each_task_like_triplets(tmp_path):
+    records = [queried(tmp_path, m, s, x) for m, x in (("best", 0.8), ("far", 0.4)) for s in range(3)]
+    (summary,) = summarise(records, Choice(metric="macro/recall@10"), tmp_path)
+    standing = {row.method: row.standing for row in summary.rows}
+    assert standing["best"]["mean"] == "best"
+    assert standing["far"] | {} == dict.fromkeys(
+        ("mean", "task/colour", "task/heel_height", "macro map@r", "macro recall@10"), "worse"
+    )
+    assert any("the queries of the weakest column" in line for line in summary.receipt)
+
+
+def test_scores_of_queries_of_another_run_are_not_believed(tmp_path):
+    records = [queried(tmp_path, m, s, x) for m, x in (("best", 0.8), ("far", 0.4)) for s in range(3)]
+    records[0].metrics["colour"]["macro/map@r"] += 0.01
+    standing = columns(tmp_path, records)
+    assert not any("macro map@r" in own for own in standing.values())
+    assert standing["far"]["macro recall@10"] == "worse"
+
+
+def test_runs_tested_on_other_labels_are_not_compared_by_their_queries(tmp_path):
+    records = [queried(tmp_path, m, s, x) for m, x in (("best", 0.8), ("far", 0.4)) for s in range(3)]
+    file = run_folder(tmp_path, "made-up", "far", 0) / "test.safetensors"
+    test = load_file(file)
+    for name in ("labels", "queries/map@r"):
+        test[name] = test[name][:, ::-1].copy()
+    save_file(test, file)
+    assert not any("macro map@r" in own for own in columns(tmp_path, records).values())
+
+
+def test_a_pair_in_a_retrieval_column_is_judged_without_regard_to_other_rows(tmp_path):
+    records = [queried(tmp_path, m, s, x) for m, x in (("best", 0.8), ("near", 0.7), ("far", 0.4)) for s in range(3)]
+    whole = columns(tmp_path, records)["near"]
+    assert columns(tmp_path, records, methods="best,near")["near"] == whole
+
+
+def test_means_over_all_queries_are_not_compared_and_it_says_why(tmp_path):
+    records = [queried(tmp_path, m, s, 0.9) for m in ("one", "two") for s in (0, 1)]
+    (summary,) = summarise(records, Choice(metric="map@r"), tmp_path)
+    assert not any("mean" in row.standing for row in summary.rows)
+    assert any("macro/map@r" in line for line in summary.receipt)
+
+
+def test_the_receipt_says_that_rare_values_anchor_fewer_test_triplets(tmp_path):
+    record_ = record("one")
+    assert "the fewer" not in shown([record_])
+    record_.setup["benchmark"]["evaluation"]["min_images"] = 24
+    assert "from label values of fewer than 24 images the fewer, in proportion" in unwrapped(shown([record_]))
 
 
 def curve(*points: tuple[float, float, float]) -> list[dict[str, float]]:

@@ -12,8 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtlbench.report.clustering import SharedImages
-from mtlbench.report.inference import Comparison, compare, student_p, student_t, threshold
+from mtlbench.report.clustering import SharedImages, SharedQueries
+from mtlbench.report.inference import (
+    PRIORS,
+    Comparison,
+    Prior,
+    compare,
+    moderated,
+    student_p,
+    student_t,
+    threshold,
+)
+from mtlbench.runs import find_records
 
 
 def brute_force(triplets: np.ndarray, errors: np.ndarray) -> float:
@@ -98,18 +108,111 @@ def test_what_is_said_of_a_pair_depends_on_the_number_of_methods_alone():
     assert math.isclose(threshold(1), 0.05)
 
 
-@pytest.mark.parametrize(
-    ("methods", "share", "noise", "seeds"), [(2, 0.5, 0.0, 5), (2, 0.03, 0.1, 3), (6, 0.03, 0.3, 3)]
-)
-def test_equal_methods_are_seldom_told_apart(methods, share, noise, seeds):
-    """100 simulated tables: 12 wrong ones are what a true rate of 6 % exceeds once in 100 times."""
-    path = Path(__file__).parents[2] / "tools" / "false_positives.py"
-    spec = importlib.util.spec_from_file_location("false_positives", path)
+def tool(name: str) -> Any:
+    """Import a script of tools/."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    wrong, made = module.wrong_tables(methods, share, 1, noise, seeds, 100)
+    return module
+
+
+MOST = 0.12  # of 100 simulated tables: a true rate of 6 % exceeds it once in 100 times
+
+
+@pytest.mark.parametrize(
+    ("methods", "share", "noise", "seeds"), [(2, 0.5, 0.0, 5), (2, 0.03, 0.1, 3), (6, 0.03, 0.3, 3)]
+)
+def test_equal_methods_are_seldom_told_apart(methods, share, noise, seeds):
+    wrong, made = tool("false_positives").wrong_tables(methods, share, 1, noise, seeds, 100)
     assert made == methods - 1
-    assert wrong <= 0.12
+    assert wrong <= MOST
+
+
+@pytest.mark.parametrize(
+    ("methods", "share", "noise", "seeds"), [(2, 0.5, 0.0, 3), (2, 0.03, 0.3, 3), (3, 0.5, 0.1, 3)]
+)
+def test_equal_methods_are_seldom_told_apart_in_columns_of_retrieval_metrics(methods, share, noise, seeds):
+    wrong, made = tool("false_positives").wrong_columns(methods, share, 1, noise, seeds, 50)
+    assert made == methods - 1
+    assert set(wrong) == {"map@r", "precision@1", "recall@10"}
+    assert max(wrong.values()) <= 0.14  # of 50 tables
+
+
+@pytest.mark.parametrize(("methods", "seeds", "deviation"), [(2, 3, 0.025), (6, 3, 0.05), (6, 2, 0.05), (6, 3, 0.003)])
+def test_seeds_alone_seldom_tell_equal_methods_apart_whatever_they_vary_by(methods, seeds, deviation):
+    assert tool("false_positives").wrong_by_seeds(methods, 4, deviation, seeds, 100) <= MOST
+
+
+def test_one_seed_is_never_compared_in_the_simulation():
+    assert tool("false_positives").wrong_columns(2, 0.5, 1, 0.1, 1, 1)[1] == 0
+
+
+def test_three_seeds_tell_nine_points_apart_among_seven_methods():
+    assert tool("false_positives").power(0.09, 0.015, 3, 7, 100) > 0.8
+
+
+def test_what_is_known_of_seeds_beforehand_is_what_the_published_records_say():
+    prior = tool("seed_prior")
+    records = find_records(Path(__file__).parents[2] / "results" / "published")
+    for size in (1, 2, 3):
+        fits = [prior.fit(prior.variances(records, metric, size)[0], 2) for metric in prior.METRICS]
+        assert PRIORS[size].deviation == pytest.approx(max(deviation for deviation, _ in fits), abs=6e-4)
+        assert PRIORS[size].freedom <= min(freedom for _, freedom in fits)
+
+
+def test_the_prior_is_found_again_in_variances_that_were_drawn_from_it():
+    random = np.random.default_rng(0)
+    true = 0.02**2 * 4 / random.chisquare(4, 20_000)
+    deviation, freedom = tool("seed_prior").fit(true * random.chisquare(2, 20_000) / 2, 2)
+    assert deviation == pytest.approx(0.02, rel=0.05)
+    assert freedom == pytest.approx(4, rel=0.15)
+
+
+def test_a_variance_like_the_expected_takes_the_prior_and_one_far_from_it_keeps_to_itself():
+    prior = Prior(0.02, 3.0)
+    assert moderated(0.02**2, 2, prior) == pytest.approx((0.02**2, 5.0))
+    assert moderated(0.5 * 0.02**2, 2, prior) == pytest.approx(((3 + 1) / 5 * 0.02**2, 5.0))  # Smyth's formula
+    for own in (0.2**2, 0.0003**2, 0.0):
+        variance, freedom = moderated(own, 2, prior)
+        assert variance == pytest.approx(own, rel=0.05, abs=1e-9)
+        assert freedom == pytest.approx(2, rel=0.01)
+
+
+def test_two_seeds_have_one_degree_of_freedom_and_no_prior():
+    random = np.random.default_rng(0)
+    shared = SharedImages(random.integers(0, 300, (2, 400, 3)))
+    first, second = runs(random, 0.8, 2), runs(random, 0.6, 2)
+    found = compare(first, second, shared)
+    assert found is not None
+    assert found.seed_freedom == 1
+    assert found.from_seeds == pytest.approx(sum(np.var([one.mean() for one in side], ddof=1) / 2
+                                                 for side in (first, second)))  # fmt: skip
+
+
+def test_a_mean_over_queries_is_macro_over_label_values_and_leaves_out_queries_without_a_score():
+    labels = np.array([[0, 0, 1, -1], [1, 1, 0, 0]])
+    scores = np.array([[1.0, 0.0, 1.0, np.nan], [0.5, 0.5, 0.0, 0.2]])
+    assert SharedQueries(labels).mean(scores) == pytest.approx(((0.5 + 1) / 2 + (0.5 + 0.1) / 2) / 2)
+
+
+def test_the_variance_of_a_mean_over_queries_clusters_by_image_and_allows_for_the_gallery():
+    """One task, one value: nine times the variance of a mean. A task asked twice of the same images tells nothing."""
+    scores = np.random.default_rng(0).normal(size=(1, 50))
+    one = SharedQueries(np.zeros((1, 50), int))
+    assert one.spread(scores) == pytest.approx(9 * float(scores.var(ddof=1)) / 50)
+    assert one.images == pytest.approx(50)
+    assert SharedQueries(np.zeros((2, 50), int)).spread(np.repeat(scores, 2, axis=0)) == pytest.approx(
+        one.spread(scores)
+    )
+
+
+def test_a_rare_value_of_few_images_decides_how_much_a_macro_mean_is_worth():
+    labels = np.array([[1] * 10 + [0] * 490])
+    shared = SharedQueries(labels)
+    assert shared.images == pytest.approx(10, abs=0.5)
+    scores = np.random.default_rng(0).normal(size=(1, 500))
+    rare, common = scores[0, :10].var(ddof=1) / 10, scores[0, 10:].var(ddof=1) / 490
+    assert shared.spread(scores) == pytest.approx(9 * (rare + common) / 4)

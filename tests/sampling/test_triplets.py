@@ -77,6 +77,20 @@ def test_anchors_are_balanced_over_the_labels_that_can_anchor() -> None:
     assert drawn.float().mean().item() == pytest.approx(0.5, abs=5 * 0.5 / 20_000**0.5)
 
 
+def test_a_label_of_few_images_anchors_in_proportion_to_them_where_that_is_asked_for() -> None:
+    """Of 3 images, of 12 and of 40 under a limit of 12: one part to four to four."""
+    labels = torch.tensor([0] * 3 + [1] * 12 + [2] * 40)
+    drawn = labels[TripletSampler(labels, min_images=12).draw(30_000, seeded())[:, 0]]
+    shares = [(drawn == value).float().mean().item() for value in (0, 1, 2)]
+    assert shares == pytest.approx([1 / 9, 4 / 9, 4 / 9], abs=0.015)
+
+
+def test_without_a_rare_label_the_limit_changes_no_triplet() -> None:
+    labels = torch.tensor([0, 1] * 20)
+    plain, limited = (TripletSampler(labels, min_images=n).draw(100, seeded()) for n in (0, 20))
+    assert torch.equal(plain, limited)
+
+
 def test_a_label_with_one_image_never_anchors_but_serves_as_negative() -> None:
     drawn = TripletSampler(torch.tensor(LABELS)).draw(5_000, seeded())
     assert not set(drawn[:, :2].flatten().tolist()) & {4, 8}
