@@ -201,8 +201,9 @@ def _print_head(*cells: object) -> None:
 def print_triplets(tables: int) -> None:
     """Print a row per situation for the columns of triplet accuracy."""
     _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
-    for methods, share, tasks, noise, seeds in product((2, 6), (0.5, 0.03), (4,), NOISES, (1, 3, 5)):
-        rate, made = wrong_tables(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1)
+    situations = product((2, 6), (0.5, 0.03), (4,), NOISES, (1, 3, 5))
+    for place, (methods, share, tasks, noise, seeds) in enumerate(situations):
+        rate, made = wrong_tables(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1, place)
         shown = _rate(rate, tables) if made else "nothing is compared"
         _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, shown)
     spreads = "; ".join(f"{noise}: {spread_of(noise, _triplet_means):.1f} points" for noise in NOISES)

@@ -198,24 +198,26 @@ class Results:
             pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"benchmark": [], "method": [], "seed": []})
         )
 
-    def compare(self, first: str, second: str, task: str = "") -> Comparison:
-        """Compare two methods on the test triplets that both answered.
+    def compare(self, first: str, second: str, task: str = "", metric: str = "triplet") -> Comparison:
+        """Compare two methods on the test triplets that both answered, or by the scores of the same queries.
 
         Args:
             first, second: rows as tables name them.
             task: on which task; empty for the mean over tasks.
+            metric: `triplet`, or the macro mean of a retrieval metric, such as `macro/map@r`.
 
         Returns:
             `difference` is first minus second, a share; `interval()` is its 95 % confidence interval, `p` its p-value.
-            Both allow for other seeds and for other test images, which triplets share; neither for how many pairs are
-            looked at.
+            Both allow for other seeds and for other test images, which triplets and queries share; neither for how many
+            pairs are looked at.
 
         Raises:
-            UserError: no such row or task, one seed alone, or runs whose answers are missing.
+            UserError: no such row or task, one seed alone, a metric that can't be compared, or runs whose answers are
+                missing.
         """
         from mtlbench.report.comparison import compare_rows
 
-        return compare_rows(self.one, first, second, task, self.folder)
+        return compare_rows(self.one, first, second, task, self.folder, metric)
 
     def __repr__(self) -> str:
         named = f", {self._named!r}" if self._named else ""

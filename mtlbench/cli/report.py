@@ -53,6 +53,10 @@ def report(
             show_default=False,
         ),
     ] = None,
+    against: Annotated[
+        str,
+        typer.Option(help="Compare every method with this one too, beside the best: single.", show_default=False),
+    ] = "",
     at_seconds: Annotated[
         str,
         typer.Option(
@@ -119,7 +123,9 @@ def report(
     if known and metric not in known:
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
     factors = tuple(across or ())
-    choice = Choice(metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds, across=factors)
+    choice = Choice(
+        metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds, across=factors, against=against
+    )
     console = Console()
     agreement = agreement or conflict
     if html is not None and (agreement or format is not Format.table):
@@ -156,9 +162,11 @@ def _explain_columns() -> None:
     """Print what every column means; those of single tasks hold what the mean is of."""
     import textwrap
 
+    from mtlbench.registry import METRICS
     from mtlbench.report.columns import all_columns, glossary
 
-    for term, meaning in glossary(all_columns()):
+    further = {name: METRICS.get(name).summary for name in METRICS.names()}
+    for term, meaning in glossary(all_columns(further)):
         typer.echo(f"{term}\n{textwrap.fill(meaning, 100, initial_indent='    ', subsequent_indent='    ')}")
 
 

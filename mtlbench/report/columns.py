@@ -6,11 +6,12 @@ A column's meaning stands here once: the page's tooltips and glossary and `mtlbe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mtlbench.report.rows import BASE, Cell, Row
+from mtlbench.report.pairs import in_points
+from mtlbench.report.rows import BASE, MACRO, RETRIEVAL, Cell, Row
 
 _METRICS = {  # what the column of means holds
     "triplet": "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of the same"
@@ -110,8 +111,7 @@ def _versus_column() -> Column:
         pair = row.versus.get("mean")
         if pair is None:
             return ""
-        low, high = (100 * end for end in pair.interval(row.level))
-        return f"{100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+        return in_points(pair, row.level)
 
     def value(row: Row) -> float | None:
         pair = row.versus.get("mean")
@@ -121,6 +121,16 @@ def _versus_column() -> Column:
         "versus", "vs best", number, value,
         meaning="Difference of the mean to the best mean, in points, with its 95 % interval, which holds for all pairs"
         " of methods at once.",
+    )  # fmt: skip
+
+
+def _against_column(method: str) -> Column:
+    return Column(
+        "against", f"vs {method}",
+        lambda row: "" if row.against is None else in_points(row.against, row.level),
+        lambda row: row.against.difference if row.against else None,
+        meaning=f"Difference of the mean to that of {method}, in points, with its 95 % interval, which holds for all"
+        " pairs of methods at once.",
     )  # fmt: skip
 
 
@@ -157,23 +167,28 @@ def _retrieval_columns() -> list[Column]:
     ]  # fmt: skip
 
 
+def _further_column(name: str, what: str = "") -> Column:
+    measured = f"{what[:1].lower()}{what[1:]}".rstrip(".") or name
+    return _accuracy_column(
+        f"{MACRO}{name}", name,
+        f"Retrieval: {measured}, in per cent; macro mean over label values, mean over the tasks.",
+    )  # fmt: skip
+
+
 def _further_columns(found: Sequence[Row]) -> list[Column]:
     """Return the columns of the metrics that a benchmark asks for beside the usual ones."""
-    known = {"macro map@r", "macro precision@1"}
-    keys = dict.fromkeys(key for row in found for key in row.accuracy if key.startswith("macro ") and key not in known)
-    return [
-        _accuracy_column(
-            key, key.removeprefix("macro "),
-            f"Retrieval: {key.removeprefix('macro ')}, in per cent; macro mean over label values.",
-        )
-        for key in keys
-    ]  # fmt: skip
+    keys = dict.fromkeys(key for row in found for key in row.accuracy if key.startswith(MACRO))
+    names = [key.removeprefix(MACRO) for key in keys]
+    return [_further_column(name) for name in names if name not in RETRIEVAL]
 
 
 def accuracy_columns(
-    found: Sequence[Row], tasks: Sequence[str], seconds: float | None, metric: str = "triplet"
+    found: Sequence[Row], tasks: Sequence[str], seconds: float | None, metric: str = "triplet", against: str = ""
 ) -> list[Column]:
-    """Return the columns of the accuracy table; with `seconds`, that of what validation had measured by then too."""
+    """Return the columns of the accuracy table.
+
+    With `seconds`, that of what validation had measured by then too; with `against`, that of differences to a method.
+    """
     columns = [method_column()]
     if any(len(row.seeds) > 1 for row in found):
         columns.append(_seeds_column())
@@ -182,6 +197,8 @@ def accuracy_columns(
     columns.append(_mean_column(metric))
     if any("mean" in row.versus for row in found):
         columns.append(_versus_column())
+    if against:
+        columns.append(_against_column(against))
     columns.append(_worst_column())
     if any("delta_m" in row.accuracy for row in found if not row.is_base):
         columns += _base_columns()
@@ -243,16 +260,22 @@ def cost_columns() -> list[Column]:
     ]  # fmt: skip
 
 
-def all_columns() -> list[Column]:
-    """Return every column that tables may have, but for those of single tasks."""
+def all_columns(metrics: Mapping[str, str] | None = None) -> list[Column]:
+    """Return every column that tables may have, but for those of single tasks.
+
+    Args:
+        metrics: further ones that benchmarks may ask for, by name, each with what it measures.
+    """
     return [
         _seeds_column(),
         _within_column(None),
         _mean_column("triplet"),
         _versus_column(),
+        _against_column("…"),
         _worst_column(),
         *_base_columns(),
         *_retrieval_columns(),
+        *(_further_column(name, what) for name, what in (metrics or {}).items() if name not in RETRIEVAL),
         *cost_columns()[1:],
     ]
 

@@ -26,6 +26,7 @@ from mtlbench.report.figures.scene import Scene
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS, CellText, as_csv
 from mtlbench.report.groups import groups_of
+from mtlbench.report.pairs import in_points, pairs_of
 from mtlbench.report.rows import Row
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
@@ -189,6 +190,7 @@ def _suite_page(
         "summary": summary,
         "facts": _facts(summary),
         "table": leaderboard(summary),
+        "pairs": _matrix(summary),
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
         "figures": [_figure(figure, place) for figure in figures],
         "formats": formats,
@@ -196,6 +198,29 @@ def _suite_page(
         "left_out": "" if whole else _without_figures(tasks, summary),
         "galleries": _galleries(scene, tasks, results, data_dir, place, say),
     }
+
+
+def _matrix(summary: Summary) -> dict[str, Any] | None:
+    """Return all differences between methods, each with the places that it can hold; None where none was compared."""
+    pairs = pairs_of(summary.rows, summary.comparison)
+    if pairs is None:
+        return None
+
+    def cell(method: str, other: str) -> dict[str, Any]:
+        if method == other:
+            return {"text": "", "interval": "", "told": False}
+        text, interval = in_points(pairs.differences[method, other], pairs.level).split(" ", 1)
+        return {"text": text, "interval": interval, "told": pairs.told_apart(method, other)}
+
+    def place(method: str) -> str:
+        best, worst = pairs.places(method)
+        return str(best) if best == worst else f"{best}–{worst}"
+
+    rows = [
+        {"method": method, "place": place(method), "cells": [cell(method, other) for other in pairs.methods]}
+        for method in pairs.methods
+    ]
+    return {"methods": pairs.methods, "rows": rows, "left_out": pairs.left_out}
 
 
 def _without_figures(tasks: Sequence[str], summary: Summary) -> str:

@@ -55,6 +55,7 @@ class Row:
         is_base: whether it is what others' Δm is relative to.
         standing: how it stands to the best method of a column, by key; nothing where that was not compared.
         versus: its differences to the best methods, by key, and `level` at which their intervals hold.
+        against: its difference of the mean to a method that was named for it.
         unlearned: tasks that Δm leaves out, for the base did not learn them.
     """
 
@@ -68,6 +69,7 @@ class Row:
     standing: dict[str, Standing] = field(default_factory=dict)
     versus: dict[str, Comparison] = field(default_factory=dict)
     level: float = LEVEL
+    against: Comparison | None = None
     unlearned: tuple[str, ...] = ()
 
     @property

@@ -17,6 +17,7 @@ from mtlbench.report.columns import Column, accuracy_columns, cost_columns, find
 from mtlbench.report.comparison import Compared, compared_with_best
 from mtlbench.report.evidence import accuracy_within, read_validations
 from mtlbench.report.groups import groups_of
+from mtlbench.report.pairs import compared_with
 from mtlbench.report.receipt import Line, accuracy_line, base_line, factors_line, receipt_of, warnings_of
 from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
@@ -32,6 +33,7 @@ class Choice:
         metric: what the accuracy columns hold.
         sort: heading or key of the column to sort by; empty for the mean, or the accuracy within `seconds`.
         tasks, methods: names joined by commas; empty for all. Methods may be groups or patterns such as `shared*`.
+        against: a method that every row is compared with too, beside the best.
         across: settings in which the runs of one table may differ; rows are named by their values.
         seconds: rank by what validation had measured after so many seconds of training; `shortest` for those of the
             method that needs the fewest; empty for no such column.
@@ -43,6 +45,7 @@ class Choice:
     tasks: str = ""
     methods: str = ""
     seconds: str = ""
+    against: str = ""
     across: tuple[str, ...] = ()
     folders: frozenset[Path] = frozenset()
 
@@ -137,6 +140,11 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
     found = [(s, tasks) for s, tasks in found if any(r.setup["method"]["name"] in methods for r in s.records)]
     if choice.folders:
         found = [(suite, tasks) for suite, tasks in found if any(r.folder in choice.folders for r in suite.records)]
+    if choice.against:
+        known = sorted(set().union(*(_against_names(rows(s, choice.metric, tasks), s) for s, tasks in found)))
+        if choice.against not in known:
+            hint = did_you_mean(choice.against, known)
+            raise UserError(f"--against {choice.against}: no finished run of it.{hint} There: {', '.join(known)}.")
     made = [_summary(suite, tasks, methods, choice, results) for suite, tasks in found]
     if choice.sort and not any(find_column(_columns(summary.tables), choice.sort) for summary in made):
         known = list(dict.fromkeys(column.heading for summary in made for column in _columns(summary.tables)))
@@ -204,6 +212,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods and choice.has(r)}
     found = [row for row in rows(suite, choice.metric, tasks) if row.method in chosen]
     seconds, comparison = None, Compared()
+    against = choice.against if choice.against in _against_names(found, suite) else ""
     lines: list[Line | None] = [factors_line(suite)]
     if choice.seconds:
         seconds, found, line = _at_seconds(found, suite, tasks, choice, results)
@@ -211,8 +220,11 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     if results is not None:
         found, comparison = compared_with_best(found, suite, tasks, choice.metric, results)
         lines += comparison.lines()
+        if against:
+            found, line = compared_with(found, suite, comparison, against)
+            lines.append(line)
     lines.append(base_line(found, suite, choice.metric))
-    columns = accuracy_columns(found, tasks, seconds, choice.metric)
+    columns = accuracy_columns(found, tasks, seconds, choice.metric, against)
     costly = [row for row in found if row.costs.get("parameters")]
     measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
     subject = _subject(suite, tasks)
@@ -237,6 +249,12 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
         suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by), small, comparison,
         choice.metric, bool(choice.sort),
     )  # fmt: skip
+
+
+def _against_names(found: Sequence[Row], suite: Suite) -> set[str]:
+    """Return by which names rows can be compared with: rows', and methods' where factors name rows."""
+    shown = {row.method for row in found if row.kind == "method"}
+    return shown | {record.setup["method"]["name"] for record in suite.done if record.method in shown}
 
 
 def _at_seconds(

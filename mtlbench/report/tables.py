@@ -101,7 +101,7 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     lines = []
     for number, summary in enumerate(summaries, 1):
         accuracy = summary.tables[0] if summary.tables else Table("", [], [])
-        keys = [column.key for column in accuracy.columns if column.key not in ("method", "seeds", "versus")]
+        keys = [column.key for column in accuracy.columns if column.key not in ("method", "seeds", "versus", "against")]
         for row in accuracy.rows:
             line: dict[str, Any] = {
                 "suite": number,
@@ -117,6 +117,9 @@ def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
                 if key in summary.comparison.best and row.kind == "method":
                     line[f"{key}/standing"] = row.standing.get(key)
                     line |= _versus(row, key)
+            if row.against is not None:
+                low, high = row.against.interval(row.level)
+                line |= {"mean/against": row.against.difference, "mean/against/low": low, "mean/against/high": high}
             line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
             line |= {"status": row.status, "note": row.note, "warnings": " ".join(summary.warnings)}
             line |= {f"receipt/{small.about}": small.text for small in summary.lines}

@@ -253,6 +253,6 @@
   }
 
   for (const place of all(document, ".gallery")) gallery(place, data(place.dataset.of));
-  for (const table of all(document, ".board")) board(table, document.querySelector("#leaderboard form"));
+  for (const table of all(document, "#leaderboard .board")) board(table, document.querySelector("#leaderboard form"));
   for (const place of all(document, ".curves")) curves(place, data(place.dataset.of));
 })();
