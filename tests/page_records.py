@@ -74,7 +74,7 @@ def found(results: Path, **choice: Any) -> list[Summary]:
 
 
 class Parsed(HTMLParser):
-    """Links, pictures, headings, ids and visible text of a page."""
+    """Links, pictures, headings, ids and visible text of a page, and the cells of its leaderboard, its first table."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -100,9 +100,9 @@ class Parsed(HTMLParser):
             self.headings.append(int(tag[1]))
         if given.get("id"):
             self.ids.append(str(given["id"]))
-        if tag == "tr":
+        if tag == "tr" and self.tags.count("table") == 1:
             self.cells.append([])
-        if tag in ("td", "th"):
+        if tag in ("td", "th") and self.tags.count("table") == 1:
             self.cells[-1].append("")
             self._in_cell = True
 
