@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
 from mtlbench.bibliography import bibtex
+from mtlbench.errors import UserError
 from mtlbench.registry import BALANCERS, register_class
 
 C = TypeVar("C")
+SMALLEST_SHARE = 0.01  # of the trained parameters, on which a balancer has to act to be worth its name
 
 
 class Balancer(nn.Module, ABC):
@@ -26,7 +28,8 @@ class Balancer(nn.Module, ABC):
     The convention that keeps balancers comparable: weights of 1 mean the plain mean. A parameter that all tasks share
     receives the mean over tasks of their weighted gradients, one that a single task owns its own weighted gradient.
     So T nets trained together take the very steps that each would take alone, and weights that sum to T leave the
-    learning rate as it is.
+    learning rate as it is. Where an architecture mixes tasks (`mixes_tasks`), a task's own parameters receive what other
+    tasks' weighted losses send there too.
 
     >>> import torch
     >>> from mtlbench import Architecture, BackboneFactory, Balancer
@@ -76,6 +79,14 @@ class Balancer(nn.Module, ABC):
             UserError: with the reason.
         """
 
+    @classmethod
+    def acts_on(cls, architecture: Architecture) -> list[nn.Parameter]:
+        """Return the trained parameters whose update this balancer changes: all of them, where it weighs losses.
+
+        A method whose balancer acts on less than a share of 0.01 of them is refused (`check_share`).
+        """
+        return [p for p in architecture.parameters() if p.requires_grad]
+
     @abstractmethod
     def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
         """Add the update's gradient to every parameter's `.grad`.
@@ -97,6 +108,27 @@ class Balancer(nn.Module, ABC):
         shared = [p.grad for p in architecture.shared_parameters() if p.grad is not None]
         if shared and len(losses) > 1:
             torch._foreach_mul_(shared, 1.0 / len(losses))
+
+
+def share_acted_on(balancer: Balancer | type[Balancer], architecture: Architecture) -> float:
+    """Return the share of an architecture's trained parameters that a balancer acts on, from 0 to 1."""
+    trained = sum(p.numel() for p in architecture.parameters() if p.requires_grad)
+    return sum(p.numel() for p in balancer.acts_on(architecture)) / max(trained, 1)
+
+
+def check_share(name: str, balancer: Balancer, architecture: Architecture) -> None:
+    """Refuse a balancer that would act on next to nothing of an architecture.
+
+    Raises:
+        UserError: it acts on less than a share of 0.01 of the trained parameters.
+    """
+    share = share_acted_on(balancer, architecture)
+    if share < SMALLEST_SHARE:
+        raise UserError(
+            f"{name} would act on {100 * share:.2g} % of the trained parameters, for {type(architecture).__name__} shares"
+            f" no more between all tasks; {100 * SMALLEST_SHARE:g} % is the least. Take one that weighs losses, such as"
+            " uw."
+        )
 
 
 def register_balancer(

@@ -49,9 +49,12 @@ class Method:
         Raises:
             UserError: an option has a value that the part refuses, or the two don't go together.
         """
+        from mtlbench.balancer import check_share  # torch comes with it
+
         architecture = ARCHITECTURES.get(self.architecture).target(backbones, tasks, **self.architecture_options)
         balancer = BALANCERS.get(self.balancer).target(tasks, **self.balancer_options)
         balancer.check(architecture)
+        check_share(self.balancer, balancer, architecture)
         return architecture, balancer
 
 

@@ -9,8 +9,9 @@ which builds that object by `make`.
 
 Two kinds. *Weighing losses* (`Scalarizer`) needs the T losses alone: one backward pass, for any architecture; a task's
 own layers are trained with its weighted loss. *Combining gradients* (`Combiner`) needs the T gradients J (T, P) of what
-is shared; a task's own layers get the plain gradient of its own loss, and an architecture that shares nothing is
-refused. Where the gradients are taken:
+is shared; a task's own layers get the plain gradient of its own loss, also where an architecture mixes tasks and other
+losses reach them. An architecture that shares nothing, or less than 1 % of its trained parameters, is refused. Where
+the gradients are taken:
 
     at=shared          at all shared parameters: T backward passes through everything, T x P numbers in memory.
     at=representation  at the features where the tasks branch off (`Architecture.representation`): T passes through
@@ -72,7 +73,6 @@ __all__ = [
 At = Literal["auto", "shared", "representation"]
 Array = npt.NDArray[np.float64]
 SMALLEST_LOSS = 1e-3
-SMALLEST_SHARE = 0.01  # of the trained parameters, on which combining gradients is worth its name
 
 
 def make(balancer: str, what: str, *values: Any, **options: Any) -> Any:
@@ -282,15 +282,13 @@ class Combiner(FromTorchJD):
                 " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses, such as"
                 " uw."
             )
-        share = _size(architecture.shared_parameters()) / _size(architecture.parameters())
-        if share < SMALLEST_SHARE:
-            raise UserError(
-                f"{name} would combine the tasks' gradients on {100 * share:.2g} % of the trained parameters, for"
-                f" {kind} shares no more between all tasks; it takes {100 * SMALLEST_SHARE:g} % or more. Take one that"
-                " weighs losses, such as uw."
-            )
         if self.at == "representation" and type(architecture).embed is Architecture.embed:
             raise UserError(f"{name} at=representation: {kind} {_NO_PLACE}")
+
+    @classmethod
+    def acts_on(cls, architecture: Architecture) -> list[nn.Parameter]:
+        """Return the shared parameters: a task's own get the plain gradient of its own loss."""
+        return _trained(architecture.shared_parameters())
 
     def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
         """See `Balancer.backward`; the weights returned are T times those on the tasks' gradients.
@@ -360,10 +358,6 @@ _NO_PLACE = (
 
 def _trained(parameters: Any) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]
-
-
-def _size(parameters: Any) -> int:
-    return sum(p.numel() for p in _trained(parameters))
 
 
 def _gradients(losses: Tensor, places: Sequence[Tensor]) -> Tensor:

@@ -121,6 +121,28 @@ def test_training_memory_holds_the_network_its_gradients_and_what_the_optimiser_
     assert memory - memory_of(small) == pytest.approx(4 * fewer, rel=0.3)
 
 
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("sdmgrad", 1),  # the latest batch's gradients, (T, P)
+        ("excess-mtl", 1),  # the sums of their squares
+        ("pcgrad", 0),
+        ("nash-mtl", 0),
+    ],
+)
+def test_training_memory_holds_what_the_balancer_keeps_between_steps(monkeypatch, name, rows):
+    kept: dict[str, int] = {}
+    monkeypatch.setattr(cost, "training_memory", lambda step, tensors, device: sum(t.nbytes for t in tensors))
+    for method in ("shared", f"shared+{name}"):
+        trainer = Trainer(parse_method(method), protocol(), make_dataset(), 0, "fp32")
+        trainer.step()
+        kept[method] = memory_of(trainer)
+        shared = sum(p.nbytes for p in trainer.architecture.shared_parameters())
+        number = len(trainer.dataset.tasks)
+    more = kept[f"shared+{name}"] - kept["shared"]
+    assert rows * number * shared <= more < rows * number * shared + 2000  # and some numbers for each task
+
+
 def test_measuring_leaves_every_figure_that_the_table_shows():
     costs = measure(parse_method("modulation"), protocol(), make_dataset(), "fp32")
     assert costs["bytes"] < costs["file_bytes"] < costs["bytes"] * 1.1

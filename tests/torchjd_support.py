@@ -21,11 +21,7 @@ GRADIENTS = (
 )  # fmt: skip
 OWN_SCALE = {"cagrad", "nash-mtl", "fairgrad"}
 WITHOUT_PLACE = ("sdmgrad", "modo", "excess-mtl")  # which take gradients at the shared parameters alone
-PACKAGES = {
-    "cagrad": ("cvxpy", "clarabel"),
-    "nash-mtl": ("cvxpy", "ecos"),
-    "fairgrad": ("scipy",),
-}
+PACKAGES = {"cagrad": ("cvxpy", "clarabel")}
 
 
 def lacks(name: str) -> list[str]:

@@ -19,7 +19,7 @@ class CRMOGM(Remembering, Combiner):
     Scale: that of its base.
 
     Args:
-        base: the method whose weights are smoothed, with its default options.
+        base: the method whose weights are smoothed, with its default options; found exactly where it finds them so.
         alpha: what the past counts, from 0, no smoothing, to 1, weights that stay as they began; torchjd: 0.9.
         at: where gradients are taken.
     """

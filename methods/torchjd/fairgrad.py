@@ -10,9 +10,9 @@ from mtlbench import UserError, register_balancer, register_method
 from mtlbench.torchjd import At, Combiner, gramian, make
 
 
-@register_balancer("fairgrad", cite="ban2024fairgrad", needs=("torchjd", "scipy"), extra="solvers")
+@register_balancer("fairgrad", cite="ban2024fairgrad", needs=("torchjd",))
 class FairGrad(Combiner):
-    """FairGrad: the step that shares progress between tasks by alpha-fairness (needs scipy).
+    """FairGrad: the step that shares progress between tasks by alpha-fairness.
 
     Ban, Ji, ICML 2024, Equation 4: weights with G w = w^(-1/alpha). The Gramian is divided by s, the mean of its
     diagonal, and the solution multiplied by s^(-alpha / (alpha + 1)): the same w, but the solver's tolerances are

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Registry
 
 if TYPE_CHECKING:
+    from mtlbench.architecture import Architecture
+    from mtlbench.benchmark import Benchmark
     from mtlbench.registry import Entry
 
 Lines = tuple[Sequence[str], list[Sequence[str]]]
@@ -91,6 +93,7 @@ def _entries(kind: str) -> Lines:
 
 
 def _methods(name: str) -> Lines:
+    from mtlbench.balancer import share_acted_on
     from mtlbench.benchmark import load_benchmark
     from mtlbench.bibliography import paper
     from mtlbench.cost import storage_law
@@ -98,14 +101,19 @@ def _methods(name: str) -> Lines:
 
     benchmark = load_benchmark(name)
     laws: dict[str, str] = {}
+    built: dict[str, Architecture] = {}
     lines: list[Sequence[str]] = []
     entries: list[Entry[Any]] = [*ARCHITECTURES.entries.values(), *ALIASES.entries.values()]
     for entry in sorted(entries, key=lambda e: (e.name not in ARCHITECTURES, e.name)):
         if entry.name in ARCHITECTURES:
-            architecture, cite = entry, entry.cite
+            architecture, cite, acts_on = entry, entry.cite, ""
         else:
             architecture = ARCHITECTURES.get(entry.target.architecture)
-            cite = BALANCERS.get(entry.target.balancer).cite
+            balancer = BALANCERS.get(entry.target.balancer)
+            if architecture.name not in built:
+                built[architecture.name] = _empty(architecture.name, benchmark)
+            cite = balancer.cite
+            acts_on = f"{100 * share_acted_on(balancer.target, built[architecture.name]):.3g} %"
         if architecture.name not in laws:
             laws[architecture.name] = _law(storage_law(parse_method(architecture.name), benchmark))
         lines.append(
@@ -115,10 +123,22 @@ def _methods(name: str) -> Lines:
                 paper(cite) or short(entry.origin),
                 architecture.shares,
                 laws[architecture.name],
+                acts_on,
                 entry.summary,
             )
         )
-    return ("method", "groups", "from", "tasks share", "parameters", "what it is"), lines
+    return ("method", "groups", "from", "tasks share", "parameters", "balanced", "what it is"), lines
+
+
+def _empty(architecture: str, benchmark: Benchmark) -> Architecture:
+    """Build an architecture for a benchmark's tasks, without memory for its weights."""
+    import torch
+
+    from mtlbench.networks import build
+    from mtlbench.specs import parse_method
+
+    with torch.device("meta"):
+        return build(parse_method(architecture), benchmark, tuple(benchmark.data.tasks), 0)[0]
 
 
 def _law(law: tuple[int, int, int] | None) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlbench import cost
+from mtlbench.balancer import share_acted_on
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.collapse import collapsed_tasks
@@ -182,6 +183,7 @@ def _train_and_test(
     )
     if len(dataset.tasks) > 1 and not trainer.balancer.fixed:
         shares = {"even": state.even_steps / state.step, "single": state.single_steps / state.step}
+        record.receipt["balancer_acts_on"] = round(share_acted_on(trainer.balancer, trainer.architecture), 4)
         record.receipt["balancer_weights"] = {name: round(share, 4) for name, share in shares.items()}
     test = {
         "embeddings": half(embeddings),

@@ -168,6 +168,31 @@ def test_nash_mtl_solves_it_for_small_gradients_too(solvers, length):
     assert shares.std() / shares.mean() > 0.05, "not the plain sum"
 
 
+@pytest.mark.parametrize("tasks", [2, 7, 40])
+@pytest.mark.parametrize("ratio", [1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("length", [1.0, 1e-3, 1e-5])
+def test_nash_mtl_is_exact_for_any_number_of_tasks_and_unlike_lengths(tasks, ratio, length):
+    gradients = random_gradients(tasks, tasks + 3) * torch.logspace(0, -np.log10(ratio), tasks)[:, None] * length
+    combined, weights, _ = update(make("nash-mtl", tasks, max_norm=0.0), gradients)
+    gradients, shares = gradients.double(), weights.double() / tasks
+    close(gradients @ gradients.T @ shares * shares, np.ones(tasks), rtol=1e-3, atol=0)
+    close(combined.square().sum(), float(tasks), rtol=1e-3, atol=0)  # a G a = T
+
+
+def test_a_task_without_a_gradient_takes_no_part_in_nash_mtls_bargain():
+    gradients = random_gradients(3)
+    gradients[1] = 0
+    combined, weights, _ = update(make("nash-mtl", 3), gradients)
+    close(combined, update(make("nash-mtl", 2), gradients[[0, 2]])[0], rtol=1e-4, atol=1e-5)
+    assert weights[1] == 1
+
+
+def test_nash_mtl_stays_finite_where_gradients_cancel():
+    combined, weights, _ = update(make("nash-mtl"), [[1.0, 0.0], [-1.0, 0.0]])
+    assert weights.isfinite().all()
+    close(combined, [0, 0])
+
+
 def test_nash_mtl_cuts_its_update_to_max_norm(solvers):
     gradients = 100 * random_gradients(3).abs()
     close(update(make("nash-mtl", 3, max_norm=0.5), gradients)[0].norm(), 0.5)
