@@ -28,8 +28,8 @@ class Balancer(nn.Module, ABC):
     The convention that keeps balancers comparable: weights of 1 mean the plain mean. A parameter that all tasks share
     receives the mean over tasks of their weighted gradients, one that a single task owns its own weighted gradient.
     So T nets trained together take the very steps that each would take alone, and weights that sum to T leave the
-    learning rate as it is. Where an architecture mixes tasks (`mixes_tasks`), a task's own parameters receive what other
-    tasks' weighted losses send there too.
+    learning rate as it is. Where an architecture mixes tasks (`mixes_tasks`), a task's own parameters receive what
+    other tasks' weighted losses send there too.
 
     >>> import torch
     >>> from mtlbench import Architecture, BackboneFactory, Balancer
@@ -125,8 +125,8 @@ def check_share(name: str, balancer: Balancer, architecture: Architecture) -> No
     share = share_acted_on(balancer, architecture)
     if share < SMALLEST_SHARE:
         raise UserError(
-            f"{name} would act on {100 * share:.2g} % of the trained parameters, for {type(architecture).__name__} shares"
-            f" no more between all tasks; {100 * SMALLEST_SHARE:g} % is the least. Take one that weighs losses, such as"
+            f"{name} would act on {100 * share:.2g} % of the trained parameters, for {type(architecture).__name__}"
+            f" shares no more between all tasks; {100 * SMALLEST_SHARE:g} % is the least. Take one that weighs losses, such as"
             " uw."
         )
 

@@ -50,8 +50,8 @@ def list_(
         console.print(f"\n{note}", markup=False, highlight=False)
     if kind == "methods":
         console.print(
-            f"\nParameters: for T tasks, with the backbone of {benchmark}; balanced: the share of them that the balancer"
-            " acts on, with its tasks. An architecture goes with any balancer:"
+            f"\nParameters: for T tasks, with the backbone of {benchmark}; balanced: the share of them that"
+            " the balancer acts on, with its tasks. An architecture goes with any balancer:"
             " architecture+balancer[option=value]. Sources: --bibtex.",
             markup=False,
             highlight=False,

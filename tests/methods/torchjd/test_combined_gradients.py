@@ -232,9 +232,7 @@ def test_sdmgrads_weights_come_from_the_two_batches_before():
     w, expected = np.full(3, 1 / 3), np.full(3, 1 / 3)
     for n, batch in enumerate(batches):
         if n >= 2:
-            products = batches[n - 2] @ batches[n - 1].T
-            scale = np.sqrt(np.maximum(np.diag(products), 0)).mean()
-            products, velocity = products / scale**2, 0
+            products, velocity = batches[n - 2] @ batches[n - 1].T / (batches[n - 1] ** 2).sum(1).mean(), 0
             for _ in range(4):
                 velocity = 0.5 * velocity + products @ (w + 0.3 / 3)
                 w = project(w - 0.5 * velocity)

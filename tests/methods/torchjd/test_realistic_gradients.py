@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from scipy.optimize import minimize
-from torchjd_support import GRADIENTS, lacks, make, update
+from torchjd_support import GRADIENTS, lacks, make, update, weights_at
 
 Array = npt.NDArray[np.float64]
 RECORDED = json.loads((Path(__file__).parent / "gradients.json").read_text())
@@ -204,3 +204,161 @@ def test_every_one_gives_a_finite_update_that_no_task_decides_alone(solvers, nam
         assert weights.isfinite().all()
         single += bool(weights.max() > 0.99 * weights.sum())
     assert single <= 1, "one task has all of the weight in most steps"
+
+
+# --- balancers that remember, over recorded steps ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1.0, 1e-3], ids=["as-recorded", "short"])
+def batches(request: pytest.FixtureRequest, unlike: float) -> list[Array]:
+    """Gradients (4, 4) of the steps of one run, twice over: down to 1e-4 long, or 1e-5 where lengths are unlike."""
+    found = [np.array(o["rows"]) for o in RECORDED if o["benchmark"].startswith("shoes") and o["place"] == "shared"]
+    return [rows * np.geomspace(1, 1 / unlike, len(rows))[:, None] * request.param for rows in found * 2]
+
+
+def steps_of(name: str, batches: list[Array], **options: Any) -> list[tuple[Array, Array]]:
+    balancer = make(name, len(batches[0]), **options)
+    found = []
+    for rows in batches:
+        combined, weights, _ = update(balancer, torch.from_numpy(rows).float())
+        found.append((combined.double().numpy(), weights.double().numpy()))
+    return found
+
+
+def on_simplex(point: Array) -> Array:
+    """The nearest point of the simplex, by bisection of the shift."""
+    low, high = point.min() - 1, point.max()
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.maximum(point - middle, 0).sum() > 1 else (low, middle)
+    nearest: Array = np.maximum(point - low, 0)
+    return nearest
+
+
+def test_modo(batches):
+    shares, previous, waiting = np.full(4, 0.25), None, np.full(4, 0.25)
+    for rows, (combined, weights) in zip(batches, steps_of("modo", batches, gamma=0.1, rho=0.1), strict=True):
+        shares = waiting
+        if previous is not None:
+            products = previous @ rows.T / (rows**2).sum(1).mean()
+            waiting = on_simplex(shares - 0.1 * (products @ shares + 0.1 * shares))
+        previous = rows
+        assert weights == pytest.approx(4 * shares, rel=1e-3, abs=1e-4)
+        close_to(combined, shares @ rows, 1e-3)
+
+
+def test_sdmgrad(batches):
+    options = {"pull": 0.3, "lr": 0.05, "momentum": 0.5, "iterations": 5}
+    w, previous, waiting = np.full(4, 0.25), None, np.full(4, 0.25)
+    for rows, (combined, weights) in zip(batches, steps_of("sdmgrad", batches, **options), strict=True):
+        shares = waiting
+        if previous is not None:
+            products = previous @ rows.T / (rows**2).sum(1).mean()
+            velocity = np.zeros(4)
+            for _ in range(5):
+                velocity = 0.5 * velocity + products @ (w + 0.3 / 4)
+                w = on_simplex(w - 0.05 * velocity)
+            waiting = (w + 0.3 / 4) / 1.3
+        previous = rows
+        assert weights == pytest.approx(4 * shares, rel=1e-2, abs=1e-3)
+        close_to(combined, shares @ rows, 1e-2)
+
+
+def test_excess_mtl(batches):
+    squares, logits, first = np.zeros_like(batches[0]), np.zeros(4), None
+    for rows, (combined, weights) in zip(batches, steps_of("excess-mtl", batches, step=0.1), strict=True):
+        squares += rows**2
+        excess = (rows**2 / np.sqrt(squares + 1e-7)).sum(1)
+        logits = logits + 0.1 * (excess if first is None else excess / (first + 1e-7))
+        first = excess if first is None else first
+        shares = np.exp(logits) / np.exp(logits).sum()
+        assert weights == pytest.approx(4 * shares, rel=1e-3)
+        close_to(combined, shares @ rows, 1e-3)
+
+
+def test_cr_mogm(batches):
+    smoothed = None
+    for rows, (combined, _) in zip(batches, steps_of("cr-mogm", batches, alpha=0.5), strict=True):
+        latest = simplex_minimum(rows)
+        smoothed = latest if smoothed is None else (smoothed + latest) / 2
+        close_to(combined, smoothed @ rows, 5e-3)
+
+
+def test_gradvac_begins_as_pcgrad_does(batches):
+    """Its targets start at a cosine of 0, so that the first step's corrections are those of conflicts alone."""
+    for rows in batches[:3]:
+        torch.manual_seed(0)
+        theirs = combined_by("pcgrad", rows)[0]
+        torch.manual_seed(0)
+        assert np.linalg.norm(combined_by("gradvac", rows)[0] - theirs) < 0.05 * np.linalg.norm(theirs)
+
+
+def test_graddrop_keeps_at_each_place_the_gradients_of_one_sign(rows):
+    torch.manual_seed(0)
+    combined = combined_by("graddrop", rows)[0] * len(rows)
+    positive, negative = np.maximum(rows, 0).sum(0), np.minimum(rows, 0).sum(0)
+    wrong = np.minimum(abs(combined - positive), abs(combined - negative))
+    assert wrong.max() < 1e-5 * abs(rows).max()
+
+
+# --- balancers that weigh losses, on recorded losses -------------------------------------------------------------------
+
+LOSSES = [np.array(o["losses"]) for o in RECORDED if o["benchmark"].startswith("shoes") and o["place"] == "shared"]
+
+
+def weights_over(name: str, losses: list[Array], **options: Any) -> list[Array]:
+    balancer = make(name, len(losses[0]), **options)
+    return [weights_at(balancer, one.tolist()).double().numpy() for one in losses]
+
+
+def test_losses_weights_at_recorded_losses():
+    for losses in LOSSES:
+        assert weights_over("geometric-mean", [losses])[0] == pytest.approx(
+            np.exp(np.log(losses).mean()) / losses, rel=1e-3
+        )
+        e = np.exp(losses / (4 * 0.05))
+        assert weights_over("stch", [losses], mu=0.05)[0] == pytest.approx(4 * e / e.sum(), rel=1e-3)
+        for name in ("uw", "imtl-l"):
+            assert weights_over(name, [losses])[0] == pytest.approx(np.ones(4), rel=1e-5)
+
+
+def test_dwa_over_recorded_losses():
+    found = weights_over("dwa", LOSSES + LOSSES[:1], every=1)
+    for n, weights in enumerate(found):
+        e = np.exp(LOSSES[n - 1] / LOSSES[n - 2] / 2) if n >= 2 else np.ones(4)
+        assert weights == pytest.approx(4 * e / e.sum(), rel=1e-3)
+
+
+def test_famo_over_recorded_losses():
+    """xi by Adam along softmax's derivative of the rates, worked in NumPy, the losses after a step being given."""
+    balancer = make("famo", 4, lr=0.025, decay=0.0)
+    xi, first, second = np.zeros(4), np.zeros(4), np.zeros(4)
+    after = [losses * np.array([0.9, 1.02, 0.97, 0.8]) for losses in LOSSES]
+    for n, (losses, then) in enumerate(zip(LOSSES, after, strict=True), 1):
+        z = np.exp(xi) / np.exp(xi).sum()
+        weights = weights_at(balancer, losses.tolist()).double().numpy()
+        assert weights == pytest.approx(4 * (z / losses) / (z / losses).sum(), rel=1e-3)
+        balancer.judge(torch.from_numpy(then).float())
+        rates = np.log(losses) - np.log(then)
+        slope = z * (rates - (z * rates).sum())  # d softmax(xi) . rates
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        xi = xi - 0.025 * (first / (1 - 0.9**n)) / (np.sqrt(second / (1 - 0.999**n)) + 1e-8)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_gradnorm_over_recorded_gradients(optimiser, batches):
+    """Three steps of its weights from the losses and the lengths of the gradients, worked in NumPy."""
+    balancer = make("gradnorm", 4, alpha=1.5, lr=0.025, optimiser=optimiser)
+    w, first, second = np.ones(4), np.zeros(4), np.zeros(4)
+    for n, (rows, losses) in enumerate(zip(batches, LOSSES * 2, strict=True), 1):
+        lengths = np.linalg.norm(rows, axis=1)
+        balancer._update(torch.from_numpy(losses).float(), torch.from_numpy(lengths).float())
+        ratios = losses / LOSSES[0]
+        wanted = (w * lengths).mean() * (ratios / ratios.mean()) ** 1.5
+        slope = np.sign(w * lengths - wanted) * lengths
+        if optimiser == "adam":
+            first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+            slope = (first / (1 - 0.9**n)) / (np.sqrt(second / (1 - 0.999**n)) + 1e-8)
+        w = np.maximum(w - 0.025 * slope, 1e-3)
+        w *= 4 / w.sum()
+        assert balancer.weights.double().numpy() == pytest.approx(w, rel=1e-3)

@@ -82,7 +82,7 @@ def test_a_balancer_that_would_act_on_next_to_nothing_is_refused(backbones, name
 
 @pytest.mark.parametrize("name", [*GRADIENTS, *LOSSES, "gradnorm", "mean"])
 def test_a_balancer_says_on_what_share_of_the_parameters_it_acts(solvers, backbones, name):
-    """Found by what it changes: all that a task alone owns gets its plain gradient from those that combine gradients."""
+    """What a task alone owns gets its plain gradient from those that combine gradients."""
     net, balancer = parse_method(f"shared+{name}").build(backbones, ("colour", "shape", "size"))
     trunk = sum(p.numel() for p in net.trunk.parameters())
     expected = trunk / sum(p.numel() for p in net.parameters()) if name in GRADIENTS else 1.0
