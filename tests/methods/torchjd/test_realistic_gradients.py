@@ -206,7 +206,7 @@ def test_every_one_gives_a_finite_update_that_no_task_decides_alone(solvers, nam
     assert single <= 1, "one task has all of the weight in most steps"
 
 
-# --- balancers that remember, over recorded steps ----------------------------------------------------------------------
+# --- balancers that remember, over recorded steps --------------------------------------------------------------------
 
 
 @pytest.fixture(params=[1.0, 1e-3], ids=["as-recorded", "short"])
@@ -301,7 +301,7 @@ def test_graddrop_keeps_at_each_place_the_gradients_of_one_sign(rows):
     assert wrong.max() < 1e-5 * abs(rows).max()
 
 
-# --- balancers that weigh losses, on recorded losses -------------------------------------------------------------------
+# --- balancers that weigh losses, on recorded losses -----------------------------------------------------------------
 
 LOSSES = [np.array(o["losses"]) for o in RECORDED if o["benchmark"].startswith("shoes") and o["place"] == "shared"]
 
