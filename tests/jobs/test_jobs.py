@@ -80,6 +80,7 @@ def test_a_run_leaves_a_whole_record(tmp_path):
     assert (receipt["steps"], receipt["images_seen"], receipt["precision"]) == (6, 6 * 2 * 4 * 3, "fp32")
     assert receipt["selected_step"] in (3, 6)
     assert receipt["groups"] == groups_of(record.method)
+    assert receipt["balancer_acts_on"] == 1.0  # GradNorm weighs losses
     assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)
     with (folder / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
