@@ -95,7 +95,7 @@ def test_nothing_is_suggested_for_a_name_near_to_none() -> None:
 
 @pytest.mark.parametrize("name", ["Mine", "my method", "my,method", "a+b", "a[1]", "", "-a", "é"])
 def test_a_name_that_a_spec_could_not_hold_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match="can't name a architecture: use lower-case letters"):
+    with pytest.raises(UserError, match="can't name an architecture: use lower-case letters"):
         register_architecture(name)(Whole)
     with pytest.raises(UserError, match="can't name a group: use lower-case letters"):
         register_architecture("mine", groups=(name,))(Whole)
