@@ -13,16 +13,19 @@ Neural Networks, CVPR 2018 (arXiv 1803.10082), without its batch norm, A = M - 1
 The default layers are `modulation`'s: the last two stages and the embedding. After the embedding the matrix is a
 Mahalanobis metric per task. Before a linear head W, that after the last stage makes W M_t, the task's own head.
 
+By default the matrices learn at the network's rate, as `modulation`'s vectors do in its paper; see there for what a
+short run makes of that.
+
 Deviations: of the module as published, the full matrix itself and no ReLU on its entries, which would leave out what
 most of the entries are for. No weight decay reaches the matrices, as none reaches `modulation`'s vectors.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, register_architecture
+from mtlbench import BackboneFactory, Conditioned, Range, register_architecture
 
 
 @register_architecture(
@@ -40,12 +43,21 @@ class ChannelMixing(Conditioned):
         after: the layers to mix, by number from 1: stages first, then the embedding. `channel-mixing[after=3:4:5]`.
             Or a word: `all`, `stages` (all of them) or `embedding` (alone). Default: the last two stages and the
             embedding.
+        rate: the matrices' learning rate as a multiple of the network's.
     """
 
+    search = {"rate": Range(0.03, 30, log=True)}
+
     def __init__(
-        self, backbones: BackboneFactory, tasks: Sequence[str], *, after: int | tuple[int, ...] | str | None = None
+        self,
+        backbones: BackboneFactory,
+        tasks: Sequence[str],
+        *,
+        after: int | tuple[int, ...] | str | None = None,
+        rate: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks, after, method="channel-mixing")
+        self.rate = rate
         # one matrix per task and layer, each a parameter of its own: what one task adds can be counted and saved alone
         self.matrices = nn.ModuleDict(
             {str(n): nn.ParameterList([torch.eye(self.sizes[n - 1]) for _ in tasks]) for n in self.chosen}
@@ -62,3 +74,7 @@ class ChannelMixing(Conditioned):
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its matrices."""
         return tuple(list(matrices.parameters())[task] for matrices in self.matrices.values())
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The matrices' rate."""
+        return {"matrices.": self.rate}

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, Learned, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Learned, Range, UserError, register_architecture
 
 
 @register_architecture(
@@ -39,6 +39,8 @@ class CrossStitch(Architecture):
             and Adagrad.
     """
 
+    search = {"rate": Range(0.1, 300, log=True)}
+
     mixes_tasks = True
 
     def __init__(
@@ -47,8 +49,6 @@ class CrossStitch(Architecture):
         super().__init__(backbones, tasks)
         if not 0 <= same <= 1:
             raise UserError(f"cross-stitch: same={same} must lie between 0 and 1.")
-        if rate is not None and rate <= 0:
-            raise UserError(f"cross-stitch: rate={rate} must be above 0.")
         self.rate = rate
         columns = [backbones.backbone(task) for task in tasks]
         self.columns = nn.ModuleList([column.stages for column in columns])
@@ -94,4 +94,4 @@ class CrossStitch(Architecture):
 
     def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
         """The units' rate."""
-        return {"units.": self.rate or (1.0 if adaptive else 100.0)}
+        return {"units.": (1.0 if adaptive else 100.0) if self.rate is None else self.rate}

@@ -30,6 +30,9 @@ are listed plays no part; as in their code, dimensions that D/T leaves over belo
 pretrained, and whether embeddings are brought to unit length are the protocol's: the authors do not normalise. Where
 the protocol does, lengths cancel in the loss and the norms hold nothing in check, but they remain in the method.
 
+The authors train masks and network at one rate (Adam, 5e-5), and so does `rate=1`. In a short run masks then keep close
+to where they start; see `modulation`.
+
 `embedding-mask` is our baseline to it: masks that start at 1, without ReLU and without norms, e_t = e * m_t. It is
 `modulation[after=embedding,relu=false]` by a name of its own, and as long as no scale is negative the same function as
 `modulation[after=embedding]`. With the ReLU, a scale that has fallen below 0 gets no gradient and stays out for good;
@@ -37,13 +40,13 @@ without, it passes through 0 and counts again, since a distance sees m_t squared
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, Learned, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Learned, Range, UserError, register_architecture
 
 
 class _Mask(nn.Module):
@@ -69,10 +72,16 @@ class EmbeddingMask(Architecture):
     """One network; each task scales the dimensions of the embedding by a learned mask of its own.
 
     Storage: one network and, per task, one number per dimension of the embedding.
+
+    Args:
+        rate: the masks' learning rate as a multiple of the network's.
     """
 
-    def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
+    search = {"rate": Range(0.3, 300, log=True)}
+
+    def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, rate: float = 1.0) -> None:
         super().__init__(backbones, tasks)
+        self.rate = rate
         self.net = backbones.backbone()
         self.masks = nn.ModuleList(_Mask(torch.ones(backbones.embedding_size), learned=True) for _ in tasks)
 
@@ -111,6 +120,10 @@ class EmbeddingMask(Architecture):
         """Its mask."""
         return (self.masks[task],)
 
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The masks' rate."""
+        return {"masks.": self.rate}
+
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
         """The embedding head's parameters."""
         return tuple(self.net.head.parameters())
@@ -130,6 +143,7 @@ class ConditionalSimilarityNetwork(EmbeddingMask):
         norms: penalise the embedding's and the mask's norm.
         embedding_norm: weight of the embedding's norm.
         mask_norm: weight of the mask's norm.
+        rate: the masks' learning rate as a multiple of the network's; fixed ones have none.
     """
 
     def __init__(
@@ -141,8 +155,9 @@ class ConditionalSimilarityNetwork(EmbeddingMask):
         norms: bool = True,
         embedding_norm: float = 5e-3,
         mask_norm: float = 5e-4,
+        rate: float = 1.0,
     ) -> None:
-        super().__init__(backbones, tasks)
+        super().__init__(backbones, tasks, rate=rate)
         size = backbones.embedding_size
         if masks not in ("learned", "blocks", "fixed"):
             raise UserError(f"csn: masks={masks} must be learned, blocks or fixed.")

@@ -21,6 +21,9 @@ biases and start likewise.
 A settled bit stays: S is flat there. To settle, a z has to move by gamma/2, which takes an adaptive optimiser gamma / 2
 over its learning rate in steps at least; where a run is shorter than that, a smaller `gamma` makes gates sparse.
 
+The paper names no learning rate of the gates' own: `rate=1` gives them the network's. A larger one settles bits in
+fewer steps.
+
 What the paper leaves open for us: the weight of the entropy, which its authors tune. With 0.01, chosen once and not
 tuned, 15 of a run's 16 bits had settled after 350 steps on rendered shoes. With pretrained weights the experts start as
 equals, and only the gates tell them apart.
@@ -29,12 +32,12 @@ Deviations: with `per_example` the penalties are means over a task's images, not
 batch; the second penalty is lowered by 1, its least value, so that it ends at 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Range, UserError, register_architecture
 
 _TINY = 1e-6  # the released code's, inside the logarithm
 
@@ -105,7 +108,10 @@ class DSelectK(Architecture):
         gamma: the width of the smooth-step.
         entropy: the weight of the selectors' entropy in a task's loss.
         per_example: select by image rather than by task alone; then every expert runs for every batch.
+        rate: the gates' learning rate as a multiple of the network's.
     """
+
+    search = {"rate": Range(0.1, 100, log=True), "entropy": Range(1e-4, 0.1, log=True)}
 
     def __init__(
         self,
@@ -118,8 +124,10 @@ class DSelectK(Architecture):
         gamma: float = 1.0,
         entropy: float = 0.01,
         per_example: bool = False,
+        rate: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks)
+        self.rate = rate
         stages = len(backbones.channels)
         after = stages - 1 if after is None else after
         if not 1 <= k <= experts:
@@ -219,3 +227,7 @@ class DSelectK(Architecture):
         """The weights of every expert's last convolution."""
         last = [[m for m in expert.modules() if isinstance(m, nn.Conv2d)][-1] for expert in self.experts]
         return tuple(parameter for conv in last for parameter in conv.parameters())
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The gates' rate; one expert has none."""
+        return {"gates.": self.rate} if self.gates else {}

@@ -15,16 +15,19 @@ the embedding a shift moves all of a task's embeddings alike: it tells nothing w
 plain distances, and something only where it brings them to unit length. `film[after=3:4]` of a network with four stages
 leaves the embedding out.
 
+The paper trains the network that computes gamma and beta at the rate of all; so does `rate=1` with the table. In a
+short run a row then keeps close to its start; see `modulation`.
+
 Deviations: the paper's layers stand within residual blocks, between a batch norm without its own affine part and the
 ReLU; here they follow a stage, whose batch norms keep theirs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, Learned, register_architecture
+from mtlbench import BackboneFactory, Conditioned, Learned, Range, register_architecture
 
 
 @register_architecture(
@@ -39,12 +42,21 @@ class FiLM(Conditioned):
         after: the layers to modulate, by number from 1: stages first, then the embedding. `film[after=3:4:5]`.
             Or a word: `all`, `stages` (all of them) or `embedding` (alone). Default: the last two stages and the
             embedding.
+        rate: the scales' and shifts' learning rate as a multiple of the network's.
     """
 
+    search = {"rate": Range(0.3, 300, log=True)}
+
     def __init__(
-        self, backbones: BackboneFactory, tasks: Sequence[str], *, after: int | tuple[int, ...] | str | None = None
+        self,
+        backbones: BackboneFactory,
+        tasks: Sequence[str],
+        *,
+        after: int | tuple[int, ...] | str | None = None,
+        rate: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks, after, method="film")
+        self.rate = rate
         # one (2, C) row per task and layer, scales over shifts, each a parameter of its own
         self.rows = nn.ModuleDict(
             {str(n): nn.ParameterList([_identity(self.sizes[n - 1]) for _ in tasks]) for n in self.chosen}
@@ -69,6 +81,10 @@ class FiLM(Conditioned):
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its scales and shifts."""
         return tuple(list(rows.parameters())[task] for rows in self.rows.values())
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The scales' and shifts' rate."""
+        return {"rows.": self.rate}
 
 
 def _identity(channels: int) -> Tensor:

@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mtlbench import Architecture, Balancer, UserError, register_balancer, register_method
+from mtlbench import Architecture, Balancer, Range, UserError, register_balancer, register_method
 
 SMALLEST_WEIGHT = 1e-3
 
@@ -42,6 +42,7 @@ class GradNorm(Balancer):
         optimiser: of the weights.
     """
 
+    search = {"alpha": Range(0.0, 3.0), "lr": Range(1e-3, 0.3, log=True)}
     weights: Tensor
     first_losses: Tensor
     moments: Tensor

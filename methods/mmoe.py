@@ -15,17 +15,19 @@ What the paper leaves open: the initial values. Every expert starts from weights
 `nn.Linear` does, so that tasks begin with different mixes and drive the experts apart. Gates of zeros would not: with
 pretrained weights all experts start as equals, and only unequal gates can tell them apart.
 
+The paper names no learning rate of the gates' own: `rate=1` gives them the network's.
+
 Deviations: LibMTL makes every expert a whole encoder and gates on the flattened pixels. Early layers at full resolution
 are what a network's time goes into and what tasks share most readily, and a linear layer on pixels has little to say;
 `after=0` gives whole encoders, gated by an image's mean colour.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Range, UserError, register_architecture
 
 
 @register_architecture(
@@ -41,12 +43,22 @@ class MMoE(Architecture):
         experts: how many.
         after: the number of stages in the shared trunk, from 0; the experts are copies of the rest. Default: all stages
             but the last.
+        rate: the gates' learning rate as a multiple of the network's.
     """
 
+    search = {"rate": Range(0.1, 100, log=True)}
+
     def __init__(
-        self, backbones: BackboneFactory, tasks: Sequence[str], *, experts: int = 4, after: int | None = None
+        self,
+        backbones: BackboneFactory,
+        tasks: Sequence[str],
+        *,
+        experts: int = 4,
+        after: int | None = None,
+        rate: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks)
+        self.rate = rate
         stages = len(backbones.channels)
         after = stages - 1 if after is None else after
         if experts < 1:
@@ -109,3 +121,7 @@ class MMoE(Architecture):
         """The weights of every expert's last convolution."""
         last = [[m for m in expert.modules() if isinstance(m, nn.Conv2d)][-1] for expert in self.experts]
         return tuple(parameter for conv in last for parameter in conv.parameters())
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The gates' rate; one expert has none."""
+        return {"gates.": self.rate} if self.gates else {}

@@ -17,6 +17,10 @@ under the paper's protocol, where the accumulator starts at 0.1 and outweighs th
 seven tasks and its own start, the first step moves the median weight by 0.015 % of itself, the median scale by 0.013 %
 here and by 0.0018 % with 1/T of the gradient (with the accumulator at 0: 16 % and twice 1 %; `tools/first_step.py`).
 
+The paper trains the vectors at the network's rate, Adagrad's 0.01, for about 175,000 steps, and so does `rate=1`. An
+adaptive optimiser moves a number by about the learning rate a step, whatever its gradient: in a run of some hundred
+steps a vector that starts at 1 stays near it. A larger `rate` lets it go as far in fewer steps.
+
 Options ablate the module: which layers, the ReLU, the initial value, and the place within a stage. Just before or just
 after a stage's last batch norm, in a residual block, the scale acts on the block's own branch alone, not on what is
 carried past it; a ReLU may follow. After the norm, it multiplies the norm's weight and bias. Before the norm, the
@@ -26,13 +30,13 @@ off is that of all tasks: a channel scaled to 0 becomes a constant, not 0, and w
 the other tasks' features too and has a gradient from their losses. The running statistics stand still in evaluation.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import BackboneFactory, Conditioned, Learned, UserError, register_architecture
+from mtlbench import BackboneFactory, Conditioned, Learned, Range, UserError, register_architecture
 
 PLACES = ("output", "before-norm", "after-norm")
 
@@ -79,7 +83,10 @@ class Modulation(Conditioned):
             embedding is modulated at its output wherever stages are.
         relu: pass the vectors through a ReLU; without it a scale may turn a channel's sign.
         initial: the vectors' initial value.
+        rate: the vectors' learning rate as a multiple of the network's.
     """
+
+    search = {"rate": Range(0.3, 300, log=True)}
 
     def __init__(
         self,
@@ -90,13 +97,14 @@ class Modulation(Conditioned):
         place: str = "output",
         relu: bool = True,
         initial: float = 1.0,
+        rate: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks, after, method="modulation")
         if initial == 0 or (relu and initial < 0):
             raise UserError(
                 f"modulation: initial={initial} lets no gradient through; take it above 0, or below with relu=false."
             )
-        self.relu = relu
+        self.relu, self.rate = relu, rate
         # in no module list: each is in its stage already
         self.norms = {} if place == "output" else self._put_into_stages(place)
         sizes = {n: self.norms[n].norm.num_features if n in self.norms else self.sizes[n - 1] for n in self.chosen}
@@ -161,3 +169,7 @@ class Modulation(Conditioned):
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its vectors."""
         return tuple(list(vectors.parameters())[task] for vectors in self.scales.values())
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The vectors' rate."""
+        return {"scales.": self.rate}

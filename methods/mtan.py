@@ -16,19 +16,21 @@ vector per image, in the form that its code has: a block is a stage and u_j = p_
 u_j is the output of the block's first convolution, in its ResNet that of all but the last residual block); after the
 last block f keeps channels and size, and the task's own embedding layer follows.
 
+The authors train attention and network at one rate, and so does `rate=1`.
+
 Deviations: f's batch norm sees the attended features of all tasks together, as every shared norm in mtlbench; in the
 code each task passes alone, so that a batch's statistics are the task's own while the running ones are everyone's.
 Convolutions before a batch norm have no bias, which the norm would take off. Max-pooling is fitted to stages that don't
 halve the resolution exactly. The initial weights of convolutions are He's, uniform; the batch norms hide their scale.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, register_architecture
+from mtlbench import Architecture, BackboneFactory, Range, register_architecture
 
 
 def _conv(inputs: int, outputs: int, kernel: int, activation: nn.Module) -> nn.Sequential:
@@ -52,10 +54,16 @@ class MTAN(Architecture):
 
     Storage: one trunk, one convolution after each stage, and per task two 1 x 1 convolutions a stage and an embedding
     layer.
+
+    Args:
+        rate: the attention networks' learning rate as a multiple of the shared network's.
     """
 
-    def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
+    search = {"rate": Range(0.1, 30, log=True)}
+
+    def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, rate: float = 1.0) -> None:
         super().__init__(backbones, tasks)
+        self.rate = rate
         channels = backbones.channels
         self.trunk = backbones.backbone().stages
         with backbones.seeded():
@@ -122,3 +130,7 @@ class MTAN(Architecture):
         """The weights of the last convolution that passes attended features on."""
         last = [m for m in self.passing.modules() if isinstance(m, nn.Conv2d)][-1]
         return tuple(last.parameters())
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The attention networks' rate."""
+        return {"attention.": self.rate}

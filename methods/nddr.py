@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Range, UserError, register_architecture
 
 
 def _layer(channels: int, shares: Sequence[float]) -> nn.Sequential:
@@ -53,6 +53,8 @@ class NDDR(Architecture):
             and Adagrad.
     """
 
+    search = {"rate": Range(0.03, 100, log=True)}
+
     mixes_tasks = True
 
     def __init__(
@@ -61,8 +63,6 @@ class NDDR(Architecture):
         super().__init__(backbones, tasks)
         if not 0 <= same <= 1:
             raise UserError(f"nddr: same={same} must lie between 0 and 1.")
-        if rate is not None and rate <= 0:
-            raise UserError(f"nddr: rate={rate} must be above 0.")
         self.rate = rate
         columns = [backbones.backbone(task) for task in tasks]
         self.columns = nn.ModuleList([column.stages for column in columns])
@@ -113,4 +113,4 @@ class NDDR(Architecture):
 
     def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
         """The layers' rate."""
-        return {"layers.": self.rate or (1.0 if adaptive else 100.0)}
+        return {"layers.": (1.0 if adaptive else 100.0) if self.rate is None else self.rate}

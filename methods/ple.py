@@ -19,16 +19,18 @@ shared ones `cgc` is `mmoe`.
 What the paper leaves open: the initial values. Every expert starts from weights of its own and every gate as
 `nn.Linear` does, without a bias; see `mmoe` for why not from zeros.
 
+The paper names no learning rate of the gates' own: `rate=1` gives them the network's.
+
 Deviations: LibMTL's PLE has no shared gate: it runs the shared experts on each task's own features, T times. We follow
 the paper.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Range, UserError, register_architecture
 
 
 def _mix(logits: Tensor | None, outputs: Sequence[Tensor]) -> Tensor:
@@ -101,6 +103,8 @@ class _Level(nn.Module):
 class _Extraction(Architecture):
     """A trunk, extraction layers, and an embedding layer per task."""
 
+    search = {"rate": Range(0.1, 100, log=True)}
+
     def __init__(
         self,
         backbones: BackboneFactory,
@@ -110,8 +114,10 @@ class _Extraction(Architecture):
         shared: int,
         after: int,
         levels: Sequence[slice],
+        rate: float,
     ) -> None:
         super().__init__(backbones, tasks)
+        self.rate = rate
         stages = len(backbones.channels)
         if own < 0:
             raise UserError(f"{name}: own={own} must be at least 0.")
@@ -173,6 +179,11 @@ class _Extraction(Architecture):
         last = [[m for m in expert.modules() if isinstance(m, nn.Conv2d)][-1] for expert in self.levels[-1].shared]
         return tuple(parameter for conv in last for parameter in conv.parameters())
 
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The gates' rate, at levels that have some."""
+        kinds = [(n, kind) for n in range(len(self.levels)) for kind in ("gates", "shared_gates")]
+        return {f"levels.{n}.{kind}.": self.rate for n, kind in kinds if len(getattr(self.levels[n], kind))}
+
 
 @register_architecture(
     "cgc", groups=("architectures",), cite="tang2020ple", shares="trunk and shared experts; each task has experts too"
@@ -188,6 +199,7 @@ class CGC(_Extraction):
         shared: shared experts, from 1.
         after: the number of stages in the shared trunk, from 0; the experts are copies of the rest. Default: all stages
             but the last.
+        rate: the gates' learning rate as a multiple of the network's.
     """
 
     def __init__(
@@ -198,10 +210,11 @@ class CGC(_Extraction):
         own: int = 1,
         shared: int = 1,
         after: int | None = None,
+        rate: float = 1.0,
     ) -> None:
         stages = len(backbones.channels)
         after = stages - 1 if after is None else after
-        super().__init__(backbones, tasks, "cgc", own, shared, after, [slice(after, stages)])
+        super().__init__(backbones, tasks, "cgc", own, shared, after, [slice(after, stages)], rate)
 
 
 @register_architecture(
@@ -221,6 +234,7 @@ class PLE(_Extraction):
         shared: shared experts at every level, from 1.
         after: the number of stages in the shared trunk, from 0; each stage that follows is a level. Default: all stages
             but the last two.
+        rate: the gates' learning rate as a multiple of the network's.
     """
 
     def __init__(
@@ -231,8 +245,9 @@ class PLE(_Extraction):
         own: int = 1,
         shared: int = 1,
         after: int | None = None,
+        rate: float = 1.0,
     ) -> None:
         stages = len(backbones.channels)
         after = max(stages - 2, 0) if after is None else after
         levels = [slice(n, n + 1) for n in range(after, stages)]
-        super().__init__(backbones, tasks, "ple", own, shared, after, levels)
+        super().__init__(backbones, tasks, "ple", own, shared, after, levels, rate)

@@ -16,14 +16,16 @@ gradients, no batch norms per task. Its modules stand in every residual block, b
 stage, by default every stage but the first, which in a ResNet is the stem and has none in the paper either. The hidden
 layer has at least 8 units: a sixteenth of 32 channels would be 2, which a ReLU can leave dead from the start. The
 authors start all tasks' modules from one SE network trained on ImageNet; here each starts anew.
+
+By default modules learn at the network's rate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench import Architecture, BackboneFactory, UserError, register_architecture
+from mtlbench import Architecture, BackboneFactory, Range, UserError, register_architecture
 
 _LEAST_UNITS = 8
 
@@ -42,7 +44,10 @@ class TaskSE(Architecture):
     Args:
         after: the stages to gate, by number from 1. `task-se[after=3:4]`. Default: every stage but the first.
         reduction: channels per unit of a module's hidden layer, which has at least 8 units.
+        rate: the modules' learning rate as a multiple of the network's.
     """
+
+    search = {"rate": Range(0.1, 30, log=True)}
 
     def __init__(
         self,
@@ -51,8 +56,10 @@ class TaskSE(Architecture):
         *,
         after: int | tuple[int, ...] | None = None,
         reduction: int = 16,
+        rate: float = 1.0,
     ) -> None:
         super().__init__(backbones, tasks)
+        self.rate = rate
         self.net = backbones.backbone()
         channels = self.net.channels
         chosen = tuple(range(min(2, len(channels)), len(channels) + 1)) if after is None else after
@@ -111,6 +118,10 @@ class TaskSE(Architecture):
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Its modules."""
         return (self.gates[task],)
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The modules' rate."""
+        return {"gates.": self.rate}
 
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
         """The embedding head's parameters."""

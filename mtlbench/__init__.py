@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mtlbench.learned import Learned as Learned
     from mtlbench.modulated import Modulated as Modulated
     from mtlbench.modulated import modulate as modulate
+    from mtlbench.recipes import Range as Range
     from mtlbench.specs import register_method as register_method
 
 _HOME = {
@@ -41,6 +42,7 @@ _HOME = {
     "Embedder": "mtlbench.api.embedder",
     "Learned": "mtlbench.learned",
     "Modulated": "mtlbench.modulated",
+    "Range": "mtlbench.recipes",
     "Results": "mtlbench.api.results",
     "UserError": "mtlbench.errors",
     "load": "mtlbench.api.embedder",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.bibliography import bibtex
 from mtlbench.learned import Learned
+from mtlbench.recipes import Space
 from mtlbench.registry import ARCHITECTURES, register_class
 
 C = TypeVar("C")
@@ -53,6 +54,7 @@ class Architecture(nn.Module, ABC):
         tasks: the T task names, in the order of the leading axis.
 
     Attributes:
+        search: where `mtlbench tune` looks for the values of options: a `Range`, or a tuple of values.
         mixes_tasks: whether one task's embedding is made of other tasks' parts too, as where columns exchange features.
             Then other tasks' losses reach a task's own parameters, and where it starts depends on which other tasks
             there are; elsewhere neither may be so. Images never mix: that holds for every architecture.
@@ -61,6 +63,7 @@ class Architecture(nn.Module, ABC):
             alone, in training: balancers can take the tasks' gradients there instead of at all shared parameters.
     """
 
+    search: ClassVar[Space] = {}
     mixes_tasks: bool = False
     representation: Tensor | None = None
 
@@ -97,6 +100,10 @@ class Architecture(nn.Module, ABC):
 
     def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
         """Return multiples of the learning rate, by the beginning of a parameter's name (`units.` -> 100).
+
+        Parameters of a method's own kind, such as vectors that start at 1, may need a rate other than a network's
+        weights do: give them an option `rate`, and return it here. A multiple of 1 changes nothing;
+        one that is not above 0 is refused.
 
         Args:
             adaptive: the optimiser steps by about its learning rate whatever the size of a gradient (Adam, Adagrad), so

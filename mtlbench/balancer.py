@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtlbench.architecture import Architecture
 from mtlbench.bibliography import bibtex
 from mtlbench.errors import UserError
+from mtlbench.recipes import Space
 from mtlbench.registry import BALANCERS, register_class
 
 C = TypeVar("C")
@@ -55,6 +56,7 @@ class Balancer(nn.Module, ABC):
     True
 
     Attributes:
+        search: see `Architecture`.
         own_scale: whether the length of the update is the balancer's own by design, so that it is not the plain mean's
             even where all tasks agree.
         gradient_norms: (T,) of the latest step where a balancer computes them, for the log; else None.
@@ -63,6 +65,7 @@ class Balancer(nn.Module, ABC):
         fixed: whether its weights are the same at every step by design, so that nobody is warned of it.
     """
 
+    search: ClassVar[Space] = {}
     own_scale: bool = False
     judges_again: bool = False
     fixed: bool = False
@@ -101,6 +104,10 @@ class Balancer(nn.Module, ABC):
 
     def judge(self, losses: Tensor) -> None:
         """Take the (T,) losses of the same batch after the optimiser's step, detached; only where `judges_again`."""
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """Return multiples of the learning rate for its own parameters; see `Architecture.learning_rate_scales`."""
+        return {}
 
     def weighted_backward(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> None:
         """Back-propagate (T,) losses under (T,) weights by the convention above; most balancers end with this."""

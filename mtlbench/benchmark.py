@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.recipes import Recipe, Search
 from mtlbench.registry import bundled
 
 Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
@@ -280,6 +281,23 @@ class Benchmark(_Section):
     loss: Loss = Field(default=Loss(), description="The loss.")
     train: Train = Field(default=Train(), description="The budget and the optimiser.")
     evaluation: Evaluation = Field(default=Evaluation(), description="Checkpoints and scores.")
+    search: Search = Field(default=Search(), description="Where mtlbench tune looks, for every method alike.")
+    recipes: dict[str, Recipe] = Field(
+        default={}, description="What single methods have of their own, as mtlbench tune found it: see docs/tuning.md."
+    )
+
+    def changed(self, content: Mapping[str, Any], where: str) -> Benchmark:
+        """Return the benchmark with other settings in `train` and `loss`, without recipes.
+
+        Args:
+            content: by section and key; what is no section of a benchmark is passed over.
+            where: they were set, for messages.
+
+        Raises:
+            UserError: a key that there isn't, or a value that doesn't fit.
+        """
+        base = self.model_dump(mode="json", exclude={"recipes"})
+        return _validated(_overridden(base, {k: dict(content[k]) for k in ("train", "loss") if k in content}), where)
 
     @model_validator(mode="before")
     @classmethod
@@ -315,6 +333,8 @@ class Benchmark(_Section):
             )
         if self.train.schedule == "step" and not self.train.milestones:
             raise ValueError("train.schedule = 'step' needs train.milestones")
+        for name, recipe in self.recipes.items():  # a mistake there should not wait for its first use
+            self.changed(recipe.content(), f"recipes.{name}")
         return self
 
 
@@ -363,7 +383,8 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
         raise UserError(f"{path}: 'quick' must be a table of overrides, [quick].")
     content = _validated(full, str(path))
     if overrides is not None:  # checked even when not used: a mistake there should not wait for its first use
-        quick_content = _validated(_overridden(full, overrides), f"{path} [quick]")
+        own: dict[str, Any] = {"recipes": {}}  # the full protocol's were found under another budget
+        quick_content = _validated(_overridden(full | own, overrides), f"{path} [quick]")
     elif quick:
         raise UserError(f"{path} has no [quick] table; run it without --quick.")
     if quick:
@@ -472,10 +493,14 @@ def _locate(loc: Iterable[str | int]) -> tuple[list[str], type[BaseModel] | None
     """Return the keys down to an error, without the types that pydantic tried, and the section of the last key."""
     keys: list[str] = []
     inside: type[BaseModel] | None = Benchmark
-    section = inside
+    section, named = inside, False
     for part in loc:
         if inside is not None:
             keys.append(str(part))
+            if named:  # the key of a section among several, such as a method's name
+                named = False
+                continue
+            named = str(part) == "recipes" and inside is Benchmark
             section, inside = inside, _section_of(inside, str(part))
         elif isinstance(part, int):
             keys.append(str(part))

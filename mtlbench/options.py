@@ -116,6 +116,23 @@ def valid(kind: str, name: str, cls: Callable[..., Any], values: Mapping[str, An
     return options
 
 
+def checked(kind: str, entry: Entry[Any], values: Mapping[str, Any]) -> Options:
+    """Return values of a TOML table or of JSON as options of an entry, those alone.
+
+    Raises:
+        UserError: an option that it does not have, or a value of another type.
+    """
+    annotations = options_of(entry.target)
+    check_known(f"{kind} '{entry.name}'", values, annotations)
+    options: Options = {}
+    for option, value in values.items():
+        try:
+            options[option] = _adapter(annotations[option]).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"The {kind} '{entry.name}' can't take {option} = {value!r}: {_said(error)}.") from error
+    return options
+
+
 def read_spec(registry: Registry[T], text: str) -> tuple[Entry[T], Options]:
     """Read `name[option=value,…]` as one entry of a kind and its options, typed; those not given are left out.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -53,7 +53,8 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
             default = "" if field.is_required() else _toml(field.get_default(call_default_factory=True))
             yield Setting(prefix + name, field.description or "", default, _valid(field.annotation, field.metadata))
         else:
-            yield from _walk(inside, f"{prefix}{name}.")
+            any_key = "METHOD." if get_origin(field.annotation) is dict else ""
+            yield from _walk(inside, f"{prefix}{name}.{any_key}")
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -81,9 +82,12 @@ def _valid(annotation: Any, limits: Iterable[Any] = ()) -> str:
     if origin is list:
         return f"a list; each: {_valid(parts[0])}"
     if origin is tuple:
-        return f"a list of {len(parts)}; each: {_valid(parts[0])}"
+        many = "" if parts[-1] is Ellipsis else f" of {len(parts)}"
+        return f"a list{many}; each: {_valid(parts[0])}"
     if origin is dict:
         return "a table" if parts[1] is Any else f"a table of keys; each: {_valid(parts[1])}"
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
+        return "a table"
     if annotation is bool:
         return "true, false"
     if annotation in (int, float):

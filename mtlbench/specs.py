@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.options import Options, Words, check_known, options_of, read_part, show, split, typed
+from mtlbench.options import Options, Words, check_known, checked, options_of, read_part, show, split, typed
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, LeftOut
 
 if TYPE_CHECKING:
     from mtlbench.architecture import Architecture
     from mtlbench.backbones import BackboneFactory
     from mtlbench.balancer import Balancer
+    from mtlbench.benchmark import Benchmark
 
 _PARTS = (ARCHITECTURES, BALANCERS)
 PLAIN = "mean"  # the balancer of a spec that names none
+TUNED = "tuned"  # what a row, a run and a folder of a method with a recipe are called by
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,52 @@ class MethodAlias:
 
 @dataclass(frozen=True)
 class Method:
-    """An architecture with a balancer, and their options; `name` is what tables and folders call it."""
+    """An architecture with a balancer, and their options; `name` is what tables and folders call it.
+
+    `recipe` is what it has of a benchmark's recipe, see `Recipe.content`: its options are among the options; None of a
+    plain method.
+    """
 
     name: str
     architecture: str
     balancer: str = PLAIN
     architecture_options: Options = field(default_factory=dict)
     balancer_options: Options = field(default_factory=dict)
+    recipe: dict[str, Options] | None = None
+
+    @property
+    def label(self) -> str:
+        """What a user reads: its name, and whether it has a recipe."""
+        return self.name if self.recipe is None else f"{self.name}, {TUNED}"
+
+    @property
+    def folder(self) -> str:
+        """What its runs' folder is called."""
+        return self.name if self.recipe is None else f"{self.name}@{TUNED}"
+
+    def protocol(self, benchmark: Benchmark) -> Benchmark:
+        """Return a benchmark with the settings of its recipe.
+
+        Raises:
+            UserError: a setting that there isn't, or a value that doesn't fit.
+        """
+        settings = {part: values for part, values in (self.recipe or {}).items() if part in ("train", "loss")}
+        return benchmark.changed(settings, f"recipes.{self.name}") if settings else benchmark
+
+    def with_recipe(self, content: Mapping[str, Options]) -> Method:
+        """Return it with a recipe; options that it has from its user stay.
+
+        Raises:
+            UserError: an option that it doesn't have, or a value of another type.
+        """
+        options = checked("architecture", ARCHITECTURES.get(self.architecture), content.get("options", {}))
+        own = checked("balancer", BALANCERS.get(self.balancer), content.get("balancer_options", {}))
+        return replace(
+            self,
+            architecture_options=options | self.architecture_options,
+            balancer_options=own | self.balancer_options,
+            recipe={part: dict(values) for part, values in content.items() if values},
+        )
 
     @property
     def architecture_spec(self) -> str:
@@ -55,6 +97,10 @@ class Method:
         balancer = BALANCERS.get(self.balancer).target(tasks, **self.balancer_options)
         balancer.check(architecture)
         check_share(self.balancer, balancer, architecture)
+        for part in (architecture, balancer):
+            for scale in part.learning_rate_scales(adaptive=True).values():
+                if not 0 < scale < math.inf:
+                    raise UserError(f"{self.name}: a rate, a multiple of the learning rate, must be above 0.")
         return architecture, balancer
 
 

@@ -30,6 +30,7 @@ NAMES = (
     "Embedder",
     "Learned",
     "Modulated",
+    "Range",
     "Results",
     "UserError",
     "load",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from mtlbench import register_balancer, register_method
+from mtlbench import Range, register_balancer, register_method
 from mtlbench.torchjd import Scalarizer, make
 
 
@@ -16,11 +16,22 @@ class UncertaintyWeighting(Scalarizer):
     0 at the start: twice the paper's objective, so that weights start at 1. At rest, exp(-s_i) = 1 / L_i: as losses
     fall, weights rise.
 
-    Scale: torchjd's weights are exp(-s_i) / 2; here times 2: 1 at the start, then learned.
+    Scale: torchjd's weights are exp(-s_i) / 2; here times 2: 1 at the start, then learned. The paper names no
+    learning rate of the s_i's own: `rate=1` gives them the network's.
+
+    Args:
+        rate: the s_i's learning rate as a multiple of the network's.
     """
 
-    def __init__(self, tasks: Sequence[str]) -> None:
+    search = {"rate": Range(0.1, 100, log=True)}
+
+    def __init__(self, tasks: Sequence[str], *, rate: float = 1.0) -> None:
         super().__init__(tasks, make("uw", "scalarization.UW", len(tasks)), 2.0)
+        self.rate = rate
+
+    def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
+        """The rate of all that it learns."""
+        return {"": self.rate}
 
 
 register_method(

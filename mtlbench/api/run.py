@@ -27,6 +27,8 @@ def run(
     plugins: Iterable[str | Path] = (),
     track: Iterable[str] = (),
     overwrite: bool = False,
+    plain: bool = False,
+    recipes: str | Path | None = None,
     show: bool = True,
 ) -> Results:
     """Train methods on a data set and judge them; runs that are done are skipped, interrupted ones go on.
@@ -49,6 +51,7 @@ def run(
         plugins: files or folders with methods of your own; a class that is registered already is there without.
         track: trackers, as `["tensorboard"]`.
         overwrite: make runs anew that are done.
+        plain: leave out the recipes that the benchmark has; recipes: a file with others.
         show: show progress as the command line does.
 
     Returns:
@@ -104,6 +107,8 @@ def run(
         on=on,
         track=list(track),
         overwrite=overwrite,
+        plain=plain,
+        recipes=Path(recipes) if recipes is not None else None,
     )
     with resources_of(experiment):
         parts = plan_experiment(experiment, view)

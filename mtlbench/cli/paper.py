@@ -66,6 +66,7 @@ def paper(
                 seeds=seeds,
                 settings=[*run_settings(table, chosen, quick), f"data.tasks={chosen.tasks!r}", *(settings or [])],
                 results=results,
+                plain=True,
             )
         except typer.Exit as stop:
             if stop.exit_code != 1:  # 1: a method failed, which the table says

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _KEPT = r"\w.-"  # of a benchmark's name, in the name of its folder
 
 
+class Recipes(StrEnum):
+    """Which runs of a method are shown."""
+
+    both = "both"
+    plain = "plain"
+    tuned = "tuned"
+
+
 class Format(StrEnum):
     """How tables are written."""
 
@@ -57,6 +65,9 @@ def report(
         str,
         typer.Option(help="Compare every method with this one too, beside the best: single.", show_default=False),
     ] = "",
+    recipes: Annotated[
+        Recipes, typer.Option(help="Runs without a recipe of the method's own, with one, or both.")
+    ] = Recipes.both,
     at_seconds: Annotated[
         str,
         typer.Option(
@@ -101,6 +112,7 @@ def report(
     from rich.console import Console
 
     from mtlbench.errors import UserError, did_you_mean
+    from mtlbench.report.suites import by_recipe
     from mtlbench.report.summary import Choice, chosen_records
     from mtlbench.report.tables import show
     from mtlbench.runs import find_records
@@ -119,6 +131,7 @@ def report(
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
         whose = benchmark or "any benchmark"
         raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
+    records = by_recipe(records, recipes.value)
     known = list(dict.fromkeys(name for r in records for metrics in r.metrics.values() for name in metrics))
     if known and metric not in known:
         raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")

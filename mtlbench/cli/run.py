@@ -78,6 +78,14 @@ def run(
             "--track", help="Tell a tracker what happens: --track tensorboard; may be repeated.", show_default=False
         ),
     ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Leave out the recipes that the benchmark has.")] = False,
+    recipes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Use the recipes of this file, as mtlbench tune --write leaves it.",
+            show_default="the benchmark's own",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Train methods on a data set, judge them, and print the comparison.
@@ -110,7 +118,7 @@ def run(
     experiment = read_experiment(
         view, dataset=dataset, methods=methods, quick=quick, seeds=read_seeds(seeds), settings=overrides,
         vary=vary or [], tasks=tasks, site=Site(data_dir, device, tuple(plugins or ())), results=results, jobs=jobs,
-        on=on, track=track or [], overwrite=overwrite,
+        on=on, track=track or [], overwrite=overwrite, plain=plain, recipes=recipes,
     )  # fmt: skip
     with resources_of(experiment):
         parts = plan_experiment(experiment, view)

@@ -132,12 +132,17 @@ def _measure(
 def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: str) -> Record:
     """Return the record of a run that failed for `reason`."""
     record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason)
-    record.receipt = receipt(dataset, precision) | {"groups": groups_of(job.method.name)} | _varied(job) | facts
+    record.receipt = receipt(dataset, precision) | {"groups": groups_of(job.method.name)} | _beside(job) | facts
     return record
 
 
-def _varied(job: Job) -> Json:
-    return {"varied": job.varied} if job.varied else {}
+def _beside(job: Job) -> Json:
+    """Return what the record says of its place among others: what is varied, and where its recipe came from."""
+    said: Json = {"varied": job.varied} if job.varied else {}
+    if job.method.recipe is not None:
+        recipe = job.protocol.recipes.get(job.method.name)
+        said["recipe"] = dict(recipe.found) if recipe else {}
+    return said
 
 
 def _train_and_test(
@@ -167,7 +172,7 @@ def _train_and_test(
     record.learned = learned
     record.receipt = (
         receipt(dataset, precision)
-        | _varied(job)
+        | _beside(job)
         | {
             "groups": groups_of(job.method.name),
             "steps": state.step,

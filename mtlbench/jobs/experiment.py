@@ -24,6 +24,7 @@ from mtlbench.jobs.factors import Variant, variants
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Site, Watcher
 from mtlbench.jobs.plan import plan
+from mtlbench.jobs.recipes import refuse_settings_of_recipes, with_recipe_of, with_recipes
 from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
 from mtlbench.networks import build
 from mtlbench.options import read_spec
@@ -107,8 +108,12 @@ def read_experiment(
     on: str | None = None,
     track: Sequence[str] = (),
     overwrite: bool = False,
+    plain: bool = False,
+    recipes: Path | None = None,
 ) -> Experiment:
     """Read what was asked for, as the command line writes it; plug-ins are loaded already.
+
+    `plain` leaves the benchmark's recipes out, `recipes` is a file with others.
 
     Raises:
         UserError: something that there isn't, or that doesn't go together.
@@ -118,8 +123,10 @@ def read_experiment(
         view.warn(f"note: {left_out_line(waiting)}")
     executor, trackers = _executor(jobs, on), read_trackers(track)
     wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
+    versions = with_recipes(variants(dataset, quick, settings, vary), plain, recipes)
+    refuse_settings_of_recipes(chosen, versions, [*settings, *vary])
     return Experiment(
-        chosen, variants(dataset, quick, settings, vary), seeds,
+        chosen, versions, seeds,
         Site(site.data_dir, str(choose_device(site.device)), site.plugins, wanted), results, executor, trackers,
         overwrite,
     )  # fmt: skip
@@ -167,9 +174,10 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
             if note not in told:
                 view.warn(f"note: {note}")
                 told.add(note)
-        _check_builds(experiment.methods, version.benchmark, data.tasks, view)
+        methods = [with_recipe_of(version.benchmark, method) for method in experiment.methods]
+        _check_builds(methods, version.benchmark, data.tasks, view)
         jobs = plan(
-            experiment.methods, experiment.seeds, version.benchmark, data, precision, experiment.results,
+            methods, experiment.seeds, version.benchmark, data, precision, experiment.results,
             experiment.overwrite, site=site, varied=version.varied, reference_varied=version.reference_varied,
         )  # fmt: skip
         parts.append(Part(version, data, precision, jobs))

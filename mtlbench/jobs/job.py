@@ -85,12 +85,13 @@ class Job:
     def label(self) -> str:
         """What a user reads: method, variant, seed."""
         settings = "".join(f", {key}={value}" for key, value in sorted(self.varied.items()))
-        return f"{self.method.name}{settings}, seed {self.seed}"
+        return f"{self.method.label}{settings}, seed {self.seed}"
 
     def to_json(self) -> Json:
         """Return the job as JSON: what `python -m mtlbench.jobs.work` does."""
         return {
             "method": self.method.name,
+            "recipe": self.method.recipe,
             "seed": self.seed,
             "folder": str(self.folder.resolve()),
             "setup": self.setup,
@@ -111,8 +112,10 @@ class Job:
         Raises:
             UserError: there is no such method here.
         """
+        content = dict(content)
+        recipe, method = content.pop("recipe", None), parse_method(content["method"])
         read: dict[str, Any] = {
-            "method": parse_method(content["method"]),
+            "method": method if recipe is None else method.with_recipe(recipe),
             "folder": Path(content["folder"]),
             "benchmark": Benchmark.model_validate(content["benchmark"]),
             "site": Site.from_json(content["site"]),

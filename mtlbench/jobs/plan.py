@@ -62,7 +62,7 @@ def plan(
             if record and (unlike := differences(without_training(record.setup), without_training(setup))):
                 raise UserError(_made_otherwise(folder, unlike))
         for method in methods:
-            folder = run_folder(results, benchmark.name, method.name + variant(varied), seed)
+            folder = run_folder(results, benchmark.name, method.folder + variant(varied), seed)
             setup = setup_of(method, benchmark, dataset, seed, precision)
             job = Job(
                 method, seed, folder, setup, "new",

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtlbench.recipes import in_words
 from mtlbench.report.rows import BASE, LEARNED, Row
-from mtlbench.report.suites import Suite
+from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.runs import Record
 
 
@@ -98,6 +99,12 @@ def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
         seeds.setdefault(record.method, set()).add(record.seed)
     if len(set(map(frozenset, seeds.values()))) > 1:
         found.append("not all methods have the same seeds: their means are over what each has.")
+    tuned = {str(r.setup["method"]["name"]): r.receipt.get("recipe", {}).get("trials") for r in done if has_recipe(r)}
+    plain = {str(r.setup["method"]["name"]) for r in done} - tuned.keys()
+    if tuned and plain:
+        found.append(f"not tuned are {', '.join(sorted(plain))}: methods with a tuned recipe had more trials.")
+    if len(set(tuned.values())) > 1:
+        found.append("not all methods were tuned with as many trials: see below which had how many.")
     if any(r.method in suite.sources for r in done):
         found.append("runs of one method from different versions of its source are kept apart, in rows of their own.")
     return found
@@ -138,6 +145,29 @@ def factors_line(suite: Suite) -> Line | None:
     return Line(
         "rows", f"named by {', '.join(suite.factors)}, in which alone their runs differ beside method and seed."
     )
+
+
+def recipes_line(records: Sequence[Record]) -> Line | None:
+    """Say what each tuned row has of its own, and where that came from."""
+    tuned = {r.method: r for r in records if has_recipe(r)}
+    if not tuned:
+        return None
+    origins: dict[str, list[str]] = {}
+    for row, record in tuned.items():
+        content = in_words(record.setup["method"]["recipe"])
+        origins.setdefault(_origin(record.receipt.get("recipe", {})), []).append(f"{row}: {content}")
+    said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
+    return Line("recipes", f"{'. '.join(said)}. What a recipe doesn't name is the protocol's.")
+
+
+def _origin(found: dict[str, Any]) -> str:
+    """Say where a recipe came from, from what its table says."""
+    if not found.get("trials"):
+        return "of unknown origin"
+    seeds = found.get("seeds", [])
+    counted = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
+    by = f", by {found['command']}" if found.get("command") else ""
+    return f"tuned, {found['trials']} trials a method on the {found.get('split', 'val')} split{counted}{by}"
 
 
 def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:

@@ -18,6 +18,7 @@ from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_wor
 
 _APART = ("method", "code", "seed", "benchmark", "threads")  # of a setup; the device's name has its threads
 Values = tuple[tuple[str, Any], ...]  # a row's factors with their values
+RECIPE = ("recipe", "tuned")  # of a row whose runs have a recipe, as if that were a factor
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,36 @@ class Suite:
         return bool(self.receipt.get("data", {}).get("rendered"))
 
     def row_of(self, method: str, row: str) -> str:
-        """Return the row of a method that has the values which another row has."""
-        return row_name(method, self.values.get(row, ()))
+        """Return the row of a method that has the values which another row has.
+
+        Where only one of the two has a recipe, it is the one that there is.
+        """
+        values = self.values.get(row, ())
+        rest = tuple(value for value in values if value != RECIPE)
+        names = [row_name(method, found) for found in (values, rest, (RECIPE, *rest))]
+        there = {record.method for record in self.records}
+        return next((name for name in names if name in there), names[0])
 
 
 def row_name(method: str, values: Values) -> str:
     """Name a row by its method, and by its factors where there are any: `modulation · loss.margin=0.2`."""
-    return " · ".join([method, *(f"{key}={_shown(value)}" for key, value in values)])
+    return " · ".join([method, *(v if (k, v) == RECIPE else f"{k}={_shown(v)}" for k, v in values)])
+
+
+def has_recipe(record: Record) -> bool:
+    """Return whether a run was made with a recipe of its method's own."""
+    return record.kind == "method" and record.setup["method"].get("recipe") is not None
+
+
+def by_recipe(records: Sequence[Record], which: str) -> list[Record]:
+    """Return the records of `plain` runs, of `tuned` ones, or of `both`.
+
+    With `tuned`, a method that has no run with a recipe has its plain ones.
+    """
+    if which == "both":
+        return list(records)
+    names = {str(r.setup["method"]["name"]) for r in records if has_recipe(r)} if which == "tuned" else set()
+    return [r for r in records if r.kind != "method" or has_recipe(r) == (r.setup["method"]["name"] in names)]
 
 
 def _shown(value: Any) -> str:
@@ -113,6 +137,7 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
         for record in named:
             if record.kind == "method":
                 own = tuple((key, _value(decisive_settings(record), key)) for key in factors)
+                own = (RECIPE, *own) if has_recipe(record) else own
             else:
                 judged = without_training(record.setup)["benchmark"]
                 own = tuple((key, _value(judged, key)) for key in factors if split and _has(judged, key))

@@ -18,7 +18,15 @@ from mtlbench.report.comparison import Compared, compared_with_best
 from mtlbench.report.evidence import accuracy_within, read_validations
 from mtlbench.report.groups import groups_of
 from mtlbench.report.pairs import compared_with
-from mtlbench.report.receipt import Line, accuracy_line, base_line, factors_line, receipt_of, warnings_of
+from mtlbench.report.receipt import (
+    Line,
+    accuracy_line,
+    base_line,
+    factors_line,
+    receipt_of,
+    recipes_line,
+    warnings_of,
+)
 from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.tried import tried_line
@@ -241,7 +249,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     made_by = [r for r in suite.records if r.method in shown]
     small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
-        *(line for line in lines if line is not None),
+        *(line for line in (*lines, recipes_line(made_by)) if line is not None),
         *receipt_of(suite, made_by).lines(),
         *filter(None, [tried_line(suite, made_by, results) if results is not None else None]),
     ]

@@ -34,9 +34,10 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     """
     benchmark = benchmark.model_copy(update={"loss": resolved(benchmark.loss)})
     setup = {
-        "method": asdict(method),
-        "code": {"training": VERSION, **sources_of(method), **plugin_sources(benchmark)},
-        "benchmark": benchmark.model_dump(mode="json", exclude={"data": {"folder"}}),  # a path of this machine
+        "method": {key: value for key, value in asdict(method).items() if key != "recipe" or value is not None},
+        "code": {"training": VERSION, **sources_of(method), **plugin_sources(method.protocol(benchmark))},
+        # the plain one, whatever the recipe; a folder is a path of this machine
+        "benchmark": benchmark.model_dump(mode="json", exclude={"data": {"folder"}, "recipes": True, "search": True}),
         "tasks": list(dataset.tasks),
         "data": dataset.facts["fingerprint"],
         "precision": precision,

@@ -16,6 +16,8 @@ from mtlbench.runs.record import Json, Record
 _WITHOUT_EFFECT = (
     ("title",),
     ("protocol",),
+    ("search",),
+    ("recipes",),  # that of a run's own method is in its setup's method
     ("data", "tasks"),
     ("data", "fallback_tasks"),
     ("data", "folder"),

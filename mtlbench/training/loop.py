@@ -6,7 +6,7 @@ The loop prints nothing, writes no record, and never sees the test split; whoeve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,7 @@ class Trainer:
     """
 
     def __init__(self, method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, precision: str) -> None:
+        benchmark = method.protocol(benchmark)
         self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
         self.protocol, device = benchmark.train, dataset.device
         check_selection(benchmark)
@@ -110,18 +111,18 @@ class Trainer:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         train, kind = self.protocol, find_optimiser(self.protocol.optimiser)
-        scales = self.architecture.learning_rate_scales(adaptive=kind.adaptive)
         groups: dict[tuple[float, float], list[Tensor]] = {}
-        for name, parameter in self.architecture.named_parameters():
-            if parameter.requires_grad:
-                scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-                decay = train.weight_decay if name.endswith(".weight") and parameter.dim() > 1 else 0.0
-                groups.setdefault((scale, decay), []).append(parameter)
+        modules: list[tuple[nn.Module, Mapping[str, float], float]] = [
+            (module, module.learning_rate_scales(adaptive=kind.adaptive), decay)
+            for module, decay in ((self.architecture, train.weight_decay), (self.balancer, 0.0))
+        ]
+        for module, scales, decay in [*modules, (self.loss, {}, 0.0)]:
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
+                    weight = name.endswith(".weight") and parameter.dim() > 1
+                    groups.setdefault((scale, decay if weight else 0.0), []).append(parameter)
         listed = [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
-        for module in (self.balancer, self.loss):
-            own = [p for p in module.parameters() if p.requires_grad]
-            if own:
-                listed.append({"params": own, "scale": 1.0, "weight_decay": 0.0})
         return kind(listed, train)
 
     @property

@@ -1,0 +1,100 @@
+"""Recipes put to use: those of the benchmark or of a file, given to the methods that are run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.errors import UserError
+from mtlbench.jobs.factors import Variant
+from mtlbench.recipes import Recipe, flat
+from mtlbench.specs import Method
+
+
+def with_recipes(versions: Sequence[Variant], plain: bool, file: Path | None) -> list[Variant]:
+    """Return variants of a benchmark with the recipes that are to be used.
+
+    Args:
+        versions: with the benchmark's own.
+        plain: use none.
+        file: use this file's instead; see `read_recipes`.
+
+    Raises:
+        UserError: both were asked for, or the file can't be read.
+    """
+    if plain and file is not None:
+        raise UserError("--plain uses no recipes, --recipes those of a file: give one of the two.")
+    if not plain and file is None:
+        return list(versions)
+    quick = versions[0].benchmark.protocol == "quick"
+    recipes = {} if file is None else read_recipes(file, quick)
+    for name, recipe in recipes.items():
+        for version in versions:
+            version.benchmark.changed(recipe.content(), f"{file}: recipes.{name}")
+    return [replace(v, benchmark=v.benchmark.model_copy(update={"recipes": recipes})) for v in versions]
+
+
+def read_recipes(file: Path, quick: bool) -> dict[str, Recipe]:
+    """Return the recipes of a file that `mtlbench tune --write` wrote, or of a benchmark's.
+
+    Args:
+        file: with tables `[recipes.METHOD]`, and `[quick.recipes.METHOD]` for the quick protocol.
+        quick: which of them.
+
+    Raises:
+        UserError: there are none, or they can't be read.
+    """
+    try:
+        content: Any = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--recipes {file} can't be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid TOML: {error}.") from error
+    where = "quick.recipes" if quick else "recipes"
+    tables = content.get("quick", {}).get("recipes") if quick else content.get("recipes")
+    if not isinstance(tables, dict) or not tables:
+        protocol = "quick" if quick else "full"
+        raise UserError(f"{file} has no recipes for the {protocol} protocol: tables [{where}.METHOD].")
+    found = {}
+    for name, table in tables.items():
+        try:
+            found[name] = Recipe.model_validate(table)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, (where, name, *first["loc"])))
+            raise UserError(f"{file}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}.") from error
+    return found
+
+
+def with_recipe_of(benchmark: Benchmark, method: Method) -> Method:
+    """Return a method with what the benchmark has for it; as it is where that is nothing.
+
+    Raises:
+        UserError: an option that the method doesn't have.
+    """
+    recipe = benchmark.recipes.get(method.name)
+    return method if recipe is None else method.with_recipe(recipe.content())
+
+
+def refuse_settings_of_recipes(methods: Sequence[Method], versions: Sequence[Variant], changes: Sequence[str]) -> None:
+    """Refuse to change settings that a recipe of one of the methods has too: either could be meant.
+
+    Args:
+        methods: that are run; versions: of the benchmark.
+        changes: as `--set` and `--vary` take them.
+
+    Raises:
+        UserError: with the way out.
+    """
+    keys = {text.partition("=")[0].strip() for text in changes}
+    for method in methods:
+        recipe = versions[0].benchmark.recipes.get(method.name)
+        for key in flat(recipe.content()) if recipe else ():
+            if key in keys:
+                raise UserError(f"{key} is set, and the recipe of {method.name} has it too: add --plain to go without.")

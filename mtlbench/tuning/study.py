@@ -1,0 +1,312 @@
+"""The trials of all methods in one journal: asked for, claimed by a process, told. Whatever dies, none is lost.
+
+Optuna keeps them: one study a method, in one journal beside the benchmark's results. A trial belongs to the process
+that holds the lock of its folder; one that was begun and that nobody holds is taken up again where it stood.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock
+
+from mtlbench.errors import UserError
+from mtlbench.recipes import Range, Where
+from mtlbench.runs.lock import Busy, busy_with, working_on
+from mtlbench.runs.record import Json, run_folder
+
+if TYPE_CHECKING:
+    import optuna
+
+RANDOM_TRIALS = 8  # drawn at random before what was seen guides the choice
+JOURNAL = "trials.journal"
+State = Literal["done", "failed", "dropped", "begun"]
+
+
+def need_optuna() -> None:
+    """Refuse to work without Optuna.
+
+    Raises:
+        UserError: with what brings it.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("mtlbench tune needs Optuna: pip install optuna, or pip install 'mtlbench[tune]'.") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a method.
+
+    Attributes:
+        method: its name; number: from 0, which is the default.
+        state: `done`, `failed`, `dropped` by halving, or `begun`.
+        values: what was tried, by name; of the default those that lie where tuning looks.
+        score: what trials are chosen by on the validation split, a mean over seeds; the higher the better.
+        accuracy: mean triplet accuracy there.
+        seconds: that it took; reason: why it failed.
+    """
+
+    method: str
+    number: int
+    state: State
+    values: Json = field(default_factory=dict)
+    score: float | None = None
+    accuracy: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class Studies:
+    """The trials of some methods on a benchmark.
+
+    Args:
+        folder: where the journal and the trials' folders are, made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        need_optuna()
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        lock: Any = _JournalLock(folder / JOURNAL)
+        lock.acquire()  # what a process left that died while it wrote is cut off before anyone reads it
+        lock.release()
+        self._storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock))
+        self._lock = FileLock(folder / ".studies.lock")
+
+    def open(self, method: str, about: Json) -> list[str]:
+        """Open a method's study; return in what it was set up otherwise before, nothing where it wasn't.
+
+        Args:
+            method: its name.
+            about: all that decides what a trial gives, as JSON.
+        """
+        from mtlbench.runs.setup import differences
+
+        with self._lock:
+            study = self._study(method)
+            before = study.user_attrs.get("about")
+            if before is None:
+                study.set_user_attr("about", about)
+                return []
+        unlike = differences(before["setup"], about["setup"])
+        return unlike + [f"{k}: {before.get(k)} there, {v} now" for k, v in about.items()
+                         if k != "setup" and before.get(k) != v]  # fmt: skip
+
+    def forget(self, method: str) -> None:
+        """Remove a method's trials.
+
+        Raises:
+            UserError: a process works on one.
+        """
+        import shutil
+
+        with self._lock:
+            study = self._study(method)
+            for trial in study.get_trials(deepcopy=False):
+                place = self.place(method, trial.number)
+                if not trial.state.is_finished() and (who := busy_with(place)):
+                    raise UserError(f"{who} works on {place}: nothing is replaced. Stop it first, or wait for its end.")
+            self._storage.delete_study(study._study_id)
+            shutil.rmtree(self.place(method, 0).parent, ignore_errors=True)
+
+    def place(self, method: str, number: int) -> Path:
+        """Return the folder of a trial."""
+        return run_folder(self.folder.parent, self.folder.name, method, 0).with_name(f"trial-{number:03d}")
+
+    def trials(self, method: str) -> list[Trial]:
+        """Return a method's trials so far, in order."""
+        return [_read(method, trial) for trial in self._study(method).get_trials(deepcopy=False)]
+
+    @contextmanager
+    def claimed(self, methods: Sequence[tuple[str, Json, dict[str, Where]]], trials: int) -> Iterator[Claim | None]:
+        """Hold the next trial that nobody works on, or None: number by number, so that methods keep step.
+
+        Args:
+            methods: name, defaults that lie where tuning looks, and where it looks.
+            trials: how many each method gets.
+        """
+        lock = None
+        with self._lock:
+            claim = None
+            for number, (method, known, where) in ((n, m) for n in range(trials) for m in methods):
+                study = self._study(method)
+                made = study.get_trials(deepcopy=False)
+                if number < len(made) and made[number].state.is_finished():
+                    continue
+                holding = working_on(self.place(method, number))
+                try:
+                    holding.__enter__()
+                except Busy:
+                    continue
+                try:
+                    claim = self._ask(method, number, known, where)
+                except BaseException:
+                    holding.__exit__(None, None, None)
+                    raise
+                lock = holding
+                break
+        try:
+            yield claim
+        finally:
+            if lock is not None:
+                lock.__exit__(None, None, None)
+
+    def finished(self, methods: Sequence[str], trials: int) -> bool:
+        """Return whether every method has had its trials."""
+        return all(sum(t.state != "begun" for t in self.trials(method)) >= trials for method in methods)
+
+    def fail(self, method: str, number: int, reason: str) -> bool:
+        """End a begun trial whose process died; tell whether that was still to be done."""
+        with self._lock:
+            study = self._study(method)
+            made = study.get_trials(deepcopy=False)
+            if number >= len(made) or made[number].state.is_finished() or busy_with(self.place(method, number)):
+                return False
+            Claim(study, _taken_up(study, made[number]), method, self.place(method, number), {}).fail(reason)
+            return True
+
+    def _study(self, method: str, seed: int | None = None) -> optuna.Study:
+        import optuna
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # a seed of the number's own: the same numbers of all methods, and whoever asks, draw alike
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS, constant_liar=True)
+        try:  # looked for first: an attempt to create one is a line in the journal, whether or not it is there
+            return optuna.load_study(study_name=method, storage=self._storage, sampler=sampler)
+        except KeyError:
+            return optuna.create_study(
+                storage=self._storage, sampler=sampler, study_name=method, direction="maximize", load_if_exists=True
+            )
+
+    def _ask(self, method: str, number: int, known: Json, where: dict[str, Where]) -> Claim:
+        """Begin a trial, or take up one that was begun; its values are those that were drawn."""
+        import optuna
+
+        study = self._study(method, number)
+        made = study.get_trials(deepcopy=False)
+        if number == 0 and not made:
+            study.enqueue_trial(known)
+            made = study.get_trials(deepcopy=False)
+        fresh = number >= len(made) or made[number].state == optuna.trial.TrialState.WAITING
+        trial = study.ask() if fresh else _taken_up(study, made[number])
+        assert trial.number == number
+        names = known if number == 0 else where  # the default is not drawn, whatever of it lies elsewhere
+        values = {name: _value(trial, name, where[name]) for name in names}
+        return Claim(study, trial, method, self.place(method, number), {} if number == 0 else values)
+
+
+@dataclass
+class Claim:
+    """A trial that this process works on.
+
+    Attributes:
+        folder: of what it keeps while it trains.
+        values: to try; nothing for the default.
+    """
+
+    study: optuna.Study
+    trial: optuna.Trial
+    method: str
+    folder: Path
+    values: Json
+
+    @property
+    def number(self) -> int:
+        """Its number, 0 for the default."""
+        return int(self.trial.number)
+
+    def seeds(self) -> dict[str, Json]:
+        """Return what came of the seeds that are done."""
+        return dict(self.trial.user_attrs.get("seeds", {}))
+
+    def note(self, seed: int, outcome: Json) -> None:
+        """Keep what came of a seed."""
+        self.trial.set_user_attr("seeds", self.seeds() | {str(seed): outcome})
+
+    def done(self) -> None:
+        """End it with the mean over its seeds."""
+        scores = [one["score"] for one in self.seeds().values()]
+        self.study.tell(self.trial, sum(scores) / len(scores))
+
+    def fail(self, reason: str) -> None:
+        """End it with the reason of its failure."""
+        import optuna
+
+        self.trial.set_user_attr("reason", reason)
+        self.study.tell(self.trial, state=optuna.trial.TrialState.FAIL)
+
+
+def _taken_up(study: optuna.Study, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
+    import optuna
+
+    return optuna.Trial(study, frozen._trial_id)
+
+
+def _value(trial: optuna.Trial, name: str, where: Where) -> Any:
+    """Draw a value, or return the one that was drawn already."""
+    if not isinstance(where, Range):
+        return trial.suggest_categorical(name, list(where))
+    if where.whole:
+        return trial.suggest_int(name, int(where.low), int(where.high))
+    return trial.suggest_float(name, float(where.low), float(where.high), log=where.log)
+
+
+def _read(method: str, frozen: optuna.trial.FrozenTrial) -> Trial:
+    states: dict[str, State] = {"COMPLETE": "done", "FAIL": "failed", "PRUNED": "dropped"}
+    seeds = frozen.user_attrs.get("seeds", {}).values()
+    accuracy = sum(s["accuracy"] for s in seeds) / len(seeds) if seeds else None
+    return Trial(
+        method,
+        frozen.number,
+        states.get(frozen.state.name, "begun"),
+        dict(frozen.params),
+        frozen.value,
+        accuracy,
+        sum(s["seconds"] for s in seeds),
+        str(frozen.user_attrs.get("reason", "")),
+    )
+
+
+class _JournalLock:
+    """A lock as Optuna's journals take it; it ends with its process, and leaves no torn line to write behind."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal, self.lock = journal, FileLock(f"{journal}.lock")
+
+    def acquire(self) -> bool:
+        self.lock.acquire()
+        if self.journal.exists():
+            _cut_torn_line(self.journal)
+        return True
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Cut off a last line that has no end: whoever wrote it died, and nobody has read it."""
+    with journal.open("rb+") as file:
+        size = file.seek(0, 2)
+        kept = size
+        while kept:
+            step = min(kept, 4096)
+            file.seek(kept - step)
+            block = file.read(step)
+            if (place := block.rfind(b"\n")) >= 0:
+                kept = kept - step + place + 1
+                break
+            kept -= step
+        if kept < size:
+            file.truncate(kept)

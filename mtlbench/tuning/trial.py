@@ -1,0 +1,113 @@
+"""One trial done: a method with some recipe trained on the training split and judged on the validation split."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.data.table import SPLITS
+from mtlbench.jobs.failure import reason_of
+from mtlbench.recipes import nested
+from mtlbench.runs.disk import DiskFull, disk_full, is_full
+from mtlbench.runs.partial import read_partial, save_partial
+from mtlbench.runs.provenance import setup_of
+from mtlbench.runs.record import Json, remove_run
+from mtlbench.specs import Method
+from mtlbench.training.events import Event
+from mtlbench.training.loop import Trainer
+from mtlbench.training.state import Interrupted
+from mtlbench.tuning.study import Claim
+
+
+def without_test(dataset: Dataset) -> Dataset:
+    """Return a data set of which nothing can reach the test split: no image is a member of it, none has a label."""
+    test = dataset.split == SPLITS.index("test")
+    labels = torch.where(test, -1, dataset.labels)
+    fixed = {split: rows for split, rows in dataset.triplets.items() if split != "test"}
+    return replace(dataset, labels=labels, split=torch.where(test, -1, dataset.split), triplets=fixed)
+
+
+def do_trial(
+    claim: Claim,
+    method: Method,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    seeds: list[int],
+    precision: str,
+    listen: Callable[[Event], None] = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Do a claimed trial, or the rest of it, and end it; one that fails, for whatever reason, says why.
+
+    Args:
+        claim: the trial.
+        method: plain; the trial's recipe is put on it here.
+        benchmark: the protocol; dataset: see `without_test`; precision: `bf16` or `fp32`.
+        seeds: of the runs whose mean it is judged by.
+        listen: told what happens; stop: asked after every step.
+
+    Raises:
+        Interrupted: `stop` said so; the trial can be taken up again.
+        DiskFull: nothing more can be written; what was kept stays.
+    """
+    try:
+        tried = method.with_recipe(nested(claim.values)) if claim.values else method
+        for seed in seeds:
+            if str(seed) not in claim.seeds():
+                claim.note(seed, _train(claim, tried, benchmark, dataset, seed, precision, listen, stop))
+        claim.done()
+    except (Interrupted, DiskFull):
+        raise
+    except Exception as error:  # a recipe may break a method in any way: its reason counts as the trial's outcome
+        if is_full(error):
+            raise disk_full(getattr(error, "filename", None) or claim.folder) from error
+        claim.fail(reason_of(error))
+    finally:
+        gc.collect()
+    for seed in seeds:
+        remove_run(claim.folder / f"seed-{seed}")
+
+
+def _train(
+    claim: Claim,
+    method: Method,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    seed: int,
+    precision: str,
+    listen: Callable[[Event], None],
+    stop: Callable[[], bool],
+) -> Json:
+    """Train with one seed, from where an interrupted process stood; return what validation says of it."""
+    folder, setup = claim.folder / f"seed-{seed}", setup_of(method, benchmark, dataset, seed, precision)
+    trainer = Trainer(method, benchmark, dataset, seed, precision)
+    if partial := read_partial(folder, setup, dataset.device.type):
+        state, tensors = partial
+        try:
+            trainer.restore(load_file(tensors), state)
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: from the beginning
+            trainer = Trainer(method, benchmark, dataset, seed, precision)
+    trainer.run(listen=listen, save=lambda: save_partial(folder, setup, trainer), stop=stop)
+    state = trainer.state
+    return {
+        "score": state.best_score,
+        "accuracy": state.best_accuracy,
+        "step": state.best_step,
+        "seconds": state.seconds,
+        "tasks": _at(state.curve, state.best_step, dataset.tasks),
+    }
+
+
+def _at(curve: list[dict[str, float]], step: int, tasks: tuple[str, ...]) -> dict[str, float]:
+    """Return the tasks' validation accuracies at a step."""
+    for row in reversed(curve):
+        if row.get("step") == step and all(f"accuracy/{task}" in row for task in tasks):
+            return {task: row[f"accuracy/{task}"] for task in tasks}
+    return {}
