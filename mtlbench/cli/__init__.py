@@ -18,6 +18,7 @@ from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
 from mtlbench.cli.run import run
 from mtlbench.cli.search import search
+from mtlbench.cli.tune import tune
 from mtlbench.errors import UserError
 from mtlbench.names import printable
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("tune")(tune)
 app.command("search")(search)
 app.command("list")(list_)
 app.command("paper")(paper)

@@ -143,11 +143,18 @@ def _executor(jobs: int | None, on: str | None) -> Executor:
 @contextmanager
 def resources_of(experiment: Experiment) -> Iterator[None]:
     """Compute with the threads that its runs will have, for timing too; in the end drop its data, and undo limits."""
+    with resources():
+        torch.set_num_threads(experiment.executor.threads(torch.get_num_threads()))
+        yield
+
+
+@contextmanager
+def resources() -> Iterator[None]:
+    """In the end drop data that was prepared, and undo limits and the number of threads."""
     before = torch.get_num_threads()
     forget()
     with memory.unguarded_again():
         try:
-            torch.set_num_threads(experiment.executor.threads(before))
             yield
         finally:
             forget()
@@ -175,7 +182,7 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
                 view.warn(f"note: {note}")
                 told.add(note)
         methods = [with_recipe_of(version.benchmark, method) for method in experiment.methods]
-        _check_builds(methods, version.benchmark, data.tasks, view)
+        check_builds(methods, version.benchmark, data.tasks, view)
         jobs = plan(
             methods, experiment.seeds, version.benchmark, data, precision, experiment.results,
             experiment.overwrite, site=site, varied=version.varied, reference_varied=version.reference_varied,
@@ -185,7 +192,7 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
     return parts
 
 
-def _check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View) -> None:
+def check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View) -> None:
     """Find an option that a method refuses, or a setting that is not for it, before anything is trained."""
     for method in methods:
         try:

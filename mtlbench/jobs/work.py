@@ -63,9 +63,9 @@ class Teller(Watcher):
 def main(path: Path) -> int:
     """Do the job in a file; return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what to do
-    tell, asked = _pipe(), threading.Event()
+    tell, asked = pipe(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    threading.Thread(target=listen, args=(asked,), daemon=True).start()
     order: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     try:
         load_plugins(Site.from_json(order["job"]["site"]).plugins)
@@ -84,7 +84,7 @@ def main(path: Path) -> int:
     return 0
 
 
-def _pipe() -> Tell:
+def pipe() -> Tell:
     """Keep standard output for events; return what writes one."""
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -96,7 +96,7 @@ def _pipe() -> Tell:
     return tell
 
 
-def _listen(asked: threading.Event) -> None:
+def listen(asked: threading.Event) -> None:
     """Wait for the word to stop, and end with the parent: what can be kept within a few seconds is kept.
 
     It reads the descriptor itself: a thread that waits within `sys.stdin` holds its lock while Python ends.

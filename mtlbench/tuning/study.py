@@ -260,7 +260,12 @@ def _value(trial: optuna.Trial, name: str, where: Where) -> Any:
         return trial.suggest_categorical(name, list(where))
     if where.whole:
         return trial.suggest_int(name, int(where.low), int(where.high))
-    return trial.suggest_float(name, float(where.low), float(where.high), log=where.log)
+    return _rounded(trial.suggest_float(name, float(where.low), float(where.high), log=where.log))
+
+
+def _rounded(value: Any) -> Any:
+    """Return a drawn number as it is tried, and as a recipe tells it."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _read(method: str, frozen: optuna.trial.FrozenTrial) -> Trial:
@@ -271,7 +276,7 @@ def _read(method: str, frozen: optuna.trial.FrozenTrial) -> Trial:
         method,
         frozen.number,
         states.get(frozen.state.name, "begun"),
-        dict(frozen.params),
+        {name: _rounded(value) for name, value in frozen.params.items()},
         frozen.value,
         accuracy,
         sum(s["seconds"] for s in seeds),

@@ -91,17 +91,14 @@ def test_executors_are_a_kind():
         read_spec(EXECUTORS, "processes[jobs=0]")
 
 
-def test_each_process_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
+def test_each_process_gets_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    from mtlbench.jobs.executors.processes import _Round
-    from mtlbench.jobs.job import Watcher
+    from mtlbench.jobs.executors.processes import environment
 
-    (job,) = plan(parse_methods("shared"), (0,), protocol(), make_dataset(), "fp32", tmp_path, site=Site(device="cuda"))
-    of = _Round(3, tmp_path, Watcher(), lambda: False, costs=False)._environment
-    assert [of(job, slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
+    assert [environment(1, "cuda", slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert of(job, 1)["CUDA_VISIBLE_DEVICES"] == "7"
+    assert environment(1, "cuda", 1)["CUDA_VISIBLE_DEVICES"] == "7"
 
 
 @pytest.mark.slow

@@ -59,6 +59,17 @@ class _Worker:
                 self.process.stdin.flush()
 
 
+def environment(threads: int, device: str, slot: int) -> dict[str, str]:
+    """Return the environment of a process that computes with so many threads; GPUs go round by its slot."""
+    number = str(threads or torch.get_num_threads())
+    found = os.environ | {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number}
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        numbers = ",".join(map(str, range(torch.cuda.device_count())))
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", numbers).split(",")
+        found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    return found
+
+
 @register_executor("processes")
 class Processes(Executor):
     """Several at a time, each in a process of its own."""
@@ -186,21 +197,13 @@ class _Round:
         with errors.open("w") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mtlbench.jobs.work", str(path)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, env=self._environment(job, slot),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
+                env=environment(job.threads, job.site.device, slot),
                 process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
             )  # fmt: skip
         worker = _Worker(job, process, slot, errors)
         self.under_way.append(worker)
         threading.Thread(target=self._read, args=(worker,), daemon=True).start()
-
-    def _environment(self, job: Job, slot: int) -> dict[str, str]:
-        threads = str(job.threads or torch.get_num_threads())
-        found = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        if job.site.device == "cuda" and torch.cuda.device_count() > 1:
-            numbers = ",".join(map(str, range(torch.cuda.device_count())))
-            gpus = os.environ.get("CUDA_VISIBLE_DEVICES", numbers).split(",")
-            found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-        return found
 
     def _read(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None

@@ -1,0 +1,187 @@
+"""`mtlbench tune`: the same number of trials for every method, judged on the validation split, and the recipes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtlbench.cli.live import terminal
+from mtlbench.cli.progress import say, status
+from mtlbench.cli.run import read_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mtlbench.runs import Json
+    from mtlbench.tuning.outcome import Outcome
+    from mtlbench.tuning.tune import Tuning
+
+
+def tune(
+    dataset: Annotated[
+        str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
+    ],
+    methods: Annotated[
+        str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm[alpha=0.12].")
+    ] = "core",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
+    ] = False,
+    trials: Annotated[int, typer.Option(min=1, help="How many each method gets; the first is its default.")] = 16,
+    seeds: Annotated[str, typer.Option(help="Seeds by whose mean a trial is judged: 0,1,2 or 0-4.")] = "0",
+    write: Annotated[
+        Path | None,
+        typer.Option(help="Put the recipes into this TOML file, a new one or a benchmark's.", show_default=False),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("results"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget the trials that are there.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="So many trials at a time, each in a process.")] = 1,
+) -> None:
+    """Find recipes: the same number of trials for every method, judged on the validation split alone.
+
+    What is done is kept, also when it is killed: the same command goes on, and several may work at once. Exit code 1 if
+    all trials of a method failed, 2 if nothing could be done.
+    """
+    from rich.console import Console
+
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    console = Console()
+    with status(console, "loading torch …"):
+        from mtlbench.jobs.experiment import asking, check_folder, resources
+        from mtlbench.jobs.job import Site
+        from mtlbench.plugins import load_plugins
+        from mtlbench.training.state import Interrupted
+        from mtlbench.tuning.outcome import Outcome, write_recipes, write_trials
+        from mtlbench.tuning.tune import open_studies, read_tuning, work
+        from mtlbench.tuning.workers import work_in_processes
+
+    view = terminal(console)
+    for broken in load_plugins(plugins or []):
+        view.warn(f"warning: {broken}")
+    with resources():
+        tuning = read_tuning(
+            view, dataset=dataset, methods=methods, quick=quick, trials=trials, seeds=read_seeds(seeds),
+            settings=settings or [], tasks=tasks, site=Site(data_dir, device, tuple(plugins or ())), results=results,
+            jobs=jobs,
+        )  # fmt: skip
+        check_folder(results)
+        studies = open_studies(tuning, overwrite)
+        _show_plan(console, tuning)
+        from mtlbench.cli.trials import shown
+
+        try:
+            with asking(lambda: _stopping(console)) as asked, shown(console, tuning, studies) as told:
+                (work_in_processes if jobs > 1 else work)(tuning, studies, told, asked)
+        except Interrupted:
+            say(console, "Stopped; what is done is kept. The same command goes on from here.")
+            raise typer.Exit(130) from None
+    outcomes = [Outcome(name, tuple(studies.trials(name)[:trials])) for name in tuning.names]
+    found = {one.method: _found(tuning, one) for one in outcomes}
+    write_trials(tuning.folder, outcomes, {"benchmark": tuning.benchmark.name, "seeds": list(tuning.seeds)})
+    _show(console, outcomes)
+    if write is not None:
+        write_recipes(write, outcomes, found, quick)
+        say(console, f"recipes: {write}; mtlbench run --recipes {write} uses them.")
+    say(console, f"trials: {tuning.folder}")
+    if any(one.best is None for one in outcomes):
+        raise typer.Exit(1)
+
+
+def _stopping(console: Console) -> None:
+    say(console, "Stopping as soon as the trials under way can be kept; once more to stop at once.", "yellow")
+
+
+def _show_plan(console: Console, tuning: Tuning) -> None:
+    from mtlbench.devices import device_name
+
+    data, benchmark = tuning.dataset, tuning.benchmark
+    drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
+    plural = "s" * (len(tuning.seeds) > 1)
+    say(
+        console,
+        f"{benchmark.title} ({benchmark.name}){drawn}: {len(tuning.methods)} methods, {tuning.trials} trials each,"
+        f" {benchmark.train.steps:,} steps with seed{plural} {', '.join(map(str, tuning.seeds))}, judged on"
+        f" {data.facts['val_images']:,} validation images, on {device_name(data.device)}, {tuning.precision}",
+    )
+    for name in tuning.names:
+        where = ", ".join(f"{key} {w}" for key, w in tuning.spaces[name].as_json().items())
+        say(console, f"  {name}: {where}")
+
+
+def _found(tuning: Tuning, outcome: Outcome) -> Json:
+    """Return where a method's recipe came from, for its receipt."""
+    import datetime
+
+    import mtlbench
+    from mtlbench.runs.provenance import commit
+
+    best, default = outcome.best, outcome.default
+    found: dict[str, Any] = {
+        "trials": len(outcome.trials),
+        "failed": sum(trial.state == "failed" for trial in outcome.trials),
+        "best": best.number if best else None,
+        "split": "val",
+        "seeds": list(tuning.seeds),
+        "score": round(best.score, 5) if best and best.score is not None else None,
+        "default_score": round(default.score, 5) if default and default.score is not None else None,
+        "space": tuning.spaces[outcome.method].as_json(),
+        "command": _command(tuning),
+        "steps": tuning.benchmark.train.steps,
+        "data": tuning.dataset.facts["fingerprint"],
+        "mtlbench": mtlbench.__version__,
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    return {key: value for key, value in found.items() if value not in (None, "")}
+
+
+def _command(tuning: Tuning) -> str:
+    """Return the command that finds the same, as far as it says what is tried: no path of this machine."""
+    benchmark = tuning.benchmark
+    quick = benchmark.protocol == "quick"
+    words = ["mtlbench", "tune", "--dataset", benchmark.name.removesuffix("-quick") if quick else benchmark.name]
+    words += ["--quick"] * quick + ["--methods", ",".join(tuning.names), "--trials", str(tuning.trials)]
+    return shlex.join([*words, "--seeds", ",".join(map(str, tuning.seeds))])
+
+
+def _show(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print what tuning found, best first, and what it comes to."""
+    from rich.table import Table
+
+    from mtlbench.recipes import in_words
+    from mtlbench.tuning.outcome import sentences
+
+    table = Table(title="Score on the validation split in %, by trial", title_justify="left", box=None)
+    for heading in ("method", "default", "best", "gain", "trial", "recipe"):
+        table.add_column(heading, justify="left" if heading in ("method", "recipe") else "right")
+    for one in sorted(outcomes, key=lambda one: -(one.best.score or 0.0) if one.best else 0.0):
+        best, default = one.best, one.default
+        table.add_row(
+            one.method,
+            f"{100 * (default.score or 0.0):.1f}" if default else "failed",
+            f"{100 * (best.score or 0.0):.1f}" if best else "failed",
+            f"{100 * one.gain:+.1f}" if one.gain is not None else "",
+            str(best.number) if best else "",
+            in_words(one.recipe) if one.recipe is not None else "",
+        )
+    console.print(table)
+    for sentence in sentences(outcomes):
+        say(console, sentence)
+    say(console, "These scores are of the trials that won, which flatters them: what counts is the test split, by run.")

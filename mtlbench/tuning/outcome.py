@@ -1,0 +1,202 @@
+"""What trials come to: each method's best recipe, what it gained, and whether the order changed. No torch, no Optuna."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mtlbench.errors import UserError
+from mtlbench.recipes import nested
+from mtlbench.runs.lock import writer
+from mtlbench.runs.record import Json
+from mtlbench.tuning.study import Trial
+
+FILE = "trials.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one method's trials.
+
+    Attributes:
+        method: its name; trials: all that it was given, in order.
+    """
+
+    method: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def done(self) -> list[Trial]:
+        """Those that have a score."""
+        return [trial for trial in self.trials if trial.state == "done" and trial.score is not None]
+
+    @property
+    def default(self) -> Trial | None:
+        """The plain method, unless that failed."""
+        return next((trial for trial in self.done if trial.number == 0), None)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the best score, the first of equal ones; None where all have failed."""
+        return max(self.done, key=lambda trial: (trial.score, -trial.number), default=None)
+
+    @property
+    def gain(self) -> float | None:
+        """How far the best is above the default, as a share; None where one of them is missing."""
+        if self.best is None or self.default is None:
+            return None
+        return float((self.best.score or 0.0) - (self.default.score or 0.0))
+
+    @property
+    def recipe(self) -> dict[str, dict[str, Any]] | None:
+        """The best recipe, nothing in it where that is the default; None where all trials failed."""
+        if self.best is None:
+            return None
+        return {} if self.best.number == 0 else nested(self.best.values)
+
+
+def sentences(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say how much tuning changed on the validation split, and whether it changed the order."""
+    said = []
+    gains = {one.method: 100 * one.gain for one in outcomes if one.gain is not None}
+    if gains:
+        low, high = min(gains, key=lambda m: gains[m]), max(gains, key=lambda m: gains[m])
+        if len(gains) == 1:
+            said.append(f"Tuning raised the validation score of {high} by {gains[high]:.1f} points.")
+        else:
+            said.append(
+                f"Tuning raised the validation score by {median(gains.values()):.1f} points at the median of"
+                f" {len(gains)} methods, from {gains[low]:.1f} ({low}) to {gains[high]:.1f} ({high})."
+            )
+    both = [one for one in outcomes if one.method in gains]
+    if len(both) > 1:
+        said.append(_order(both))
+    for one in outcomes:
+        failed = [trial for trial in one.trials if trial.state == "failed"]
+        if failed and one.best is None:
+            said.append(f"All {len(failed)} trials of {one.method} failed; the first: {failed[0].reason}.")
+        elif failed:
+            counted = f"{len(failed)} of {len(one.trials)} trials"
+            said.append(f"{counted} of {one.method} failed; number {failed[0].number}: {failed[0].reason}.")
+    return said
+
+
+def _order(outcomes: Sequence[Outcome]) -> str:
+    before = {one.method: one.default.score or 0.0 for one in outcomes if one.default}
+    after = {one.method: one.best.score or 0.0 for one in outcomes if one.best}
+    pairs = list(combinations(before, 2))
+    turned = sum((before[a] - before[b]) * (after[a] - after[b]) < 0 for a, b in pairs)
+    first, now = places(before), places(after)
+    if not turned:
+        return "The order of the methods by it stayed."
+    moved = sorted((m for m in first if first[m] != now[m]), key=lambda m: (-abs(first[m] - now[m]), now[m]))
+    shown = ", ".join(f"{m} from {first[m]} to {now[m]}" for m in moved[:4])
+    return f"The order changed in {turned} of {len(pairs)} pairs of methods; places: {shown}."
+
+
+def places(scores: Mapping[str, float]) -> dict[str, int]:
+    """Return each method's place by its score, 1 for the highest; equal scores share a place."""
+    return {method: 1 + sum(other > score for other in scores.values()) for method, score in scores.items()}
+
+
+def write_trials(folder: Path, outcomes: Sequence[Outcome], about: Json) -> None:
+    """Leave all trials beside the journal, for reports, which read no journal; those of other methods stay."""
+    path = folder / FILE
+    kept = {one.method: one for one in read_trials(folder)} | {one.method: one for one in outcomes}
+    content = {"about": about, "methods": {m: [asdict(t) for t in one.trials] for m, one in kept.items()}}
+    _replace(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_trials(folder: Path) -> list[Outcome]:
+    """Return what `write_trials` left; nothing where there is none."""
+    path = folder / FILE
+    if not path.exists():
+        return []
+    try:
+        methods = json.loads(path.read_text())["methods"]
+        return [Outcome(name, tuple(Trial(**trial) for trial in trials)) for name, trials in methods.items()]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} can't be read ({error}): give the mtlbench tune command again.") from error
+
+
+def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, Json], quick: bool) -> None:
+    """Put recipes into a TOML file: those of the same methods are replaced, all else stays as it is.
+
+    Args:
+        path: a benchmark's file, one of recipes alone, or none yet.
+        outcomes: whose best is written; a method whose trials all failed has none.
+        found: what is said of each, by method: where it came from.
+        quick: they are the quick protocol's.
+
+    Raises:
+        UserError: the file that is there can't be read, or would not be read as it is written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"--write {path}: the file that is there can't be read as TOML ({error}).") from error
+    above = "quick.recipes" if quick else "recipes"
+    tables = [one for one in outcomes if one.recipe is not None]
+    for one in tables:
+        text = _without(text, f"{above}.{_key(one.method)}")
+    parts = [text.rstrip("\n"), *(_table(f"{above}.{_key(o.method)}", o.recipe or {}, found[o.method]) for o in tables)]
+    written = "\n\n".join(filter(None, parts)) + "\n"
+    try:
+        content: Any = tomllib.loads(written)
+        for section in above.split("."):
+            content = content[section]
+        assert all(content[one.method]["found"]["trials"] == found[one.method]["trials"] for one in tables)
+    except (tomllib.TOMLDecodeError, LookupError, AssertionError) as error:
+        raise UserError(
+            f"--write {path}: its recipes are written so that they can't be replaced; name a new file."
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, written)
+
+
+def _table(name: str, recipe: Mapping[str, Mapping[str, Any]], found: Json) -> str:
+    lines = [f"[{name}]", *(f"{part} = {toml(values)}" for part, values in recipe.items())]
+    return "\n".join([*lines, f"[{name}.found]", *(f"{_key(key)} = {toml(value)}" for key, value in found.items())])
+
+
+def _without(text: str, name: str) -> str:
+    """Return TOML without the table of a name and those within it."""
+    kept, inside = [], False
+    for line in text.splitlines():
+        header = re.fullmatch(r"\s*\[+\s*(.+?)\s*\]+\s*(#.*)?", line)
+        if header:
+            inside = header[1] == name or header[1].startswith(f"{name}.")
+        if not inside:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+
+
+def toml(value: Any) -> str:
+    """Write a value as TOML does."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(k))} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.new-{writer()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)

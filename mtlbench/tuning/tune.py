@@ -1,0 +1,187 @@
+"""From what a user asks for to finished trials: read, plan, work. `mtlbench tune` shows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from mtlbench.benchmark import Benchmark, load_benchmark
+from mtlbench.data.dataset import Dataset
+from mtlbench.devices import choose_device
+from mtlbench.errors import UserError
+from mtlbench.jobs.data import prepared
+from mtlbench.jobs.experiment import View, check_builds
+from mtlbench.jobs.job import Site
+from mtlbench.runs.provenance import commit, setup_of
+from mtlbench.runs.record import Json
+from mtlbench.soundness import sound_precision
+from mtlbench.specs import Method, left_out_line, left_out_methods, parse_methods
+from mtlbench.training.events import Event
+from mtlbench.training.protocol import check_protocol
+from mtlbench.training.state import Interrupted
+from mtlbench.tuning.space import MethodSpace, space_of
+from mtlbench.tuning.study import Studies, Trial, need_optuna
+from mtlbench.tuning.trial import do_trial, without_test
+
+FOLDER = "tuning"  # in the benchmark's results
+_LOOK = 0.5  # seconds between looks at the trials of other processes
+
+
+class Told:
+    """Is told how trials go, several at once; by default it says nothing."""
+
+    def begun(self, method: str, number: int) -> None:
+        """A trial begins or is taken up again."""
+
+    def happened(self, method: str, number: int, event: Event) -> None:
+        """Something happened while it trains."""
+
+    def ended(self, trial: Trial) -> None:
+        """It has its outcome."""
+
+    def waiting(self) -> None:
+        """All that is left is worked on by other processes."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was asked for, read and checked.
+
+    Attributes:
+        methods: plain, with what each may tune in `spaces`, by name.
+        benchmark: the protocol, without recipes; precision: `bf16` or `fp32`.
+        seeds: by whose mean a trial is judged; trials: how many each method gets.
+        site: where data and devices are; folder: of the trials.
+        threads: with which each process computes; jobs: how many trials at a time.
+        dataset: without its test split.
+    """
+
+    methods: Sequence[Method]
+    spaces: dict[str, MethodSpace]
+    benchmark: Benchmark
+    precision: str
+    seeds: Sequence[int]
+    trials: int
+    site: Site
+    folder: Path
+    dataset: Dataset = field(repr=False)
+    threads: int = 1
+    jobs: int = 1
+
+    @property
+    def names(self) -> list[str]:
+        """The methods' names."""
+        return [method.name for method in self.methods]
+
+
+def read_tuning(
+    view: View,
+    *,
+    dataset: str,
+    methods: str,
+    quick: bool,
+    trials: int,
+    seeds: Sequence[int],
+    settings: Sequence[str],
+    tasks: str | None,
+    site: Site,
+    results: Path,
+    jobs: int,
+) -> Tuning:
+    """Read and check what was asked for, and prepare the data; plug-ins are loaded already.
+
+    Raises:
+        UserError: something that there isn't, or that doesn't go together; no Optuna.
+    """
+    need_optuna()
+    commit()  # noted now: a commit made while trials go on is not what they run
+    chosen = parse_methods(methods)
+    if waiting := left_out_methods(methods):
+        view.warn(f"note: {left_out_line(waiting)}")
+    benchmark = load_benchmark(dataset, quick=quick, settings=settings).model_copy(update={"recipes": {}})
+    check_protocol(benchmark)
+    spaces = {method.name: space_of(method, benchmark) for method in chosen}
+    wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
+    device = choose_device(site.device)
+    site = Site(site.data_dir, str(device), site.plugins, wanted)
+    with view.bar("drawing images") as drawing, view.bar("packing images") as packing:
+        data, notes = prepared(benchmark, site.data_dir, site.tasks, device, drawing, packing, view.say)
+    precision, warning = sound_precision(benchmark, device)
+    for note in dict.fromkeys(filter(None, [*notes, warning])):
+        view.warn(f"note: {note}")
+    check_builds(chosen, benchmark, data.tasks, view)
+    threads = max(1, torch.get_num_threads() // jobs)
+    folder = results / benchmark.name / FOLDER
+    return Tuning(
+        chosen, spaces, benchmark, precision, seeds, trials, site, folder, without_test(data), threads, jobs
+    )  # fmt: skip
+
+
+def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
+    """Open the trials' journal.
+
+    Args:
+        tuning: what was asked for.
+        overwrite: forget the trials that are there.
+
+    Raises:
+        UserError: trials are there that were made with other settings, and `overwrite` is not set.
+    """
+    studies = Studies(tuning.folder)
+    for method in tuning.methods:
+        if overwrite:
+            studies.forget(method.name)
+        if unlike := studies.open(method.name, _about(tuning, method)):
+            more = "; …" if len(unlike) > 4 else ""
+            raise UserError(
+                f"The trials of {method.name} in {tuning.folder} were made with other settings"
+                f" ({'; '.join(unlike[:4])}{more}). Choose another folder with --results, or replace them with"
+                " --overwrite."
+            )
+    return studies
+
+
+def _about(tuning: Tuning, method: Method) -> Json:
+    """Return all that decides what a trial gives, but for its values."""
+    setup = setup_of(method, tuning.benchmark, tuning.dataset, tuning.seeds[0], tuning.precision)
+    return {"setup": setup, "seeds": list(tuning.seeds), "space": tuning.spaces[method.name].as_json()}
+
+
+def work(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
+    """Do trials that nobody works on, one after the other, until every method has had its own.
+
+    Args:
+        tuning: what was asked for; studies: its trials.
+        told: is told how they go; stop: asked after every step.
+
+    Raises:
+        Interrupted: `stop` said so; what was begun can be taken up again.
+        DiskFull: nothing more can be written.
+    """
+    by_name = {method.name: method for method in tuning.methods}
+    spaces = [(name, tuning.spaces[name].known(), tuning.spaces[name].where) for name in tuning.names]
+    waiting = False
+    while True:
+        if stop():
+            raise Interrupted
+        with studies.claimed(spaces, tuning.trials) as claim:
+            if claim is not None:
+                name, number, waiting = claim.method, claim.number, False
+                told.begun(name, number)
+                do_trial(
+                    claim, by_name[name], tuning.benchmark, tuning.dataset, list(tuning.seeds), tuning.precision,
+                    lambda event, name=name, number=number: told.happened(name, number, event),  # type: ignore[misc]
+                    stop,
+                )  # fmt: skip
+                told.ended(studies.trials(name)[number])
+                continue
+        if studies.finished(tuning.names, tuning.trials):
+            return
+        if not waiting:
+            told.waiting()
+            waiting = True
+        time.sleep(_LOOK)

@@ -1,0 +1,226 @@
+"""Several processes at work on the same trials, and the parent that watches them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.errors import UserError
+from mtlbench.jobs.data import prepared
+from mtlbench.jobs.executors.processes import environment
+from mtlbench.jobs.job import Site
+from mtlbench.jobs.memory import guard_memory
+from mtlbench.jobs.work import FULL, INTERRUPTED, Tell, listen, pipe
+from mtlbench.plugins import load_plugins
+from mtlbench.specs import parse_method
+from mtlbench.training.events import EVENTS, Event
+from mtlbench.training.state import Interrupted
+from mtlbench.tuning.space import space_of
+from mtlbench.tuning.study import Studies, Trial
+from mtlbench.tuning.trial import without_test
+from mtlbench.tuning.tune import Told, Tuning, open_studies, work
+
+_LOOK = 0.1  # seconds between looks at `stop`
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[str]
+    slot: int
+    errors: Path
+    trial: tuple[str, int] | None = None  # that it works on
+    reason: str = ""  # why nothing can go on
+    told: bool = False
+
+    def stop(self) -> None:
+        if not self.told and self.process.stdin:
+            self.told = True
+            with contextlib.suppress(OSError):  # it has just ended
+                self.process.stdin.write("stop\n")
+                self.process.stdin.flush()
+
+
+def work_in_processes(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
+    """Do what `work` does in `tuning.jobs` processes; a trial whose process dies has failed, and the others go on.
+
+    Raises:
+        Interrupted, UserError: see `work`; when every process has kept what it had.
+    """
+    with tempfile.TemporaryDirectory(prefix="mtlbench-tune-") as folder:
+        order = Path(folder) / "order.json"
+        order.write_text(json.dumps(_order(tuning)))
+        _Parent(tuning, studies, told, stop, order).run()
+
+
+class _Parent:
+    """Starts processes, hears them, and settles what those left that died."""
+
+    def __init__(self, tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool], order: Path) -> None:
+        self.tuning, self.studies, self.told, self.stop, self.order = tuning, studies, told, stop, order
+        self.events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        self.under_way: list[_Worker] = []
+        self.reason = ""
+
+    def run(self) -> None:
+        stopped = False
+        try:
+            for slot in range(self.tuning.jobs):
+                self._begin(slot)
+            while self.under_way:
+                if self.stop() or self.reason:
+                    stopped = True
+                    for worker in self.under_way:
+                        worker.stop()
+                with contextlib.suppress(queue.Empty):
+                    worker, event = self.events.get(timeout=_LOOK)
+                    if event is not None:
+                        self._heard(worker, event)
+                    elif self._ended(worker) and not stopped:
+                        self._begin(worker.slot)
+        finally:
+            for worker in self.under_way:  # only after an exception, such as a second Ctrl-C
+                worker.process.kill()
+                worker.process.wait()
+        if self.reason:
+            raise UserError(self.reason)
+        if stopped:
+            raise Interrupted
+
+    def _begin(self, slot: int) -> None:
+        errors = self.order.with_name(f"{slot}.err")
+        with errors.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mtlbench.tuning.workers", str(self.order)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
+                env=environment(self.tuning.threads, self.tuning.site.device, slot),
+                process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
+            )  # fmt: skip
+        worker = _Worker(process, slot, errors)
+        self.under_way.append(worker)
+        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+
+    def _read(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            with contextlib.suppress(ValueError):  # a line that the process did not finish
+                self.events.put((worker, json.loads(line)))
+        worker.process.wait()
+        self.events.put((worker, None))
+
+    def _heard(self, worker: _Worker, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "begun":
+                worker.trial = (event["method"], event["number"])
+                self.told.begun(*worker.trial)
+            case "happened":
+                self.told.happened(event["method"], event["number"], EVENTS[event["kind"]](**event["facts"]))
+            case "ended":
+                worker.trial = None
+                self.told.ended(Trial(**event["trial"]))
+            case "full":
+                worker.reason = event["reason"]
+
+    def _ended(self, worker: _Worker) -> bool:
+        """Settle what a process left; tell whether another one is to take its place."""
+        self.under_way.remove(worker)
+        for end in (worker.process.stdin, worker.process.stdout):
+            if end:
+                with contextlib.suppress(OSError):
+                    end.close()
+        code = worker.process.returncode
+        if code == FULL:
+            self.reason = self.reason or worker.reason
+        if code in (0, INTERRUPTED, FULL):
+            return False
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        reason = f"the process died ({how})"
+        lines = worker.errors.read_text(errors="replace").strip().splitlines()
+        if code > 0 and lines:
+            reason += f": {lines[-1]}"
+        if worker.trial is None:  # it would happen again
+            self.reason = self.reason or f"A process of {self.tuning.folder} can't work: {reason}."
+            return False
+        method, number = worker.trial
+        if self.studies.fail(method, number, reason):
+            self.told.ended(self.studies.trials(method)[number])
+        return True
+
+
+def _order(tuning: Tuning) -> dict[str, Any]:
+    return {
+        "methods": tuning.names,
+        "benchmark": tuning.benchmark.model_dump(mode="json"),
+        "precision": tuning.precision,
+        "seeds": list(tuning.seeds),
+        "trials": tuning.trials,
+        "site": tuning.site.to_json(),
+        "folder": str(tuning.folder.resolve()),
+        "threads": tuning.threads,
+        "jobs": tuning.jobs,
+    }
+
+
+class _Teller(Told):
+    """Writes what happens as JSON lines."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+
+    def begun(self, method: str, number: int) -> None:
+        """Tell that a trial begins."""
+        self.tell("begun", method=method, number=number)
+
+    def happened(self, method: str, number: int, event: Event) -> None:
+        """Tell what happened while it trains."""
+        self.tell("happened", method=method, number=number, kind=type(event).__name__, facts=asdict(event))
+
+    def ended(self, trial: Trial) -> None:
+        """Tell what came of it."""
+        self.tell("ended", trial=asdict(trial))
+
+
+def main(path: Path) -> int:
+    """Work on the trials that a file names; return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what to do
+    tell, asked = pipe(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    threading.Thread(target=listen, args=(asked,), daemon=True).start()
+    order: dict[str, Any] = json.loads(path.read_text())
+    try:
+        site = Site.from_json(order["site"])
+        load_plugins(site.plugins)
+        torch.set_num_threads(order["threads"])
+        benchmark = Benchmark.model_validate(order["benchmark"])
+        methods = [parse_method(name) for name in order["methods"]]
+        data, _ = prepared(benchmark, site.data_dir, site.tasks, torch.device(site.device))
+        guard_memory(order["jobs"])
+        tuning = Tuning(
+            methods, {m.name: space_of(m, benchmark) for m in methods}, benchmark, order["precision"], order["seeds"],
+            order["trials"], site, Path(order["folder"]), without_test(data), order["threads"], order["jobs"],
+        )  # fmt: skip
+        work(tuning, open_studies(tuning, overwrite=False), _Teller(tell), asked.is_set)
+    except Interrupted:
+        return INTERRUPTED
+    except UserError as error:  # a full disk, data or sources that have changed: no other process would do better
+        tell("full", reason=str(error))
+        return FULL
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    sys.exit(main(Path(sys.argv[1])))
