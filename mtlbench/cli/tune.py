@@ -93,7 +93,8 @@ def tune(
             say(console, "Stopped; what is done is kept. The same command goes on from here.")
             raise typer.Exit(130) from None
     outcomes = [Outcome(name, tuple(studies.trials(name)[:trials])) for name in tuning.names]
-    found = {one.method: _found(tuning, one) for one in outcomes}
+    command = _command(dataset, methods, quick, trials, seeds, tasks, settings or [])
+    found = {one.method: _found(tuning, one, command) for one in outcomes}
     write_trials(tuning.folder, outcomes, {"benchmark": tuning.benchmark.name, "seeds": list(tuning.seeds)})
     _show(console, outcomes)
     if write is not None:
@@ -125,7 +126,7 @@ def _show_plan(console: Console, tuning: Tuning) -> None:
         say(console, f"  {name}: {where}")
 
 
-def _found(tuning: Tuning, outcome: Outcome) -> Json:
+def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
     """Return where a method's recipe came from, for its receipt."""
     import datetime
 
@@ -142,7 +143,7 @@ def _found(tuning: Tuning, outcome: Outcome) -> Json:
         "score": round(best.score, 5) if best and best.score is not None else None,
         "default_score": round(default.score, 5) if default and default.score is not None else None,
         "space": tuning.spaces[outcome.method].as_json(),
-        "command": _command(tuning),
+        "command": command,
         "steps": tuning.benchmark.train.steps,
         "data": tuning.dataset.facts["fingerprint"],
         "mtlbench": mtlbench.__version__,
@@ -152,13 +153,13 @@ def _found(tuning: Tuning, outcome: Outcome) -> Json:
     return {key: value for key, value in found.items() if value not in (None, "")}
 
 
-def _command(tuning: Tuning) -> str:
+def _command(
+    dataset: str, methods: str, quick: bool, trials: int, seeds: str, tasks: str | None, settings: Sequence[str]
+) -> str:
     """Return the command that finds the same, as far as it says what is tried: no path of this machine."""
-    benchmark = tuning.benchmark
-    quick = benchmark.protocol == "quick"
-    words = ["mtlbench", "tune", "--dataset", benchmark.name.removesuffix("-quick") if quick else benchmark.name]
-    words += ["--quick"] * quick + ["--methods", ",".join(tuning.names), "--trials", str(tuning.trials)]
-    return shlex.join([*words, "--seeds", ",".join(map(str, tuning.seeds))])
+    words = ["mtlbench", "tune", "--dataset", Path(dataset).name, *["--quick"] * quick, "--methods", methods]
+    words += ["--trials", str(trials), "--seeds", seeds, *(["--tasks", tasks] if tasks is not None else [])]
+    return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
 
 
 def _show(console: Console, outcomes: Sequence[Outcome]) -> None:

@@ -1,9 +1,8 @@
-"""What trials come to: each method's best recipe, what it gained, and whether the order changed. No torch, no Optuna."""
+"""What trials come to: each method's best recipe, what it gained, and whether the order changed. Without torch."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -69,7 +68,9 @@ def sentences(outcomes: Sequence[Outcome]) -> list[str]:
     gains = {one.method: 100 * one.gain for one in outcomes if one.gain is not None}
     if gains:
         low, high = min(gains, key=lambda m: gains[m]), max(gains, key=lambda m: gains[m])
-        if len(gains) == 1:
+        if gains[high] == 0:
+            said.append("Tuning found nothing better than the default on the validation split.")
+        elif len(gains) == 1:
             said.append(f"Tuning raised the validation score of {high} by {gains[high]:.1f} points.")
         else:
             said.append(
@@ -156,9 +157,7 @@ def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, J
             content = content[section]
         assert all(content[one.method]["found"]["trials"] == found[one.method]["trials"] for one in tables)
     except (tomllib.TOMLDecodeError, LookupError, AssertionError) as error:
-        raise UserError(
-            f"--write {path}: its recipes are written so that they can't be replaced; name a new file."
-        ) from error
+        raise UserError(f"--write {path}: its recipes can't be replaced where they stand; name a new file.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, written)
 
@@ -197,6 +196,6 @@ def _replace(path: Path, text: str) -> None:
     new = path.with_name(f"{path.name}.new-{writer()}")
     try:
         new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+        new.replace(path)
     finally:
         new.unlink(missing_ok=True)

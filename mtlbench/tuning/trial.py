@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +74,8 @@ def do_trial(
         gc.collect()
     for seed in seeds:
         remove_run(claim.folder / f"seed-{seed}")
+    with contextlib.suppress(OSError):  # something else lies there
+        claim.folder.rmdir()
 
 
 def _train(
