@@ -121,8 +121,8 @@ class EmbeddingMask(Architecture):
         return (self.masks[task],)
 
     def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
-        """The masks' rate."""
-        return {"masks.": self.rate}
+        """The masks' rate, where they are trained."""
+        return {"masks.": self.rate} if any(True for _ in self.masks.parameters()) else {}
 
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
         """The embedding head's parameters."""

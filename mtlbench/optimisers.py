@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from mtlbench.benchmark import Train
 from mtlbench.errors import UserError
@@ -64,6 +65,23 @@ def find_optimiser(name: str) -> OptimiserKind:
         )
     kind: OptimiserKind = OPTIMISERS.get(name.lower()).target
     return kind
+
+
+def parameter_groups(module: nn.Module, scales: Mapping[str, float], decay: float = 0.0) -> list[dict[str, Any]]:
+    """Return a module's trained parameters as an optimiser takes them, in groups of one `scale` and weight decay.
+
+    Args:
+        module: whose parameters.
+        scales: see `Architecture.learning_rate_scales`; the first that fits a parameter's name counts.
+        decay: of layers' weights; biases, norms, scales and units have none.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
+            weight = name.endswith(".weight") and parameter.dim() > 1
+            groups.setdefault((scale, decay if weight else 0.0), []).append(parameter)
+    return [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
 
 
 _FUSED = (("fused", True),)

@@ -19,6 +19,7 @@ from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
 from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
+from mtlbench.checks.rates import rate_acts
 from mtlbench.errors import UserError
 from mtlbench.networks import load_state, state_of
 from mtlbench.registry import ARCHITECTURES, BALANCERS
@@ -358,6 +359,19 @@ def works_with_any_number(subject: BalancerSubject) -> str:
     if len(refused) == len(numbers):
         raise Fault("to work with one of 1, 2 and 40 tasks at least", "it refuses all of them")
     return f"it refuses {' and '.join(refused)}" if refused else ""
+
+
+@check("a rate acts", WEIGHTS, ARRIVE)
+def a_rate_acts(subject: BalancerSubject) -> str:
+    """An option `rate` multiplies the learning rate of what it learns itself."""
+
+    def gradients(balancer: nn.Module) -> None:
+        assert isinstance(balancer, Balancer)
+        net = subject.line()
+        update(balancer, net, losses_of(net, subject.targets(0)))
+
+    cls = BALANCERS.get(subject.method.balancer).target
+    return rate_acts(cls, lambda rate: subject.build(rate=rate), gradients)
 
 
 ITEMS: Items[BalancerSubject] = check

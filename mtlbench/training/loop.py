@@ -6,7 +6,7 @@ The loop prints nothing, writes no record, and never sees the test split; whoeve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from mtlbench.evaluation.selection import check_selection, criterion, own_tensor
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.losses.contract import LossContext, build_loss
 from mtlbench.networks import build, embed_images, load_state, state_of
-from mtlbench.optimisers import find_optimiser
+from mtlbench.optimisers import find_optimiser, parameter_groups
 from mtlbench.options import read_spec
 from mtlbench.registry import SAMPLERS
 from mtlbench.sampling.contract import Batch, Sampler, Source
@@ -111,19 +111,9 @@ class Trainer:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         train, kind = self.protocol, find_optimiser(self.protocol.optimiser)
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        modules: list[tuple[nn.Module, Mapping[str, float], float]] = [
-            (module, module.learning_rate_scales(adaptive=kind.adaptive), decay)
-            for module, decay in ((self.architecture, train.weight_decay), (self.balancer, 0.0))
-        ]
-        for module, scales, decay in [*modules, (self.loss, {}, 0.0)]:
-            for name, parameter in module.named_parameters():
-                if parameter.requires_grad:
-                    scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-                    weight = name.endswith(".weight") and parameter.dim() > 1
-                    groups.setdefault((scale, decay if weight else 0.0), []).append(parameter)
-        listed = [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
-        return kind(listed, train)
+        scales = [module.learning_rate_scales(adaptive=kind.adaptive) for module in (self.architecture, self.balancer)]
+        groups = parameter_groups(self.architecture, scales[0], train.weight_decay)
+        return kind([*groups, *parameter_groups(self.balancer, scales[1]), *parameter_groups(self.loss, {})], train)
 
     @property
     def images_per_step(self) -> int:

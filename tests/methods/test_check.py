@@ -56,6 +56,7 @@ ARCHITECTURES_CAUGHT = {
     "placed-start": ({START, ORDER}, "backbones.seeded(task)"),
     "mixes-unsaid": ({OWN}, "set mixes_tasks = True"),
     "mixes-in-words": ({OWN}, "leave mixes_tasks out"),
+    "idle-rate": ({"a rate acts"}, "return it in learning_rate_scales"),
     "wrong-rates": ({"the optional parts are well-formed"}, "'scale.'"),
 }
 SCALE, WEIGHTS = "weights of 1 mean the plain mean", "its weights are (T,), detached and its own copy"

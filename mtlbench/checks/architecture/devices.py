@@ -1,15 +1,19 @@
-"""It moves to a device as a whole, and its optional parts are well-formed."""
+"""It moves to a device as a whole, its optional parts are well-formed, and a rate acts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from mtlbench.architecture import Architecture
 from mtlbench.checks.architecture import sizes
 from mtlbench.checks.architecture.subject import BATCH, TASKS, Subject
 from mtlbench.checks.items import Fault, Items, NotApplicable, apart, described, listed, near
+from mtlbench.checks.rates import rate_acts
+from mtlbench.registry import ARCHITECTURES
 
 SAME = sizes.SAME
 check = Items[Subject](sizes.ITEMS)
@@ -126,6 +130,21 @@ def optional_parts(subject: Subject) -> str:
     if net.last_shared_layer():
         said.append("a last shared layer")
     return ", ".join(said) or "it has none"
+
+
+@check("a rate acts", "the optional parts are well-formed")
+def a_rate_acts(subject: Subject) -> str:
+    """An option `rate` multiplies the learning rate of some parameters, and of no others."""
+
+    def build(rate: float) -> Architecture:
+        options = subject.method.architecture_options | {"rate": rate}
+        return Subject(replace(subject.method, architecture_options=options)).build()
+
+    def gradients(net: nn.Module) -> None:
+        net.train()
+        net(subject.images).square().sum().backward()
+
+    return rate_acts(ARCHITECTURES.get(subject.method.architecture).target, build, gradients)
 
 
 ITEMS: Items[Subject] = check

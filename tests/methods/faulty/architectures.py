@@ -303,3 +303,14 @@ class WrongRates(Sound):
 
     def learning_rate_scales(self, *, adaptive):
         return {"scale.": 10.0}
+
+
+@register_architecture("idle-rate")
+class IdleRate(Sound):
+    """Takes a rate and never gives it to anyone."""
+
+    def __init__(self, backbones, tasks, *, rate: float = 1.0):
+        super().__init__(backbones, tasks)
+
+    def learning_rate_scales(self, *, adaptive):
+        return {"scales.": 1.0}
