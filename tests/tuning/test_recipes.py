@@ -1,0 +1,295 @@
+"""Recipes: read, put to use, part of what a run is, told by its row and its receipt; written and replaced in a file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from report_records import record, shown, unwrapped
+from support import make_dataset, protocol, run_command
+from tuning_support import tuned, tuning_of
+
+from mtlbench.benchmark import load_benchmark
+from mtlbench.errors import UserError
+from mtlbench.jobs.job import Job
+from mtlbench.jobs.plan import plan
+from mtlbench.jobs.recipes import read_recipes, with_recipe_of
+from mtlbench.plugins import load_plugins
+from mtlbench.recipes import Range, Recipe
+from mtlbench.report.suites import by_recipe, suites
+from mtlbench.runs import Record, differences, find_records
+from mtlbench.runs.provenance import setup_of
+from mtlbench.specs import parse_method
+from mtlbench.training.loop import Trainer
+from mtlbench.tuning.outcome import Outcome, places, sentences, write_recipes
+from mtlbench.tuning.study import Trial
+
+load_plugins()
+SHORT = (
+    "train.steps=2", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
+    "model.embedding=8", "data.image_size=24", "train.precision=fp32", "data.rendered.images=120",
+)  # fmt: skip
+FOUND = {"trials": 16, "split": "val", "seeds": [0], "command": "mtlbench tune --trials 16"}
+
+
+def with_recipes(**recipes: Recipe):
+    return protocol().model_copy(update={"recipes": recipes})
+
+
+def setup(method, benchmark):
+    return setup_of(method, benchmark, make_dataset(), 0, "fp32")
+
+
+def test_a_recipe_is_part_of_what_a_run_is_and_nobody_elses():
+    recipe = Recipe(options={"rate": 30}, train={"lr": 0.01}, found=FOUND)
+    plain, benchmark = protocol(), with_recipes(modulation=recipe)
+    method = with_recipe_of(benchmark, parse_method("modulation"))
+    unlike = differences(setup(parse_method("modulation"), plain), setup(method, benchmark))
+    assert any("recipe" in one for one in unlike)
+    assert setup(method, benchmark)["benchmark"] == setup(parse_method("modulation"), plain)["benchmark"]
+    other = parse_method("shared")
+    assert setup(with_recipe_of(benchmark, other), benchmark) == setup(other, plain)
+    # where it came from decides nothing
+    assert setup(with_recipe_of(with_recipes(modulation=recipe.model_copy(update={"found": {}})), parse_method(
+        "modulation")), benchmark) == setup(method, benchmark)  # fmt: skip
+    options = with_recipe_of(benchmark, parse_method("modulation[after=4]"))
+    assert options.recipe is None
+
+
+def test_training_has_its_settings_and_options():
+    benchmark = with_recipes(modulation=Recipe(options={"rate": 30}, train={"lr": 0.01, "weight_decay": 0.2}))
+    trainer = Trainer(with_recipe_of(benchmark, parse_method("modulation")), benchmark, make_dataset(), 0, "fp32")
+    assert trainer.protocol.lr == 0.01
+    assert trainer.protocol.steps == protocol().train.steps
+    assert {g["weight_decay"] for g in trainer.optimiser.param_groups} == {0.2, 0.0}
+    assert {g["scale"] for g in trainer.optimiser.param_groups} == {1.0, 30.0}
+
+
+def test_a_job_takes_it_along(tmp_path):
+    recipe = Recipe(options={"after": [3, 4], "rate": 3}, loss={"margin": 0.5}, found=FOUND)
+    benchmark = with_recipes(modulation=recipe)
+    method = with_recipe_of(benchmark, parse_method("modulation"))
+    (job,) = plan([method], (0,), benchmark, make_dataset(), "fp32", tmp_path)
+    assert Job.from_json(job.to_json()) == job
+    assert job.folder.parent.name == "modulation@tuned"
+    assert job.label == "modulation, tuned, seed 0"
+    assert setup(Job.from_json(job.to_json()).method, benchmark) == job.setup
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('[recipes.shared]\ntrain.lr = "fast"', "recipes.shared: train.lr: .*number"),
+        ("[recipes.shared]\ntrain.step = 3", "recipes.shared: unknown key 'train.step'. Did you mean: steps"),
+        ("[recipes.shared]\ntrain.steps = 3", "train.steps is the same for every method"),
+        ("[recipes.shared]\noption.rate = 3", "unknown key 'recipes.shared.option'. Did you mean: options"),
+        ("[search]\ntrain.lr = { low = 2, high = 1 }", "low = 2 must be below high = 1"),
+        ("[search]\ntrain.lr = { low = 0, high = 1, log = true }", "log = true needs low above 0"),
+        ("[search]\ntrain.steps = { low = 2, high = 9 }", "train.steps is the same for every method"),
+    ],
+)
+def test_mistakes_are_told_when_the_file_is_read(table, said, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[data]\nreader = "zappos"\n{table}\n')
+    with pytest.raises(UserError, match=said):
+        load_benchmark(str(file))
+
+
+def test_the_quick_protocol_has_recipes_of_its_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[data]\nreader = "zappos"\n[recipes.shared]\ntrain.lr = 0.1\n[quick.recipes.single]\ntrain.lr = 0.2\n'
+    )
+    assert set(load_benchmark(str(file)).recipes) == {"shared"}
+    assert set(load_benchmark(str(file), quick=True).recipes) == {"single"}
+    assert set(read_recipes(file, quick=True)) == {"single"}
+
+
+def test_the_papers_protocols_are_not_tuned():
+    for name in ("celeba", "zappos"):
+        full = load_benchmark(name)
+        assert not full.recipes
+        assert not full.search.space()
+        assert load_benchmark(name, quick=True).search.space()
+
+
+def test_ranges():
+    assert 3 in Range(1, 5)
+    assert 3.5 not in Range(1, 5)
+    assert 3.5 in Range(1.0, 5)
+    assert 6 not in Range(1.0, 5)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def tuned_record(method: str, seed: int = 0, hits: tuple[float, float] = (0.9, 0.7), **found: object) -> Record:
+    made = record(method, seed, hits)
+    made.setup = made.setup | {"method": {"name": method, "recipe": {"options": {"rate": 30.0}}}}
+    made.receipt = made.receipt | {"recipe": FOUND | found}
+    return made
+
+
+def test_plain_and_tuned_rows_stand_beside_each_other():
+    (suite,) = suites([record("modulation"), tuned_record("modulation"), record("independent")])
+    assert [r.method for r in suite.records] == ["modulation", "modulation · tuned", "independent"]
+    assert suite.row_of("modulation", "modulation · tuned") == "modulation · tuned"
+    assert suite.row_of("independent", "modulation · tuned") == "independent"  # there is no tuned one
+    text = unwrapped(shown([record("modulation"), tuned_record("modulation"), tuned_record("shared")]))
+    assert "recipes: tuned, 16 trials a method on the val split, seed 0, by mtlbench tune --trials 16: " in text
+    assert "modulation · tuned: rate=30" in text
+    assert "not tuned are" not in text
+    assert "not tuned are single: methods with a tuned recipe had more trials" in unwrapped(
+        shown([record("single"), tuned_record("modulation")])
+    )
+    assert "not all methods were tuned with as many trials" in unwrapped(
+        shown([tuned_record("single", trials=8), tuned_record("modulation")])
+    )
+
+
+def test_which_of_them_is_the_users_choice():
+    records = [record("modulation"), tuned_record("modulation"), record("single")]
+    assert len(by_recipe(records, "both")) == 3
+    assert [("recipe" in r.receipt, r.method) for r in by_recipe(records, "plain")] == [
+        (False, "modulation"),
+        (False, "single"),
+    ]
+    assert [("recipe" in r.receipt, r.method) for r in by_recipe(records, "tuned")] == [
+        (True, "modulation"),
+        (False, "single"),
+    ]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def outcome(method: str, *scores: float | None, reason: str = "") -> Outcome:
+    trials = [
+        Trial(
+            method, n, "failed" if s is None else "done", {"options.rate": 10.0 * n, "train.lr": 0.01}, s, s, 1, reason
+        )
+        for n, s in enumerate(scores)
+    ]
+    return Outcome(method, tuple(trials))
+
+
+def test_recipes_are_put_into_a_file_and_replaced_there(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('# mine\n[data]\nreader = "zappos"  # shoes\n\n[quick]\ntrain.steps = 3\n')
+    outcomes = [outcome("shared", 0.5, 0.6), outcome("modulation[after=4]", 0.7, 0.6), outcome("broken", None)]
+    found = {one.method: FOUND | {"space": {"train.lr": "0 to 1"}} for one in outcomes}
+    write_recipes(file, outcomes, found, quick=True)
+    write_recipes(file, outcomes, found, quick=True)
+    text = file.read_text()
+    assert text.startswith('# mine\n[data]\nreader = "zappos"  # shoes\n\n[quick]\ntrain.steps = 3\n')
+    recipes = tomllib.loads(text)["quick"]["recipes"]
+    assert set(recipes) == {"shared", "modulation[after=4]"}
+    assert {k: v for k, v in recipes["shared"].items() if k != "found"} == {
+        "options": {"rate": 10.0},
+        "train": {"lr": 0.01},
+    }
+    assert set(recipes["modulation[after=4]"]) == {"found"}  # the default was best
+    assert recipes["shared"]["found"] == FOUND | {"space": {"train.lr": "0 to 1"}}
+    write_recipes(file, [outcome("shared", 0.9, 0.6)], found, quick=True)
+    assert set(tomllib.loads(file.read_text())["quick"]["recipes"]["shared"]) == {"found"}
+    assert "modulation[after=4]" in file.read_text()
+    assert set(load_benchmark(str(file), quick=True).recipes) == {"shared", "modulation[after=4]"}
+
+
+def test_a_file_that_is_no_toml_is_left_alone(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("these are my notes\n")
+    with pytest.raises(UserError, match="can't be read as TOML"):
+        write_recipes(file, [outcome("shared", 0.5)], {"shared": FOUND}, quick=False)
+    assert file.read_text() == "these are my notes\n"
+
+
+def test_the_sentence_says_how_much_tuning_changed_and_the_order():
+    said = " ".join(
+        sentences([outcome("single", 0.6, 0.61), outcome("modulation", 0.5, 0.7), outcome("csn", 0.55, 0.5)])
+    )
+    assert "raised the validation score by 1.0 points at the median of 3 methods, from 0.0 (csn) to 20.0" in said
+    assert "changed in 2 of 3 pairs of methods; places: modulation from 3 to 1" in said
+    assert "single from 1 to 2" in said
+    assert "order of the methods by it stayed" in " ".join(sentences([outcome("a", 0.5, 0.6), outcome("b", 0.6, 0.7)]))
+    assert sentences([outcome("a", 0.5, 0.4)]) == [
+        "Tuning found nothing better than the default on the validation split."
+    ]
+    assert "All 2 trials of a failed; the first: out of memory." in sentences(
+        [outcome("a", None, None, reason="out of memory")]
+    )
+    assert places({"a": 0.5, "b": 0.7, "c": 0.5}) == {"b": 1, "a": 2, "c": 2}
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def words(command: str, *more: str | Path) -> list[str | Path]:
+    return [command, "--dataset", "shoes", "--quick", *more, *(w for s in SHORT for w in ("--set", s))]
+
+
+def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
+    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
+    file, where = tmp_path / "recipes.toml", ("--results", tmp_path / "results")
+    two = ("--methods", "single,shared")
+    done = run_command(*words("tune", *where, *two, "--trials", "2", "--write", file))
+    assert done.code == 0, done
+    lines = done.out.splitlines()
+    assert sum(line.startswith("[") for line in lines) == 4  # a line a trial, as nobody watches
+    assert "\x1b" not in done.out
+    assert "[4/4] shared, trial 1: validation " in done.out
+    assert f"mtlbench run --recipes {file} uses them" in unwrapped(done.out)
+    again = run_command(*words("tune", *where, *two, "--trials", "2"))
+    assert "4 of 4 trials are done already." in again.out
+    assert not find_records(tmp_path / "results")  # a trial is no run
+
+    plain = run_command(*words("run", *where, *two))
+    ran = run_command(*words("run", *where, *two, "--recipes", file))
+    assert (plain.code, ran.code) == (0, 0), ran
+    assert "single, tuned, seed 0: to do" in ran.out
+    records = {r.folder.parent.name: r for r in find_records(tmp_path / "results") if r.kind == "method"}
+    assert set(records) == {"single", "single@tuned", "shared", "shared@tuned"}
+    assert records["single@tuned"].receipt["recipe"]["trials"] == 2
+    assert records["single@tuned"].receipt["recipe"]["command"].startswith("mtlbench tune --dataset shoes --quick")
+    assert "recipe" not in records["single"].receipt
+    both = run_command("report", "shoes-quick", *where, "--format", "csv").out
+    assert "shared · tuned" in both
+    assert "tuned" not in run_command("report", "shoes-quick", *where, "--format", "csv", "--recipes", "plain").out
+    only = run_command("report", "shoes-quick", *where, "--format", "csv", "--recipes", "tuned").out
+    assert ",shared," not in only
+    tuned_lr = tomllib.loads(file.read_text())["quick"]["recipes"]["single"].get("train", {}).get("lr")
+    if tuned_lr:
+        said = run_command(*words("run", *where, *two, "--recipes", file, "--set", "train.lr=1")).error
+        assert said == "train.lr is set, and the recipe of single has it too: add --plain to go without."
+
+
+def test_without_optuna_there_is_one_sentence(monkeypatch, tmp_path):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    said = run_command(*words("tune", "--results", tmp_path)).error
+    assert said == "mtlbench tune needs Optuna: pip install optuna, or pip install 'mtlbench[tune]'."
+
+
+def test_what_tune_cant_do_is_one_sentence(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[data]\nreader = "zappos"\nrendered = { what = "shoes", images = 100 }\n')
+    assert (
+        "There is nothing to tune: mine has no [search], and shared no search of its own"
+        in run_command("tune", "--dataset", file, "--methods", "shared", "--results", tmp_path).error
+    )
+    assert "--plain uses no recipes" in run_command(*words("run", "--plain", "--recipes", file)).error
+    assert (
+        "no recipes for the quick protocol: tables [quick.recipes.METHOD]"
+        in run_command(*words("run", "--recipes", file)).error
+    )
+    assert "can't be read" in run_command(*words("run", "--recipes", tmp_path / "none.toml")).error
+
+
+def test_a_recipe_of_the_default_is_still_tuned(tmp_path):
+    trials = tuned(tuning_of(tmp_path, "shared", 1))["shared"]
+    best = Outcome("shared", tuple(trials))
+    assert best.recipe == {}
+    assert parse_method("shared").with_recipe(best.recipe).label == "shared, tuned"
