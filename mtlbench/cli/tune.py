@@ -100,9 +100,21 @@ def tune(
     if write is not None:
         write_recipes(write, outcomes, found, quick)
         say(console, f"recipes: {write}; mtlbench run --recipes {write} uses them.")
-    say(console, f"trials: {tuning.folder}")
+    say(console, f"trials: {tuning.folder}{_figures(console, tuning, outcomes)}")
     if any(one.best is None for one in outcomes):
         raise typer.Exit(1)
+
+
+def _figures(console: Console, tuning: Tuning, outcomes: Sequence[Outcome]) -> str:
+    """Draw the trials beside them; return which figures, in words."""
+    from mtlbench.report.figures import write
+    from mtlbench.report.figures.tuning import drawings
+
+    quick = ", quick protocol" if tuning.benchmark.protocol == "quick" else ""
+    drawn = " (rendered images)" if tuning.dataset.facts["rendered"] else ""
+    with status(console, "drawing …"):
+        made = write(drawings(outcomes, f"{tuning.benchmark.title}{drawn}{quick}"), tuning.folder)
+    return f", with the figures {' and '.join(figure.stem for figure in made)}" if made else ""
 
 
 def _stopping(console: Console) -> None:

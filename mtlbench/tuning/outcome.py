@@ -18,6 +18,7 @@ from mtlbench.runs.lock import writer
 from mtlbench.runs.record import Json
 from mtlbench.tuning.study import Trial
 
+FOLDER = "tuning"  # in the benchmark's results
 FILE = "trials.json"
 
 
@@ -158,7 +159,6 @@ def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, J
         assert all(content[one.method]["found"]["trials"] == found[one.method]["trials"] for one in tables)
     except (tomllib.TOMLDecodeError, LookupError, AssertionError) as error:
         raise UserError(f"--write {path}: its recipes can't be replaced where they stand; name a new file.") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, written)
 
 
@@ -194,6 +194,7 @@ def toml(value: Any) -> str:
 
 def _replace(path: Path, text: str) -> None:
     new = path.with_name(f"{path.name}.new-{writer()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         new.write_text(text, encoding="utf-8")
         new.replace(path)

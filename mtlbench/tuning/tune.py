@@ -23,11 +23,11 @@ from mtlbench.specs import Method, left_out_line, left_out_methods, parse_method
 from mtlbench.training.events import Event
 from mtlbench.training.protocol import check_protocol
 from mtlbench.training.state import Interrupted
+from mtlbench.tuning.outcome import FOLDER
 from mtlbench.tuning.space import MethodSpace, space_of
 from mtlbench.tuning.study import Studies, Trial, need_optuna
 from mtlbench.tuning.trial import do_trial, without_test
 
-FOLDER = "tuning"  # in the benchmark's results
 _LOOK = 0.5  # seconds between looks at the trials of other processes
 
 

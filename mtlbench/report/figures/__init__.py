@@ -5,13 +5,13 @@ Nothing here trains or loads an image. A figure whose data no run has is left ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.report.figures import accuracy, learned, sharing
+from mtlbench.report.figures import accuracy, learned, sharing, tuning
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import Drawing, settle, styled
 from mtlbench.report.suites import Suite
@@ -61,13 +61,20 @@ def draw_scene(
         booklet: a PDF of all figures, a page each. It takes a fraction of the time of a PDF each, most of which goes
             into embedding the fonts.
     """
+    return write(_drawings(scene), folder, formats, booklet)
+
+
+def write(
+    drawings: Iterable[Drawing], folder: Path, formats: Sequence[str] = FORMATS, booklet: Path | None = None
+) -> list[Figure]:
+    """Write drawings as `draw_scene` does. They are made within: their looks are set for as long."""
     from matplotlib.backends.backend_pdf import PdfPages
 
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, Figure] = {}
     undated_pdf = {"CreationDate": None}
     with styled(), PdfPages(booklet, metadata=undated_pdf) if booklet else nullcontext() as pages:
-        for drawing in _drawings(scene):
+        for drawing in drawings:
             stem, number = drawing.stem, 2
             while stem in written:  # methods whose names differ in signs alone
                 stem, number = f"{drawing.stem}-{number}", number + 1
@@ -92,6 +99,7 @@ def _drawings(scene: Scene) -> Iterator[Drawing]:
     yield from learned.channels_similarity(scene)
     yield from learned.mixes(scene)
     yield from _if_any(sharing.weights(scene))
+    yield from tuning.of_scene(scene)
 
 
 def _if_any(drawing: Drawing | None) -> list[Drawing]:

@@ -1,0 +1,224 @@
+"""Figures of tuning: what trials gained, what fewer of them would have given, and what recipes did to the order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtlbench.recipes import short
+from mtlbench.report.figures.data import Array
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.style import (
+    COLUMN,
+    FULL,
+    GREY,
+    INK,
+    Drawing,
+    Look,
+    blank,
+    count,
+    head,
+    legend,
+    log_x,
+    looks,
+    percent,
+    shorts,
+)
+from mtlbench.tuning.outcome import FOLDER, Outcome, places, read_trials
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+_TUNED = " · tuned"
+_MOST_PARAMETERS = 3
+
+
+def expected_best(default: float, others: Sequence[float], trials: int) -> float:
+    """Return what the best of so many trials is to be expected to score, the default always among them.
+
+    With V the score of a trial that is drawn at random from those that were made, and k = `trials` - 1 such draws,
+
+        E[max(d, V_1, ..., V_k)] = sum_i max(d, v_i) [ (i/n)^k - ((i-1)/n)^k ],    v_1 <= ... <= v_n
+
+    the exact expectation under the empirical distribution. Dodge, Gururangan, Card, Schwartz, Smith: Show Your Work:
+    Improved Reporting of Experimental Results, EMNLP 2019 (arXiv 1909.03004), Equation 6; theirs has no default.
+
+    Args:
+        default: the score d of the default, the first trial.
+        others: those of the n other trials; a failed one has -inf.
+        trials: the budget, from 1.
+    """
+    if trials == 1 or not others:
+        return default
+    values = np.maximum(default, np.sort(np.asarray(others, dtype=np.float64)))
+    shares = np.arange(len(values) + 1) / len(values)
+    return float((values * np.diff(shares ** (trials - 1))).sum())
+
+
+def _scores(outcome: Outcome) -> list[float]:
+    """Return the scores in %, a failed trial's as -inf."""
+    return [100 * trial.score if trial.score is not None else -math.inf for trial in outcome.trials]
+
+
+def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
+    """Draw what trials came to; methods whose default failed, or that had one trial, are left out.
+
+    Args:
+        outcomes: of methods that were given equally many trials.
+        subject: of what they are, for titles.
+    """
+    known = [one for one in outcomes if one.default is not None and len(one.trials) > 1]
+    if known:
+        most = max(len(one.trials) for one in known)
+        where = f"{subject}; {count(most, 'trial')} a method, validation split"
+        yield _by_trial(known, where)
+        yield _expected(known, where)
+
+
+def of_scene(scene: Scene) -> Iterator[Drawing]:
+    """Draw the trials that lie beside a suite's runs, and what recipes did to its order."""
+    yield from slopes(scene)
+    folder = scene.results / str(scene.suite.benchmark["name"]) / FOLDER
+    yield from drawings(read_trials(folder), scene.subject)
+
+
+def _by_trial(outcomes: Sequence[Outcome], where: str) -> Drawing:
+    """The best so far by trial, over methods, and each trial by its parameters."""
+    names = dict.fromkeys(name for one in outcomes for trial in one.trials[1:] for name in trial.values)
+    common = sorted(names, key=lambda name: -sum(name in trial.values for one in outcomes for trial in one.trials))
+    shown = common[:_MOST_PARAMETERS]
+    figure = blank(FULL, 3.2)
+    first, *rest = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
+    gains = _gains_so_far(outcomes)
+    numbers = np.arange(1, gains.shape[1] + 1)
+    low, middle, high = np.nanquantile(gains, (0.25, 0.5, 0.75), axis=0)
+    first.fill_between(numbers, low, high, color="#0072B2", alpha=0.2, lw=0)
+    first.plot(numbers, middle, color="#0072B2", gid="median")
+    first.set(xlabel="trials", ylabel="best so far, points above default")
+    look = looks([one.method for one in outcomes])
+    for axes, name in zip(rest, shown, strict=True):
+        _by_parameter(axes, name, outcomes, look)
+    if shown:
+        legend(figure, [_point(name, look[one.method]) for one, name in zip(outcomes, _names(outcomes), strict=True)])
+    title = "What trials gained: median and quartiles over methods, and each by its parameters"
+    head(figure, title, where)
+    final = gains[:, -1]
+    alt = (
+        f"The best of {gains.shape[1]} trials is {np.median(final):.1f} points above the default at the median of"
+        f" {count(len(outcomes), 'method')}, {final.min():.1f} at the least and {final.max():.1f} at the most."
+    )
+    return Drawing("tuning-trials", title, where, alt, figure)
+
+
+def _names(outcomes: Sequence[Outcome]) -> list[str]:
+    return shorts([one.method for one in outcomes])
+
+
+def _point(name: str, look: Look) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], ls="", marker=look.marker, color=look.colour, markersize=3.2, mew=0, label=name)
+
+
+def _gains_so_far(outcomes: Sequence[Outcome]) -> Array:
+    """Return how far the best so far is above the default, (methods, trials), in points."""
+    longest = max(len(one.trials) for one in outcomes)
+    rows = np.full((len(outcomes), longest), np.nan)
+    for row, one in zip(rows, outcomes, strict=True):
+        best = np.maximum.accumulate(_scores(one))
+        row[: len(best)] = best - best[0]
+        row[len(best) :] = row[len(best) - 1]
+    return rows
+
+
+def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: dict[str, Look]) -> None:
+    numeric = True
+    for one in outcomes:
+        default = one.default
+        points = [
+            (trial.values[name], 100 * (trial.score - default.score))
+            for trial in one.trials
+            if name in trial.values and trial.score is not None and default is not None and default.score is not None
+        ]
+        numeric &= all(isinstance(x, int | float) and not isinstance(x, bool) and x > 0 for x, _ in points)
+        xs = [x if numeric else str(x) for x, _ in points]
+        axes.plot(
+            xs, [y for _, y in points], ls="", marker=look[one.method].marker, markersize=2.6, alpha=0.7,
+            color=look[one.method].colour, mew=0,
+        )  # fmt: skip
+    if numeric:
+        tried = [float(trial.values[name]) for one in outcomes for trial in one.trials if name in trial.values]
+        log_x(axes, min(tried), max(tried))
+    axes.axhline(0, color=GREY, lw=0.8)
+    axes.set(xlabel=short(name))
+
+
+def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
+    """What the best of fewer trials is to be expected to score."""
+    figure = blank(FULL, 3.2)
+    axes = figure.subplots()
+    look = looks([one.method for one in outcomes])
+    lines = []
+    ends = {}
+    for one, name in zip(outcomes, _names(outcomes), strict=True):
+        first, *others = _scores(one)
+        budgets = range(1, len(one.trials) + 1)
+        curve = [expected_best(first, others, budget) for budget in budgets]
+        ends[one.method] = curve
+        style = look[one.method]
+        (line,) = axes.plot(budgets, curve, color=style.colour, ls=style.line, marker=style.marker, ms=3, label=name)
+        lines.append(line)
+    axes.set(xlabel="trials", ylabel="expected best score on validation, %")
+    legend(figure, lines)
+    title = "What the best of fewer trials would be expected to score, the default among them"
+    head(figure, title, where)
+    best = max(ends, key=lambda method: ends[method][-1])
+    start = max(ends, key=lambda method: ends[method][0])
+    alt = (
+        f"With one trial, the default, {start} leads at {percent(ends[start][0])}; with all, {best} is expected to at"
+        f" {percent(ends[best][-1])}. Trials are drawn at random from those that were made."
+    )
+    return Drawing("tuning-expected", title, where, alt, figure)
+
+
+def slopes(scene: Scene) -> Iterator[Drawing]:
+    """Draw the places of methods by their default and by their tuned recipe, where two or more have both."""
+    found = {method.name: method for method in scene.methods}
+    both = [name for name in found if name + _TUNED in found]
+    if len(both) < 2:
+        return
+    sides = [{name: found[name + end].mean for name in both} for end in ("", _TUNED)]
+    before, after = (places(side) for side in sides)
+    look = looks(both)
+    figure = blank(COLUMN, 1.1 + 0.22 * len(both))
+    axes = figure.subplots()
+    for name, text in zip(both, shorts(both, 18), strict=True):
+        style = look[name]
+        axes.plot([0, 1], [before[name], after[name]], color=style.colour, marker=style.marker, ls=style.line)
+        for x, place, mean in ((0, before, sides[0]), (1, after, sides[1])):
+            said = f"{text} {percent(mean[name])}" if x == 0 else f"{percent(mean[name])} {text}"
+            axes.annotate(
+                said, (x, place[name]), xytext=(-6 if x == 0 else 6, 0), textcoords="offset points", fontsize=7,
+                ha="right" if x == 0 else "left", va="center", color=INK,
+            )  # fmt: skip
+    axes.set_xlim(-1.1, 2.1)
+    axes.set_ylim(len(both) + 0.6, 0.4)
+    axes.set_xticks([0, 1], ["default", "tuned"])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    title = "Places by mean test accuracy, with the default and with the tuned recipe"
+    where = scene.where([found[name] for name in both] + [found[name + _TUNED] for name in both])
+    head(figure, title, where)
+    moved = [name for name in both if before[name] != after[name]]
+    alt = f"{count(len(moved), 'method')} of {len(both)} change places. " + _moves(moved, before, after)
+    yield Drawing("tuning-places", title, where, alt.strip(), figure)
+
+
+def _moves(moved: Sequence[str], before: dict[str, int], after: dict[str, int]) -> str:
+    said = [f"{name} from {before[name]} to {after[name]}" for name in sorted(moved, key=lambda name: after[name])]
+    return f"{', '.join(said[:6])}." if said else ""

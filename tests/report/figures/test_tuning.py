@@ -1,0 +1,90 @@
+"""Figures of tuning: expected best scores, trials by number and parameter, places by recipe."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from figure_records import put, record, texts
+
+from mtlbench.report.figures import draw_all, tuning
+from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.tuning import drawings, expected_best, slopes
+from mtlbench.report.suites import suites
+from mtlbench.runs import find_records, run_folder, write_record
+from mtlbench.tuning.outcome import Outcome, write_trials
+from mtlbench.tuning.study import Trial
+
+
+def outcome(method: str, *scores: float | None) -> Outcome:
+    return Outcome(
+        method,
+        tuple(
+            Trial(method, n, "failed" if s is None else "done", {"train.lr": 10.0**-n, "options.relu": n > 1}, s, s)
+            for n, s in enumerate(scores)
+        ),
+    )
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3, 4])
+def test_the_expected_best_is_the_mean_over_all_draws(budget):
+    """Every sequence of draws with replacement is as likely: their maxima are counted out."""
+    default, others = 0.6, [0.5, 0.9, 0.7, 0.7, -math.inf]
+    counted = [max(default, *draw) if draw else default for draw in itertools.product(others, repeat=budget - 1)]
+    assert expected_best(default, others, budget) == pytest.approx(float(np.mean(counted)))
+
+
+def test_it_rises_from_the_default_to_the_best():
+    curve = [expected_best(0.5, [0.4, 0.8, 0.6], k) for k in range(1, 60)]
+    assert curve[0] == 0.5
+    assert all(b > a for a, b in itertools.pairwise(curve))
+    assert curve[-1] == pytest.approx(0.8, abs=1e-6)
+
+
+def test_trials_are_drawn_with_what_they_came_to():
+    outcomes = [outcome("shared", 0.5, 0.6, None), outcome("modulation", 0.4, 0.7, 0.8), outcome("csn", None, 0.5, 0.5)]
+    trials, expected = drawings(outcomes, "Made up")
+    assert (trials.stem, expected.stem) == ("tuning-trials", "tuning-expected")
+    (median,) = [line for line in trials.figure.axes[0].lines if line.get_gid() == "median"]
+    assert list(median.get_ydata()) == pytest.approx([0, 20, 25])  # csn, whose default failed, has no gain
+    assert "25.0 points above the default at the median of 2 methods, 10.0 at the least and 40.0" in trials.alt
+    assert {"train.lr", "relu"} <= set(texts(trials.figure))
+    assert "shared leads at 50.0 %; with all, modulation" in expected.alt
+    assert "3 trials a method" in trials.where
+    assert not list(drawings([outcome("csn", None, 0.5)], "Made up"))
+
+
+def tuned(folder: Path, method: str, hits: tuple[float, float, float]) -> None:
+    """Leave a run with a recipe."""
+    made = record(method, 0, hits)
+    made.setup = made.setup | {"method": {"name": method, "recipe": {}}}
+    write_record(run_folder(folder, "made-up-quick", f"{method}@tuned", 0), made)
+
+
+def test_places_by_default_and_tuned_recipe(tmp_path):
+    put(tmp_path, record("shared", 0, (0.7, 0.7, 0.7)))
+    put(tmp_path, record("modulation", 0, (0.6, 0.6, 0.6)))
+    put(tmp_path, record("single", 0, (0.5, 0.5, 0.5)))
+    tuned(tmp_path, "shared", (0.71, 0.71, 0.71))
+    (suite,) = suites(find_records(tmp_path))
+    assert not list(slopes(Scene.of(suite, tmp_path)))
+    tuned(tmp_path, "modulation", (0.8, 0.8, 0.8))
+    (suite,) = suites(find_records(tmp_path))
+    (drawing,) = slopes(Scene.of(suite, tmp_path))
+    assert drawing.alt == "2 methods of 2 change places. modulation from 2 to 1, shared from 1 to 2."
+    assert {"shared 70.0 %", "80.0 % modulation"} <= set(texts(drawing.figure))
+    write_trials(tmp_path / "made-up-quick" / "tuning", [outcome("shared", 0.5, 0.6)], {})
+    stems = [figure.stem for figure in draw_all(suite, tmp_path, tmp_path / "figures", ("svg",))]
+    assert stems[-3:] == ["tuning-places", "tuning-trials", "tuning-expected"]
+
+
+def test_trials_of_other_methods_stay(tmp_path):
+    write_trials(tmp_path, [outcome("shared", 0.5, 0.6)], {})
+    write_trials(tmp_path, [outcome("csn", 0.5, None)], {})
+    kept = tuning.read_trials(tmp_path)
+    assert [one.method for one in kept] == ["shared", "csn"]
+    assert kept[1].trials[1] == replace(outcome("csn", 0.5, None).trials[1])
