@@ -16,6 +16,7 @@ from mtlbench.errors import UserError
 from mtlbench.jobs.data import prepared
 from mtlbench.jobs.experiment import View, check_builds
 from mtlbench.jobs.job import Site
+from mtlbench.jobs.memory import guard_memory
 from mtlbench.runs.provenance import commit, setup_of
 from mtlbench.runs.record import Json
 from mtlbench.soundness import sound_precision
@@ -114,6 +115,8 @@ def read_tuning(
     for note in dict.fromkeys(filter(None, [*notes, warning])):
         view.warn(f"note: {note}")
     check_builds(chosen, benchmark, data.tasks, view)
+    if jobs == 1:  # a recipe that asks for too much memory fails by itself; processes have their own bounds
+        guard_memory()
     threads = max(1, torch.get_num_threads() // jobs)
     folder = results / benchmark.name / FOLDER
     return Tuning(
