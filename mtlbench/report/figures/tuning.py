@@ -45,7 +45,7 @@ def expected_best(default: float, others: Sequence[float], trials: int) -> float
         E[max(d, V_1, ..., V_k)] = sum_i max(d, v_i) [ (i/n)^k - ((i-1)/n)^k ],    v_1 <= ... <= v_n
 
     the exact expectation under the empirical distribution. Dodge, Gururangan, Card, Schwartz, Smith: Show Your Work:
-    Improved Reporting of Experimental Results, EMNLP 2019 (arXiv 1909.03004), Equation 6; theirs has no default.
+    Improved Reporting of Experimental Results, EMNLP 2019 (arXiv 1909.03004); theirs has no default.
 
     Args:
         default: the score d of the default, the first trial.
