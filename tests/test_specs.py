@@ -229,7 +229,10 @@ def test_a_value_that_the_part_refuses_is_the_users_error_when_it_is_built() -> 
         ("gradnorm+weighing", "gradnorm is shared+gradnorm, which has its balancer"),
         ("core+gradnorm", "'core' is a group and takes no options or balancer"),
         ("core[alpha=1]", "'core' is a group and takes no options or balancer"),
-        ("gradnorm[alpa=0.1]", "The method 'gradnorm' has no option 'alpa'. Did you mean: alpha? It has: alpha, lr, optimiser."),
+        (
+            "gradnorm[alpa=0.1]",
+            "The method 'gradnorm' has no option 'alpa'. Did you mean: alpha? It has: alpha, lr, optimiser.",
+        ),
         ("shared+gradnorm[alfa=1]", "The balancer 'gradnorm' has no option 'alfa'. Did you mean: alpha?"),
         ("modulation[aftr=1]", "The architecture 'modulation' has no option 'aftr'. Did you mean: after?"),
         ("shared[alpha=1]+gradnorm", "The architecture 'shared' has no option 'alpha'. It has none."),
