@@ -273,12 +273,11 @@ def test_a_penalty_does_not_outlive_training_and_the_network_can_be_copied(backb
     assert torch.equal(masks_of(copy.deepcopy(net)), masks_of(net))
 
 
-@pytest.mark.parametrize("spec", BOTH)
-def test_bfloat16_and_channels_last_train(spec, backbones, images):
-    net = build(spec, backbones)
+def test_under_bfloat16_the_penalty_stays_float32_and_trains(backbones, images):
+    net = build("csn", backbones)
     with torch.autocast("cpu", torch.bfloat16):
-        embeddings = net(images.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4)))
-    loss, penalty = embeddings.float().square().mean((1, 2)), net.regulariser()
-    (loss if penalty is None else loss + penalty).sum().backward()
-    assert penalty is None or penalty.dtype == torch.float32
+        embeddings = net(images)
+    penalty = net.regulariser()
+    assert penalty.dtype == torch.float32
+    (embeddings.float().square().mean((1, 2)) + penalty).sum().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())

@@ -333,20 +333,6 @@ def test_gradnorm_measures_at_every_experts_last_convolution(backbones, images):
     assert (balancer.gradient_norms > 0).all()
 
 
-@pytest.mark.parametrize("per_example", [False, True])
-@pytest.mark.parametrize("name", ["paper", "resnet18-csn", "torchvision:mobilenet_v3_small"])
-def test_it_works_with_any_backbone_in_bfloat16(name, per_example):
-    net = build(f"dselect-k[per_example={per_example}]", BackboneFactory(name, 72, 8))
-    net = net.to(memory_format=torch.channels_last).eval()
-    images = torch.randn(3, 2, 3, 72, 72, generator=torch.Generator().manual_seed(5))
-    with torch.no_grad():
-        exact = net(images)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = net(images)
-            assert rough.shape == net.embed(images[0]).shape == (3, 2, 8)
-    torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.1 * float(exact.abs().max()))
-
-
 @pytest.mark.parametrize(
     ("option", "message"),
     [("k=0", "between 1 and"), ("k=5", "number of experts, 4"), ("after=4", "between 0 and 3"), ("gamma=0", "above 0"),

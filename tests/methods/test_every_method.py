@@ -38,6 +38,13 @@ def test_an_architecture_passes_every_check(method: str) -> None:
 
 
 @pytest.mark.slow
+def test_so_does_a_gate_that_looks_at_each_image() -> None:
+    method = parse_method("dselect-k[per_example=true]")  # the one option that brings another kind of layer
+    items = [item for item in ARCHITECTURE_ITEMS if item.name != SPEED]
+    assert {r.status for r in run_items(items, Subject(method, thorough=False))} == {"passed"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("balancer", sorted(BALANCERS))
 def test_a_balancer_passes_every_check(balancer: str) -> None:
     options = "[weights=1:2:1]" if balancer == "static" else ""

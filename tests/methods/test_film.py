@@ -91,21 +91,6 @@ def test_film_refuses_layers_that_are_not_there(after, backbones):
         build(f"film[after={after}]", backbones)
 
 
-@pytest.mark.parametrize("backbone", ["paper", "resnet18-csn", "torchvision:mobilenet_v3_small"])
-def test_film_goes_on_any_backbone(backbone):
-    with torch.device("meta"):
-        net = build("film", BackboneFactory(backbone, 96, 16))
-        assert net(torch.empty(3, 2, 3, 96, 96)).shape == net.embed(torch.empty(2, 3, 96, 96)).shape == (3, 2, 16)
-
-
-def test_bfloat16_and_channels_last_train(backbones, images):
-    net = build("film", backbones)
-    with torch.autocast("cpu", torch.bfloat16):
-        embeddings = net(images.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4)))
-    embeddings.float().square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in net.parameters())
-
-
 def test_a_colon_alone_names_no_layer(backbones):
     with pytest.raises(UserError, match="film: after=: must name layers"):
         parse_method("film[after=:]").build(backbones, ("colour", "shape"))

@@ -111,18 +111,6 @@ def test_the_last_shared_layer_is_every_experts_last_convolution(backbones, imag
     assert (balancer.gradient_norms > 0).all()
 
 
-@pytest.mark.parametrize("name", ["paper", "resnet18-csn", "torchvision:mobilenet_v3_small"])
-def test_it_works_with_any_backbone_in_bfloat16(name):
-    net = build("mmoe", BackboneFactory(name, 72, 8)).to(memory_format=torch.channels_last).eval()
-    images = torch.randn(3, 2, 3, 72, 72, generator=torch.Generator().manual_seed(5))
-    with torch.no_grad():
-        exact = net(images)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = net(images)
-            assert rough.shape == net.embed(images[0]).shape == (3, 2, 8)
-    torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.1 * float(exact.abs().max()))
-
-
 @pytest.mark.parametrize(
     ("option", "message"),
     [("experts=0", "at least 1"), ("after=4", "between 0 and 3"), ("after=-1", "between 0 and 3")],

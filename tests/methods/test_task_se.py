@@ -106,18 +106,3 @@ def test_it_refuses_stages_that_are_not_there(after, backbones):
 def test_it_refuses_a_reduction_below_one(backbones):
     with pytest.raises(UserError, match="reduction=0"):
         build("task-se[reduction=0]", backbones)
-
-
-@pytest.mark.parametrize("backbone", ["paper", "resnet18-csn", "torchvision:mobilenet_v3_small"])
-def test_it_goes_on_any_backbone(backbone):
-    with torch.device("meta"):
-        net = build("task-se", BackboneFactory(backbone, 96, 16))
-        assert net(torch.empty(3, 2, 3, 96, 96)).shape == net.embed(torch.empty(2, 3, 96, 96)).shape == (3, 2, 16)
-
-
-def test_bfloat16_and_channels_last_train(backbones, images):
-    net = build("task-se", backbones)
-    with torch.autocast("cpu", torch.bfloat16):
-        embeddings = net(images.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4)))
-    embeddings.float().square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in net.parameters())
