@@ -88,10 +88,11 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep fixtures that outlive a test out of the user's own folders."""
+    """Keep tests, and fixtures that outlive one, out of the user's own folders and plug-ins."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTLBENCH_CACHE", str(tmp_path_factory.mktemp("session-cache")))
         patch.setenv("MTLBENCH_DATA", str(tmp_path_factory.mktemp("session-data")))
+        patch.delenv("MTLBENCH_PLUGINS", raising=False)
         yield
 
 
@@ -106,9 +107,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder / "cache"
 
 
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """Registries that are as before after the test, whatever it registers."""
+@pytest.fixture(autouse=True)
+def registries(_no_user_folders: None) -> Iterator[None]:
+    """Registries that are as before after every test, whatever it registers; bundled methods are loaded."""
     with registries_restored():
         yield
 

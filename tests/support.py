@@ -70,15 +70,19 @@ def run_command(*arguments: str | Path) -> Ended:
 
 @contextlib.contextmanager
 def registries_restored() -> Iterator[None]:
-    """Leave the registries as they were with bundled methods alone, and plug-ins unknown to Python."""
-    load_plugins()
-    before = [registry.snapshot() for registry in KINDS.values()]
+    """Leave the registries as they were with bundled methods, and plug-ins unknown to Python.
+
+    Every test runs in it; a test uses it where commands should not see each other's plug-ins.
+    """
+    if "mtlbench.methods.shared" not in sys.modules:
+        load_plugins()
+    before, modules = [registry.snapshot() for registry in KINDS.values()], set(sys.modules)
     try:
         yield
     finally:
         for snapshot in before:
             snapshot.restore()
-        for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
+        for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.") and n not in modules]:
             del sys.modules[name]
 
 

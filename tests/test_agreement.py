@@ -27,7 +27,6 @@ from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import plan
 from mtlbench.plugins import load_plugins
 from mtlbench.probes import ALL, pairs, rows
-from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs import read_record
 from mtlbench.specs import parse_methods
 from mtlbench.training.loop import Trainer
@@ -158,9 +157,8 @@ def test_rows_name_step_layer_and_both_tasks_and_leave_no_cosine_empty():
 
 
 @pytest.fixture
-def dropout(monkeypatch: pytest.MonkeyPatch) -> str:
+def dropout() -> str:
     """A shared network that draws from torch's own random state, and that counts its passes in a buffer it replaces."""
-    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
 
     @register_architecture("dropout")
     class Dropout(Architecture):

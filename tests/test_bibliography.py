@@ -52,16 +52,13 @@ def test_every_kind_takes_a_source_by_its_key() -> None:
     from mtlbench.registry import LOSSES
 
     key = next(iter(references()))
-    try:
 
-        @register_loss("cited", cite=key)
-        class Cited(Loss):
-            """A loss from a paper."""
+    @register_loss("cited", cite=key)
+    class Cited(Loss):
+        """A loss from a paper."""
 
-            def forward(self, embeddings, batch):
-                return embeddings.sum((1, 2))
+        def forward(self, embeddings, batch):
+            return embeddings.sum((1, 2))
 
-        assert LOSSES.get("cited").cite == references()[key].strip()
-        assert LOSSES.get("cited").target is Cited
-    finally:
-        LOSSES.entries.pop("cited", None)
+    assert LOSSES.get("cited").cite == references()[key].strip()
+    assert LOSSES.get("cited").target is Cited

@@ -59,7 +59,7 @@ def test_the_text_says_how_its_blocks_are_run() -> None:
 
 
 def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, site = tmp_path / "empty", tmp_path / "site"
     folder.mkdir()
@@ -67,7 +67,6 @@ def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
     outputs = []
     for kind, block in BLOCKS:
         if kind == "toml":  # the package, as the text describes it

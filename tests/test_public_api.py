@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import mtlbench
-from mtlbench.plugins import load_plugins
 from mtlbench.registry import ALIASES, ARCHITECTURES, BACKBONES, BALANCERS
 
 ALL = (ARCHITECTURES, BACKBONES, BALANCERS, ALIASES)
@@ -58,20 +57,8 @@ def test_type_checkers_see_the_same_names():
     assert (PACKAGE / "py.typed").is_file()
 
 
-@pytest.fixture
-def registries():
-    """Take back what examples register, not what they load."""
-    load_plugins()
-    for registry in ALL:
-        registry.load()
-    before = [registry.snapshot() for registry in ALL]
-    yield
-    for snapshot in before:
-        snapshot.restore()
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_every_name_has_an_example_that_runs(name, registries):
+def test_every_name_has_an_example_that_runs(name):
     thing = getattr(mtlbench, name)
     example = doctest.DocTestParser().get_doctest(thing.__doc__ or "", {"__name__": "example"}, name, None, 0)
     assert example.examples, f"the docstring of mtlbench.{name} has no example"

@@ -22,16 +22,10 @@ BUNDLED = ["cross-stitch", "independent", "modulation", "shared", "single"]
 
 
 @pytest.fixture(autouse=True)
-def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give the registries and the imported modules back as they were."""
-    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
-    registries: tuple[Registry[Any], ...] = (ARCHITECTURES, BALANCERS, ALIASES)
-    load_plugins()
-    entries = [dict(registry.entries) for registry in registries]
+def _packages() -> Iterator[None]:
+    """Forget the packages that a test puts on the path."""
     modules, path = set(sys.modules), list(sys.path)
     yield
-    for registry, before in zip(registries, entries, strict=True):
-        registry.entries = before
     for name in set(sys.modules) - modules:
         if "plug" in name:
             del sys.modules[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -21,8 +21,6 @@ from mtlbench import (
     register_balancer,
     register_method,
 )
-from mtlbench.plugins import load_plugins
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
 from mtlbench.specs import Method, method_groups, method_names, parse_method, parse_methods
 
 CORE = ["cross-stitch", "gradnorm", "independent", "modulation", "shared"]
@@ -57,18 +55,13 @@ class Weighing(Balancer):
         return losses
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _parts() -> Iterator[None]:
-    """Two parts with options of every type; they go when the module is done."""
-    load_plugins()
-    entries = [(registry, dict(registry.entries)) for registry in (ARCHITECTURES, BALANCERS, ALIASES)]
+@pytest.fixture(autouse=True)
+def _parts() -> None:
+    """Two parts with options of every type."""
     register_architecture("several", groups=("own",))(Several)
     register_balancer("weighing")(Weighing)
     register_method("pair", architecture="several", balancer="weighing", groups=("own",))
     register_method("later", architecture="several", balancer="weighing")
-    yield
-    for registry, before in entries:
-        registry.entries = before  # type: ignore[assignment]
 
 
 def names(text: str) -> list[str]:
@@ -143,7 +136,6 @@ def test_options_are_named_in_alphabetical_order_and_hyphens_are_underscores() -
             super().__init__(backbones, tasks)
 
     assert parse_method("hyphens[two-words=4]").architecture_options == {"two_words": 4}
-    del ARCHITECTURES.entries["hyphens"]
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

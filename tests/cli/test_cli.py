@@ -27,11 +27,10 @@ class Mine(Architecture):
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, registries: None) -> None:
-    """Wide output, no debugging, and the registries as they were."""
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide output, no debugging."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("MTLBENCH_DEBUG", "")
-    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
 
 
 @pytest.fixture

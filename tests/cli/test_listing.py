@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from mtlbench.cli import app
 from mtlbench.cli.kept import listing
 from mtlbench.cli.listing import CHOICES
 from mtlbench.errors import UserError
-from mtlbench.plugins import load_plugins
 from mtlbench.registry import KINDS, Registry
 
 PLUGIN = '''from mtlbench import Architecture, register_architecture
@@ -33,20 +31,6 @@ class Mine(Architecture):
     def forward(self, images):
         return self.net(images.flatten(0, 1)).unflatten(0, images.shape[:2])
 '''
-
-
-@pytest.fixture(autouse=True)
-def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
-    load_plugins()
-    before = [registry.snapshot() for registry in KINDS.values()]
-    modules = set(sys.modules)
-    yield
-    for snapshot in before:
-        snapshot.restore()
-    for name in set(sys.modules) - modules:
-        if name.startswith("mtlbench_plugins."):
-            del sys.modules[name]
 
 
 def run(*words: str) -> Result:

@@ -20,10 +20,9 @@ FAULTY = Path(__file__).parents[1] / "methods" / "faulty"
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registries: None) -> None:
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
 
 
 def run(*words: str) -> Result:

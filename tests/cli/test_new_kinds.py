@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,17 +24,9 @@ WORDS = {registry.kind: word for word, registry in KINDS.items()}
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("MTLBENCH_PLUGINS", raising=False)
-    load_plugins()
-    before = [registry.snapshot() for registry in KINDS.values()]
-    yield
-    for snapshot in before:
-        snapshot.restore()
-    for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.")]:
-        del sys.modules[name]
 
 
 def run(*words: str) -> Result:

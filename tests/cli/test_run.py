@@ -132,12 +132,7 @@ def test_a_failing_plugin_leaves_its_reason_the_others_run_and_the_exit_code_is_
     broken = tmp_path / "broken.py"
     broken.write_text("import mtlbench\nimport no_such_package\n")
     names = ["--methods", "falls-over,single", "--plugins", str(plugin), "--plugins", str(broken)]
-    from mtlbench.registry import ARCHITECTURES
-
-    try:
-        done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
-    finally:
-        ARCHITECTURES.entries.pop("falls-over", None)
+    done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
     assert done.exit_code == 1
     assert f"plug-in {broken} left out: ModuleNotFoundError" in done.output
     assert f"({broken}:2)" in done.output
@@ -194,13 +189,8 @@ def test_the_readmes_own_method_runs(zappos_folder, tmp_path):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     code = readme.split("```python\n")[1].split("```")[0]
     (tmp_path / "my_method.py").write_text(code)
-    from mtlbench.registry import ARCHITECTURES
-
     names = ["--methods", "shared,own-bias", "--plugins", str(tmp_path / "my_method.py")]
-    try:
-        done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
-    finally:
-        ARCHITECTURES.entries.pop("own-bias", None)
+    done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
     assert done.exit_code == 0, done.output
     assert "\nown-bias " in done.output
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +45,6 @@ class FirstLetters(Reader):
     def found(cls, folder: Path) -> bool:
         return (folder / "letters.txt").is_file()
 '''
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    """Take back what a test registers."""
-    readers()
-    before = dict(READERS.entries)
-    yield
-    READERS.entries = before
 
 
 @pytest.fixture

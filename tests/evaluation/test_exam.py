@@ -16,7 +16,6 @@ from mtlbench.evaluation.retrieval import retrieval_scores
 from mtlbench.evaluation.selection import criterion, described
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import METRICS
 from mtlbench.runs import decisive, without_training
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
@@ -115,16 +114,13 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others():
         """One over the position of the first relevant image."""
         return (1 / (1 + ranked.hits.int().argmax(1).double())) ** power
 
-    try:
-        line = torch.tensor([[0.0], [1.0], [1.5], [4.0]])
-        labels = torch.tensor([0, 1, 0, 1])
-        scores = retrieval_scores(line, labels, normalise=False, ks=(1,), extra=("first-hit", "first-hit[power=2]"))
-        # neighbours by distance: 0: 1 2 3; 1: 2 0 3; 2: 1 0 3; 3: 2 1 0
-        assert scores["first-hit"].tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 2, 1 / 2])
-        assert scores["first-hit[power=2]"].tolist() == pytest.approx([1 / 4, 1 / 9, 1 / 4, 1 / 4])
-        assert scores["hit@1"].tolist() == [0, 0, 0, 0]
-    finally:
-        del METRICS.entries["first-hit"]
+    line = torch.tensor([[0.0], [1.0], [1.5], [4.0]])
+    labels = torch.tensor([0, 1, 0, 1])
+    scores = retrieval_scores(line, labels, normalise=False, ks=(1,), extra=("first-hit", "first-hit[power=2]"))
+    # neighbours by distance: 0: 1 2 3; 1: 2 0 3; 2: 1 0 3; 3: 2 1 0
+    assert scores["first-hit"].tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 2, 1 / 2])
+    assert scores["first-hit[power=2]"].tolist() == pytest.approx([1 / 4, 1 / 9, 1 / 4, 1 / 4])
+    assert scores["hit@1"].tolist() == [0, 0, 0, 0]
 
 
 def test_recall_is_the_share_of_the_relevant_images_that_are_found():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from mtlbench.errors import UserError
 from mtlbench.evaluation.metrics import Depth, Ranked, measured, register_metric
 from mtlbench.evaluation.retrieval import means_of, retrieval_metrics, retrieval_scores
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import METRICS
 from mtlbench.runs import read_record
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
@@ -26,10 +24,8 @@ LINE = torch.tensor([0.0, 1.0, 5.0, 1.4, 6.0, 1.1, 50.0])[:, None]
 
 
 @pytest.fixture(autouse=True)
-def _registered() -> Iterator[None]:
-    """Two metrics of a plug-in."""
-    METRICS.load()
-    before = dict(METRICS.entries)
+def _registered() -> None:
+    """Three metrics of a plug-in."""
 
     @register_metric("found")
     def found(ranked: Ranked, *, k: Depth = 1) -> Tensor:
@@ -42,9 +38,6 @@ def _registered() -> Iterator[None]:
     @register_metric("of-pairs")
     def of_pairs(ranked: Ranked) -> Tensor:
         return torch.where(ranked.relevant == 2, ranked.hits[:, :1].sum(dim=1) / 2, torch.nan)
-
-    yield
-    METRICS.entries = before
 
 
 def test_a_registered_function_is_a_metric_by_its_name() -> None:

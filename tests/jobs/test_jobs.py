@@ -27,7 +27,6 @@ from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import plan, seconds_needed
 from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.runs.references import references
 from mtlbench.runs.tried import read_tried
@@ -187,7 +186,6 @@ class Broken(Architecture):
     ],
 )
 def test_a_method_that_fails_leaves_its_reason_and_is_tried_again(tmp_path, monkeypatch, how, reason):
-    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
     monkeypatch.setattr(Broken, "how", how)
     register_architecture("broken")(Broken)
     jobs = jobs_for(tmp_path, "broken,shared")
@@ -202,7 +200,6 @@ def test_a_method_that_fails_leaves_its_reason_and_is_tried_again(tmp_path, monk
 
 
 def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
-    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
 
     @register_architecture("constant")
     class Constant(Architecture):
@@ -411,7 +408,6 @@ def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the
     seconds, reason = seconds_needed(job, protocol(), make_dataset(), "fp32")
     assert seconds > 0
     assert reason == ""
-    monkeypatch.setattr(ARCHITECTURES, "entries", dict(ARCHITECTURES.entries))
     monkeypatch.setattr("mtlbench.cost._REPEATS", 5)
     register_architecture("broken")(Broken)
     monkeypatch.setattr(Broken, "how", "bug")

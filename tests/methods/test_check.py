@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from mtlbench.checks.architecture import unregistered
 from mtlbench.checks.items import Fault, Items, NotApplicable, Result, run_items
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS
+from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.specs import parse_method
 
 FAULTY = Path(__file__).parent / "faulty"
@@ -78,21 +77,9 @@ BALANCERS_CAUGHT = {
 
 
 @pytest.fixture(autouse=True)
-def _registries() -> Iterator[None]:
+def _faulty() -> None:
     """The faulty ones are there for a test and gone after it: `all` must not hold them elsewhere."""
-    load_plugins()
-    registries = (ARCHITECTURES, BALANCERS, ALIASES)
-    before = [dict(registry.entries) for registry in registries]
-    import sys
-
-    for name in [n for n in sys.modules if str(FAULTY) in str(getattr(sys.modules[n], "__file__", ""))]:
-        del sys.modules[name]
     assert load_plugins([FAULTY]) == []
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry.entries = entries
-    for name in [n for n in sys.modules if str(FAULTY) in str(getattr(sys.modules[n], "__file__", ""))]:
-        del sys.modules[name]
 
 
 def failures(spec: str, kind: str) -> dict[str, Result]:

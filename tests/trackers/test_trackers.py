@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import plan
 from mtlbench.jobs.tracking import read_trackers, tracking
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import TRACKERS
 from mtlbench.runs import Record, find_records
 from mtlbench.specs import parse_methods
 from mtlbench.trackers import Tracker, register_tracker
@@ -30,14 +28,6 @@ load_plugins()
 def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
     monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
-
-
-@pytest.fixture
-def _registry() -> Iterator[None]:
-    TRACKERS.load()
-    before = dict(TRACKERS.entries)
-    yield
-    TRACKERS.entries = before
 
 
 def job_in(results: Path) -> Job:
@@ -98,7 +88,6 @@ def test_an_interrupted_run_goes_on_in_the_same_curves(tmp_path):
     assert [e.step for e in read.Scalars("criterion")] == [3, 6]
 
 
-@pytest.mark.usefixtures("_registry")
 def test_a_tracker_hears_every_event_in_order_and_is_closed_once(tmp_path):
     heard: list[str] = []
 
@@ -119,7 +108,6 @@ def test_a_tracker_hears_every_event_in_order_and_is_closed_once(tmp_path):
     assert heard == [c.__name__ for c in (Started, *half, StepWindow, CheckpointSaved)] + ["closed"]
 
 
-@pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize("where", ["__init__", "handle", "close"])
 def test_a_tracker_that_fails_is_told_once_and_stops_no_run(tmp_path, where):
     def fail(*_: object) -> None:
