@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import registries_restored
+from support import registries_restored, time_little
 
 CELEBA_ATTRIBUTES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair"
@@ -80,6 +81,12 @@ def write_zappos(root: Path, images: int = 60, seed: int = 0, size: tuple[int, i
     return root
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is there now out of garbage collection: each run of a method ends with one, of all the modules."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tiny networks are slower on many threads, and very slow where other work runs beside them."""
@@ -112,6 +119,12 @@ def registries(_no_user_folders: None) -> Iterator[None]:
     """Registries that are as before after every test, whatever it registers; bundled methods are loaded."""
     with registries_restored():
         yield
+
+
+@pytest.fixture(autouse=True)
+def cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time little of what runs cost: no test is about speed, and test_cost.py counts repeats without this."""
+    time_little(monkeypatch)
 
 
 @pytest.fixture

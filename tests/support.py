@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
 
 from mtlbench import cost
@@ -84,6 +85,13 @@ def registries_restored() -> Iterator[None]:
             snapshot.restore()
         for name in [n for n in sys.modules if n.startswith("mtlbench_plugins.") and n not in modules]:
             del sys.modules[name]
+
+
+def time_little(patch: pytest.MonkeyPatch) -> None:
+    """Take every time once, on few images: in every test, and in fixtures that outlive one."""
+    patch.setattr("mtlbench.cost._REPEATS", 1)
+    patch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
+    patch.setattr("mtlbench.jobs.measure.EMBEDDING_BATCH", 8)
 
 
 def make_dataset(tasks: tuple[str, ...] = TASKS, seed: int = 0) -> Dataset:

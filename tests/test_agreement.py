@@ -367,12 +367,6 @@ def test_a_probe_whose_losses_have_no_gradient_has_no_cosine():
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
-
-
 def job_for(results: Path, method: str, *settings: str) -> Job:
     (job,) = plan(parse_methods(method), (0,), protocol(*settings), make_dataset(), "fp32", results)
     return job
@@ -383,7 +377,6 @@ def csv_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.usefixtures("_cheap_costs")
 def test_a_record_holds_its_probes_also_when_it_was_interrupted(tmp_path):
     benchmark = protocol(*PROBED, "evaluation.agreement_layers=true")
     layers = ("evaluation.agreement_layers=true",)
@@ -409,14 +402,12 @@ def test_a_record_holds_its_probes_also_when_it_was_interrupted(tmp_path):
     assert csv_of(again.folder) == found
 
 
-@pytest.mark.usefixtures("_cheap_costs")
 def test_where_nothing_is_shared_the_record_says_so_with_a_table_of_no_rows(tmp_path):
     job = job_for(tmp_path, "independent", *PROBED)
     execute(job, protocol(*PROBED), make_dataset(), "fp32", Watcher())
     assert csv_of(job.folder) == []
 
 
-@pytest.mark.usefixtures("_cheap_costs")
 def test_a_run_without_probes_is_not_taken_for_one_with(tmp_path):
     job = job_for(tmp_path, "shared")
     execute(job, protocol(), make_dataset(), "fp32", Watcher())

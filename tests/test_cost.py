@@ -18,6 +18,11 @@ from mtlbench.training.loop import Trainer
 load_plugins()
 
 
+@pytest.fixture
+def cheap_costs() -> None:
+    """Times are repeated here as in a run."""
+
+
 class TwoLayers(Architecture):
     """A shared 3x3 convolution with batch norm, and a linear layer a task on its mean."""
 

@@ -55,7 +55,6 @@ metrics = ["my-metric"]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
     random = np.random.default_rng(0)
     for kind, colour in (("boots", 60), ("sandals", 180)):
         (tmp_path / "photos" / kind).mkdir(parents=True)

@@ -198,7 +198,6 @@ def test_storage_is_counted_for_every_number_of_tasks():
 
 
 def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
     short = TABLE.model_copy(
         update={"methods": ["single", "modulation[after=5]"], "reported": None, "kind": "accuracy"}
     )

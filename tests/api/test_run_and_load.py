@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support import run_command
+from support import run_command, time_little
 
 import mtlbench
 from mtlbench import Embedder, Results, UserError
@@ -23,25 +23,15 @@ SHORT = {
 }  # fmt: skip
 
 
-def cheap(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("mtlbench.cost._REPEATS", 1)
-    patch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        cheap(patch)
+        time_little(patch)
         found = mtlbench.run(
             ["single", "modulation"], "shoes", quick=True, settings=SHORT, results=folder, show=False
         )  # fmt: skip
     return folder, found
-
-
-@pytest.fixture(autouse=True)
-def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    cheap(monkeypatch)
 
 
 @pytest.fixture

@@ -40,12 +40,6 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
 
 
-@pytest.fixture(autouse=True)
-def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["celeba", "zappos"])
 def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_folder, zappos_folder, tmp_path):

@@ -104,8 +104,6 @@ def test_each_process_gets_a_gpu_of_its_own(monkeypatch):
 @pytest.mark.slow
 def test_processes_leave_the_same_bits_as_one_after_the_other(zappos_folder, tmp_path, monkeypatch):
     more = ("--methods", "single,shared", "--seeds", "0,1")
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
     alone = CliRunner().invoke(app, command(zappos_folder, tmp_path / "one", *more)[3:], catch_exceptions=False)
     assert alone.exit_code == 0, alone.output
     said = output(start(command(zappos_folder, tmp_path / "two", *more, "--jobs", "2")))

@@ -37,13 +37,6 @@ from mtlbench.training.state import Interrupted
 load_plugins()
 
 
-@pytest.fixture(autouse=True)
-def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time little: what is measured here is not speed."""
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
-
-
 def jobs_for(results: Path, methods: str = "shared", seeds: tuple[int, ...] = (0,), **more: object) -> list[Job]:
     benchmark = more.pop("benchmark", None) or protocol()
     assert isinstance(benchmark, Benchmark)
@@ -199,7 +192,7 @@ def test_a_method_that_fails_leaves_its_reason_and_is_tried_again(tmp_path, monk
     assert states(jobs_for(tmp_path, "broken,shared")) == ["failed", "done"]
 
 
-def test_a_constant_network_is_reported_as_collapsed(tmp_path, monkeypatch):
+def test_a_constant_network_is_reported_as_collapsed(tmp_path):
 
     @register_architecture("constant")
     class Constant(Architecture):

@@ -32,8 +32,6 @@ load_plugins()
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
     monkeypatch.setattr("mtlbench.jobs.attempt.dataset_of", lambda job: make_dataset())
 
 
@@ -183,7 +181,8 @@ def test_an_interrupted_run_goes_on_with_the_threads_that_it_began_with(tmp_path
     facts.write_text(json.dumps(content | {"threads": 2}))
     (again,) = jobs_for(tmp_path)
     assert (again.state, again.threads) == ("interrupted", 2)
-    assert attempt(again, Watcher(), lambda: False).receipt["device"].endswith("2 threads")
+    # without its costs: two threads on a busy machine wait for each other
+    assert attempt(again, Watcher(), lambda: False, costs=False).receipt["device"].endswith("2 threads")
     assert torch.get_num_threads() == 1
 
 

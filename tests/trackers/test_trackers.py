@@ -24,12 +24,6 @@ from mtlbench.training.state import Interrupted
 load_plugins()
 
 
-@pytest.fixture(autouse=True)
-def _cheap_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
-    monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
-
-
 def job_in(results: Path) -> Job:
     (job,) = plan(parse_methods("shared"), [0], protocol(), make_dataset(), "fp32", results)
     return job
