@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -52,18 +51,9 @@ def test_in_a_checkout_new_says_where_bundled_methods_live(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("kind", ["architecture", "balancer"])
 @pytest.mark.parametrize("name", ["a", "none", "type", "a-name-of-thirty-characters-xx", "x.2"])
-def test_what_new_writes_is_in_good_style_under_any_name(tmp_path: Path, kind: str, name: str) -> None:
+def test_what_new_writes_is_loaded_under_any_name(tmp_path: Path, kind: str, name: str) -> None:
     run("new", name, *(["--balancer"] if kind == "balancer" else []))
     (file,) = tmp_path.iterdir()
-    text = file.read_text()
-    assert "my-method" not in text
-    assert "MyMethod" not in text
-    rules = ["--select", "E,F,W,UP,B,SIM,C4,RET,D1", "--ignore", "D105,D107"]
-    for words in (["check", *rules], ["format", "--check"]):
-        command = [sys.executable, "-m", "ruff", *words, "-q", "--isolated", "--no-cache", "--line-length", "120"]
-        done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    compile(text, str(file), "exec")
     assert load_plugins([file]) == []
     assert name in (ARCHITECTURES if kind == "architecture" else BALANCERS)
 

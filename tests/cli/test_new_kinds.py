@@ -52,18 +52,20 @@ def test_every_kind_but_names_of_methods_and_optimisers_has_a_scaffold() -> None
     assert set(scaffolds()) == set(REGISTRIES) - {"method", "optimiser"}
 
 
-@pytest.mark.parametrize("kind", scaffolds())
 @pytest.mark.parametrize("name", ["a", "none", "type", "batch", "a-name-of-thirty-characters-xx", "x.2"])
-def test_what_new_writes_of_any_kind_is_in_good_style_under_any_name(tmp_path: Path, kind: str, name: str) -> None:
-    assert run("new", kind, name).exit_code == 0
-    (file,) = tmp_path.iterdir()
-    text = file.read_text()
-    assert not [word for word in ("my-method", "My-method", "MyMethod", "my_method") if word in text]
-    compile(text, str(file), "exec")
+def test_what_new_writes_of_any_kind_is_in_good_style_under_any_name(tmp_path: Path, name: str) -> None:
+    for kind in scaffolds():
+        folder = tmp_path / kind
+        folder.mkdir()
+        assert run("new", kind, name, "--folder", kind).exit_code == 0
+        (file,) = folder.iterdir()
+        text = file.read_text()
+        assert not [word for word in ("my-method", "My-method", "MyMethod", "my_method") if word in text]
+        compile(text, str(file), "exec")
     rules = ["--select", "E,F,W,UP,B,SIM,C4,RET,D1,RUF", "--ignore", "D105,D107"]
     for words in (["check", *rules], ["format", "--check"]):
         command = [sys.executable, "-m", "ruff", *words, "-q", "--isolated", "--no-cache", "--line-length", "120"]
-        done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
