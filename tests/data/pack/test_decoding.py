@@ -203,7 +203,7 @@ def test_large_images_take_turns_and_one_that_is_too_large_goes_alone() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     assert 8 <= most <= 10
 
