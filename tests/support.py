@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import pytest
@@ -92,6 +94,16 @@ def time_little(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("mtlbench.cost._REPEATS", 1)
     patch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
     patch.setattr("mtlbench.jobs.measure.EMBEDDING_BATCH", 8)
+
+
+def tool(name: str) -> ModuleType:
+    """Load tools/NAME.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def make_dataset(tasks: tuple[str, ...] = TASKS, seed: int = 0) -> Dataset:

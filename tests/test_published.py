@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from safetensors.numpy import load_file
+from support import tool
 
 from mtlbench.plugins import load_plugins
 from mtlbench.runs import find_records, run_folder, write_record
@@ -23,12 +23,7 @@ CORE = {"independent", "shared", "cross-stitch", "gradnorm", "modulation"}
 
 @pytest.fixture(scope="module")
 def publish() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "tools" / "publish.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tool("publish")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from support import tool
 
 from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.settings import Setting, section_meanings, settings
@@ -84,21 +83,12 @@ def test_they_are_listed_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "tools" / "settings_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_of_settings_is_what_its_tool_makes() -> None:
     said = "docs/settings.md is old: run python tools/settings_page.py"
-    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == tool().page(), said
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == tool("settings_page").page(), said
 
 
 def test_the_page_names_every_setting(found: dict[str, Setting]) -> None:
-    page = tool().page()
+    page = tool("settings_page").page()
     assert all(f"| `{key}` |" in page for key in found)
     assert all(f"## [{name}]" in page for name in section_meanings() if name)
