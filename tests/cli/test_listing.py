@@ -147,9 +147,7 @@ def edited(file: Path, old: str, new: str) -> None:
 
 
 def test_an_edited_plug_in_changes_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys, "dont_write_bytecode", True
-    )  # in one second, an edit of equal length passes for none
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # in one second, an edit of equal length passes for none
     file = tmp_path / "mine.py"
     file.write_text(PLUGIN)
     assert "depth=3, after=none, open=false" in here("architectures", "--plugins", str(file))
