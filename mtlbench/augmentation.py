@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from mtlbench.options import read_spec
 from mtlbench.registry import AUGMENTATIONS, origin_of, summary_of
+from mtlbench.returned import check_augmented
 
 Augmentation = Callable[..., Tensor]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,13 +42,13 @@ def read_augmentations(specs: Sequence[str]) -> Callable[[Tensor, torch.Generato
     Raises:
         UserError: an unknown name or option.
     """
-    steps = [partial(entry.target, **options) for entry, options in (read_spec(AUGMENTATIONS, spec) for spec in specs)]
+    steps = [(entry.target, options) for entry, options in (read_spec(AUGMENTATIONS, spec) for spec in specs)]
     if not steps:
         return None
 
     def apply(images: Tensor, generator: torch.Generator) -> Tensor:
-        for step in steps:
-            images = step(images, generator)
+        for step, options in steps:
+            images = check_augmented(step, step(images, generator, **options), images)
         return images
 
     return apply

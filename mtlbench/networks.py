@@ -11,6 +11,7 @@ from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
+from mtlbench.returned import check_embeddings
 from mtlbench.specs import Method
 
 EMBEDDING_BATCH = 256
@@ -47,14 +48,20 @@ def tensors_by_task(architecture: Architecture) -> list[list[str]] | None:
 
 
 @torch.no_grad()
-def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, precision: str) -> Tensor:
-    """Embed images under every task, each once, in evaluation mode: (n,) indices -> (T, n, D) float32."""
+def embed_images(architecture: Architecture, dataset: Dataset, index: Tensor, precision: str, size: int = -1) -> Tensor:
+    """Embed images under every task, each once, in evaluation mode: (n,) indices -> (T, n, D) float32.
+
+    Raises:
+        ContractError: the architecture returns something else, or another D than `size`; -1 takes any.
+    """
     was_training = architecture.training
     architecture.eval()
     parts = []
     with computing_in(precision, dataset.device):
         for part in index.split(EMBEDDING_BATCH):
-            parts.append(architecture.embed(dataset.batch(part)).float())
+            found = architecture.embed(dataset.batch(part))
+            check_embeddings(architecture, found, (len(dataset.tasks), len(part), size), "embed")
+            parts.append(found.float())
     architecture.train(was_training)
     return torch.cat(parts, dim=1)
 

@@ -14,6 +14,7 @@ from mtlbench.benchmark import Train
 from mtlbench.errors import UserError
 from mtlbench.options import check_known
 from mtlbench.registry import OPTIMISERS
+from mtlbench.returned import check_optimiser
 
 Groups = Sequence[dict[str, Any]]
 
@@ -48,9 +49,10 @@ class OptimiserKind:
         if train.weight_decay and "weight_decay" not in known:
             raise UserError(f"The optimiser '{train.optimiser}' has no weight decay: set train.weight_decay = 0.")
         try:
-            return self.make(groups, lr=train.lr, **(arguments | train.optimiser_options))
+            made = self.make(groups, lr=train.lr, **(arguments | train.optimiser_options))
         except (TypeError, ValueError, AssertionError) as error:
             raise UserError(f"The optimiser '{train.optimiser}' can't be used so: {error}.") from error
+        return check_optimiser(self, made)
 
 
 def find_optimiser(name: str) -> OptimiserKind:

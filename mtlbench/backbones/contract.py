@@ -20,9 +20,11 @@ from mtlbench.bibliography import bibtex
 from mtlbench.errors import UserError
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
+from mtlbench.returned import check_features, check_head, check_stages
 
 T = TypeVar("T")
 Shapes = list[tuple[int, ...]]  # of each stage's output, for one image
+_ENOUGH = 1024  # pixels of a side that any network takes
 
 
 class Backbone(nn.Module):
@@ -89,12 +91,14 @@ class BackboneFactory:
         pretrained: start the stages from published weights. The head is always new.
 
     Attributes:
+        kind: of backbone.
         channels: output channels of each stage.
         feature_size: (height, width) of the last stage's output.
 
     Raises:
-        UserError: unknown name or option, a network that can't be cut, images too small for it, a size below 1, or no
-            pretrained weights. ``backbone`` raises it when the weights can't be downloaded.
+        UserError: unknown name or option, a network that can't be cut, images too small for it, a size below 1, no
+            pretrained weights, or stages and a head that break the contract. ``backbone`` raises it when the weights
+            can't be downloaded.
     """
 
     def __init__(
@@ -116,11 +120,11 @@ class BackboneFactory:
         self.seed = seed
         self.pretrained = pretrained
         entry, options = read_spec(BACKBONES, name)
-        self._kind: BackboneKind = entry.target(**options)
-        self._kind.image_size = self.image_size
-        if pretrained and not self._kind.has_pretrained:
+        self.kind: BackboneKind = entry.target(**options)
+        self.kind.image_size = self.image_size
+        if pretrained and not self.kind.has_pretrained:
             raise UserError(f"There are no pretrained weights for the backbone '{name}'; use it with pretrained off.")
-        shapes = _shapes_of(entry.target, self._kind, name, show(options))
+        shapes = _shapes_of(entry.target, self.kind, name, show(options), embedding_size)
         self.channels: tuple[int, ...] = tuple(shape[1] for shape in shapes)
         self.feature_size: tuple[int, int] = (shapes[-1][2], shapes[-1][3])
 
@@ -128,7 +132,7 @@ class BackboneFactory:
         """Return a fresh backbone; ``owner`` names whom its weights belong to (a task, or "" for shared ones)."""
         with _seeded(f"{self.seed}/{owner}/stages") as device:
             # Values are what a download is for, and meta tensors have none.
-            stages = self._kind.stages(self.pretrained and device.type != "meta")
+            stages = check_stages(self.kind, self.kind.stages(self.pretrained and device.type != "meta"))
         return Backbone(stages.to(device), self.channels, self.head(owner))
 
     @contextmanager
@@ -144,7 +148,7 @@ class BackboneFactory:
     def head(self, owner: str = "") -> nn.Module:
         """Return a fresh embedding head alone, (B, channels[-1], height, width) -> (B, D): `backbone(owner).head`."""
         with _seeded(f"{self.seed}/{owner}/head") as device:
-            head = self._kind.head(self.channels[-1], self.feature_size, self.embedding_size)
+            head = self.kind.head(self.channels[-1], self.feature_size, self.embedding_size)
         return head.to(device)
 
 
@@ -258,38 +262,52 @@ def stage_shapes(stages: nn.ModuleList | nn.Sequential, size: tuple[int, int]) -
     return shapes
 
 
-_SHAPES: dict[tuple[Any, str, tuple[int, int]], Shapes] = {}  # by kind, options and image size: lists need them often
+_SHAPES: dict[tuple[Any, str, tuple[int, int], int], Shapes] = {}  # lists need them often
 
 
-def _shapes_of(target: Any, kind: BackboneKind, name: str, options: str) -> Shapes:
-    """Return the output shape of each stage of a kind that has its image size.
+def _shapes_of(target: Any, kind: BackboneKind, name: str, options: str, embedding_size: int) -> Shapes:
+    """Return the output shape of each stage of a kind that has its image size, built without memory.
 
     Raises:
-        UserError: the images are too small, or a stage returns no feature map.
+        UserError: the images are too small, or stages and head don't go together.
+        ContractError: a stage returns no feature map, or the head no embedding of this size.
     """
-    key = (target, options, kind.image_size)
+    key = (target, options, kind.image_size, embedding_size)
     if key not in _SHAPES:
         with torch.device("meta"):
-            stages = kind.stages(False)
-        shapes = stage_shapes(stages, kind.image_size)
-        if shapes is None:
-            raise UserError(_too_small(name, stages, kind.image_size))
-        for i, shape in enumerate(shapes):
-            if len(shape) != 4:
-                raise UserError(
-                    f"Stage {i + 1} of the backbone '{name}' returns a tensor of shape {shape} for one image; it must"
-                    f" return feature maps, (B, channels, height, width)."
-                )
+            stages = check_stages(kind, kind.stages(False))
+        shapes: Shapes = []
+        features = torch.empty(1, 3, *kind.image_size, device="meta")
+        for number, stage in enumerate(stages.eval(), 1):
+            try:
+                found = stage(features)
+            except RuntimeError as error:
+                raise UserError(_does_not_fit(name, stages, kind.image_size, number, shapes, error)) from error
+            check_features(kind, number, found)
+            features = found
+            shapes.append(tuple(features.shape))
+        with torch.device("meta"):
+            head = kind.head(shapes[-1][1], (shapes[-1][2], shapes[-1][3]), embedding_size)
+        check_head(kind, head.eval()(features), embedding_size)
         _SHAPES[key] = shapes
     return _SHAPES[key]
+
+
+def _does_not_fit(
+    name: str, stages: nn.ModuleList, size: tuple[int, int], number: int, shapes: Shapes, error: RuntimeError
+) -> str:
+    """The sentence for a stage that fails: images vanish before it, or it does not take what the last one returns."""
+    if stage_shapes(stages, (_ENOUGH, _ENOUGH)) is not None:
+        return _too_small(name, stages, size)
+    before = shapes[-1] if shapes else (1, 3, *size)
+    words = str(error).splitlines()[0].rstrip(".")
+    return f"Stage {number} of the backbone '{name}' can't take features of shape {before}: {words}."
 
 
 def _too_small(name: str, stages: nn.ModuleList, size: tuple[int, int]) -> str:
     """The sentence for images that vanish inside the network, with the smallest side that doesn't."""
     sentence = f"Images of {size[0]} x {size[1]} pixels are too small for the backbone '{name}'"
-    too_small, enough = min(size), 1024
-    if stage_shapes(stages, (enough, enough)) is None:
-        return f"{sentence}."
+    too_small, enough = min(size), _ENOUGH
     while enough - too_small > 1:
         middle = (too_small + enough) // 2
         if stage_shapes(stages, (middle, middle)) is None:

@@ -77,8 +77,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `mtlbench list methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # a full disk, a folder that can't be written to
-        if os.environ.get("MTLBENCH_DEBUG"):
+    except Exception as error:
+        from mtlbench.blame import culprit, described
+
+        plugin = bool(culprit(error))  # a fault in its code; else a full disk, a folder that can't be written to
+        if os.environ.get("MTLBENCH_DEBUG") or not (plugin or isinstance(error, OSError)):
             raise
-        print(f"error: {printable(str(error))}; what is finished is kept.", file=sys.stderr)
+        words = described(error) if plugin else f"{error}; what is finished is kept"
+        print(f"error: {printable(words)}.", file=sys.stderr)
         sys.exit(2)

@@ -23,7 +23,7 @@ from mtlbench.data.pack import Progress
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.webpage import holds_web_page
-from mtlbench.datasets.contract import build_reader, quoted, readers
+from mtlbench.datasets.contract import build_reader, proposed_by, quoted, read_with, readers
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import as_rendered
 
@@ -128,8 +128,8 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
     for reader, cls in known.items():
         if cls.found(source):
             data = Data(reader=reader, image_size=SMALL)
-            return Recognised(as_rendered(build_reader(data).read(source, data)))
-    proposal = next(filter(None, (cls.propose(source) for cls in known.values())), None)
+            return Recognised(as_rendered(read_with(build_reader(data), source, data)))
+    proposal = next(filter(None, (proposed_by(cls, source) for cls in known.values())), None)
     if proposal is None:
         layouts = ", ".join(cls.layout for cls in known.values() if cls.layout)
         raise UserError(

@@ -11,7 +11,7 @@ from mtlbench.benchmark import Data, Rendered
 from mtlbench.data.making import Tell, making
 from mtlbench.data.pack import Progress
 from mtlbench.data.table import Table
-from mtlbench.datasets.contract import Reader, build_reader, readers
+from mtlbench.datasets.contract import Reader, build_reader, read_with, readers
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.rendered.kinds import KINDS
@@ -58,7 +58,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None, 
             raise UserError(f"There is no {data.reader} data at {root}: {_ways_to_images(data.reader, type(reader))}.")
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
-    table = as_rendered(reader.read(root, data))
+    table = as_rendered(read_with(reader, root, data))
     if data.rendered is not None:
         if not table.rendered:
             raise UserError(

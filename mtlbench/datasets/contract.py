@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+import numpy as np
+
 from mtlbench.benchmark import Data
 from mtlbench.bibliography import bibtex
+from mtlbench.blame import breach
 from mtlbench.data.download.source import Source
-from mtlbench.data.table import Table
+from mtlbench.data.table import SPLITS, Column, Table
 from mtlbench.options import valid
 from mtlbench.registry import READERS, register_class
 
@@ -118,6 +121,58 @@ def build_reader(data: Data) -> Reader:
     cls = READERS.get(data.reader).target
     reader: Reader = cls(**valid(READERS.kind, data.reader, cls, data.options, "data.options"))
     return reader
+
+
+def read_with(reader: Reader, folder: Path, data: Data) -> Table:
+    """Return what a reader reads.
+
+    Raises:
+        UserError: the reader refuses the folder.
+        ContractError: what it returned is no table whose parts fit each other.
+    """
+    found, cls = reader.read(folder, data), type(reader)
+
+    def refuse(must: str, what: object) -> Exception:
+        return breach(READERS, cls, must, what, cls.read)
+
+    if not isinstance(found, Table):
+        raise refuse("return a Table from read", found)
+    number = len(found.paths)
+    if not number or not all(isinstance(path, str) for path in found.paths):
+        one = next((path for path in found.paths if not isinstance(path, str)), None)
+        raise refuse("name its images by text in Table.paths", "an empty tuple" if not number else one)
+    if not isinstance(found.columns, dict) or not found.columns:
+        raise refuse("name its tasks in Table.columns, a dict of name to Column", found.columns)
+    for task, column in found.columns.items():
+        where = f"give '{task}' in Table.columns"
+        if not isinstance(column, Column):
+            raise refuse(f"{where} a Column, such as column_of(labels)", column)
+        if not _whole(column.codes, number):
+            raise refuse(f"{where} {number} whole numbers, one an image, as codes", column.codes)
+        low, high = int(column.codes.min()), int(column.codes.max())
+        if low < -1 or high >= len(column.values):
+            words = f"{where} codes from -1 to {len(column.values) - 1}, of its {len(column.values)} values"
+            raise refuse(words, f"from {low} to {high}")
+    if not _whole(found.split, number) or not np.isin(found.split, range(len(SPLITS))).all():
+        must = f"return {number} numbers 0 (train), 1 (val) or 2 (test), one an image, as Table.split"
+        raise refuse(must, "other numbers" if _whole(found.split, number) else found.split)
+    return found
+
+
+def proposed_by(cls: type[Reader], folder: Path) -> Proposal | None:
+    """Return how a reader can read a folder of a user's own images, if it can.
+
+    Raises:
+        ContractError: it returned something else.
+    """
+    found: object = cls.propose(folder)
+    if found is not None and not isinstance(found, Proposal):
+        raise breach(READERS, cls, "return a Proposal or None from propose", found, cls.propose)
+    return found
+
+
+def _whole(found: object, number: int) -> bool:
+    return isinstance(found, np.ndarray) and found.shape == (number,) and np.issubdtype(found.dtype, np.integer)
 
 
 def quoted(text: str) -> str:

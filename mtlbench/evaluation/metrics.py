@@ -14,6 +14,7 @@ from torch import Tensor
 from mtlbench.errors import UserError
 from mtlbench.options import Options, read_spec
 from mtlbench.registry import METRICS, Entry, origin_of, summary_of
+from mtlbench.returned import check_scores
 
 Metric = Callable[..., Tensor]
 Depth = Annotated[int, Field(gt=0)]
@@ -119,11 +120,7 @@ def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[
 
 def _bound(entry: Entry[Metric], options: Options) -> Callable[[Ranked], Tensor]:
     def apply(ranked: Ranked) -> Tensor:
-        scores = entry.target(ranked, **options)
-        if scores.shape != ranked.relevant.shape:
-            wanted = tuple(ranked.relevant.shape)
-            raise UserError(f"The metric '{entry.name}' must return {wanted} scores, not {tuple(scores.shape)}.")
-        return scores.double()
+        return check_scores(entry.target, entry.target(ranked, **options), len(ranked.relevant)).double()
 
     return apply
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.evaluation.metrics import measured
+from mtlbench.evaluation.metrics import measured, read_metric
 from mtlbench.evaluation.retrieval import means_of, retrieval_scores
 from mtlbench.evaluation.triplets import HeldOutTriplets
+from mtlbench.returned import check_bounded
 
 
 def metric_names(benchmark: Benchmark) -> list[str]:
@@ -50,6 +51,8 @@ def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmar
             ks=evaluation.ks,
             extra=evaluation.metrics,
         )
+        for name, of_queries in scores.items():
+            check_bounded(read_metric(name)[0].target, of_queries)
         metrics[task] = {"triplet": hits[t].float().mean().item()} | means_of(scores, labels)
         each.append(scores)
     kept = [name for name in ("map@r", "precision@1", *evaluation.metrics) if all(name in scores for scores in each)]

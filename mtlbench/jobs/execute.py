@@ -25,6 +25,7 @@ from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.measure import measure
 from mtlbench.networks import embed_images
 from mtlbench.probes import rows as probe_rows
+from mtlbench.returned import check_learned
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import receipt
@@ -65,7 +66,7 @@ def execute(
         record = _run(job, benchmark, dataset, precision, watcher, stop, costs)
     except (Interrupted, DiskFull):
         raise
-    except Exception as error:  # a method may fail in any way: its reason goes into its record, the others run on
+    except (Exception, SystemExit) as error:  # it may fail in any way: the record says how, the others run on
         if is_full(error):  # not the method's failure
             number = getattr(error, "errno", None)
             raise disk_full(getattr(error, "filename", None) or job.folder, number=number) from error
@@ -155,7 +156,9 @@ def _train_and_test(
 ) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
     """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
-    learned = [one.as_json() for one in trainer.architecture.learned()]  # now: an error in it would waste the training
+    learned = [
+        one.as_json() for one in check_learned(trainer.architecture)
+    ]  # now: an error in it would waste the training
     trainer.run(
         listen=lambda event: watcher.happened(job, event),
         save=lambda: save_partial(job.folder, job.setup, trainer),
@@ -164,7 +167,8 @@ def _train_and_test(
     watcher.doing(job, "testing")
     state = trainer.state
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
-    embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision)
+    size = benchmark.model.embedding
+    embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision, size)
     metrics, hits, queries = scores_of(embeddings, held_out, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     collapsed = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()

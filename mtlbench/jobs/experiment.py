@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.blame import breach, culprit
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import choose_device
 from mtlbench.errors import UserError
@@ -144,8 +145,21 @@ def _executor(jobs: int | None, on: str | None) -> Executor:
 def resources_of(experiment: Experiment) -> Iterator[None]:
     """Compute with the threads that its runs will have, for timing too; in the end drop its data, and undo limits."""
     with resources():
-        torch.set_num_threads(experiment.executor.threads(torch.get_num_threads()))
+        torch.set_num_threads(_threads(experiment.executor, torch.get_num_threads()))
         yield
+
+
+def _threads(executor: Executor, available: int) -> int:
+    """Return with how many threads an executor's jobs compute.
+
+    Raises:
+        ContractError: it says no number.
+    """
+    threads: object = executor.threads(available)
+    if not isinstance(threads, int) or threads < 1:
+        cls = type(executor)
+        raise breach(EXECUTORS, cls, "return a whole number above 0 from threads", threads, cls.threads)
+    return threads
 
 
 @contextmanager
@@ -202,7 +216,7 @@ def check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[s
         except UserError:
             raise
         except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
-            view.warn(f"warning: {method.name}: {error}")
+            view.warn(f"warning: {method.name} can't be built: {reason_of(error)}")
 
 
 def check_folder(results: Path) -> None:
@@ -249,6 +263,11 @@ def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Call
     except Exception as error:  # what is done is kept
         raise UserError(f"The executor failed: {reason_of(error)}. What is done is kept.") from error
     records = [read_record(job.folder) for job in todo]
+    if left := [job.label for job, record in zip(todo, records, strict=True) if record is None]:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        cls = type(experiment.executor)
+        fault = breach(EXECUTORS, cls, "leave a run record of every job", f"none of {left[0]}{more}", cls.run)
+        view.warn(f"warning: {fault}")
     return any(record is None or record.status == "failed" for record in records)
 
 
@@ -298,7 +317,9 @@ def _judge_references(experiment: Experiment, parts: Sequence[Part], view: View)
             )  # fmt: skip
         except (UserError, OSError):
             raise
-        except Exception as error:  # a fault in a plug-in's backbone or metric: the runs will say it too
+        except Exception as error:
+            if culprit(error):  # a plug-in's backbone or metric, which every run needs
+                raise UserError(f"Nothing is trained: {reason_of(error)}.") from error
             view.warn(f"warning: the reference rows can't be measured: {reason_of(error)}")
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mtlbench.blame import described
 from mtlbench.errors import UserError
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.options import Options, read_spec
@@ -102,7 +103,7 @@ class Tracking(Watcher):
             self.trackers.get(folder, {}).pop(name, None)
             if name not in self.warned:
                 self.warned.add(name)
-                self.warn(f"the tracker {name} failed, the run goes on: {type(error).__name__}: {error}")
+                self.warn(f"the tracker {name} failed, the run goes on: {described(error)}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.augmentation import read_augmentations
+from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
@@ -25,6 +26,17 @@ from mtlbench.networks import build, embed_images, load_state, state_of
 from mtlbench.optimisers import find_optimiser, parameter_groups
 from mtlbench.options import read_spec
 from mtlbench.registry import SAMPLERS
+from mtlbench.returned import (
+    check_architecture,
+    check_batch,
+    check_embeddings,
+    check_finite,
+    check_indices,
+    check_losses,
+    check_regulariser,
+    check_scales,
+    check_weights,
+)
 from mtlbench.sampling.contract import Batch, Sampler, Source
 from mtlbench.specs import Method
 from mtlbench.training.checkpoint import Checkpoint
@@ -88,6 +100,7 @@ class Trainer:
         check_selection(benchmark)
         torch.backends.cudnn.allow_tf32 = precision != "fp32"  # fp32 means float32
         architecture, balancer = build(method, benchmark, dataset.tasks, seed)
+        check_architecture(architecture)
         self.architecture = architecture.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.balancer = balancer.to(device)
         values, embedding = tuple(map(len, dataset.values)), benchmark.embedding
@@ -100,6 +113,7 @@ class Trainer:
         self.generators = {task: named_generator(device, seed, "training", task) for task in dataset.tasks}
         self.triplets = HeldOutTriplets.draw(dataset, benchmark, "val")
         self.state = State()
+        self._looked = False  # at the values of a batch
         self.best: dict[str, Tensor] = {}
         self.own_tensors = own_tensors(self.architecture, benchmark, method.name)
         self.curve = Curve(dataset.tasks, self.protocol.steps, norms=self.balancer.gradient_norms is not None)
@@ -111,7 +125,10 @@ class Trainer:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         train, kind = self.protocol, find_optimiser(self.protocol.optimiser)
-        scales = [module.learning_rate_scales(adaptive=kind.adaptive) for module in (self.architecture, self.balancer)]
+        scales = [
+            check_scales(module, module.learning_rate_scales(adaptive=kind.adaptive))
+            for module in (self.architecture, self.balancer)
+        ]
         groups = parameter_groups(self.architecture, scales[0], train.weight_decay)
         return kind([*groups, *parameter_groups(self.balancer, scales[1]), *parameter_groups(self.loss, {})], train)
 
@@ -121,27 +138,53 @@ class Trainer:
         return self.sampler.images_per_step
 
     def losses(self, batch: Batch) -> Tensor:
-        """Return the tasks' losses on a batch, (T,), the network in training."""
+        """Return the tasks' losses on a batch, (T,), the network in training.
+
+        Raises:
+            ContractError: the sampler, the architecture or the loss returned what its contract does not allow.
+        """
+        tasks = len(self.dataset.tasks)
+        check_batch(self.sampler, batch, tasks, self.dataset.device)
         self.architecture.train()
         self.loss.train()
         with computing_in(self.precision, self.dataset.device):
             embed = self.architecture.embed if batch.joint else self.architecture
             embeddings = embed(batch.images)
-        losses: Tensor = self.loss(embeddings, batch)
-        return losses
+        shape = (tasks, batch.images.shape[-4], self.benchmark.model.embedding)
+        name = "embed" if batch.joint else "forward"
+        check_embeddings(self.architecture, embeddings, shape, name, graph=True)
+        first, self._looked = not self._looked and self.state.step == 0, True
+        if first:
+            check_indices(self.sampler, batch, tuple(map(len, self.dataset.values)))
+            self._check_finite(batch.images, embeddings)
+        return check_losses(self.loss, self.loss(embeddings, batch), tasks, finite=first)
+
+    def _check_finite(self, images: Tensor, embeddings: Tensor) -> None:
+        """Refuse embeddings that are not finite though nothing has been trained.
+
+        Raises:
+            ContractError: it names who made them so.
+        """
+        if not embeddings.isfinite().all():
+            model = self.benchmark.model
+            backbones = BackboneFactory(model.backbone, self.benchmark.data.size, model.embedding, self.seed)
+            check_finite(self.architecture, self.sampler, images, backbones)
 
     def step(self) -> None:
         """Take one step: draw a batch, embed, balance, update."""
         batch = self.sampler.draw(self.generators)
         losses = self._losses_of_a_step(batch)
         penalty = self.architecture.regulariser()
+        check_regulariser(self.architecture, penalty)
         factor = schedule_factor(self.protocol, self.state.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.protocol.lr * group["scale"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
+        gradients = [p.grad for p in self.architecture.parameters() if p.grad is not None]
+        weights = check_weights(self.balancer, weights, len(losses), gradients)
         self._train_the_loss(losses)
-        norm = nn.utils.get_total_norm([p.grad for p in self.architecture.parameters() if p.grad is not None])
+        norm = nn.utils.get_total_norm(gradients)
         self.optimiser.step()
         if self.balancer.judges_again:
             with torch.no_grad():
@@ -192,7 +235,8 @@ class Trainer:
     def validate(self) -> Validation:
         """Judge the validation split, and keep the weights if they are the best yet."""
         state, tasks = self.state, self.dataset.tasks
-        embeddings = embed_images(self.architecture, self.dataset, self.triplets.images, self.precision)
+        size = self.benchmark.model.embedding
+        embeddings = embed_images(self.architecture, self.dataset, self.triplets.images, self.precision, size)
         hits = self.triplets.hits(embeddings, self.benchmark.embedding.normalise).float().mean(1).tolist()
         score = criterion(hits, embeddings, self.triplets, self.benchmark, self.dataset)
         state.accuracy = dict(zip(tasks, hits, strict=True))

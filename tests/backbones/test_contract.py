@@ -124,7 +124,9 @@ class TestKindsOfOnesOwn:
             def stages(self, pretrained: bool) -> nn.ModuleList:
                 return nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Flatten()])
 
-        with pytest.raises(UserError, match=r"Stage 2 of the backbone 'flat' returns .* \(1, 1936\) .* feature maps"):
+        with pytest.raises(
+            UserError, match=r"'flat' \(.*\) must return feature maps .* from stage 2, not .* \(1, 1936\)"
+        ):
             BackboneFactory("flat", 24, 8)
 
     def test_know_the_size_of_images(self) -> None:

@@ -103,7 +103,7 @@ def test_a_metric_of_another_shape_is_a_fault_that_names_it() -> None:
     def wrong(ranked: Ranked) -> Tensor:
         return ranked.hits.double()
 
-    with pytest.raises(UserError, match=r"The metric 'wrong' must return \(\d+,\) scores, not"):
+    with pytest.raises(UserError, match=r"The metric 'wrong' \(test_metrics.py:\d+\) must return .* \(\d+,\), a score"):
         retrieval_metrics(LINE, LABELS, normalise=False, extra=["wrong"])
 
 

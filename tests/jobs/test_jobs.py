@@ -173,7 +173,7 @@ class Broken(Architecture):
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ("bug", r"ZeroDivisionError: half a \(test_jobs.py:\d+\)"),
+        ("bug", r"ZeroDivisionError: half a \(architecture 'broken', test_jobs.py:\d+\)"),
         ("memory", "out of memory"),
         ("nan", "the loss of colour became nan at step 3"),
     ],
