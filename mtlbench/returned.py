@@ -179,7 +179,7 @@ def check_losses(loss: Loss, found: object, tasks: int, *, finite: bool) -> Tens
     if not _is(found, (tasks,)):
         must = f"return a float tensor of shape {(tasks,)}, one loss per task, from forward"
         raise breach(LOSSES, cls, must, found, cls.forward)
-    if not found.requires_grad:
+    if torch.is_grad_enabled() and not found.requires_grad:
         must = "return losses from forward that gradients flow back from"
         raise breach(LOSSES, cls, must, "detached ones", cls.forward)
     if finite and not found.isfinite().all():

@@ -152,7 +152,7 @@ class Trainer:
             embeddings = embed(batch.images)
         shape = (tasks, batch.images.shape[-4], self.benchmark.model.embedding)
         name = "embed" if batch.joint else "forward"
-        check_embeddings(self.architecture, embeddings, shape, name, graph=True)
+        check_embeddings(self.architecture, embeddings, shape, name, graph=torch.is_grad_enabled())
         first, self._looked = not self._looked and self.state.step == 0, True
         if first:
             check_indices(self.sampler, batch, tuple(map(len, self.dataset.values)))
@@ -196,7 +196,7 @@ class Trainer:
 
     def _losses_of_a_step(self, batch: Batch) -> Tensor:
         """Return a batch's losses; the first one tells over how many images batch norms average."""
-        if self.state.step or batch.joint:
+        if self.state.step or not isinstance(batch, Batch) or batch.joint:
             return self.losses(batch)
         with counting_normalised(self.architecture) as seen:
             losses = self.losses(batch)

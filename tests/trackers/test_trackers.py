@@ -119,7 +119,10 @@ def test_a_tracker_that_fails_is_told_once_and_stops_no_run(tmp_path, where):
             assert record.status == "done"
 
     warnings = do(job_in(tmp_path), "broken", "tensorboard", watcher=Seen())
-    assert warnings == ["the tracker broken failed, the run goes on: RuntimeError: no connection"]
+    (warning,) = warnings
+    assert warning.startswith(
+        "the tracker broken failed, the run goes on: RuntimeError: no connection (test_trackers.py:"
+    )
     assert isinstance(events[-1], Ended)  # the live view is told all the same
     assert scalars(tmp_path / "shoes-quick" / "tensorboard" / "shared" / "seed-0").Tags()["scalars"]
 

@@ -1,0 +1,186 @@
+"""Plug-ins that return something else than their contract says: a run fails in one sentence that names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import make_dataset, protocol
+
+from mtlbench.jobs.execute import execute
+from mtlbench.jobs.job import Watcher
+from mtlbench.jobs.plan import plan
+from mtlbench.plugins import load_plugins
+from mtlbench.runs import Record
+from mtlbench.specs import parse_methods
+
+ARCHITECTURE = """
+import torch
+from torch import nn
+from mtlbench import Architecture, register_architecture
+
+@register_architecture("careless")
+class Careless(Architecture):
+    '''Careless.'''
+
+    def __init__(self, backbones, tasks):
+        super().__init__(backbones, tasks)
+        self.net = backbones.backbone()
+        self.wide = nn.Linear(backbones.embedding_size, backbones.embedding_size + 1)
+
+    def forward(self, images):
+        found = torch.stack([self.net(group) for group in images])
+        return {returned}
+"""
+BALANCER = """
+from mtlbench import Balancer, register_balancer
+
+@register_balancer("careless")
+class Careless(Balancer):
+    '''Careless.'''
+
+    def backward(self, losses, architecture):
+        {body}
+"""
+LOSS = """
+import torch
+from mtlbench.losses.contract import Loss, register_loss
+
+@register_loss("careless")
+class Careless(Loss):
+    '''Careless.'''
+
+    def forward(self, embeddings, batch):
+        losses = embeddings.square().mean((1, 2))
+        return {returned}
+"""
+SAMPLER = """
+import torch
+from mtlbench.sampling.contract import Batch, Sampler, register_sampler
+
+@register_sampler("careless")
+class Careless(Sampler):
+    '''Careless.'''
+
+    def draw(self, generators):
+        index = torch.arange(self.images_per_step)
+        images = self.source.load(index, generators[self.source.tasks[0]])
+        labels = self.source.labels[:, index]
+        return {returned}
+"""
+AUGMENTATION = """
+from mtlbench.augmentation import register_augmentation
+
+@register_augmentation("careless")
+def careless(images, generator):
+    '''Careless.'''
+    return {returned}
+"""
+METRIC = """
+import torch
+from mtlbench.evaluation.metrics import register_metric
+
+@register_metric("careless")
+def careless(ranked):
+    '''Careless.'''
+    return {returned}
+"""
+
+
+def run(folder: Path, text: str, *settings: str, method: str = "shared") -> Record:
+    (folder / "careless.py").write_text(text)
+    assert load_plugins([folder / "careless.py"]) == []
+    benchmark = protocol(*settings)
+    (job,) = plan(parse_methods(method), (0,), benchmark, make_dataset(), "fp32", folder / "results")
+    return execute(job, benchmark, make_dataset(), "fp32", Watcher(), costs=False)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("(found, found)", "return a float tensor of shape (2, 12, 8), tasks × images × model.embedding"),
+        ("found[:1]", "not a float32 tensor of shape (1, 12, 8)"),
+        ("self.wide(found)", "not a float32 tensor of shape (2, 12, 9)"),
+        ("found.detach()", "that gradients flow back from, not detached ones"),
+        ("found / 0", "return finite embeddings from forward, not inf or nan"),
+        ("None", "not None"),
+    ],
+)
+def test_an_architectures_embeddings(tmp_path: Path, returned: str, said: str) -> None:
+    """14.6: those of another size than asked for are not compared without a word."""
+    text = ARCHITECTURE.replace("{returned}", returned)
+    record = run(tmp_path, text, "train.sampling='per-task'", method="careless")
+    assert record.status == "failed"
+    assert said in record.reason
+    assert "'careless' (careless.py:" in record.reason
+    assert "\n" not in record.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "losses.sum().backward()",
+            "return a float tensor of shape (2,), the weight of each task, from backward, not None",
+        ),
+        ("return losses.detach()", "leave gradients in the network's parameters in backward, not none"),
+        ("losses.sum().backward(); return losses.detach().sum()", "not a float32 tensor of shape ()"),
+    ],
+)
+def test_a_balancers_weights(tmp_path: Path, body: str, said: str) -> None:
+    record = run(tmp_path, BALANCER.replace("{body}", body), method="shared+careless")
+    assert record.status == "failed"
+    assert said in record.reason
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("losses.sum()", "return a float tensor of shape (2,), one loss per task, from forward"),
+        ("losses.detach()", "not detached ones"),
+        ("losses.tolist()", "not a list of 2"),
+        ("losses / 0", "return finite losses"),
+    ],
+)
+def test_a_losss_losses(tmp_path: Path, returned: str, said: str) -> None:
+    record = run(tmp_path, LOSS.replace("{returned}", returned), "loss={name='careless'}")
+    assert record.status == "failed"
+    assert said in record.reason
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("images", "return a Batch from draw"),
+        ("Batch(images, labels[:1])", "draw labels of shape (2, "),
+        ("Batch(images[:3], labels[:, :3])", "images at every step, not 3"),
+        ("Batch(images, labels + 100)", "draw labels from -1 to 1 for a task of 2 values"),
+        ("Batch(images, labels.float())", "type int64"),
+    ],
+)
+def test_a_samplers_batch(tmp_path: Path, returned: str, said: str) -> None:
+    loss = "loss={name='pml:ContrastiveLoss'}"
+    record = run(tmp_path, SAMPLER.replace("{returned}", returned), "train.sampling='careless'", loss)
+    assert record.status == "failed"
+    assert said in record.reason
+
+
+@pytest.mark.parametrize("returned", ["None", "images.float()", "images[:1]"])
+def test_an_augmentations_images(tmp_path: Path, returned: str) -> None:
+    record = run(tmp_path, AUGMENTATION.replace("{returned}", returned), "train.augment=['careless']")
+    assert record.status == "failed"
+    assert "return images of the shape" in record.reason
+
+
+@pytest.mark.parametrize("returned", ["0.5", "[0.5]", "torch.zeros(1)"])
+def test_a_metrics_scores(tmp_path: Path, returned: str) -> None:
+    record = run(tmp_path, METRIC.replace("{returned}", returned), "evaluation.metrics=['careless']")
+    assert record.status == "failed"
+    assert "a score for each query" in record.reason
+
+
+def test_an_exception_names_the_plug_ins_own_line(tmp_path: Path) -> None:
+    record = run(tmp_path, LOSS.replace("{returned}", "torch.stack([losses, losses[:1]])"), "loss={name='careless'}")
+    assert record.status == "failed"
+    assert record.reason.startswith("RuntimeError: ")
+    assert record.reason.endswith("(loss 'careless', careless.py:11)")
