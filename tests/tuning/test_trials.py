@@ -35,6 +35,13 @@ from mtlbench.tuning.tune import Told, open_studies, work
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _planted() -> None:
+    """Architectures for trials, gone after each test: at import they would stay for other files' tests."""
+    register_architecture("breaks-when-fast")(BreaksWhenFast)
+    register_architecture("good-at-50")(GoodAt50)
+
+
 class Noted(Told):
     """Notes which trials were begun, by whom."""
 
@@ -171,7 +178,6 @@ def test_a_torn_line_of_the_journal_is_cut_off(tmp_path):
     assert all(json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines())
 
 
-@register_architecture("breaks-when-fast")
 class BreaksWhenFast(Architecture):
     """Fails where its option is above 2, and always where it is to."""
 
@@ -206,7 +212,6 @@ def test_a_method_whose_trials_all_fail_has_no_recipe(tmp_path):
     assert [t.state for t in trials["shared"]] == ["done", "done"]
 
 
-@register_architecture("good-at-50")
 class GoodAt50(Architecture):
     """Embeds an image by its colours, hidden under noise the more, the further its rate is from 50."""
 
