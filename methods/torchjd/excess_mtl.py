@@ -19,15 +19,16 @@ class ExcessMTL(Remembering, Combiner):
     Scale: torchjd's weights sum to 1, a mean.
 
     Args:
-        step: of the exponentiated gradient on the weights. The excess grows with the number of parameters: with 600,000
-            of them, 1 (torchjd's value) gives one task all of the weight at the first step; so 0.001 here.
+        step: of the exponentiated gradient on the weights.
         warmup: steps with equal weights, whose mean excess risk is the baseline; 0 takes the first step's, as the
-            authors' code does. The paper's appendix recommends three epochs.
+            authors' code does, and weighs by it undivided: the excess grows with the number of parameters, so that with
+            600,000 of them a step of 1 gives one task all of the weight at once, and one of 0.001 stays at the plain
+            mean. The paper's appendix recommends three epochs.
     """
 
     of_gramian = False
 
-    def __init__(self, tasks: Sequence[str], *, step: float = 1e-3, warmup: int = 0) -> None:
+    def __init__(self, tasks: Sequence[str], *, step: float = 0.1, warmup: int = 1) -> None:
         options: dict[str, Any] = {"robust_step_size": step, "n_warmup_steps": warmup}
         super().__init__(tasks, make("excess-mtl", "aggregation.ExcessMTLWeighting", **options))
 

@@ -244,7 +244,7 @@ def test_sdmgrads_weights_come_from_the_two_batches_before():
 
 def test_excess_mtl_weighs_by_the_excess_risk():
     """The second step: excess g H^-1 g with H the root of the summed squares, over that of the first step."""
-    balancer = make("excess-mtl", 3, step=0.5)
+    balancer = make("excess-mtl", 3, step=0.5, warmup=0)
     batches = [random_gradients(3, seed=seed).numpy().astype(np.float64) for seed in range(2)]
     squares, logits, baseline = np.zeros((3, 6)), np.log(np.full(3, 1 / 3)), None
     for batch in batches:
@@ -289,7 +289,7 @@ def test_cr_mogm_takes_over_the_scale_of_its_base():
         ("config", aggregation.ConFIG, 1 / 3),
         ("graddrop", aggregation.GradDrop, 1 / 3),
         ("fairgrad", lambda: aggregation.FairGrad(1.0), 1),
-        ("excess-mtl", lambda: aggregation.ExcessMTL(robust_step_size=1e-3), 1),
+        ("excess-mtl", lambda: aggregation.ExcessMTL(robust_step_size=0.1, n_warmup_steps=1), 1),
     ],
 )
 def test_on_one_linear_layer_the_update_is_torchjds_up_to_its_scale(name, theirs, factor):

@@ -266,7 +266,7 @@ def test_sdmgrad(batches):
 
 def test_excess_mtl(batches):
     squares, logits, first = np.zeros_like(batches[0]), np.zeros(4), None
-    for rows, (combined, weights) in zip(batches, steps_of("excess-mtl", batches, step=0.1), strict=True):
+    for rows, (combined, weights) in zip(batches, steps_of("excess-mtl", batches, step=0.1, warmup=0), strict=True):
         squares += rows**2
         excess = (rows**2 / np.sqrt(squares + 1e-7)).sum(1)
         logits = logits + 0.1 * (excess if first is None else excess / (first + 1e-7))
