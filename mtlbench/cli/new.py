@@ -156,7 +156,7 @@ def _refuse_taken(name: str, kind: str) -> None:
             raise UserError(
                 f"'{name}' is taken, by the {registry.kind} of {registry.entries[name].origin}; choose another."
             )
-    if name in (method_groups() if kind in _METHODS else registries[0].groups()):
+    if name == "all" or name in (method_groups() if kind in _METHODS else registries[0].groups()):
         raise UserError(f"'{name}' is taken, by a group of {_WORDS[_called(kind)]}; choose another.")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support import run_command
 from typer.testing import CliRunner, Result
 
 from mtlbench.cli import app
@@ -135,3 +136,10 @@ def test_the_reader_that_new_writes_reads_a_folder(tmp_path: Path) -> None:
     assert table.columns["kind"].codes.tolist() == [0] * 10 + [1] * 10
     with pytest.raises(UserError, match="holds no images in folders"):
         build_reader(data).read(tmp_path, data)
+
+
+@pytest.mark.parametrize("kind", ["loss", "sampler", "metric", "balancer", "architecture"])
+def test_no_kind_has_a_thing_called_all(kind: str, tmp_path: Path) -> None:
+    ended = run_command("new", kind, "all", "--folder", tmp_path)
+    assert "'all' is taken, by a group of" in ended.error
+    assert not list(tmp_path.iterdir())
