@@ -73,7 +73,7 @@ def _source_of(name: str) -> Source:
 
 def _asks() -> bool:
     """Tell whether somebody is there to answer."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()  # None: begun with it closed
 
 
 @contextmanager

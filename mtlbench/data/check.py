@@ -22,7 +22,7 @@ from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table
-from mtlbench.data.webpage import holds_web_page
+from mtlbench.data.webpage import holds_drawing, holds_web_page
 from mtlbench.datasets.contract import build_reader, proposed_by, quoted, read_with, readers
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import as_rendered
@@ -233,6 +233,8 @@ def _open(file: Path) -> tuple[bytes, tuple[int, int]] | str | None:
     except UnidentifiedImageError as error:
         if not record["size"][0]:
             return "the file is empty"
+        if holds_drawing(file):
+            return "an SVG drawing, not an image of pixels: export it as PNG"
         return "a web page, not an image" if holds_web_page(file) else reason_of(error)
     except BROKEN as error:
         return reason_of(error)

@@ -59,6 +59,8 @@ def reason_of(error: BaseException) -> str:
     """Say in a few words why an image can't be read."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a known format"  # Pillow's words name an object in memory
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's words speak of an attack
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: make it smaller"
     words = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return words.strip().rstrip(".") or type(error).__name__
 

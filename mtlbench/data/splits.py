@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from mtlbench.data.table import SPLITS, Labels, split_at_random
 from mtlbench.errors import UserError
 
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), 0),
+    **dict.fromkeys(("train", "training", "bounding_box_train"), 0),
     **dict.fromkeys(("val", "validation", "valid", "dev"), 1),
-    **dict.fromkeys(("test", "testing"), 2),
+    **dict.fromkeys(("test", "testing", "query", "gallery", "bounding_box_test"), 2),
 }
 
 
@@ -38,6 +38,30 @@ def split_own(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels
     if len(np.unique(split)) < len(SPLITS):
         raise UserError(f"{root} is too small to be split 70/10/20 by {by}: it has {len(set(groups))}; add images.")
     return split, f"by {by} at random, 70/10/20, seed {seed}"
+
+
+def completed(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, str]:
+    """Draw the validation split that images lack, an eighth of train's groups; where test is what lacks, val is test.
+
+    Args:
+        split: (N,) the given sides.
+        groups: of the images; those of one group stay together.
+        seed: of the draw.
+
+    Returns:
+        the (N,) sides, and what was done, to be appended to the rule; nothing where no or another split is lacking.
+    """
+    present, said = set(np.unique(split).tolist()), ""
+    if present == {0, 1}:  # as in ImageNet: what is called val was held out for the comparison
+        split, present, said = np.where(split == 1, 2, split), {0, 2}, ", val taken as test"
+    if present != {0, 2}:
+        return split, said
+    names = sorted({group for group, side in zip(groups, split.tolist(), strict=True) if side == 0})
+    if len(names) < 2:
+        return split, said
+    drawn = set(np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) / 8))].tolist())
+    taken = np.array([group in drawn for group in groups]) & (split == 0)
+    return np.where(taken, 1, split), f"{said}, validation an eighth of train at random, seed {seed}"
 
 
 def check_splits(split: Labels, where: str, remedy: str) -> None:

@@ -15,6 +15,13 @@ def is_web_page(start: bytes) -> bool:
     return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 
+def holds_drawing(path: Path) -> bool:
+    """Return whether a file is an SVG drawing, which is markup and no web page."""
+    with path.open("rb") as file:
+        start = file.read(4096).lower()
+    return is_web_page(start) and b"<svg" in start and b"<html" not in start
+
+
 def holds_web_page(path: Path) -> bool:
     """Return whether a web page lies in the place of a file.
 

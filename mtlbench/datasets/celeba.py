@@ -343,7 +343,10 @@ def _read(path: Path, what: str, allowed: set[int] | None, usual: set[int] | Non
         raise UserError(f"{path} can't be read: {str(error).strip()}. Is it the official file?") from error
     width = len(columns) + 1
     if (what != "attributes" and width != 2) or width < 2:
-        raise UserError(f"{path} has {width} columns where a file name and {what} belong. Is it the official file?")
+        raise UserError(
+            f"{path} has {width} column{'s' * (width != 1)} where a file name and {what} belong."
+            " Is it the official file?"
+        )
     if len(set(columns)) < len(columns):
         raise UserError(f"{path} can't be read: its header names a column twice. Is it the official file?")
     if (

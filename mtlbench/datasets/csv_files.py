@@ -18,7 +18,7 @@ import numpy as np
 
 from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
-from mtlbench.data.splits import SPLIT_WORDS, check_splits, split_own
+from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own
 from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, quoted, register_reader
 from mtlbench.errors import UserError, did_you_mean
@@ -59,13 +59,16 @@ class CsvFile(Reader):
 
 
 def _tables_of_splits(folder: Path) -> dict[str, str]:
-    """Return the tables that are called train.csv, val.csv and test.csv or the like, by split."""
+    """Return the tables that are called train.csv, val.csv and test.csv or the like, by split.
+
+    query.csv and gallery.csv are both of the test split, and keep their names.
+    """
     named = {path.stem.lower(): path.name for path in sorted(folder.glob("*.csv"))}
     found: dict[str, str] = {}
     for word, name in named.items():
         if word in SPLIT_WORDS:
-            found.setdefault(SPLITS[SPLIT_WORDS[word]], name)
-    return {split: found[split] for split in SPLITS if split in found}
+            found.setdefault(word if word in ("query", "gallery") else SPLITS[SPLIT_WORDS[word]], name)
+    return dict(sorted(found.items(), key=lambda item: (SPLIT_WORDS[item[0]], item[0])))
 
 
 def read_csv(root: Path, data: Data) -> Table:
@@ -130,9 +133,8 @@ def read_csv(root: Path, data: Data) -> Table:
         given = f"as in {', '.join(section.files.values())}" if section.files else ""
         rule = given or f"as in {file.name}, column {section.split}"
         split = _split_column(words, lines, file, section.split)
-        if (split == 0).any() and (split == 2).any() and not (split == 1).any():
-            split, drawn = _with_validation(split, groups, data.split_seed)
-            rule += drawn
+        split, drawn = completed(split, groups, data.split_seed)
+        rule += drawn
         check_splits(
             split,
             f"{file}, column {section.split}",
@@ -220,6 +222,11 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
             raise UserError(
                 f"{file}: line {line} gives an address, {cell.strip()}: fetch the images first, and give their paths."
             )
+        if "\0" in cell:
+            raise UserError(
+                f"{file}: line {line} has a NUL byte in its path, which no file name holds: delete it, or save the"
+                " table as UTF-8 again."
+            )
         path = PurePosixPath(cell.strip().replace("\\", "/"))
         if path.is_absolute() and path.is_relative_to(root.resolve()):
             path = path.relative_to(root.resolve())
@@ -231,7 +238,10 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
                 " Set data.folder (or --data-dir) to a folder that holds the table and all images."
             )
         if str(path) in first:
-            raise UserError(f"{file}: lines {first[str(path)]} and {line} both list {path}; each image has one line.")
+            raise UserError(
+                f"{file}: lines {first[str(path)]} and {line} both list {path}; each image has one line. A table with"
+                " a line per label is to be pivoted to a column per task first, as with pandas' DataFrame.pivot."
+            )
         first[str(path)] = line
     return list(first)
 
@@ -299,14 +309,6 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
         return found, []
     first = next(iter(moved))
     return found, [f"{len(moved):,} images lie under other paths than the table's, such as {moved[first]} for {first}."]
-
-
-def _with_validation(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, str]:
-    """Draw a validation split, an eighth, from the train split's groups."""
-    names = sorted({group for group, side in zip(groups, split.tolist(), strict=True) if side == 0})
-    drawn = set(np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) / 8))].tolist())
-    taken = np.array([group in drawn for group in groups]) & (split == 0)
-    return np.where(taken, 1, split), f", validation an eighth of train at random, seed {seed}"
 
 
 def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:

@@ -201,6 +201,8 @@ def test_values_of_few_test_images_are_warned_of_with_the_pairs_that_triplets_re
         (b"", "the file is empty"),
         (b"no image at all", "not an image of a known format"),
         (b"\n<!DOCTYPE html><html>quota exceeded", "a web page, not an image"),
+        (b"<html><body><svg></svg></body></html>", "a web page, not an image"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an svg drawing, not an image of pixels"),
         (None, "truncated"),
     ],
 )
@@ -305,3 +307,10 @@ def test_a_rendered_sets_facts_say_nothing_of_other_images_below_them(tmp_path: 
         (tmp_path / folder).mkdir()
         table = Table("mine", tmp_path / folder, ("1.jpg",), {}, np.zeros(1, dtype=np.int64), "none")
         assert as_rendered(table).rendered == rendered
+
+
+def test_a_huge_image_is_named_by_its_limit_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = write_images(tmp_path, 3)
+    Image.new("L", (100, 100)).save(tmp_path / names[1])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert open_images(table_of(tmp_path, names)).broken == {1: "it has more than 2,000 pixels: make it smaller"}

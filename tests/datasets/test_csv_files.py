@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+import tomllib
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_a_split_that_is_none_is_refused_by_its_line(tmp_path: Path, word: str) 
 
 @pytest.mark.parametrize(
     ("sides", "empty"),
-    [(["train"] * 8 + ["val"] * 2, "test"), (["val"] * 8 + ["test"] * 2, "train"), (["train"] * 10, "val or test")],
+    [(["test"] * 10, "train or val"), (["val"] * 8 + ["test"] * 2, "train"), (["train"] * 10, "val or test")],
 )
 def test_a_table_without_one_of_the_splits_is_refused_with_the_remedy(
     tmp_path: Path, sides: list[str], empty: str
@@ -367,6 +368,16 @@ def test_without_a_validation_split_an_eighth_of_train_is_drawn_and_said(tmp_pat
     assert table.split_rule == "as in labels.csv, column split, validation an eighth of train at random, seed 0"
 
 
+def test_without_a_test_split_val_is_test_and_the_rule_says_so(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, split=["train"] * 8 + ["val"] * 2)
+    table = read_csv(tmp_path, options())
+    assert table.split[8:].tolist() == [2, 2]
+    assert np.bincount(table.split).tolist() == [7, 1, 2]
+    assert table.split_rule == (
+        "as in labels.csv, column split, val taken as test, validation an eighth of train at random, seed 0"
+    )
+
+
 def test_tables_of_the_splits_are_read_as_one(tmp_path: Path) -> None:
     for split, numbers in (("train", range(6)), ("valid", (6, 7)), ("test", (8, 9))):
         write(tmp_path, ["path", "colour"], *[[TEN[n], COLOURS[n]] for n in numbers], name=f"{split}.csv")
@@ -421,3 +432,26 @@ def test_images_are_found_under_the_names_that_they_have(tmp_path: Path) -> None
     table = read_csv(root, options())
     assert all((root / path).is_file() for path in table.paths)
     assert table.remarks[0] == "4 images lie under other paths than the table's, such as 0.jpg for 0."
+
+
+def test_a_nul_in_a_path_is_named_by_its_line(tmp_path: Path) -> None:
+    ten(tmp_path, path=[*TEN[:9], "9\0.jpg"], colour=COLOURS, split=SIDES)
+    with pytest.raises(UserError, match="line 11 has a NUL byte in its path"):
+        read_csv(tmp_path, options())
+
+
+def test_a_line_per_label_is_told_to_be_pivoted(tmp_path: Path) -> None:
+    write(tmp_path, ["path", "task", "label"], ["0.jpg", "colour", "red"], ["0.jpg", "size", "s"])
+    with pytest.raises(UserError, match=r"lines 2 and 3 both list 0\.jpg; .*pivoted to a column per task"):
+        read_csv(tmp_path, options())
+
+
+def test_tables_of_query_and_gallery_are_both_proposed_and_both_test(tmp_path: Path) -> None:
+    for name, numbers in (("train", range(6)), ("query", (6, 7)), ("gallery", (8, 9))):
+        write(tmp_path, ["path", "colour"], *[[TEN[n], COLOURS[n]] for n in numbers], name=f"{name}.csv")
+    proposal = CsvFile.propose(tmp_path)
+    assert proposal is not None
+    section = tomllib.loads(proposal.section[1])["csv"]
+    assert section["files"] == {"train": "train.csv", "query": "query.csv", "gallery": "gallery.csv"}
+    table = read_csv(tmp_path, options(csv=section))
+    assert {path for path, side in zip(table.paths, table.split, strict=True) if side == 2} == set(TEN[6:])

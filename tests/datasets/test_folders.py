@@ -62,9 +62,31 @@ def test_top_folders_that_are_called_by_splits_are_the_split(tmp_path: Path, sid
 
 
 def test_top_folders_without_one_of_the_splits_are_refused_with_the_remedy(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{side}/{kind}/0.jpg" for side in ("train", "test") for kind in ("cat", "dog")))
-    with pytest.raises(UserError, match="no image is in the split val: move some images there"):
+    touch(tmp_path, *(f"{side}/{kind}/0.jpg" for side in ("val", "test") for kind in ("cat", "dog")))
+    with pytest.raises(UserError, match="no image is in the split train: move some images there"):
         read_folders(tmp_path, options("folders", levels=["kind"]))
+
+
+@pytest.mark.parametrize(("held_out", "said"), [("test", ""), ("val", ", val taken as test")])
+def test_train_beside_one_other_split_gives_validation_and_says_so(tmp_path: Path, held_out: str, said: str) -> None:
+    touch(tmp_path, *(f"train/{kind}/{i}.jpg" for kind in ("cat", "dog") for i in range(8)))
+    touch(tmp_path, *(f"{held_out}/{kind}/0.jpg" for kind in ("cat", "dog")))
+    table = read_folders(tmp_path, options("folders", levels=["kind"]))
+    assert {path for path, side in zip(table.paths, table.split, strict=True) if side == 2} == {
+        f"{held_out}/cat/0.jpg",
+        f"{held_out}/dog/0.jpg",
+    }
+    assert [(table.split == side).sum() for side in range(3)] == [14, 2, 2]
+    assert table.split_rule == f"as in folders{said}, validation an eighth of train at random, seed 0"
+
+
+def test_query_and_gallery_are_both_test(tmp_path: Path) -> None:
+    sides = {"bounding_box_train": 0, "bounding_box_test": 2, "query": 2, "gallery": 2}
+    touch(tmp_path, *(f"{side}/{who}/{i}.jpg" for side in sides for who in ("ann", "bob") for i in range(4)))
+    table = read_folders(tmp_path, options("folders", levels=["person"]))
+    assert table.columns["person"].values == ("ann", "bob")
+    for path, side in zip(table.paths, table.split, strict=True):
+        assert side == sides[path.split("/")[0]] or (side == 1 and path.startswith("bounding_box_train/"))
 
 
 def test_what_a_run_and_a_look_at_the_data_leave_in_the_folder_plays_no_part(tmp_path: Path) -> None:

@@ -57,6 +57,14 @@ def test_without_a_terminal_the_option_is_named(command: Callable[..., Any], hos
     assert not folder.exists()
 
 
+def test_with_stdin_closed_nobody_is_there_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stdin in (None, closed):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert cli._asks() is False
+
+
 def test_on_a_terminal_yes_downloads_and_no_does_not(command: Callable[..., Any], host: Host, folder: Path) -> None:
     ended = command(terminal=True, answer="n\n")
     assert ended.exit_code == 2
