@@ -8,12 +8,15 @@ import keyword
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlbench.cli.progress import say
 from mtlbench.registry import KINDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LONGEST_NAME = 30
 _WORDS = {registry.kind: word for word, registry in KINDS.items()}  # loss -> losses
@@ -41,13 +44,13 @@ def _scaffold(kind: str) -> Path:
 
 def new(
     first: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="KIND|NAME",
             help="A method's name: my-method; or what else it is, and its name: loss my-loss.",
             show_default=False,
         ),
-    ],
+    ] = None,
     second: Annotated[
         str | None, typer.Argument(metavar="NAME", help="What users will call it, behind a kind.", show_default=False)
     ] = None,
@@ -56,6 +59,10 @@ def new(
         typer.Option(help=f"What it is: {', '.join(scaffolds())}.", show_default="architecture"),
     ] = None,
     balancer: Annotated[bool, typer.Option("--balancer", help="The same as --kind balancer.")] = False,
+    benchmark: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Instead: the benchmark of your own images in DIR.", show_default=False),
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
 ) -> None:
     """Write a commented file with a new method, or a thing of another kind, that runs as it stands."""
@@ -66,6 +73,13 @@ def new(
     from mtlbench.registry import bundled
 
     console = Console()
+    if benchmark is not None:
+        if first is not None or kind is not None or balancer:
+            raise UserError("--benchmark takes its name from the folder of images: give no kind and no name beside it.")
+        _write_benchmark(console, benchmark.expanduser(), folder.expanduser())
+        return
+    if first is None:
+        raise UserError("Give a name, as in mtlbench new my-method, or a folder of images with --benchmark.")
     kind, name = _asked([first, *([] if second is None else [second])], "balancer" if balancer else kind)
     module = _checked(name, kind)
     path = folder.expanduser() / f"{module}.py"
@@ -99,6 +113,30 @@ def new(
             console, f"This is a checkout of mtlbench: bundled methods live in {bundled('methods')}, which may be given"
         )
         say(console, "as --folder; there they are found without --plugins.")
+
+
+def _write_benchmark(console: Console, images: Path, folder: Path) -> None:
+    """Write the benchmark that `data check` suggests for a folder of images.
+
+    Raises:
+        UserError: there are no images of one's own, or the file exists or can't be written.
+    """
+    from mtlbench.data.check import suggested_benchmark
+    from mtlbench.errors import UserError
+
+    what, name, text = suggested_benchmark(images)
+    path = folder / f"{name}.toml"
+    if not folder.is_dir():
+        raise UserError(f"--folder {folder}: there is no such folder.")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise UserError(f"{path} exists already and is left as it is; choose another --folder.") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+    say(console, f"{path} is written, for {what}.")
+    say(console, f"  mtlbench data check {shlex.quote(str(path))}")
 
 
 def _asked(words: list[str], kind: str | None) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,6 +130,29 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
         if cls.found(source):
             data = Data(reader=reader, image_size=SMALL)
             return Recognised(as_rendered(read_with(build_reader(data), source, data)))
+    what, name, text = suggested_benchmark(source)
+    raise UserError(
+        f"{source} holds {what}: describe them in a benchmark of your own. Write these lines to {name}.toml,"
+        f" as mtlbench new --benchmark {shlex.quote(str(source))} does, then say mtlbench data check {name}.toml"
+        f"\n\n{text}"
+    )
+
+
+def suggested_benchmark(source: Path) -> tuple[str, str, str]:
+    """Return what a folder of the user's own images holds, and the name and the text of a benchmark that reads it.
+
+    Raises:
+        UserError: there is no such folder, nothing known in it, or a data set that needs no benchmark of its own.
+    """
+    if not source.is_dir():
+        raise UserError(f"{source}: there is no such folder.")
+    known = readers()
+    for reader, cls in known.items():
+        if cls.found(source):
+            raise UserError(
+                f"{source} holds the data set '{reader}', which needs no file of its own: say mtlbench data check"
+                f" {shlex.quote(str(source))}, or give the folder to a benchmark with --data-dir."
+            )
     proposal = next(filter(None, (proposed_by(cls, source) for cls in known.values())), None)
     if proposal is None:
         layouts = ", ".join(cls.layout for cls in known.values() if cls.layout)
@@ -145,10 +169,7 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
         title=quoted(folder.name or "My photos"),
         data="\n".join([*proposal.section, f"folder = {quoted(str(folder))}"]),
     )
-    raise UserError(
-        f"{source} holds {proposal.what}: describe them in a benchmark of your own. Write these lines to {name}.toml,"
-        f" then say mtlbench data check {name}.toml\n\n{text}"
-    )
+    return proposal.what, name, text
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mtlbench import checks
 from mtlbench.checks import items
 from mtlbench.cli import app
+from mtlbench.data.check import read_source
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES, BALANCERS, bundled
@@ -35,6 +37,38 @@ def test_new_writes_one_file_and_says_what_to_do_next(tmp_path: Path) -> None:
     assert "  mtlbench check my-method --plugins my_method.py\n" in done.output
     assert "  mtlbench run --dataset shoes --quick --methods shared,my-method --plugins my_method.py\n" in done.output
     assert "checkout" not in done.output
+
+
+def test_new_benchmark_writes_the_file_that_data_check_suggests(tmp_path: Path) -> None:
+    for i in range(20):
+        image = tmp_path / "pets" / ("cat" if i % 2 else "dog") / f"{i}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (i * 9, 0, 0)).save(image)
+    with pytest.raises(UserError) as suggested:
+        read_source(Path("pets"))
+    done = run("new", "--benchmark", "pets")
+    assert done.exit_code == 0
+    assert "  mtlbench data check pets.toml\n" in done.output
+    text = (tmp_path / "pets.toml").read_text(encoding="utf-8")
+    assert str(suggested.value).split("\n\n", 1)[1] == text
+    table = read_source(Path("pets.toml")).table
+    assert (len(table), table.columns["label"].values) == (20, ("cat", "dog"))
+    with pytest.raises(UserError, match="exists already"):
+        run("new", "--benchmark", "pets")
+    assert (tmp_path / "pets.toml").read_text(encoding="utf-8") == text
+
+
+def test_new_benchmark_refuses_what_it_can_not_describe(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no data set known here"):
+        run("new", "--benchmark", "empty")
+    with pytest.raises(UserError, match="there is no such folder"):
+        run("new", "--benchmark", "nowhere")
+    with pytest.raises(UserError, match="give no kind and no name"):
+        run("new", "mine", "--benchmark", "empty")
+    with pytest.raises(UserError, match="Give a name"):
+        run("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_in_a_checkout_new_says_where_bundled_methods_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
