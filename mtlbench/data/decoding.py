@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,8 @@ BROKEN = (
     Image.DecompressionBombError,
     subprocess.SubprocessError,  # of formats that Pillow leaves to other programs
 )
+# large images are used, and what is too large is named by `reason_of`: Pillow's warning says nothing of use
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # formats that are no raster images, or that Pillow hands to other programs
 _LEFT_OUT = {"EPS", "PDF", "WMF", "MPEG", "GRIB", "HDF5", "BUFR", "FITS"}
 

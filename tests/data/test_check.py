@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -314,3 +316,15 @@ def test_a_huge_image_is_named_by_its_limit_in_plain_words(tmp_path: Path, monke
     Image.new("L", (100, 100)).save(tmp_path / names[1])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert open_images(table_of(tmp_path, names)).broken == {1: "it has more than 2,000 pixels: make it smaller"}
+
+
+def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    script = (
+        "import sys; from pathlib import Path; from PIL import Image; from mtlbench.data.decoding import size_of;"
+        " Image.MAX_IMAGE_PIXELS = 1000; print(size_of(Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("(40, 40)\n", "")
