@@ -11,6 +11,7 @@ import typer
 from mtlbench import __version__
 from mtlbench.cli.check import check
 from mtlbench.cli.data import data_app
+from mtlbench.cli.export import export
 from mtlbench.cli.list import list_
 from mtlbench.cli.new import new
 from mtlbench.cli.output import fit_streams, telling_what_is_left_out
@@ -33,6 +34,7 @@ app.command("run")(run)
 app.command("report")(report)
 app.command("tune")(tune)
 app.command("search")(search)
+app.command("export")(export)
 app.command("list")(list_)
 app.command("paper")(paper)
 app.command("new")(new)

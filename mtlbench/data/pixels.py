@@ -38,15 +38,21 @@ def normalise(images: Tensor, pixels: str) -> Tensor:
         images: on the device where networks run.
         pixels: a key of `PIXELS`.
     """
-    scale, offset = _factors(pixels, images.device)
+    return applied(images, *_factors_on(pixels, images.device), pixels)
+
+
+def applied(images: Tensor, scale: Tensor, offset: Tensor, pixels: str) -> Tensor:
+    """Return what `normalise` does, by the `factors` that are given: an exported network holds its own."""
     values = torch.addcmul(offset, images.float(), scale)
     return (values.flip(3) if PIXELS[pixels].bgr else values).permute(0, 3, 1, 2)
 
 
-@functools.cache
-def _factors(pixels: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the factor and the offset of R, G, B, made once for each device: every training step needs them."""
+def factors(pixels: str, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Return the factor and the offset, (3,) each, by which values of R, G, B from 0 to 255 are normalised."""
     scale = PIXELS[pixels]
     factor = torch.tensor([1 / d for d in scale.deviation], device=device)
     offset = [-m / d for m, d in zip(scale.mean, scale.deviation, strict=True)]
     return factor, torch.tensor(offset, device=device)
+
+
+_factors_on = functools.cache(factors)  # made once for each device: every training step needs them

@@ -1,0 +1,133 @@
+"""`mtlbench export`: one file that embeds raw images as a run's network does, with a model card."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.search import Run
+
+
+class Format(StrEnum):
+    """What a network is exported to."""
+
+    onnx = "onnx"
+    torch = "torch"
+    safetensors = "safetensors"
+
+
+class Precision(StrEnum):
+    """In what an exported network keeps its weights and computes."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+def export(
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
+    ],
+    format: Annotated[
+        Format,
+        typer.Option(help="onnx; torch: a program of torch.export (.pt2); safetensors: the weights alone."),
+    ] = Format.onnx,
+    task: Annotated[str, typer.Option(help="Embed under this task alone: (N, D).", show_default="all tasks")] = "",
+    all_tasks: Annotated[
+        bool, typer.Option("--all-tasks", help="Embed under every task: (T, N, D). The default.")
+    ] = False,
+    precision: Annotated[Precision, typer.Option(help="Of weights and computation: fp32 or fp16.")] = Precision.fp32,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file; its card goes beside it as .md.", show_default="named after the run, here"),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the test images lie.", show_default="where mtlbench run looks"),
+    ] = None,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
+    ] = None,
+) -> None:
+    """Write one file that embeds raw images as a run does, check it against the run, and write its model card."""
+    from rich.console import Console
+
+    from mtlbench.cli.progress import bar, say, status
+    from mtlbench.errors import UserError
+
+    console = Console()
+    if task and all_tasks:
+        raise UserError("--task and --all-tasks exclude each other: give one of them.")
+    with status(console, "loading torch …"):
+        import torch
+
+        from mtlbench.export import exporting, formats
+        from mtlbench.plugins import load_plugins
+        from mtlbench.search import load_run
+    formats.check_installed(format.value)
+    for broken in load_plugins(plugins or []):
+        say(console, f"warning: {broken}", "yellow")
+    loaded = load_run(run, torch.device("cpu"))
+    if loaded.edited:
+        say(
+            console,
+            f"warning: the source of {loaded.record.method} is not the one that {loaded.folder} was made with; its"
+            " weights fit, but it may embed otherwise.",
+            "yellow",
+        )
+    index = loaded.tasks.index(loaded.find_task(task)) if task else None
+    file = exporting.target(loaded, format.value, index, precision.value, output)
+    files, why = _test_images(console, loaded, data_dir)
+    with bar(console, "comparing embeddings") as progress:
+        made = exporting.export(loaded, format.value, file, index, precision.value, files, why, progress)
+    found = made.check
+    say(console, f"file: {made.file} ({found.bytes:,} bytes)")
+    say(console, f"card: {made.card}")
+    images = f"{found.images:,} {'random' if found.random else 'test'} images"
+    say(
+        console,
+        f"largest difference to the run's network in float32: {found.difference:.3g}, of numbers up to"
+        f" {found.largest:.3g}, on {images}.",
+    )
+    if found.stored is not None:
+        say(console, f"largest difference to the embeddings that the run stored in float16: {found.stored:.3g}.")
+    if found.random:
+        say(console, f"note: checked on random images. {why}", "yellow")
+    for name, before in found.before.items():
+        say(console, f"triplet accuracy, {name}: {before:.4f} of the run, {found.after[name]:.4f} of the file.")
+    if found.one is not None and found.many is not None:
+        say(
+            console,
+            f"onnxruntime, {found.threads} thread{'s' * (found.threads > 1)}: {found.one:.2f} ms for one image,"
+            f" {found.many:.2f} ms an image in batches of 32.",
+        )
+
+
+def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[tuple[Path, ...] | None, str]:
+    """Return the run's test images, or None and why they can't be compared."""
+    from mtlbench.cli.progress import bar
+    from mtlbench.errors import UserError
+    from mtlbench.names import printable
+    from mtlbench.report.originals import read_originals
+    from mtlbench.search import read_stored
+
+    try:
+        stored, _ = read_stored(loaded)
+    except UserError:
+        return None, "The run keeps no embeddings of its test images."
+    try:
+        with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
+            files = read_originals(loaded.record, data_dir, True, drawing, packing).files
+    except UserError as error:
+        print_why = printable(str(error))
+        console.print(f"note: no test images: {print_why}", style="yellow", markup=False, soft_wrap=True)
+        return None, "The run's test images were not at hand."
+    if stored.shape[1] != len(files):
+        return None, "The run's embeddings are not as many as its test images."
+    return files, ""

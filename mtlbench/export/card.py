@@ -1,0 +1,177 @@
+"""The model card beside an exported file: what it is, how to call it, what it was trained on, how good it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from mtlbench import __version__
+from mtlbench.datasets.contract import readers
+from mtlbench.export.check import Check
+from mtlbench.runs import Record, decisive
+from mtlbench.search import Run
+
+_SECTIONS = ("model", "loss", "embedding", "train", "evaluation")
+_RECEIPT = ("mtlbench", "commit", "torch", "device", "precision", "date", "steps", "selected_step")
+
+
+def about(run: Run, task: int | None, precision: str) -> dict[str, Any]:
+    """Return the run's configuration as exported files carry it; no path of this machine is in it."""
+    tasks = list(run.tasks) if task is None else [run.tasks[task]]
+    found: dict[str, Any] = pathless(
+        {
+            "written_by": f"mtlbench {__version__}",
+            "embeds": tasks,
+            "precision": precision,
+            "setup": decisive(run.record.setup),
+        }
+    )
+    return found
+
+
+def pathless(value: Any) -> Any:
+    """Return a value of JSON in which whole paths are cut to their last part."""
+    if isinstance(value, dict):
+        return {key: pathless(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [pathless(inner) for inner in value]
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if kind(value).is_absolute():
+                return kind(value).name
+    return value
+
+
+def card(run: Run, format: str, file: Path, task: int | None, precision: str, checked: Check, random_why: str) -> str:
+    """Return the Markdown of a model card.
+
+    Args:
+        run: that was exported.
+        format: of the file.
+        file: it; the card names it without its folder.
+        task: the task's index, or None for all.
+        precision: `fp32` or `fp16`.
+        checked: what the file was found to do.
+        random_why: why it was checked on random images, in a sentence; empty where it was not.
+    """
+    record, benchmark = run.record, run.benchmark
+    tasks = run.tasks if task is None else (run.tasks[task],)
+    height, width = benchmark.data.size
+    size = benchmark.model.embedding
+    shape = f"({len(tasks)}, N, {size})" if task is None else f"(N, {size})"
+    order = f"; along the first axis: {', '.join(f'`{t}`' for t in tasks)}" if task is None else ""
+    unit = (
+        "The protocol compares embeddings of unit length: divide each by its L2 norm first."
+        if benchmark.embedding.normalise
+        else "The protocol compares embeddings as they are, by Euclidean distance."
+    )
+    parts = [
+        f"# {record.method}, {record.setup['benchmark']['name']}, seed {record.seed}",
+        f"`{file.name}`: {format}, {precision}, {checked.bytes:,} bytes. It embeds images so that images alike under"
+        f" {'the task' if len(tasks) == 1 else 'each of the tasks'} {', '.join(f'`{t}`' for t in tasks)} lie near each"
+        " other.",
+        "## Use",
+        _use(format, height, width, shape, order) + f" {unit}",
+        "## Data",
+        _data(run),
+        "## Accuracy",
+        _accuracy(record, tasks, checked, random_why),
+        "## Cost",
+        _cost(format, checked),
+        "## Recipe and protocol",
+        _protocol(record),
+        "## Origin",
+        _table(("", ""), [(k, pathless(record.receipt[k])) for k in _RECEIPT if k in record.receipt]),
+    ]
+    if run.edited:
+        parts.insert(2, "**The method's source has changed since the run; the network may embed otherwise.**")
+    return "\n\n".join(parts) + "\n"
+
+
+def _use(format: str, height: int, width: int, shape: str, order: str) -> str:
+    if format == "safetensors":
+        return (
+            "The file holds weights under the names of mtlbench's network, and the run's configuration as JSON in its"
+            f" metadata under `mtlbench`. That network takes normalised images of {height} x {width} pixels and returns"
+            f" float32 {shape}{order}."
+        )
+    return (
+        f"Input `images`: (N, {height}, {width}, 3) uint8, RGB, N of any size from 1. Resize images to {height} x"
+        f" {width} as the benchmark does (see `fit` below); pixel values are normalised inside. Output: float32"
+        f" {shape}{order}."
+    )
+
+
+def _data(run: Run) -> str:
+    facts, data = run.record.receipt.get("data", {}), run.benchmark.data
+    rendered = facts.get("rendered") or data.rendered is not None
+    counts = [f"{facts[f'{s}_images']:,} {s}" for s in ("train", "val", "test") if facts.get(f"{s}_images") is not None]
+    lines = [
+        ("name", facts.get("name", data.reader)),
+        ("images", ", ".join(counts) or "not recorded"),
+        ("split", facts.get("split", "not recorded")),
+        ("fingerprint", run.record.setup["data"]),
+        ("fit", data.fit),
+    ]
+    reader = readers().get(data.reader)
+    if rendered:
+        licence = "mtlbench drew these images; they are no photographs, and no published data set's terms apply."
+    elif reader is not None and reader.source is not None:
+        source = reader.source()
+        licence = f"{' '.join(source.licence.split())}\n\nPublished at {source.page}"
+    else:
+        licence = "mtlbench's reader of this data states no licence: ask whoever published the images."
+    return f"{_table(('', ''), [(k, pathless(v)) for k, v in lines])}\n\n**Licence of the data.** {licence}"
+
+
+def _accuracy(record: Record, tasks: tuple[str, ...], checked: Check, random_why: str) -> str:
+    rows = []
+    for task in tasks:
+        metrics = record.metrics[task]
+        row = [f"`{task}`", f"{metrics['triplet']:.4f}"]
+        row.append(f"{checked.after[task]:.4f}" if task in checked.after else "not measured")
+        row.append(f"{metrics['map@r']:.4f}" if "map@r" in metrics else "not measured")
+        rows.append(tuple(row))
+    table = _table(("task", "triplet accuracy of the run", "of this file", "MAP@R of the run"), rows)
+    where = (
+        f"{checked.images} random images. {random_why}" if checked.random else f"the {checked.images:,} test images."
+    )
+    stored = (
+        f" The run stored its embeddings in float16; the file's differ from those by at most {checked.stored:.3g}."
+        if checked.stored is not None
+        else ""
+    )
+    fallen = [task for task in tasks if task in record.collapsed]
+    warning = f"\n\n**The embeddings collapsed under {', '.join(fallen)}: don't use them.**" if fallen else ""
+    return (
+        f"{table}\n\nThe file's embeddings differ from the run's network in float32 by at most"
+        f" {checked.difference:.3g}, where the largest number in them is {checked.largest:.3g}: on {where}{stored}{warning}"
+    )
+
+
+def _cost(format: str, checked: Check) -> str:
+    if checked.one is None or checked.many is None:
+        return f"{checked.bytes:,} bytes. Speed was not measured in this format."
+    threads = f"{checked.threads} thread{'s' if checked.threads > 1 else ''}"
+    return (
+        f"{checked.bytes:,} bytes. Under onnxruntime on the exporting machine's processor ({threads}):"
+        f" {checked.one:.2f} ms for one image, {checked.many:.2f} ms an image in batches of 32."
+    )
+
+
+def _protocol(record: Record) -> str:
+    setup = pathless(decisive(record.setup))
+    method = setup["method"]
+    rows = [("architecture", method["architecture"]), ("balancer", method["balancer"])]
+    for kind in ("architecture_options", "balancer_options"):
+        rows += [(f"{kind}.{key}", value) for key, value in method.get(kind, {}).items()]
+    for section in _SECTIONS:
+        for key, value in setup["benchmark"].get(section, {}).items():
+            rows.append((f"{section}.{key}", value if isinstance(value, str) else json.dumps(value)))
+    return _table(("setting", "value"), [(k, f"`{v}`") for k, v in rows])
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

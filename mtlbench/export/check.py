@@ -1,0 +1,171 @@
+"""Whether an exported file embeds as the run did: differences, triplet accuracy, size, time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of
+from mtlbench.errors import UserError
+from mtlbench.evaluation.triplets import triplet_hits
+from mtlbench.export.formats import Embed
+from mtlbench.export.network import Deployed
+from mtlbench.report.evidence import read_hits, read_triplets
+from mtlbench.search import Run, read_stored
+
+_BATCH = 64
+_RANDOM = 16  # images
+_TOLERATED = {"fp32": 1e-3, "fp16": 5e-2}  # of the largest number in an embedding; wrong conversions are far beyond
+_TIMED_BATCH, _REPEATS = 32, 10
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an exported file was found to do.
+
+    Attributes:
+        images: how many were embedded.
+        random: they are random pixels, since the run's test images are not at hand.
+        largest: the largest absolute number in the embeddings that the run's network computes in float32.
+        difference: the largest absolute difference of the file's embeddings to those.
+        stored: the largest absolute difference to the embeddings that the run stored in float16; None without them.
+        before, after: triplet accuracy by task, of the run and of the file, on the same triplets; empty without them.
+        bytes: the file's size.
+        one, many: milliseconds an image under onnxruntime, one at a time and in batches of 32; None elsewhere.
+        threads: that it ran on.
+    """
+
+    images: int
+    random: bool
+    largest: float
+    difference: float
+    stored: float | None
+    before: dict[str, float]
+    after: dict[str, float]
+    bytes: int
+    one: float | None
+    many: float | None
+    threads: int
+
+
+@torch.no_grad()
+def check(
+    run: Run,
+    embed: Embed,
+    file: Path,
+    task: int | None,
+    precision: str,
+    test_images: Sequence[Path] | None,
+    timed: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Check:
+    """Compare an exported file with the run.
+
+    Args:
+        run: on the CPU.
+        embed: runs the file.
+        file: it.
+        task: the task's index, or None for all.
+        precision: `fp32` or `fp16`.
+        test_images: the run's, in the order of its embeddings; None where they are not at hand.
+        timed: measure its speed.
+        progress: told how many images are embedded, of how many.
+
+    Raises:
+        UserError: the file's embeddings are not the network's, or a test image can't be read.
+    """
+    reference = Deployed(run, task)
+    size = run.benchmark.data.size
+    found, wanted = [], []
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randint(0, 256, (_RANDOM, *size, 3), dtype=torch.uint8, generator=generator)
+    total = _RANDOM if test_images is None else len(test_images)
+    for start in range(0, total, _BATCH):
+        images = random if test_images is None else _read(run, test_images[start : start + _BATCH])
+        found.append(embed(images).float())
+        wanted.append(reference(images))
+        if progress:
+            progress(min(start + _BATCH, total), total)
+    axis = 0 if task is not None else 1
+    ours, theirs = torch.cat(found, axis), torch.cat(wanted, axis)
+    alone = embed(random[:1])  # a batch of another size
+    difference = max(_apart(ours, theirs), _apart(alone, reference(random[:1])))
+    largest = float(theirs.abs().max())
+    if not difference <= _TOLERATED[precision] * max(largest, 1e-6):
+        raise UserError(
+            f"The exported file does not embed as {run.folder} does: its numbers differ by up to {difference:.3g}, where"
+            f" the largest is {largest:.3g}; nothing was kept. Take another --format"
+            f"{' or --precision fp32' if precision == 'fp16' else ''}."
+        )
+    stored, before, after = None, dict[str, float](), dict[str, float]()
+    if test_images is not None:
+        kept = read_stored(run)[0]
+        stored = _apart(ours, kept if task is None else kept[task])
+        before, after = _accuracies(run, ours if task is None else ours[None], task)
+    one = _milliseconds(embed, random[:1]) if timed else None
+    many = _milliseconds(embed, random.repeat(_TIMED_BATCH // _RANDOM, 1, 1, 1)) if timed else None
+    return Check(
+        total,
+        test_images is None,
+        largest,
+        difference,
+        stored,
+        before,
+        after,
+        file.stat().st_size,
+        one,
+        many,
+        torch.get_num_threads(),
+    )
+
+
+def _apart(first: Tensor, second: Tensor) -> float:
+    """Return the largest absolute difference; infinite where shapes differ or a number is none."""
+    if first.shape != second.shape:
+        return float("inf")
+    far = (first - second).abs()
+    return float(far.max()) if bool(far.isfinite().all()) else float("inf")
+
+
+def _read(run: Run, files: Sequence[Path]) -> Tensor:
+    data, pixels = run.benchmark.data, []
+    for file in files:
+        try:
+            pixels.append(read_image(file, data.size, data.fit, np.zeros(1, FILE)[0]))
+        except BROKEN as error:
+            raise UserError(f"{file}, a test image of the run, can't be read: {reason_of(error)}.") from error
+    return torch.from_numpy(np.stack(pixels))
+
+
+def _accuracies(run: Run, embeddings: Tensor, task: int | None) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the triplet accuracy of the run and of the file's embeddings (T or 1, N, D), by task."""
+    hits, triplets = read_hits(run.folder, run.record), read_triplets(run.folder)
+    count = embeddings.shape[1]
+    if hits is None or triplets is None or triplets.shape[:2] != hits.shape or int(triplets.max()) >= count:
+        return {}, {}
+    tasks = range(len(run.tasks)) if task is None else (task,)
+    before, after = {}, {}
+    for t, points in zip(tasks, embeddings, strict=True):
+        asked = torch.from_numpy(triplets[t].astype(np.int64))
+        before[run.tasks[t]] = float(hits[t].mean())
+        ordered = triplet_hits(points, asked, run.benchmark.embedding.normalise)
+        after[run.tasks[t]] = float(ordered.float().mean())
+    return before, after
+
+
+def _milliseconds(embed: Embed, images: Tensor) -> float:
+    """Return the median time an image, after a pass to warm up."""
+    embed(images)
+    taken = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        embed(images)
+        taken.append(time.perf_counter() - start)
+    return 1000 * statistics.median(taken) / len(images)

@@ -1,0 +1,86 @@
+"""Exporting a run: the file is written, run, compared with the run, and kept with its model card if it holds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mtlbench.errors import UserError
+from mtlbench.export.card import about, card
+from mtlbench.export.check import Check, check
+from mtlbench.export.formats import ENDINGS, check_installed, opened, write
+from mtlbench.names import file_name
+from mtlbench.search import Run
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` left."""
+
+    file: Path
+    card: Path
+    check: Check
+
+
+def target(run: Run, format: str, task: int | None, precision: str, output: Path | None) -> Path:
+    """Return where the file goes: `output`, or a name made of the run's in the current folder.
+
+    Raises:
+        UserError: the file or its card is there already, its folder is not, or its ending is another format's.
+    """
+    named = [run.record.setup["benchmark"]["name"], run.record.setup["method"]["name"], f"seed-{run.record.seed}"]
+    named += ([run.tasks[task]] if task is not None else []) + ([precision] if precision != "fp32" else [])
+    file = output or Path(file_name("-".join(named), r"\w.+=,@\[\]-") + ENDINGS[format])
+    if file.suffix != ENDINGS[format]:
+        raise UserError(f"--output {file}: end its name in {ENDINGS[format]}, as --format {format} has it.")
+    if not file.parent.is_dir():
+        raise UserError(f"--output {file}: there is no folder {file.parent}.")
+    for there in (file, file.with_suffix(".md")):
+        if there.exists():
+            raise UserError(f"{there} exists already and is left as it is; choose another name with --output.")
+    return file
+
+
+def export(
+    run: Run,
+    format: str,
+    file: Path,
+    task: int | None = None,
+    precision: str = "fp32",
+    test_images: Sequence[Path] | None = None,
+    random_why: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Export a run's network, check the file and write its card.
+
+    Args:
+        run: on the CPU.
+        format: `onnx`, `torch` or `safetensors`.
+        file: where to; see `target`.
+        task: the task's index, or None for all.
+        precision: `fp32` or `fp16`.
+        test_images: the run's, in the order of its stored embeddings; None checks on random images.
+        random_why: why they are not at hand, in a sentence.
+        progress: told how many images are compared, of how many.
+
+    Raises:
+        UserError: a library is missing, the method can't be exported so, or the file does not embed as the run does.
+    """
+    check_installed(format)
+    half = precision == "fp16"
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
+        made = Path(folder) / f"network{ENDINGS[format]}"
+        with torch.no_grad():
+            write(format, run, task, half, about(run, task, precision), made)
+        embed = opened(format, made, run, task, half)
+        checked = check(run, embed, made, task, precision, test_images, format == "onnx", progress)
+        words = card(run, format, file, task, precision, checked, random_why)
+        beside = made.with_suffix(".md")
+        beside.write_text(words, encoding="utf-8")
+        made.replace(file)
+        beside.replace(file.with_suffix(".md"))
+    return Exported(file, file.with_suffix(".md"), checked)

@@ -1,0 +1,198 @@
+"""`mtlbench export`: the file alone embeds raw images as the run does, and its card says what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from support import leave_run, run_command
+
+from mtlbench.benchmark import load_benchmark
+from mtlbench.data.dataset import Dataset, prepare
+from mtlbench.data.pixels import PIXELS, normalise
+from mtlbench.export.formats import ENDINGS, opened
+from mtlbench.export.network import trace
+from mtlbench.search import embed_pixels, load_run, read_stored
+
+SHORT = (
+    "data.image_size=[24, 32]", "model.embedding=8", "evaluation.triplets=40", "data.tasks=['category','closure']",
+    "data.pixels=bgr",
+)  # fmt: skip
+Made = tuple[Path, Path, Dataset]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, write_zappos: Callable[..., Path]) -> Made:
+    """A run's folder, that of its images, and its data set; 30 of 150 images are for testing."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    root = tmp_path_factory.mktemp("export")
+    folder = write_zappos(root / "zappos", images=150)
+    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
+    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
+    return leave_run(root / "results", "modulation", benchmark, dataset), folder, dataset
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (number, 24, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("task", [None, "closure"])
+def test_an_onnx_file_alone_embeds_raw_pixels_in_any_number(made, task):
+    import onnxruntime
+
+    run, folder, _ = made
+    words = ["--task", task] if task else ["--all-tasks"]
+    ended = run_command("export", run, "--format", "onnx", *words, "--data-dir", folder, "--output", "net.onnx")
+    assert ended.code == 0, ended
+    session = onnxruntime.InferenceSession("net.onnx")
+    loaded = load_run(run, torch.device("cpu"))
+    for number in (1, 2, 9):
+        (found,) = session.run(None, {"images": pixels(number)})
+        wanted = embed_pixels(loaded, pixels(number))
+        wanted = wanted if task is None else wanted[loaded.tasks.index(task)]
+        assert found.shape == tuple(wanted.shape)
+        assert found == pytest.approx(wanted.numpy(), abs=1e-4)
+    assert "ms for one image" in ended.out
+    about = json.loads(session.get_modelmeta().custom_metadata_map["mtlbench"])
+    assert about["embeds"] == ([task] if task else ["category", "closure"])
+
+
+@pytest.mark.parametrize("task", [None, "closure"])
+def test_a_torch_program_alone_embeds_raw_pixels_in_any_number(made, task):
+    run, folder, _ = made
+    words = ["--task", task] if task else []
+    ended = run_command("export", run, "--format", "torch", *words, "--data-dir", folder, "--output", "net.pt2")
+    assert ended.code == 0, ended
+    module = torch.export.load("net.pt2").module()
+    loaded = load_run(run, torch.device("cpu"))
+    for number in (1, 2, 9):
+        wanted = embed_pixels(loaded, pixels(number))
+        wanted = wanted if task is None else wanted[loaded.tasks.index(task)]
+        torch.testing.assert_close(module(torch.from_numpy(pixels(number))), wanted, atol=1e-4, rtol=0)
+
+
+def test_the_check_compares_with_the_stored_embeddings_and_counts_the_runs_triplets(made):
+    run, folder, dataset = made
+    ended = run_command("export", run, "--format", "torch", "--data-dir", folder, "--output", "net.pt2")
+    loaded = load_run(run, torch.device("cpu"))
+    images = dataset.images[dataset.members("test")]
+    stored = read_stored(loaded)[0]
+    far = float((torch.export.load("net.pt2").module()(images) - stored).abs().max())
+    assert f"stored in float16: {far:.3g}." in ended.out
+    for task in dataset.tasks:
+        accuracy = loaded.record.metrics[task]["triplet"]
+        assert f"triplet accuracy, {task}: {accuracy:.4f} of the run, {accuracy:.4f} of the file." in ended.out
+
+
+def test_without_the_test_images_it_says_that_random_ones_were_compared(made, tmp_path):
+    run, _, _ = made
+    ended = run_command("export", run, "--format", "torch", "--data-dir", tmp_path / "none", "--output", "net.pt2")
+    assert ended.code == 0, ended
+    assert "checked on random images" in ended.out
+    card = Path("net.md").read_text()
+    assert "16 random images" in card
+    assert "not measured" in card
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch", "safetensors"])
+def test_neither_card_nor_file_holds_a_path_of_the_machine(made, format):
+    run, folder, _ = made
+    file = Path(f"net{ENDINGS[format]}")
+    assert run_command("export", run, "--format", format, "--data-dir", folder, "--output", file).code == 0
+    card = Path("net.md").read_text()
+    house = Path(__file__).parents[2]
+    for place in (str(house), str(folder), str(run), str(Path.cwd())):
+        assert place not in card
+        assert place.encode() not in file.read_bytes()
+    assert "modulation" in card
+    assert "Licence of the data" in card
+    assert "train.lr" in card
+
+
+def test_safetensors_hold_the_runs_weights_and_its_configuration(made):
+    run, folder, _ = made
+    ended = run_command("export", run, "--format", "safetensors", "--data-dir", folder, "--output", "net.safetensors")
+    assert ended.code == 0, ended
+    found, wanted = load_file("net.safetensors"), load_file(run / "weights.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    with safe_open("net.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["mtlbench"])
+    assert about["setup"]["method"]["name"] == "modulation"
+    assert about["setup"]["benchmark"]["model"]["embedding"] == 8
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch", "safetensors"])
+def test_half_precision_halves_the_weights_and_keeps_the_embeddings_near(made, format):
+    run, folder, _ = made
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        file = Path(f"{precision}{ENDINGS[format]}")
+        words = ["--format", format, "--precision", precision, "--data-dir", folder, "--output", file]
+        ended = run_command("export", run, *words)
+        assert ended.code == 0, ended
+        sizes[precision] = file.stat().st_size
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+
+
+def test_a_file_that_embeds_otherwise_is_refused_and_not_kept(made, monkeypatch):
+    run, folder, _ = made
+
+    def spoilt(*words):
+        embed = opened(*words)
+        return lambda images: embed(images) * 1.01
+
+    monkeypatch.setattr("mtlbench.export.exporting.opened", spoilt)
+    words = ["--format", "torch", "--data-dir", folder, "--output", "net.pt2"]
+    assert "does not embed as" in run_command("export", run, *words).error
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_what_is_wrong_is_one_sentence_with_its_remedy(made, monkeypatch):
+    run, folder, _ = made
+    there = Path("there.pt2")
+    there.write_text("mine")
+    base = ["export", run, "--data-dir", folder]
+    assert "--output" in run_command(*base, "--format", "torch", "--output", there).error
+    assert there.read_text() == "mine"
+    assert ".onnx" in run_command(*base, "--output", "net.pt2").error
+    assert "Did you mean: closure" in run_command(*base, "--task", "closur").error
+    assert "exclude each other" in run_command(*base, "--task", "closure", "--all-tasks").error
+    monkeypatch.setattr("mtlbench.export.formats.importlib.util.find_spec", lambda name: None)
+    assert "pip install 'mtlbench[export]'" in run_command(*base).error
+
+
+@pytest.mark.parametrize("name", ["channel-mixing", "dselect-k", "film", "mtan", "shared", "task-se"])
+def test_methods_are_traced_for_any_number_of_images(made, tmp_path, name):
+    """These count their images, look into their weights, or were refused by tracing as they stand."""
+    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
+    loaded = load_run(leave_run(tmp_path, name, benchmark, made[2]), torch.device("cpu"))
+    for task in (None, 1):
+        module = trace(loaded, task, half=False).module()
+        for number in (1, 5):
+            wanted = embed_pixels(loaded, pixels(number))
+            found = module(torch.from_numpy(pixels(number)))
+            torch.testing.assert_close(found, wanted if task is None else wanted[task], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", PIXELS)
+def test_tracing_leaves_the_preprocessing_of_runs_as_it_was(made, tmp_path, kind):
+    """Factors that were cached while a network was traced would be stand-ins without values."""
+    benchmark = load_benchmark("zappos", quick=True, settings=[*SHORT, f"data.pixels={kind}"])
+    loaded = load_run(leave_run(tmp_path, "shared", benchmark, made[2]), torch.device("cpu"))
+    trace(loaded, None, half=False)
+    seen = normalise(torch.full((1, 1, 1, 3), 255, dtype=torch.uint8), kind)
+    scale = PIXELS[kind]
+    wanted = [(255 - m) / d for m, d in zip(scale.mean, scale.deviation, strict=True)]
+    assert seen.flatten().tolist() == pytest.approx(wanted[::-1] if scale.bgr else wanted, rel=1e-5)
