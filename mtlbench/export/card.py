@@ -146,7 +146,8 @@ def _accuracy(record: Record, tasks: tuple[str, ...], checked: Check, random_why
     warning = f"\n\n**The embeddings collapsed under {', '.join(fallen)}: don't use them.**" if fallen else ""
     return (
         f"{table}\n\nThe file's embeddings differ from the run's network in float32 by at most"
-        f" {checked.difference:.3g}, where the largest number in them is {checked.largest:.3g}: on {where}{stored}{warning}"
+        f" {checked.difference:.3g}, where the largest number in them is {checked.largest:.3g}: on"
+        f" {where}{stored}{warning}"
     )
 
 

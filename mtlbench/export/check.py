@@ -100,8 +100,8 @@ def check(
     largest = float(theirs.abs().max())
     if not difference <= _TOLERATED[precision] * max(largest, 1e-6):
         raise UserError(
-            f"The exported file does not embed as {run.folder} does: its numbers differ by up to {difference:.3g}, where"
-            f" the largest is {largest:.3g}; nothing was kept. Take another --format"
+            f"The exported file does not embed as {run.folder} does: its numbers differ by up to {difference:.3g},"
+            f" where the largest is {largest:.3g}; nothing was kept. Take another --format"
             f"{' or --precision fp32' if precision == 'fp16' else ''}."
         )
     stored, before, after = None, dict[str, float](), dict[str, float]()

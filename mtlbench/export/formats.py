@@ -122,7 +122,7 @@ def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> E
         with tempfile.TemporaryDirectory() as folder:  # torch looks at the ending
             copied = shutil.copy(file, Path(folder) / "network.pt2")
             module = torch.export.load(copied).module()
-        return lambda images: module(images)  # type: ignore[no-any-return]
+        return lambda images: module(images)
     network = Deployed(run, task, half)
     kept = load_file(file)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> E
                     tensor.copy_(kept[name])
                 elif tensor.is_floating_point():
                     tensor.fill_(torch.nan)  # whatever needs what was left out shows it
-    return lambda images: network(images)  # type: ignore[no-any-return]
+    return lambda images: network(images)
 
 
 def _session(file: Path) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,6 +79,29 @@ class _AnyBatch(TorchFunctionMode):
         return func(*args, **given)
 
 
+def _length(of: Any) -> Any:
+    """Return `len`, and of a tensor that is being traced the symbol that stands for its number of rows."""
+    return of.shape[0] if isinstance(of, Tensor) and of.dim() else len(of)
+
+
+@contextmanager
+def _symbolic_lengths(network: nn.Module) -> Iterator[None]:
+    """Have the code of a network's classes see `_length` as `len`: Python's own must return a plain number.
+
+    Tracing would take that number for a constant, and the program would take only as many images as the example had.
+    """
+    names = {cls.__module__ for module in network.modules() for cls in type(module).__mro__}
+    homes = [sys.modules[name] for name in sorted(names) if name.partition(".")[0] not in ("torch", "builtins")]
+    changed = [home for home in homes if "len" not in vars(home)]
+    for home in changed:
+        vars(home)["len"] = _length
+    try:
+        yield
+    finally:
+        for home in changed:
+            del vars(home)["len"]
+
+
 def trace(run: Run, task: int | None, half: bool) -> ExportedProgram:
     """Trace a run's network for batches of any size.
 
@@ -97,7 +122,7 @@ def trace(run: Run, task: int | None, half: bool) -> ExportedProgram:
 @torch.no_grad()
 def _traced(network: Deployed, size: Sequence[int]) -> ExportedProgram:
     images = torch.zeros(_TRACED, *size, 3, dtype=torch.uint8)
-    with _AnyBatch():
+    with _AnyBatch(), _symbolic_lengths(network.architecture):
         program = torch.export.export(
             network,
             (images,),
