@@ -44,7 +44,10 @@ def export(
     precision: Annotated[Precision, typer.Option(help="Of weights and computation: fp32 or fp16.")] = Precision.fp32,
     output: Annotated[
         Path | None,
-        typer.Option(help="The file; its card goes beside it as .md.", show_default="named after the run, here"),
+        typer.Option(
+            help="The file; its card goes beside it, with .md behind its name.",
+            show_default="named after the run, here",
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,

@@ -26,6 +26,11 @@ class Exported:
     check: Check
 
 
+def beside(file: Path) -> Path:
+    """Return where the card of a file goes: two formats of one run have a card each."""
+    return file.with_name(f"{file.name}.md")
+
+
 def target(run: Run, format: str, task: int | None, precision: str, output: Path | None) -> Path:
     """Return where the file goes: `output`, or a name made of the run's in the current folder.
 
@@ -39,7 +44,7 @@ def target(run: Run, format: str, task: int | None, precision: str, output: Path
         raise UserError(f"--output {file}: end its name in {ENDINGS[format]}, as --format {format} has it.")
     if not file.parent.is_dir():
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
-    for there in (file, file.with_suffix(".md")):
+    for there in (file, beside(file)):
         if there.exists():
             raise UserError(f"{there} exists already and is left as it is; choose another name with --output.")
     return file
@@ -79,8 +84,8 @@ def export(
         embed = opened(format, made, run, task, half)
         checked = check(run, embed, made, task, precision, test_images, format == "onnx", progress)
         words = card(run, format, file, task, precision, checked, random_why)
-        beside = made.with_suffix(".md")
-        beside.write_text(words, encoding="utf-8")
+        written = beside(made)
+        written.write_text(words, encoding="utf-8")
         made.replace(file)
-        beside.replace(file.with_suffix(".md"))
-    return Exported(file, file.with_suffix(".md"), checked)
+        written.replace(beside(file))
+    return Exported(file, beside(file), checked)

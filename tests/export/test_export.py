@@ -100,7 +100,7 @@ def test_without_the_test_images_it_says_that_random_ones_were_compared(made, tm
     ended = run_command("export", run, "--format", "torch", "--data-dir", tmp_path / "none", "--output", "net.pt2")
     assert ended.code == 0, ended
     assert "checked on random images" in ended.out
-    card = Path("net.md").read_text()
+    card = Path("net.pt2.md").read_text()
     assert "16 random images" in card
     assert "not measured" in card
 
@@ -110,7 +110,7 @@ def test_neither_card_nor_file_holds_a_path_of_the_machine(made, format):
     run, folder, _ = made
     file = Path(f"net{ENDINGS[format]}")
     assert run_command("export", run, "--format", format, "--data-dir", folder, "--output", file).code == 0
-    card = Path("net.md").read_text()
+    card = Path(f"{file}.md").read_text()
     house = Path(__file__).parents[2]
     for place in (str(house), str(folder), str(run), str(Path.cwd())):
         assert place not in card
