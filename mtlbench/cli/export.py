@@ -45,7 +45,7 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="The file; its card goes beside it, with .md behind its name.",
+            help="The file; its card goes beside it.",
             show_default="named after the run, here",
         ),
     ] = None,
