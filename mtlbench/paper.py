@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from mtlbench.benchmark import Benchmark, Positive, load_benchmark
+from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import bundled
 from mtlbench.report.agreement import agreement
@@ -24,6 +24,7 @@ from mtlbench.report.rows import Cell, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.tried import tried_line
 from mtlbench.runs import changes, find_records
+from mtlbench.sections import Positive
 
 ROUNDED = 2  # decimals of a percentage
 
