@@ -132,8 +132,8 @@ def test_a_plug_in_that_has_been_edited_makes_another_run(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "words", "code"),
     [
-        ("backbone", ["--set", "model.backbone=my-backbone"], 1),
-        ("metric", ["--set", 'evaluation.metrics=["my-metric"]'], 1),
+        ("backbone", ["--set", "model.backbone=my-backbone"], 2),
+        ("metric", ["--set", 'evaluation.metrics=["my-metric"]'], 2),
         ("executor", ["--on", "my-executor"], 2),
     ],
 )

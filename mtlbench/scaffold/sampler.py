@@ -2,9 +2,9 @@
 
 <Authors: Title, Venue Year (arXiv number).>
 
-<Say here what a batch is made of. This file runs as it stands: for one task after the other, `classes`
-label values are drawn and `per_class` training images of each, with replacement. All images of the
-batch count for all tasks: labels (T, B) say what each is under each task.>
+<Say here what a batch is made of. This file runs as it stands: a task is drawn, then some of its label
+values and `per_class` training images of each, with replacement. All images of the batch count for all
+tasks: labels (T, B) say what each is under each task.>
 """
 
 import torch
@@ -22,18 +22,17 @@ class MyMethod(Sampler):
     <The line above is what `mtlbench list samplers` shows.>
 
     Args:
-        classes: label values in a batch.
-        per_class: images of each, 2 or more: a loss compares images of one label.
+        per_class: images of a label value, 2 or more: a loss compares images of one label.
     """
 
     # Options are keyword-only arguments with a type and a default. `source` holds the training data on
     # the device: .tasks, .labels (T, N) with -1 where an image has none or isn't for training, and
     # .load(index, generator) -> images (B, 3, H, W) as the network takes them.
-    def __init__(self, source: Source, *, classes: int = 8, per_class: int = 2) -> None:
+    def __init__(self, source: Source, *, per_class: int = 2) -> None:
         super().__init__(source)
-        if classes < 2 or per_class < 2:
-            raise UserError("my-method: classes and per_class must be 2 or more.")
-        self.classes, self.per_class = classes, per_class
+        if per_class < 2:
+            raise UserError(f"my-method: per_class={per_class} must be 2 or more.")
+        self.per_class = per_class
         # For each task, the training images of each label value that has two or more.
         self.images: list[list[Tensor]] = []
         for task, row in zip(source.tasks, source.labels, strict=True):
@@ -52,9 +51,12 @@ class MyMethod(Sampler):
             device = generator.device
             return torch.randint(number, (how_many,), generator=generator, device=device)
 
+        # Every sampler draws as many images a step, so that runs can be compared. One that draws another
+        # number says so: it overrides the property images_per_step.
+        wanted = self.images_per_step
         values = self.images[int(pick(len(self.images), 1))]
-        chosen = [values[int(v)] for v in pick(len(values), self.classes)]
-        index = torch.cat([images[pick(len(images), self.per_class)] for images in chosen])
+        chosen = [values[int(v)] for v in pick(len(values), -(-wanted // self.per_class))]
+        index = torch.cat([images[pick(len(images), self.per_class)] for images in chosen])[:wanted]
         labels = self.source.labels[:, index]
         return Batch(
             # (B, 3, H, W): every image is embedded under every task; (T, B, 3, H, W): group t under task t alone
