@@ -94,7 +94,7 @@ class Outcome:
                 step = self.collapsed[seed].step
                 shown = f"; checkpoint of step {step} shown" if step is not None else ""
                 said.append(
-                    f"{self.named(seed)}{self.collapse(seed)}: all embeddings equal, loss stuck at the margin{shown}"
+                    f"{self.named(seed)}{self.collapse(seed)}: all embeddings nearly equal{shown}"
                 )
             if seed in self.remarks:
                 said.append(f"{self.named(seed)}{self.remarks[seed]}")

@@ -38,7 +38,7 @@ def test_reasons_and_tasks_are_kept_by_seed():
     assert outcome.failed == {2: "out of memory"}
     assert outcome.collapsed == {1: Collapse(("colour",), all_tasks=False, step=30)}
     assert outcome.note() == (
-        "seed 1 COLLAPSED (colour): all embeddings equal, loss stuck at the margin; checkpoint of step 30 shown;"
+        "seed 1 COLLAPSED (colour): all embeddings nearly equal; checkpoint of step 30 shown;"
         " seed 2 FAILED: out of memory"
     )
 
@@ -52,7 +52,7 @@ def test_of_one_run_the_seed_is_not_named_and_a_fine_one_needs_no_word():
 
 def test_where_tasks_have_checkpoints_of_their_own_no_step_is_named():
     fell = run(0, collapsed=["colour"], receipt={"selected_steps": {"colour": 30, "heel": 60}})
-    assert Outcome.of([fell]).note() == "COLLAPSED (colour): all embeddings equal, loss stuck at the margin"
+    assert Outcome.of([fell]).note() == "COLLAPSED (colour): all embeddings nearly equal"
 
 
 def test_words_in_a_reason_decide_nothing():
