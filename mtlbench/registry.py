@@ -72,6 +72,7 @@ class Family(Generic[T]):
     summary: str
     origin: str
     bundled: bool = False  # it comes with the engine
+    needs: tuple[str, ...] = ()  # packages to install beside mtlbench
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,16 @@ class Registry(Generic[T]):
         module = str(getattr(target, "__module__", ""))
         return self._loading or (bool(self.home) and module.startswith(self.home))
 
-    def add_family(self, prefix: str, member: Callable[[str], T], *, summary: str = "", origin: str = "") -> None:
-        """Register all names `prefix:…`; `member` makes the one that is asked for.
+    def add_family(
+        self,
+        prefix: str,
+        member: Callable[[str], T],
+        *,
+        summary: str = "",
+        origin: str = "",
+        needs: Sequence[str] = (),
+    ) -> None:
+        """Register all names `prefix:…`; `member` makes the one that is asked for, of the packages that it `needs`.
 
         Raises:
             UserError: the prefix is malformed or taken.
@@ -194,7 +203,7 @@ class Registry(Generic[T]):
         self.load()
         if not _NAME.fullmatch(prefix) or prefix in self.families:
             raise UserError(f"{origin}: '{prefix}:' can't name a family: it is taken or not lower case.")
-        self.families[prefix] = Family(prefix, member, summary, origin, self._is_bundled(member))
+        self.families[prefix] = Family(prefix, member, summary, origin, self._is_bundled(member), tuple(needs))
 
     def snapshot(self) -> Snapshot[T]:
         """Return what is registered now, for `restore`."""
@@ -212,7 +221,7 @@ class Registry(Generic[T]):
         prefix, colon, rest = name.partition(":")
         if colon and prefix in self.families:
             family = self.families[prefix]
-            return Entry(name, family.member(rest), (), family.summary, family.origin)
+            return Entry(name, family.member(rest), (), family.summary, family.origin, needs=family.needs)
         raise UserError(
             f"Unknown {self.kind} '{name}'.{did_you_mean(name, self.entries)} Available: {', '.join(self.names())}."
         )

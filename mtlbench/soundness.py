@@ -17,6 +17,8 @@ from mtlbench.errors import UserError
 _WORST = 0.05  # relative error of a gradient; that of rounding to bfloat16 is about 0.003
 _TRIES, _BATCH = 3, 8
 
+_TRIED: dict[tuple[type, str, tuple[int, int]], list[str]] = {}
+
 
 def sound_precision(benchmark: Benchmark, device: torch.device) -> tuple[str, str]:
     """Return the precision that a benchmark's networks are to run in, and what the user should know of it.
@@ -45,15 +47,16 @@ def sound_precision(benchmark: Benchmark, device: torch.device) -> tuple[str, st
 def unsound_convolutions(benchmark: Benchmark) -> list[str]:
     """Return which convolutions of a benchmark's backbone get wrong weight gradients in bfloat16 on this processor.
 
-    Each convolution is tried alone, on random maps of the size that it sees, against float32.
+    Each convolution is tried alone, on random maps of the size that it sees, against float32; a network and image size
+    are tried once a process.
     """
-    model = benchmark.model
-    backbone = BackboneFactory(model.backbone, benchmark.data.size, model.embedding).backbone()
-    return [
-        name
-        for name, (convolution, shape) in _inputs(backbone, benchmark.data.size).items()
-        if not _is_sound(convolution, shape)
-    ]
+    model, size = benchmark.model, benchmark.data.size
+    factory = BackboneFactory(model.backbone, size, model.embedding)
+    key = (type(factory.kind), model.backbone, size)  # a plug-in that has been edited is another class
+    if key not in _TRIED:
+        inputs = _inputs(factory.backbone(), size)
+        _TRIED[key] = [name for name, (convolution, shape) in inputs.items() if not _is_sound(convolution, shape)]
+    return _TRIED[key]
 
 
 def _inputs(backbone: nn.Module, size: tuple[int, int]) -> dict[str, tuple[nn.Conv2d, torch.Size]]:

@@ -10,6 +10,25 @@ from mtlbench import soundness
 from mtlbench.soundness import sound_precision, unsound_convolutions
 
 
+@pytest.fixture(autouse=True)
+def _untried(monkeypatch):
+    monkeypatch.setattr(soundness, "_TRIED", {})
+
+
+def test_a_network_is_tried_once_for_each_image_size(monkeypatch):
+    right, tried = soundness._gradient, []
+
+    def counted(convolution, maps, bfloat16):
+        tried.append(maps.shape)
+        return right(convolution, maps, bfloat16)
+
+    monkeypatch.setattr(soundness, "_gradient", counted)
+    for settings, more in ((("train.lr=0.1",), True), (("train.lr=0.2",), False), (("data.image_size=32",), True)):
+        before = len(tried)
+        unsound_convolutions(protocol("data.image_size=24", *settings))
+        assert (len(tried) > before) is more
+
+
 def test_a_kernel_that_leaves_its_result_unwritten_is_found(monkeypatch):
     right = soundness._gradient
 
@@ -19,6 +38,7 @@ def test_a_kernel_that_leaves_its_result_unwritten_is_found(monkeypatch):
         return found * 1e15 if bfloat16 and narrow else found
 
     assert unsound_convolutions(protocol("data.image_size=[48, 40]")) == []
+    soundness._TRIED.clear()
     monkeypatch.setattr(soundness, "_gradient", wrong)
     assert unsound_convolutions(protocol("data.image_size=[48, 16]")) == ["stages.3.reduce.0"]
 
@@ -39,7 +59,9 @@ def test_the_networks_of_the_bundled_protocols_are_sound_here():
 def test_networks_on_tiny_images_are_tried_on_this_processor():
     """Sound or not depends on the release of torch; the answer must be the same twice."""
     tiny = protocol("data.image_size=8")
-    assert unsound_convolutions(tiny) == unsound_convolutions(tiny)
+    first = unsound_convolutions(tiny)
+    soundness._TRIED.clear()
+    assert unsound_convolutions(tiny) == first
 
 
 def test_networks_run_in_float32_where_bfloat16_is_wrong_and_the_user_is_told(monkeypatch):

@@ -260,4 +260,5 @@ BACKBONES.add_family(
     _member,
     summary="Any network of timm that can be cut into stages, such as convnext_atto (extra: timm).",
     origin=origin_of(_member),
+    needs=("timm",),
 )

@@ -28,7 +28,7 @@ from mtlbench.probes import rows as probe_rows
 from mtlbench.returned import check_learned
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
-from mtlbench.runs.provenance import receipt
+from mtlbench.runs.provenance import packages_of, receipt
 from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
 from mtlbench.runs.tried import Tried, note_tried
 from mtlbench.specs import groups_of
@@ -133,7 +133,10 @@ def _measure(
 def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: str) -> Record:
     """Return the record of a run that failed for `reason`."""
     record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason)
-    record.receipt = receipt(dataset, precision) | {"groups": groups_of(job.method.name)} | _beside(job) | facts
+    packages = packages_of(job.method, job.protocol) if job.benchmark else {}
+    record.receipt = (
+        receipt(dataset, precision, packages) | {"groups": groups_of(job.method.name)} | _beside(job) | facts
+    )
     return record
 
 
@@ -156,9 +159,8 @@ def _train_and_test(
 ) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
     """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
-    learned = [
-        one.as_json() for one in check_learned(trainer.architecture)
-    ]  # now: an error in it would waste the training
+    # now: an error in it would waste the training
+    learned = [one.as_json() for one in check_learned(trainer.architecture)]
     trainer.run(
         listen=lambda event: watcher.happened(job, event),
         save=lambda: save_partial(job.folder, job.setup, trainer),
@@ -175,7 +177,7 @@ def _train_and_test(
     record.collapsed = [t for t, yes in zip(dataset.tasks, collapsed, strict=True) if yes or t in state.collapsed]
     record.learned = learned
     record.receipt = (
-        receipt(dataset, precision)
+        receipt(dataset, precision, packages_of(job.method, benchmark))
         | _beside(job)
         | {
             "groups": groups_of(job.method.name),

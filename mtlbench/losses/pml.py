@@ -117,5 +117,9 @@ def _member(name: str) -> type[Loss]:
 
 
 LOSSES.add_family(
-    "pml", _member, summary="A loss of pytorch-metric-learning, such as pml:MultiSimilarityLoss.", origin=__file__
+    "pml",
+    _member,
+    summary="A loss of pytorch-metric-learning, such as pml:MultiSimilarityLoss.",
+    origin=__file__,
+    needs=("pytorch-metric-learning",),
 )

@@ -90,7 +90,9 @@ class Agreement:
             if seed in self.unshared:
                 said.append(f"{one}no two tasks share parameters")
             if seed in self.outcome.collapsed:
-                said.append(f"{one}{self.outcome.collapse(seed)}: all embeddings nearly equal, their gradients say little")
+                said.append(
+                    f"{one}{self.outcome.collapse(seed)}: all embeddings nearly equal, their gradients say little"
+                )
         if self.whole and self.whole.without:
             said.append(f"{self.whole.without:,} of {self.whole.of:,} cosines are missing: there a gradient was 0")
         return "; ".join(said)

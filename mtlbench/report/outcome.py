@@ -93,9 +93,7 @@ class Outcome:
             if seed in self.collapsed:
                 step = self.collapsed[seed].step
                 shown = f"; checkpoint of step {step} shown" if step is not None else ""
-                said.append(
-                    f"{self.named(seed)}{self.collapse(seed)}: all embeddings nearly equal{shown}"
-                )
+                said.append(f"{self.named(seed)}{self.collapse(seed)}: all embeddings nearly equal{shown}")
             if seed in self.remarks:
                 said.append(f"{self.named(seed)}{self.remarks[seed]}")
         return "; ".join(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mtlbench.recipes import in_words
@@ -75,6 +76,18 @@ _MADE_BY: dict[str, Callable[[Record], Any]] = {
     "Python": lambda r: r.receipt.get("python"),
     "system": lambda r: r.receipt.get("system"),
 }
+
+
+def _made_by(records: Sequence[Record]) -> dict[str, Callable[[Record], Any]]:
+    """Return what runs were made with: `_MADE_BY`, and the packages that some of them needed beside mtlbench's own."""
+    names = sorted({name for record in records for name in record.receipt.get("packages", {})})
+    return _MADE_BY | {name: partial(_version, name) for name in names}
+
+
+def _version(package: str, record: Record) -> Any:
+    return record.receipt.get("packages", {}).get(package)
+
+
 _CHOSEN: dict[str, Callable[[Record], Any]] = {
     "selection": lambda r: r.receipt.get("selection"),
     "tuned configurations": lambda r: r.receipt.get("protocols_tried", 1),
@@ -92,7 +105,7 @@ def _normalised(record: Record) -> str:
 def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
-    unlike = [name for name, pick in (_CHOSEN | _MADE_BY).items() if len(_values(done, pick)) > 1]
+    unlike = [name for name, pick in (_CHOSEN | _made_by(done)).items() if len(_values(done, pick)) > 1]
     found = [f"not all of these runs have the same {', '.join(unlike)}: see below which has what."] if unlike else []
     seeds: dict[str, set[int]] = {}
     for record in done:
@@ -233,11 +246,12 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
     if data.get("unreadable"):
         rules += f", {data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
-    made = {name: _listed(done or runs or records, pick) for name, pick in _MADE_BY.items()}
+    shown = done or runs or records
+    made = {name: _listed(shown, pick) for name, pick in _made_by(shown).items()}
     timed = any("train_rate" in r.costs for r in done)
     rates = "median ± half the range; rates count images, not images × tasks" if timed else "no speeds in these records"
     commit = f", commit {made['commit']}" if made["commit"] else ""
-    dates = sorted({str(r.receipt.get("date"))[:10] for r in done or runs or records})
+    dates = sorted({str(r.receipt.get("date"))[:10] for r in shown})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
     said = _Said(suite)
     backbone, size_of = said("model.backbone", "{} backbone"), said("model.embedding", "{}-d")

@@ -190,7 +190,8 @@ def _without(settings: Json, keys: Sequence[str]) -> Json:
 
 def _reference_setup(record: Record, across: Sequence[str]) -> Json:
     setup = without_training(record.setup)
-    return setup | {"benchmark": _without(setup["benchmark"], across)}
+    code = {} if "model.backbone" in across else setup["code"]  # the rows of every backbone join then
+    return setup | {"benchmark": _without(setup["benchmark"], across), "code": code}
 
 
 def _check_known(across: Sequence[str], settings: Sequence[Json]) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
+import importlib.metadata
 import inspect
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +24,18 @@ from mtlbench.data.dataset import Dataset
 from mtlbench.devices import device_name
 from mtlbench.losses.contract import resolved
 from mtlbench.plugins import files_imported_by
-from mtlbench.registry import ARCHITECTURES, AUGMENTATIONS, BACKBONES, BALANCERS, LOSSES, METRICS, SAMPLERS
+from mtlbench.registry import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    BACKBONES,
+    BALANCERS,
+    LOSSES,
+    METRICS,
+    SAMPLERS,
+    Entry,
+    Family,
+    Registry,
+)
 from mtlbench.runs.record import Json
 from mtlbench.specs import Method
 from mtlbench.training.loop import VERSION
@@ -64,21 +79,45 @@ def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
 
     What comes with mtlbench has none: `VERSION` stands for it.
     """
-    train, digests = benchmark.train, {}
-    named = [(BACKBONES, benchmark.model.backbone), (LOSSES, benchmark.loss.name), (SAMPLERS, train.sampling)]
-    named += [(AUGMENTATIONS, text) for text in train.augment] + [(METRICS, t) for t in benchmark.evaluation.metrics]
-    for registry, text in named:
+    digests = {}
+    for registry, text in _named(benchmark):
         name = text.partition("[")[0]
-        entry = (
-            registry.entries.get(name)
-            or registry.entries.get(name.partition("@")[0])
-            or registry.families.get(name.partition(":")[0])
-        )
+        entry = _registered(registry, name)
         if entry is not None and not entry.bundled:
             file = Path(entry.origin.rpartition(":")[0])
             if file.is_file():
                 digests[f"{registry.kind} {name}"] = _digest(file)
     return digests
+
+
+def _named(benchmark: Benchmark) -> list[tuple[Registry[Any], str]]:
+    """Return what a benchmark names of every kind, as it is written there."""
+    train = benchmark.train
+    named = [(BACKBONES, benchmark.model.backbone), (LOSSES, benchmark.loss.name), (SAMPLERS, train.sampling)]
+    named += [(AUGMENTATIONS, text) for text in train.augment] + [(METRICS, t) for t in benchmark.evaluation.metrics]
+    return named
+
+
+def _registered(registry: Registry[Any], name: str) -> Entry[Any] | Family[Any] | None:
+    """Return what a name stands for, a metric's without its depth, a member's family."""
+    return (
+        registry.entries.get(name)
+        or registry.entries.get(name.partition("@")[0])
+        or registry.families.get(name.partition(":")[0])
+    )
+
+
+def packages_of(method: Method, benchmark: Benchmark) -> dict[str, str]:
+    """Return the versions of the packages beside mtlbench's own that a run's parts are made with, by name."""
+    named = [(ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)]
+    named += [(registry, text.partition("[")[0]) for registry, text in _named(method.protocol(benchmark))]
+    used = [_registered(registry, name) for registry, name in named]
+    needed = sorted({package for one in used if one is not None for package in one.needs})
+    versions = {}
+    for package in needed:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _digest(file: Path) -> str:
@@ -89,8 +128,13 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def receipt(dataset: Dataset, precision: str) -> Json:
-    """Return where, when and with what a run is made."""
+def receipt(dataset: Dataset, precision: str, packages: Mapping[str, str] | None = None) -> Json:
+    """Return where, when and with what a run is made.
+
+    Args:
+        dataset: its data; precision: of its networks.
+        packages: see `packages_of`.
+    """
     import torchvision
 
     return {
@@ -104,6 +148,7 @@ def receipt(dataset: Dataset, precision: str) -> Json:
         "python": platform.python_version(),
         "system": platform.system(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **({"packages": dict(packages)} if packages else {}),
     }
 
 

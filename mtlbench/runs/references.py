@@ -15,7 +15,7 @@ from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.networks import EMBEDDING_BATCH
 from mtlbench.runs.lock import working_on
-from mtlbench.runs.provenance import receipt, setup_of
+from mtlbench.runs.provenance import packages_of, receipt, setup_of
 from mtlbench.runs.record import Json, Record, read_record, run_folder, variant, write_record
 from mtlbench.runs.setup import differences, without_training
 from mtlbench.specs import Method
@@ -63,5 +63,7 @@ def references(
                     one = torch.randn(len(held_out.images), model.embedding, generator=generator).to(dataset.device)
                 metrics, hits, _ = scores_of(one.expand(len(dataset.tasks), *one.shape), held_out, benchmark, dataset)
                 made = Record(method.name, seed, "reference", setup, metrics=metrics)
-                made.receipt = receipt(dataset, precision) | ({"varied": varied} if varied else {})
+                made.receipt = receipt(dataset, precision, packages_of(method, benchmark)) | (
+                    {"varied": varied} if varied else {}
+                )
                 write_record(folder, made, test={"hits": hits.to(torch.uint8)})

@@ -75,6 +75,7 @@ class _Receipt(_Part):
     selected_step: Count | None = None
     validation_accuracy: float | None = None
     protocols_tried: Count | None = None
+    packages: dict[str, str] = {}
     varied: dict[str, Any] = {}
     costs_due: bool = False
     traceback: str | None = None

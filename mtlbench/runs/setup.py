@@ -105,7 +105,9 @@ def _unlike(old: Json, new: Json, above: tuple[str, ...]) -> list[Change]:
 
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
-    kept = {key: value for key, value in decisive(setup).items() if key not in ("method", "code", "seed")}
+    kept = {key: value for key, value in decisive(setup).items() if key not in ("method", "seed")}
+    code = kept.get("code", {})  # of plug-ins, each under its kind and name
+    kept["code"] = {key: value for key, value in code.items() if key.partition(" ")[0] in ("backbone", "metric")}
     for section in ("train", "loss"):
         kept["benchmark"].pop(section, None)
     for key in _WHILE_TRAINING:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import plan, seconds_needed
 from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
+from mtlbench.report.receipt import receipt_of
+from mtlbench.report.suites import suites
 from mtlbench.runs import Record, find_records, partial_folder, read_record, write_record
 from mtlbench.runs.references import references
 from mtlbench.runs.tried import read_tried
@@ -367,6 +370,37 @@ def test_reference_rows_of_another_network_are_not_replaced_unasked(tmp_path):
     references([0], protocol(), make_dataset(), "fp32", tmp_path)
     with pytest.raises(UserError, match=r"model.embedding: 8 there, 16 now"):
         jobs_for(tmp_path, benchmark=protocol("model.embedding=16"))
+
+
+def test_reference_rows_of_a_backbone_that_was_edited_are_not_taken_for_those_of_today(tmp_path):
+    file = tmp_path / "my_net.py"
+    file.write_text(
+        "from torch import nn\nfrom mtlbench import BackboneKind, register_backbone\n\n@register_backbone('my-net')\n"
+        "class MyNet(BackboneKind):\n    def stages(self, pretrained):\n"
+        "        return nn.ModuleList([nn.Conv2d(3, 4, 3)])\n"
+    )
+    assert load_plugins([file]) == []
+    benchmark = protocol("model.backbone=my-net")
+    references([0], benchmark, make_dataset(), "fp32", tmp_path / "results")
+    assert states(jobs_for(tmp_path / "results", benchmark=benchmark)) == ["new"]
+    with file.open("a") as more:
+        more.write("# edited\n")
+    with pytest.raises(UserError, match=r"untrained.* was made with other settings \(code.backbone my-net: \w+ there"):
+        jobs_for(tmp_path / "results", benchmark=benchmark)
+
+
+def test_the_receipt_names_the_packages_that_a_run_needed(tmp_path):
+    benchmark = protocol("loss.name='pml:SupConLoss'")
+    (job,) = jobs_for(tmp_path, "shared+pcgrad", benchmark=benchmark)
+    record = do(job, benchmark=benchmark)
+    assert record.status == "done", record.reason
+    wanted = {name: version(name) for name in ("pytorch-metric-learning", "torchjd")}
+    assert record.receipt["packages"] == wanted
+    assert read_record(job.folder).receipt["packages"] == wanted
+    shown = " ".join(map(str, receipt_of(suites([record])[0], [record]).lines()))
+    assert f"pytorch-metric-learning {wanted['pytorch-metric-learning']}" in shown
+    (plain,) = jobs_for(tmp_path)
+    assert "packages" not in do(plain).receipt
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
