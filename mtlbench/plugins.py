@@ -18,8 +18,9 @@ from types import ModuleType
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, bundled
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, RegistrationError, bundled
 
+_LONGEST = 300  # characters of an exception's own words
 _FOLDERS: list[Path] = []  # of plug-ins, the latest first; they stand last in sys.path
 
 
@@ -44,7 +45,9 @@ def _broken(source: str, error: BaseException) -> BrokenPlugin:
     own = [f for f in frames if f.filename == source] or theirs
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else source
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return BrokenPlugin(source, where, f"{kind}{error}")
+    words = " ".join((error.what.rstrip(".") if isinstance(error, RegistrationError) else str(error)).split())
+    words = f"{words[:_LONGEST]} …" if len(words) > _LONGEST else words
+    return BrokenPlugin(source, where, f"{kind}{words}")
 
 
 def _guarded(source: str, load: Callable[[], object]) -> BrokenPlugin | None:

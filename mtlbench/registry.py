@@ -21,6 +21,18 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
+class RegistrationError(UserError):
+    """What can't be registered, and where it stands.
+
+    Args:
+        origin: file:line; what: one sentence.
+    """
+
+    def __init__(self, origin: str, what: str) -> None:
+        super().__init__(f"{origin}: {what}")
+        self.origin, self.what = origin, what
+
+
 @dataclass(frozen=True)
 class Entry(Generic[T]):
     """One registered thing: its name, the thing, and where it comes from."""
@@ -147,27 +159,33 @@ class Registry(Generic[T]):
         """
         self.load()  # else an engine's own entry would come later and find its name taken
         if isinstance(groups, str):
-            raise UserError(f"{origin}: write the groups of '{name}' as a tuple: groups=('{groups}',).")
+            raise RegistrationError(origin, f"write the groups of '{name}' as a tuple: groups=('{groups}',).")
         for word, what in ((name, self.kind), *((group, "group") for group in groups)):
             if not self._name.fullmatch(word):
-                raise UserError(f"{origin}: '{word}' can't name {a(what)}: use lower-case letters, digits, . - and _.")
+                raise RegistrationError(
+                    origin, f"'{word}' can't name {a(what)}: use lower-case letters, digits, . - and _."
+                )
         family = (self, *self.beside)
         for registry in family:
             if name in registry.entries:
-                raise UserError(
-                    f"{origin}: the name '{name}' of this {self.kind} is registered already, for the {registry.kind} of"
-                    f" {registry.entries[name].origin}; rename one."
+                raise RegistrationError(
+                    origin,
+                    f"the name '{name}' of this {self.kind} is registered already, for the {registry.kind} of"
+                    f" {registry.entries[name].origin}; rename one.",
                 )
             for group in groups:
                 if group in registry.entries:
-                    raise UserError(
-                        f"{origin}: the group '{group}' of '{name}' has the name of the {registry.kind} of"
-                        f" {registry.entries[group].origin}; rename one."
+                    raise RegistrationError(
+                        origin,
+                        f"the group '{group}' of '{name}' has the name of the {registry.kind} of"
+                        f" {registry.entries[group].origin}; rename one.",
                     )
         if name == "all" or name in groups or any(name in registry.groups() for registry in family):
-            raise UserError(f"{origin}: '{name}' is the name of a group; call the {self.kind} something else.")
+            raise RegistrationError(origin, f"'{name}' is the name of a group; call the {self.kind} something else.")
+        if name == "none":
+            raise RegistrationError(origin, f"'none' stands for nothing; call the {self.kind} something else.")
         if "all" in groups:
-            raise UserError(f"{origin}: '{name}' is in the group 'all' anyway; leave that group out.")
+            raise RegistrationError(origin, f"'{name}' is in the group 'all' anyway; leave that group out.")
         self.entries[name] = Entry(
             name,
             target,
@@ -202,7 +220,7 @@ class Registry(Generic[T]):
         """
         self.load()
         if not _NAME.fullmatch(prefix) or prefix in self.families:
-            raise UserError(f"{origin}: '{prefix}:' can't name a family: it is taken or not lower case.")
+            raise RegistrationError(origin, f"'{prefix}:' can't name a family: it is taken or not lower case.")
         self.families[prefix] = Family(prefix, member, summary, origin, self._is_bundled(member), tuple(needs))
 
     def snapshot(self) -> Snapshot[T]:
@@ -308,10 +326,12 @@ def register_class(
     def decorate(cls: type[T]) -> type[T]:
         origin = origin_of(cls)
         if not (inspect.isclass(cls) and issubclass(cls, base)):
-            raise UserError(f"{origin}: the {registry.kind} '{name}' must be a subclass of mtlbench.{base.__name__}.")
+            raise RegistrationError(
+                origin, f"the {registry.kind} '{name}' must be a subclass of mtlbench.{base.__name__}."
+            )
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         if missing:
-            raise UserError(f"{origin}: the {registry.kind} '{name}' lacks {missing}.")
+            raise RegistrationError(origin, f"the {registry.kind} '{name}' lacks {missing}.")
         registry.add(name, cls, summary=summary_of(cls), origin=origin, **facts)
         return cls
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import run_command
 
 from mtlbench import Architecture, Balancer, UserError, register_architecture, register_balancer, register_method
 from mtlbench.plugins import load_plugins
@@ -98,7 +99,8 @@ def test_a_name_that_a_spec_could_not_hold_is_refused(name: str) -> None:
 def test_a_name_taken_by_another_entry_is_refused_with_both_origins(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.py", plugin("mine")), write(tmp_path / "b.py", plugin("mine"))
     (broken,) = load_plugins([tmp_path])
-    assert f"{second}:4: the name 'mine'" in broken.reason
+    assert broken.where == f"{second}:4"
+    assert broken.reason.startswith("the name 'mine' of this architecture is ")
     assert f"registered already, for the architecture of {first}:4" in broken.reason
     assert ARCHITECTURES.get("mine").origin == f"{first}:4"
 
@@ -318,6 +320,21 @@ def test_a_broken_plug_in_is_reported_by_file_and_line_and_the_rest_works(tmp_pa
     assert str(broken) == f"plug-in {file} left out: {broken.reason} ({file}:{line})"
     assert set(ARCHITECTURES) - set(before) == {"working"}
     assert [m.name for m in parse_methods("working,shared")] == ["working", "shared"]
+
+
+def test_a_broken_plug_in_is_told_in_one_line_once(tmp_path: Path) -> None:
+    long = write(
+        tmp_path / "long.py", "import warnings\nwarnings.warn('old\\n  style')\nraise ValueError('a\\n b\\n\\tc')\n"
+    )
+    clash = write(tmp_path / "mine.py", plugin("shared"))
+    listed = run_command("list", "methods", "--plugins", tmp_path)
+    origin = ARCHITECTURES.get("shared").origin
+    assert listed.err.splitlines() == [
+        f"warning: UserWarning: old style ({long}:2)",
+        f"warning: plug-in {long} left out: ValueError: a b c ({long}:3)",
+        f"warning: plug-in {clash} left out: the name 'shared' of this architecture is registered already, for the"
+        f" architecture of {origin}; rename one ({clash}:4)",
+    ]
 
 
 def test_what_a_broken_plug_in_had_registered_is_taken_back_from_every_registry(tmp_path: Path) -> None:

@@ -194,8 +194,9 @@ def _refuse_taken(name: str, kind: str) -> None:
             raise UserError(
                 f"'{name}' is taken, by the {registry.kind} of {registry.entries[name].origin}; choose another."
             )
-    if name == "all" or name in (method_groups() if kind in _METHODS else registries[0].groups()):
-        raise UserError(f"'{name}' is taken, by a group of {_WORDS[_called(kind)]}; choose another.")
+    groups = {group for registry in KINDS.values() for group in registry.groups()}
+    if name in groups.union(method_groups(), ["none"]):  # of any kind: a word is to mean one thing
+        raise UserError(f"'{name}' is taken: it stands for a group, or for nothing; choose another.")
 
 
 def _text(kind: str, name: str, module: str) -> str:

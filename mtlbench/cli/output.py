@@ -37,16 +37,15 @@ def fit_streams() -> None:
 
 @contextmanager
 def telling_what_is_left_out() -> Iterator[None]:
-    """Show each warning of something that is left out once, as a line on standard error."""
+    """Show each warning once, as a line on standard error: of something that is left out, and what plug-ins warn of."""
     told: set[str] = set()
     with warnings.catch_warnings():
-        usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
-            words = str(message)
+            words = " ".join(str(message).split())
             if not issubclass(category, LeftOut):
-                usual(message, category, *rest, **more)  # type: ignore[arg-type]
-            elif words not in told:
+                words = f"{category.__name__}: {words} ({':'.join(map(str, rest[:2]))})"
+            if words not in told:
                 told.add(words)
                 print(f"warning: {printable(words)}", file=sys.stderr)
 

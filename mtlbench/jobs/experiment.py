@@ -196,7 +196,7 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
                 view.warn(f"note: {note}")
                 told.add(note)
         methods = [with_recipe_of(version.benchmark, method) for method in experiment.methods]
-        check_builds(methods, version.benchmark, data.tasks, view)
+        check_builds(methods, version.benchmark, data.tasks, view, told)
         jobs = plan(
             methods, experiment.seeds, version.benchmark, data, precision, experiment.results,
             experiment.overwrite, site=site, varied=version.varied, reference_varied=version.reference_varied,
@@ -206,8 +206,14 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
     return parts
 
 
-def check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View) -> None:
-    """Find an option that a method refuses, or a setting that is not for it, before anything is trained."""
+def check_builds(
+    methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View, told: set[str] | None = None
+) -> None:
+    """Find an option that a method refuses, or a setting that is not for it, before anything is trained.
+
+    A method that can't be built is warned of, once where `told` holds what was said before.
+    """
+    told = set() if told is None else told
     for method in methods:
         try:
             with torch.device("meta"):
@@ -216,7 +222,10 @@ def check_builds(methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[s
         except UserError:
             raise
         except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
-            view.warn(f"warning: {method.name} can't be built: {reason_of(error)}")
+            words = f"{method.name} can't be built: {reason_of(error)}"
+            if words not in told:
+                view.warn(f"warning: {words}")
+            told.add(words)
 
 
 def check_folder(results: Path) -> None:

@@ -53,7 +53,7 @@ def test_every_kind_but_names_of_methods_and_optimisers_has_a_scaffold() -> None
     assert set(scaffolds()) == set(REGISTRIES) - {"method", "optimiser"}
 
 
-@pytest.mark.parametrize("name", ["a", "none", "type", "batch", "a-name-of-thirty-characters-xx", "x.2"])
+@pytest.mark.parametrize("name", ["a", "true", "type", "batch", "a-name-of-thirty-characters-xx", "x.2"])
 def test_what_new_writes_of_any_kind_is_in_good_style_under_any_name(tmp_path: Path, name: str) -> None:
     for kind in scaffolds():
         folder = tmp_path / kind
@@ -138,8 +138,20 @@ def test_the_reader_that_new_writes_reads_a_folder(tmp_path: Path) -> None:
         build_reader(data).read(tmp_path, data)
 
 
+@pytest.mark.parametrize("name", ["all", "none", "core", "architectures"])
 @pytest.mark.parametrize("kind", ["loss", "sampler", "metric", "balancer", "architecture"])
-def test_no_kind_has_a_thing_called_all(kind: str, tmp_path: Path) -> None:
-    ended = run_command("new", kind, "all", "--folder", tmp_path)
-    assert "'all' is taken, by a group of" in ended.error
+def test_no_kind_has_a_thing_called_as_a_group_or_none(kind: str, name: str, tmp_path: Path) -> None:
+    ended = run_command("new", kind, name, "--folder", tmp_path)
+    assert ended.error == f"'{name}' is taken: it stands for a group, or for nothing; choose another."
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["loss", "sampler", "backbone", "metric", "tracker"])
+def test_a_plug_in_called_none_or_all_is_left_out(kind: str, tmp_path: Path) -> None:
+    assert run("new", kind, "my-thing").exit_code == 0
+    file = tmp_path / "my_thing.py"
+    text = file.read_text()
+    for name, why in (("all", "is the name of a group"), ("none", "stands for nothing")):
+        file.write_text(text.replace('"my-thing")', f'"{name}")'))
+        (broken,) = load_plugins([file])
+        assert f"'{name}' {why}; call the {kind} something else" in broken.reason
