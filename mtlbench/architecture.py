@@ -12,7 +12,6 @@ from typing import ClassVar, TypeVar
 from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
-from mtlbench.bibliography import bibtex
 from mtlbench.learned import Learned
 from mtlbench.recipes import Space
 from mtlbench.registry import ARCHITECTURES, register_class
@@ -160,4 +159,4 @@ def register_architecture(
     Raises:
         UserError: no subclass of `Architecture`, abstract methods left, or the name is taken.
     """
-    return register_class(ARCHITECTURES, Architecture, name, groups=groups, cite=bibtex(cite), shares=shares)
+    return register_class(ARCHITECTURES, Architecture, name, groups=groups, cite=cite, shares=shares)

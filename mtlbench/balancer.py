@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
-from mtlbench.bibliography import bibtex
 from mtlbench.errors import UserError
 from mtlbench.recipes import Space
 from mtlbench.registry import BALANCERS, register_class
@@ -164,4 +163,4 @@ def register_balancer(
     Raises:
         UserError: no subclass of `Balancer`, abstract methods left, or the name is taken.
     """
-    return register_class(BALANCERS, Balancer, name, cite=bibtex(cite), needs=needs, extra=extra)
+    return register_class(BALANCERS, Balancer, name, cite=cite, needs=needs, extra=extra)

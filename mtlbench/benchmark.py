@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.recipes import Recipe, Search
-from mtlbench.registry import bundled
 from mtlbench.sections import Anchors, Count, Positive, Section, Share
 from mtlbench.sections import Csv as Csv
 from mtlbench.sections import Data as Data

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import accumulate
 
+from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.registry import bundled
 
+_HEAD = re.compile(r"@\w+\s*\{\s*([^,\s{}]+)\s*,")
 _ENTRY = re.compile(r"^@\w+\{([^,\s]+),.*?^\}", re.MULTILINE | re.DOTALL)
 
 
@@ -22,13 +24,32 @@ def references() -> dict[str, str]:
     return read_entries((bundled("methods") / "references.bib").read_text(encoding="utf-8"))
 
 
+def is_entry(text: str) -> bool:
+    """Return whether a text is one BibTeX entry: a type, a key, and braces that close at its end and not before."""
+    if _HEAD.match(text) is None or not text.endswith("}"):
+        return False
+    depths = list(accumulate((letter == "{") - (letter == "}") for letter in text))
+    return depths[-1] == 0 and all(depths[text.index("{") : -1])
+
+
+def key_of(entry: str) -> str:
+    """Return the key of a BibTeX entry."""
+    head = _HEAD.match(entry)
+    return head[1] if head else ""
+
+
 def bibtex(cite: str) -> str:
     """Return the BibTeX of a source: `cite` itself, which begins with @, or the bundled entry of that key.
 
     Raises:
-        UserError: there is no such key.
+        UserError: there is no such key, or the text is not one whole entry.
     """
     cite = cite.strip()
+    if cite.startswith("@") and not is_entry(cite):
+        raise UserError(
+            f"its source is not one BibTeX entry, @type{{key, field = {{…}}, …}} with as many }} as {{: it begins with"
+            f" {cite.splitlines()[0][:60]}"
+        )
     if not cite or cite.startswith("@"):
         return cite
     known = references()

@@ -15,8 +15,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mtlbench.benchmark import Benchmark, load_benchmark
+from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.registry import bundled
 from mtlbench.report.agreement import agreement
 from mtlbench.report.grids import Grid
 from mtlbench.report.receipt import receipt_of

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, RegistrationError, bundled
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, RegistrationError
 
 _LONGEST = 300  # characters of an exception's own words
 _FOLDERS: list[Path] = []  # of plug-ins, the latest first; they stand last in sys.path

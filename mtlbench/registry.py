@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mtlbench.bibliography import bibtex
 from mtlbench.errors import UserError, a, did_you_mean
 
 T = TypeVar("T")
@@ -309,7 +309,7 @@ def summary_of(thing: Any) -> str:
 
 
 def register_class(
-    registry: Registry[type[Any]], base: type[Any], name: str, **facts: Any
+    registry: Registry[type[Any]], base: type[Any], name: str, *, cite: str = "", **facts: Any
 ) -> Callable[[type[T]], type[T]]:
     """Class decorator of a kind: check that the class keeps the kind's contract `base`, and register it.
 
@@ -317,10 +317,12 @@ def register_class(
         registry: of the kind.
         base: its contract.
         name: what users call the class.
-        facts: groups, cite, shares, needs, extra; see `Entry`.
+        cite: its source: a BibTeX entry, or a key of methods/references.bib.
+        facts: groups, shares, needs, extra; see `Entry`.
 
     Raises:
-        UserError: the class is no subclass of `base`, lacks an abstract method, or the name is taken.
+        RegistrationError: the class is no subclass of `base`, lacks an abstract method, its source is neither a key nor
+            an entry, or the name is taken.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -332,16 +334,11 @@ def register_class(
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         if missing:
             raise RegistrationError(origin, f"the {registry.kind} '{name}' lacks {missing}.")
-        registry.add(name, cls, summary=summary_of(cls), origin=origin, **facts)
+        try:
+            source = bibtex(cite)
+        except UserError as error:
+            raise RegistrationError(origin, f"the {registry.kind} '{name}': {error}") from error
+        registry.add(name, cls, summary=summary_of(cls), origin=origin, cite=source, **facts)
         return cls
 
     return decorate
-
-
-def bundled(folder: str) -> Path:
-    """Return a folder that comes with mtlbench (`methods`, `benchmarks`).
-
-    Installed, it lies inside the package; in a checkout, beside it.
-    """
-    inside = Path(__file__).parent / folder
-    return inside if inside.is_dir() else Path(__file__).parent.parent / folder

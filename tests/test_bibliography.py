@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from mtlbench import UserError, register_balancer
-from mtlbench.bibliography import bibtex, paper, read_entries, references
+from mtlbench import Balancer, UserError, register_balancer
+from mtlbench.bibliography import bibtex, is_entry, key_of, paper, read_entries, references
+from mtlbench.bundled import bundled
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import ARCHITECTURES, BALANCERS, bundled
+from mtlbench.registry import ARCHITECTURES, BALANCERS
+
+
+class Plain(Balancer):
+    """Plain."""
+
+    def backward(self, losses, architecture):
+        losses.sum().backward()
+        return losses.detach()
+
 
 OWN = "@misc{own2026,\n  author = {Own, My and Other, A. and Third, B.},\n  year = {2026},\n}"
 
@@ -20,8 +32,24 @@ def test_a_key_stands_for_its_entry_and_text_for_itself() -> None:
 
 
 def test_an_unknown_key_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"has no 'zhao2018modulaton'\. Did you mean: zhao2018modulation"):
-        register_balancer("mine", cite="zhao2018modulaton")
+    register = register_balancer("mine", cite="zhao2018modulaton")
+    with pytest.raises(UserError, match=r"has no 'zhao2018modulaton'\. Did you mean: zhao2018modulation") as caught:
+        register(Plain)
+    assert re.match(r".*test_bibliography\.py:\d+: the balancer 'mine': ", str(caught.value))
+    assert "mine" not in BALANCERS
+
+
+@pytest.mark.parametrize(
+    "text", ["@misc{a, title = {A}", "@misc{a, title = {A}} and more", "@misc{title = {A}}", f"{OWN}\n\n{OWN}", "@misc"]
+)
+def test_a_text_that_is_not_one_whole_entry_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="its source is not one BibTeX entry"):
+        register_balancer("mine", cite=text)(Plain)
+    assert "mine" not in BALANCERS
+
+
+def test_every_bundled_entry_is_one_whole_entry() -> None:
+    assert all(is_entry(text) and key_of(text) == key for key, text in references().items())
 
 
 def test_the_reader_takes_entries_and_leaves_what_stands_between() -> None:

@@ -15,8 +15,9 @@ import pytest
 from support import run_command
 
 from mtlbench import Architecture, Balancer, UserError, register_architecture, register_balancer, register_method
+from mtlbench.bundled import bundled
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, Registry, bundled
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, Registry
 from mtlbench.specs import parse_methods
 
 BUNDLED = ["cross-stitch", "independent", "modulation", "shared", "single"]

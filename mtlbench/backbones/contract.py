@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mtlbench.bibliography import bibtex
 from mtlbench.errors import UserError
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
@@ -231,7 +230,7 @@ def register_backbone(name: str, *, cite: str = "") -> Callable[[type[T]], type[
     Raises:
         UserError: no subclass of `BackboneKind`, no `stages`, or the name is taken.
     """
-    return register_class(BACKBONES, BackboneKind, name, cite=bibtex(cite))
+    return register_class(BACKBONES, BackboneKind, name, cite=cite)
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from mtlbench.bundled import bundled
 from mtlbench.cli.listing import Listing, make_listing
 from mtlbench.plugins import plugin_files
-from mtlbench.registry import bundled
 
 
 def listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:

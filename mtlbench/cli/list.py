@@ -32,11 +32,14 @@ def list_(
     from rich.text import Text
 
     from mtlbench.cli.kept import listing
+    from mtlbench.errors import UserError
 
     found = listing(kind, benchmark, plugins or [])
     for warning in found.warnings:
         typer.echo(warning, err=True)
     if bibtex:
+        if kind in ("benchmarks", "settings"):
+            raise UserError(f"mtlbench list {kind} has no sources: --bibtex is for methods and other things of a kind.")
         typer.echo("\n\n".join(found.citations))
         return
     console = Console()

@@ -53,11 +53,39 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
         "settings": settings_lines,
     }
     headings, lines = special[kind]() if kind in special else _entries(kind)
-    cited = [KINDS[kind]] if kind in KINDS and kind != "methods" else [ARCHITECTURES, BALANCERS]
-    citations = sorted({entry.cite for registry in cited for entry in registry.entries.values() if entry.cite})
+    cited = [ARCHITECTURES, BALANCERS] if kind == "methods" else [KINDS[kind]] if kind in KINDS else []
+    citations, doubts = _citations([entry for registry in cited for entry in registry.entries.values()])
+    warnings += doubts
     waiting = left_out_methods() if kind == "methods" else []
     notes = [f"{left_out_line(waiting)}."] if waiting else []
     return Listing(list(headings), [list(line) for line in lines], citations, notes, warnings)
+
+
+def _citations(entries: Sequence[Entry[Any]]) -> tuple[list[str], list[str]]:
+    """Return the sources of things as a BibTeX file, and what is wrong with them.
+
+    Each entry stands once, in the order of keys, below a line with the names of what it is the source of; the last line
+    names what has none. BibTeX passes over such lines.
+    """
+    from mtlbench.bibliography import key_of
+
+    names: dict[str, list[str]] = {}
+    texts: dict[str, Entry[Any]] = {}
+    doubts = []
+    for entry in sorted((e for e in entries if e.cite), key=lambda e: (key_of(e.cite), not e.bundled, e.name)):
+        key = key_of(entry.cite)
+        first = texts.setdefault(key, entry)
+        names.setdefault(key, []).append(entry.name)
+        if first.cite.split() != entry.cite.split():
+            doubts.append(
+                f"warning: {key} stands for two sources, of {first.name} ({short(first.origin)}) and of {entry.name}"
+                f" ({short(entry.origin)}): --bibtex prints the first"
+            )
+    without = sorted(entry.name for entry in entries if not entry.cite)
+    found = [f"% {', '.join(names[key])}\n{texts[key].cite}" for key in texts]
+    # an @ would begin an entry
+    plain = [name.replace("@", " at ") for name in without]
+    return [*found, *([f"% without a source: {', '.join(plain)}"] if plain else [])], doubts
 
 
 def load_home(registry: Registry[Any]) -> None:

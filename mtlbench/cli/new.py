@@ -68,9 +68,9 @@ def new(
     """Write a commented file with a new method, or a thing of another kind, that runs as it stands."""
     from rich.console import Console
 
+    from mtlbench.bundled import bundled
     from mtlbench.errors import UserError
     from mtlbench.plugins import load_plugins
-    from mtlbench.registry import bundled
 
     console = Console()
     if benchmark is not None:

@@ -12,7 +12,6 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from mtlbench.benchmark import Data
-from mtlbench.bibliography import bibtex
 from mtlbench.blame import breach
 from mtlbench.data.download.source import Source
 from mtlbench.data.table import SPLITS, Column, Table
@@ -104,7 +103,7 @@ def register_reader(name: str, *, groups: Sequence[str] = (), cite: str = "") ->
     Raises:
         UserError: no subclass of `Reader`, abstract methods left, or the name is taken.
     """
-    return register_class(READERS, Reader, name, groups=groups, cite=bibtex(cite))
+    return register_class(READERS, Reader, name, groups=groups, cite=cite)
 
 
 def readers() -> dict[str, type[Reader]]:

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlbench import benchmark
-from mtlbench.bibliography import bibtex
 from mtlbench.options import valid
 from mtlbench.registry import LOSSES, register_class
 from mtlbench.sampling.contract import Batch
@@ -100,7 +99,7 @@ def register_loss(name: str, *, cite: str = "") -> Callable[[type[C]], type[C]]:
     Raises:
         UserError: no subclass of `Loss`, abstract methods left, or the name is taken.
     """
-    return register_class(LOSSES, Loss, name, cite=bibtex(cite))
+    return register_class(LOSSES, Loss, name, cite=cite)
 
 
 def resolved(section: benchmark.Loss) -> benchmark.Loss:

@@ -103,7 +103,29 @@ def test_citations_of_a_kind_are_its_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     assert "@misc{mine2026,\n" in run("architectures", "--bibtex", "--plugins", str(tmp_path)).output
     assert "mine2026" not in run("balancers", "--bibtex", "--plugins", str(tmp_path)).output
-    assert run("losses", "--bibtex").output == "\n"
+    assert run("losses", "--bibtex").output == "% without a source: triplet\n"
+
+
+def test_citations_name_what_they_are_of_and_what_has_none_and_a_key_stands_once(tmp_path: Path) -> None:
+    for name, year in (("first", "2026"), ("second", "2026"), ("third", "1999")):
+        text = (
+            PLUGIN.replace("mine", name)
+            .replace(f"{name}2026", "mine2026")
+            .replace("year = {2026}", f"year = {{{year}}}")
+        )
+        (tmp_path / f"{name}.py").write_text(text)
+    done = run("methods", "--bibtex", "--plugins", str(tmp_path))
+    assert done.output.count("@misc{mine2026,\n") == 1
+    assert "\n% first, second, third\n@misc{mine2026,\n" in done.output
+    assert "\n% without a source: " in done.output
+    assert "mean" in done.output.splitlines()[-1]
+    assert "mine2026 stands for two sources, of first (" in done.output
+    assert "and of third (" in done.output
+
+
+def test_settings_have_no_sources() -> None:
+    with pytest.raises(UserError, match="list settings has no sources"):
+        run("settings", "--bibtex")
 
 
 # --- kept in the cache ------------------------------------------------------------------------------------------------

@@ -10,12 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mtlbench import checks
+from mtlbench.bundled import bundled
 from mtlbench.checks import items
 from mtlbench.cli import app
 from mtlbench.data.check import read_source
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
-from mtlbench.registry import ARCHITECTURES, BALANCERS, bundled
+from mtlbench.registry import ARCHITECTURES, BALANCERS
 
 FAULTY = Path(__file__).parents[1] / "methods" / "faulty"
 
@@ -74,7 +75,7 @@ def test_new_benchmark_refuses_what_it_can_not_describe(tmp_path: Path) -> None:
 def test_in_a_checkout_new_says_where_bundled_methods_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "pyproject.toml").touch()
-    monkeypatch.setattr("mtlbench.registry.bundled", lambda folder: tmp_path / folder)
+    monkeypatch.setattr("mtlbench.bundled.bundled", lambda folder: tmp_path / folder)
     monkeypatch.setattr("mtlbench.plugins.load_plugins", lambda: [])
     assert f"bundled methods live in {tmp_path / 'methods'}" in run("new", "one-more").output
     inside = run("new", "one-more", "--folder", "methods").output
