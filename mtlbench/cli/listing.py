@@ -47,7 +47,7 @@ def make_listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
 
     warnings = [f"warning: {broken}" for broken in load_plugins(plugins)]
     special: dict[str, Callable[[], Lines]] = {
-        "methods": lambda: _methods(benchmark),
+        "methods": lambda: _methods(benchmark, warnings),
         "balancers": _balancers,
         "benchmarks": _benchmarks,
         "settings": settings_lines,
@@ -120,10 +120,12 @@ def _entries(kind: str) -> Lines:
     return (registry.kind, "options", "what it is", "from"), lines
 
 
-def _methods(name: str) -> Lines:
+def _methods(name: str, warnings: list[str]) -> Lines:
+    """List methods; one whose architecture fails on being built is warned of, and its numbers left out."""
     from mtlbench.balancer import share_acted_on
     from mtlbench.benchmark import load_benchmark
     from mtlbench.bibliography import paper
+    from mtlbench.blame import described
     from mtlbench.cost import storage_law
     from mtlbench.specs import parse_method
 
@@ -132,25 +134,29 @@ def _methods(name: str) -> Lines:
     built: dict[str, Architecture] = {}
     lines: list[Sequence[str]] = []
     entries: list[Entry[Any]] = [*ARCHITECTURES.entries.values(), *ALIASES.entries.values()]
+    for own in ARCHITECTURES.entries:
+        try:
+            laws[own] = _law(storage_law(parse_method(own), benchmark))
+        except Exception as error:  # a fault in a plug-in
+            warnings.append(f"warning: {own} can't be built: {described(error)}")
     for entry in sorted(entries, key=lambda e: (e.name not in ARCHITECTURES, e.name)):
         if entry.name in ARCHITECTURES:
             architecture, cite, acts_on = entry, entry.cite, ""
         else:
             architecture = ARCHITECTURES.get(entry.target.architecture)
             balancer = BALANCERS.get(entry.target.balancer)
-            if architecture.name not in built:
-                built[architecture.name] = _empty(architecture.name, benchmark)
-            cite = balancer.cite
-            acts_on = f"{100 * share_acted_on(balancer.target, built[architecture.name]):.3g} %"
-        if architecture.name not in laws:
-            laws[architecture.name] = _law(storage_law(parse_method(architecture.name), benchmark))
+            cite, acts_on = balancer.cite, ""
+            if architecture.name in laws:
+                if architecture.name not in built:
+                    built[architecture.name] = _empty(architecture.name, benchmark)
+                acts_on = f"{100 * share_acted_on(balancer.target, built[architecture.name]):.3g} %"
         lines.append(
             (
                 entry.name,
                 " ".join(entry.groups),
                 paper(cite) or short(entry.origin),
                 architecture.shares,
-                laws[architecture.name],
+                laws.get(architecture.name, ""),
                 acts_on,
                 entry.summary,
             )

@@ -123,6 +123,15 @@ def test_citations_name_what_they_are_of_and_what_has_none_and_a_key_stands_once
     assert "and of third (" in done.output
 
 
+def test_an_architecture_that_cant_be_built_is_listed_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("self.net = backbones.backbone()", "self.net = nothing"))
+    done = run("methods", "--plugins", str(tmp_path))
+    assert done.exit_code == 0
+    why = "NameError: name 'nothing' is not defined (architecture 'mine', mine.py:10)"
+    assert f"warning: mine can't be built: {why}\n" in done.output
+    assert "\nmine " in done.output
+
+
 def test_settings_have_no_sources() -> None:
     with pytest.raises(UserError, match="list settings has no sources"):
         run("settings", "--bibtex")
