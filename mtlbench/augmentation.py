@@ -25,6 +25,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def register_augmentation(name: str) -> Callable[[Augmentation], Augmentation]:
     """Decorator: make a function known as `name`, for a benchmark's `train.augment`.
 
+    >>> from mtlbench import register_augmentation
+    >>> @register_augmentation("inverted")
+    ... def inverted(images, generator):
+    ...     '''Inverts every image.'''
+    ...     return 255 - images
+
     Raises:
         UserError: the name is taken.
     """

@@ -25,19 +25,37 @@ NAMES = (
     "BackboneFactory",
     "BackboneKind",
     "Balancer",
+    "Batch",
     "Conditioned",
     "Embedder",
+    "Executor",
     "Learned",
+    "Loss",
+    "LossContext",
     "Modulated",
     "Range",
+    "Ranked",
+    "Reader",
     "Results",
+    "Sampler",
+    "Source",
+    "Table",
+    "TrackedRun",
+    "Tracker",
     "UserError",
     "load",
     "modulate",
     "register_architecture",
+    "register_augmentation",
     "register_backbone",
     "register_balancer",
+    "register_executor",
+    "register_loss",
     "register_method",
+    "register_metric",
+    "register_reader",
+    "register_sampler",
+    "register_tracker",
     "results",
     "run",
 )
@@ -75,6 +93,8 @@ import sys, mtlbench
 assert "torch" not in sys.modules, "import mtlbench imports torch"
 mtlbench.UserError
 assert "torch" not in sys.modules, "an error needs no torch"
+mtlbench.Table
+assert "torch" not in sys.modules, "a table needs no torch"
 assert callable(mtlbench.modulate)
 import mtlbench.modulated, mtlbench.conditioned
 assert callable(mtlbench.modulate)

@@ -105,7 +105,7 @@ def check(
     for odd in remarks_on_words(table, named or table.tasks_with_labels()):
         say(console, f"note: {odd}", "yellow")
     if found.min_images < FEW:
-        for few in few_test_images(table, named or table.tasks_with_labels())[:_FEW_TASKS]:
+        for few in few_test_images(table, named or table.tasks_with_labels(), found.anchors)[:_FEW_TASKS]:
             say(console, f"note: {few}", "yellow")
     with bar(console, "opening images") as opening:
         seen = open_images(table, opening)

@@ -65,6 +65,7 @@ class Recognised:
         min_images: values of fewer test images anchor fewer triplets, by its benchmark.
         tasks, fallback_tasks: those that its benchmark names, and those for want of them; empty for a folder.
         skips_unreadable: its benchmark leaves out images that are missing or broken.
+        anchors: which images anchor its benchmark's test triplets: `balanced` or `positive`.
     """
 
     table: Table
@@ -72,6 +73,7 @@ class Recognised:
     fallback_tasks: list[str] = field(default_factory=list)
     skips_unreadable: bool = False
     min_images: int = 0
+    anchors: str = "balanced"
 
 
 @dataclass
@@ -121,7 +123,7 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
         data = benchmark.data
         return Recognised(
             read_table(data, None, drawing, tell), data.tasks, data.fallback_tasks, data.skip_unreadable,
-            benchmark.evaluation.min_images,
+            benchmark.evaluation.min_images, benchmark.evaluation.anchors,
         )  # fmt: skip
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
@@ -179,17 +181,25 @@ class FewImages:
     Attributes:
         task: its name.
         values: these values with their numbers of test images, from two on, the fewest first.
-        share: of the task's test triplets whose anchor has one of them, where anchors are drawn evenly over values.
+        share: of the task's test triplets whose anchor has one of them.
+        anchors: `balanced`: they are drawn evenly over values; `positive`: from label 1 alone.
     """
 
     task: str
     values: tuple[tuple[str, int], ...]
     share: float
+    anchors: str = "balanced"
 
     def __str__(self) -> str:
         value, count = self.values[0]
         pairs = count * (count - 1) // 2
         rest = f"1 pair of images: {value}" if pairs == 1 else f"{pairs:,} pairs of images: {value}"
+        if self.anchors == "positive":
+            return (
+                f"{self.task}: the value {value}, which anchors all test triplets, has fewer than {FEW} test images:"
+                f" they rest on {rest.partition(':')[0]}. Take anchors of every value with evaluation.anchors ="
+                ' "balanced", or another task.'
+            )
         number = f"{len(self.values)} values have" if len(self.values) > 1 else "1 value has"
         return (
             f"{self.task}: {number} fewer than {FEW} test images and {self.share:.0%} of the test triplets, since"
@@ -198,17 +208,25 @@ class FewImages:
         )
 
 
-def few_test_images(table: Table, tasks: Sequence[str]) -> list[FewImages]:
-    """Return the tasks some of whose values have few test images, those first whose triplets depend on them most."""
+def few_test_images(table: Table, tasks: Sequence[str], anchors: str = "balanced") -> list[FewImages]:
+    """Return the tasks some of whose values have few test images, those first whose triplets depend on them most.
+
+    Args:
+        table: of the data set; tasks: by name.
+        anchors: see `FewImages`.
+    """
     found = []
     for task in tasks:
         column = table.columns[task]
         codes = column.codes[(table.split == SPLITS.index("test")) & (column.codes >= 0)]
         counts = np.bincount(codes, minlength=len(column.values))
         able = counts >= 2  # one image alone anchors no triplet
-        few = sorted((int(n), column.values[code]) for code, n in enumerate(counts) if 2 <= n < FEW)
+        if anchors == "positive":
+            able &= np.arange(len(counts)) == 1
+        few = sorted((int(counts[code]), column.values[code]) for code in np.flatnonzero(able & (counts < FEW)))
         if few and task not in table.triplets:
-            found.append(FewImages(task, tuple((value, n) for n, value in few), len(few) / int(able.sum())))
+            share = len(few) / int(able.sum())
+            found.append(FewImages(task, tuple((value, n) for n, value in few), share, anchors))
     return sorted(found, key=lambda one: -one.share)
 
 

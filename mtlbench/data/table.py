@@ -32,6 +32,15 @@ class Column:
 class Table:
     """N images with their labels and splits.
 
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from mtlbench import Table
+    >>> from mtlbench.data.table import column_of
+    >>> kinds = column_of(["boot", "", "sandal"])  # the second has no label
+    >>> table = Table("mine", Path("photos"), ("a.jpg", "b.jpg", "c.jpg"), {"kind": kinds}, np.arange(3), "by hand")
+    >>> table.columns["kind"].codes.tolist()
+    [0, -1, 1]
+
     Attributes:
         name: of the data set.
         root: the folder that `paths` are relative to.

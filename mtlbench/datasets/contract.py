@@ -41,9 +41,8 @@ class Reader(ABC):
     A subclass takes its options as keyword-only arguments with types and defaults; a benchmark sets them in
     `[data.options]`. What the keys of `[data]` say of any data set, such as `split_seed`, comes with `data`.
 
-    >>> import numpy as np
-    >>> from mtlbench.data.table import Table, column_of, split_at_random
-    >>> from mtlbench.datasets.contract import Reader, register_reader
+    >>> from mtlbench import Reader, Table, register_reader
+    >>> from mtlbench.data.table import column_of, split_at_random
     >>> @register_reader("by-first-letter")
     ... class ByFirstLetter(Reader):
     ...     '''The images of one folder; the label of each is how its name begins.'''
@@ -94,6 +93,18 @@ class Reader(ABC):
 
 def register_reader(name: str, *, groups: Sequence[str] = (), cite: str = "") -> Callable[[type[T]], type[T]]:
     """Class decorator: make a `Reader` known as `name`, for a benchmark's `data.reader`.
+
+    >>> import numpy as np
+    >>> from mtlbench import Reader, Table, register_reader
+    >>> from mtlbench.data.table import column_of
+    >>> @register_reader("three-photos")
+    ... class ThreePhotos(Reader):
+    ...     '''Three photos, one a split.'''
+    ...
+    ...     def read(self, folder, data):
+    ...         columns = {"kind": column_of(["boot", "boot", "sandal"])}
+    ...         paths, split = ("a.jpg", "b.jpg", "c.jpg"), np.arange(3)
+    ...         return Table("three", folder, paths, columns, split, "as published")
 
     Args:
         name: what benchmarks call it.

@@ -25,6 +25,12 @@ STANDARD = ("map@r", "r-precision")  # measured in every run, beside hit@k and p
 class Ranked:
     """Some queries of one task, each with its gallery in the order of distance.
 
+    >>> import torch
+    >>> from mtlbench import Ranked
+    >>> gains = torch.tensor([[0, 1, 0], [1, 1, 0]])
+    >>> Ranked(gains, best=1, relevant=torch.tensor([1, 2]), ideal=None, discount=torch.ones(3)).hits.tolist()
+    [[False, True, False], [True, True, False]]
+
     Attributes:
         gains: (q, n) whole numbers; `best` where an image has the query's label, else less: 0, or, where labels have an
             order, the less the more ranks it lies away.
@@ -63,7 +69,7 @@ def register_metric(name: str, *, ordered: bool = False) -> Callable[[Metric], M
     It returns (q,) float64 scores, the higher the better; those of queries without a relevant image are left out of all
     means. Options are keyword-only arguments; `name@5` sets the option `k`.
 
-    >>> from mtlbench.evaluation.metrics import register_metric
+    >>> from mtlbench import register_metric
     >>> @register_metric("reciprocal-rank")
     ... def reciprocal_rank(ranked):
     ...     '''One over the position of the first relevant image.'''

@@ -25,6 +25,10 @@ C = TypeVar("C")
 class LossContext:
     """What a loss is built for.
 
+    >>> from mtlbench import LossContext
+    >>> LossContext(("colour", "shape"), values=(2, 3), embedding_size=8).normalise
+    True
+
     Attributes:
         tasks: the T names.
         values: how many label values each task has.
@@ -50,8 +54,7 @@ class Loss(nn.Module, ABC):
     without weight decay and kept when a run is interrupted; a deployed network doesn't have them.
 
     >>> import torch
-    >>> from mtlbench.losses.contract import Loss, LossContext
-    >>> from mtlbench.sampling.contract import Batch
+    >>> from mtlbench import Batch, Loss, LossContext
     >>> class Spread(Loss):
     ...     def __init__(self, context, *, weight: float = 1.0):
     ...         super().__init__(context)
@@ -95,6 +98,14 @@ class Loss(nn.Module, ABC):
 
 def register_loss(name: str, *, cite: str = "") -> Callable[[type[C]], type[C]]:
     """Class decorator: make a `Loss` known as `name`, for a benchmark's `loss.name`.
+
+    >>> from mtlbench import Loss, register_loss
+    >>> @register_loss("short")
+    ... class Short(Loss):
+    ...     '''The mean squared length of embeddings.'''
+    ...
+    ...     def forward(self, embeddings, batch):
+    ...         return embeddings.float().square().sum(2).mean(1)
 
     Raises:
         UserError: no subclass of `Loss`, abstract methods left, or the name is taken.

@@ -20,6 +20,11 @@ Generators = Mapping[str, torch.Generator]
 class Batch:
     """What one step is trained on.
 
+    >>> import torch
+    >>> from mtlbench import Batch
+    >>> Batch(torch.zeros(5, 3, 24, 24), torch.zeros(2, 5).long()).joint
+    True
+
     Attributes:
         images: (B, 3, H, W), which are embedded under every task; or (T, B, 3, H, W), group t under task t alone.
         labels: (T, B) int64, of image b under task t, or of image b of group t; -1 is unlabelled.
@@ -42,6 +47,12 @@ class Batch:
 @dataclass(frozen=True)
 class Source:
     """Where a sampler draws from, and how much.
+
+    >>> import torch
+    >>> from mtlbench import Source
+    >>> load = lambda index, generator: torch.rand(len(index), 3, 8, 8)
+    >>> Source(torch.zeros(2, 50).long(), ("colour", "shape"), load, triplets=4).anchors
+    'balanced'
 
     Attributes:
         labels: (T, N) int64 of all images, -1 where unlabelled or not an image of the training split.
@@ -69,7 +80,7 @@ class Sampler(ABC):
     sets as `train.sampling = "name[option=value]"`. All chance comes from the generators, one for each task.
 
     >>> import torch
-    >>> from mtlbench.sampling.contract import Batch, Sampler, Source
+    >>> from mtlbench import Batch, Sampler, Source
     >>> class FirstImages(Sampler):
     ...     def draw(self, generators):
     ...         index = torch.arange(self.images_per_step)
@@ -105,6 +116,17 @@ class Sampler(ABC):
 
 def register_sampler(name: str) -> Callable[[type[C]], type[C]]:
     """Class decorator: make a `Sampler` known as `name`, for a benchmark's `train.sampling`.
+
+    >>> import torch
+    >>> from mtlbench import Batch, Sampler, register_sampler
+    >>> @register_sampler("any-images")
+    ... class AnyImages(Sampler):
+    ...     '''Images drawn evenly, whatever their labels.'''
+    ...
+    ...     def draw(self, generators):
+    ...         labels, generator = self.source.labels, generators[self.source.tasks[0]]
+    ...         index = torch.randint(labels.shape[1], (self.images_per_step,), generator=generator)
+    ...         return Batch(self.source.load(index, generator), labels[:, index])
 
     Raises:
         UserError: no subclass of `Sampler`, abstract methods left, or the name is taken.

@@ -9,7 +9,7 @@ an image x becomes clip(a x), with a drawn evenly from [1 - strength, 1 + streng
 import torch
 from torch import Tensor
 
-from mtlbench.augmentation import register_augmentation
+from mtlbench import register_augmentation
 
 
 # The name is what the list `train.augment` of a benchmark says. Options are keyword-only arguments with a

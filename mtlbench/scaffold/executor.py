@@ -6,7 +6,7 @@ is its run record, on disk. This file runs as it stands.>
 
 from collections.abc import Callable, Sequence
 
-from mtlbench.jobs.executors.contract import Executor, register_executor
+from mtlbench import Executor, register_executor
 from mtlbench.jobs.executors.here import Here
 from mtlbench.jobs.job import Job, Watcher
 

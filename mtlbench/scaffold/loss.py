@@ -15,9 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtlbench import UserError
-from mtlbench.losses import Loss, LossContext, register_loss
-from mtlbench.sampling import Batch
+from mtlbench import Batch, Loss, LossContext, UserError, register_loss
 
 
 # The name is what a benchmark's `loss.name` says, or --set loss.name=my-method in a run.

@@ -10,7 +10,7 @@ queries. Images at the same distance count in the worst order, for every metric 
 import torch
 from torch import Tensor
 
-from mtlbench.evaluation.metrics import Ranked, register_metric
+from mtlbench import Ranked, register_metric
 
 
 # The name is what the list `evaluation.metrics` of a benchmark and the columns of tables say.

@@ -7,11 +7,12 @@ values and `per_class` training images of each, with replacement. All images of 
 tasks: labels (T, B) say what each is under each task.>
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from mtlbench import UserError
-from mtlbench.sampling import Batch, Generators, Sampler, Source, register_sampler
+from mtlbench import Batch, Sampler, Source, UserError, register_sampler
 
 
 # The name is what a benchmark's `train.sampling` says, or --set train.sampling=my-method in a run.
@@ -43,7 +44,7 @@ class MyMethod(Sampler):
 
     # The one method that must be there. All chance comes from the generators, one for each task: an
     # interrupted run goes on from their states.
-    def draw(self, generators: Generators) -> Batch:
+    def draw(self, generators: Mapping[str, torch.Generator]) -> Batch:
         """Draw a batch."""
         generator = generators[self.source.tasks[0]]
 

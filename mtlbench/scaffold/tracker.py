@@ -6,7 +6,7 @@ nothing. This file runs as it stands.>
 
 import json
 
-from mtlbench.trackers import TrackedRun, Tracker, register_tracker
+from mtlbench import TrackedRun, Tracker, register_tracker
 from mtlbench.training.events import Event
 
 

@@ -18,6 +18,11 @@ C = TypeVar("C")
 class TrackedRun:
     """The run that a tracker follows.
 
+    >>> from pathlib import Path
+    >>> from mtlbench import TrackedRun
+    >>> TrackedRun(Path("results/shoes"), "shoes", "shared", "shared", seed=0).folder("notes").as_posix()
+    'results/shoes/notes/shared/seed-0'
+
     Attributes:
         results: the folder of the benchmark's results.
         benchmark: its name.
@@ -47,7 +52,7 @@ class Tracker(ABC):
     `--track 'name[option=value]'`.
 
     >>> from pathlib import Path
-    >>> from mtlbench.trackers import TrackedRun, Tracker
+    >>> from mtlbench import TrackedRun, Tracker
     >>> from mtlbench.training.events import Ended
     >>> class Said(Tracker):
     ...     def handle(self, event):
@@ -70,6 +75,14 @@ class Tracker(ABC):
 
 def register_tracker(name: str, *, needs: tuple[str, ...] = (), extra: str = "") -> Callable[[type[C]], type[C]]:
     """Class decorator: make a `Tracker` known as `name`, for `mtlbench run --track`.
+
+    >>> from mtlbench import Tracker, register_tracker
+    >>> @register_tracker("steps")
+    ... class Steps(Tracker):
+    ...     '''Prints how far a run is.'''
+    ...
+    ...     def handle(self, event):
+    ...         print(f"{self.run.method}: {event.step}/{event.steps}")
 
     Args:
         name: what users write.

@@ -197,6 +197,16 @@ def test_values_of_few_test_images_are_warned_of_with_the_pairs_that_triplets_re
     assert "as few as 1 pair of images: hook" in str(other)
 
 
+def test_where_anchors_come_from_label_1_alone_the_warning_is_of_that_value(tmp_path):
+    names = [f"{n}.png" for n in range(40)]
+    table = table_of(tmp_path, names, [2] * 40, hat=["no"] * 35 + ["yes"] * 5, bald=["no"] * 5 + ["yes"] * 35)
+    assert [few.task for few in few_test_images(table, ["hat", "bald"])] == ["hat", "bald"]
+    (found,) = few_test_images(table, ["hat", "bald"], "positive")
+    assert (found.task, found.values, found.share) == ("hat", (("yes", 5),), 1.0)
+    assert "hat: the value yes, which anchors all test triplets, has fewer than 24" in str(found)
+    assert "they rest on 10 pairs of images." in str(found)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

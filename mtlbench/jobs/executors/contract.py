@@ -13,7 +13,16 @@ T = TypeVar("T")
 
 
 class Executor(ABC):
-    """Does jobs; its options are keyword-only arguments."""
+    """Does jobs; its options are keyword-only arguments.
+
+    >>> from mtlbench import Executor
+    >>> from mtlbench.jobs.executors.here import Here
+    >>> class Backwards(Executor):
+    ...     def run(self, jobs, watcher, stop):
+    ...         Here().run(jobs[::-1], watcher, stop)
+    >>> Backwards().threads(4)
+    4
+    """
 
     def threads(self, available: int) -> int:
         """Return with how many threads each job computes where `available` are there."""
@@ -36,5 +45,18 @@ class Executor(ABC):
 
 
 def register_executor(name: str) -> Callable[[type[T]], type[T]]:
-    """Register an executor under the name that `mtlbench run --on` takes."""
+    """Class decorator: make an `Executor` known as `name`, for `mtlbench run --on`.
+
+    >>> from mtlbench import Executor, register_executor
+    >>> from mtlbench.jobs.executors.here import Here
+    >>> @register_executor("short-names-first")
+    ... class ShortNamesFirst(Executor):
+    ...     '''In this process, methods of short names first.'''
+    ...
+    ...     def run(self, jobs, watcher, stop):
+    ...         Here().run(sorted(jobs, key=lambda job: len(job.method.name)), watcher, stop)
+
+    Raises:
+        UserError: no subclass of `Executor`, no `run`, or the name is taken.
+    """
     return register_class(EXECUTORS, Executor, name)
