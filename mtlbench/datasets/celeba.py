@@ -161,7 +161,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     else:
         assert joined is not None
         sides, rule = joined.to_numpy().astype(np.int64), f"as in {file.name}, column {_PARTITION_COLUMN}"
-    images = parts.images_with(attributes.index)
+    images = parts.images_with(attributes.index, None if subset else _LOOKED_AT)
     names = list(attributes.index)
     files = {path.name for path in (parts.root / images).iterdir()}
     renamed = {name: f"{Path(name).stem}.png" for name in names if name not in files}
@@ -276,16 +276,21 @@ class _Parts:
                 f" folder with --data-dir.{message and f' {message}'}"
             )
 
-    def images_with(self, names: pd.Index[str]) -> str:
-        """Return the folder of the images, relative to the root; some archives hold it twice, one in the other."""
+    def images_with(self, names: pd.Index[str], most: int | None) -> str:
+        """Return the folder of the images, relative to the root; some archives hold it twice, one in the other.
+
+        Args:
+            names: of the images.
+            most: how many of them are looked for, the first ones; None for all.
+        """
         outer = self.path(IMAGES)
         for folder in (outer, outer / IMAGES):
-            if any((folder / name).is_file() for name in islice(names, _LOOKED_AT)):
+            if any((folder / name).is_file() for name in islice(names, most)):
                 return folder.relative_to(self.root).as_posix()
         archive = self.find(f"{IMAGES}.zip")
         raise UserError(
-            f"{outer} holds none of the first {min(_LOOKED_AT, len(names)):,} images that {self.path(ATTRIBUTES).name}"
-            f" lists, such as {names[0]}. "
+            f"{outer} holds none of the first {min(most or len(names), len(names)):,} images that"
+            f" {self.path(ATTRIBUTES).name} lists, such as {names[0]}. "
             + (f"Unzip {archive} again." if archive else "Put the aligned and cropped images there.")
         )
 

@@ -59,15 +59,13 @@ class CsvFile(Reader):
 
 
 def _tables_of_splits(folder: Path) -> dict[str, str]:
-    """Return the tables that are called train.csv, val.csv and test.csv or the like, by split.
+    """Return the tables that are called train.csv, val.csv and test.csv or the like, by the word that names the split.
 
-    query.csv and gallery.csv are both of the test split, and keep their names.
+    A table that is the only one of its split goes by the split's usual name, others keep their own: none is lost.
     """
-    named = {path.stem.lower(): path.name for path in sorted(folder.glob("*.csv"))}
-    found: dict[str, str] = {}
-    for word, name in named.items():
-        if word in SPLIT_WORDS:
-            found.setdefault(word if word in ("query", "gallery") else SPLITS[SPLIT_WORDS[word]], name)
+    words = {path.stem.lower(): path.name for path in sorted(folder.glob("*.csv")) if path.stem.lower() in SPLIT_WORDS}
+    sides = Counter(SPLIT_WORDS[word] for word in words)
+    found = {SPLITS[SPLIT_WORDS[w]] if sides[SPLIT_WORDS[w]] == 1 else w: name for w, name in words.items()}
     return dict(sorted(found.items(), key=lambda item: (SPLIT_WORDS[item[0]], item[0])))
 
 
@@ -302,13 +300,15 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
                 moved[path] = there[name]
             elif len(bare.get(name, ())) == 1:
                 moved[path] = bare[name][0]
+    moved = {path: name for path, name in moved.items() if name != path}  # a pipe, say, of an image's name
     found = [moved.get(path, path) for path in paths]
     if len(set(found)) < len(found):  # two lines of one image: the table's own paths are named
         return paths, []
     if not moved:
         return found, []
     first = next(iter(moved))
-    return found, [f"{len(moved):,} images lie under other paths than the table's, such as {moved[first]} for {first}."]
+    lie = "images lie" if len(moved) > 1 else "image lies"
+    return found, [f"{len(moved):,} {lie} under another path than the table's, such as {moved[first]} for {first}."]
 
 
 def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:

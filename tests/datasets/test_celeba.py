@@ -472,6 +472,15 @@ def test_a_part_of_the_images_will_do_where_one_says_so(celeba_folder: Path) -> 
     assert found.split_rule.endswith("; the 30 of 60 listed images that are there")
 
 
+def test_a_part_may_begin_anywhere_in_the_lists(celeba_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlbench.datasets.celeba._LOOKED_AT", 5)
+    for file in sorted((celeba_folder / IMAGES).iterdir())[:10]:
+        file.unlink()
+    assert len(read_celeba(celeba_folder, subset=True)) == 50
+    with pytest.raises(UserError, match="holds none of the first 5 images"):
+        read_celeba(celeba_folder)
+
+
 def test_a_split_of_another_number_is_refused(celeba_folder: Path) -> None:
     edit(celeba_folder, PARTITION, lambda lines: [lines[0][:-1] + "3", *lines[1:]])
     with pytest.raises(UserError, match=f"{PARTITION}: line 1 says '3' for 000001.jpg where 0 or 1 or 2 belongs"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 import tomllib
 import unicodedata
@@ -431,7 +432,7 @@ def test_images_are_found_under_the_names_that_they_have(tmp_path: Path) -> None
     ten(root, path=written_as, colour=COLOURS, split=SIDES)
     table = read_csv(root, options())
     assert all((root / path).is_file() for path in table.paths)
-    assert table.remarks[0] == "4 images lie under other paths than the table's, such as 0.jpg for 0."
+    assert table.remarks[0] == "4 images lie under another path than the table's, such as 0.jpg for 0."
 
 
 def test_a_nul_in_a_path_is_named_by_its_line(tmp_path: Path) -> None:
@@ -455,3 +456,18 @@ def test_tables_of_query_and_gallery_are_both_proposed_and_both_test(tmp_path: P
     assert section["files"] == {"train": "train.csv", "query": "query.csv", "gallery": "gallery.csv"}
     table = read_csv(tmp_path, options(csv=section))
     assert {path for path, side in zip(table.paths, table.split, strict=True) if side == 2} == set(TEN[6:])
+
+
+def test_no_table_of_a_split_is_lost(tmp_path: Path) -> None:
+    for name in ("train", "val", "valid", "test"):
+        write(tmp_path, ["path", "colour"], ["a.jpg", "red"], name=f"{name}.csv")
+    proposal = CsvFile.propose(tmp_path)
+    assert proposal is not None
+    assert 'train = "train.csv", val = "val.csv", valid = "valid.csv", test = "test.csv"' in proposal.section[1]
+
+
+def test_a_pipe_of_an_images_name_is_no_other_path(tmp_path: Path) -> None:
+    touch(tmp_path, *TEN[1:])
+    os.mkfifo(tmp_path / TEN[0])
+    ten(tmp_path, colour=COLOURS, split=SIDES)
+    assert read_csv(tmp_path, options()).remarks == ()
