@@ -34,7 +34,8 @@ def test_an_architecture_passes_every_check(method: str) -> None:
     results = list(run_items(items, Subject(parse_method(method), thorough=method in core)))
     assert [r.name for r in results] == [item.name for item in items]
     assert {r.name: r.lines for r in results if r.status == "failed"} == {}
-    assert {r.name for r in results if r.status == "skipped"} == (WHOLE if method in MIX else set())
+    skipped = {r.name for r in results if r.status == "skipped"} - {"a rate acts"}  # of methods that have one
+    assert skipped == (WHOLE if method in MIX else set())
 
 
 @pytest.mark.slow

@@ -70,14 +70,15 @@ def find(browser: Any, selector: str) -> Any:
 
 
 def shown(browser: Any) -> list[str]:
-    script = "return [...document.querySelectorAll('.board tbody tr:not([hidden]) th')].map(th => th.innerText.trim())"
+    rows = "#leaderboard .board tbody tr:not([hidden]) th"
+    script = f"return [...document.querySelectorAll('{rows}')].map(th => th.innerText.trim())"
     return list(browser.execute_script(script))
 
 
 @pytest.mark.slow
 def test_columns_sort_by_click_and_by_keyboard(opened: Any) -> None:
     assert shown(opened) == ["shared", "modulation", "independent"]
-    heads = opened.find_elements("css selector", ".board thead th")
+    heads = opened.find_elements("css selector", "#leaderboard .board thead th")
     size = next(head for head in heads if head.text == "file MB")
     size.find_element("css selector", "button").click()
     assert shown(opened) == ["modulation", "shared", "independent"]  # less is better
