@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def write(format: str, run: Run, task: int | None, half: bool, about: dict[str, 
         return
     program = trace(run, task, half)
     if format == "torch":
-        torch.export.save(program, file, extra_files={f"{KEY}.json": words})
+        with warnings.catch_warnings():  # of tensors that share memory: all are on the CPU here
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            torch.export.save(program, file, extra_files={f"{KEY}.json": words})
         return
     _write_onnx(program, run, words, file, task)
 
@@ -121,7 +124,9 @@ def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> E
     if format == "torch":
         with tempfile.TemporaryDirectory() as folder:  # torch looks at the ending
             copied = shutil.copy(file, Path(folder) / "network.pt2")
-            module = torch.export.load(copied).module()
+            with warnings.catch_warnings():  # of tensors that share memory: all are on the CPU here
+                warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+                module = torch.export.load(copied).module()
         return lambda images: module(images)
     network = Deployed(run, task, half)
     kept = load_file(file)
