@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlbench.options import read_spec
-from mtlbench.registry import AUGMENTATIONS, origin_of, summary_of
+from mtlbench.registry import AUGMENTATIONS, check_arguments, origin_of, summary_of
 from mtlbench.returned import check_augmented
 
 Augmentation = Callable[..., Tensor]
@@ -36,6 +36,7 @@ def register_augmentation(name: str) -> Callable[[Augmentation], Augmentation]:
     """
 
     def decorate(function: Augmentation) -> Augmentation:
+        check_arguments(AUGMENTATIONS.kind, name, function, ["images", "generator"], origin_of(function))
         AUGMENTATIONS.add(name, function, summary=summary_of(function), origin=origin_of(function))
         return function
 

@@ -25,6 +25,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
 from mtlbench.networks import build, state_of
+from mtlbench.returned import check_architecture
 from mtlbench.specs import PLAIN, Method
 
 Costs = dict[str, float]
@@ -103,6 +104,7 @@ def storage_law(method: Method, benchmark: Benchmark) -> tuple[int, int, int] | 
                 architecture = build(method, benchmark, tuple(f"task {t}" for t in range(number)), 0)[0]
         except UserError:
             return None
+        check_architecture(architecture)
         counts[number] = int(storage(architecture)["parameters"])
     twice_c = counts[4] - 2 * counts[3] + counts[2]
     c = twice_c // 2

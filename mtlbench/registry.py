@@ -308,6 +308,33 @@ def summary_of(thing: Any) -> str:
     return inspect.cleandoc(thing.__doc__ or "").split("\n", 1)[0]  # its own: an inherited one speaks of the contract
 
 
+def check_arguments(kind: str, name: str, thing: Callable[..., Any], given: Sequence[str], origin: str) -> None:
+    """Refuse a class or function that does not take what it is given, or options that are not keyword-only.
+
+    Args:
+        kind, name: what it is and is called.
+        thing: the class or function.
+        given: the names of what mtlbench gives it, in their order.
+        origin: where it stands.
+
+    Raises:
+        RegistrationError: with the way to write it.
+    """
+    try:
+        parameters = list(inspect.signature(thing).parameters.values())
+    except (TypeError, ValueError):  # a callable without a signature
+        return
+    own = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    options = own[len(given) :]
+    if options:
+        written = ", ".join([*own[: len(given)], "*", *(f"{option}=…" for option in options)])
+        raise RegistrationError(
+            origin, f"the {kind} '{name}' must take its options as keyword-only arguments, behind a star: ({written})."
+        )
+    if len(own) < len(given) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        raise RegistrationError(origin, f"the {kind} '{name}' must take {' and '.join(given)}, not ({', '.join(own)}).")
+
+
 def register_class(
     registry: Registry[type[Any]], base: type[Any], name: str, *, cite: str = "", **facts: Any
 ) -> Callable[[type[T]], type[T]]:
@@ -334,6 +361,7 @@ def register_class(
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         if missing:
             raise RegistrationError(origin, f"the {registry.kind} '{name}' lacks {missing}.")
+        check_arguments(registry.kind, name, cls, list(inspect.signature(base).parameters), origin)
         try:
             source = bibtex(cite)
         except UserError as error:

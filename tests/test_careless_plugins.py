@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import make_dataset, protocol
+from support import make_dataset, protocol, run_command
 
 from mtlbench.jobs.execute import execute
 from mtlbench.jobs.job import Watcher
@@ -184,3 +184,99 @@ def test_an_exception_names_the_plug_ins_own_line(tmp_path: Path) -> None:
     assert record.status == "failed"
     assert record.reason.startswith("RuntimeError: ")
     assert record.reason.endswith("(loss 'careless', careless.py:11)")
+
+
+READER = """
+from mtlbench import Reader, register_reader
+
+@register_reader("careless")
+class Careless(Reader):
+    '''Careless.'''
+
+    def read(self, folder, data):
+        return {returned}
+"""
+EXECUTOR = """
+from mtlbench import Executor, register_executor
+
+@register_executor("careless")
+class Careless(Executor):
+    '''Careless.'''
+
+    def __init__(self, *, host: str = "here"):
+        self.host = {{"here": 1, "slow": 1}}[host]
+
+    def threads(self, available):
+        return {threads}
+
+    def run(self, jobs, watcher, stop):
+        return None
+"""
+
+
+@pytest.mark.parametrize("command", [("run", "--dataset"), ("data", "check")])
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("[]", "The reader 'careless' (careless.py:8) must return a Table from read, not a list of 0."),
+        ("{}['x']", "KeyError: 'x' (reader 'careless', careless.py:9)."),
+    ],
+)
+def test_a_readers_table(tmp_path: Path, command: tuple[str, ...], returned: str, said: str) -> None:
+    (tmp_path / "careless.py").write_text(READER.replace("{returned}", returned))
+    (tmp_path / "mine.toml").write_text("[data]\nreader = 'careless'\nfolder = '.'\n")
+    words = [*command, tmp_path / "mine.toml", "--plugins", tmp_path / "careless.py"]
+    assert run_command(*words).error == said
+
+
+SHORT = [
+    word
+    for setting in ("data.rendered.images=200", "train.steps=2", "evaluation.every=2", "evaluation.triplets=50")
+    for word in ("--set", setting)
+]
+
+
+@pytest.mark.parametrize(
+    ("threads", "on", "code", "said"),
+    [
+        ("available", "careless", 1, "'careless' (careless.py:14) must leave a run record of every job, not none of"),
+        (
+            "None",
+            "careless",
+            2,
+            "'careless' (careless.py:11) must return a whole number above 0 from threads, not None",
+        ),
+        ("1", "careless[host=far]", 2, "KeyError: 'far' (executor 'careless', careless.py:9)"),
+    ],
+)
+def test_an_executors_work(tmp_path: Path, threads: str, on: str, code: int, said: str) -> None:
+    (tmp_path / "careless.py").write_text(EXECUTOR.format(threads=threads))
+    words = ["run", "--dataset", "shoes", "--quick", "--methods", "shared", *SHORT, "--results", tmp_path / "results"]
+    ended = run_command(*words, "--on", on, "--plugins", tmp_path / "careless.py")
+    assert ended.code == code, ended
+    assert said in " ".join((ended.out + ended.err).split())
+    assert "Traceback" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            LOSS.replace("def forward", "def __init__(self, context, margin=0.2):\n        pass\n\n    def forward"),
+            "'careless' must take its options as keyword-only arguments, behind a star: (context, *, margin=…)",
+        ),
+        (
+            LOSS.replace("def forward", "def __init__(self):\n        pass\n\n    def forward"),
+            "the loss 'careless' must take context, not ()",
+        ),
+        (METRIC.replace("(ranked)", "(ranked, k=3)"), "behind a star: (ranked, *, k=…)"),
+        (AUGMENTATION.replace("(images, generator)", "(images)"), "must take images and generator, not (images)"),
+        (ARCHITECTURE.replace("backbones, tasks)", "tasks)"), "must take backbones and tasks, not (tasks)"),
+    ],
+)
+def test_arguments_that_mtlbench_does_not_give_are_told_when_the_file_is_loaded(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "careless.py").write_text(text)
+    (broken,) = load_plugins([tmp_path / "careless.py"])
+    assert said in broken.reason

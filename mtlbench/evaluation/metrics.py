@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtlbench.errors import UserError
 from mtlbench.options import Options, read_spec
-from mtlbench.registry import METRICS, Entry, origin_of, summary_of
+from mtlbench.registry import METRICS, Entry, check_arguments, origin_of, summary_of
 from mtlbench.returned import check_scores
 
 Metric = Callable[..., Tensor]
@@ -85,6 +85,7 @@ def register_metric(name: str, *, ordered: bool = False) -> Callable[[Metric], M
 
     def decorate(function: Metric) -> Metric:
         groups = ("ordered",) if ordered else ()
+        check_arguments(METRICS.kind, name, function, ["ranked"], origin_of(function))
         METRICS.add(name, function, groups=groups, summary=summary_of(function), origin=origin_of(function))
         return function
 
