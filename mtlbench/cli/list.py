@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlbench.cli.listing import CHOICES
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from mtlbench.cli.listing import Listing
+
+_PROSE = "what it is"  # the one column whose cells are sentences
+_ENOUGH = 36  # characters that a column of sentences needs
 
 
 def _known(kind: str) -> str:
@@ -28,11 +37,11 @@ def list_(
 ) -> None:
     """List what there is of a kind, with its options; or print citations."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from mtlbench.cli.kept import listing
     from mtlbench.errors import UserError
+    from mtlbench.report.grids import Trimmed
 
     found = listing(kind, benchmark, plugins or [])
     for warning in found.warnings:
@@ -45,17 +54,56 @@ def list_(
     console = Console()
     if not console.is_terminal:
         console.width = 1000  # for grep and the like: a line each
-    table = Table(*found.headings, box=None, header_style="bold", pad_edge=False)
-    for line in found.lines:
-        table.add_row(*(Text(cell) for cell in line))
-    console.print(table)
+    console.print(Trimmed(_in_columns(found, console.width) or _in_blocks(found)), soft_wrap=False)
     for note in found.notes:
-        console.print(f"\n{note}", markup=False, highlight=False)
+        console.print(Trimmed(Text(f"\n{note}")))
     if kind == "methods":
         console.print(
-            f"\nParameters: for T tasks, with the backbone of {benchmark}; balanced: the share of them that"
-            " the balancer acts on, with its tasks. An architecture goes with any balancer:"
-            " architecture+balancer[option=value]. Sources: --bibtex.",
-            markup=False,
-            highlight=False,
+            Trimmed(
+                Text(
+                    f"\nParameters: for T tasks, with the backbone of {benchmark}; balanced: the share of them that the"
+                    " balancer acts on, with its tasks. An architecture goes with any balancer:"
+                    " architecture+balancer[option=value]. Sources: --bibtex."
+                )
+            )
         )
+
+
+def _in_columns(found: Listing, width: int) -> Table | None:
+    """Return a table in which sentences alone are wrapped; None where it does not fit the width."""
+    from rich.table import Table
+    from rich.text import Text
+
+    needed = 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, heading in enumerate(found.headings):
+        longest = max(map(len, (heading, *(line[place] for line in found.lines))))
+        prose = heading == _PROSE
+        needed += 2 + (min(longest, _ENOUGH) if prose else longest)
+        table.add_column(Text(heading), no_wrap=not prose)
+    if needed - 2 > width:
+        return None
+    for line in found.lines:
+        table.add_row(*map(Text, line))
+    return table
+
+
+def _in_blocks(found: Listing) -> Group:
+    """Return each thing below the one before: its name, what it is, and the rest, a line each."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[Text | Padding] = []
+    for line in found.lines:
+        cells = dict(zip(found.headings, line, strict=True))
+        name, *rest = cells
+        parts.append(Text(cells[name], style="bold"))
+        if cells.get(_PROSE):
+            parts.append(Padding(Text(cells[_PROSE]), (0, 0, 0, 2)))
+        parts += [
+            Padding(Text(f"{heading}: {cells[heading]}", style="dim"), (0, 0, 0, 4))
+            for heading in rest
+            if cells[heading] and heading != _PROSE
+        ]
+    return Group(*parts)

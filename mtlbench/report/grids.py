@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 MARKS: dict[str, str] = {"best": "*", "tied": "≈", "undecided": "?"}  # of how a cell stands to its column's best
 Look = Literal["plain", "reference", "trouble"]  # of a row
@@ -84,6 +86,23 @@ def notes(*given: tuple[Kind, Iterable[str]]) -> list[Note]:
 # --- terminal ---------------------------------------------------------------------------------------------------------
 
 
+class Trimmed:
+    """Shows something on a rich console without the spaces that rich puts at the ends of lines."""
+
+    def __init__(self, what: RenderableType) -> None:
+        self.what = what
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render line by line."""
+        for line in console.render_lines(self.what, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+            yield from line
+            yield Segment.line()
+
+
 def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Group:
     """Return tables, and notes below them, for a rich console of `width` characters.
 
@@ -111,7 +130,7 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Gr
                     written.append(cell)
                 table.add_row(*written, style=_ROWS[grid.looks[place]] if grid.looks else "")
             parts += [table, Text("")]
-    return Group(*parts, *(Text(note.text, style=_NOTES[note.kind]) for note in below))
+    return Group(Trimmed(Group(*parts, *(Text(note.text, style=_NOTES[note.kind]) for note in below))))
 
 
 def _plain(cell: CellText, marked: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_a_kind_whose_home_is_not_there_has_none_and_one_that_breaks_says_so(
     (tmp_path / "new.txt").touch()
     with pytest.raises(UserError, match=r"mtl_home_a can't be imported: No module named 'there_is_no_such_module'"):
         listing("losses", "faces", [])
+
+
+@pytest.mark.parametrize("kind", ["methods", "balancers", "losses", "benchmarks", "settings"])
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_a_listing_fits_its_terminal_with_whole_words(monkeypatch: pytest.MonkeyPatch, kind: str, width: int) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", run(kind).output)
+    made = listing(kind, "shoes", [])
+    assert "…" not in text.replace("…", "", "".join(map("".join, made.lines)).count("…"))
+    for line in text.splitlines():
+        assert line == line.rstrip()
+        assert len(line) <= width
+    words = set(text.split())
+    for word in {word for line in made.lines for cell in line for word in cell.split()}:
+        assert word in words or len(word) > width - 20, word
 
 
 def test_a_word_that_is_no_kind_is_answered_with_all_there_are() -> None:

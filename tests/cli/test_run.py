@@ -12,15 +12,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 from report_records import order, unwrapped, written
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from mtlbench.backbones import BackboneFactory
 from mtlbench.cli import app
 from mtlbench.cli.run import _show_tables, read_seeds
 from mtlbench.errors import UserError
 from mtlbench.runs import run_folder
+from mtlbench.specs import parse_method
 
 SHORT = (
     "train.steps=4", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
@@ -186,6 +189,19 @@ def test_the_readmes_own_method_runs(zappos_folder, tmp_path):
     done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
     assert done.exit_code == 0, done.output
     assert "\nown-bias " in done.output
+    network, _ = parse_method("own-bias").build(BackboneFactory("small", 24, 8, seed=3), ("a", "b", "c"))
+    passes: list[tuple[int, ...]] = []
+    network.net.register_forward_hook(lambda module, given, made: passes.append(tuple(given[0].shape)))
+    images = torch.rand(3, 2, 3, 24, 24)
+    together = network(images)
+    assert passes == [(6, 3, 24, 24)]  # all tasks' images in one pass, as `shared` does it
+    network.eval()
+    with torch.no_grad():
+        network.shifts[1].fill_(2.0)
+        apart = torch.stack([network.net(group) + shift for group, shift in zip(images, network.shifts, strict=True)])
+        assert torch.allclose(network(images), apart, atol=1e-5)
+        assert torch.allclose(network.embed(images[0])[1], network.net(images[0]) + 2.0, atol=1e-5)
+    assert together.shape == (3, 2, 8)
 
 
 def test_the_docs_own_benchmark_runs_on_ones_own_images(tmp_path):

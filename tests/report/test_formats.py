@@ -55,6 +55,14 @@ def test_the_terminal_marks_best_and_second_and_ties_share_a_place():
     assert "\x1b[4m45.0" in text
 
 
+def test_no_line_of_a_table_ends_in_spaces(tmp_path):
+    records = [written(tmp_path, m, s, share) for m, share in (("one", 0.9), ("two", 0.5)) for s in (0, 1)]
+    records.append(record("chance", kind="reference", costs={}))
+    for width in (60, 80, 200):
+        lines = shown(records, width, results=tmp_path).splitlines()
+        assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_csv_has_a_row_per_method_with_the_spread_the_base_and_the_receipt(tmp_path):
     records = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
     frame = as_frame(summarise(records, Choice(), tmp_path))
