@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtlbench.cli.options import PluginsOption
 from mtlbench.cli.progress import say, status
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ def check(
             help="my-method, 'shared+gradnorm\\[alpha=0.12]', several joined by commas, or a group: all.",
         ),
     ],
-    plugins: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
-    ] = None,
+    plugins: PluginsOption = None,
 ) -> None:
     """Prove a method against the contract, item by item with reasons; on the processor, in less than a minute.
 

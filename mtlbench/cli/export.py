@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mtlbench.cli.options import ImagesOption, PluginsOption, RunArgument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,9 +32,7 @@ class Precision(StrEnum):
 
 
 def export(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
-    ],
+    run: RunArgument,
     format: Annotated[
         Format,
         typer.Option(help="onnx; torch: a program of torch.export (.pt2); safetensors: the weights alone."),
@@ -49,14 +49,8 @@ def export(
             show_default="named after the run, here",
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where the test images lie.", show_default="where mtlbench run looks"),
-    ] = None,
-    plugins: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
-    ] = None,
+    data_dir: ImagesOption = None,
+    plugins: PluginsOption = None,
 ) -> None:
     """Write one file that embeds raw images as a run does, check it against the run, and write its model card."""
     from rich.console import Console

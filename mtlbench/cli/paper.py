@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtlbench.cli.options import DataDirOption
 from mtlbench.cli.progress import say
 from mtlbench.cli.report import Format
 
@@ -20,7 +21,7 @@ def paper(
     table: Annotated[str | None, typer.Argument(help="Which table; without it they are listed.")] = None,
     train: Annotated[bool, typer.Option("--run", help="Train what is missing; goes on where it was stopped.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="The short protocol, for two CPU cores.")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
+    data_dir: DataDirOption = None,
     seeds: Annotated[str, typer.Option(help="Seeds to train: 0,1,2 or 0-4.")] = "0",
     settings: Annotated[
         list[str] | None,

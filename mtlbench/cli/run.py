@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtlbench.cli.live import terminal
+from mtlbench.cli.options import (
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    MethodsOption,
+    PluginsOption,
+    QuickOption,
+    SettingsOption,
+    TasksOption,
+)
 from mtlbench.cli.planned import show_plan
 from mtlbench.cli.progress import say, status
 
@@ -30,36 +40,24 @@ class Precision(StrEnum):
 
 
 def run(
-    dataset: Annotated[
-        str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
-    ],
-    methods: Annotated[
-        str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm\\[alpha=0.12].")
-    ] = "core",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
-    ] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
-    tasks: Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)] = None,
+    dataset: DatasetOption,
+    methods: MethodsOption = "core",
+    quick: QuickOption = False,
+    data_dir: DataDirOption = None,
+    tasks: TasksOption = None,
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2 or 0-4.")] = "0",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
-    ] = None,
+    settings: SettingsOption = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that are missing or broken, and count them.")
     ] = False,
     results: Annotated[Path, typer.Option(help="Where run records go.")] = Path("results"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo runs that are done already.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         Precision | None,
         typer.Option(help="auto takes bfloat16 where the device is made for it.", show_default="auto"),
     ] = None,
-    plugins: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
-    ] = None,
+    plugins: PluginsOption = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="So many runs at a time, each in a process.", show_default="1")
     ] = None,

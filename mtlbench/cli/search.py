@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mtlbench.cli.options import DeviceOption, ImagesOption, PluginsOption, RunArgument
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,9 +22,7 @@ _MOST_FILES = 3  # unreadable ones that are named
 
 
 def search(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
-    ],
+    run: RunArgument,
     query: Annotated[list[Path], typer.Option(help="A photo to search with; may be repeated.", show_default=False)],
     task: Annotated[
         str, typer.Option(help="Under which task images are alike; several joined by commas.", show_default="all")
@@ -33,15 +33,9 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many neighbours.", min=1)] = 10,
     output: Annotated[Path, typer.Option(help="The picture of what is found.")] = Path("search.png"),
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where the test images lie.", show_default="where mtlbench run looks"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    plugins: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
-    ] = None,
+    data_dir: ImagesOption = None,
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = None,
 ) -> None:
     """Find the images nearest to a photo of yours, under each task, and draw them."""
     from rich.console import Console

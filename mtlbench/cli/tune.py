@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtlbench.cli.live import terminal
+from mtlbench.cli.options import (
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    MethodsOption,
+    PluginsOption,
+    QuickOption,
+    SettingsOption,
+    TasksOption,
+)
 from mtlbench.cli.progress import say, status
 from mtlbench.cli.run import read_seeds
 
@@ -24,34 +34,22 @@ if TYPE_CHECKING:
 
 
 def tune(
-    dataset: Annotated[
-        str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
-    ],
-    methods: Annotated[
-        str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm[alpha=0.12].")
-    ] = "core",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
-    ] = False,
+    dataset: DatasetOption,
+    methods: MethodsOption = "core",
+    quick: QuickOption = False,
     trials: Annotated[int, typer.Option(min=1, help="How many each method gets; the first is its default.")] = 16,
     seeds: Annotated[str, typer.Option(help="Seeds by whose mean a trial is judged: 0,1,2 or 0-4.")] = "0",
     write: Annotated[
         Path | None,
         typer.Option(help="Put the recipes into this TOML file, a new one or a benchmark's.", show_default=False),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)] = None,
-    tasks: Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
-    ] = None,
+    data_dir: DataDirOption = None,
+    tasks: TasksOption = None,
+    settings: SettingsOption = None,
     results: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("results"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget the trials that are there.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    plugins: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
-    ] = None,
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="So many trials at a time, each in a process.")] = 1,
 ) -> None:
     """Find recipes: the same number of trials for every method, judged on the validation split alone.

@@ -282,3 +282,8 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
     assert ended.code == 2
     named = tmp_path / "celeba" / "shared" / "seed-0" / "run.json"
     assert ended.err.startswith(f"warning: left out: {named} is no run record (")
+
+
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_help_shows_the_brackets_of_a_method(command: str, mtlbench: Any) -> None:
+    assert "shared+gradnorm[alpha=0.12]" in mtlbench(command, "--help").out

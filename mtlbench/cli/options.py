@@ -1,0 +1,35 @@
+"""Options that several commands take, in the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DatasetOption = Annotated[
+    str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
+]
+MethodsOption = Annotated[
+    str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm\\[alpha=0.12].")
+]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
+]
+DataDirOption = Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the test images lie.", show_default="where mtlbench run looks")
+]
+TasksOption = Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+PluginsOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
+]
