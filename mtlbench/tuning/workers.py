@@ -7,12 +7,11 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ import torch
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
 from mtlbench.jobs.data import prepared
-from mtlbench.jobs.executors.processes import environment
 from mtlbench.jobs.job import Site
 from mtlbench.jobs.memory import guard_memory
 from mtlbench.jobs.work import FULL, INTERRUPTED, Tell, listen, pipe
+from mtlbench.jobs.worker import LOOK, Worker
 from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 from mtlbench.training.events import EVENTS, Event
@@ -34,24 +33,15 @@ from mtlbench.tuning.study import Studies, Trial
 from mtlbench.tuning.trial import without_test
 from mtlbench.tuning.tune import Told, Tuning, open_studies, work
 
-_LOOK = 0.1  # seconds between looks at `stop`
 
+class _Worker(Worker):
+    """A process at work on trials."""
 
-@dataclass
-class _Worker:
-    process: subprocess.Popen[str]
-    slot: int
-    errors: Path
-    trial: tuple[str, int] | None = None  # that it works on
-    reason: str = ""  # why nothing can go on
-    told: bool = False
-
-    def stop(self) -> None:
-        if not self.told and self.process.stdin:
-            self.told = True
-            with contextlib.suppress(OSError):  # it has just ended
-                self.process.stdin.write("stop\n")
-                self.process.stdin.flush()
+    def __init__(self, tuning: Tuning, order: Path, slot: int) -> None:
+        errors = order.with_name(f"{slot}.err")
+        super().__init__("mtlbench.tuning.workers", order, errors, slot, tuning.threads, tuning.site.device)
+        self.trial: tuple[str, int] | None = None  # that it works on
+        self.reason = ""  # why nothing can go on
 
 
 def work_in_processes(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
@@ -86,40 +76,23 @@ class _Parent:
                     for worker in self.under_way:
                         worker.stop()
                 with contextlib.suppress(queue.Empty):
-                    worker, event = self.events.get(timeout=_LOOK)
+                    worker, event = self.events.get(timeout=LOOK)
                     if event is not None:
                         self._heard(worker, event)
                     elif self._ended(worker) and not stopped:
                         self._begin(worker.slot)
         finally:
             for worker in self.under_way:  # only after an exception, such as a second Ctrl-C
-                worker.process.kill()
-                worker.process.wait()
+                worker.kill()
         if self.reason:
             raise UserError(self.reason)
         if stopped:
             raise Interrupted
 
     def _begin(self, slot: int) -> None:
-        errors = self.order.with_name(f"{slot}.err")
-        with errors.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "mtlbench.tuning.workers", str(self.order)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
-                env=environment(self.tuning.threads, self.tuning.site.device, slot),
-                process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
-            )  # fmt: skip
-        worker = _Worker(process, slot, errors)
+        worker = _Worker(self.tuning, self.order, slot)
         self.under_way.append(worker)
-        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
-
-    def _read(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            with contextlib.suppress(ValueError):  # a line that the process did not finish
-                self.events.put((worker, json.loads(line)))
-        worker.process.wait()
-        self.events.put((worker, None))
+        worker.report_to(self.events)
 
     def _heard(self, worker: _Worker, event: dict[str, Any]) -> None:
         match event["event"]:
@@ -137,20 +110,12 @@ class _Parent:
     def _ended(self, worker: _Worker) -> bool:
         """Settle what a process left; tell whether another one is to take its place."""
         self.under_way.remove(worker)
-        for end in (worker.process.stdin, worker.process.stdout):
-            if end:
-                with contextlib.suppress(OSError):
-                    end.close()
-        code = worker.process.returncode
+        code = worker.close()
         if code == FULL:
             self.reason = self.reason or worker.reason
         if code in (0, INTERRUPTED, FULL):
             return False
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        reason = f"the process died ({how})"
-        lines = worker.errors.read_text(errors="replace").strip().splitlines()
-        if code > 0 and lines:
-            reason += f": {lines[-1]}"
+        reason = worker.why_it_died()
         if worker.trial is None:  # it would happen again
             self.reason = self.reason or f"A process of {self.tuning.folder} can't work: {reason}."
             return False

@@ -94,7 +94,7 @@ def test_executors_are_a_kind():
 def test_each_process_gets_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    from mtlbench.jobs.executors.processes import environment
+    from mtlbench.jobs.worker import environment
 
     assert [environment(1, "cuda", slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")

@@ -8,17 +8,13 @@ import os
 import queue
 import shutil
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 
 from mtlbench.errors import UserError
@@ -28,46 +24,26 @@ from mtlbench.jobs.executors.contract import Executor, register_executor
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import seen
 from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED
+from mtlbench.jobs.worker import LOOK, Worker
 from mtlbench.runs.lock import busy_with, writer
 from mtlbench.runs.record import read_record, write_record
 from mtlbench.training.events import EVENTS
 from mtlbench.training.state import Interrupted
 
-_LOOK = 0.1  # seconds between looks at `stop`
 _GRACE = 10.0  # seconds in which processes may keep what they have, once asked to stop at once
 _ORDERS = "mtlbench-jobs-"  # how a folder of jobs begins, in the folder for temporary files; then whose it is
 
 
-@dataclass
-class _Worker:
+class _Worker(Worker):
     """A process at work on one job."""
 
-    job: Job
-    process: subprocess.Popen[str]
-    slot: int
-    errors: Path
-    ended: bool = False
-    who: str = ""
-    full: str = ""
-    told: bool = field(default=False)
-
-    def stop(self) -> None:
-        if not self.told and self.process.stdin:
-            self.told = True
-            with contextlib.suppress(OSError):  # it has just ended
-                self.process.stdin.write("stop\n")
-                self.process.stdin.flush()
-
-
-def environment(threads: int, device: str, slot: int) -> dict[str, str]:
-    """Return the environment of a process that computes with so many threads; GPUs go round by its slot."""
-    number = str(threads or torch.get_num_threads())
-    found = os.environ | {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number}
-    if device == "cuda" and torch.cuda.device_count() > 1:
-        numbers = ",".join(map(str, range(torch.cuda.device_count())))
-        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", numbers).split(",")
-        found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    return found
+    def __init__(self, job: Job, order: Path, slot: int) -> None:
+        errors = order.with_suffix(".err")
+        super().__init__("mtlbench.jobs.work", order, errors, slot, job.threads, job.site.device)
+        self.job = job
+        self.ended = False
+        self.who = ""
+        self.full = ""
 
 
 @register_executor("processes")
@@ -144,7 +120,7 @@ class _Round:
                 else:
                     self._start(waiting)
                 with contextlib.suppress(queue.Empty):
-                    worker, event = self.events.get(timeout=_LOOK if self.under_way else 5 * _LOOK)
+                    worker, event = self.events.get(timeout=LOOK if self.under_way else 5 * LOOK)
                     if event is not None:
                         self._told(worker, event)
                     elif self._ended(worker):
@@ -167,8 +143,7 @@ class _Round:
                     worker.process.wait(max(0.0, until - time.monotonic()))
         finally:
             for worker in self.under_way:
-                worker.process.kill()
-                worker.process.wait()
+                worker.kill()
 
     def _start(self, waiting: deque[Job]) -> None:
         """Start as many jobs as there are places; those that others work on wait."""
@@ -193,25 +168,9 @@ class _Round:
         path = self.folder / f"{self.costs}-{self.numbers}.json"
         order = {"share": self.size, "costs": self.costs, "waited": job.folder in self.met}
         path.write_text(json.dumps({"job": job.to_json(), **order}), encoding="utf-8")
-        errors = path.with_suffix(".err")
-        with errors.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "mtlbench.jobs.work", str(path)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
-                env=environment(job.threads, job.site.device, slot),
-                process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
-            )  # fmt: skip
-        worker = _Worker(job, process, slot, errors)
+        worker = _Worker(job, path, slot)
         self.under_way.append(worker)
-        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
-
-    def _read(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            with contextlib.suppress(ValueError):  # a line that the process did not finish
-                self.events.put((worker, json.loads(line)))
-        worker.process.wait()
-        self.events.put((worker, None))
+        worker.report_to(self.events)
 
     def _told(self, worker: _Worker, event: dict[str, Any]) -> None:
         job = worker.job
@@ -235,11 +194,7 @@ class _Round:
     def _ended(self, worker: _Worker) -> bool:
         """Settle what a process left; tell whether its job must wait for another process."""
         self.under_way.remove(worker)
-        for pipe in (worker.process.stdin, worker.process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        code, job = worker.process.returncode, worker.job
+        code, job = worker.close(), worker.job
         if code == BUSY:
             self._met(job, worker.who)
             return True
@@ -248,14 +203,9 @@ class _Round:
         elif code == INTERRUPTED:
             return True
         elif not worker.ended and not self.costs:
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            reason = f"the process died ({how})"
-            lines = worker.errors.read_text(errors="replace").strip().splitlines()
-            if code > 0 and lines:
-                reason += f": {lines[-1]}"
             record = read_record(job.folder)
             if record is None or record.status != "done":  # it may have died with its record written
-                record = failure(job, dataset_of(job), job.precision, reason)
+                record = failure(job, dataset_of(job), job.precision, worker.why_it_died())
                 write_record(job.folder, record)
             self.watcher.ended(job, record)
         return False
