@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
@@ -210,3 +211,17 @@ def check_known(what: str, words: Iterable[str], known: Iterable[str]) -> None:
         if option not in names:
             has = f"It has: {', '.join(names)}." if names else "It has none."
             raise UserError(f"The {what} has no option '{option}'.{did_you_mean(option, names)} {has}")
+
+
+def toml(value: Any) -> str:
+    """Write a value as TOML does, such as after `--set key=`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{toml_key(str(key))} = {toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
+
+
+def toml_key(name: str) -> str:
+    """Write a key as TOML does: in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, is_dataclass
 from types import UnionType
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.options import toml
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
         inside = _section(field.annotation)
         if inside is None:
-            default = "" if field.is_required() else _toml(field.get_default(call_default_factory=True))
+            default = "" if field.is_required() else toml(field.get_default(call_default_factory=True))
             yield Setting(prefix + name, field.description or "", default, _valid(field.annotation, field.metadata))
         else:
             any_key = "METHOD." if get_origin(field.annotation) is dict else ""
@@ -61,12 +61,6 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     """Return the model of a section, which may be optional."""
     parts = (annotation, *get_args(annotation))
     return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _valid(annotation: Any, limits: Iterable[Any] = ()) -> str:

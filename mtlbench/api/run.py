@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +83,7 @@ def run(
         train,
     )
     from mtlbench.jobs.job import Site
+    from mtlbench.options import toml
     from mtlbench.plugins import load_plugins
     from mtlbench.runs import find_records
     from mtlbench.training.state import Interrupted
@@ -98,8 +98,8 @@ def run(
         methods=methods if isinstance(methods, str) else ",".join(methods),
         quick=quick,
         seeds=list(dict.fromkeys(seeds)),
-        settings=[f"{key}={in_toml(value)}" for key, value in (settings or {}).items()],
-        vary=[f"{key}={','.join(map(in_toml, values))}" for key, values in (vary or {}).items()],
+        settings=[f"{key}={toml(value)}" for key, value in (settings or {}).items()],
+        vary=[f"{key}={','.join(map(toml, values))}" for key, values in (vary or {}).items()],
         tasks=",".join(tasks) if tasks is not None else None,
         site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
         results=where,
@@ -122,14 +122,3 @@ def run(
     varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
     folders = frozenset(job.folder for part in parts for job in part.jobs)
     return Results(where, find_records(where, name), varied, name, folders)
-
-
-def in_toml(value: Any) -> str:
-    """Return a value as `--set` takes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {in_toml(v)}" for key, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(in_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -24,8 +24,9 @@ from mtlbench.data.pack import Progress
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.webpage import holds_drawing, holds_web_page
-from mtlbench.datasets.contract import build_reader, proposed_by, quoted, read_with, readers
+from mtlbench.datasets.contract import build_reader, proposed_by, read_with, readers
 from mtlbench.errors import UserError
+from mtlbench.options import toml
 from mtlbench.rendered.marks import as_rendered
 
 FEW = 24  # test images of a value: with fewer, a handful of images decides its triplets
@@ -167,9 +168,9 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
     if name in benchmark_files():  # their results would lie in one folder
         name = f"my-{name}"
     text = _BENCHMARK.format(
-        name=quoted(name),
-        title=quoted(folder.name or "My photos"),
-        data="\n".join([*proposal.section, f"folder = {quoted(str(folder))}"]),
+        name=toml(name),
+        title=toml(folder.name or "My photos"),
+        data="\n".join([*proposal.section, f"folder = {toml(str(folder))}"]),
     )
     return proposal.what, name, text
 

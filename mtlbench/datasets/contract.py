@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -183,8 +182,3 @@ def proposed_by(cls: type[Reader], folder: Path) -> Proposal | None:
 
 def _whole(found: object, number: int) -> bool:
     return isinstance(found, np.ndarray) and found.shape == (number,) and np.issubdtype(found.dtype, np.integer)
-
-
-def quoted(text: str) -> str:
-    """Return a TOML string, for a proposal's lines."""
-    return json.dumps(text, ensure_ascii=False)

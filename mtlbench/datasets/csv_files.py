@@ -20,8 +20,9 @@ from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
 from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own
 from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of, remark_on_several
-from mtlbench.datasets.contract import Proposal, Reader, quoted, register_reader
+from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.options import toml
 
 
 @register_reader("csv")
@@ -45,13 +46,13 @@ class CsvFile(Reader):
             for header, first in (table for table in tables if len(table) == 2):
                 for name, cell in zip(header, first, strict=False):
                     if cell.strip().lower().endswith(IMAGE_ENDINGS):
-                        named = f"file = {quoted(file.name)}, path = {quoted(name.strip())}"
+                        named = f"file = {toml(file.name)}, path = {toml(name.strip())}"
                         split = next((n.strip() for n in header if n.strip().lower() == "split"), "split")
-                        named += f", split = {quoted(split)}" if split != "split" else ""
+                        named += f", split = {toml(split)}" if split != "split" else ""
                         sides = _tables_of_splits(folder)
                         if file.stem.lower() in SPLIT_WORDS and len(sides) > 1:
-                            listed = ", ".join(f"{side} = {quoted(other)}" for side, other in sides.items())
-                            named = f"files = {{ {listed} }}, path = {quoted(name.strip())}"
+                            listed = ", ".join(f"{side} = {toml(other)}" for side, other in sides.items())
+                            named = f"files = {{ {listed} }}, path = {toml(name.strip())}"
                             what = f"a table of images for each split, {', '.join(sides.values())}"
                             return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
                         return Proposal(f"a table of images, {file.name}", ('reader = "csv"', f"csv = {{ {named} }}"))

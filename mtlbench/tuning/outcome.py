@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from mtlbench.errors import UserError
+from mtlbench.options import toml, toml_key
 from mtlbench.recipes import nested
 from mtlbench.runs.lock import writer
 from mtlbench.runs.record import Json
@@ -148,10 +149,12 @@ def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, J
         raise UserError(f"--write {path}: the file that is there can't be read as TOML ({error}).") from error
     above = "quick.recipes" if quick else "recipes"
     tables = [one for one in outcomes if one.recipe is not None]
+    parts = []
     for one in tables:
-        text = _without(text, f"{above}.{_key(one.method)}")
-    parts = [text.rstrip("\n"), *(_table(f"{above}.{_key(o.method)}", o.recipe or {}, found[o.method]) for o in tables)]
-    written = "\n\n".join(filter(None, parts)) + "\n"
+        name = f"{above}.{toml_key(one.method)}"
+        text = _without(text, name)
+        parts.append(_table(name, one.recipe or {}, found[one.method]))
+    written = "\n\n".join(filter(None, [text.rstrip("\n"), *parts])) + "\n"
     try:
         content: Any = tomllib.loads(written)
         for section in above.split("."):
@@ -164,7 +167,7 @@ def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, J
 
 def _table(name: str, recipe: Mapping[str, Mapping[str, Any]], found: Json) -> str:
     lines = [f"[{name}]", *(f"{part} = {toml(values)}" for part, values in recipe.items())]
-    return "\n".join([*lines, f"[{name}.found]", *(f"{_key(key)} = {toml(value)}" for key, value in found.items())])
+    return "\n".join([*lines, f"[{name}.found]", *(f"{toml_key(key)} = {toml(value)}" for key, value in found.items())])
 
 
 def _without(text: str, name: str) -> str:
@@ -177,19 +180,6 @@ def _without(text: str, name: str) -> str:
         if not inside:
             kept.append(line)
     return "\n".join(kept)
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
-
-
-def toml(value: Any) -> str:
-    """Write a value as TOML does."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(str(k))} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
 
 
 def _replace(path: Path, text: str) -> None:

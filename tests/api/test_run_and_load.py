@@ -14,7 +14,7 @@ from support import run_command, time_little
 
 import mtlbench
 from mtlbench import Embedder, Results, UserError
-from mtlbench.api.run import in_toml
+from mtlbench.options import toml
 from mtlbench.runs import read_record
 
 SHORT = {
@@ -94,7 +94,7 @@ def test_it_leaves_threads_and_limits_as_they_were(trained) -> None:
     "value", [True, 5, 0.003, "adamw", "pml:SupConLoss", "a 'b' \"c\"", [48, 64], ["a b", "c"], {"size": ["s", "m"]}]
 )
 def test_values_are_written_as_toml_reads_them(value: object) -> None:
-    assert tomllib.loads(f"x = {in_toml(value)}")["x"] == value
+    assert tomllib.loads(f"x = {toml(value)}")["x"] == value
 
 
 def test_embeddings_are_those_that_the_run_left(trained, net: Embedder, tmp_path: Path) -> None:
