@@ -195,13 +195,13 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
         else:
             data = source.read()
             digest, stream = hashlib.sha256(data), io.BytesIO(data)
-        check_whole(source if about.st_size > LARGE_FILE else data)
+        check_whole(stream)
         file["digest"] = np.frombuffer(digest.digest(), np.uint8)
         image: Image.Image = stack.enter_context(Image.open(stream, formats=_formats()))
         # asked only where it stands in the header: Pillow would decode a whole PNG to find it behind the pixels
         turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
         wanted = size[::-1] if turn in (5, 6, 7, 8) else size
-        full, (top, left) = _placed((image.height, image.width), wanted, fit)
+        full, corner = _placed((image.height, image.width), wanted, fit)
         height, width = float(image.height), float(image.width)
         memory = 6 * height * width if image.info.get("progressive") else 0.0  # coefficients, at whatever scale
         fourfold = image.height >= 4 * full[0] and image.width >= 4 * full[1]
@@ -212,10 +212,7 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
         memory += height * width * (4 if _plain(image) else 12)
         if memory > _SMALL:
             stack.enter_context(_MEMORY(int(memory)))
-        across, down = width / full[1], height / full[0]
-        box = (left * across, top * down, (left + wanted[1]) * across, (top + wanted[0]) * down)
-        box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # a product may round up
-        image = _eight_bits(image).resize(wanted[::-1], Image.Resampling.BILINEAR, box=box)
+        image = _resized(_eight_bits(image), (width, height), full, corner, wanted)
     pixels = np.asarray(image if image.mode in ("RGB", "RGBa") else image.convert("RGB"))
     if image.mode == "RGBa":
         pixels = pixels[..., :3] + (255 - pixels[..., 3:])
@@ -242,40 +239,33 @@ def _formats() -> list[str]:
     return [name for name in Image.ID if name not in _LEFT_OUT]
 
 
-def check_whole(image: bytes | io.BufferedReader) -> None:
+def check_whole(image: IO[bytes]) -> None:
     """Refuse a JPEG without an end marker behind its pixels, whose missing rest Pillow would take for grey.
 
-    A marker before them is that of a thumbnail. Of a file, 64 KiB are held at a time.
+    A marker before them is that of a thumbnail. Of the file, 64 KiB are held at a time.
 
     Raises:
         OSError: it is a download that stopped, whose rest may be zeros.
     """
-    if isinstance(image, bytes):
-        whole = not image.startswith(b"\xff\xd8") or image.rfind(b"\xff\xd9") > image.rfind(b"\xff\xda")
-    else:
-        start, whole = image.read(2), True
-        if start == b"\xff\xd8":
-            end = image.seek(0, io.SEEK_END)
-            found, after = -1, b""
-            while end > 0 and found < 0:  # from the end: it is near it
-                first = max(0, end - 65536)
-                image.seek(first)
-                block = image.read(end - first) + after
-                found, after, end = max(block.rfind(b"\xff\xd9"), block.rfind(b"\xff\xda")), block[:1], first
-            whole = found >= 0 and block[found : found + 2] == b"\xff\xd9"
-        image.seek(0)
-    if not whole:
-        raise OSError("image file is truncated")
+    if image.read(2) == b"\xff\xd8":
+        end, after = image.seek(0, io.SEEK_END), b""
+        last = b""  # of the end marker and the one before the pixels, which stands later
+        while end > 0 and not last:  # from the end: it is near it
+            first = max(0, end - 65536)
+            image.seek(first)
+            block = image.read(end - first) + after
+            found = max(block.rfind(b"\xff\xd9"), block.rfind(b"\xff\xda"))
+            last, after, end = block[found : found + 2] if found >= 0 else b"", block[:1], first
+        if last != b"\xff\xd9":
+            raise OSError("image file is truncated")
+    image.seek(0)
 
 
 def fitted(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
     """Return an image (H, W, 3) at a benchmark's size, as `read_image` would return it from a lossless file."""
     image = Image.fromarray(pixels)
-    full, (top, left) = _placed((image.height, image.width), size, fit)
-    across, down = image.width / full[1], image.height / full[0]
-    box = (left * across, top * down, (left + size[1]) * across, (top + size[0]) * down)
-    box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # a product may round up
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+    full, corner = _placed((image.height, image.width), size, fit)
+    return np.asarray(_resized(image, image.size, full, corner, size))
 
 
 def size_of(file: Path) -> tuple[int, int]:
@@ -311,6 +301,27 @@ def _placed(shape: tuple[int, int], wanted: tuple[int, int], fit: str) -> tuple[
     if fit == "crop":
         full = (h, width * h // height) if width * h >= height * w else (height * w // width, w)
     return full, (round((full[0] - h) / 2), round((full[1] - w) / 2))
+
+
+def _resized(
+    image: Image.Image,
+    extent: tuple[float, float],
+    full: tuple[int, int],
+    corner: tuple[int, int],
+    wanted: tuple[int, int],
+) -> Image.Image:
+    """Return the part of an image that is kept, resized, as `_placed` says.
+
+    Args:
+        image: whole; extent: its (width, height), a fraction where its last column and row are no whole ones.
+        full: (height, width) of the whole image at the wanted scale; corner: (top, left) of the part in it.
+        wanted: (height, width) of the part.
+    """
+    across, down = extent[0] / full[1], extent[1] / full[0]
+    (top, left), (height, width) = corner, wanted
+    right, bottom = (left + width) * across, (top + height) * down
+    box = (left * across, top * down, min(right, image.width), min(bottom, image.height))  # a product may round up
+    return image.resize(wanted[::-1], Image.Resampling.BILINEAR, box=box)
 
 
 def _plain(image: Image.Image) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mtlbench.benchmark import Data
 from mtlbench.data.download.source import File, Source
+from mtlbench.data.files import files_in
 from mtlbench.data.table import Column, Table, split_at_random
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import Reader, register_reader
@@ -163,7 +164,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
         sides, rule = joined.to_numpy().astype(np.int64), f"as in {file.name}, column {_PARTITION_COLUMN}"
     images = parts.images_with(attributes.index, None if subset else _LOOKED_AT)
     names = list(attributes.index)
-    files = {path.name for path in (parts.root / images).iterdir()}
+    files = set(files_in(parts.root / images))
     renamed = {name: f"{Path(name).stem}.png" for name in names if name not in files}
     renamed = {name: other for name, other in renamed.items() if other in files}
     if renamed:
