@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlbench.api.plots import Plots
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError
 from mtlbench.report.evidence import read_curve
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
-from mtlbench.report.summary import Choice, Summary, chosen_records, summarise
-from mtlbench.runs import Record, find_records, folder_of
+from mtlbench.report.summary import Choice, Summary, check_metric, chosen_records, records_in, summarise
+from mtlbench.runs import Record, folder_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +44,7 @@ def results(
         0.5
     """
     folder = Path(folder)
-    records = find_records(folder, benchmark)
-    if not records:
-        there = sorted({path.parent.parent.parent.name for path in folder.glob("*/*/seed-*/run.json")})
-        hint = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
-        raise UserError(f"No run records of {benchmark or 'any benchmark'} in {folder}.{hint}")
+    records = records_in(folder, benchmark)
     return Results(folder, chosen_records(records, methods) if methods else records, tuple(across), benchmark)
 
 
@@ -160,17 +156,10 @@ class Results:
         """
         from mtlbench.report.tables import as_frame
 
-        self._check_metric(metric)
+        check_metric(metric, self.records)
         frame = as_frame(self._summaries(metric, tasks, methods))
         kept = [name for name in frame.columns if not name.startswith("receipt/")]
         return frame[kept].set_index("method")
-
-    def _check_metric(self, metric: str) -> None:
-        known = list(dict.fromkeys(m for r in self.records for metrics in r.metrics.values() for m in metrics))
-        if known and metric not in known:
-            raise UserError(
-                f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}."
-            )
 
     def runs(self) -> pd.DataFrame:
         """Return a row per run with every metric, cost and receipt entry, unrounded."""

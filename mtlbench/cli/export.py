@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtlbench.cli.options import ImagesOption, PluginsOption, RunArgument
+from mtlbench.cli.search import open_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,22 +63,9 @@ def export(
     if task and all_tasks:
         raise UserError("--task and --all-tasks exclude each other: give one of them.")
     with status(console, "loading torch …"):
-        import torch
-
         from mtlbench.export import exporting, formats
-        from mtlbench.plugins import load_plugins
-        from mtlbench.search import load_run
     formats.check_installed(format.value)
-    for broken in load_plugins(plugins or []):
-        say(console, f"warning: {broken}", "yellow")
-    loaded = load_run(run, torch.device("cpu"))
-    if loaded.edited:
-        say(
-            console,
-            f"warning: the source of {loaded.record.method} is not the one that {loaded.folder} was made with; its"
-            " weights fit, but it may embed otherwise.",
-            "yellow",
-        )
+    loaded = open_run(console, run, "cpu", plugins)
     index = loaded.tasks.index(loaded.find_task(task)) if task else None
     file = exporting.target(loaded, format.value, index, precision.value, output)
     files, why = _test_images(console, loaded, data_dir)
@@ -108,9 +96,8 @@ def export(
 
 def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[tuple[Path, ...] | None, str]:
     """Return the run's test images, or None and why they can't be compared."""
-    from mtlbench.cli.progress import bar
+    from mtlbench.cli.progress import bar, say
     from mtlbench.errors import UserError
-    from mtlbench.names import printable
     from mtlbench.report.originals import read_originals
     from mtlbench.search import read_stored
 
@@ -122,8 +109,7 @@ def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[
         with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
             files = read_originals(loaded.record, data_dir, True, drawing, packing).files
     except UserError as error:
-        print_why = printable(str(error))
-        console.print(f"note: no test images: {print_why}", style="yellow", markup=False, soft_wrap=True)
+        say(console, f"note: no test images: {error}", "yellow")
         return None, "The run's test images were not at hand."
     if stored.shape[1] != len(files):
         return None, "The run's embeddings are not as many as its test images."

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mtlbench.report.suites import Suite
     from mtlbench.report.summary import Choice
     from mtlbench.runs import Record
 
@@ -111,11 +112,10 @@ def report(
     """Rebuild the comparison tables from run records; nothing is trained."""
     from rich.console import Console
 
-    from mtlbench.errors import UserError, did_you_mean
+    from mtlbench.errors import UserError
     from mtlbench.report.suites import by_recipe
-    from mtlbench.report.summary import Choice, chosen_records
+    from mtlbench.report.summary import Choice, check_metric, chosen_records, records_in
     from mtlbench.report.tables import show
-    from mtlbench.runs import find_records
 
     if columns:
         _explain_columns()
@@ -125,16 +125,8 @@ def report(
             f"'{benchmark}' is no benchmark's name; give the folder's name, and where it lies by --results:"
             f" mtlbench report {Path(benchmark).name} --results {Path(benchmark).parent}"
         )
-    records = find_records(results, benchmark)
-    if not records:
-        there = sorted({p.relative_to(results).parts[0] for p in results.glob("*/*/seed-*/run.json")})
-        has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
-        whose = benchmark or "any benchmark"
-        raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
-    records = by_recipe(records, recipes.value)
-    known = list(dict.fromkeys(name for r in records for metrics in r.metrics.values() for name in metrics))
-    if known and metric not in known:
-        raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
+    records = by_recipe(records_in(results, benchmark), recipes.value)
+    check_metric(metric, records)
     factors = tuple(across or ())
     choice = Choice(
         metric=metric, sort=sort, tasks=tasks, methods=methods, seconds=at_seconds, across=factors, against=against
@@ -200,18 +192,24 @@ def _page(
 def _draw(console: Console, records: Sequence[Record], results: Path, folder: Path, across: Sequence[str]) -> None:
     """Draw every suite's figures into a folder of its own."""
     from mtlbench.cli.progress import say, status
-    from mtlbench.names import file_name
     from mtlbench.report.figures import draw_all
     from mtlbench.report.suites import suites
 
     names: list[str] = []
     for suite in suites(records, across):
-        name = file_name(str(suite.benchmark["name"]), _KEPT)
-        names.append(name)
-        place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
+        place = _place(folder, suite, names)
         with status(console, f"drawing {place} …"):
             drawn = draw_all(suite, results, place)
         say(console, f"{place}: {', '.join(figure.stem for figure in drawn) or 'nothing to draw'}")
+
+
+def _place(folder: Path, suite: Suite, names: list[str]) -> Path:
+    """Return a suite's own folder; `names` are those of the suites before it, and grow by its own."""
+    from mtlbench.names import file_name
+
+    name = file_name(str(suite.benchmark["name"]), _KEPT)
+    names.append(name)
+    return folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
 
 
 def _draw_galleries(
@@ -219,15 +217,13 @@ def _draw_galleries(
 ) -> None:
     """Draw every suite's galleries, a picture per task; where its images are absent, say so and go on."""
     from mtlbench.cli.progress import bar, say, status
-    from mtlbench.names import file_name, slug
+    from mtlbench.names import slug
     from mtlbench.report import gallery
     from mtlbench.report.summary import summarise
 
     names: list[str] = []
     for summary in summarise(records, choice):
-        name = file_name(str(summary.suite.benchmark["name"]), _KEPT)
-        names.append(name)
-        place = folder / (name if names.count(name) == 1 else f"{name}-{names.count(name)}")
+        place = _place(folder, summary.suite, names)
         methods = [row.method for row in summary.rows]
         try:
             with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:

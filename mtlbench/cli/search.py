@@ -49,19 +49,8 @@ def search(
     _check(query, gallery, output)
     with status(console, "loading torch …"):
         from mtlbench import search as engine
-        from mtlbench.devices import choose_device
-        from mtlbench.plugins import load_plugins
-    for broken in load_plugins(plugins or []):
-        say(console, f"warning: {broken}", "yellow")
-    loaded = engine.load_run(run, choose_device(device))
+    loaded = open_run(console, run, device, plugins)
     tasks = list(dict.fromkeys(loaded.find_task(word) for word in task.split(",") if word.strip())) or loaded.tasks
-    if loaded.edited:
-        say(
-            console,
-            f"warning: the source of {loaded.record.method} is not the one that {loaded.folder} was made with; its"
-            " weights fit, but it may embed otherwise.",
-            "yellow",
-        )
     asked, _, unreadable = engine.embed_files(loaded, query)
     if unreadable:
         path, reason = unreadable[0]
@@ -102,6 +91,30 @@ def search(
         with status(console, f"drawing {output} …"):
             _draw(loaded, query, found, files, labels, gallery, originals, output)
         say(console, f"picture: {output}")
+
+
+def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path] | None) -> Run:
+    """Load plug-ins and a run's network, and say what may make it embed otherwise than it did.
+
+    Raises:
+        UserError: see `mtlbench.search.load_run`.
+    """
+    from mtlbench.cli.progress import say
+    from mtlbench.devices import choose_device
+    from mtlbench.plugins import load_plugins
+    from mtlbench.search import load_run
+
+    for broken in load_plugins(plugins or []):
+        say(console, f"warning: {broken}", "yellow")
+    loaded = load_run(folder, choose_device(device))
+    if loaded.edited:
+        say(
+            console,
+            f"warning: the source of {loaded.record.method} is not the one that {loaded.folder} was made with; its"
+            " weights fit, but it may embed otherwise.",
+            "yellow",
+        )
+    return loaded
 
 
 def _check(query: Sequence[Path], gallery: Path | None, output: Path) -> None:

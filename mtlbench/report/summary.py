@@ -30,7 +30,7 @@ from mtlbench.report.receipt import (
 from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.tried import tried_line
-from mtlbench.runs import Change, Record, folder_of
+from mtlbench.runs import Change, Record, find_records, folder_of
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,32 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
             made[place] = replace(summary, separated=tuple(differing_settings(earlier[name], summary.suite)))
         earlier[name] = summary.suite
     return made
+
+
+def records_in(results: Path, benchmark: str | None) -> list[Record]:
+    """Return the records of one benchmark in a folder, or of all.
+
+    Raises:
+        UserError: there are none; it says of which benchmarks there are some.
+    """
+    records = find_records(results, benchmark)
+    if not records:
+        there = sorted({p.relative_to(results).parts[0] for p in results.glob("*/*/seed-*/run.json")})
+        has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
+        whose = benchmark or "any benchmark"
+        raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
+    return records
+
+
+def check_metric(metric: str, records: Sequence[Record]) -> None:
+    """Refuse a metric that none of some records has.
+
+    Raises:
+        UserError: it says which there are.
+    """
+    known = list(dict.fromkeys(name for r in records for metrics in r.metrics.values() for name in metrics))
+    if known and metric not in known:
+        raise UserError(f"No run has the metric '{metric}'.{did_you_mean(metric, known)} There: {', '.join(known)}.")
 
 
 def chosen_records(records: Sequence[Record], methods: str) -> list[Record]:
