@@ -24,7 +24,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
-from mtlbench.networks import build, state_of
+from mtlbench.networks import build, deployed_state
 from mtlbench.returned import check_architecture
 from mtlbench.specs import PLAIN, Method
 
@@ -38,11 +38,7 @@ def weights_of(architecture: Architecture) -> dict[str, Tensor]:
 
     That is every parameter and persistent buffer but batch norm's step counters, which only training reads.
     """
-    return {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in state_of(architecture).items()
-        if not name.endswith("num_batches_tracked")
-    }
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in deployed_state(architecture).items()}
 
 
 def storage(architecture: Architecture) -> Costs:
@@ -51,8 +47,8 @@ def storage(architecture: Architecture) -> Costs:
     `*_shared` is what all tasks use, `*_per_task` the mean of what one task alone has.
     """
     tasks = range(len(architecture.tasks))
-    owned = [_tensors_of(architecture.task_state(t)) for t in tasks]
-    every = {id(t): t for t in _tensors_of([architecture])}
+    owned = [tensors_of(architecture.task_state(t)) for t in tasks]
+    every = {id(t): t for t in tensors_of([architecture])}
     own_ids = {id(t) for tensors in owned for t in tensors}
     shared = [t for i, t in every.items() if i not in own_ids]
 
@@ -72,12 +68,12 @@ def storage(architecture: Architecture) -> Costs:
     }
 
 
-def _tensors_of(parts: object) -> list[Tensor]:
+def tensors_of(parts: object) -> list[Tensor]:
     """List the parameters and deployed buffers of modules and parameters, each once."""
     found: dict[int, Tensor] = {}
     for part in parts:  # type: ignore[attr-defined]
         if isinstance(part, nn.Module):
-            found |= {id(t): t for n, t in state_of(part).items() if not n.endswith("num_batches_tracked")}
+            found |= {id(t): t for t in deployed_state(part).values()}
         else:
             found[id(part)] = part
     return list(found.values())

@@ -75,6 +75,11 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: state[name] for name in names.values()}
 
 
+def deployed_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return `state_of` a module without batch norm's step counters, which only training reads."""
+    return {name: tensor for name, tensor in state_of(module).items() if not name.endswith("num_batches_tracked")}
+
+
 def load_state(module: nn.Module, state: dict[str, Tensor]) -> None:
     """Load what `state_of` returned.
 
@@ -87,13 +92,13 @@ def load_state(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load the weights that a run left: all but batch norm's step counters, which only training reads.
+    """Load the weights that a run left, a `deployed_state`.
 
     Raises:
         KeyError: a name is missing or unknown.
         RuntimeError: a shape is another.
     """
-    wanted = {name for name in state_of(module) if not name.endswith("num_batches_tracked")}
+    wanted = deployed_state(module).keys()
     if weights.keys() != wanted:
         raise KeyError(f"other names than the module's: {sorted(weights.keys() ^ wanted)[:3]}")
     module.load_state_dict(weights, strict=False)

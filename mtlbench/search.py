@@ -23,7 +23,7 @@ from mtlbench.data.pixels import normalise
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.evaluation.retrieval import nearest
-from mtlbench.networks import build, state_of
+from mtlbench.networks import build, deployed_state
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.runs.provenance import sources_of
 from mtlbench.specs import Method
@@ -124,13 +124,13 @@ def load_run(folder: Path, device: torch.device) -> Run:
 
 
 def _load(architecture: Architecture, file: Path, edited: bool) -> None:
-    """Load the weights that `cost.weights_of` left; only batch norm's step counters are not among them."""
+    """Load the weights that `cost.weights_of` left."""
     why = "its source has changed since the run; take the version of then" if edited else "copy the file again"
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} can't be read ({error}): copy it again.") from error
-    wanted = {name: t for name, t in state_of(architecture).items() if not name.endswith("num_batches_tracked")}
+    wanted = deployed_state(architecture)
     unlike = sorted(wanted.keys() ^ weights.keys())
     unlike += sorted(name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape)
     if unlike:

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mtlbench.cost import tensors_of
 from mtlbench.errors import UserError
 from mtlbench.export.network import Deployed, trace
-from mtlbench.networks import state_of
+from mtlbench.networks import deployed_state
 from mtlbench.search import Run
 
 KEY = "mtlbench"  # under which each format keeps the run's configuration, as JSON
@@ -101,19 +102,14 @@ def _weights(run: Run, task: int | None, half: bool) -> dict[str, Tensor]:
     if task is not None and not architecture.mixes_tasks:
         for other in range(len(run.tasks)):
             if other != task:
-                left |= {id(p) for p in _owned(run, other)}
-        left -= {id(p) for p in _owned(run, task)}
+                left |= {id(t) for t in tensors_of(architecture.task_state(other))}
+        left -= {id(t) for t in tensors_of(architecture.task_state(task))}
     kept = {}
-    for name, tensor in state_of(architecture).items():
-        if id(tensor) not in left and not name.endswith("num_batches_tracked"):
+    for name, tensor in deployed_state(architecture).items():
+        if id(tensor) not in left:
             value = tensor.detach().cpu().contiguous().clone()
             kept[name] = value.half() if half and value.is_floating_point() else value
     return kept
-
-
-def _owned(run: Run, task: int) -> list[Tensor]:
-    parts = run.architecture.task_state(task)
-    return [t for part in parts for t in ([part] if isinstance(part, torch.nn.Parameter) else state_of(part).values())]
 
 
 def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> Embed:
@@ -131,12 +127,11 @@ def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> E
     network = Deployed(run, task, half)
     kept = load_file(file)
     with torch.no_grad():
-        for name, tensor in state_of(network.architecture).items():
-            if not name.endswith("num_batches_tracked"):
-                if name in kept:
-                    tensor.copy_(kept[name])
-                elif tensor.is_floating_point():
-                    tensor.fill_(torch.nan)  # whatever needs what was left out shows it
+        for name, tensor in deployed_state(network.architecture).items():
+            if name in kept:
+                tensor.copy_(kept[name])
+            elif tensor.is_floating_point():
+                tensor.fill_(torch.nan)  # whatever needs what was left out shows it
     return lambda images: network(images)
 
 

@@ -30,7 +30,7 @@ from mtlbench.report.receipt import (
 from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.tried import tried_line
-from mtlbench.runs import Change, Record, find_records, folder_of
+from mtlbench.runs import Change, Record, find_records, folder_of, record_folders
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def records_in(results: Path, benchmark: str | None) -> list[Record]:
     """
     records = find_records(results, benchmark)
     if not records:
-        there = sorted({p.relative_to(results).parts[0] for p in results.glob("*/*/seed-*/run.json")})
+        there = sorted({folder.relative_to(results).parts[0] for folder in record_folders(results)})
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
         whose = benchmark or "any benchmark"
         raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtlbench.errors import UserError
 from mtlbench.report.receipt import Line
 from mtlbench.report.suites import Suite
-from mtlbench.runs import Json, Record, changes, decisive, read_record
+from mtlbench.runs import Json, Record, changes, decisive, read_record, record_folders
 from mtlbench.runs.tried import read_tried
 
 _NAMED = 6  # of a kind; the others are counted
@@ -82,9 +82,9 @@ def tried_line(suite: Suite, shown: Sequence[Record], results: Path) -> Line | N
 
 def _records(results: Path) -> Iterable[Record]:
     """Yield all records of a folder; one that can't be read is no concern of a table that it is not in."""
-    for path in sorted(results.glob("*/*/seed-*/run.json")):
+    for folder in record_folders(results):
         with suppress(UserError):
-            record = read_record(path.parent) if path.parent.suffix == "" else None
+            record = read_record(folder)
             if record is not None:
                 yield record
 

@@ -8,6 +8,7 @@ from mtlbench.runs.record import folder_of as folder_of
 from mtlbench.runs.record import half as half
 from mtlbench.runs.record import partial_folder as partial_folder
 from mtlbench.runs.record import read_record as read_record
+from mtlbench.runs.record import record_folders as record_folders
 from mtlbench.runs.record import remove_run as remove_run
 from mtlbench.runs.record import run_folder as run_folder
 from mtlbench.runs.record import tidy as tidy

@@ -119,13 +119,18 @@ def find_records(results: Path, benchmark: str | None = None) -> list[Record]:
     A file that is no record is left out with a warning, `LeftOut`, that names it.
     """
     found = []
-    for path in sorted(results.glob(f"{glob.escape(benchmark) if benchmark else '*'}/*/seed-*/run.json")):
-        if path.parent.suffix == "":
-            try:
-                found.append(read_record(path.parent))
-            except UserError as error:
-                leave_out(f"left out: {error}")
+    for folder in record_folders(results, benchmark):
+        try:
+            found.append(read_record(folder))
+        except UserError as error:
+            leave_out(f"left out: {error}")
     return [record for record in found if record is not None]
+
+
+def record_folders(results: Path, benchmark: str | None = None) -> list[Path]:
+    """Return the folders that hold a record, sorted; half-written ones (`seed-0.new-…`) are none."""
+    found = results.glob(f"{glob.escape(benchmark) if benchmark else '*'}/*/seed-*/run.json")
+    return [path.parent for path in sorted(found) if path.parent.suffix == ""]
 
 
 def write_record(
