@@ -17,6 +17,7 @@ from mtlbench.cli.new import new
 from mtlbench.cli.output import fit_streams, telling_what_is_left_out
 from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
+from mtlbench.cli.reproduce import reproduce
 from mtlbench.cli.run import run
 from mtlbench.cli.search import search
 from mtlbench.cli.tune import tune
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("report")(report)
 app.command("tune")(tune)
+app.command("reproduce")(reproduce)
 app.command("search")(search)
 app.command("export")(export)
 app.command("list")(list_)

@@ -122,7 +122,7 @@ def read_experiment(
     chosen = parse_methods(methods)
     if waiting := left_out_methods(methods):
         view.warn(f"note: {left_out_line(waiting)}")
-    executor, trackers = _executor(jobs, on), read_trackers(track)
+    executor, trackers = executor_of(jobs, on), read_trackers(track)
     wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
     versions = with_recipes(variants(dataset, quick, settings, vary), plain, recipes)
     refuse_settings_of_recipes(chosen, versions, [*settings, *vary])
@@ -133,7 +133,12 @@ def read_experiment(
     )  # fmt: skip
 
 
-def _executor(jobs: int | None, on: str | None) -> Executor:
+def executor_of(jobs: int | None, on: str | None) -> Executor:
+    """Return what does the runs: `on`, or `jobs` processes; here where neither is given.
+
+    Raises:
+        UserError: both are given, or there is no such executor.
+    """
     if jobs is not None and on is not None:
         raise UserError(f"--jobs {jobs} is --on processes[jobs={jobs}]: give one of the two.")
     entry, options = read_spec(EXECUTORS, on or (f"processes[jobs={jobs}]" if jobs and jobs > 1 else "here"))

@@ -1,0 +1,147 @@
+"""`mtlbench reproduce`: make runs again from their records, and say whether the numbers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtlbench.cli.live import terminal
+from mtlbench.cli.options import DataDirOption, DeviceOption, PluginsOption
+from mtlbench.cli.planned import show_plan
+from mtlbench.cli.progress import say, status
+from mtlbench.cli.run import read_seeds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.report.reproduction import Repetition
+    from mtlbench.runs import Record
+
+
+def reproduce(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Whose runs: a benchmark's folder, a method's or a run's, such as results/published/shoes-quick.",
+            show_default=False,
+        ),
+    ],
+    methods: Annotated[
+        str, typer.Option(help="Only these methods, groups or patterns: core,'shared*'.", show_default="all")
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="Only these seeds: 0,1,2 or 0-4.", show_default="all")] = "",
+    data_dir: DataDirOption = None,
+    results: Annotated[Path, typer.Option(help="Where the new records go.")] = Path("results/reproduced"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo runs that are made again already.")] = False,
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = None,
+    jobs: Annotated[int, typer.Option(min=1, help="So many runs at a time, each in a process.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
+) -> None:
+    """Make runs again from their records, under the same settings, and compare the numbers.
+
+    With as many threads, on the same processor and the same versions, all numbers are the same; otherwise they lie
+    within what another seed changes. Exit code 1 if a method's don't.
+    """
+    from rich.console import Console
+
+    from mtlbench.errors import UserError
+
+    console = Console()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: name a benchmark's folder of records, or one run's.")
+    with status(console, "loading torch …"):
+        from mtlbench.devices import choose_device
+        from mtlbench.jobs.experiment import Experiment, asking, check_folder, executor_of, resources_of, train
+        from mtlbench.jobs.job import Site
+        from mtlbench.jobs.reproduction import finished_runs, grouped, plan_again
+        from mtlbench.plugins import load_plugins
+        from mtlbench.report.reproduction import repetitions
+        from mtlbench.runs import read_record
+        from mtlbench.training.state import Interrupted
+
+    view = terminal(console)
+    for broken in load_plugins(plugins or []):
+        view.warn(f"warning: {broken}")
+    published = finished_runs(folder)
+    chosen = _chosen(published, methods, seeds)
+    if results.resolve() in (folder.resolve(), *folder.resolve().parents[:2]):
+        raise UserError(f"--results {results} holds the records that are to be made again: name another folder.")
+    site = Site(data_dir, str(choose_device(device)), tuple(plugins or ()))
+    experiment = Experiment([], [], [], site, results, executor_of(jobs, None), overwrite=overwrite)
+    with resources_of(experiment):
+        groups = grouped(chosen)
+        parts = plan_again(groups, experiment, view)
+        show_plan(console, parts)
+        if dry_run:
+            return
+        check_folder(results)
+        try:
+            with asking(lambda: say(console, "Stopping as soon as what is under way can be kept.", "yellow")) as asked:
+                train(experiment, parts, view, asked)
+        except Interrupted:
+            say(console, "Stopped; what is done is kept. The same command goes on from here.")
+            raise typer.Exit(130) from None
+    originals = [record for group in groups for record in group.originals]
+    folders = [job.folder for part in parts for job in part.jobs]
+    found = repetitions(
+        published, [(old, read_record(place)) for old, place in zip(originals, folders, strict=True)], results
+    )
+    _show(console, found)
+    say(console, f"Records: {results}")
+    if any(one.verdict in ("differs", "failed") for one in found):
+        raise typer.Exit(1)
+
+
+def _chosen(published: Sequence[Record], methods: str, seeds: str) -> list[Record]:
+    """Return the records of some methods and seeds.
+
+    Raises:
+        UserError: none of them, or a seed that there isn't.
+    """
+    from mtlbench.errors import UserError
+    from mtlbench.report.summary import chosen_records
+
+    chosen = chosen_records(published, methods)
+    if not seeds:
+        return chosen
+    wanted, known = read_seeds(seeds), sorted({record.seed for record in chosen})
+    if absent := sorted(set(wanted) - set(known)):
+        raise UserError(f"--seeds {seeds}: there is no run of seed {absent[0]}. There: {', '.join(map(str, known))}.")
+    return [record for record in chosen if record.seed in wanted]
+
+
+def _show(console: Console, found: Sequence[Repetition]) -> None:
+    from rich.box import HORIZONTALS
+    from rich.table import Table
+    from rich.text import Text
+
+    from mtlbench.report.reproduction import MEANINGS
+
+    table = Table(box=HORIZONTALS, title="Mean triplet accuracy, %", title_style="", title_justify="left")
+    for name, justify in (("method", "left"), ("seeds", "left"), ("record", "right"), ("here", "right"),
+                          ("difference", "right"), ("allowed", "right"), ("", "left")):  # fmt: skip
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for one in found:
+        colour = {"same": "green", "differs": "red", "failed": "red"}.get(one.verdict, "")
+        here = one.verdict != "failed"
+        table.add_row(
+            Text(one.method),
+            ", ".join(map(str, one.seeds)),
+            f"{100 * one.before:.1f}",
+            f"{100 * one.now:.1f}" if here else "",
+            f"{100 * (one.now - one.before):+.1f}" if here else "",
+            f"±{100 * one.tolerance:.1f}" if one.tolerance >= 0 and one.verdict != "same" else "",
+            Text(one.verdict, style=colour),
+        )
+    console.print(table)
+    for one in found:
+        if one.reason:
+            say(console, f"{one.method}: {one.reason}{f' ({one.worst})' if one.worst else ''}.", "red")
+    if unlike := list(dict.fromkeys(words for one in found for words in one.conditions)):
+        say(console, f"Other conditions: {'; '.join(unlike)}.")
+    for verdict in dict.fromkeys(one.verdict for one in found):
+        say(console, f"{verdict}: {MEANINGS[verdict]}.", "dim")

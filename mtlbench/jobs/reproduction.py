@@ -1,0 +1,139 @@
+"""Runs made again from their records: which, in which groups, and under which settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mtlbench.benchmark import Benchmark
+from mtlbench.errors import UserError
+from mtlbench.jobs.data import prepared
+from mtlbench.jobs.experiment import Experiment, Part, View, check_builds
+from mtlbench.jobs.factors import Variant
+from mtlbench.jobs.job import Site
+from mtlbench.jobs.plan import plan
+from mtlbench.runs import Json, Record, read_record, record_folders
+from mtlbench.runs.setup import benchmark_of, changes
+from mtlbench.specs import Method
+from mtlbench.training.protocol import check_protocol
+
+_MAY_DIFFER = ("code", "precision", "threads")  # the comparison says so
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one setup but for method and seed.
+
+    Attributes:
+        benchmark: the protocol; tasks: of its data.
+        varied: in which settings it differs from the benchmark that was asked for.
+        precision, threads: in which its networks ran; no threads on a GPU, or where the record doesn't say.
+        originals: the records.
+    """
+
+    benchmark: Benchmark
+    tasks: tuple[str, ...]
+    varied: Json
+    precision: str
+    threads: int | None
+    originals: list[Record]
+
+
+def finished_runs(folder: Path) -> list[Record]:
+    """Return the finished runs of methods in a folder: one run's, a method's, or a benchmark's.
+
+    Raises:
+        UserError: there are none.
+    """
+    if (folder / "run.json").is_file():
+        found = [read_record(folder)]
+    elif inside := sorted(path.parent for path in folder.glob("seed-*/run.json") if path.parent.suffix == ""):
+        found = [read_record(run) for run in inside]
+    else:
+        found = [read_record(run) for run in record_folders(folder.parent, folder.name)]
+    records = [record for record in found if record is not None]
+    done = [record for record in records if record.kind == "method" and record.status == "done"]
+    if not done:
+        several = sorted(path.name for path in folder.glob("*") if record_folders(folder, path.name))
+        hint = f" Name one benchmark's folder in it: {', '.join(several)}." if several else ""
+        raise UserError(f"{folder} has no finished runs.{hint}")
+    return done
+
+
+def grouped(records: Sequence[Record]) -> list[Group]:
+    """Return records in groups that share all but method and seed, in the order of their first ones."""
+    groups: dict[str, Group] = {}
+    for record in records:
+        setup, varied = record.setup, record.receipt.get("varied", {})
+        about = [setup["benchmark"], setup["tasks"], varied, setup["precision"], setup.get("threads")]
+        key = json.dumps(about, sort_keys=True)
+        if key not in groups:
+            groups[key] = Group(
+                benchmark_of(record), tuple(setup["tasks"]), varied, setup["precision"], setup.get("threads"), []
+            )
+        groups[key].originals.append(record)
+    return list(groups.values())
+
+
+def method_of(record: Record) -> Method:
+    """Return the method of a record, with its recipe.
+
+    Raises:
+        UserError: another version of mtlbench wrote it.
+    """
+    try:
+        return Method(**record.setup["method"])
+    except TypeError as error:
+        raise UserError(
+            f"{record.method}, seed {record.seed}, was written by another version of mtlbench; use that one."
+        ) from error
+
+
+def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> list[Part]:
+    """Prepare the data of every group and plan its runs, with the threads and in the precision of the originals.
+
+    Raises:
+        UserError: other images than those of the originals, settings or methods that this version doesn't have, or
+            a folder for results that holds other runs.
+    """
+    site, parts = experiment.site, []
+    device, available = torch.device(site.device), torch.get_num_threads()
+    for group in groups:
+        check_protocol(group.benchmark)
+        with view.bar("drawing images") as drawing, view.bar("packing images") as packing:
+            data, notes = prepared(
+                group.benchmark, site.data_dir, group.tasks, device, drawing, packing, view.say
+            )  # fmt: skip
+        for note in notes:
+            view.warn(f"note: {note}")
+        for original in group.originals:
+            if original.setup["data"] != data.facts["fingerprint"]:
+                raise UserError(
+                    f"The images or labels are not those of {original.method}, seed {original.seed}: fingerprint"
+                    f" {original.setup['data']} there, {data.facts['fingerprint']} here. Name the folder of the same"
+                    " data with --data-dir."
+                )
+        torch.set_num_threads(group.threads or available)
+        own = Site(site.data_dir, site.device, site.plugins, group.tasks)
+        methods = [method_of(record) for record in group.originals]
+        check_builds(methods, group.benchmark, data.tasks, view)
+        jobs = []
+        for original, method in zip(group.originals, methods, strict=True):
+            (job,) = plan(
+                [method], [original.seed], group.benchmark, data, group.precision, experiment.results,
+                experiment.overwrite, site=own, varied=group.varied,
+            )  # fmt: skip
+            unlike = [one.key for one in changes(original.setup, job.setup) if one.path[0] not in _MAY_DIFFER]
+            if unlike:
+                raise UserError(
+                    f"{job.label} can't be made again as it was: {', '.join(unlike[:4])} would differ in this version"
+                    " of mtlbench; use that of the record."
+                )
+            jobs.append(job)
+        parts.append(Part(Variant(group.benchmark, group.varied), data, group.precision, jobs))
+    torch.set_num_threads(available)
+    return parts

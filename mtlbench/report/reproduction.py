@@ -1,0 +1,166 @@
+"""Runs beside their repetition: the same numbers, within what another seed changes, or neither.
+
+Training in other conditions, such as another number of threads, adds up numbers in another order. The last bits differ
+at first and everything after some hundred steps, so that a repetition in other conditions is like another seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mtlbench.report.evidence import read_triplets
+from mtlbench.report.inference import LEVEL, PRIORS, moderated, student_t
+from mtlbench.runs import Record, folder_of
+
+Verdict = Literal["same", "agrees", "undecided", "differs", "failed"]
+MEANINGS: dict[Verdict, str] = {
+    "same": "all numbers are equal, to the last bit",
+    "agrees": "the means lie as close as those of two sets of so many seeds of one method do in 95 of 100 cases, by the"
+    " spread of the record's seeds and of earlier runs' (allowed)",
+    "undecided": "the numbers differ, and how much another seed changes is not known from a record of one seed",
+    "differs": "the numbers differ by more than that, or under the same conditions",
+    "failed": "it could not be made again",
+}
+# What decides the last bits, in words; what else decides a result is the same, or nothing is repeated.
+_CONDITIONS = {"mtlbench": "mtlbench", "torch": "PyTorch", "device": "device", "python": "Python"}
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """A method's runs and their repetition.
+
+    Attributes:
+        method: as tables name it; seeds: which were repeated.
+        before, now: mean triplet accuracy over tasks and these seeds; NaN where a run failed.
+        tolerance: how far the two may lie apart when both are seeds of one distribution, at 95 %; NaN where that is not
+            known.
+        worst: the metric that differs most, and by how much; empty where all are equal.
+        conditions: in what the two differ that decides the last bits.
+        verdict: what follows; reason: why it is `differs` or `failed`, where that is no matter of distance.
+    """
+
+    method: str
+    seeds: tuple[int, ...]
+    before: float
+    now: float
+    tolerance: float
+    worst: str
+    conditions: tuple[str, ...]
+    verdict: Verdict
+    reason: str = ""
+
+
+def repetitions(
+    published: Sequence[Record], pairs: Sequence[tuple[Record, Record | None]], results: Path
+) -> list[Repetition]:
+    """Compare runs with their repetition, method by method.
+
+    Args:
+        published: every finished run of the suite, whose seeds tell how much a seed changes.
+        pairs: a run and its repetition, None where that left no record.
+        results: where repetitions lie.
+    """
+    by_method: dict[str, list[tuple[Record, Record | None]]] = defaultdict(list)
+    for pair in pairs:
+        by_method[_row(pair[0])].append(pair)
+    return [
+        _repetition(name, own, [record for record in published if _row(record) == name], results)
+        for name, own in by_method.items()
+    ]
+
+
+def _row(record: Record) -> str:
+    """Return what tells one row of a suite from another: the method's folder."""
+    return record.folder.parent.name if record.folder else str(record.setup["method"]["name"])
+
+
+def _repetition(
+    name: str, pairs: Sequence[tuple[Record, Record | None]], siblings: Sequence[Record], results: Path
+) -> Repetition:
+    seeds = tuple(old.seed for old, _ in pairs)
+    made = [(old, new) for old, new in pairs if new is not None and new.status == "done"]
+    before = float(np.mean([_mean(old) for old, _ in pairs]))
+    if len(made) < len(pairs):
+        reasons = dict.fromkeys(new.reason if new is not None else "it left no record" for _, new in pairs
+                                if new is None or new.status != "done")  # fmt: skip
+        return Repetition(name, seeds, before, math.nan, math.nan, "", (), "failed", "; ".join(reasons))
+    now = float(np.mean([_mean(new) for _, new in made]))
+    conditions = tuple(dict.fromkeys(words for old, new in made for words in unlike_conditions(old, new)))
+    worst = max((_worst(old, new) for old, new in made), key=lambda found: found[1])
+    tolerance = _tolerance([_mean(record) for record in siblings], len(made), len(made[0][0].setup["tasks"]))
+    verdict: Verdict = "agrees" if abs(now - before) <= tolerance else "differs"
+    if math.isnan(tolerance):
+        verdict = "undecided"
+    reason = ""
+    if not worst[1]:
+        verdict = "same"
+    elif not conditions:
+        verdict, reason = "differs", "under the same conditions all numbers must be the same"
+    elif not all(_same_questions(old, new, results) for old, new in made):
+        verdict, reason = "differs", "the two were tested on different triplets"
+    told = f"{worst[0]} by {worst[1]:.2g}" if worst[1] else ""
+    return Repetition(name, seeds, before, now, tolerance, told, conditions, verdict, reason)
+
+
+def _mean(record: Record) -> float:
+    return float(np.mean([record.metrics[task]["triplet"] for task in record.setup["tasks"]]))
+
+
+def _worst(old: Record, new: Record) -> tuple[str, float]:
+    """Return the metric that differs most between two runs, of those that both have, and by how much."""
+    found = [
+        (f"{name} of {task}", abs(value - new.metrics[task][name]))
+        for task, metrics in old.metrics.items()
+        for name, value in metrics.items()
+        if name in new.metrics.get(task, {}) and not (math.isnan(value) and math.isnan(new.metrics[task][name]))
+    ]
+    return max(found, key=lambda one: one[1], default=("", 0.0))
+
+
+def _tolerance(means: Sequence[float], repeated: int, tasks: int) -> float:
+    """Return how far the means of two sets of so many seeds may lie apart, at 95 %, if they are of one distribution.
+
+    The test images are the same, so that seeds alone decide. Their variance is that of the published seeds, moderated
+    by what is known of seeds (see `inference`). Of a single seed it is not known: NaN.
+    """
+    if len(means) < 2:
+        return math.nan
+    prior = PRIORS[min(tasks, max(PRIORS))]
+    variance, freedom = moderated(float(np.var(means, ddof=1)), len(means) - 1.0, prior)
+    return student_t(LEVEL, freedom) * math.sqrt(2 * variance / repeated)
+
+
+def unlike_conditions(old: Record, new: Record) -> list[str]:
+    """List in what two runs of one setup differ that decides the last bits, as `1 thread there, 2 here`."""
+    found = []
+    code, present = old.setup.get("code", {}), new.setup.get("code", {})
+    if code.get("training") != present.get("training"):
+        found.append(f"version {code.get('training')} of the training there, {present.get('training')} here")
+    edited = [key for key in sorted(code.keys() & present.keys() - {"training"}) if code[key] != present[key]]
+    if edited:
+        found.append(f"the source of its {' and '.join(edited)} has changed")
+    threads = [record.setup.get("threads") for record in (old, new)]
+    if threads[0] != threads[1]:
+        there, here = ("unknown" if count is None else count for count in threads)
+        found.append(f"threads: {there} there, {here} here")
+    if old.setup["precision"] != new.setup["precision"]:
+        found.append(f"{old.setup['precision']} there, {new.setup['precision']} here")
+    for key, words in _CONDITIONS.items():
+        there, here = old.receipt.get(key), new.receipt.get(key)
+        if there != here:
+            found.append(f"{words} {there} there, {here} here")
+    return found
+
+
+def _same_questions(old: Record, new: Record, results: Path) -> bool:
+    triplets = [read_triplets(folder_of(record, results)) for record in (old, new)]
+    if triplets[0] is None or triplets[1] is None:
+        return True
+    return np.array_equal(triplets[0], triplets[1])

@@ -1,0 +1,137 @@
+"""`mtlbench reproduce`: the same numbers under the same conditions, within a stated tolerance under others."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+from support import registries_restored, run_command, time_little
+
+from mtlbench.report.inference import PRIORS
+from mtlbench.report.reproduction import _tolerance, repetitions
+from mtlbench.runs import Record, read_record
+
+SHORT = [
+    "--dataset", "shoes", "--quick", "--set", "data.rendered.images=300", "--set", "train.steps=4", "--set",
+    "evaluation.every=2", "--set", "evaluation.triplets=200", "--set", "train.precision=fp32",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """A benchmark's folder of two methods with two seeds, one of them with a recipe."""
+    folder = tmp_path_factory.mktemp("published")
+    recipes = folder / "recipes.toml"
+    recipes.write_text("[quick.recipes.single]\ntrain = { lr = 0.002 }\n")
+    with pytest.MonkeyPatch.context() as patch, registries_restored():
+        time_little(patch)
+        ended = run_command(
+            "run", *SHORT, "--methods", "shared,single", "--seeds", "0,1", "--recipes", recipes, "--results", folder
+        )
+    assert ended.code == 0, ended
+    return folder / "shoes-quick"
+
+
+def _edited(published: Path, place: Path, change) -> Path:
+    """Copy the records, change each method's run.json, and return the copy's folder."""
+    copy = place / "copy" / published.name
+    shutil.copytree(published, copy)
+    for file in copy.glob("*/*/run.json"):
+        content = json.loads(file.read_text())
+        if content["kind"] == "method":
+            change(content)
+            file.write_text(json.dumps(content))
+    return copy
+
+
+def test_the_same_conditions_give_the_same_numbers(published, tmp_path):
+    ended = run_command("reproduce", published, "--seeds", "1", "--results", tmp_path / "again")
+    assert ended.code == 0, ended
+    assert ended.out.count("  same ") == 2
+    assert "single@tuned" in ended.out
+    for method in ("shared", "single@tuned"):
+        old, new = (read_record(place / method / "seed-1") for place in (published, tmp_path / "again/shoes-quick"))
+        assert old is not None
+        assert new is not None
+        assert new.metrics == old.metrics
+        assert new.setup == old.setup
+    assert not (tmp_path / "again/shoes-quick/shared/seed-0").exists()
+
+
+def test_other_numbers_under_the_same_conditions_are_told(published, tmp_path):
+    def change(content):
+        content["metrics"]["heel"]["map@r"] += 1e-9
+
+    folder = _edited(published, tmp_path, change)
+    ended = run_command("reproduce", folder / "shared" / "seed-0", "--results", tmp_path / "again")
+    assert ended.code == 1, ended
+    assert "under the same conditions all numbers must be the same (map@r of heel by 1e-09)" in ended.out
+
+
+@pytest.mark.parametrize(("off", "code", "words"), [(0.01, 0, "agrees"), (0.6, 1, "differs")])
+def test_other_conditions_allow_what_another_seed_changes(published, tmp_path, off, code, words):
+    def change(content):
+        content["receipt"]["torch"] = "2.0.0"
+        for metrics in content["metrics"].values():
+            metrics["triplet"] = max(metrics["triplet"] - off, 0.0)
+
+    folder = _edited(published, tmp_path, change)
+    ended = run_command("reproduce", folder, "--methods", "shared", "--results", tmp_path / "again")
+    assert ended.code == code, ended
+    assert words in ended.out
+    assert "PyTorch 2.0.0 there" in ended.out
+
+
+def test_refusals_name_the_remedy(published, tmp_path):
+    def change(content):
+        content["setup"]["data"] = "of other images"
+
+    again = tmp_path / "again"
+    assert "--data-dir" in run_command("reproduce", _edited(published, tmp_path, change), "--results", again).error
+    assert "shoes-quick" in run_command("reproduce", published.parent, "--results", again).error
+    assert "There: 0, 1" in run_command("reproduce", published, "--seeds", "5", "--results", again).error
+    assert "another folder" in run_command("reproduce", published, "--results", published.parent).error
+    assert "no folder" in run_command("reproduce", tmp_path / "absent").error
+    assert not again.exists()
+
+
+def _record(method: str, seed: int, accuracy: float, threads: int = 1, status: str = "done") -> Record:
+    setup = {
+        "method": {"name": method}, "tasks": ["a"], "seed": seed, "precision": "fp32", "threads": threads,
+        "benchmark": {"name": "made-up"},
+    }  # fmt: skip
+    return Record(
+        method, seed, "method", setup, status=status, reason="no memory", metrics={"a": {"triplet": accuracy}}
+    )
+
+
+def test_tolerance_is_that_of_two_means_of_one_distribution():
+    assert math.isnan(_tolerance([0.6], 1, 1))
+    # five that scatter as expected: their variance and the prior's are one
+    spread = np.array([-1, -1, 0, 1, 1]) * PRIORS[3].deviation
+    expected = student.ppf(0.975, 4 + PRIORS[3].freedom) * PRIORS[3].deviation * math.sqrt(2 / 5)
+    assert _tolerance(list(0.6 + spread), 5, 7) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_failed_repetition_is_no_agreement(tmp_path):
+    old = [_record("shared", seed, 0.6) for seed in (0, 1)]
+    pairs = [(old[0], _record("shared", 0, 0.6)), (old[1], _record("shared", 1, 0.6, status="failed"))]
+    (found,) = repetitions(old, pairs, tmp_path)
+    assert (found.verdict, found.reason) == ("failed", "no memory")
+    (found,) = repetitions(old, [(old[0], None)], tmp_path)
+    assert found.verdict == "failed"
+
+
+def test_an_accuracy_by_chance_equal_is_not_called_the_same(tmp_path):
+    old, new = _record("shared", 0, 0.6), _record("shared", 0, 0.6, threads=2)
+    new.metrics["a"]["map@r"], old.metrics["a"]["map@r"] = 0.3, 0.31
+    (found,) = repetitions([old, _record("shared", 1, 0.61)], [(old, new)], tmp_path)
+    assert found.verdict == "agrees"
+    (alone,) = repetitions([old], [(old, new)], tmp_path)
+    assert alone.verdict == "undecided"
+    assert found.conditions == ("threads: 1 there, 2 here",)
