@@ -73,6 +73,10 @@ def check(
     everything: Annotated[
         bool, typer.Option("--all", help="Show every value, and the tasks without labels too.")
     ] = False,
+    near_copies: Annotated[
+        bool,
+        typer.Option("--near-copies", help="Find test images that look like a training image, saved anew or resized."),
+    ] = False,
     plugins: PluginsOption = None,
 ) -> None:
     """Say what a data set holds per task, value and split, and what is missing, broken or contradictory in it.
@@ -108,8 +112,10 @@ def check(
         for few in few_test_images(table, named or table.tasks_with_labels(), found.anchors)[:_FEW_TASKS]:
             say(console, f"note: {few}", "yellow")
     with bar(console, "opening images") as opening:
-        seen = open_images(table, opening)
+        seen = open_images(table, opening, thumbnails=near_copies)
     _show_images(console, table, seen)
+    if near_copies:
+        _show_near_copies(console, table, seen)
     if not _show_verdict(console, found, seen, named):
         raise typer.Exit(2)
 
@@ -280,6 +286,32 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
         say(console, f"broken: {paths[i]}: {reason}", "red")
     if len(seen.broken) > _NAMED:
         say(console, f"broken: … and {len(seen.broken) - _NAMED:,} more", "red")
+
+
+def _show_near_copies(console: Console, table: Table, seen: Findings) -> None:
+    """Show how many held-out images resemble a training image, and the most alike of them to look at."""
+    from mtlbench.data.near_copies import near_copies
+    from mtlbench.data.table import SPLITS
+
+    assert seen.thumbnails is not None
+    with bar(console, "comparing images") as comparing:
+        found = near_copies(seen.thumbnails, table.split, comparing)
+    counts = ", ".join(
+        f"{number:,} of {total:,} {name} images ({number / total:.1%})"
+        for name in SPLITS[1:]
+        if (total := int((table.split == SPLITS.index(name)).sum()))
+        and (number := sum(table.split[one.image] == SPLITS.index(name) for one in found)) >= 0
+    )
+    say(console, f"Images that look like a training image, perhaps saved anew: {counts}.", "yellow" if found else "")
+    for one in found[:_NAMED]:
+        paths = f"{table.paths[one.image]} and {table.paths[one.other]} (train)"
+        say(console, f"alike: {paths}, likeness {one.likeness:.3f}", "yellow")
+    if found:
+        say(
+            console,
+            "Look at them. Copies belong on one side of the split: data.csv.group keeps images of one value together in a"
+            ' CSV of your own, data.split = "product" those of one product in UT-Zappos50K.',
+        )
 
 
 def _images(count: int) -> str:

@@ -18,8 +18,9 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from mtlbench.benchmark import Data, benchmark_files, load_benchmark
-from mtlbench.data.decoding import BROKEN, FILE, read_image, reason_of, size_of
+from mtlbench.data.decoding import BROKEN, FILE, Pixels, read_image, reason_of, size_of
 from mtlbench.data.making import Tell
+from mtlbench.data.near_copies import SIDE, Thumbnails
 from mtlbench.data.pack import Progress
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table
@@ -89,6 +90,7 @@ class Findings:
         copies: images whose file has the same bytes as another's.
         leaks: those of them whose copy lies in another split; two that are copies of each other in `leak`.
         contradictions: those of them whose copy has another label; two of those, and the task, in `contradiction`.
+        thumbnails: of all images where they were asked for, for `near_copies`.
     """
 
     missing: list[int] = field(default_factory=list)
@@ -100,6 +102,7 @@ class Findings:
     leak: tuple[int, int] | None = None
     contradictions: int = 0
     contradiction: tuple[int, int, str] | None = None
+    thumbnails: Thumbnails | None = None
 
     @property
     def unreadable(self) -> set[int]:
@@ -231,14 +234,17 @@ def few_test_images(table: Table, tasks: Sequence[str], anchors: str = "balanced
     return sorted(found, key=lambda one: -one.share)
 
 
-def open_images(table: Table, progress: Progress | None = None) -> Findings:
+def open_images(table: Table, progress: Progress | None = None, thumbnails: bool = False) -> Findings:
     """Open and decode every image of a table as packing does, and compare their files byte by byte.
 
     Args:
         table: its images.
         progress: called as images are opened.
+        thumbnails: keep one of each image.
     """
     found = Findings()
+    if thumbnails:
+        found.thumbnails = np.zeros((len(table), SIDE * SIDE * 3), np.uint8)
     same: dict[bytes, list[int]] = {}  # by the digest of the file
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
         for start in range(0, len(table), 512):
@@ -249,7 +255,9 @@ def open_images(table: Table, progress: Progress | None = None) -> Findings:
                 elif isinstance(image, str):
                     found.broken[i] = image
                 else:
-                    digest, size = image
+                    digest, size, pixels = image
+                    if found.thumbnails is not None:
+                        found.thumbnails[i] = pixels.reshape(-1)
                     same.setdefault(digest, []).append(i)
                     found.sizes[size] += 1
                     if min(size) < SMALL:
@@ -262,12 +270,12 @@ def open_images(table: Table, progress: Progress | None = None) -> Findings:
     return found
 
 
-def _open(file: Path) -> tuple[bytes, tuple[int, int]] | str | None:
-    """Return an image's digest and (width, height), or why it can't be decoded, or None where there is no file."""
+def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels] | str | None:
+    """Return an image's digest, (width, height) and thumbnail, or why it can't be decoded, or None without a file."""
     record = np.zeros(1, FILE)
     try:
-        read_image(file, (SMALL, SMALL), "squash", record[0])
-        return record["digest"].tobytes(), size_of(file)
+        pixels = read_image(file, (SIDE, SIDE), "squash", record[0])
+        return record["digest"].tobytes(), size_of(file), pixels
     except FileNotFoundError:
         return None
     except UnidentifiedImageError as error:
