@@ -309,8 +309,8 @@ def _show_near_copies(console: Console, table: Table, seen: Findings) -> None:
     if found:
         say(
             console,
-            "Look at them. Copies belong on one side of the split: data.csv.group keeps images of one value together in a"
-            ' CSV of your own, data.split = "product" those of one product in UT-Zappos50K.',
+            "Look at them. Copies belong on one side of the split: data.csv.group keeps images of one value together in"
+            ' a CSV of your own, data.split = "product" those of one product in UT-Zappos50K.',
         )
 
 
