@@ -1,7 +1,6 @@
 """The modulation paper's tables, and those it is compared with: what was measured beside what was reported.
 
-A table is one TOML file in `benchmarks/paper/`. This reads it and fills its cells from run records, or, for storage, by
-counting. Training what is missing is left to the command line.
+A table is a TOML file in `benchmarks/paper/`. Its cells are filled from run records, those of storage by counting.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Searches with a user's own photos: a run's network embeds them, and the nearest images are found.
 
-Among the test images whose embeddings the run left, or among the images of a folder. Nothing is trained; what is
-printed and drawn is left to the command line.
+The gallery is the run's test images, whose embeddings it kept, or the images of a folder. Nothing is trained.
 """
 
 from __future__ import annotations

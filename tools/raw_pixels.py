@@ -1,9 +1,9 @@
-"""How far nearest neighbours on raw pixels get on a benchmark's own test questions: what networks have to beat.
+"""How far nearest neighbours on raw pixels get on a benchmark's own test triplets: what networks have to beat.
 
     python tools/raw_pixels.py shoes-quick
     python tools/raw_pixels.py celeba --data-dir ~/celeba --set data.limit=20000 --results results
 
-Nothing is trained. Trained networks stand beside it where their run records lie in `--results`.
+Nothing is trained. Trained networks stand beside it where `--results` holds their run records.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def trained(results: Path, benchmark: Benchmark, dataset: Dataset) -> dict[str, 
 
 def main() -> None:
     """Print one table a metric, in per cent."""
-    parser = argparse.ArgumentParser(description="Nearest neighbours on raw pixels, on a benchmark's test questions.")
+    parser = argparse.ArgumentParser(description="Nearest neighbours on raw pixels, on a benchmark's test triplets.")
     parser.add_argument("benchmark", help="shoes-quick, celeba, or the path of a .toml file")
     parser.add_argument("--data-dir", type=Path, help="the data set's folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where run records lie")

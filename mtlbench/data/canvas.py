@@ -1,6 +1,4 @@
 """What every picture made of images and words needs: a font that has all letters, lines that fit, thumbnails.
-
-What a picture shows, and where, is left to `data.show` and `report.gallery`.
 """
 
 from __future__ import annotations

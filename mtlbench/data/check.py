@@ -1,6 +1,4 @@
 """Recognises a data set on disk, opens every image in it, and finds what would spoil a comparison.
-
-Reading labels is left to the readers, showing what was found to the command line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Image files to pixels: decoded, turned, resized, and written to a pack chunk by chunk.
 
 It imports neither PyTorch nor the rest of this package, so that a process that does nothing else (`serve`, started by
-`data.pack`) is there in a moment and takes little memory. What is packed, and when, is left to `data.pack`.
+`data.pack`) starts in a moment and takes little memory.
 
 Why Pillow: torchvision's own decoder takes half the time for faces of 178 x 218 and gives the same pixels, but is
 deprecated since torchvision 0.29 and to be removed; PyTorch's resizing is a fifth faster at best and differs by a grey

@@ -1,7 +1,6 @@
 """Images decoded once and resized, kept as one uint8 memory map with a fingerprint of what it was made from.
 
-A pack is made whole or not at all, by one process at a time; what a killed one left is continued. Which images there
-are and what they show is left to the table.
+One process at a time makes a pack, whole or not at all, and goes on with what a killed one left.
 """
 
 from __future__ import annotations

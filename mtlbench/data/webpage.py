@@ -1,6 +1,4 @@
 """Tells web pages from data: a host that refuses a file answers with a page, which is then saved under the file's name.
-
-What to do about one is left to whoever reads or downloads the file.
 """
 
 from __future__ import annotations

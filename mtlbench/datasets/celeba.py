@@ -105,8 +105,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     """Read CelebA from `root`, or from `celeba/` in it: the image folder and the label files, as .txt or as .csv.
 
     The tasks are the 40 attributes by their official names (values no, yes) and, with the identity file, `identity`.
-    Whether each image is there is left to packing. A set whose identities are those of the rendered faces is called
-    rendered, whatever folder it lies in.
+    Images may be missing: packing finds out. A set with the identities of the rendered faces is called rendered,
+    whatever its folder.
 
     Args:
         root: the folder; `img_align_celeba/` itself will do where the label files lie beside it.

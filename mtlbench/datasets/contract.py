@@ -69,7 +69,7 @@ class Reader(ABC):
     def read(self, folder: Path, data: Data) -> Table:
         """Return the paths, labels and split of the data set in a folder, and in `Table.remarks` what is odd about it.
 
-        Whether each image is there is left to packing.
+        Images may be missing: packing finds out.
 
         Args:
             folder: the data set's own.

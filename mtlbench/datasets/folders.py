@@ -1,4 +1,4 @@
-"""Reads a user's own images that lie in folders named after their labels.
+"""Reads a user's own images from folders named after their labels.
 
 Images are not opened here: packing and `data check` say which are missing or broken.
 """
@@ -47,7 +47,7 @@ class Folders(Reader):
 
 
 def read_folders(root: Path, data: Data) -> Table:
-    """Read images that lie in folders named after their labels.
+    """Read images from folders named after their labels.
 
     `data.levels` names the task of each level: `["category", "colour"]` reads `<root>/<category>/<colour>/*.jpg`, also
     .jpeg, .png, .webp and .bmp. Where the top folders are called train, val and test (or validation, ...), they are the

@@ -125,7 +125,7 @@ def read_zappos(
     insole and brand (from the path). Empty cells are unlabelled, and so are heels that say no height. A row without its
     image keeps its place, with a path where nothing lies: packing reports it.
 
-    A set whose brands are those of the rendered shoes is called rendered, whatever folder it lies in.
+    A set with the brands of the rendered shoes is called rendered, whatever its folder.
 
     Args:
         root: the folder.

@@ -1,4 +1,4 @@
-"""A job tried under the lock of its run: done, found done meanwhile, or left to the process that works on it."""
+"""Does a job under the lock of its run, unless it is done by now or another process works on it."""
 
 from __future__ import annotations
 

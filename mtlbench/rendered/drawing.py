@@ -1,6 +1,4 @@
 """What all rendered pictures are drawn with: curves, a canvas with relief, colours, backgrounds, light and sensor.
-
-Which parts a picture has is left to `shoes.py` and `faces.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Shoes drawn by the project, in the official layout of UT-Zappos50K, so that a first run needs no download.
 
-Writes a whole set (`render_shoes`); one shoe is drawn by `shoe.picture`, reading back and packing are left to the
-UT-Zappos50K reader. Numbers measured on these pictures say nothing about UT-Zappos50K.
+`render_shoes` writes a whole set and `shoe.picture` draws one shoe; the UT-Zappos50K reader reads them back. Numbers measured on these pictures say nothing about UT-Zappos50K.
 """
 
 from __future__ import annotations

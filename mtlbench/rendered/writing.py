@@ -1,4 +1,4 @@
-"""Writes a rendered set to disk, in parallel, whole or not at all; what is drawn is left to `shoes.py`, `faces.py`."""
+"""Writes a rendered set to disk, in parallel, whole or not at all."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Record:
         setup: all that decides the result: method, benchmark, tasks, seed, data fingerprint, precision.
         status: `done` or `failed`; reason: what failed.
         metrics: by task.
-        collapsed: tasks whose embeddings fell to a point, in the chosen checkpoint or at the end of training.
+        collapsed: tasks whose embeddings are all nearly equal, in the chosen checkpoint or at the end of training.
         costs: see `cost.measure`; empty where measuring them failed, with the reason in `reason`.
         receipt: where, when and with what it was made.
         learned: what the architecture says that it learned, see `mtlbench.Learned`; None in records of mtlbench 0.1.

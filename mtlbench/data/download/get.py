@@ -1,6 +1,4 @@
 """Makes a folder hold a data set: finds what is missing, fetches it, checks it, unpacks the archives.
-
-Asking for the licence and showing progress are left to the command line; reading labels is left to the readers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draws one face from its attributes (`draw_face`). Which attributes a set has is left to `rendered.faces`.
+"""Draws one face from its attributes; `rendered.faces` chooses the attributes of a set.
 
 Nobody is depicted, and numbers measured on these pictures say nothing about CelebA.
 """

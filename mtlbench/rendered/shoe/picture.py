@@ -1,4 +1,4 @@
-"""Draws one shoe from its labels (`draw_shoe`). Which labels a set has is left to `rendered.shoes`.
+"""Draws one shoe from its labels; `rendered.shoes` chooses the labels of a set.
 
 Numbers measured on these pictures say nothing about UT-Zappos50K.
 """
