@@ -1,5 +1,4 @@
-"""What every picture made of images and words needs: a font that has all letters, lines that fit, thumbnails.
-"""
+"""What every picture made of images and words needs: a font that has all letters, lines that fit, thumbnails."""
 
 from __future__ import annotations
 

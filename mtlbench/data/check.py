@@ -1,5 +1,4 @@
-"""Recognises a data set on disk, opens every image in it, and finds what would spoil a comparison.
-"""
+"""Recognises a data set on disk, opens every image in it, and finds what would spoil a comparison."""
 
 from __future__ import annotations
 

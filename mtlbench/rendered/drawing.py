@@ -1,5 +1,4 @@
-"""What all rendered pictures are drawn with: curves, a canvas with relief, colours, backgrounds, light and sensor.
-"""
+"""What all rendered pictures are drawn with: curves, a canvas with relief, colours, backgrounds, light and sensor."""
 
 from __future__ import annotations
 

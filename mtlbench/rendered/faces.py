@@ -1,6 +1,7 @@
 """Faces drawn by the project, in the official layout of CelebA, so that a first run needs no download.
 
-`render_faces` writes a whole set and `face.picture` draws one face; the CelebA reader reads them back. Nobody is depicted, and numbers measured on these pictures say nothing about CelebA.
+`render_faces` writes a whole set and `face.picture` draws one face; the CelebA reader reads them back. Nobody is
+depicted, and numbers measured on these pictures say nothing about CelebA.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Shoes drawn by the project, in the official layout of UT-Zappos50K, so that a first run needs no download.
 
-`render_shoes` writes a whole set and `shoe.picture` draws one shoe; the UT-Zappos50K reader reads them back. Numbers measured on these pictures say nothing about UT-Zappos50K.
+`render_shoes` writes a whole set and `shoe.picture` draws one shoe; the UT-Zappos50K reader reads them back. Numbers
+measured on these pictures say nothing about UT-Zappos50K.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Makes a folder hold a data set: finds what is missing, fetches it, checks it, unpacks the archives.
-"""
+"""Makes a folder hold a data set: finds what is missing, fetches it, checks it, unpacks the archives."""
 
 from __future__ import annotations
 
