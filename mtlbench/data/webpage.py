@@ -1,4 +1,4 @@
-"""Tells web pages from data: a host that refuses a file answers with a page, which is then saved under the file's name."""
+"""Tells web pages from data: a host that refuses a file answers with a page, which is saved under the file's name."""
 
 from __future__ import annotations
 
