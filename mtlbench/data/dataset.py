@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
@@ -91,6 +93,16 @@ class Dataset:
         return normalise(pixels, self.pixels)
 
 
+def placed(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return packed images as a tensor: on a GPU that has the room, else in the host's memory, not copied."""
+    with warnings.catch_warnings():  # nobody writes to them
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        pixels = torch.from_numpy(images)
+    if device.type == "cuda" and pixels.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
+        return pixels.to(device)
+    return pixels
+
+
 def _check_positives(table: Table, tasks: list[str], key: str) -> None:
     """Refuse tasks for which anchors can't come from label 1 alone: of many values, code 1 is just one of them."""
     remedy = f"Take other tasks, or --set {key}=balanced."
@@ -164,9 +176,7 @@ def prepare(
         digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
     for rows in (table.triplets[task][split] for task in chosen for split in SPLITS if table.triplets):
         digest.update(rows.tobytes())
-    pixels = torch.from_numpy(pack.images)
-    if device.type == "cuda" and pixels.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
-        pixels = pixels.to(device)
+    pixels = placed(pack.images, device)
     counts = {split: int((table.split == i).sum()) for i, split in enumerate(SPLITS)}
     facts: dict[str, str | int | bool] = {
         "name": table.name,

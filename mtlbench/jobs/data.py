@@ -27,21 +27,24 @@ def prepared(
     tell: Tell | None = None,
 ) -> tuple[Dataset, list[str]]:
     """Prepare a data set, or return it without remarks where this process has prepared it; see `prepare`."""
-    about = [
-        benchmark.data.model_dump(mode="json"),
-        benchmark.train.anchors,
-        benchmark.evaluation.anchors,
-        str(root),
-        tasks,
-        str(device),
-    ]
-    key = json.dumps(about, sort_keys=True)
+    key = _key(benchmark, root, tasks, device)
     if key in _PREPARED:
         return _PREPARED[key], []
     wanted = list(tasks) if tasks is not None else None
     dataset, notes = prepare(benchmark, root, wanted, device, drawing, packing, tell)
     _PREPARED[key] = dataset
     return dataset, notes
+
+
+def _key(benchmark: Benchmark, root: Path | None, tasks: Sequence[str] | None, device: torch.device) -> str:
+    anchors = [benchmark.train.anchors, benchmark.evaluation.anchors]
+    return json.dumps([benchmark.data.model_dump(mode="json"), *anchors, str(root), tasks, str(device)], sort_keys=True)
+
+
+def adopt(job: Job, dataset: Dataset) -> None:
+    """Take a data set that another process has prepared for a job."""
+    site = job.site
+    _PREPARED[_key(job.protocol, site.data_dir, site.tasks, torch.device(site.device))] = dataset
 
 
 def dataset_of(job: Job) -> Dataset:

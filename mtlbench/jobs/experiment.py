@@ -28,7 +28,7 @@ from mtlbench.jobs.plan import plan
 from mtlbench.jobs.recipes import refuse_settings_of_recipes, with_recipe_of, with_recipes
 from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
 from mtlbench.networks import build
-from mtlbench.options import read_spec
+from mtlbench.options import options_of, read_spec
 from mtlbench.registry import EXECUTORS
 from mtlbench.runs import Json, read_record, remove_run, tidy
 from mtlbench.runs.lock import Busy, busy_with, working_on
@@ -134,14 +134,20 @@ def read_experiment(
 
 
 def executor_of(jobs: int | None, on: str | None) -> Executor:
-    """Return what does the runs: `on`, or `jobs` processes; here where neither is given.
+    """Return what does the runs: `on`, at most `jobs` at a time; here where neither is given.
 
     Raises:
-        UserError: both are given, or there is no such executor.
+        UserError: there is no such executor, it has no use for `jobs`, or a package that it needs is missing.
     """
-    if jobs is not None and on is not None:
-        raise UserError(f"--jobs {jobs} is --on processes[jobs={jobs}]: give one of the two.")
-    entry, options = read_spec(EXECUTORS, on or (f"processes[jobs={jobs}]" if jobs and jobs > 1 else "here"))
+    entry, options = read_spec(EXECUTORS, on or ("processes" if jobs and jobs > 1 else "here"))
+    if missing := entry.left_out():
+        raise UserError(f"The executor {missing}.")
+    if jobs is not None and (on is not None or jobs > 1):
+        if "jobs" not in options_of(entry.target):
+            raise UserError(f"--jobs {jobs}: the executor {entry.name} does not divide its jobs; leave one of the two.")
+        if options.get("jobs", jobs) != jobs:
+            raise UserError(f"--jobs {jobs} and --on {on}: give the number once.")
+        options = options | {"jobs": jobs}
     made: Executor = entry.target(**options)
     return made
 

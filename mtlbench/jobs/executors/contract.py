@@ -44,8 +44,12 @@ class Executor(ABC):
         """
 
 
-def register_executor(name: str) -> Callable[[type[T]], type[T]]:
+def register_executor(name: str, *, needs: Sequence[str] = (), extra: str = "") -> Callable[[type[T]], type[T]]:
     """Class decorator: make an `Executor` known as `name`, for `mtlbench run --on`.
+
+    Args:
+        name: what users call it.
+        needs: packages that it imports beside mtlbench's own; extra: mtlbench's extra that brings them.
 
     >>> from mtlbench import Executor, register_executor
     >>> from mtlbench.jobs.executors.here import Here
@@ -59,4 +63,4 @@ def register_executor(name: str) -> Callable[[type[T]], type[T]]:
     Raises:
         UserError: no subclass of `Executor`, no `run`, or the name is taken.
     """
-    return register_class(EXECUTORS, Executor, name)
+    return register_class(EXECUTORS, Executor, name, needs=needs, extra=extra)

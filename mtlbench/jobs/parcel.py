@@ -1,0 +1,101 @@
+"""What a job needs on another machine, and what comes back, as bytes: files of a run, plug-ins, a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlbench.data.dataset import Dataset, placed
+from mtlbench.plugins import plugin_files
+from mtlbench.runs.disk import writing
+from mtlbench.runs.lock import writer
+
+Files = dict[str, bytes]
+
+
+def packed(folder: Path) -> Files:
+    """Return the files of a folder by name; none where there is no folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file()}
+
+
+def unpack(files: Mapping[str, bytes], folder: Path) -> None:
+    """Put files into a folder, which then holds these alone: whole, or as it was.
+
+    Raises:
+        DiskFull: there is no space for them.
+    """
+    new = folder.with_name(f"{folder.name}.new-{writer()}")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with writing(new):
+            new.mkdir(parents=True)
+            for name, content in files.items():
+                (new / Path(name).name).write_bytes(content)
+            old = folder.with_name(f"{folder.name}.old-{writer()}")
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def packed_plugins(paths: Sequence[Path]) -> list[Files]:
+    """Return the sources of plug-ins, a folder each, with the files beside them that they may import."""
+    folders = dict.fromkeys(file.parent for file in plugin_files(paths))
+    return [{path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))} for folder in folders]
+
+
+def plugin_names(paths: Sequence[Path]) -> list[list[str]]:
+    """Return which files of `packed_plugins` are plug-ins themselves, by folder."""
+    found: dict[Path, list[str]] = {}
+    for file in plugin_files(paths):
+        found.setdefault(file.parent, []).append(file.name)
+    return list(found.values())
+
+
+def unpacked_plugins(folders: Sequence[Files], names: Sequence[Sequence[str]], scratch: Path) -> list[Path]:
+    """Put plug-ins into a scratch folder, the same for the same sources; return the files to load."""
+    found = []
+    for files, own in zip(folders, names, strict=True):
+        digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+        place = scratch / f"plugins-{digest}"
+        unpack(files, place)
+        found += [place / name for name in own]
+    return found
+
+
+def without_images(dataset: Dataset) -> tuple[Dataset, NDArray[np.uint8]]:
+    """Take a data set apart for shipping: all but its images, on the CPU, and the (N, H, W, 3) images."""
+    return _moved(dataset, torch.device("cpu"), torch.empty(0, dtype=torch.uint8)), dataset.images.cpu().numpy()
+
+
+def with_images(dataset: Dataset, images: NDArray[np.uint8], device: torch.device) -> Dataset:
+    """Put together on a device what `without_images` took apart; read-only images are shared, not copied."""
+    return _moved(dataset, device, placed(images, device))
+
+
+def _moved(dataset: Dataset, device: torch.device, images: Tensor) -> Dataset:
+    others = {
+        field.name: _to(getattr(dataset, field.name), device) for field in fields(dataset) if field.name != "images"
+    }
+    return replace(dataset, images=images, **others)
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(inner, device) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_to(inner, device) for inner in value]
+    return value
