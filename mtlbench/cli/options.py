@@ -33,3 +33,10 @@ PluginsOption = Annotated[
 RunArgument = Annotated[
     Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
 ]
+
+JobsOption = Annotated[
+    int | None, typer.Option(min=1, help="So many runs at a time, each in a process.", show_default="1")
+]
+OnOption = Annotated[
+    str | None, typer.Option(help="Who does the runs: here, processes, ray\\[address=auto].", show_default="here")
+]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtlbench.cli.options import DataDirOption
+from mtlbench.cli.options import DataDirOption, JobsOption, OnOption
 from mtlbench.cli.progress import say
 from mtlbench.cli.report import Format
 
@@ -32,6 +32,8 @@ def paper(
         ),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
+    jobs: JobsOption = None,
+    on: OnOption = None,
     format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
 ) -> None:
     """Show one of the paper's tables: measured, reported where a source is known, and the difference."""
@@ -56,6 +58,8 @@ def paper(
         raise UserError(f"{table} is counted, not trained: leave out --run.")
     if settings and not train:
         raise UserError("--set changes what is trained: it goes with --run.")
+    if (jobs or on) and not train:
+        raise UserError("--jobs and --on say who trains: they go with --run.")
     code = 0
     if train:
         try:
@@ -67,6 +71,8 @@ def paper(
                 seeds=seeds,
                 settings=[*run_settings(table, chosen, quick), f"data.tasks={chosen.tasks!r}", *(settings or [])],
                 results=results,
+                jobs=jobs,
+                on=on,
                 plain=True,
             )
         except typer.Exit as stop:

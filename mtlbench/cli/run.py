@@ -16,7 +16,9 @@ from mtlbench.cli.options import (
     DataDirOption,
     DatasetOption,
     DeviceOption,
+    JobsOption,
     MethodsOption,
+    OnOption,
     PluginsOption,
     QuickOption,
     SettingsOption,
@@ -58,12 +60,8 @@ def run(
         typer.Option(help="auto takes bfloat16 where the device is made for it.", show_default="auto"),
     ] = None,
     plugins: PluginsOption = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="So many runs at a time, each in a process.", show_default="1")
-    ] = None,
-    on: Annotated[
-        str | None, typer.Option(help="Who does the runs: here, processes\\[jobs=4].", show_default="here")
-    ] = None,
+    jobs: JobsOption = None,
+    on: OnOption = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(

@@ -42,7 +42,7 @@ from mtlbench.training.state import Interrupted
 
 load_plugins()
 SHORT = [
-    "train.steps=12", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
+    "train.steps=8", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
     "model.embedding=8", "data.image_size=24", "train.precision=fp32",
 ]  # fmt: skip
 SLOW = '''
@@ -160,7 +160,7 @@ def test_a_cluster_without_a_shared_disk_leaves_the_same_bits(cluster, zappos_fo
     (tmp_path / "own").mkdir()
     plugin = tmp_path / "own" / "slow.py"
     plugin.write_text(SLOW)
-    (tmp_path / "own" / "helper.py").write_text("PAUSE = 0.5\n")
+    (tmp_path / "own" / "helper.py").write_text("PAUSE = 0.4\n")
     load_plugins([plugin])
 
     def experiment(where: str, on: str, methods: str = "single,slow-shared") -> Experiment:
