@@ -17,6 +17,14 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
 _APART = ("method", "code", "seed", "benchmark", "threads")  # of a setup; the device's name has its threads
+_LOSS = "loss.name"
+_FACTOR_KINDS = {  # which plug-ins a setting names
+    _LOSS: "loss",
+    "model.backbone": "backbone",
+    "train.sampling": "sampler",
+    "train.augment": "augmentation",
+    "evaluation.metrics": "metric",
+}
 Values = tuple[tuple[str, Any], ...]  # a row's factors with their values
 RECIPE = ("recipe", "tuned")  # of a row whose runs have a recipe, as if that were a factor
 
@@ -115,13 +123,16 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
             settings[text] = decisive({"benchmark": record.setup["benchmark"]})["benchmark"]
         return settings[text]
 
+    methods = [record for record in records if record.kind == "method"]
+    ambiguous = _several_options([decisive_settings(record) for record in methods]) if _LOSS in across else frozenset()
     found: dict[str, list[Record]] = {}
-    for record in records:
-        if record.kind == "method":
-            setup = {k: v for k, v in record.setup.items() if k not in _APART}
-            code = {k: v for k, v in record.setup.get("code", {}).items() if k not in ("architecture", "balancer")}
-            key = [setup, _without(decisive_settings(record), across), code, record.receipt.get("device")]
-            found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
+    for record in methods:
+        setup = {k: v for k, v in record.setup.items() if k not in _APART}
+        shared = _without(decisive_settings(record), across)
+        if _LOSS in across and _value(decisive_settings(record), _LOSS) not in ambiguous:
+            shared = {k: v for k, v in shared.items() if k != "loss"}  # its options come with it
+        key = [setup, shared, _shared_code(record, across), record.receipt.get("device")]
+        found.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     _check_known(across, list(settings.values()))
     references = [(_reference_setup(r, across), r) for r in records if r.kind == "reference"]
     made = []
@@ -150,6 +161,22 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
         tasks, benchmark = tuple(first["tasks"]), in_todays_words(first["benchmark"])
         made.append(Suite(benchmark, tasks, tuple(_one_each(rows)), factors, values, sources))
     return made
+
+
+def _several_options(settings: Sequence[Json]) -> frozenset[str]:
+    """Return the losses that runs have used with more than one set of options."""
+    options: dict[str, set[str]] = {}
+    for one in settings:
+        loss = one.get("loss", {})
+        options.setdefault(str(loss.get("name")), set()).add(json.dumps(loss, sort_keys=True))
+    return frozenset(name for name, sets in options.items() if len(sets) > 1)
+
+
+def _shared_code(record: Record, across: Sequence[str]) -> Json:
+    """Return the digests of plug-ins that the runs of a suite must have in common: not of what they may differ in."""
+    kinds = {_FACTOR_KINDS[key] for key in across if key in _FACTOR_KINDS}
+    code = record.setup.get("code", {})
+    return {k: v for k, v in code.items() if k not in ("architecture", "balancer") and k.partition(" ")[0] not in kinds}
 
 
 def _agree(references: Sequence[Record]) -> bool:

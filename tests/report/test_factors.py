@@ -163,3 +163,29 @@ def test_gradient_agreement_of_runs_of_different_length_is_read_by_each_runs_own
         "shared · train.steps=80": 0.25,
     }
     assert any("at most 4 a run" in line for line in definition_lines(suite, list(found.values())))
+
+
+def test_a_varied_loss_brings_its_own_options(tmp_path):
+    losses = ("loss.name=triplet", "loss.name=pml:SupConLoss")
+    for seed in (0, 1, 2):
+        put(tmp_path, "shared", 0.6, seed=seed)
+        put(tmp_path, "shared", 0.7, losses[1], "loss.margin=null", seed=seed)
+    records = find_records(tmp_path)
+    for record in records:  # as `resolved` leaves them: each loss with options that the other does not have
+        loss = record.setup["benchmark"]["loss"]
+        if loss["name"] == "triplet":
+            loss |= {"margin": 0.2, "soft_margin": False, "mining": "all"}
+        else:
+            loss.clear()
+            loss |= {"name": "pml:SupConLoss", "temperature": 0.1}
+            record.setup["code"] = {"loss pml:SupConLoss": "abc"}
+    (suite,) = suites(records, ("loss.name",))
+    rows = {record.method for record in suite.records}
+    assert rows == {"shared · loss.name=triplet", "shared · loss.name=pml:SupConLoss"}
+    assert len(suites(records)) == 2
+
+
+def test_one_loss_with_two_sets_of_options_is_kept_apart(tmp_path):
+    put(tmp_path, "shared", 0.6, "loss.margin=0.1")
+    put(tmp_path, "shared", 0.6, "loss.margin=0.2")
+    assert len(suites(find_records(tmp_path), ("loss.name",))) == 2

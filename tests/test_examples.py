@@ -1,0 +1,84 @@
+"""Every example in examples/ runs, and shows what it says."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import matplotlib
+import pytest
+from support import run_command
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _quickly(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUICKLY", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def _run(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_there_is_a_test_for_every_example():
+    here = Path(__file__).read_text()
+    names = [path.name for path in EXAMPLES.rglob("*.*") if path.suffix in (".py", ".ipynb", ".toml")]
+    assert names
+    assert [name for name in names if name not in here] == []
+
+
+def test_own_method_has_a_row_beside_shared(capsys):
+    said = _run("own_method.py", capsys)
+    assert "own-bias" in said.split("mean", 1)[1]
+    # 64 numbers a task more than nothing: the shift alone is a task's own
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith("own-bias ")][-1] in ("64", "64.0")
+
+
+def test_own_loss_has_a_row_beside_the_triplet_loss(capsys):
+    said = _run("own_loss.py", capsys)
+    assert "own-contrastive" in said
+    assert "loss.name=triplet" in said
+
+
+def test_a_task_is_added_to_a_modulated_network(capsys):
+    said = _run("modulate_resnet.py", capsys)
+    assert "each stores 3,072 bytes of its own" in said
+    assert "gender is unchanged: True" in said
+
+
+@pytest.mark.slow
+def test_own_images_are_checked_and_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["make_photos.py", "photos"])
+    runpy.run_path(str(EXAMPLES / "own_images" / "make_photos.py"), run_name="__main__")
+    benchmark = Path(shutil.copy(EXAMPLES / "own_images" / "shapes.toml", tmp_path))
+    checked = run_command("data", "check", benchmark)
+    assert checked.code == 0, checked
+    assert "Tasks that can be trained and tested: 2" in checked.out
+    short = ["--set", "train.steps=4", "--set", "evaluation.every=2", "--set", "evaluation.triplets=100"]
+    ended = run_command("run", "--methods", "shared", "--dataset", benchmark, "--results", "r", *short)
+    assert ended.code == 0, ended
+    assert "Coloured shapes" in ended.out
+
+
+def test_the_notebook_comes_to_a_decision(monkeypatch, capsys):
+    matplotlib.use("Agg")
+    monkeypatch.chdir(EXAMPLES)
+    book = json.loads((EXAMPLES / "choose_a_network.ipynb").read_text())
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] for cell in cells), "clear the outputs before you commit it"
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    said = capsys.readouterr().out
+    assert "decision: " in said
+    assert names["decision"] in names["candidates"]
+    differences, table = names["differences"], names["methods"]
+    assert len(differences) == len(table) - 1  # all but the best
+    # the budget keeps the networks that grow by a whole network with every task out
+    assert "independent" not in names["fits"]
+    assert {"modulation", "single"} <= set(names["fits"])
