@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from mtlbench import Architecture, BackboneFactory, register_architecture
 
 
-@register_architecture("independent", groups=("core", "architectures"), cite="zhao2018modulation", shares="nothing")
+@register_architecture(
+    "independent", groups=("core", "architectures", "base"), cite="zhao2018modulation", shares="nothing"
+)
 class Independent(Architecture):
     """One whole network per task, nothing shared.
 

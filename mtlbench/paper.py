@@ -18,6 +18,7 @@ from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.agreement import agreement
 from mtlbench.report.grids import Grid
+from mtlbench.report.groups import BASE
 from mtlbench.report.receipt import receipt_of
 from mtlbench.report.rows import Cell, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
@@ -246,7 +247,7 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
 
     from mtlbench.cost import storage
     from mtlbench.networks import build
-    from mtlbench.specs import PLAIN, parse_method
+    from mtlbench.specs import PLAIN, groups_of, parse_method
 
     counted: dict[str, list[int]] = {}
     for name in table.methods:
@@ -255,7 +256,8 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
             tasks = tuple(f"task {t}" for t in range(count))
             with torch.device("meta"):
                 counted.setdefault(name, []).append(int(storage(build(method, benchmark, tasks, 0)[0])["bytes"]))
-    most = counted.get("independent", [0])[-1]
+    base = next((name for name in table.methods if BASE in groups_of(name)), "")
+    most = counted[base][-1] if base else 0
     body = []
     for name, sizes in counted.items():
         added = (sizes[-1] - sizes[-2]) / (table.counts[-1] - table.counts[-2]) if len(sizes) > 1 else 0
@@ -266,7 +268,7 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
     head = ["method", *(f"T={count}" for count in table.counts), "kB a task, at last"]
     grid = Grid(
         f"{table.title}, {benchmark.model.backbone} backbone: megabytes",
-        [*head, f"% of independent at T={table.counts[-1]}"],
+        [*head, f"% of {base or '…'} at T={table.counts[-1]}"],
         body,
     )
     return FilledTable(

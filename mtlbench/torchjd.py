@@ -279,8 +279,8 @@ class Combiner(FromTorchJD):
         if not _trained(architecture.shared_parameters()):
             raise UserError(
                 f"{name} combines the tasks' gradients of the parameters that they share, and {kind} shares none:"
-                " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses, such as"
-                " uw."
+                " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses"
+                " (`mtlbench list balancers`)."
             )
         if self.at == "representation" and type(architecture).embed is Architecture.embed:
             raise UserError(f"{name} at=representation: {kind} {_NO_PLACE}")

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import CORE, Drawing
+from mtlbench.report.figures.style import Drawing
 from mtlbench.report.suites import suites
 from mtlbench.runs import Record, find_records, run_folder, write_record
 
+CORE = ("independent", "shared", "cross-stitch", "gradnorm", "modulation")
 TASKS = ("colour", "heel_height", "brand")
 SMALL_MB, LARGE_MB = 2.5, 7.5
 
@@ -34,7 +35,8 @@ def record(method: str, seed: int = 0, hits: Sequence[float] = (0.9, 0.7, 0.5), 
     made.metrics = {task: {"triplet": hit} for task, hit in zip(tasks, hits, strict=True)}
     size = LARGE_MB if method == "independent" else SMALL_MB
     made.costs = {"file_bytes": 1e6 * size, "train_rate": 1000.0 + 100 * seed, "embed_rate_all_tasks": 3000.0}
-    made.receipt = {"device": "a processor", "data": {"rendered": True}}
+    groups = ["core"] * (method in CORE) + ["base"] * (method == "independent")
+    made.receipt = {"device": "a processor", "data": {"rendered": True}, "groups": groups}
     for key, value in changes.items():
         setattr(made, key, value)
     return made
@@ -96,7 +98,7 @@ def crowd(results: Path, methods: int = 45, tasks: int = 3) -> Scene:
     random = np.random.default_rng(0)
     names = tuple(f"a_task_with_a_long_name_{t}" for t in range(tasks))
     for n in range(methods):
-        name = [*CORE][n] if n < len(CORE) else f"a-method-with-options[depth={n},width=16]"
+        name = CORE[n] if n < len(CORE) else f"a-method-with-options[depth={n},width=16]"
         made = record(name, 0, random.uniform(0.5, 0.9, tasks), tasks=names)
         made.costs["file_bytes"] = float(random.uniform(2e6, 9e6))
         put(results, made)

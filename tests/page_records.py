@@ -19,7 +19,7 @@ from mtlbench.report.summary import Choice, Summary, summarise
 from mtlbench.runs import Record, find_records, run_folder, write_record
 
 TASKS = ("colour", "heel_height")
-GROUPS = {"core": ["independent", "modulation", "shared"], "balancers": ["pcgrad"]}
+GROUPS = {"core": ["independent", "modulation", "shared"], "balancers": ["pcgrad"], "base": ["independent"]}
 QUESTIONS = 2000
 
 

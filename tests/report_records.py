@@ -39,6 +39,8 @@ def record(method: str, seed: int = 0, hits: tuple[float, float] = (0.9, 0.7), *
         "data": {"name": "made up", "rendered": True, "train_images": 70, "fingerprint": "abc", "split": "at random"},
         "mtlbench": "0.1.0", "torch": "2.11", "python": "3.12", "date": "2026-01-02T03:04:05",
     }  # fmt: skip
+    if method == "independent":
+        made.receipt["groups"] = ["core", "base"]
     for key, value in changes.items():
         setattr(made, key, value)
     return made

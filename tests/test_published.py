@@ -14,6 +14,7 @@ from support import tool
 
 from mtlbench.plugins import load_plugins
 from mtlbench.runs import find_records, run_folder, write_record
+from mtlbench.specs import groups_of
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"
@@ -43,6 +44,14 @@ def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(
         assert not record.receipt["commit"].endswith("+")
     assert set(seeds) >= CORE
     assert len({frozenset(s) for s in seeds.values()}) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_records_say_the_groups_that_their_methods_are_in_today(name):
+    assert load_plugins() == []
+    for record in find_records(PUBLISHED, name):
+        if record.kind == "method":
+            assert record.receipt["groups"] == groups_of(record.method)
 
 
 def test_rendered_results_have_three_seeds_and_are_called_rendered():

@@ -46,7 +46,7 @@ class Plots:
         return _plain(axes)
 
     def heatmap(self, ax: Axes | None = None) -> Axes:
-        """Draw every method's accuracy on every task; colours are differences to `independent`, or to the mean."""
+        """Draw every method's accuracy on every task; colours are differences to the base, or to the mean."""
         axes = _axes(ax)
         accuracy.heat_map(self._scene(), axes)
         return _plain(axes)

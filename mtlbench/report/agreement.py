@@ -389,7 +389,7 @@ def show(records: Sequence[Record], results: Path, style: str, console: Console,
     if not found:
         raise UserError(
             "None of these runs has probed how the tasks' gradients agree; train methods that share parameters with"
-            " --set evaluation.agreement_every=50, such as single, shared and modulation, on two tasks or more."
+            " --set evaluation.agreement_every=50 on two tasks or more."
         )
     if style == "csv":
         console.file.write(grids.as_csv(as_frame([suite for suite, _ in found], results)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mtlbench.report.pairs import in_points
-from mtlbench.report.rows import BASE, MACRO, RETRIEVAL, Cell, Row
+from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
 
 _METRICS = {  # what the column of means holds
     "triplet": "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of the same"
@@ -142,12 +142,12 @@ def _base_columns() -> list[Column]:
     return [
         _accuracy_column(
             "delta_m", "Δm",
-            f"Difference to {BASE}, a network for each task, in per cent of what that has above chance, mean over the"
+            "Difference to the base, a network for each task, in per cent of what that has above chance, mean over the"
             " tasks that it learned: above 0, sharing helped.", "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
             "hurt", "tasks hurt",
-            f"On how many tasks the method is told apart from {BASE}, below it; empty where it was not compared.",
+            "On how many tasks the method is told apart from the base, below it; empty where it was not compared.",
             ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
 from mtlbench.report.evidence import read_hits, read_queries, read_triplets
 from mtlbench.report.inference import Comparison, compare, threshold
 from mtlbench.report.receipt import Line
-from mtlbench.report.rows import BASE, MACRO, Cell, Row, Standing
+from mtlbench.report.rows import MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, folder_of
 
@@ -182,7 +182,7 @@ def compared_with_best(
     rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
     if len(rivals) > 1 and all(len(row.seeds) < 2 for row in rivals):
         return found, Compared(obstacle="seeds", methods=methods)
-    bases = {row.method: suite.row_of(BASE, row.method) for row in rivals}
+    bases = {row.method: suite.row_of(suite.base, row.method) for row in rivals}
     wanted = {row.method for row in rivals} | set(bases.values())
     records = [record for record in suite.done if record.method in wanted]
     place = [suite.tasks.index(task) for task in tasks]

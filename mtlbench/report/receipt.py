@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from mtlbench.recipes import in_words
-from mtlbench.report.rows import BASE, LEARNED, Row
+from mtlbench.report.groups import BASE
+from mtlbench.report.rows import LEARNED, Row
 from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.runs import Record
 
@@ -185,11 +186,16 @@ def _origin(found: dict[str, Any]) -> str:
 
 def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     """Say what Δm is, or why there is none."""
-    bases = {suite.row_of(BASE, row.method) for row in found if row.kind == "method"}
+    method = suite.base
+    bases = {suite.row_of(method, row.method) for row in found if row.kind == "method"}
     base = [r for r in suite.done if r.method in bases]
     if not base:
-        versions = any(r.setup["method"]["name"] == BASE for r in suite.done)
-        why = f"{BASE} has runs from several versions of its source" if versions else f"no finished run of {BASE}"
+        if any(r.setup["method"]["name"] == method for r in suite.done):
+            why = f"{method} has runs from several versions of its source"
+        elif len(suite.bases) > 1:
+            why = f"{' and '.join(suite.bases)} are each a base to measure against"
+        else:
+            why = f"no finished run of {method or f'a base, a method of the group {BASE!r}'}"
         return Line("Δm, tasks hurt", f"absent, {why} in this suite.")
     others = [row for row in found if row.kind == "method" and not row.is_base]
     if not others:
@@ -197,25 +203,26 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     left_out = [task.replace("_", " ") for task in dict.fromkeys(t for row in others for t in row.unlearned)]
     if not any("delta_m" in row.accuracy for row in others):
         shared = any(row.seeds and set(row.seeds) & {r.seed for r in base} for row in others)
-        why = f"no seed is shared with {BASE}"
+        why = f"no seed is shared with {method}"
         if shared:
-            why = f"{BASE} learned no task, or {metric} or its chance level is missing"
+            why = f"{method} learned no task, or {metric} or its chance level is missing"
         return Line("Δm, tasks hurt", f"absent, {why}.")
     seeds: dict[str, set[int]] = {}
     for record in base:
         seeds.setdefault(record.method, set()).add(record.seed)
-    unpaired = {row.method: sorted(set(row.seeds) - seeds.get(suite.row_of(BASE, row.method), set())) for row in others}
-    without = [f"{method} {', '.join(map(str, left))}" for method, left in unpaired.items() if left]
+    base_of = {row.method: suite.row_of(method, row.method) for row in others}
+    unpaired = {row.method: sorted(set(row.seeds) - seeds.get(base_of[row.method], set())) for row in others}
+    without = [f"{row} {', '.join(map(str, left))}" for row, left in unpaired.items() if left]
     collapsed = sorted({task for r in base for task in r.collapsed})
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     return Line(
         "Δm",
-        f"difference to {BASE}{same} in % of what {BASE} has above chance, mean over the tasks that it learned (more"
-        f" than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
-        f" difference to {BASE} lies below 0, unknown with one seed."
-        + (f" Tasks left out, for {BASE} did not learn them: {', '.join(left_out)}." if left_out else "")
-        + (f" Left out, for {BASE} has no such seed: {'; '.join(without)}." if without else "")
-        + (f" {BASE} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
+        f"difference to {method}{same} in % of what {method} has above chance, mean over the tasks that it learned"
+        f" (more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
+        f" difference to {method} lies below 0, unknown with one seed."
+        + (f" Tasks left out, for {method} did not learn them: {', '.join(left_out)}." if left_out else "")
+        + (f" Left out, for {method} has no such seed: {'; '.join(without)}." if without else "")
+        + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
     )
 
 

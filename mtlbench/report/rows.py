@@ -16,8 +16,7 @@ from mtlbench.report.outcome import Outcome, Status
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
 
-BASE = "independent"  # what Δm is relative to
-# Above chance, what the base must reach on a task for Δm to be measured on it: over less, a ratio is mostly noise.
+# Above chance, what Δm's base must reach on a task for Δm to be measured on it: over less, a ratio is mostly noise.
 LEARNED = 0.05
 MACRO = "macro "  # what the keys of retrieval metrics' columns begin with
 RETRIEVAL = ("map@r", "precision@1")  # the metrics that every table has beside
@@ -96,7 +95,7 @@ def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> li
     found = []
     further = [str(m) for m in suite.benchmark.get("evaluation", {}).get("metrics", ())]
     for name, records in by_method.items():
-        base = suite.row_of(BASE, name)
+        base = suite.row_of(suite.base, name)
         finished = {r.seed: r for r in by_method.get(base, []) if r.status == "done"}
         row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, [*RETRIEVAL, *further])
         if row.kind == "method":

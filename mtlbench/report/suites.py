@@ -11,9 +11,11 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.report.groups import bases_of
 from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
 _APART = ("method", "code", "seed", "benchmark", "threads")  # of a setup; the device's name has its threads
@@ -67,6 +69,16 @@ class Suite:
     def rendered(self) -> bool:
         """Whether its images are drawn, not real."""
         return bool(self.receipt.get("data", {}).get("rendered"))
+
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """The methods that Δm may be relative to, finished or not; see `bases_of`."""
+        return bases_of(self.records)
+
+    @property
+    def base(self) -> str:
+        """The method that Δm is relative to; empty where there is none, or no telling which."""
+        return self.bases[0] if len(self.bases) == 1 else ""
 
     def row_of(self, method: str, row: str) -> str:
         """Return the row of a method that has the values which another row has.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mtlbench.report.receipt import triplet_count
-from mtlbench.report.rows import BASE, Cell, Row
+from mtlbench.report.rows import Cell, Row
 from mtlbench.report.summary import Summary
 
 
@@ -183,7 +183,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and not best.is_base:
         below = f"; told apart from it, below, on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
-        more.append(f"Against {BASE}, a network for each task: Δm {delta}{below}.")
+        more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
         more.append("Under some task its embeddings fell to a point: see what went wrong.")
     return Answer("Which method?", short, lead, tuple(more))
@@ -212,7 +212,8 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
             f"Smallest of the undecided: {small.method}, {words.number(small, _SIZE, 'MB')};"
             f" {words.number(small, 'versus')} points to the best."
         )
-    base = next((row for row in rows if row.method == words.summary.suite.row_of(BASE, best.method)), None)
+    suite = words.summary.suite
+    base = next((row for row in rows if row.method == suite.row_of(suite.base, best.method)), None)
     if base and base is not best and words.number(base, _SIZE):
         more.append(f"{base.method}: {words.number(base, _SIZE, 'MB')}.")
     own = words.number(best, _SPEED, "images/s")

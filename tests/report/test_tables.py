@@ -162,6 +162,29 @@ def test_seeds_that_independent_lacks_are_left_out_of_delta_m_and_named():
     assert "Left out, for independent has no such seed: one 1." in unwrapped(shown(records))
 
 
+def test_without_a_recorded_base_it_is_the_method_with_a_network_for_each_task():
+    """Records of mtlbench 0.1 don't say their groups."""
+    separate = {"parameters_shared": 0, "flops_one_task": 5, "flops_all_tasks": 10}
+    old = record("independent", 0, (0.8, 0.6), costs=separate)
+    one = record("one", 0, (0.7, 0.6))
+    mixed = record("mixed", 0, (0.7, 0.6), costs=separate | {"flops_all_tasks": 5})
+    weighed = record("independent+own", 0, (0.7, 0.6), costs=separate)
+    for made in (old, one, mixed, weighed):
+        made.receipt.pop("groups", None)
+    (suite,) = suites([one, weighed, mixed, old])
+    assert suite.base == "independent"
+    assert [row.method for row in rows(suite) if row.is_base] == ["independent"]
+    one.receipt["groups"] = ["base"]
+    assert suites([one, old])[0].base == "one"  # what is said comes first
+
+
+def test_of_two_bases_none_is_taken_and_the_small_print_says_why():
+    own = record("my-base", 0)
+    own.receipt["groups"] = ["base"]
+    text = unwrapped(shown([own, record("independent"), record("one")]))
+    assert "Δm, tasks hurt: absent, independent and my-base are each a base to measure against in this suite." in text
+
+
 @pytest.mark.parametrize("spoiled", ["missing", "failed", "other seed", "other suite"])
 def test_delta_m_is_absent_with_the_reason_where_there_is_no_base(spoiled):
     base = record("independent", int(spoiled == "other seed"))
@@ -171,7 +194,9 @@ def test_delta_m_is_absent_with_the_reason_where_there_is_no_base(spoiled):
         base.receipt["device"] = "another processor"
     text = shown([record("one"), *([] if spoiled == "missing" else [base])])
     assert "Δm" not in text.split("Cost")[0].splitlines()[1]
-    why = "no seed is shared with independent" if spoiled == "other seed" else "no finished run of independent"
+    why = {
+        "failed": "no finished run of independent", "other seed": "no seed is shared with independent",
+    }.get(spoiled, "no finished run of a base, a method of the group 'base'")  # fmt: skip
     assert f"Δm, tasks hurt: absent, {why}" in unwrapped(text)
 
 

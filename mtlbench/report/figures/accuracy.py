@@ -14,7 +14,6 @@ from mtlbench.report.figures.data import Array, Method, against
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import (
     COLUMN,
-    CORE,
     FAINT,
     FULL,
     GREY,
@@ -35,7 +34,6 @@ from mtlbench.report.figures.style import (
     place_labels,
     shorts,
 )
-from mtlbench.report.rows import BASE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +87,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     points = [(mean * cost.scale, method.mean) for method, mean, _ in measured]
     best = front(points, cost.less_is_better)
     few = len(shown) <= _ALL_LABELLED
-    named = [n for n, method in enumerate(shown) if few or n in best or method.name in CORE]
+    named = [n for n, method in enumerate(shown) if few or n in best or method.name in scene.core]
 
     figure, axes = panel(ax, COLUMN, 2.7)
     steps = sorted(points[n] for n in best)
@@ -130,7 +128,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     if ax is None:
         head(figure, title, where)
     texts = dict(zip(named, shorts([shown[n].name for n in named], 24), strict=True))
-    order = sorted(named, key=lambda n: (n not in best, shown[n].name not in CORE, points[n]))
+    order = sorted(named, key=lambda n: (n not in best, shown[n].name not in scene.core, points[n]))
     labels = [Label(*points[n], texts[n], scene.looks[shown[n].name].colour) for n in order]
     place_labels(axes, labels, points, _staircase(steps, cost) + [bar for n in named for bar in bars[n]])
     ends = [f"{shown[n].name} ({percent(points[n][1])} at {points[n][0]:,.4g} {cost.unit})" for n in best]
@@ -154,12 +152,12 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     """Draw every method's accuracy on every task; colours tell the difference to the base, task by task.
 
     On `ax` where given, without a heading.
-    The base is `independent`, over the seeds that both have; where it is missing, the mean over the methods.
+    The base is a network for each task, over the seeds that both have; where it is missing, the mean over the methods.
     """
     if not scene.methods:
         return None
     rows = [*scene.methods, *scene.references]
-    base = next((method for method in scene.methods if method.name == BASE), None)
+    base = next((method for method in scene.methods if method.name == scene.suite.base), None)
     task_means = np.mean([method.accuracy.mean(0) for method in scene.methods], 0)
     accuracy = np.stack([with_mean(method.accuracy.mean(0)) for method in rows])
     gained = np.stack(
@@ -182,7 +180,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
         axes.axhline(len(scene.methods), color="white", lw=2.5)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(GREY if row.kind == "reference" else INK)
-    compared = f"difference to {BASE}, same seeds" if base else "difference to the mean of the methods on that task"
+    compared = "difference to " + (f"{base.name}, same seeds" if base else "the mean of the methods on that task")
     beyond = bool((gained < -limit).any()), bool((gained > limit).any())
     colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
     title = f"Triplet accuracy{' in %' * numbers} by method and task; colour: {compared}"

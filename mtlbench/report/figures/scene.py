@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mtlbench.report.figures import checkpoints, data
 from mtlbench.report.figures.checkpoints import Part
 from mtlbench.report.figures.data import Method
-from mtlbench.report.figures.style import CORE, FAINT, Look, looks, shorts
+from mtlbench.report.figures.style import FAINT, Look, looks, shorts
+from mtlbench.report.groups import CORE, recorded
 from mtlbench.report.suites import Suite
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Scene:
         methods: those with finished runs, best first.
         references: rows that nothing was trained for.
         looks: by method.
+        core: the methods of the core comparison.
     """
 
     suite: Suite
@@ -34,6 +36,7 @@ class Scene:
     methods: list[Method]
     references: list[Method]
     looks: dict[str, Look]
+    core: frozenset[str] = frozenset()
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     validations: dict[str, pd.DataFrame] = field(default_factory=dict)  # see `accuracy.validations`
     _learned: dict[str, list[tuple[int, list[Part]]]] = field(default_factory=dict)
@@ -44,7 +47,10 @@ class Scene:
         found = data.finished(suite)
         methods = [method for method in found if method.kind != "reference"]
         references = [method for method in found if method.kind == "reference"]
-        return Scene(suite, results, methods, references, looks(record.method for record in suite.records))
+        plain = [r for r in suite.records if r.method == r.setup["method"]["name"]]  # factors would make it many
+        core = frozenset(r.method for r in plain if recorded(r, CORE) or r.method == suite.base)
+        look = looks((record.method for record in suite.records), core, suite.base)
+        return Scene(suite, results, methods, references, look, core)
 
     @property
     def tasks(self) -> list[str]:
@@ -66,7 +72,7 @@ class Scene:
 
     def prominent(self, methods: Sequence[Method], most: int = PROMINENT) -> list[Method]:
         """Choose who is shown in colour where not all can be: the core methods, then the best; best first."""
-        core_first = sorted(methods, key=lambda method: method.name not in CORE)
+        core_first = sorted(methods, key=lambda method: method.name not in self.core)
         chosen = {method.name for method in core_first[:most]}
         return [method for method in methods if method.name in chosen]
 

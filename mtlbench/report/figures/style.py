@@ -22,14 +22,9 @@ if TYPE_CHECKING:
 COLUMN, FULL = 3.3, 6.9  # inches: a column, and a page of two
 GREY, FAINT, INK = "#767676", "#c9c9c9", "#222222"
 
-# The core comparison looks the same in every suite. Colours are Okabe and Ito's, which the colour-blind can tell apart.
-CORE = {
-    "independent": ("#000000", "s"),
-    "shared": ("#E69F00", "o"),
-    "cross-stitch": ("#009E73", "^"),
-    "gradnorm": ("#56B4E9", "D"),
-    "modulation": ("#D55E00", "P"),
-}
+# Okabe and Ito's colours, which the colour-blind can tell apart: of the base, and of the core comparison.
+_BASE = ("#000000", "s")
+_CORE = (("#E69F00", "o"), ("#009E73", "^"), ("#D55E00", "P"), ("#56B4E9", "D"))
 _COLOURS = ("#0072B2", "#CC79A7", "#882255", "#8C8C00", "#332288", "#7F5F3F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00", "#8C8C00")
@@ -84,17 +79,24 @@ class Look:
     line: str
 
 
-def looks(methods: Iterable[str]) -> dict[str, Look]:
+def looks(methods: Iterable[str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
     """Give each method its look, by its name.
 
-    The core methods' looks are fixed. Another's colour follows from its name, unless one before it in the alphabet has
-    that colour in this suite: then it takes the next. When all colours are used, they come again with other markers.
+    The base is black, and methods of the core comparison have colours of their own. Which one follows from the name,
+    so that it is the same in every suite, unless one before it in the alphabet has that colour in this suite: then it
+    takes the next. When all of the core's colours are used, the rest are as other methods; when all of those are, they
+    come again with other markers.
     """
-    found, taken = {}, set()
-    for name in sorted(set(methods)):
-        if name in CORE:
-            found[name] = Look(*CORE[name], line="-")
-            continue
+    found = {base: Look(*_BASE, line="-")} if base in (methods := set(methods)) else {}
+    free = dict.fromkeys(range(len(_CORE)))
+    for name in sorted(methods & set(core) - {base}):
+        first = zlib.crc32(name.encode()) * len(_CORE) >> 32
+        place = next((n for n in [*range(first, len(_CORE)), *range(first)] if n in free), None)
+        if place is not None:
+            del free[place]
+            found[name] = Look(*_CORE[place], line="-")
+    taken = set()
+    for name in sorted(methods - set(found)):
         first = zlib.crc32(name.encode())
         places = ((turn, (first + n) % len(_COLOURS)) for turn in range(len(_MARKERS)) for n in range(len(_COLOURS)))
         turn, colour = next((place for place in places if place not in taken), (0, first % len(_COLOURS)))

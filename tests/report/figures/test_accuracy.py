@@ -7,13 +7,12 @@ import math
 from pathlib import Path
 
 import pytest
-from figure_records import LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts
+from figure_records import CORE, LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
-from mtlbench.report.figures.style import CORE
 from mtlbench.runs import run_folder
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -154,7 +153,7 @@ def test_learning_curves_are_means_over_seeds_by_step_and_by_second(results: Pat
     assert seconds == pytest.approx([2.5, 5])
     assert same == values
     bands = {to_hex(c.get_facecolor()[0]): c.get_paths()[0].vertices for c in drawing.figure.axes[0].collections}
-    band = bands[CORE["modulation"][0].lower()]
+    band = bands[scene(results).looks["modulation"].colour.lower()]
     at_end = [y for x, y in band if x == 40]
     assert (min(at_end), max(at_end)) == pytest.approx((65, 66))
     assert "independent 70.0 % after 20 s" in drawing.alt

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from figure_records import crowd, put, record, scene, texts
+from figure_records import CORE, crowd, put, record, scene, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -18,11 +19,16 @@ from matplotlib.transforms import Bbox
 from mtlbench.report.figures import accuracy, draw_all, learned, sharing
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import CORE, Drawing, looks, settle, shorts
+from mtlbench.report.figures.style import Drawing, Look, settle, shorts
+from mtlbench.report.figures.style import looks as looks_of
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    return looks_of(names, CORE, "independent")
 
 
 def test_the_core_methods_look_the_same_in_whatever_company() -> None:
@@ -42,6 +48,14 @@ def test_a_methods_look_follows_from_its_name_and_is_nobody_elses() -> None:
     assert looks(["single"])["single"] == looks(["single", *CORE])["single"]
 
 
+def test_a_fifth_core_method_looks_like_the_others_and_the_base_is_black() -> None:
+    found = looks_of([*CORE, "more", "other"], [*CORE, "more"], "other")
+    assert found["other"].colour == "#000000"
+    solid = {name: look.colour for name, look in found.items() if look.line == "-"}
+    assert len(solid) == len(set(solid.values())) == 5
+    assert len({look.colour for look in found.values()}) == 7
+
+
 def test_more_methods_than_looks_can_be_drawn() -> None:
     assert len(looks(f"method-{n}" for n in range(60))) == 60
 
@@ -51,11 +65,11 @@ def test_a_method_has_its_colour_in_every_figure(results: Path) -> None:
     for drawing in (accuracy.learning_curves(found), sharing.agreement(found)[0]):
         assert drawing is not None
         lines = [one for axes in drawing.figure.axes for one in axes.lines if one.get_gid() == "shared"]
-        assert {to_hex(one.get_color()).upper() for one in lines} == {CORE["shared"][0]}
+        assert {to_hex(one.get_color()).upper() for one in lines} == {found.looks["shared"].colour}
     against = accuracy_against(found, STORAGE)
     assert against is not None
     (bars,) = [c for c in against.figure.axes[0].containers if c.get_label() == "shared"]
-    assert to_hex(bars.lines[0].get_color()).upper() == CORE["shared"][0]
+    assert to_hex(bars.lines[0].get_color()).upper() == found.looks["shared"].colour
 
 
 def test_long_names_are_cut_unless_they_would_become_the_same() -> None:

@@ -48,7 +48,7 @@ def test_a_methods_groups_are_by_its_name_without_options(results: Path) -> None
     groups = {row["method"]: row["groups"] for row in leaderboard(summary)["rows"]}
     assert groups["modulation[after=3]"] == ["core"]
     assert groups["modulation+pcgrad"] == []
-    assert leaderboard(summary)["groups"] == ["core"]
+    assert leaderboard(summary)["groups"] == ["core", "base"]
     for record in summary.suite.records:
         record.receipt["groups"] = []
     assert leaderboard(summary)["groups"] == []
