@@ -1,6 +1,7 @@
 """How often methods that are all equal are told apart: the false-positive rate of the tables' marks, simulated.
 
     python tools/false_positives.py triplets     # docs/inference.md holds its figures
+    python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 2000
     python tools/false_positives.py retrieval    # the columns of retrieval metrics
     python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
     python tools/false_positives.py triplets --tables 100   # quicker, less exact
@@ -24,12 +25,13 @@ from numpy.typing import NDArray
 
 from mtlbench.evaluation.retrieval import retrieval_scores
 from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
-from mtlbench.report.inference import Comparison, compare, threshold
+from mtlbench.report.inference import PRIORS, Comparison, compare, moderated, student_p, threshold
 
 IMAGES, TRIPLETS = 600, 2000
 QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and numbers of an embedding
 RETRIEVED = ("map@r", "precision@1", "recall@10")
 NOISES = (0.0, 0.1, 0.3)
+WORST = ((6, 0.5, 4, 0.3, 3), (2, 0.5, 4, 0.3, 3), (2, 0.5, 4, 0.3, 5), (2, 0.5, 4, 0.1, 5), (2, 0.03, 4, 0.0, 5))
 
 
 def draw_triplets(random: np.random.Generator, share: float, tasks: int, images: int, number: int) -> NDArray[np.int64]:
@@ -144,27 +146,44 @@ def wrong_columns(
     return {name: number / tables for name, number in wrong.items()}, made / tables / len(RETRIEVED)
 
 
+def told_by_seeds(means: NDArray[np.float64], tasks: int, methods: int) -> NDArray[np.bool_]:
+    """Say which methods of many tables are told apart from the best where nothing but seeds plays a part.
+
+    What `compare` does, for all tables at once; a test holds the two against each other.
+
+    Args:
+        means: (tables, methods, seeds) of a mean over `tasks`.
+        methods: of the suite, by which the level is divided.
+
+    Returns:
+        (tables, methods).
+    """
+    seeds = means.shape[2]
+    prior = PRIORS[min(tasks, max(PRIORS))]
+    variances = means.var(axis=2, ddof=1).ravel().tolist()
+    pairs = [moderated(one, seeds - 1.0, prior) if seeds > 2 else (one, 1.0) for one in variances]
+    parts, freedoms = (np.array(one).reshape(means.shape[:2]) for one in zip(*pairs, strict=True))
+    parts = parts / seeds
+    level = means.mean(axis=2)
+    best = level.argmax(axis=1)[:, None]
+    of_best = [np.take_along_axis(one, best, axis=1) for one in (level, parts, freedoms)]
+    variance = parts + of_best[1]
+    freedom = variance**2 / (parts**2 / freedoms + of_best[1] ** 2 / of_best[2]) if seeds > 2 else np.ones_like(parts)
+    t = (of_best[0] - level) / np.sqrt(variance)
+    p = np.array([student_p(*one) for one in zip(t.ravel().tolist(), freedom.ravel().tolist(), strict=True)])
+    return (p.reshape(t.shape) < threshold(methods)) & (np.arange(means.shape[1]) != best)
+
+
 def wrong_by_seeds(methods: int, tasks: int, deviation: float, seeds: int, tables: int, seed: int = 0) -> float:
     """Return the share of wrong tables where nothing but seeds plays a part; a mean's deviation is over seeds."""
-    random = np.random.default_rng(seed)
-    shared = SharedImages(np.arange(3 * tasks).reshape(tasks, 1, 3))
-    wrong = 0
-    for _ in range(tables):
-        runs = [[np.full((tasks, 1), random.normal(0, deviation)) for _ in range(seeds)] for _ in range(methods)]
-        wrong += any(one.differs(threshold(methods)) for one in _with_best(runs, shared))
-    return wrong / tables
+    means = np.random.default_rng(seed).normal(0, deviation, (tables, methods, seeds))
+    return float(told_by_seeds(means, tasks, methods).any(axis=1).mean())
 
 
 def power(gap: float, deviation: float, seeds: int, methods: int, tables: int, seed: int = 0) -> float:
     """Return how often a method `gap` below another in the mean of four tasks is told apart from it, by seeds alone."""
-    random = np.random.default_rng(seed)
-    shared = SharedImages(np.arange(12).reshape(4, 1, 3))
-    told = 0
-    for _ in range(tables):
-        runs = [[np.full((4, 1), random.normal(mean, deviation)) for _ in range(seeds)] for mean in (0.0, -gap)]
-        pair = compare(runs[0], runs[1], shared)
-        told += pair is not None and pair.differs(threshold(methods))
-    return told / tables
+    means = np.random.default_rng(seed).normal(0, deviation, (tables, 2, seeds)) - np.array([[[0.0], [gap]]])
+    return float(told_by_seeds(means, 4, methods).any(axis=1).mean())
 
 
 def spread_of(noise: float, draw: Callable[[np.random.Generator, float], list[float]], tables: int = 10) -> float:
@@ -198,6 +217,14 @@ def _print_head(*cells: object) -> None:
     print("|" + "---|" * len(cells))
 
 
+def print_worst(tables: int) -> None:
+    """Print the same as `print_triplets` for the situations that were wrong most often, for many tables."""
+    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
+    for place, (methods, share, tasks, noise, seeds) in enumerate(WORST):
+        rate, _ = wrong_tables(methods, share, tasks, noise, seeds, tables, 1000 + place)
+        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, _rate(rate, tables))
+
+
 def print_triplets(tables: int) -> None:
     """Print a row per situation for the columns of triplet accuracy."""
     _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
@@ -225,20 +252,20 @@ def print_seeds(tables: int) -> None:
     """Print how often seeds alone make a wrong mark, and how often a true difference is told apart."""
     deviations = (0.3, 1.0, 2.5, 4.0, 5.0, 7.5, 12.0)  # points
     _print_head("methods", "tasks", "seeds", *(f"sd {one:g}" for one in deviations))
-    for methods, tasks, seeds in product((2, 6), (1, 4), (2, 3, 5)):
+    for methods, tasks, seeds in product((2, 6), (1, 2, 4), (2, 3, 5)):
         rates = [wrong_by_seeds(methods, tasks, one / 100, seeds, tables) for one in deviations]
         _print_row(methods, tasks, seeds, *(_rate(rate, tables) for rate in rates))
-    gaps = (6, 9, 12, 15)
+    gaps = (5, 7, 9, 12)
     print()
     _print_head("methods", "seeds", "sd", *(f"{gap} points apart" for gap in gaps))
-    for methods, seeds, deviation in product((2, 7), (2, 3, 5), (1.5, 2.5)):
+    for methods, seeds, deviation in product((2, 7), (3, 5), (0.5, 1.5, 2.5)):
         rates = [power(gap / 100, deviation / 100, seeds, methods, tables) for gap in gaps]
         _print_row(methods, seeds, deviation, *(f"{100 * rate:.0f} %" for rate in rates))
 
 
 def main() -> None:
     """Print the tables of one kind of column, or of seeds alone."""
-    kinds = {"triplets": print_triplets, "retrieval": print_retrieval, "seeds": print_seeds}
+    kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval, "seeds": print_seeds}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--tables", type=int, default=300)
