@@ -37,6 +37,23 @@ def columns_page() -> str:
     return "# What each column means\n\n" + "\n".join(terms).replace("**\n: ", "** — ")
 
 
+def csv_page() -> str:
+    """Return the schema of `--format csv`, as the code that writes it says it."""
+    from mtlbench.report.frames import SCHEMA, schema
+
+    lines = ["| column | unit | what it holds |", "|---|---|---|"]
+    for field in schema():
+        lines.append("| " + " | ".join((f"`{field.name}`", field.unit, field.meaning.replace("|", "\\|"))) + " |")
+    said = (
+        f"The columns of `mtlbench report --format csv`, schema {SCHEMA}, in their order. They are the same whatever"
+        " was measured; what is not known is empty. Numbers are unrounded, with `.` as the decimal mark and no mark"
+        " between thousands. Accuracies, differences and Δm are shares: 0.5 is 50 %. `<task>` and `<metric>` stand for"
+        " a benchmark's own, whose columns come last. The version grows when a column is renamed, goes, or changes its"
+        " unit."
+    )
+    return f"# The CSV's columns\n\n{said}\n\n" + "\n".join(lines) + "\n"
+
+
 def methods_page() -> str:
     """Return every architecture and balancer with its own words: formula, paper, deviations, options."""
     from mtlbench.benchmark import load_benchmark
@@ -119,6 +136,7 @@ def _write_pages(app: Sphinx) -> None:
     GENERATED.mkdir(exist_ok=True)
     pages = {
         "columns.md": columns_page(),
+        "csv.md": csv_page(),
         "methods.md": methods_page(),
         "kinds.md": kinds_page(),
         "contributing.md": outside_page("CONTRIBUTING.md", "Add a method, loss, reader or metric"),

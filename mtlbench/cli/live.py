@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from statistics import mean
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
     from mtlbench.training.events import Event, StepWindow
 
 
-def terminal(console: Console) -> View:
-    """Return what shows an experiment on a console."""
+_BAR = 30  # characters of a bar, where there is room
+_SOME = 0.02  # of all work: the share from which on its pace says something
+
+
+def terminal(console: Console, planned: Mapping[Path, float] | None = None) -> View:
+    """Return what shows an experiment on a console.
+
+    Args:
+        console: where.
+        planned: the seconds that runs were planned to take, by folder; filled once they are planned.
+    """
     from mtlbench.jobs.experiment import View
 
     class Terminal(View):
@@ -40,22 +50,59 @@ def terminal(console: Console) -> View:
             return bar(console, what)
 
         def watch(self, runs: int) -> AbstractContextManager[Watcher]:
-            return watcher(console, runs)
+            return watcher(console, runs, planned)
 
     return Terminal()
 
 
 @contextmanager
-def watcher(console: Console, runs: int) -> Iterator[Watcher]:
-    """Yield what shows the runs."""
+def watcher(console: Console, runs: int, planned: Mapping[Path, float] | None = None) -> Iterator[Watcher]:
+    """Yield what shows the runs; with `planned`, how long all of them will take too."""
     from rich.live import Live
 
     live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and runs else None
+    suite = Suite(runs, planned or {})
     if live is None:
-        yield _lines(console, runs, None)
+        yield _lines(console, suite, None)
     else:
         with live:
-            yield _lines(console, runs, live)
+            yield _lines(console, suite, live)
+
+
+class Suite:
+    """How far all runs have come, at the pace of this session beside the plan's.
+
+    Args:
+        runs: how many there are.
+        planned: the seconds that each was planned to take from here, by folder.
+        clock: seconds, which only grow.
+    """
+
+    def __init__(self, runs: int, planned: Mapping[Path, float], clock: Callable[[], float] = time.monotonic) -> None:
+        self.runs, self.planned, self.clock = runs, planned, clock
+        self.begun = clock()
+        self.shares: dict[Path, float] = {}  # of each run's work in this session, what is done
+
+    def note(self, folder: Path, share: float) -> None:
+        """Say how much of a run's work is done; 1 where it has ended."""
+        self.shares[folder] = share
+
+    @property
+    def ended(self) -> int:
+        """How many runs have ended."""
+        return sum(share >= 1 for share in self.shares.values())
+
+    def seconds_left(self) -> float | None:
+        """Return how long the rest will take; None where that can't be told."""
+        whole = sum(self.planned.values())
+        done = sum(share * self.planned.get(folder, 0.0) for folder, share in self.shares.items())
+        if done < _SOME * whole or not done:
+            return None
+        return (self.clock() - self.begun) / done * (whole - done)
+
+    def __str__(self) -> str:
+        left = self.seconds_left() if self.ended < self.runs else None
+        return f"{self.ended} of {self.runs} runs done{f', about {duration(left)} left in all' if left else ''}"
 
 
 def _validation(accuracy: dict[str, float]) -> str:
@@ -74,6 +121,10 @@ class _Course:
     speed: str = ""  # of the latest steps, in words
     accuracy: dict[str, float] = field(default_factory=dict)  # of the latest validation
 
+    def share(self, step: int, steps: int) -> float:
+        """Return how much of what this session has to do is done."""
+        return (step - self.step) / (steps - self.step) if steps > self.step else 1.0
+
     def note(self, window: StepWindow) -> None:
         taken = window.seconds - self.seconds
         rate = (window.step - self.step) / taken if taken else 0
@@ -91,7 +142,7 @@ def _result(record: Record) -> tuple[str, str]:
     return f"triplet accuracy {100 * mean(hits):.1f}, trained for {time}{fallen}", "red" if fallen else "green"
 
 
-def _lines(console: Console, runs: int, live: Any) -> Watcher:
+def _lines(console: Console, suite: Suite, live: Any) -> Watcher:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -99,6 +150,9 @@ def _lines(console: Console, runs: int, live: Any) -> Watcher:
 
     from mtlbench.jobs.job import Watcher
     from mtlbench.training.events import Started, StepWindow, Validation
+
+    def line(words: str, style: str = "") -> Text:
+        return Text(printable(words), style, no_wrap=True, overflow="ellipsis")  # a line is cut, no word broken
 
     class Shown(Watcher):
         def __init__(self) -> None:
@@ -108,20 +162,25 @@ def _lines(console: Console, runs: int, live: Any) -> Watcher:
 
         def name(self, job: Job) -> str:
             number = self.numbers.setdefault(job.folder, len(self.numbers) + 1)
-            return f"[{number}/{runs}] {job.label}"
+            return f"[{number}/{suite.runs}] {job.label}"
 
         def show(self, job: Job, what: Any) -> None:
             self.under_way[job.folder] = what
+            self.update()
+
+        def update(self) -> None:
             if live:
-                live.update(Group(*self.under_way.values()))
+                last = [line(str(suite), "dim")] if suite.runs > 1 else []
+                live.update(Group(*self.under_way.values(), *last))
 
         def started(self, job: Job) -> None:
-            self.show(job, Text(self.name(job)))
+            self.show(job, line(self.name(job)))
 
         def happened(self, job: Job, event: Event) -> None:
             course = self.courses.get(job.folder)
             if course is None or isinstance(event, Started):
                 course = self.courses[job.folder] = _Course(event.step, event.seconds)
+            suite.note(job.folder, min(course.share(event.step, event.steps), 0.99))
             if isinstance(event, StepWindow):
                 course.note(event)
             elif isinstance(event, Validation):
@@ -130,22 +189,25 @@ def _lines(console: Console, runs: int, live: Any) -> Watcher:
                     where = f"step {event.step:,}/{event.steps:,}"
                     say(console, f"{self.name(job)}: {where}, {course.speed}; {_validation(course.accuracy)}")
             if live:
-                top = Table.grid(padding=(0, 1))
-                bar = ProgressBar(event.steps, event.step, width=30)
-                top.add_row(
-                    Text(self.name(job), "bold"), bar, Text(f"{event.step:,}/{event.steps:,}"), Text(course.speed)
-                )
-                self.show(job, Group(top, Text(_validation(course.accuracy), "dim")))
+                top, count = Table.grid(padding=(0, 1)), f"{event.step:,}/{event.steps:,}"
+                cells: list[Any] = [line(self.name(job), "bold"), line(count)]
+                room = console.width - len(self.name(job)) - len(count) - 3
+                if room >= _BAR // 2:
+                    cells.insert(1, ProgressBar(event.steps, event.step, width=min(_BAR, room)))
+                top.add_row(*cells)
+                below = [line(f"  {words}", "dim") for words in (course.speed, _validation(course.accuracy)) if words]
+                self.show(job, Group(top, *below))
 
         def doing(self, job: Job, what: str) -> None:
-            self.show(job, Text(f"{self.name(job)}: {what} …"))
+            self.show(job, line(f"{self.name(job)}: {what} …"))
 
         def ended(self, job: Job, record: Record) -> None:
-            line, style = _result(record)
+            words, style = _result(record)
             self.under_way.pop(job.folder, None)
-            if live:
-                live.update(Group(*self.under_way.values()))
-            console.print(Text(printable(f"{self.name(job)}: {line}"), style=style), soft_wrap=True)
+            suite.note(job.folder, 1.0)
+            self.update()
+            so_far = f"; {suite}" if not live and suite.ended < suite.runs else ""
+            say(console, f"{self.name(job)}: {words}{so_far}", style)
 
         def busy(self, job: Job, who: str) -> None:
             say(console, f"{self.name(job)}: {who} works on it; the other runs go first", "yellow")

@@ -30,6 +30,12 @@ PluginsOption = Annotated[
     list[Path] | None,
     typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
 ]
+NotesOption = Annotated[
+    bool,
+    typer.Option(
+        "--notes", help="All columns and the small print: on what, with what and how everything was measured."
+    ),
+]
 RunArgument = Annotated[
     Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
 ]

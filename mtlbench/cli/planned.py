@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from mtlbench.cli.progress import duration, say, status
 
@@ -15,18 +19,51 @@ if TYPE_CHECKING:
 _A_DAY = 86_400
 
 
-def show_plan(console: Console, parts: Sequence[Part]) -> None:
-    """Print what will be done and how long it will take, from a few timed steps of each method."""
-    left, timed = 0.0, False
+def show_plan(console: Console, parts: Sequence[Part]) -> dict[Path, float]:
+    """Print what will be done and how long it will take, from a few timed steps of each method.
+
+    Returns:
+        the seconds that each run has still to take, by its folder; 0 where its first steps failed.
+    """
+    planned: dict[Path, float] = {}
     for part in parts:
         if part is parts[0] or part.variant.varied:
             _show_head(console, part)
-        seconds = _show_jobs(console, part)
-        left, timed = left + (seconds or 0.0), timed or seconds is not None
-    if timed:
-        say(console, f"In all about {duration(left)}.")
-    if left > _A_DAY and parts[0].variant.benchmark.protocol == "full":
+        if part is parts[0]:
+            _tell_busy(console, part)
+        planned |= _show_jobs(console, part)
+    if planned:
+        say(console, f"In all about {duration(sum(planned.values()))}.")
+    if sum(planned.values()) > _A_DAY and parts[0].variant.benchmark.protocol == "full":
         say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
+    return planned
+
+
+def agreed(console: Console, planned: Mapping[Path, float], yes: bool) -> bool:
+    """Return whether to begin: asked on a terminal before more than a day of work, without `yes`."""
+    seconds = sum(planned.values())
+    if yes or seconds <= _A_DAY or not console.is_terminal or not sys.stdin.isatty():
+        return True
+    return typer.confirm(f"This takes about {duration(seconds)}. Begin?")
+
+
+def _tell_busy(console: Console, part: Part) -> None:
+    """Warn where others use the processor: what is timed now is too slow."""
+    import torch
+
+    from mtlbench.busy import STARVED, share_of_cores
+
+    todo = any(job.state != "done" for job in part.jobs)
+    if part.dataset.device.type != "cpu" or not todo:
+        return
+    share = share_of_cores(torch.get_num_threads())
+    if share < STARVED:
+        say(
+            console,
+            f"This machine is busy: mtlbench gets {100 * share:.0f} % of the processor time that it asks for. Times of"
+            " this plan are too long for an idle machine, and speeds measured now too low.",
+            "yellow",
+        )
 
 
 def _show_head(console: Console, part: Part) -> None:
@@ -43,15 +80,16 @@ def _show_head(console: Console, part: Part) -> None:
     )
 
 
-def _show_jobs(console: Console, part: Part) -> float | None:
-    """Print a line per run; return the seconds that they take, or None where nothing is to be trained."""
+def _show_jobs(console: Console, part: Part) -> dict[Path, float]:
+    """Print a line per run; return the seconds that those take which are to be trained, by folder."""
     import torch
 
     from mtlbench.jobs.plan import seconds_needed
 
     benchmark = part.variant.benchmark
     whole: dict[str, tuple[float, str]] = {}  # seconds of a whole run, or why they can't be told, by method
-    left = 0.0
+    left: dict[Path, float] = {}
+    names = list(dict.fromkeys(job.method.name for job in part.jobs if job.state != "done"))
     for job in part.jobs:
         words = {
             "done": "done already",
@@ -68,12 +106,12 @@ def _show_jobs(console: Console, part: Part) -> float | None:
         else:
             name = job.method.name
             if name not in whole:
-                with status(console, f"timing a few steps of {name} …"):
+                with status(console, f"timing a few steps of {name}, {len(whole) + 1} of {len(names)} methods …"):
                     whole[name] = seconds_needed(job, benchmark, part.dataset, part.precision)
             seconds, reason = whole[name]
             seconds *= 1 - job.steps_done / benchmark.train.steps
-            left += seconds
+            left[job.folder] = seconds
             words += f" with the {threads} that it began with" if other else ""
             words += f", but its first steps failed: {reason}" if reason else f", about {duration(seconds)}"
         say(console, f"  {job.label}: {words}")
-    return left if whole else None
+    return left

@@ -14,8 +14,29 @@ if TYPE_CHECKING:
 
 
 def say(console: Console, words: str, style: str = "") -> None:
-    """Print one line as it is, however long."""
-    console.print(printable(words), style=style or None, markup=False, highlight=False, soft_wrap=True)
+    """Print a sentence: on a terminal broken between words, indented as it begins; elsewhere in one line."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from mtlbench.report.grids import Trimmed
+
+    text = printable(words)
+    if not console.is_terminal:
+        console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        return
+    bare = text.lstrip(" ")
+    indented = len(text) - len(bare)
+    # an indented line goes on further in
+    lines = Text(bare).wrap(console, max(20, console.width - indented - (2 if indented else 0)))
+    for number, line in enumerate(lines):
+        left = indented + (2 if indented and number else 0)
+        console.print(Trimmed(Padding(line, (0, 0, 0, left))), style=style or None)
+
+
+def command(console: Console, what: str, line: str) -> None:
+    """Print a command to be copied: beside what it is for, or below it where the line would be too long."""
+    apart = console.is_terminal and len(what) + len(line) + 2 > console.width
+    console.print(printable(f"{what}:{chr(10) if apart else ''} {line}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mtlbench.cli.options import NotesOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +39,7 @@ class Format(StrEnum):
     latex = "latex"
     csv = "csv"
     runs = "runs"
+    verdict = "verdict"
 
 
 def report(
@@ -105,8 +109,13 @@ def report(
         typer.Option(help="Where the images of galleries lie.", show_default="where mtlbench run looks"),
     ] = None,
     columns: Annotated[bool, typer.Option("--columns", help="Only say what the tables' columns mean.")] = False,
+    notes: NotesOption = False,
     format: Annotated[
-        Format, typer.Option(help="How to write the tables; csv has a row per method, runs one per run.")
+        Format,
+        typer.Option(
+            help="How to write the tables; csv has a row per method, runs one per run, verdict is what they come to, as"
+            " JSON."
+        ),
     ] = Format.table,
 ) -> None:
     """Rebuild the comparison tables from run records; nothing is trained."""
@@ -144,23 +153,28 @@ def report(
 
         show_agreement(chosen_records(records, methods), results, format.value, console, factors)
     else:
-        show(records, format.value, console, choice, results)
+        show(records, format.value, console, choice, results, notes)
         if format is Format.table and figures is None and galleries is None:
-            say_next(console, benchmark, results)
-    notes = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
+            say_next(console, benchmark, results, factors, notes)
+    aside = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
-        _draw(notes, chosen_records(records, methods), results, figures, factors)
+        _draw(aside, chosen_records(records, methods), results, figures, factors)
     if galleries is not None:
-        _draw_galleries(notes, records, choice, results, galleries, data_dir)
+        _draw_galleries(aside, records, choice, results, galleries, data_dir)
 
 
-def say_next(console: Console, benchmark: str | None, results: Path, across: Sequence[str] = ()) -> None:
-    """Say what to do with records after their tables."""
-    from mtlbench.cli.progress import say
+def say_next(
+    console: Console, benchmark: str | None, results: Path, across: Sequence[str] = (), notes: bool = True
+) -> None:
+    """Say what to do with records after their tables; without `notes`, how to see the small print too."""
+    from mtlbench.cli.progress import command
 
-    named = f" {benchmark}" if benchmark else ""
-    varied = "".join(f" --across {key}" for key in across)
-    say(console, f"Next, a page of all this: mtlbench report{named} --results {results}{varied} --html page")
+    words = ["mtlbench report", *([benchmark] if benchmark else [])]
+    words += ["--results", shlex.quote(str(results))] if results != Path("results") else []
+    asked = " ".join([*words, *(f"--across {key}" for key in across)])
+    if not notes:
+        command(console, "On what this was measured, and all columns", f"{asked} --notes")
+    command(console, "Next, a page of all this", f"{asked} --html page")
 
 
 def _explain_columns() -> None:

@@ -63,7 +63,8 @@ def reproduce(
         from mtlbench.runs import read_record
         from mtlbench.training.state import Interrupted
 
-    view = terminal(console)
+    planned: dict[Path, float] = {}
+    view = terminal(console, planned)
     for broken in load_plugins(plugins or []):
         view.warn(f"warning: {broken}")
     published = finished_runs(folder)
@@ -75,7 +76,7 @@ def reproduce(
     with resources_of(experiment):
         groups = grouped(chosen)
         parts = plan_again(groups, experiment, view)
-        show_plan(console, parts)
+        planned.update(show_plan(console, parts))
         if dry_run:
             return
         check_folder(results)

@@ -18,13 +18,14 @@ from mtlbench.cli.options import (
     DeviceOption,
     JobsOption,
     MethodsOption,
+    NotesOption,
     OnOption,
     PluginsOption,
     QuickOption,
     SettingsOption,
     TasksOption,
 )
-from mtlbench.cli.planned import show_plan
+from mtlbench.cli.planned import agreed, show_plan
 from mtlbench.cli.progress import say, status
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def run(
             show_default="the benchmark's own",
         ),
     ] = None,
+    notes: NotesOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Begin days of work without being asked.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Train methods on a data set, judge them, and print the comparison.
@@ -106,7 +109,8 @@ def run(
         from mtlbench.plugins import load_plugins
         from mtlbench.training.state import Interrupted
 
-    view = terminal(console)
+    planned: dict[Path, float] = {}
+    view = terminal(console, planned)
     for broken in load_plugins(plugins or []):
         view.warn(f"warning: {broken}")
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
@@ -120,8 +124,11 @@ def run(
         parts = plan_experiment(experiment, view)
         if not dry_run:
             check_folder(results)
-        show_plan(console, parts)
+        planned.update(show_plan(console, parts))
         if dry_run:
+            return
+        if not agreed(console, planned, yes):
+            say(console, "Nothing was trained. --yes begins without being asked, --dry-run only shows the plan.")
             return
         try:
             with asking(lambda: _stopping(console)) as asked:
@@ -130,7 +137,7 @@ def run(
             same = "The same command without --overwrite" if overwrite else "The same command"
             say(console, f"Stopped; what is done is kept. {same} goes on from here.")
             raise typer.Exit(130) from None
-    _show_tables(console, parts, results)
+    _show_tables(console, parts, results, notes)
     if failed:
         raise typer.Exit(1)
 
@@ -160,20 +167,27 @@ def read_seeds(text: str) -> list[int]:
     return list(seeds)
 
 
-def _show_tables(console: Console, parts: Sequence[Part], results: Path) -> None:
+def _show_tables(console: Console, parts: Sequence[Part], results: Path, notes: bool = False) -> None:
     """Print the tables of the methods that were asked for, with all their seeds, and of the reference rows.
+
+    What they come to is left beside the records too, as `verdict.json`.
 
     Other methods' runs count in the comparison, as they do in `mtlbench report`: a verdict hangs on how many there are.
     """
     from mtlbench.cli.report import say_next
-    from mtlbench.report.summary import Choice
-    from mtlbench.report.tables import show
+    from mtlbench.report.summary import Choice, summarise
+    from mtlbench.report.tables import for_terminal
+    from mtlbench.report.verdict import write_verdicts
     from mtlbench.runs import find_records
 
     name = parts[0].variant.benchmark.name
     wanted = frozenset(job.folder for part in parts for job in part.jobs)
     varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
+    found = summarise(find_records(results, name), Choice(folders=wanted, across=varied), results)
+    for summary in found:
+        console.print()
+        console.print(for_terminal(summary, console.width, notes))
     console.print()
-    show(find_records(results, name), "table", console, Choice(folders=wanted, across=varied), results)
-    say_next(console, name, results, varied)
-    say(console, f"Records: {results / name}")
+    write_verdicts(results / name / "verdict.json", found)
+    say_next(console, name, results, varied, notes)
+    say(console, f"Records: {results / name}; verdict.json beside them")

@@ -15,6 +15,7 @@ from torch import Tensor
 from mtlbench import cost
 from mtlbench.balancer import share_acted_on
 from mtlbench.benchmark import Benchmark
+from mtlbench.busy import share_of_cores
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.scores import scores_of
@@ -23,7 +24,7 @@ from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.measure import measure
-from mtlbench.networks import embed_images
+from mtlbench.networks import EMBEDDING_BATCH, embed_images
 from mtlbench.probes import rows as probe_rows
 from mtlbench.returned import check_learned
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
@@ -124,8 +125,11 @@ def _measure(
     weights: Callable[[], dict[str, Tensor]],
 ) -> None:
     watcher.doing(job, "measuring cost")
+    if dataset.device.type == "cpu":
+        record.receipt["share_of_cores"] = round(share_of_cores(torch.get_num_threads()), 2)
     try:
         record.costs = measure(job.method, benchmark, dataset, precision, weights())
+        record.receipt["embedding_batch"] = EMBEDDING_BATCH
     except Exception as error:  # what was trained and tested stands, whatever can't be measured
         record.reason = f"cost not measured: {reason_of(error)}"
 

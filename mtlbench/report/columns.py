@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mtlbench.report.pairs import in_points
@@ -33,6 +33,7 @@ class Column:
         task: the single task that it is of.
         meaning: what it holds and in which unit, in a sentence or two.
         term: what a glossary calls it, where that is not its heading.
+        spare: whether it says again what other columns say: a narrow terminal does without it.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Column:
     task: str | None = None
     meaning: str = ""
     term: str = ""
+    spare: bool = False
 
 
 def glossary(columns: Iterable[Column]) -> list[tuple[str, str]]:
@@ -53,9 +55,14 @@ def glossary(columns: Iterable[Column]) -> list[tuple[str, str]]:
     return [(column.term or column.heading, column.meaning) for column in columns if column.meaning]
 
 
-def method_column() -> Column:
-    """Return the column of the rows' names."""
-    return Column("method", "method", lambda row: row.method, lambda row: row.method, better="low")
+def method_column(told: bool = False) -> Column:
+    """Return the column of the rows' names; with `told`, it says of which rows the numbers are not to be trusted."""
+
+    def trouble(row: Row) -> str:
+        return {"collapsed": "COLLAPSED", "failed": "FAILED", "partial": "PARTLY FAILED"}.get(row.status, "")
+
+    spread = trouble if told else lambda row: ""
+    return Column("method", "method", lambda row: row.method, lambda row: row.method, spread, better="low")
 
 
 def _accuracy_column(
@@ -189,9 +196,10 @@ def accuracy_columns(
 
     With `seconds`, that of what validation had measured by then too; with `against`, that of differences to a method.
     """
-    columns = [method_column()]
+    columns = [method_column(told=True)]
     if any(len(row.seeds) > 1 for row in found):
-        columns.append(_seeds_column())
+        alike = len({len(row.seeds) for row in found if row.seeds}) == 1
+        columns.append(replace(_seeds_column(), spare=alike))
     if seconds is not None:
         columns.append(_within_column(seconds))
     columns.append(_mean_column(metric))
@@ -211,12 +219,22 @@ def _three_figures(value: float) -> str:
     return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
-def _cost(key: str, heading: str, scale: float, meaning: str, show: Callable[[float], str] = _three_figures) -> Column:
+def _cost(
+    key: str,
+    heading: str,
+    scale: float,
+    meaning: str,
+    show: Callable[[float], str] = _three_figures,
+    spare: bool = False,
+) -> Column:
     def number(row: Row) -> str:
         mean = row.costs.get(key, Cell(None)).mean
         return "" if mean is None else show(mean * scale)
 
-    return Column(key, heading, number, lambda row: row.costs.get(key, Cell(None)).mean, better="low", meaning=meaning)
+    return Column(
+        key, heading, number, lambda row: row.costs.get(key, Cell(None)).mean, better="low", meaning=meaning,
+        spare=spare,
+    )  # fmt: skip
 
 
 def _rate(key: str, heading: str, meaning: str) -> Column:
@@ -242,10 +260,15 @@ def cost_columns() -> list[Column]:
     """Return the columns of the cost table."""
     return [
         method_column(),
-        _cost("parameters", "parameters", 1, "Trained numbers in the whole network.", lambda value: f"{value:,.0f}"),
+        _cost(
+            "parameters", "parameters", 1, "Trained numbers in the whole network.", lambda value: f"{value:,.0f}", True
+        ),
         _cost("file_bytes", "file MB", 1e-6, "Size of the file that holds the whole network, for all tasks, in MB."),
-        _cost("bytes_shared", "shared MB", 1e-6, "What of the stored network all tasks use, in MB."),
-        _cost("bytes_per_task", "per task kB", 1e-3, "What of the stored network one task uses alone, a mean, in kB."),
+        _cost("bytes_shared", "shared MB", 1e-6, "What of the stored network all tasks use, in MB.", spare=True),
+        _cost(
+            "bytes_per_task", "per task kB", 1e-3, "What of the stored network one task uses alone, a mean, in kB.",
+            spare=True,
+        ),
         _cost("bytes_added", "next task adds kB", 1e-3, "What one more task would add to the stored network, in kB."),
         _cost("flops_one_task", "MFLOPs, 1 task", 1e-6, "Million operations to embed one image under one task."),
         _cost("flops_all_tasks", "MFLOPs, all tasks", 1e-6, "Million operations to embed one image under all tasks."),

@@ -82,12 +82,16 @@ class Compared:
             return []
         said = []
         if self.obstacle:
-            said.append(Line("comparison with the best", " ".join(filter(None, (self.reason, self.lacking)))))
+            why = " ".join(filter(None, (self.reason, self.lacking)))
+            said.append(Line("comparison with the best", why, "" if self.obstacle == "seeds" else f"Marks: {why}"))
         if self.best:
-            said.append(Line("marks", " ".join(filter(None, self._marks()))))
+            legend = "Against the best (*) of a column: ≈ tied, ? undecided, no mark worse."
+            brief = [legend, *self._marks()[1:]]
+            said.append(Line("marks", " ".join(filter(None, self._marks())), " ".join(filter(None, brief))))
         if self.unmarked:
             names = ", ".join(key.removeprefix(MACRO) for key in self.unmarked)
-            said.append(Line("without marks", f"{names}: not all of these runs kept the scores of single queries."))
+            text = f"{names}: not all of these runs kept the scores of single queries."
+            said.append(Line("without marks", text, f"No marks on {text}"))
         if self.images:
             column = self.weakest.removeprefix("task/").replace("_", " ")
             what = "triplets" if self.metric == "triplet" else "queries"

@@ -51,6 +51,7 @@ class Grid:
         body: rows of cells; plain text stands for a cell of nothing else.
         names: how many columns, the first ones, name what a row is.
         looks: of the rows; plain where it is empty. A line is drawn above the first reference row.
+        spare: columns that say again what others say, which a narrow terminal does without.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Grid:
     body: Sequence[Sequence[CellText | str]]
     names: int = 1
     looks: Sequence[Look] = ()
+    spare: Sequence[int] = ()
 
     @property
     def cells(self) -> list[list[CellText]]:
@@ -103,10 +105,11 @@ class Trimmed:
             yield Segment.line()
 
 
-def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Group:
+def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int, whole: bool = True) -> Group:
     """Return tables, and notes below them, for a rich console of `width` characters.
 
-    A table that is too wide goes on below, the columns that name rows repeated.
+    A table that is too wide goes on below, the columns that name rows repeated; unless it is wanted `whole`, it first
+    does without its spare columns.
     """
     parts: list[Any] = []
     for grid in grids:
@@ -114,7 +117,10 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Gr
         marked = [any(row[column].standing for row in cells) for column in range(len(grid.head))]
         plain = [[_plain(cell, mark) for cell, mark in zip(row, marked, strict=True)] for row in cells]
         parts.append(Text(grid.title, style="bold"))
-        for block in _blocks(grid, plain, width):
+        blocks = _blocks(grid, plain, width)
+        if len(blocks) > 1 and not whole:
+            blocks = _blocks(grid, plain, width, grid.spare)
+        for number, block in enumerate(blocks):
             table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
             for column in block:
                 side: Any = "left" if column < grid.names else "right"
@@ -125,7 +131,8 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int) -> Gr
                     table.add_section()
                 written = []
                 for column in block:
-                    cell = Text(plain[place][column])
+                    named = number and column < grid.names  # what is said of a row stands once
+                    cell = Text(row[column].number if named else plain[place][column])
                     cell.stylize(("", "bold green", "underline")[row[column].rank], 0, len(row[column].number))
                     written.append(cell)
                 table.add_row(*written, style=_ROWS[grid.looks[place]] if grid.looks else "")
@@ -150,19 +157,22 @@ def _heading(text: str) -> str:
     return "\n".join(lines)
 
 
-def _blocks(grid: Grid, plain: Sequence[Sequence[str]], width: int) -> list[list[int]]:
-    """Cut columns into blocks that fit a width, each with the columns that name rows."""
+def _blocks(grid: Grid, plain: Sequence[Sequence[str]], width: int, without: Sequence[int] = ()) -> list[list[int]]:
+    """Cut columns into blocks that fit a width, each with the columns that name rows; leave out those of `without`."""
 
     def needed(column: int) -> int:
         texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in plain)]
         return max(map(len, texts)) + 2
 
     names = list(range(grid.names))
+    short = {name: max(len(grid.head[name]), *(len(row[name].number) for row in grid.cells)) + 2 for name in names}
     blocks, used = [[*names]], sum(map(needed, names))
     for column in range(grid.names, len(grid.head)):
+        if column in without:
+            continue
         if used + needed(column) > width and len(blocks[-1]) > grid.names:
             blocks.append([*names])
-            used = sum(map(needed, names))
+            used = sum(short.values())
         blocks[-1].append(column)
         used += needed(column)
     return blocks

@@ -67,7 +67,8 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
     """Add to rows their differences to a named method, of the same factors where rows are named by some."""
     judge = compared.judge
     if judge is None:
-        return list(rows), Line(f"vs {against}", compared.reason or "there are no two methods to compare.")
+        why = compared.reason or "there are no two methods to compare."
+        return list(rows), Line(f"vs {against}", why, f"vs {against}: {why}")
     added = []
     for row in rows:
         other = against if against in judge.methods else suite.row_of(against, row.method)

@@ -7,19 +7,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from mtlbench.busy import STARVED
 from mtlbench.recipes import in_words
 from mtlbench.report.groups import BASE
 from mtlbench.report.rows import LEARNED, Row
 from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.runs import Record
 
+STEADY = 0.2  # half the range of repeats, as a share of their median: speeds that vary more can't be compared
+
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the small print: what it is about, by which it is found and filed, and what it says."""
+    """A line of the small print.
+
+    Attributes:
+        about: by which it is found and filed.
+        text: what it says.
+        brief: what of it stands below every table, without --notes: what a reader would miss there. Empty for nothing.
+    """
 
     about: str
     text: str
+    brief: str = ""
 
     def __str__(self) -> str:
         return f"{self.about}: {self.text}"
@@ -146,9 +156,11 @@ def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record],
     rare = suite.benchmark["evaluation"].get("min_images")
     if rare and metric == "triplet" and suite.benchmark["data"].get("split") != "csn":
         what += f", from label values of fewer than {rare} images the fewer, in proportion"
+    spread = f"±: sample standard deviation over {len(seeds)} seeds." if over else ""
     return Line(
         "accuracy",
         f"{what}, the same for all methods{over}; mAP@R, P@1: macro means over label values, mean over tasks.{some}",
+        " ".join(filter(None, (spread, some.strip()))),
     )
 
 
@@ -156,9 +168,8 @@ def factors_line(suite: Suite) -> Line | None:
     """Say by which settings rows are named."""
     if not suite.factors:
         return None
-    return Line(
-        "rows", f"named by {', '.join(suite.factors)}, in which alone their runs differ beside method and seed."
-    )
+    named = f"named by {', '.join(suite.factors)}, in which alone their runs differ beside method and seed."
+    return Line("rows", named, f"rows: {named}")
 
 
 def recipes_line(records: Sequence[Record]) -> Line | None:
@@ -171,7 +182,11 @@ def recipes_line(records: Sequence[Record]) -> Line | None:
         content = in_words(record.setup["method"]["recipe"])
         origins.setdefault(_origin(record.receipt.get("recipe", {})), []).append(f"{row}: {content}")
     said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
-    return Line("recipes", f"{'. '.join(said)}. What a recipe doesn't name is the protocol's.")
+    return Line(
+        "recipes",
+        f"{'. '.join(said)}. What a recipe doesn't name is the protocol's.",
+        f"Of its own recipe, which --notes shows: {', '.join(tuned)}.",
+    )
 
 
 def _origin(found: dict[str, Any]) -> str:
@@ -196,7 +211,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
             why = f"{' and '.join(suite.bases)} are each a base to measure against"
         else:
             why = f"no finished run of {method or f'a base, a method of the group {BASE!r}'}"
-        return Line("Δm, tasks hurt", f"absent, {why} in this suite.")
+        return _no_base(f"{why} in this suite")
     others = [row for row in found if row.kind == "method" and not row.is_base]
     if not others:
         return None
@@ -206,7 +221,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         why = f"no seed is shared with {method}"
         if shared:
             why = f"{method} learned no task, or {metric} or its chance level is missing"
-        return Line("Δm, tasks hurt", f"absent, {why}.")
+        return _no_base(why)
     seeds: dict[str, set[int]] = {}
     for record in base:
         seeds.setdefault(record.method, set()).add(record.seed)
@@ -215,15 +230,25 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     without = [f"{row} {', '.join(map(str, left))}" for row, left in unpaired.items() if left]
     collapsed = sorted({task for r in base for task in r.collapsed})
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
+    doubts = [
+        f"Δm leaves out {', '.join(left_out)}: {method} did not learn them." if left_out else "",
+        f"{method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else "",
+        f"Δm leaves out seeds that {method} lacks: {'; '.join(without)}." if without else "",
+    ]
     return Line(
         "Δm",
         f"difference to {method}{same} in % of what {method} has above chance, mean over the tasks that it learned"
         f" (more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
         f" difference to {method} lies below 0, unknown with one seed."
-        + (f" Tasks left out, for {method} did not learn them: {', '.join(left_out)}." if left_out else "")
-        + (f" Left out, for {method} has no such seed: {'; '.join(without)}." if without else "")
+        + (f" Tasks left out, since {method} did not learn them: {', '.join(left_out)}." if left_out else "")
+        + (f" Left out, since {method} has no such seed: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
+        " ".join(filter(None, doubts)),
     )
+
+
+def _no_base(why: str) -> Line:
+    return Line("Δm, tasks hurt", f"absent, {why}.", f"No Δm and no tasks hurt: {why}.")
 
 
 def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
@@ -256,7 +281,10 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     shown = done or runs or records
     made = {name: _listed(shown, pick) for name, pick in _made_by(shown).items()}
     timed = any("train_rate" in r.costs for r in done)
-    rates = "median ± half the range; rates count images, not images × tasks" if timed else "no speeds in these records"
+    rates = "no speeds in these records"
+    if timed:
+        rates = f"median ± half the range; rates count images, not images × tasks{_batches(done)}"
+    unsteady = _unsteady(done)
     commit = f", commit {made['commit']}" if made["commit"] else ""
     dates = sorted({str(r.receipt.get("date"))[:10] for r in shown})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
@@ -280,13 +308,41 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection}"
             f"{norms}{chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
         ),
-        Line("speed, memory", f"{receipt.get('device')}, {receipt.get('precision')}; {rates}."),
+        Line(
+            "speed, memory",
+            " ".join(filter(None, (f"{receipt.get('device')}, {receipt.get('precision')}; {rates}.", unsteady))),
+            unsteady,
+        ),
         Line(
             "made by",
             f"mtlbench {made['mtlbench']}{commit}, {', '.join(versions)},"
             f" {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         ),
     )
+
+
+def _batches(done: Sequence[Record]) -> str:
+    """Say how many images speeds and training memory were measured with at a time."""
+    trained = _listed(done, lambda r: r.receipt.get("images_seen", 0) // (r.receipt.get("steps") or 1) or None)
+    embedded = _listed(done, lambda r: r.receipt.get("embedding_batch"))
+    said = [f"steps of {trained} images" if trained else "", f"embedding {embedded} at a time" if embedded else ""]
+    return "".join(f"; {one}" for one in said if one)
+
+
+def _unsteady(done: Sequence[Record]) -> str:
+    """Warn of speeds that can't be compared: they varied too much between repeats, or others used the processor."""
+    varied = {
+        r.method for r in done for key, middle in r.costs.items()
+        if middle and {f"{key}_slowest", f"{key}_fastest"} <= r.costs.keys()
+        and r.costs[f"{key}_fastest"] - r.costs[f"{key}_slowest"] > 2 * STEADY * middle
+    }  # fmt: skip
+    busy = {r.method for r in done if r.receipt.get("share_of_cores", 1) < STARVED}
+    said = [
+        f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", varied), ("measured on a busy machine", busy))
+        if (names := [name for name in dict.fromkeys(r.method for r in done) if name in who])
+    ]
+    return f"Speeds that can't be compared: {'; '.join(said)}." if said else ""
 
 
 class _Said:

@@ -130,6 +130,11 @@ class Summary:
         """The small print as it is written."""
         return list(map(str, self.lines))
 
+    @property
+    def brief(self) -> list[str]:
+        """What of the small print no table goes without."""
+        return [line.brief for line in self.lines if line.brief]
+
 
 def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: Path | None = None) -> list[Summary]:
     """Summarise records, suite by suite.
@@ -266,11 +271,15 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     tables = [Table(title, columns, found), Table("Cost", measured, costly)]
     by = find_column(_columns(tables), choice.sort or ("mean" if seconds is None else "within"))
     if by is None:  # this suite lacks the column; another one has it, or `summarise` says so
-        lines.insert(0, Line("order", f"by mean, for there is no column '{choice.sort}' here."))
+        lines.insert(0, _order(f"by mean, since there is no column '{choice.sort}' here."))
     else:
-        tables = [replace(table, rows=in_order(table.rows, by.value, by.better)) for table in tables]
+        asked = [[replace(c, spare=c.spare and c.key != by.key) for c in table.columns] for table in tables]
+        tables = [
+            replace(table, columns=columns, rows=in_order(table.rows, by.value, by.better))
+            for table, columns in zip(tables, asked, strict=True)
+        ]
         if choice.sort:
-            lines.insert(0, Line("order", f"by {by.heading}, {by.better} first."))
+            lines.insert(0, _order(f"by {by.heading}, {by.better} first."))
     shown = {row.method for row in found}
     made_by = [r for r in suite.records if r.method in shown]
     small = [
@@ -283,6 +292,10 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
         suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by), small, comparison,
         choice.metric, bool(choice.sort),
     )  # fmt: skip
+
+
+def _order(text: str) -> Line:
+    return Line("order", text, f"order: {text}")
 
 
 def _against_names(found: Sequence[Row], suite: Suite) -> set[str]:
@@ -305,7 +318,8 @@ def _at_seconds(
             lasts[method] = max(lasts.get(method, 0.0), math.inf if curve is None else curve["seconds"].max())
         seconds = min(lasts.values(), default=math.inf)
         if not math.isfinite(seconds):
-            return None, found, Line("equal seconds", "none, no run here kept its curve with seconds.")
+            none = "none, no run here kept its curve with seconds."
+            return None, found, Line("equal seconds", none, f"equal seconds: {none}")
         whose = f", the time that {min(lasts, key=lambda m: lasts[m])} took"
     else:
         try:

@@ -75,9 +75,12 @@ def tried_line(suite: Suite, shown: Sequence[Record], results: Path) -> Line | N
         said.append(f"on {name}, this results folder also has {'; '.join(_kinds(rows, others, suite, held))}")
     elif noted is not None:
         said.append(f"nothing else on {name} in this results folder")
-    return (
-        Line("tried", f"{'. '.join(s[0].upper() + s[1:] if i else s for i, s in enumerate(said))}.") if said else None
-    )
+    if not said:
+        return None
+    brief = f"Not in this table: {', '.join(left_out)}, of the benchmark's own tasks." if left_out else ""
+    if others:
+        brief += f"{' ' if brief else ''}Tried on the same data and not shown: {len(others)} runs, which --notes lists."
+    return Line("tried", f"{'. '.join(s[0].upper() + s[1:] if i else s for i, s in enumerate(said))}.", brief)
 
 
 def _records(results: Path) -> Iterable[Record]:

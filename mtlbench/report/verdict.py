@@ -31,12 +31,13 @@ class Verdict:
 
     Attributes:
         best: the method of the highest mean; empty where none finished.
-        tied: those that differ from it by less than a point, surely, best mean first.
+        tied: the best, and those that differ from it by less than a point, surely, best mean first; empty where
+            nothing was compared.
         undecided: those that may be better or worse than it, for all that is known.
-        smallest, fastest: of `best` and `tied`, the one that stores least, and the one that embeds most images a second
-            under all tasks; empty where that was not measured. Collapsed ones are left out.
+        smallest, fastest: of `best` and those tied with it, the one that stores least, and the one that embeds most
+            images a second under all tasks; empty where that was not measured. Collapsed ones are left out.
         headline: which methods, and the cheapest of them.
-        closing: what tables end with: which, what it costs, how sure that is.
+        closing: the three lines that tables end with: which, what it costs, how sure that is.
     """
 
     best: str
@@ -67,27 +68,28 @@ def verdict(summary: Summary) -> Verdict:
     smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
     return Verdict(
         best.method,
-        tuple(row.method for row in group.tied),
+        tuple(row.method for row in (best, *group.tied)) if "mean" in summary.comparison.best else (),
         tuple(row.method for row in group.undecided),
         smallest.method if smallest else "",
         fastest.method if fastest else "",
         f"{which.short}. {which.lead}",
-        tuple(_closing(answer) for answer in answers),
+        _closing(group, rows, every),
         answers,
     )
 
 
-def write_verdicts(file: Path, summaries: Sequence[Summary]) -> None:
-    """Write suites' verdicts as JSON: a list of objects, each with its suite's benchmark and subject."""
+def verdicts(summaries: Sequence[Summary]) -> str:
+    """Return suites' verdicts as JSON: a list of objects, each with its suite's benchmark and subject."""
     said = [
         {"benchmark": summary.suite.benchmark["name"], "subject": summary.subject, **asdict(verdict(summary))}
         for summary in summaries
     ]
-    file.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return json.dumps(said, indent=1, ensure_ascii=False) + "\n"
 
 
-def _closing(answer: Answer) -> str:
-    return f"{answer.question} {' '.join([f'{answer.short}.', answer.lead, *answer.more[:1]])}"
+def write_verdicts(file: Path, summaries: Sequence[Summary]) -> None:
+    """Write suites' verdicts into a file; see `verdicts`."""
+    file.write_text(verdicts(summaries), encoding="utf-8")
 
 
 _SIZE, _SPEED = "file_bytes", "embed_rate_all_tasks"
@@ -185,7 +187,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
         below = f"; told apart from it, below, on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
         more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
-        more.append("Under some task its embeddings fell to a point: see what went wrong.")
+        more.append("Under some task all its embeddings are nearly equal: see what went wrong.")
     return Answer("Which method?", short, lead, tuple(more))
 
 
@@ -292,6 +294,85 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
     if summary.warnings:
         more.append("Not all is equal between these runs: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
+
+
+# --- the three lines below tables -----------------------------------------------------------------------------------
+
+
+def _closing(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> tuple[str, ...]:
+    smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
+    shown = dict.fromkeys(row.method for row in (smallest or group.best, fastest) if row)
+    costs = [_costs_of(group.words, next(row for row in rows if row.method == name)) for name in shown]
+    base = next((row for row in rows if row.method == group.words.summary.suite.row_of(BASE, group.best.method)), None)
+    if base and base.method not in shown and costs and (size := group.words.number(base, _SIZE, "MB")):
+        costs.append(f"{base.method} {size}")
+    priced = "; ".join(filter(None, costs))
+    return (
+        f"Which method? {_told(group, rows)}.",
+        f"What does it cost? {f'{priced}' if priced else 'not measured'}.",
+        f"How sure is that? {_trusted(group, rows, every)}.",
+    )
+
+
+def _told(group: _Group, rows: Sequence[Row]) -> str:
+    """Say which methods are tied for best, and the cheapest of them."""
+    best, comparison, mean = group.best, group.words.summary.comparison, group.words.mean(group.best)
+    fallen = "; some of its embeddings COLLAPSED" if best.outcome.collapsed else ""
+    if len(rows) == 1:
+        return f"{best.method}, {mean}, is the only one that has finished{fallen}"
+    if comparison.obstacle == "seeds":
+        return f"undecided: one seed. {best.method} has the highest mean, {mean}{fallen}"
+    if "mean" not in comparison.best:
+        return f"{best.method} has the highest mean, {mean}{fallen}; methods could not be compared"
+    undecided = [row.method for row in group.undecided]
+    said = f"{best.method}, {mean}"
+    if group.tied:
+        said = f"{_some([row.method for row in (best, *group.tied)], 4)} are tied at {mean}"
+        smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
+        if smallest and fastest and smallest is not fastest:
+            said += f"; the smallest is {smallest.method}, the fastest {fastest.method}"
+        elif smallest or fastest:
+            said += f"; the cheapest is {(smallest or fastest or best).method}"
+        said += f"; undecided: {_some(undecided, 3)}" if undecided else ""
+    elif undecided:
+        said = f"undecided: {best.method} leads with {mean}; {_some(undecided, 3)} may be as good"
+    compared = len(group.tied) + len(undecided) + len(group.worse) + 1
+    if not group.tied and not undecided and group.worse:
+        said += "; each of the others is worse" if compared == len(rows) else f"; {len(group.worse)} are worse"
+    if compared < len(rows):
+        said += f"; not compared: {len(rows) - compared}"
+    return said + fallen
+
+
+def _costs_of(words: _Words, row: Row) -> str:
+    """Return a method's storage and speed: `shared 2.83 MB, +131 kB a task, 14,714 ±11% images/s`."""
+    size, speed, added = words.number(row, _SIZE, "MB"), words.number(row, _SPEED, "images/s"), _added(words, row)
+    said = [size, f"{added} more for the next task" if size and added else "", speed]
+    return f"{row.method} {', '.join(filter(None, said))}" if size or speed else ""
+
+
+def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
+    """Say on what the comparison rests."""
+    summary = group.words.summary
+    suite, numbers = summary.suite, sorted({len(row.seeds) for row in rows})
+    seeds = f"{numbers[0]} to {numbers[-1]} seeds" if len(numbers) > 1 else f"{numbers[0]} seeds"
+    if numbers[-1] == 1:
+        seeds = "one seed: not known, --seeds 0-2 tells"
+    elif "mean" in summary.comparison.best:
+        stands = [row.standing.get("mean") for row in rows]
+        tied = stands.count("tied") + 1 if stands.count("tied") else 0
+        seeds += f": {tied} tied, {stands.count('undecided')} undecided, {stands.count('worse')} worse"
+    shown = {row.method for row in every}
+    on = []
+    if summary.metric == "triplet":
+        on.append(f"{triplet_count(suite, [r for r in suite.records if r.method in shown])} test triplets a task")
+    on += ["rendered images, not real ones" if suite.rendered else "real images", *(["quick protocol"] * suite.quick)]
+    said = [f"{seeds} ({', '.join(on)})"]
+    failed = [row.method for row in every if row.outcome.failed]
+    collapsed = [row.method for row in every if row.outcome.collapsed]
+    said += [f"failed: {_some(failed, 3)}"] if failed else []
+    said += [f"collapsed: {_some(collapsed, 3)}"] if collapsed else []
+    return "; ".join(said)
 
 
 def _some(names: Sequence[str], most: int) -> str:

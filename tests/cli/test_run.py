@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -56,7 +57,7 @@ def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_
         assert f"{method}, seed 0: to do" in first.output
     assert "\nchance " in table
     assert "\nuntrained " in table
-    assert "fingerprint" in cost
+    assert "fingerprint" not in cost  # that is small print
 
     again = run(*words(dataset, folder, tmp_path / "r"))
     assert again.output.count("done already") == 5
@@ -64,6 +65,7 @@ def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_
     assert again.output.split("triplet accuracy in %")[1] == first.output.split("triplet accuracy in %")[1]
 
     report = run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"))
+    assert (tmp_path / "r" / f"{dataset}-quick" / "verdict.json").is_file()
     assert report.output.strip() in again.output
 
     deeper = run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"), "--metric", "macro/hit@1")
@@ -83,12 +85,14 @@ def test_the_tables_of_some_methods_count_the_others_in_their_comparison(tmp_pat
     console = Console(file=io.StringIO(), width=200)
     jobs = [SimpleNamespace(folder=run_folder(tmp_path, "made-up", m, 0)) for m in ("one", "two")]
     variant = SimpleNamespace(benchmark=SimpleNamespace(name="made-up"), varied={})
-    _show_tables(console, [SimpleNamespace(variant=variant, jobs=jobs)], tmp_path)
+    _show_tables(console, [SimpleNamespace(variant=variant, jobs=jobs)], tmp_path, notes=True)
     text = console.file.getvalue()
     assert order(text) == ["one", "two"]
     assert "all pairs of the suite's 3 methods" in unwrapped(text)
     assert "Which method? " in text
     assert f"Next, a page of all this: mtlbench report made-up --results {tmp_path} --html page" in unwrapped(text)
+    (said,) = json.loads((tmp_path / "made-up" / "verdict.json").read_text())
+    assert (said["benchmark"], said["best"]) == ("made-up", "one")
 
 
 def test_rendered_shoes_are_drawn_when_they_are_not_there(tmp_path):

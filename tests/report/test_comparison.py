@@ -187,8 +187,8 @@ def test_columns_of_retrieval_metrics_are_marked_where_runs_kept_the_scores_of_q
     assert any("of each task, of map@r and of recall@10 is bold" in line for line in summary.receipt)
     assert any(line.startswith("without marks: precision@1") for line in summary.receipt)
     frame = as_frame([summary]).set_index("method")
-    assert frame.loc["far", "macro map@r/standing"] == "worse"
-    assert frame.loc["far", "macro map@r/vs_best/high"] < 0
+    assert frame.loc["far", "macro/map@r/standing"] == "worse"
+    assert frame.loc["far", "macro/map@r/vs_best/high"] < 0
 
 
 def test_a_macro_metric_is_compared_in_the_mean_and_on_each_task_like_triplets(tmp_path):

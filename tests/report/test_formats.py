@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
+from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
-from report_records import record, shown, written
+from report_records import record, shown, unwrapped, written
 from rich.console import Console
 
+from mtlbench.report.frames import SCHEMA, schema
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_frame, as_markup, runs_frame, show, suites
 
@@ -63,6 +67,70 @@ def test_no_line_of_a_table_ends_in_spaces(tmp_path):
         assert [line for line in lines if line != line.rstrip()] == []
 
 
+def brief(records, width, results):
+    console = Console(file=io.StringIO(), width=width)
+    show(records, "table", console, results=results, notes=False)
+    return console.file.getvalue()
+
+
+def test_below_a_table_stand_what_none_goes_without_and_three_lines(tmp_path):
+    records = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
+    text = brief(records, 200, tmp_path)
+    for heading in ("made by:", "protocol:", "data:", "marks:"):
+        assert heading not in text
+        assert heading in shown(records, results=tmp_path)
+    assert "Against the best (*) of a column: ≈ tied, ? undecided, no mark worse." in text
+    assert "±: sample standard deviation over 2 seeds." in text
+    closing = [line.split("?")[0] for line in text.rstrip().splitlines()[-3:]]
+    assert closing == ["Which method", "What does it cost", "How sure is that"]
+
+
+def test_a_narrow_terminal_does_without_columns_that_repeat_others_unless_they_are_asked_for(tmp_path):
+    records = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
+    narrow = brief(records, 80, tmp_path)
+    assert "parameters" in brief(records, 200, tmp_path)
+    assert "parameters" not in narrow
+    assert "per task" not in narrow
+    assert not re.search(r"^method.* seeds", narrow, re.MULTILINE)
+    assert "parameters" in shown(records, 80, results=tmp_path)
+    console = Console(file=io.StringIO(), width=80)
+    show(records, "table", console, Choice(sort="parameters"), tmp_path, notes=False)
+    assert "parameters" in console.file.getvalue().split("Cost")[1]
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert [line for line in narrow.splitlines() if line != line.rstrip()] == []
+
+
+def test_a_collapsed_or_failed_method_says_so_in_its_row_once():
+    fallen = record("fallen", collapsed=["colour"])
+    failed = record("bad", metrics={}, costs={}, status="failed", reason="x")
+    for width in (60, 200):
+        table, cost = shown([record("one"), fallen, failed], width).split("Cost")
+        rows = table.split("method")
+        assert re.search(r"^fallen COLLAPSED +\d", rows[1], re.MULTILINE)
+        assert re.search(r"^bad FAILED", rows[1], re.MULTILINE)
+        assert not any("COLLAPSED" in block for block in rows[2:])
+        assert "COLLAPSED" not in cost.split("fallen: COLLAPSED")[0]
+    assert "fallen COLLAPSED" in as_markup(summarise([record("one"), fallen])[0], "md")
+
+
+def test_speeds_that_varied_much_or_were_measured_on_a_busy_machine_are_warned_of(tmp_path):
+    steady, shaky, busy = record("steady"), record("shaky"), record("busy")
+    shaky.costs = shaky.costs | {"train_rate_slowest": 700.0, "train_rate_fastest": 1150.0}
+    busy.receipt = busy.receipt | {"share_of_cores": 0.5}
+    for text in (shown([steady, shaky, busy]), brief([steady, shaky, busy], 200, None)):
+        assert (
+            "Speeds that can't be compared: varied by more than ±20 %: shaky; measured on a busy machine: busy."
+            in unwrapped(text)
+        )
+    assert "can't be compared" not in shown([steady])
+
+
+def test_the_small_print_says_how_many_images_speeds_were_measured_with():
+    made = record("one")
+    made.receipt = made.receipt | {"steps": 525, "embedding_batch": 256}
+    assert "; steps of 96 images; embedding 256 at a time." in shown([made])
+
+
 def test_csv_has_a_row_per_method_with_the_spread_the_base_and_the_receipt(tmp_path):
     records = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
     frame = as_frame(summarise(records, Choice(), tmp_path))
@@ -86,6 +154,50 @@ def test_csv_has_a_row_per_method_with_the_spread_the_base_and_the_receipt(tmp_p
     assert "split at random" in one["receipt/data"]
     again = pd.read_csv(io.StringIO(shown(records, style="csv", results=tmp_path))).set_index("method")
     assert again.loc["one", "mean"] == one["mean"]
+
+
+def test_the_csv_has_the_same_columns_whatever_was_measured_and_they_are_those_of_its_documentation(tmp_path):
+    many = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
+    bare = record("alone", metrics={}, costs={}, status="failed", reason="x")
+    documented = [field.name for field in schema()]
+    fixed = [name for name in documented if "<" not in name]
+    assert len(set(documented)) == len(documented)
+    for records in (many, [bare]):
+        text = shown(records, style="csv", results=tmp_path)
+        names = pd.read_csv(io.StringIO(text)).columns.tolist()
+        assert names[: len(fixed)] == fixed
+        assert {re.sub(r"(?<=task/)[^/]+", "<task>", name) for name in names} <= set(documented)
+        assert "".join(names).isascii()
+    assert all(field.meaning for field in schema())
+    assert not any(re.search(r"per cent|points|\bMB\b|kB", field.meaning) for field in schema())
+    page = conf_of_docs().csv_page()
+    assert f"schema {SCHEMA}," in page
+    assert re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE) == documented
+
+
+def test_the_csv_has_one_unit_for_shares_counts_the_best_among_the_tied_and_separates_no_thousands(tmp_path):
+    hits = {"independent": 0.9, "one": 0.6}
+    records = [written(tmp_path, m, s, share) for m, share in hits.items() for s in (0, 1, 2)]
+    (summary,) = summarise(records, Choice(), tmp_path)
+    (row,) = (row for row in summary.rows if row.method == "one")
+    text = shown(records, style="csv", results=tmp_path)
+    frame = pd.read_csv(io.StringIO(text)).set_index("method")
+    assert frame.loc["one", "delta_m"] == pytest.approx((row.accuracy["delta_m"].mean or 0) / 100, rel=1e-15)
+    assert frame.loc["one", "delta_m/sd"] == pytest.approx((row.accuracy["delta_m"].deviation or 0) / 100, rel=1e-15)
+    assert frame["mean/tied"].to_dict() == {"independent": 1, "one": 0}
+    assert frame.loc["one", "mean"] == row.accuracy["mean"].mean
+    assert frame.loc["one", "cost/parameters"] == 1234567
+    assert frame.loc["one", "schema"] == SCHEMA
+
+
+def conf_of_docs() -> ModuleType:
+    path = Path(__file__).parents[2] / "docs" / "conf.py"
+    spec = importlib.util.spec_from_file_location("docs_conf", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_rows_of_different_suites_are_told_apart_in_csv():

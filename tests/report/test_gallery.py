@@ -284,7 +284,7 @@ def test_a_table_in_a_file_holds_nothing_else(made, tmp_path):
     ]
     ended = report(*words)
     assert ended.exit_code == 0, ended.output
-    assert ended.stdout.startswith("suite,benchmark,method")
+    assert ended.stdout.startswith("schema,suite,benchmark,method")
     assert "packing" not in ended.stdout
     assert str(tmp_path / "g") not in ended.stdout
     assert "closure.png" in ended.stderr

@@ -51,14 +51,14 @@ def test_what_was_not_measured_stays_empty():
 def test_a_failed_run_shows_its_reason_and_no_number():
     failed = record("broken", metrics={}, costs={}, status="failed", reason="out of memory")
     text = shown([record("one"), failed])
-    assert cells(text, "broken") == ["broken"]
+    assert cells(text, "broken") == ["broken", "FAILED"]
     assert "broken: FAILED: out of memory" in text
 
 
 def test_a_seed_that_failed_is_named_and_not_averaged_away():
     failed = record("one", 1, metrics={}, costs={}, status="failed", reason="the loss of colour became nan at step 3")
     text = shown([record("one"), failed, record("two", 0), record("two", 1)])
-    assert cells(text, "one")[1:3] == ["1", "80.0"]
+    assert cells(text, "one")[1:5] == ["PARTLY", "FAILED", "1", "80.0"]
     assert "one: seed 1 FAILED: the loss of colour became nan at step 3" in text
 
 
@@ -139,7 +139,7 @@ def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named(
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
-    assert "Tasks left out, for independent did not learn them: heel height." in unwrapped(shown(records))
+    assert "Tasks left out, since independent did not learn them: heel height." in unwrapped(shown(records))
     records[0].metrics["colour"]["triplet"] = 0.5
     assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
 
@@ -159,7 +159,7 @@ def test_seeds_that_independent_lacks_are_left_out_of_delta_m_and_named():
     records = [record("independent", 0, (0.8, 0.6)), record("one", 0, (0.8, 0.6)), record("one", 1, (0.9, 0.9))]
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == 0
-    assert "Left out, for independent has no such seed: one 1." in unwrapped(shown(records))
+    assert "Left out, since independent has no such seed: one 1." in unwrapped(shown(records))
 
 
 def test_without_a_recorded_base_it_is_the_method_with_a_network_for_each_task():

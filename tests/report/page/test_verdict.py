@@ -21,7 +21,7 @@ def said(summary: Summary) -> str:
 def test_the_verdict_names_the_best_those_alike_and_the_smallest(results: Path) -> None:
     (summary,) = found(results)
     words = verdict(summary)
-    assert (words.best, words.tied, words.smallest) == ("shared", ("modulation",), "modulation")
+    assert (words.best, words.tied, words.smallest) == ("shared", ("shared", "modulation"), "modulation")
     which, cost, sure = words.answers
     assert which.short == "shared and modulation are tied"
     assert which.lead == (
