@@ -19,6 +19,7 @@ from mtlbench.cli.paper import paper
 from mtlbench.cli.report import report
 from mtlbench.cli.reproduce import reproduce
 from mtlbench.cli.run import run
+from mtlbench.cli.runs import runs_app
 from mtlbench.cli.search import search
 from mtlbench.cli.tune import tune
 from mtlbench.errors import UserError
@@ -27,7 +28,6 @@ from mtlbench.names import printable
 app = typer.Typer(
     name="mtlbench",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -42,6 +42,7 @@ app.command("paper")(paper)
 app.command("new")(new)
 app.command("check")(check)
 app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
 
 
 def _version(asked: bool) -> None:

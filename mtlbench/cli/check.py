@@ -21,7 +21,7 @@ def check(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="my-method, 'shared+gradnorm\\[alpha=0.12]', several joined by commas, or a group: all.",
+            help="my-method, 'film\\[after=3]+pcgrad', several joined by commas, or a group: all.",
         ),
     ],
     plugins: PluginsOption = None,

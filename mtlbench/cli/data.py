@@ -374,9 +374,10 @@ def _others(count: int, without: set[int]) -> Labels:
 def show(
     source: SourceArgument,
     task: Annotated[str, typer.Option(help="The task to look at.", show_default=False)],
-    out: Annotated[
+    output: Annotated[
         Path | None, typer.Option(help="The picture to write.", show_default="<data set>-<task>.png")
     ] = None,
+    out: Annotated[Path | None, typer.Option("--out", hidden=True, help="The old name of --output.")] = None,
     examples: Annotated[int, typer.Option(min=1, max=50, help="Images a row.")] = 8,
     split: Annotated[Split, typer.Option(help="Which images.")] = Split.train,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of examples.")] = 0,
@@ -389,18 +390,19 @@ def show(
     from mtlbench.data.show import draw_examples
     from mtlbench.errors import UserError
 
-    if out is not None and out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the picture is a PNG, so give a name that ends in .png.")
+    output = output or out
+    if output is not None and output.suffix.lower() != ".png":
+        raise UserError(f"--output {output}: the picture is a PNG, so give a name that ends in .png.")
     console = Console()
     _load(console, plugins)
     with bar(console, "drawing images") as drawing:
         table = read_source(source, drawing, lambda words: say(console, words)).table
     task = table.find_task(task)
     picture = draw_examples(table, task, split.value, examples, seed)
-    out = out or Path(f"{slug(table.name)}-{slug(task)}.png")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out, "PNG")
-    say(console, str(out))
+    output = output or Path(f"{slug(table.name)}-{slug(task)}.png")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(output, "PNG")
+    say(console, f"picture: {output}")
 
 
 @data_app.command("render")

@@ -27,7 +27,13 @@ def _known(kind: str) -> str:
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(help=f"What to list: {', '.join(CHOICES)}.", show_default=False, callback=_known)
+        str,
+        typer.Argument(
+            help=f"What to list: {', '.join(CHOICES)}.",
+            show_default=False,
+            callback=_known,
+            autocompletion=lambda incomplete: [kind for kind in CHOICES if kind.startswith(incomplete)],
+        ),
     ],
     benchmark: Annotated[str, typer.Option(help="Whose backbone methods' parameters are counted with.")] = "shoes",
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the sources of methods as BibTeX.")] = False,

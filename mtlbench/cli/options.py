@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
+
+def benchmarks(incomplete: str) -> list[str]:
+    """Return the bundled benchmarks, and files here, that what was typed begins: for the shell's completion."""
+    from mtlbench.benchmark import benchmark_files
+
+    names = [*benchmark_files(), *(str(path) for path in Path().glob("*.toml"))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 DatasetOption = Annotated[
-    str, typer.Option(help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.")
+    str,
+    typer.Option(
+        help="A benchmark (see: mtlbench list benchmarks) or the path of your own .toml.", autocompletion=benchmarks
+    ),
 ]
 MethodsOption = Annotated[
-    str, typer.Option(help="Groups and methods: core, all, modulation,shared+gradnorm\\[alpha=0.12].")
+    str, typer.Option(help="Groups and methods, joined by commas: core, all, film\\[after=3]+pcgrad.")
 ]
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
@@ -30,6 +42,7 @@ PluginsOption = Annotated[
     list[Path] | None,
     typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
 ]
+ResultsOption = Annotated[Path, typer.Option(help="The folder of run records.")]
 NotesOption = Annotated[
     bool,
     typer.Option(

@@ -42,10 +42,20 @@ class Format(StrEnum):
     verdict = "verdict"
 
 
+def folders(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the benchmarks that have runs, of those that what was typed begins: for the shell's completion."""
+    results = Path(context.params.get("results") or "results")
+    names = sorted({run.parent.parent.name for run in results.glob("*/*/seed-*")})
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def report(
     benchmark: Annotated[
         str | None,
-        typer.Argument(help="Whose runs, by the folder's name: celeba, celeba-quick. Default: all there are."),
+        typer.Argument(
+            help="Whose runs, by the folder's name: celeba, celeba-quick. Default: all there are.",
+            autocompletion=folders,
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
     metric: Annotated[str, typer.Option(help="What the accuracy table shows: triplet, map@r, …")] = "triplet",

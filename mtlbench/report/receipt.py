@@ -276,8 +276,10 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     rules = cells[data_settings.get("multi_valued", "value")]
     if data_settings.get("min_images"):
         rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
+    lost = ""
     if data.get("unreadable"):
-        rules += f", {data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
+        lost = f"{data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
+        rules += f", {lost}"
     shown = done or runs or records
     made = {name: _listed(shown, pick) for name, pick in _made_by(shown).items()}
     timed = any("train_rate" in r.costs for r in done)
@@ -300,6 +302,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f"{data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
             f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
             f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
+            f"{lost}." if lost else "",
         ),
         Line(
             "protocol",

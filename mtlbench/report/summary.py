@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, leave_out
 from mtlbench.report.columns import Column, accuracy_columns, cost_columns, find_column
 from mtlbench.report.comparison import Compared, compared_with_best
 from mtlbench.report.evidence import accuracy_within, read_validations
@@ -216,6 +216,9 @@ def _chosen_methods(text: str, records: Sequence[Record]) -> set[str]:
         word = word.strip()
         pattern = word.replace("[", "[[]")  # brackets are of options here
         members = [name for name in known if fnmatch.fnmatchcase(name, pattern)] or _members(word, records)
+        if not members and re.search(r"[*?]", word):  # a pattern may fit nothing; the rest is shown
+            leave_out(f"--methods {word}: no run has such a name.")
+            continue
         if word and not members:
             hint = did_you_mean(word, known)
             raise UserError(f"No run of the method '{word}'.{hint} There: {', '.join(sorted(known))}.")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from support import Ended
+from typer.testing import CliRunner
 
 from mtlbench import __version__
-from mtlbench.cli import main
+from mtlbench.cli import app, main
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
 PLUGIN = '''from mtlbench import Architecture, register_architecture
 
@@ -286,4 +292,39 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize("command", ["run", "tune"])
 def test_help_shows_the_brackets_of_a_method(command: str, mtlbench: Any) -> None:
-    assert "shared+gradnorm[alpha=0.12]" in mtlbench(command, "--help").out
+    assert "film[after=3]+pcgrad" in mtlbench(command, "--help").out
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_no_help_is_cut_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    every = list(commands(typer.main.get_command(app)))
+    assert ("runs", "diff") in every
+    for words in every:
+        text = CliRunner().invoke(app, [*words, "--help"]).output
+        assert not re.search(r"[^ ,(]…", text), words  # rich cuts a word that its column can't hold
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "last", "offered"),
+    [
+        ("mtlbench run --dataset sh", 3, "shoes"),
+        ("mtlbench list tr", 2, "trackers"),
+        (f"mtlbench report --results {PUBLISHED} zap", 4, "zappos-8k-quick"),
+        ("mtlbench runs ", 2, "diff"),
+    ],
+)
+def test_the_shell_completes_commands_benchmarks_and_kinds(words: str, last: int, offered: str) -> None:
+    asked = {"_MTLBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(last)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "mtlbench"], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert offered in ended.stdout.split(), ended.stderr

@@ -308,7 +308,7 @@ def test_a_picture_goes_where_out_says_and_broken_images_do_not_stop_it(mtlbench
     for image in (celeba_folder / "img_align_celeba").iterdir():
         image.write_bytes(b"x")
     out = tmp_path / "new" / "faces.png"
-    words = ("--out", out, "--examples", 3, "--split", "test", "--seed", 1)
+    words = ("--output", out, "--examples", 3, "--split", "test", "--seed", 1)
     ended = mtlbench("data", "show", celeba_folder, "--task", "smiling", *words)
     assert (ended.code, ended.out) == (0, f"{out}\n")
     with Image.open(out) as picture:
@@ -323,7 +323,7 @@ def test_a_mistake_in_show_is_one_line(mtlbench, celeba_folder, tmp_path):
         return ended.error
 
     assert "Did you mean: Smiling?" in said(celeba_folder, "--task", "smilin")
-    assert "ends in .png" in said(celeba_folder, "--task", "smiling", "--out", "faces.jpg")
+    assert "ends in .png" in said(celeba_folder, "--task", "smiling", "--output", "faces.jpg")
     assert said(tmp_path / "no", "--task", "smiling") == f"{tmp_path / 'no'}: there is no such folder."
 
 

@@ -1,0 +1,211 @@
+"""`mtlbench runs`: what a results folder holds, how two of its runs differ, and how runs are removed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtlbench.cli.options import ResultsOption
+from mtlbench.cli.progress import say
+
+if TYPE_CHECKING:
+    from mtlbench.runs import Record
+
+runs_app = typer.Typer(no_args_is_help=True, help="List, compare or remove the runs of a results folder.")
+_RECEIPT = ("device", "precision", "mtlbench", "commit", "torch", "torchvision", "python", "system", "date")
+_FoldersArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FOLDER", help="Folders of runs, or of a method or benchmark, with all runs below.", show_default=False
+    ),
+]
+
+
+@runs_app.command("list")
+def list_(
+    benchmark: Annotated[str | None, typer.Argument(help="Of one benchmark, by its folder's name.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """List runs, a line each: done, failed or interrupted, with mean accuracy, date and size on disk."""
+    from rich.console import Console
+
+    from mtlbench.errors import UserError
+    from mtlbench.report.grids import Grid, for_terminal
+
+    found = _below(results / benchmark if benchmark else results)
+    if not found:
+        raise UserError(f"There are no runs in {results / benchmark if benchmark else results}.")
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000  # for grep and the like: a line each
+    body = [_line(folder, results) for folder in found]
+    head = ["run", "state", "accuracy %", "date", "MB"]
+    console.print(for_terminal([Grid(f"{len(found)} runs in {results}", head, body, names=2)], [], console.width))
+
+
+def _line(folder: Path, results: Path) -> list[str]:
+    from mtlbench.errors import UserError
+    from mtlbench.runs import read_record
+
+    name = str(folder.relative_to(results)) if folder.is_relative_to(results) else str(folder)
+    size = f"{_size(folder) / 1e6:,.1f}"
+    try:
+        record = read_record(folder)
+    except UserError:
+        return [name, "unreadable", "", "", size]
+    if record is None:
+        return [name, "interrupted", "", "", size]
+    mean = _mean(record)
+    state = "collapsed" if record.collapsed else record.status
+    date = str(record.receipt.get("date", ""))[:10]
+    return [name, state, "" if mean is None else f"{100 * mean:.1f}", date, size]
+
+
+def _mean(record: Record) -> float | None:
+    from statistics import fmean
+
+    values = [metrics["triplet"] for metrics in record.metrics.values() if "triplet" in metrics]
+    return fmean(values) if values else None
+
+
+def _below(place: Path) -> list[Path]:
+    """Return the folders of runs in a folder, or it alone; interrupted runs' too, sorted."""
+    from mtlbench.runs import partial_folder
+
+    def is_run(folder: Path) -> bool:
+        return folder.suffix == "" and ((folder / "run.json").is_file() or partial_folder(folder).is_dir())
+
+    if place.name.startswith("seed-"):
+        return [place] if is_run(place) else []
+    every = {path.with_name(path.name.removesuffix(".partial")) for path in place.rglob("seed-*")}
+    return sorted(folder for folder in every if is_run(folder))
+
+
+def _size(folder: Path) -> int:
+    from mtlbench.runs import partial_folder
+
+    files = [path for place in (folder, partial_folder(folder)) for path in place.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)
+
+
+@runs_app.command("rm")
+def remove(
+    folders: _FoldersArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without being asked.")] = False,
+) -> None:
+    """Remove runs: their records, and what interrupted ones left. What was tried stays noted in tried.jsonl."""
+    from contextlib import suppress
+
+    from rich.console import Console
+
+    from mtlbench.errors import UserError
+    from mtlbench.runs import remove_run
+    from mtlbench.runs.lock import Busy, working_on
+
+    console = Console()
+    found = list(dict.fromkeys(run for folder in folders for run in _some_below(folder)))
+    for run in found:
+        say(console, str(run))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("Nothing was removed: without a terminal to ask on, --yes says that it is meant.")
+        runs = f"these {len(found)} runs, {sum(map(_size, found)) / 1e6:,.1f} MB"
+        if not typer.confirm(f"Remove {runs if len(found) > 1 else 'this run'}?"):
+            say(console, "Nothing was removed.")
+            return
+    busy = []
+    for run in found:
+        try:
+            with working_on(run):
+                remove_run(run)
+        except Busy as error:
+            busy.append(f"{run} ({error.who})")
+            continue
+        run.with_name(f".{run.name}.lock").unlink(missing_ok=True)
+        for above in list(run.parents)[:2]:  # of the method and of the benchmark, where nothing else is in them
+            with suppress(OSError):
+                above.rmdir()
+    if busy:
+        raise UserError(f"Left as they are, since a process works on them: {', '.join(busy)}.")
+
+
+def _some_below(folder: Path) -> list[Path]:
+    from mtlbench.errors import UserError
+
+    found = _below(folder)
+    if not found:
+        raise UserError(f"{folder}: there is no run. mtlbench runs list shows what there is.")
+    return found
+
+
+@runs_app.command("diff")
+def diff(
+    first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another's.", show_default=False)],
+) -> None:
+    """Say how two runs differ: settings, what they were made with, and their numbers."""
+    from rich.console import Console
+
+    from mtlbench.report.grids import Grid, for_terminal
+    from mtlbench.runs import changes
+
+    console = Console()
+    one, other = _read(first), _read(second)
+    settings = [(change.key, change.old, change.new) for change in changes(one.setup, other.setup)]
+    settings += [
+        (key, one.receipt.get(key), other.receipt.get(key))
+        for key in _RECEIPT
+        if one.receipt.get(key) != other.receipt.get(key)
+    ]
+    body = [[key, _shown(old), _shown(new)] for key, old, new in settings]
+    grids = [Grid("Settings and receipt", ["setting", "first", "second"], body)] if body else []
+    numbers = _numbers(one, other)
+    grids += [Grid("Numbers", ["number", "first", "second", "difference"], numbers)] if numbers else []
+    if not grids:
+        say(console, "Nothing differs.")
+        return
+    console.width = console.width if console.is_terminal else 1000
+    console.print(for_terminal(grids, [], console.width))
+
+
+def _read(folder: Path) -> Record:
+    from mtlbench.errors import UserError
+    from mtlbench.runs import read_record
+
+    record = read_record(folder)
+    if record is None:
+        raise UserError(f"{folder}: there is no record of a run. mtlbench runs list shows what there is.")
+    return record
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _numbers(one: Record, other: Record) -> Sequence[list[str]]:
+    """Return the triplet accuracies, in per cent, and costs that differ."""
+    pairs: dict[str, tuple[float | None, float | None]] = {
+        "mean accuracy %": (_percent(_mean(one)), _percent(_mean(other)))
+    }
+    for task in dict.fromkeys([*one.metrics, *other.metrics]):
+        values = [_percent(record.metrics.get(task, {}).get("triplet")) for record in (one, other)]
+        pairs[f"{task} %"] = (values[0], values[1])
+    for key in dict.fromkeys([*one.costs, *other.costs]):
+        pairs[key] = (one.costs.get(key), other.costs.get(key))
+    return [
+        [name, _number(a), _number(b), "" if a is None or b is None else f"{b - a:+,.4g}"]
+        for name, (a, b) in pairs.items()
+        if a != b
+    ]
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"

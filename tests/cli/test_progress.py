@@ -1,0 +1,109 @@
+"""What a terminal shows while mtlbench works: whole words, the time left of all runs, a question before days."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer
+from rich.console import Console
+
+from mtlbench import busy
+from mtlbench.cli import planned
+from mtlbench.cli.live import Suite
+from mtlbench.cli.progress import command, say
+
+LONG = "  cross-stitch, seed 0: goes on from step 1,250 with the 2 threads that it began with, about 45 minutes"
+
+
+def on_a_terminal(width: int = 40, terminal: bool = True) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+
+
+def text_of(console: Console) -> str:
+    found: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_sentence_is_broken_between_words_on_a_terminal_and_not_at_all_elsewhere() -> None:
+    console = on_a_terminal()
+    say(console, LONG)
+    lines = text_of(console).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(text_of(console).split()) == " ".join(LONG.split())
+    assert lines[0].startswith("  cross-stitch")
+    assert all(line.startswith("    ") for line in lines[1:])
+    assert [line for line in lines if line != line.rstrip()] == []
+    pipe = on_a_terminal(terminal=False)
+    say(pipe, LONG)
+    assert text_of(pipe) == f"{LONG}\n"
+
+
+def test_a_command_stands_whole_to_be_copied() -> None:
+    line = "mtlbench report shoes-quick --results /somewhere/far/away --html page"
+    for terminal in (True, False):
+        console = on_a_terminal(terminal=terminal)
+        command(console, "Next", line)
+        assert line in text_of(console)
+
+
+def test_the_time_left_of_all_runs_is_told_at_the_pace_of_this_session() -> None:
+    now = [100.0]
+    folders = [Path(name) for name in "abc"]
+    suite = Suite(3, dict(zip(folders, (10.0, 10.0, 20.0), strict=True)), clock=lambda: now[0])
+    assert str(suite) == "0 of 3 runs done"  # nothing is known yet
+    now[0] = 130.0
+    suite.note(folders[0], 1.0)  # 10 of 40 planned seconds took 30
+    assert suite.seconds_left() == pytest.approx(90)
+    suite.note(folders[1], 0.5)
+    assert suite.seconds_left() == pytest.approx(50)
+    assert str(suite) == "1 of 3 runs done, about 50 s left in all"
+    for folder in folders:
+        suite.note(folder, 1.0)
+    assert str(suite) == "3 of 3 runs done"
+
+
+def test_without_a_plan_only_runs_are_counted() -> None:
+    suite = Suite(2, {})
+    suite.note(Path("a"), 1.0)
+    assert str(suite) == "1 of 2 runs done"
+
+
+def test_days_of_work_begin_only_when_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(typer, "confirm", lambda words: bool(asked.append(words)))
+    monkeypatch.setattr(planned.sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    days = {Path("a"): 2 * 86_400.0, Path("b"): 86_400.0}
+    assert not planned.agreed(on_a_terminal(), days, yes=False)
+    assert asked == ["This takes about 3 days. Begin?"]
+    assert planned.agreed(on_a_terminal(), days, yes=True)
+    assert planned.agreed(on_a_terminal(), {Path("a"): 3600.0}, yes=False)
+    assert planned.agreed(on_a_terminal(terminal=False), days, yes=False)  # as in a script
+    monkeypatch.setattr(planned.sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    assert planned.agreed(on_a_terminal(), days, yes=False)
+    assert len(asked) == 1
+
+
+def test_the_plan_says_so_where_others_use_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = SimpleNamespace(
+        jobs=[SimpleNamespace(state="new")], dataset=SimpleNamespace(device=SimpleNamespace(type="cpu"))
+    )
+    for share, said in ((0.4, True), (0.95, False)):
+        monkeypatch.setattr(busy, "share_of_cores", lambda threads, share=share: share)
+        console = on_a_terminal(terminal=False)
+        planned._tell_busy(console, part)  # type: ignore[arg-type]
+        assert ("busy: mtlbench gets 40 % of the processor time" in text_of(console)) is said
+    part.jobs[0].state = "done"
+    monkeypatch.setattr(busy, "share_of_cores", lambda threads: 0.1)
+    console = on_a_terminal()
+    planned._tell_busy(console, part)  # type: ignore[arg-type]
+    assert text_of(console) == ""
+
+
+def test_threads_get_no_more_than_all_of_the_processor_and_less_than_they_ask_for_where_there_are_too_many() -> None:
+    assert 0 < busy.share_of_cores(1, 0.02) <= 1
+    many = 8 * (os.cpu_count() or 1)
+    assert busy.share_of_cores(many, 0.05) < 0.7
