@@ -100,7 +100,8 @@ class Train(Section):
         default="auto", description="Numbers that networks run in; auto takes bfloat16 where the device is made for it."
     )
     protocols_tried: Positive = Field(
-        default=1, description="How many versions of this protocol were compared before it was fixed, for the receipt."
+        default=1,
+        description="How many versions of this protocol were compared before it was fixed; the receipt states it.",
     )
 
     @model_validator(mode="after")

@@ -73,10 +73,16 @@ class PaperTable(BaseModel):
 
 @dataclass(frozen=True)
 class FilledTable:
-    """A table with its cells, empty where nothing is known; and what is said below it."""
+    """A table with its cells, empty where nothing is known, and what is said below it.
+
+    Attributes:
+        values: the same for machines, a row per method, unrounded: shares, bytes and counts; None where nothing is
+            known.
+    """
 
     grid: Grid
     notes: list[str]
+    values: list[dict[str, str | float | None]]
 
 
 def paper_tables() -> dict[str, Path]:
@@ -147,27 +153,31 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
     otherwise = _otherwise(name, table, suite) if suite and reported and not quick else []
     comparable = not quick and not otherwise and (suite is None or suite.tasks == tuple(table.tasks))
     if otherwise:
-        notes.append(f"no difference is given, for what was reported was not measured so: {'; '.join(otherwise)}.")
+        notes.append(
+            "no difference is given, because the reported figures were measured under other settings:"
+            f" {'; '.join(otherwise)}."
+        )
     if suite and reported and quick:
         notes.append("measured under the quick protocol, reported under the full one: no difference is given.")
     elif suite and suite.tasks != tuple(table.tasks):
         notes.append(
-            f"measured on other tasks than the table's, for the data lack labels: {', '.join(suite.tasks)} instead of"
+            f"measured on other tasks than the table's, because labels are missing: {', '.join(suite.tasks)} instead of"
             f" {', '.join(table.tasks)}; no difference is given."
         )
-    body = []
+    body, values = [], []
     for method in table.methods:
         of_method = [m for m in measured if m.method == _shown_name(method)]
         for row in of_method or [Measured(method, method, Cell(None), (), "")]:
             body.append([row.label, *_cells(row.cell, reported.get(method), comparable), str(len(row.seeds) or "")])
+            values.append(_values(row, reported.get(method), comparable))
     notes += [f"{row.label}: {row.note}." for row in measured if row.note]
     if any(row.cell.deviation is not None for row in measured):
         notes.append("measured: mean ± sample standard deviation over seeds.")
     if table.kind == "agreement":
         notes.append(
             "update compliance ratio: the share of (probe batch, pair of tasks) whose gradients on the shared"
-            " parameters have a positive inner product. The name is the paper's, whose formula is not at hand; this one"
-            " is ours."
+            " parameters have a positive inner product. The name is the paper's, which does not"
+            " give the formula; this one is ours."
         )
     if table.reported:
         alike = suite is not None and comparable and "data.split" in table.reported.under
@@ -177,7 +187,7 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
         notes += map(str, filter(None, [tried_line(suite, suite.records, results)]))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
-    return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes)
+    return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes, values)
 
 
 def _otherwise(name: str, table: PaperTable, suite: Suite) -> list[str]:
@@ -241,6 +251,21 @@ def _cells(cell: Cell, reported: float | None, comparable: bool) -> list[str]:
     ]
 
 
+def _values(row: Measured, reported: float | None, comparable: bool) -> dict[str, str | float | None]:
+    """Return the same as `_cells` unrounded, as shares."""
+    mean, deviation = row.cell.mean, row.cell.deviation
+    both = mean is not None and reported is not None and comparable
+    return {
+        "method": row.label,
+        "measured": None if mean is None else mean / 100,
+        "measured/sd": None if deviation is None else deviation / 100,
+        "reported": None if reported is None else reported / 100,
+        "difference": ((mean or 0) - (reported or 0)) / 100 if both else None,
+        "n": len(row.seeds),
+        "seeds": " ".join(map(str, row.seeds)),
+    }
+
+
 def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
     """Count the parameters' and buffers' bytes of every method for each number of tasks, without memory."""
     import torch
@@ -258,12 +283,20 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
                 counted.setdefault(name, []).append(int(storage(build(method, benchmark, tasks, 0)[0])["bytes"]))
     base = next((name for name in table.methods if BASE in groups_of(name)), "")
     most = counted[base][-1] if base else 0
-    body = []
+    body, values = [], []
     for name, sizes in counted.items():
         added = (sizes[-1] - sizes[-2]) / (table.counts[-1] - table.counts[-2]) if len(sizes) > 1 else 0
         ratio = f"{100 * sizes[-1] / most:.2f}" if most else ""
         body.append(
             [name, *(f"{size / 1e6:.2f}" for size in sizes), f"{added / 1e3:,.{2 if added < 1e5 else 0}f}", ratio]
+        )
+        values.append(
+            {
+                "method": name,
+                **{f"bytes/{count}": size for count, size in zip(table.counts, sizes, strict=True)},
+                "bytes_added": added,
+                "share_of_independent": sizes[-1] / most if most else None,
+            }
         )
     head = ["method", *(f"T={count}" for count in table.counts), "kB a task, at last"]
     grid = Grid(
@@ -278,4 +311,5 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
             f" {benchmark.data.size[0]}×{benchmark.data.size[1]} px and {benchmark.model.embedding} dimensions; a saved"
             " file's header comes on top."
         ],
+        values,
     )

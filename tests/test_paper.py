@@ -211,14 +211,14 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     again = CliRunner().invoke(app, [*words, *run], catch_exceptions=False)
     assert again.output.count("done already") == 2
     shown = CliRunner().invoke(app, [*words, "--format", "csv"], catch_exceptions=False)
-    rows = {row[0]: row for row in csv.reader(shown.output.splitlines())}
-    assert 0 < float(rows["modulation[after=5]"][1]) <= 100
-    assert rows["single"][2:5] == ["", "", "1"]
-    assert "quick protocol" in rows["single"][5]
-    assert "fingerprint" in rows["single"][6]
+    rows = {row["method"]: row for row in csv.DictReader(shown.output.splitlines())}
+    assert 0 < float(rows["modulation[after=5]"]["measured"]) <= 1
+    assert [rows["single"][name] for name in ("reported", "difference", "n", "seeds")] == ["", "", "1", "0"]
+    assert "quick protocol" in rows["single"]["table"]
+    assert "fingerprint" in rows["single"]["notes"]
     written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
-    assert f"| single                |      {rows['single'][1]} |" in written
-    with pytest.raises(UserError, match="no row per run"):
+    assert f"| single                |      {100 * float(rows['single']['measured']):.2f} |" in written
+    with pytest.raises(UserError, match="come as --format table"):
         CliRunner().invoke(app, [*words, "--format", "runs"], catch_exceptions=False)
 
 

@@ -26,7 +26,7 @@ def check(
     ],
     plugins: PluginsOption = None,
 ) -> None:
-    """Prove a method against the contract, item by item with reasons; on the processor, in less than a minute.
+    """Test a method against the contract, item by item, on the CPU, in less than a minute.
 
     Exit code 0: all holds; 1: something does not.
     """

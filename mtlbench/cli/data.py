@@ -383,7 +383,7 @@ def show(
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of examples.")] = 0,
     plugins: PluginsOption = None,
 ) -> None:
-    """Draw a picture of a task: a row of example images per label value."""
+    """Draw example images of a task, a row per label value."""
     from rich.console import Console
 
     from mtlbench.data.check import read_source
@@ -402,7 +402,7 @@ def show(
     output = output or Path(f"{slug(table.name)}-{slug(task)}.png")
     output.parent.mkdir(parents=True, exist_ok=True)
     picture.save(output, "PNG")
-    say(console, f"picture: {output}")
+    say(console, str(output))
 
 
 @data_app.command("render")

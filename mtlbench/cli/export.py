@@ -104,13 +104,13 @@ def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[
     try:
         stored, _ = read_stored(loaded)
     except UserError:
-        return None, "The run keeps no embeddings of its test images."
+        return None, "The run has no embeddings of its test images."
     try:
         with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
             files = read_originals(loaded.record, data_dir, True, drawing, packing).files
     except UserError as error:
         say(console, f"note: no test images: {error}", "yellow")
-        return None, "The run's test images were not at hand."
+        return None, "The run's test images were not found."
     if stored.shape[1] != len(files):
         return None, "The run's embeddings are not as many as its test images."
     return files, ""

@@ -46,7 +46,7 @@ def get(
         if not accept_licence:
             if not _asks():
                 raise UserError(
-                    f"{source.title} comes only to those who agree to its terms: read them, and say --accept-licence."
+                    f"{source.title} is only for those who agree to its terms: read them, then add --accept-licence."
                 )
             if not typer.confirm("Do you agree to these terms?"):
                 say(console, "Nothing was downloaded.")

@@ -52,11 +52,11 @@ def new(
         ),
     ] = None,
     second: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="What users will call it, behind a kind.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="Its name, after a kind.", show_default=False)
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help=f"What it is: {', '.join(scaffolds())}.", show_default="architecture"),
+        typer.Option(help=f"Its kind: {', '.join(scaffolds())}.", show_default="architecture"),
     ] = None,
     balancer: Annotated[bool, typer.Option("--balancer", help="The same as --kind balancer.")] = False,
     benchmark: Annotated[
@@ -65,7 +65,7 @@ def new(
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
 ) -> None:
-    """Write a commented file with a new method, or a thing of another kind, that runs as it stands."""
+    """Write a commented, working template of a new method, loss, reader, …"""
     from rich.console import Console
 
     from mtlbench.bundled import bundled
@@ -99,7 +99,7 @@ def new(
 
     inside = kind in _METHODS and path.parent.resolve() == bundled("methods").resolve()
     plugins = "" if inside else f" --plugins {shlex.quote(str(path))}"
-    say(console, f"{path} is written. It runs as it stands; its comments say what to change.")
+    say(console, f"{path} is written. It runs unchanged; its comments explain what to edit.")
     if kind not in _METHODS:
         say(console, f"  mtlbench list {_WORDS[kind]}{plugins}")
         if kind in _RUNS:

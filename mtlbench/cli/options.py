@@ -54,8 +54,8 @@ RunArgument = Annotated[
 ]
 
 JobsOption = Annotated[
-    int | None, typer.Option(min=1, help="So many runs at a time, each in a process.", show_default="1")
+    int | None, typer.Option(min=1, help="How many runs at a time, each in its own process.", show_default="1")
 ]
 OnOption = Annotated[
-    str | None, typer.Option(help="Who does the runs: here, processes, ray\\[address=auto].", show_default="here")
+    str | None, typer.Option(help="What executes the runs: here, processes, ray\\[address=auto].", show_default="here")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,8 +49,8 @@ def paper(
         for name in paper_tables():
             say(console, f"{name:12} {load_table(name).title}")
         return
-    if format is Format.runs:
-        raise UserError("The paper's tables have no row per run: take --format table, md, latex or csv.")
+    if format in (Format.runs, Format.verdict):
+        raise UserError("The paper's tables come as --format table, md, latex or csv.")
     chosen = load_table(table)
     for broken in load_plugins():
         say(console, f"warning: {broken}", "yellow")
@@ -91,10 +91,10 @@ def _show(console: Console, filled: FilledTable, format: Format) -> None:
     from mtlbench.report.grids import as_markup, for_terminal, in_csv, notes
 
     if format is Format.csv:
-        rest = (filled.grid.title, " ".join(filled.notes))
-        body = [[*row, *rest] for row in filled.grid.body]
-        rows: list[list[Any]] = [[*filled.grid.head, "table", "notes"], *body]
-        csv.writer(sys.stdout).writerows([[in_csv(cell) for cell in row] for row in rows])
+        rest = {"table": filled.grid.title, "notes": " ".join(filled.notes)}
+        writer = csv.writer(sys.stdout)
+        writer.writerow([*filled.values[0], *rest])
+        writer.writerows([[in_csv(cell) for cell in (row | rest).values()] for row in filled.values])
     elif format is Format.table:
         console.print(for_terminal([filled.grid], notes(("small", filled.notes)), console.width))
     else:

@@ -78,7 +78,7 @@ def report(
     ] = None,
     against: Annotated[
         str,
-        typer.Option(help="Compare every method with this one too, beside the best: single.", show_default=False),
+        typer.Option(help="Compare every method with this one as well as with the best: single.", show_default=False),
     ] = "",
     recipes: Annotated[
         Recipes, typer.Option(help="Runs without a recipe of the method's own, with one, or both.")
@@ -86,13 +86,13 @@ def report(
     at_seconds: Annotated[
         str,
         typer.Option(
-            help="Rank by what validation had measured after so many seconds of training; shortest: after those of the"
-            " method that needs the fewest.",
+            help="Rank by validation accuracy after this many seconds of training; shortest: the"
+            " time of the fastest method.",
             show_default="equal steps",
         ),
     ] = "",
     agreement: Annotated[
-        bool, typer.Option("--agreement", help="How the tasks' gradients agreed, where runs have probed it.")
+        bool, typer.Option("--agreement", help="Show how far tasks' gradients agreed, in runs that probed it.")
     ] = False,
     conflict: Annotated[bool, typer.Option("--conflict", hidden=True, help="The old name of --agreement.")] = False,
     figures: Annotated[
@@ -128,7 +128,7 @@ def report(
         ),
     ] = Format.table,
 ) -> None:
-    """Rebuild the comparison tables from run records; nothing is trained."""
+    """Make the comparison tables from run records, without training."""
     from rich.console import Console
 
     from mtlbench.errors import UserError

@@ -35,13 +35,13 @@ def reproduce(
     seeds: Annotated[str, typer.Option(help="Only these seeds: 0,1,2 or 0-4.", show_default="all")] = "",
     data_dir: DataDirOption = None,
     results: Annotated[Path, typer.Option(help="Where the new records go.")] = Path("results/reproduced"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo runs that are made again already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat runs that were already reproduced.")] = False,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
-    jobs: Annotated[int, typer.Option(min=1, help="So many runs at a time, each in a process.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="How many runs at a time, each in its own process.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
-    """Make runs again from their records, under the same settings, and compare the numbers.
+    """Repeat runs from their records, under the same settings, and compare the numbers.
 
     With as many threads, on the same processor and the same versions, all numbers are the same; otherwise they lie
     within what another seed changes. Exit code 1 if a method's don't.

@@ -54,7 +54,7 @@ def run(
         bool, typer.Option("--skip-unreadable", help="Leave out images that are missing or broken, and count them.")
     ] = False,
     results: Annotated[Path, typer.Option(help="Where run records go.")] = Path("results"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo runs that are done already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat runs that are already done.")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[
         Precision | None,
@@ -75,7 +75,7 @@ def run(
             "--track", help="Tell a tracker what happens: --track tensorboard; may be repeated.", show_default=False
         ),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Leave out the recipes that the benchmark has.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Ignore the benchmark's recipes.")] = False,
     recipes: Annotated[
         Path | None,
         typer.Option(

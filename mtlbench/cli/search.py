@@ -110,8 +110,8 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
     if loaded.edited:
         say(
             console,
-            f"warning: the source of {loaded.record.method} is not the one that {loaded.folder} was made with; its"
-            " weights fit, but it may embed otherwise.",
+            f"warning: the source of {loaded.record.method} has changed since {loaded.folder} was made; its"
+            " weights fit, but embeddings may differ.",
             "yellow",
         )
     return loaded
@@ -187,7 +187,7 @@ def _print(
     from mtlbench.cli.progress import say
     from mtlbench.names import printable
 
-    say(console, f"nearest to {path}, as {loaded.folder} sees it:", "bold")
+    say(console, f"nearest to {path}, according to {loaded.folder}:", "bold")
     table = Table(box=SIMPLE_HEAD)
     for heading in ("task", "rank", "file", *(["label"] if labelled else []), "distance"):
         table.add_column(heading, justify="right" if heading in ("rank", "distance") else "left", overflow="fold")

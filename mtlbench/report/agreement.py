@@ -91,7 +91,8 @@ class Agreement:
                 said.append(f"{one}no two tasks share parameters")
             if seed in self.outcome.collapsed:
                 said.append(
-                    f"{one}{self.outcome.collapse(seed)}: all embeddings nearly equal, their gradients say little"
+                    f"{one}{self.outcome.collapse(seed)}: all embeddings are nearly equal, so their"
+                    " gradients say little"
                 )
         if self.whole and self.whole.without:
             said.append(f"{self.whole.without:,} of {self.whole.of:,} cosines are missing: there a gradient was 0")
@@ -307,10 +308,11 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
     return [
         "update compliance ratio (compliance): the share of probe batches in which two tasks' gradients on the"
         " parameters that tasks share have a positive inner product, over all pairs of tasks. The term is from Zhao et"
-        " al., ECCV 2018; their formula is not at hand, this one is ours. Directions that have nothing to do with each"
-        " other give 50 %.",
+        " al., ECCV 2018; the paper does not give the formula; this one is ours. Unrelated directions"
+        " give 50 %.",
         f"cosine: of the same gradients, mean over probes and pairs of tasks{over}. Gradients are taken of the"
-        " parameters that a method shares, whose number is given; few, or of another kind, compare with others badly.",
+        " parameters that a method shares, whose number is given; methods with few or different shared"
+        " parameters compare poorly.",
         f"probes: {when}. Each on a batch of training images of its own, {batch}, the same for every method, in"
         f" training mode, {suite.receipt.get('precision')}, on {suite.receipt.get('device')}; gradients of the triplet"
         " losses alone, without balancers' weights and regularisers. Smaller batches have noisier gradients, nearer to"
@@ -388,8 +390,8 @@ def show(records: Sequence[Record], results: Path, style: str, console: Console,
     found = [(suite, rows) for suite, rows in summarised if any(row.probes for row in rows)]
     if not found:
         raise UserError(
-            "None of these runs has probed how the tasks' gradients agree; train methods that share parameters with"
-            " --set evaluation.agreement_every=50 on two tasks or more."
+            "None of these runs probed how tasks' gradients agree. Train methods that share parameters with"
+            " --set evaluation.agreement_every=50 on at least two tasks."
         )
     if style == "csv":
         console.file.write(grids.as_csv(as_frame([suite for suite, _ in found], results)))

@@ -102,7 +102,7 @@ def _within_column(seconds: float | None) -> Column:
     within = "…" if seconds is None else f"{seconds:,.4g} s"
     return _accuracy_column(
         "within", f"validation within {within}",
-        "What validation had measured after the same time of training, in per cent.", term="validation within …",
+        "Validation accuracy after the same training time, in per cent.", term="validation within …",
     )  # fmt: skip
 
 
@@ -261,12 +261,15 @@ def cost_columns() -> list[Column]:
     return [
         method_column(),
         _cost(
-            "parameters", "parameters", 1, "Trained numbers in the whole network.", lambda value: f"{value:,.0f}", True
+            "parameters", "parameters", 1, "Trainable parameters in the whole network.",
+            lambda value: f"{value:,.0f}", spare=True,
         ),
         _cost("file_bytes", "file MB", 1e-6, "Size of the file that holds the whole network, for all tasks, in MB."),
-        _cost("bytes_shared", "shared MB", 1e-6, "What of the stored network all tasks use, in MB.", spare=True),
+        _cost("bytes_shared", "shared MB", 1e-6, "The part of the stored network that all tasks use, in MB.",
+              spare=True),
         _cost(
-            "bytes_per_task", "per task kB", 1e-3, "What of the stored network one task uses alone, a mean, in kB.",
+            "bytes_per_task", "per task kB", 1e-3,
+            "The part of the stored network that one task alone uses (mean over tasks), in kB.",
             spare=True,
         ),
         _cost("bytes_added", "next task adds kB", 1e-3, "What one more task would add to the stored network, in kB."),
@@ -278,8 +281,8 @@ def cost_columns() -> list[Column]:
             "embed_rate_all_tasks", "embed img/s, all tasks",
             "How many images a second are embedded, each under every task.",
         ),
-        _cost("training_memory", "train MB", 1e-6, "Memory that training took at most, in MB."),
-        _cost("training_seconds", "train s", 1, "Seconds that training took."),
+        _cost("training_memory", "train MB", 1e-6, "Peak memory during training, in MB."),
+        _cost("training_seconds", "train s", 1, "Duration of training, in seconds."),
     ]  # fmt: skip
 
 

@@ -25,12 +25,12 @@ from mtlbench.runs import Record, folder_of
 EQUAL = 0.01  # a difference surely below this is none
 Obstacle = Literal["", "few", "metric", "answers", "triplets", "questions", "seeds"]
 _REASONS: dict[Obstacle, str] = {
-    "metric": "not compared: of means over queries those that weigh label values alike are, such as macro/map@r, for"
-    " single queries don't show how much the few images of a rare label decide as others' gallery",
-    "answers": "not compared: test.safetensors is missing beside these runs, is of another run, or lacks the scores",
-    "triplets": "not compared: these runs kept no triplets",
-    "questions": "not compared: the runs were tested on different triplets or images",
-    "seeds": "one seed: not compared. How much another seed would change is not known; --seeds 0,1,2 tells",
+    "metric": "not compared, since among means over queries, only those that weigh all label values"
+    " equally, such as macro/map@r, can be compared",
+    "answers": "not compared, since these runs' test.safetensors is missing, incomplete or from another run",
+    "triplets": "not compared, since these runs kept no triplets",
+    "questions": "not compared, since the runs were tested on different triplets or images",
+    "seeds": "not compared, since with one seed the variation between seeds is unknown; run --seeds 0-2",
 }
 
 
@@ -72,8 +72,8 @@ class Compared:
         if not self.missing:
             return ""
         return (
-            "Not compared, for answers or triplets in test.safetensors are missing, or are not of the same run:"
-            f" {', '.join(self.missing)}; columns that one of them leads have no marks."
+            "Not compared, because test.safetensors is missing, incomplete or from another run:"
+            f" {', '.join(self.missing)}; columns led by one of them have no marks."
         )
 
     def lines(self) -> list[Line]:
@@ -109,11 +109,12 @@ class Compared:
         retrieval = [f"of {key.removeprefix(MACRO)}" for key in self.best if key.startswith(MACRO)]
         columns = ["of the mean", "of each task"] if "mean" in self.best else []
         return [
-            f"the best {_joined([*columns, *retrieval])} is bold or has a *; ≈ is tied with it, the interval of the"
-            f" difference within ±{100 * EQUAL:g} point, no mark is worse, the interval below 0, and ? is undecided."
-            " Intervals allow for other seeds, whose variance is moderated by what is known of seeds from earlier runs,"
-            " and for other test images, which triplets and queries share, and hold at 95 % for all pairs of the"
-            f" suite's {self.methods} methods at once.",
+            f"the best {_joined([*columns, *retrieval])} is bold or has a *; ≈: tied with it"
+            f" (the interval of the difference lies within ±{100 * EQUAL:g} point); no mark:"
+            " worse (the interval lies below 0); ?: undecided."
+            " Intervals account for the variation between seeds (moderated by a prior from"
+            " earlier runs) and between test images (which triplets and queries share); they"
+            f" hold at 95 % for all pairs of the suite's {self.methods} methods at once.",
             f"One seed, so undecided: {', '.join(self.single)}." if self.single else "",
             "" if self.obstacle else self.lacking,
         ]
@@ -277,7 +278,7 @@ def compare_rows(
     pair = judge.compare(first, second)
     if pair is None:
         alone = next(name for name in (first, second) if judge.seeds(name) < 2)
-        raise UserError(f"{alone} has one seed: how much another would change is not known. Run it with --seeds 0-2.")
+        raise UserError(f"{alone} has one seed, so the variation between seeds is unknown. Run it with --seeds 0-2.")
     return pair
 
 

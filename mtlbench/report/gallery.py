@@ -207,7 +207,7 @@ def _runs(
     if not found:
         if any(r.seed == seed for r in done):
             raise NoImages(
-                f"No galleries of {name}: no run's embeddings lie in {results / name}; copy test.safetensors along with"
+                f"No galleries of {name}: there are no embeddings in {results / name}; copy test.safetensors along with"
                 " each run.json."
             )
         raise NoImages(f"No galleries of {name}: no method has finished{f' with seed {seed}' if done else ''}.")
@@ -225,8 +225,8 @@ class _Stored:
             self._file = safe_open(folder / "test.safetensors", framework="numpy")
             if not {"labels", "embeddings"} <= set(self._file.keys()):  # type: ignore[no-untyped-call]
                 raise NoImages(
-                    f"No galleries of {benchmark}: {folder} keeps no embeddings, as published records do; take the"
-                    " original runs."
+                    f"No galleries of {benchmark}: {folder} holds no embeddings; published records leave"
+                    " them out. Use the original runs."
                 )
             self.labels: Codes = self._file.get_tensor("labels")  # type: ignore[no-untyped-call]
             self._embeddings = self._file.get_slice("embeddings")  # type: ignore[no-untyped-call]

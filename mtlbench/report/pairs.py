@@ -76,8 +76,9 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
         added.append(replace(row, against=pair))
     return added, Line(
         f"vs {against}",
-        f"difference of the mean to that of {against}, in points, with its interval, at 95 % for all pairs of the"
-        f" suite's {compared.methods} methods at once; one that holds 0 tells nothing apart. Empty with one seed.",
+        f"difference of means to {against}, in points, with its interval, at 95 % for all"
+        f" pairs of the suite's {compared.methods} methods at once; an interval that"
+        " contains 0 is undecided. Empty with one seed.",
     )
 
 

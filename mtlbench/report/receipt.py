@@ -117,20 +117,20 @@ def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     unlike = [name for name, pick in (_CHOSEN | _made_by(done)).items() if len(_values(done, pick)) > 1]
-    found = [f"not all of these runs have the same {', '.join(unlike)}: see below which has what."] if unlike else []
+    found = [f"these runs differ in {', '.join(unlike)}: see the small print."] if unlike else []
     seeds: dict[str, set[int]] = {}
     for record in done:
         seeds.setdefault(record.method, set()).add(record.seed)
     if len(set(map(frozenset, seeds.values()))) > 1:
-        found.append("not all methods have the same seeds: their means are over what each has.")
+        found.append("methods have different seeds: each mean is over the seeds that its method has.")
     tuned = {str(r.setup["method"]["name"]): r.receipt.get("recipe", {}).get("trials") for r in done if has_recipe(r)}
     plain = {str(r.setup["method"]["name"]) for r in done} - tuned.keys()
     if tuned and plain:
-        found.append(f"not tuned are {', '.join(sorted(plain))}: methods with a tuned recipe had more trials.")
+        found.append(f"not tuned: {', '.join(sorted(plain))}. Methods with a tuned recipe had more trials.")
     if len(set(tuned.values())) > 1:
-        found.append("not all methods were tuned with as many trials: see below which had how many.")
+        found.append("methods were tuned with different numbers of trials: see the small print.")
     if any(r.method in suite.sources for r in done):
-        found.append("runs of one method from different versions of its source are kept apart, in rows of their own.")
+        found.append("runs from different versions of a method's source have separate rows.")
     return found
 
 
@@ -155,7 +155,7 @@ def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record],
         some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
     rare = suite.benchmark["evaluation"].get("min_images")
     if rare and metric == "triplet" and suite.benchmark["data"].get("split") != "csn":
-        what += f", from label values of fewer than {rare} images the fewer, in proportion"
+        what += f", fewer in proportion from label values with fewer than {rare} images"
     spread = f"±: sample standard deviation over {len(seeds)} seeds." if over else ""
     return Line(
         "accuracy",
@@ -184,8 +184,8 @@ def recipes_line(records: Sequence[Record]) -> Line | None:
     said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
     return Line(
         "recipes",
-        f"{'. '.join(said)}. What a recipe doesn't name is the protocol's.",
-        f"Of its own recipe, which --notes shows: {', '.join(tuned)}.",
+        f"{'. '.join(said)}. All other settings are the protocol's.",
+        f"Rows with their own recipe (shown by --notes): {', '.join(tuned)}.",
     )
 
 

@@ -116,7 +116,7 @@ class Summary:
         if not self.separated:
             return self.unequal
         return [
-            f"a table of its own, for it differs from the one above: {in_words(self.separated)}.",
+            f"a separate table, because these settings differ from the table above: {in_words(self.separated)}.",
             *self.unequal,
         ]
 

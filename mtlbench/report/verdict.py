@@ -161,9 +161,9 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
         lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
     elif comparison.obstacle == "seeds":
         short = "undecided: one seed"
-        lead = f"{highest}, of {best.method}; whether another seed would change the order is not known."
+        lead = f"{highest}, of {best.method}; another seed might change the order."
     elif "mean" not in comparison.best:
-        lead = f"{highest}; whether by chance was not tested."
+        lead = f"{highest}; it was not tested whether by chance."
         more += [text for text in (comparison.reason, comparison.lacking) if text]
     else:
         tied, undecided = ([row.method for row in some] for some in (group.tied, group.undecided))
@@ -269,7 +269,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         lead = f"{asked} on each of {tasks} task{'s' * (tasks != 1)}, the same for every method; {what}."
         comparison = summary.comparison
         if numbers[-1] == 1:
-            more.append("One seed: how much another would change is not known.")
+            more.append("With one seed, the variation between seeds is unknown.")
         elif "mean" in comparison.best:
             stands = [row.standing.get("mean") for row in rows]
             counts = (
@@ -303,7 +303,7 @@ def _closing(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> tuple[
     smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
     shown = dict.fromkeys(row.method for row in (smallest or group.best, fastest) if row)
     costs = [_costs_of(group.words, next(row for row in rows if row.method == name)) for name in shown]
-    base = next((row for row in rows if row.method == group.words.summary.suite.row_of(BASE, group.best.method)), None)
+    base = next((row for row in rows if row.method == group.words.summary.suite.row_of(group.words.summary.suite.base, group.best.method)), None)
     if base and base.method not in shown and costs and (size := group.words.number(base, _SIZE, "MB")):
         costs.append(f"{base.method} {size}")
     priced = "; ".join(filter(None, costs))

@@ -173,7 +173,7 @@ def test_every_form_says_what_the_figures_are(tmp_path):
         text = " ".join(shown(tmp_path, style).split())
         assert "update compliance ratio" in text
         assert "positive inner product" in text
-        assert "their formula is not at hand, this one is ours" in text
+        assert "the paper does not give the formula; this one is ours" in text
         assert "rendered images, not real ones" in text
         assert "before every 20th step" in text
 

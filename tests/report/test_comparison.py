@@ -36,7 +36,7 @@ def test_methods_that_cannot_be_told_apart_from_the_best_are_marked(tmp_path):
     text = shown(records, results=tmp_path)
     assert cells(text, leader)[4] == "*"
     assert cells(text, follower)[4] == "?"
-    assert "marks: the best of the mean and of each task is bold or has a *; ≈ is tied with it" in unwrapped(text)
+    assert "marks: the best of the mean and of each task is bold or has a *; ≈: tied with it" in unwrapped(text)
 
 
 def answered(results: Path, method: str, hits: list[torch.Tensor], places: torch.Tensor | None = None) -> list[Record]:
@@ -93,7 +93,7 @@ def test_a_pairs_verdict_depends_neither_on_other_rows_nor_on_what_is_shown(tmp_
 def test_one_seed_is_not_compared(tmp_path):
     records = [written(tmp_path, m, 0, share) for m, share in (("one", 0.9), ("other", 0.5))]
     text = unwrapped(shown(records, results=tmp_path))
-    assert "comparison with the best: one seed: not compared." in text
+    assert "comparison with the best: not compared, since with one seed the variation" in text
     assert "Which method? undecided: one seed." in text
     assert not re.search(r"[≈?*] ", text.split("Cost")[0])
     assert columns(tmp_path, records) == {"one": {}, "other": {}}
@@ -113,7 +113,7 @@ def test_runs_without_triplets_are_not_compared_and_it_says_why(tmp_path):
         save_file({"hits": load_file(file)["hits"]}, file)
     (summary,) = summarise(records, Choice(), tmp_path)
     assert summary.comparison.obstacle == "triplets"
-    assert any("not compared: these runs kept no triplets" in line for line in summary.receipt)
+    assert any("not compared, since these runs kept no triplets" in line for line in summary.receipt)
 
 
 def test_runs_that_answered_other_triplets_are_not_compared(tmp_path):
@@ -145,14 +145,14 @@ def test_methods_without_answers_are_not_marked_and_named(tmp_path):
     (run_folder(tmp_path, "made-up", "bare", 0) / "test.safetensors").unlink()
     (summary,) = summarise(records, Choice(), tmp_path)
     assert columns(tmp_path, records)["bare"] == {}
-    assert any("not of the same run: bare" in line for line in summary.receipt)
+    assert any("from another run: bare" in line for line in summary.receipt)
 
 
 def test_answers_of_another_run_are_not_believed(tmp_path):
     records = [written(tmp_path, m, s, 0.9) for m in ("one", "two") for s in (0, 1)]
     records[2].metrics["colour"]["triplet"] = 0.123
     (summary,) = summarise(records, Choice(), tmp_path)
-    assert any("not of the same run: two" in line for line in summary.receipt)
+    assert any("from another run: two" in line for line in summary.receipt)
 
 
 def queried(results: Path, method: str, seed: int, level: float, images: int = 300) -> Record:
@@ -237,7 +237,7 @@ def test_the_receipt_says_that_rare_values_anchor_fewer_test_triplets(tmp_path):
     record_ = record("one")
     assert "the fewer" not in shown([record_])
     record_.setup["benchmark"]["evaluation"]["min_images"] = 24
-    assert "from label values of fewer than 24 images the fewer, in proportion" in unwrapped(shown([record_]))
+    assert "fewer in proportion from label values with fewer than 24 images" in unwrapped(shown([record_]))
 
 
 def curve(*points: tuple[float, float, float]) -> list[dict[str, float]]:

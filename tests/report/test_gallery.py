@@ -198,7 +198,7 @@ def test_published_records_and_settings_of_another_version_are_told_as_such(made
     shutil.copytree(results, copy)
     for file in copy.rglob("test.safetensors"):
         save_file({"hits": torch.ones(2, 3, dtype=torch.uint8)}, file)
-    with pytest.raises(NoImages, match="keeps no embeddings, as published records do"):
+    with pytest.raises(NoImages, match="holds no embeddings; published records leave them out"):
         galleries(only(copy), copy, images)
     suite = only(results)
     for record in suite.records:

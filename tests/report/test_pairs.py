@@ -34,7 +34,7 @@ def test_every_method_is_compared_with_the_named_one(tmp_path):
     assert "vs middle" in text
     assert in_points(rows["low"].against, rows["low"].level) in text
     assert cells(text, "middle")[1] == "3"
-    assert "vs middle: difference of the mean to that of middle" in unwrapped(text)
+    assert "vs middle: difference of means to middle" in unwrapped(text)
     frame = as_frame([summary]).set_index("method")
     assert frame.loc["low", "mean/against/high"] < 0 < frame.loc["top", "mean/against/low"]
 
@@ -56,7 +56,7 @@ def test_with_one_seed_it_says_why_nothing_is_compared(tmp_path):
     records = [written(tmp_path, method, 0, share) for method, share in SHARES]
     (summary,) = summarise(records, Choice(against="low"), tmp_path)
     assert all(row.against is None for row in summary.rows)
-    assert any(line.startswith("vs low: one seed: not compared") for line in summary.receipt)
+    assert any(line.startswith("vs low: not compared, since with one seed") for line in summary.receipt)
 
 
 def test_the_matrix_holds_each_pair_in_both_orders_with_the_sign_turned(tmp_path):

@@ -140,10 +140,10 @@ def test_plain_and_tuned_rows_stand_beside_each_other():
     assert "recipes: tuned, 16 trials a method on the val split, seed 0, by mtlbench tune --trials 16: " in text
     assert "modulation · tuned: rate=30" in text
     assert "not tuned are" not in text
-    assert "not tuned are single: methods with a tuned recipe had more trials" in unwrapped(
+    assert "not tuned: single. Methods with a tuned recipe had more trials" in unwrapped(
         shown([record("single"), tuned_record("modulation")])
     )
-    assert "not all methods were tuned with as many trials" in unwrapped(
+    assert "methods were tuned with different numbers of trials" in unwrapped(
         shown([tuned_record("single", trials=8), tuned_record("modulation")])
     )
 

@@ -61,7 +61,7 @@ def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
     for path in results.rglob("test.safetensors"):
         path.unlink()
     (summary,) = found(results)
-    assert "whether by chance was not tested" in said(summary)
+    assert "it was not tested whether by chance" in said(summary)
     assert "apart" not in said(summary)
     assert "not compared: test.safetensors is missing" in said(summary)
 
@@ -88,9 +88,9 @@ def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(resu
             path.unlink()
     (summary,) = found(results)
     assert summary.comparison.best == {}
-    assert "whether by chance was not tested" in said(summary)
+    assert "it was not tested whether by chance" in said(summary)
     assert "apart" not in said(summary)
-    assert "not of the same run: modulation, independent" in said(summary)
+    assert "from another run: modulation, independent" in said(summary)
 
 
 def test_csv_says_nothing_of_a_test_of_methods_that_were_not_tested(results: Path) -> None:
@@ -115,7 +115,7 @@ def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
     put(tmp_path, "shared")
     put(tmp_path, "other", hits=(0.5, 0.5))
     (summary,) = found(tmp_path)
-    assert "One seed: how much another would change is not known." in said(summary)
+    assert "With one seed, the variation between seeds is unknown." in said(summary)
     assert "undecided: one seed. The highest mean accuracy is 80.0 %, of shared" in verdict(summary).headline
     assert verdict(summary).tied == ()
 
@@ -144,7 +144,7 @@ def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> No
     assert summary.warnings == []
     put(results, "late", 0)
     (summary,) = found(results)
-    assert summary.warnings == ["not all methods have the same seeds: their means are over what each has."]
+    assert summary.warnings == ["methods have different seeds: each mean is over the seeds that its method has."]
     assert "Not all is equal between these runs" in said(summary)
     (summary,) = found(results, methods="shared,modulation")
     assert summary.warnings == []
