@@ -118,7 +118,7 @@ def test_where_there_is_nothing_it_says_what_there_is(tmp_path: Path) -> None:
 
 def test_it_is_read_by_people(shoes: Results, two: Results, tmp_path: Path) -> None:
     assert repr(two) == f"Results({str(two.folder)!r}): 2 methods, 6 runs"
-    assert "≈ is tied with it" in str(shoes).replace("\n", " ")
+    assert "≈: tied with it" in str(shoes).replace("\n", " ")
     html = shoes._repr_html_()
     assert html.count("<table>") == 2
     assert "<b>" in html

@@ -160,7 +160,7 @@ def test_an_edited_method_is_warned_of_and_weights_of_another_are_refused(made, 
     words = (copied, "--query", query_image(dataset, 0), "--data-dir", folder, "-k", 1)
     ended = search(*words)
     assert ended.exit_code == 0
-    assert "warning: the source of modulation is not the one" in ended.output
+    assert "warning: the source of modulation has changed since" in ended.output
     weights = load_file(copied / "weights.safetensors")
     del weights[next(iter(weights))]
     save_file(weights, copied / "weights.safetensors")

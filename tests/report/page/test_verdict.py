@@ -63,7 +63,7 @@ def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
     (summary,) = found(results)
     assert "it was not tested whether by chance" in said(summary)
     assert "apart" not in said(summary)
-    assert "not compared: test.safetensors is missing" in said(summary)
+    assert "not compared, since these runs' test.safetensors is missing" in said(summary)
 
 
 @pytest.mark.parametrize("gone", ["modulation", "independent"])
