@@ -130,7 +130,7 @@ def test_several_photos_have_a_table_each(made):
     photos = [query_image(dataset, i) for i in (1, 2)]
     ended = search(run, "--query", photos[0], "--query", photos[1], "--data-dir", folder, "-k", 2)
     for photo in photos:
-        assert f"nearest to {photo}, as {run} sees it:" in ended.output
+        assert f"nearest to {photo}, according to {run}:" in ended.output
     assert [row[0] for row in rows(ended)] == ["1", "2"] * 4
 
 
