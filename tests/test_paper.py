@@ -141,7 +141,7 @@ def test_figures_reported_under_other_settings_get_no_difference_and_it_is_said_
     leave(tmp_path, "single", 0, (0.8, 0.7))
     assert cells(tmp_path, theirs)["single"] == ("25.00", "23.72", "", "1")
     notes = fill("made-up", theirs, tmp_path, quick=False).notes
-    assert any("not measured so: model.pretrained = True there, False here." in note for note in notes)
+    assert any("under other settings: model.pretrained = True there, False here." in note for note in notes)
     leave(tmp_path / "same", "single", 0, (0.8, 0.7), settings=["model.pretrained=true"])
     assert cells(tmp_path / "same", theirs)["single"] == ("25.00", "23.72", "+1.28", "1")
     same = fill("made-up", theirs, tmp_path / "same", quick=False).notes
