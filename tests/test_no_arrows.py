@@ -26,13 +26,13 @@ ALLOWED = {
     "specs.py": {"mean"},  # PLAIN: what a spec that names no balancer stands for
     "torchjd.py": {"mean", "shared"},  # the scale of a result; where balancers take gradients
     "cli/report.py": {"mean"},  # a column
-    "cli/check.py": {"gradnorm"},  # examples
-    "cli/options.py": {"modulation", "gradnorm", "shared"},
+    "cli/check.py": {"pcgrad"},  # examples
+    "cli/options.py": {"modulation", "pcgrad"},
     "report/outcome.py": {"single"},  # balancer_weights
     "report/receipt.py": {"csn"},  # data.split
     **{
         f"report/{file}.py": {"mean"}
-        for file in ("columns", "comparison", "page", "pairs", "rows", "summary", "verdict")
+        for file in ("columns", "comparison", "frames", "page", "pairs", "rows", "summary", "verdict")
     },
     "report/figures/accuracy.py": {"mean"},
 }

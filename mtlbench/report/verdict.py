@@ -303,14 +303,8 @@ def _closing(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> tuple[
     smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
     shown = dict.fromkeys(row.method for row in (smallest or group.best, fastest) if row)
     costs = [_costs_of(group.words, next(row for row in rows if row.method == name)) for name in shown]
-    base = next(
-        (
-            row
-            for row in rows
-            if row.method == group.words.summary.suite.row_of(group.words.summary.suite.base, group.best.method)
-        ),
-        None,
-    )
+    suite = group.words.summary.suite
+    base = next((row for row in rows if row.method == suite.row_of(suite.base, group.best.method)), None)
     if base and base.method not in shown and costs and (size := group.words.number(base, _SIZE, "MB")):
         costs.append(f"{base.method} {size}")
     priced = "; ".join(filter(None, costs))
