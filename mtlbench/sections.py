@@ -59,7 +59,7 @@ class Data(Section):
     renamed = {"spare_tasks": "fallback_tasks"}
 
     reader: str = Field(description="The reader of the data set's layout: see mtlbench list readers.")
-    options: dict[str, Any] = Field(default={}, description="Options of a plug-in's reader.")
+    options: dict[str, Any] = Field(default={}, description="Options of the reader: see mtlbench list readers.")
     folder: str = Field(
         default="",
         description="Where the data set lies, relative to this file, if not in the usual place; see --data-dir.",

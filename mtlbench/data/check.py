@@ -156,7 +156,8 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
                 f"{source} holds the data set '{reader}', which needs no file of its own: say mtlbench data check"
                 f" {shlex.quote(str(source))}, or give the folder to a benchmark with --data-dir."
             )
-    proposal = next(filter(None, (proposed_by(cls, source) for cls in known.values())), None)
+    proposals = [found for cls in known.values() if (found := proposed_by(cls, source)) is not None]
+    proposal = min(proposals, key=lambda found: not found.certain, default=None)
     if proposal is None:
         layouts = ", ".join(cls.layout for cls in known.values() if cls.layout)
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -62,6 +63,19 @@ def completed(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, 
     drawn = set(np.random.default_rng(seed).permutation(names)[: max(1, round(len(names) / 8))].tolist())
     taken = np.array([group in drawn for group in groups]) & (split == 0)
     return np.where(taken, 1, split), f"{said}, validation an eighth of train at random, seed {seed}"
+
+
+def torn_groups(what: str, groups: Sequence[str], split: Labels) -> list[str]:
+    """Return a sentence on groups that lie in several splits; none where each lies in one.
+
+    Args:
+        what: a group is, in a word.
+        groups: of the images, empty where an image has none; split: (N,) the sides.
+    """
+    sides = Counter(group for group, _ in set(zip(groups, split.tolist(), strict=True)) if group)
+    torn = sorted(group for group, count in sides.items() if count > 1)
+    lie = f"values of {what} lie" if len(torn) > 1 else f"value of {what} lies"
+    return [f"{len(torn):,} {lie} in several splits, such as {torn[0]}."] if torn else []
 
 
 def check_splits(split: Labels, where: str, remedy: str) -> None:

@@ -28,10 +28,12 @@ class Proposal:
         what: it holds, in words: "images in folders".
         section: the lines of a benchmark's [data] that say so; those of the folder and the image size are not among
             them.
+        certain: the layout is that of a known kind of data set. It goes before what fits any folder of images.
     """
 
     what: str
     section: tuple[str, ...]
+    certain: bool = False
 
 
 class Reader(ABC):

@@ -18,7 +18,7 @@ import numpy as np
 
 from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
-from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own
+from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.errors import UserError, did_you_mean
@@ -139,11 +139,7 @@ def read_csv(root: Path, data: Data) -> Table:
             f"{file}, column {section.split}",
             "give it some images, or drop the column to split 70/10/20 at random",
         )
-        sides = Counter(group for group, _ in set(zip(groups, split.tolist(), strict=True)))
-        torn = sorted(group for group, count in sides.items() if count > 1)
-        if torn:
-            lie = "values of {} lie" if len(torn) > 1 else "value of {} lies"
-            remarks.append(f"{len(torn):,} {lie.format(section.group)} in several splits, such as {torn[0]}.")
+        remarks += torn_groups(section.group, own, split)
     else:
         by = section.group if section.group in tasks else "image"
         split, rule = split_own(groups, data.split_seed, by, root)

@@ -7,6 +7,7 @@ Similarity Networks (CSN), CVPR 2017. Nothing is downloaded, unpacked or decoded
 from __future__ import annotations
 
 import csv
+import html
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 IMAGES, TABLE = "ut-zap50k-images", "ut-zap50k-data/meta-data.csv"
 SQUARE = "ut-zap50k-images-square"
+BINARY = "meta-data-bin.csv"  # the same labels, one column of 0 and 1 for each value
 _ARCHIVES = {IMAGES: (f"{IMAGES}.zip", f"{SQUARE}.zip"), TABLE: ("ut-zap50k-data.zip",)}
 _COLUMNS = {
     "category": "Category",
@@ -121,9 +123,10 @@ def read_zappos(
     """Read UT-Zappos50K from `root`, or from a folder in it that is named after the data set.
 
     That folder holds `ut-zap50k-images/` (or, if need be, `ut-zap50k-images-square/`) and
-    `ut-zap50k-data/meta-data.csv`. The tasks are category, closure, gender, heel (ordered), subcategory, material, toe,
-    insole and brand (from the path). Empty cells are unlabelled, and so are heels that say no height. A row without its
-    image keeps its place, with a path where nothing lies: packing reports it.
+    `ut-zap50k-data/meta-data.csv`, or for want of it `meta-data-bin.csv`; `ut-zap50k-data/` may lie among the images.
+    The tasks are category, closure, gender, heel (ordered), subcategory, material, toe, insole and brand (from the
+    path). Empty cells are unlabelled, and so are heels that say no height. A row without its image keeps its place,
+    with a path where nothing lies: packing reports it.
 
     A set with the brands of the rendered shoes is called rendered, whatever its folder.
 
@@ -142,10 +145,12 @@ def read_zappos(
     if split not in ("default", "image", "product", "csn"):
         raise ValueError(f"split is default, image, product or csn, not {split!r}")
     images, table = _locate(root)
-    frame = _read_table(table)
+    frame = _read_table(table, separator)
     files = _find_images(images)
     orphans = files.keys() - set(frame.index)
     remarks = [f"The images are the square ones of {SQUARE}."] if images.name == SQUARE else []
+    if table.name == BINARY:
+        remarks.append(f"The labels are those of {BINARY}, with blanks for the marks that its names lack.")
     lists = read_lists(root, _homes(root)) if split == "csn" else None
     if lists:
         unlisted, rowless = len(frame.index.difference(lists.cids)), len(set(lists.cids).difference(frame.index))
@@ -214,8 +219,10 @@ def _images_in(home: Path) -> Path | None:
 
 
 def _table_in(home: Path) -> Path | None:
+    """Return the table: that of words before that of 0 and 1; its folder may lie among the images."""
     folder, name = Path(TABLE).parts
-    return next((path for path in (home / folder / folder / name, home / folder / name) if path.is_file()), None)
+    places = (home / folder / folder, home / folder, home / IMAGES / folder, home / SQUARE / folder)
+    return next((place / n for n in (name, BINARY) for place in places if (place / n).is_file()), None)
 
 
 def _archives_in(home: Path) -> dict[str, Path]:
@@ -266,8 +273,11 @@ def _would_be_unpacked(home: Path, archives: dict[str, str]) -> bool:
     return _table_in(home) is not None or not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read the table as text, by CID; a line of another length is an error, as at the end of a file cut short."""
+def _read_table(path: Path, separator: str) -> pd.DataFrame:
+    """Read the table as text, by CID; a line of another length is an error, as at the end of a file cut short.
+
+    Columns of 0 and 1 become the words that they stand for, several of a task joined by the separator.
+    """
     import pandas as pd
 
     again = "Unpack ut-zap50k-data.zip of the data set's official page again."
@@ -278,8 +288,9 @@ def _read_table(path: Path) -> pd.DataFrame:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
+            binary = _binary_columns(header) if path.name == BINARY else {}
             lacking = [name for name in ("CID", *_COLUMNS.values()) if header.count(name) != 1]
-            if lacking:
+            if lacking and not binary:
                 raise UserError(f"{path} has no column {', '.join(lacking)}, or has it twice. {again}")
             for row in filter(None, reader):
                 if len(row) != len(header):
@@ -290,14 +301,44 @@ def _read_table(path: Path) -> pd.DataFrame:
                     raise UserError(f"{path}, line {reader.line_num}: it has no CID. {again}")
                 if cid in rows:
                     raise UserError(f"{path} lists {cid} twice, the second time in line {reader.line_num}. {again}")
-                rows[cid] = row
+                if binary and any(row[i].strip() not in ("0", "1") for named in binary.values() for i in named):
+                    raise UserError(f"{path}, line {reader.line_num}: it has a label that is not 0 or 1. {again}")
+                rows[cid] = [cid, *_words(row, binary, separator)] if binary else row
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}. {again}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}. {again}") from error
     if not rows:
         raise UserError(f"{path} has no row after its header. {again}")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
+    columns = ["CID", *_COLUMNS.values()] if binary else header
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=str)
+
+
+def _binary_columns(header: list[str]) -> dict[str, dict[int, str]]:
+    """Return, for each column of the table of words, which columns of 0 and 1 stand for which of its values.
+
+    Their names have dots for all marks and blanks: `SubCategory.Mid.Calf`, `HeelHeight.1in...1.3.4in`. It is empty if
+    a column has none, or if the table has no CID.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for column in _COLUMNS.values():
+        named = {i: name.removeprefix(f"{column}.") for i, name in enumerate(header) if name.startswith(f"{column}.")}
+        if not named or len(set(named.values())) < len(named) or header.count("CID") != 1:
+            return {}
+        found[column] = {i: _undotted(name) for i, name in named.items()}
+    return found
+
+
+def _undotted(name: str) -> str:
+    """Return the words of a name with dots: `Knee High`, and heights as `1in - 1 3/4in` and `5in & over`."""
+    name = re.sub(r"(\d)\.(\d)\.(\d)in\b", r"\1 \2/\3in", name)
+    name = name.replace("in...over", "in & over").replace("...", " - ")
+    return " ".join(name.replace(".", " ").split())
+
+
+def _words(row: list[str], binary: dict[str, dict[int, str]], separator: str) -> list[str]:
+    """Return a row's cells of words in the order of `_COLUMNS`."""
+    return [separator.join(word for i, word in named.items() if row[i].strip() == "1") for named in binary.values()]
 
 
 def _find_images(root: Path) -> dict[str, str]:
@@ -318,7 +359,7 @@ def _find_images(root: Path) -> dict[str, str]:
 
 def _brand(path: str) -> str:
     """Return the brand that an image's path names, Category/SubCategory/Brand/file, or nothing."""
-    return path.split("/")[-2] if path.count("/") >= 3 else ""
+    return html.unescape(path.split("/")[-2]) if path.count("/") >= 3 else ""
 
 
 def _lost_path(cid: str, category: str, subcategory: str) -> str:
