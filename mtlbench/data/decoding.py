@@ -54,6 +54,9 @@ BROKEN = (
 )
 # large images are used, and what is too large is named by `reason_of`: Pillow's warning says nothing of use
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+_MOST = os.environ.get("MTLBENCH_MAX_PIXELS", "")
+if _MOST.isdecimal():  # Pillow refuses what has more than twice its number
+    Image.MAX_IMAGE_PIXELS = max(1, int(_MOST[:18]) // 2)
 # formats that are no raster images, or that Pillow hands to other programs
 _LEFT_OUT = {"EPS", "PDF", "WMF", "MPEG", "GRIB", "HDF5", "BUFR", "FITS"}
 
@@ -63,7 +66,9 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a known format"  # Pillow's words name an object in memory
     if isinstance(error, Image.DecompressionBombError):  # Pillow's words speak of an attack
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: make it smaller"
+        wrong = f" ('{_MOST}' is no whole number)" if _MOST and not _MOST.isdecimal() else ""
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"it has more than {most:,} pixels: make it smaller, or raise MTLBENCH_MAX_PIXELS{wrong}"
     words = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return words.strip().rstrip(".") or type(error).__name__
 

@@ -326,9 +326,10 @@ def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
         for several in (values for values in alike.values() if len(values) > 1):
             words = " and ".join(f"'{value}'" for value in several)
             found.append(f"{task}: {words} are different label values; correct the table if they are one.")
-        listed = [value for value in used if value.startswith("[") and value.endswith("]")]
+        listed = [value for value in used if value[:1] + value[-1:] in ("[]", "{}")]
         if listed:
-            found.append(f"{task}: '{listed[0]}' is a list written as text, one value; write a;b instead.")
+            what = "a list" if listed[0].startswith("[") else "JSON"
+            found.append(f"{task}: '{listed[0]}' is {what} written as text, one value; write a;b instead.")
         known = {_plain_word(value) for value in used}
         for mark in ("|", "/", ","):
             torn = [v for v in used if mark in v and all(_plain_word(part) in known for part in v.split(mark))]

@@ -1,33 +1,34 @@
-"""Reads a user's own images that a CSV lists: a column of paths and one for each task.
+"""Reads a user's own images that a table lists, CSV or JSON lines: a column of paths and one for each task.
 
 Images are not opened here: packing and `data check` say which are missing or broken.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 import numpy as np
 
 from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
-from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own, torn_groups
+from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
+from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.options import toml
+
+_LOCAL = "/data/local-files/?d="
 
 
 @register_reader("csv")
 class CsvFile(Reader):
-    """Images of one's own that a CSV lists; `data.csv` names the file and its columns."""
+    """Images of one's own that a CSV or JSON lines list; `data.csv` names the file and its columns."""
 
     def read(self, folder: Path, data: Data) -> Table:
         """See `read_csv`."""
@@ -36,55 +37,89 @@ class CsvFile(Reader):
     @classmethod
     def propose(cls, folder: Path) -> Proposal | None:
         """See `Reader.propose`: the first table whose first row names an image, or those of the splits together."""
-        for file in sorted(folder.glob("*.csv"), key=lambda path: (path.stem.lower() in SPLIT_WORDS, path.name)):
-            try:
-                with file.open(newline="", encoding="utf-8-sig") as lines:
-                    rows = list(itertools.islice(lines, 2))
-                tables = [list(csv.reader(rows, delimiter=delimiter)) for delimiter in ",;\t"]
-            except (OSError, ValueError, csv.Error):
-                continue
-            for header, first in (table for table in tables if len(table) == 2):
-                for name, cell in zip(header, first, strict=False):
-                    if cell.strip().lower().endswith(IMAGE_ENDINGS):
-                        named = f"file = {toml(file.name)}, path = {toml(name.strip())}"
-                        split = next((n.strip() for n in header if n.strip().lower() == "split"), "split")
-                        named += f", split = {toml(split)}" if split != "split" else ""
-                        sides = _tables_of_splits(folder)
-                        if file.stem.lower() in SPLIT_WORDS and len(sides) > 1:
-                            listed = ", ".join(f"{side} = {toml(other)}" for side, other in sides.items())
-                            named = f"files = {{ {listed} }}, path = {toml(name.strip())}"
-                            what = f"a table of images for each split, {', '.join(sides.values())}"
-                            return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
-                        return Proposal(f"a table of images, {file.name}", ('reader = "csv"', f"csv = {{ {named} }}"))
+        files = sorted(path for path in folder.glob("*") if path.suffix.lower() in TABLES)
+        for file in (path for path in files if path.stem.lower() not in SPLIT_WORDS):
+            column = _path_column(folder, file)
+            if column is not None:
+                return Proposal(f"a table of images, {file.name}", _section(folder, file, column))
+        sides = _tables_of_splits(folder)
+        for name in sides.values():
+            column = _path_column(folder, folder / name)
+            if column is not None and len(sides) == 1:
+                return Proposal(f"a table of images, {name}", _section(folder, folder / name, column))
+            if column is not None:
+                listed = ", ".join(f"{side} = {toml(other)}" for side, other in sides.items())
+                named = f"files = {{ {listed} }}, path = {toml(column)}"
+                what = f"a table of images for each split, {', '.join(sides.values())}"
+                return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
         return None
 
 
-def _tables_of_splits(folder: Path) -> dict[str, str]:
-    """Return the tables that are called train.csv, val.csv and test.csv or the like, by the word that names the split.
+def _path_column(folder: Path, file: Path) -> str | None:
+    """Return the column of a table that names an image in its first row, by its ending or since it is there."""
+    for header, row in first_row(file):
+        for name, cell in zip(header, map(str.strip, row), strict=False):
+            bare = PurePosixPath(cell.replace("\\", "/")) if cell and "\0" not in cell and len(cell) < 200 else None
+            ended = cell.lower().endswith(IMAGE_ENDINGS)
+            if ended or (bare and any(_there(file.parent / f"{bare}{ending}") for ending in IMAGE_ENDINGS)):
+                return name
+    return None
 
-    A table that is the only one of its split goes by the split's usual name, others keep their own: none is lost.
+
+def _there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a cell of prose is no name
+        return False
+
+
+def _section(folder: Path, file: Path, column: str) -> tuple[str, ...]:
+    """Return the lines of [data] that read one table by its column of paths."""
+    header = next((header for header, _ in first_row(file) if column in header), [])
+    split = next((name for name in header if name.lower() == "split"), "split")
+    named = f"file = {toml(file.relative_to(folder).as_posix())}, path = {toml(column)}"
+    named += f", split = {toml(split)}" if split != "split" else ""
+    return 'reader = "csv"', f"csv = {{ {named} }}"
+
+
+def _tables_of_splits(folder: Path) -> dict[str, str]:
+    """Return the tables of single splits by the word that names the split.
+
+    They are called train.csv, val.csv and test.csv or the like, or lie in folders that are, as metadata.csv or alone. A
+    table that is the only one of its split goes by the split's usual name, others keep their own: none is lost.
     """
-    words = {path.stem.lower(): path.name for path in sorted(folder.glob("*.csv")) if path.stem.lower() in SPLIT_WORDS}
+    words = {
+        path.stem.lower(): path.name
+        for path in sorted(folder.glob("*"))
+        if path.suffix.lower() in TABLES and path.stem.lower() in SPLIT_WORDS
+    }
+    inner = sorted(path for path in folder.glob("*") if path.name.lower() in SPLIT_WORDS and path.is_dir())
+    for place in inner if not words else ():
+        tables = sorted(path for path in place.glob("*") if path.suffix.lower() in TABLES)
+        tables = [path for path in tables if path.stem.lower() == "metadata"] or tables
+        if len(tables) == 1:
+            words[place.name.lower()] = f"{place.name}/{tables[0].name}"
     sides = Counter(SPLIT_WORDS[word] for word in words)
     found = {SPLITS[SPLIT_WORDS[w]] if sides[SPLIT_WORDS[w]] == 1 else w: name for w, name in words.items()}
     return dict(sorted(found.items(), key=lambda item: (SPLIT_WORDS[item[0]], item[0])))
 
 
 def read_csv(root: Path, data: Data) -> Table:
-    """Read the images that a CSV in `root` lists (UTF-8; commas, semicolons or tabs).
+    """Read the images that a table in `root` lists: CSV (commas, semicolons or tabs) or JSON lines, in UTF-8.
 
     `data.csv` names the file and its columns of paths (relative to `root`), splits and groups. Every column but those
     of paths and splits is a task, the group's only where it is asked for. Empty cells are unlabelled;
     `data.multi_valued` says what a cell "a;b" is, `data.ordered` which tasks have ordered values. Without a column of
-    splits, the split is 70/10/20 at random by `data.split_seed`, images of one group on one side; an image without a
-    group is on its own.
+    splits, the split is that of the paths where all begin with train/, val/, test/ or the like; else it is 70/10/20 at
+    random by `data.split_seed`, images of one group on one side; an image without a group is on its own.
 
     Raises:
         UserError: the file or a column is missing, a line is malformed (it names the line and what belongs there), or
             a column looks like the split and has another name.
     """
     section = data.csv or Csv()
-    file, header, rows, lines = _read_tables(root, section)
+    file, table = _read_tables(root, section, data.separator)
+    header, rows, lines = table.header, table.cells, table.lines
     column = {name: i for i, name in enumerate(header) if name}
     known = ", ".join(column)
     wanted = [("path", section.path), ("group", section.group)]
@@ -110,7 +145,7 @@ def read_csv(root: Path, data: Data) -> Table:
     paths = _paths([row[column[section.path]] for row in rows], lines, file, root)
     paths, found_elsewhere = _as_they_lie(paths, root)
     cells = {task: [row[column[task]] for row in rows] for task in tasks}
-    columns, remarks = {}, found_elsewhere
+    columns, remarks = {}, [*table.remarks, *found_elsewhere]
     for task in tasks:
         order = data.ordered.get(task)
         try:
@@ -140,6 +175,13 @@ def read_csv(root: Path, data: Data) -> Table:
             "give it some images, or drop the column to split 70/10/20 at random",
         )
         remarks += torn_groups(section.group, own, split)
+    elif section.split and all("/" in path for path in paths) and are_split(paths):
+        split, drawn = completed(
+            np.array([SPLIT_WORDS[p.split("/")[0].lower()] for p in paths]), groups, data.split_seed
+        )
+        rule = f"as in the paths of {file.name}{drawn}"
+        check_splits(split, f"{file}, paths", "list some, or set data.csv.split = '' to split 70/10/20 at random")
+        remarks += torn_groups(section.group, own, split)
     else:
         by = section.group if section.group in tasks else "image"
         split, rule = split_own(groups, data.split_seed, by, root)
@@ -155,60 +197,6 @@ def read_csv(root: Path, data: Data) -> Table:
     )
 
 
-def _read_rows(file: Path, path_column: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return a CSV's header, its rows, and the number of the line that each row begins in; blank rows are left out."""
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError as error:
-        near = sorted(path.name for path in file.parent.glob("*") if path.suffix.lower() in (".csv", ".tsv", ".txt"))
-        there = f" There: {', '.join(near)}." if near else ""
-        raise UserError(
-            f"{file} is missing: put the table of images there, or name it with data.csv.file.{there}"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{file} can't be read: {error.strerror}.") from error
-    try:
-        decoded = text.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{file} is not UTF-8 text (line {line}): save it as UTF-8, in Excel as 'CSV UTF-8 (comma delimited)'."
-        ) from error
-
-    def parse(delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        reader, before = csv.reader(io.StringIO(decoded, newline=""), strict=True, delimiter=delimiter), 0
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                raise UserError(f"{file}: line {before + 1} can't be read: {error}.") from error
-            if row is None:
-                return
-            if any(cell.strip() for cell in row):
-                yield before + 1, row
-            before = reader.line_num
-
-    def header_of(delimiter: str) -> list[str]:
-        try:
-            return [name.strip() for name in next(parse(delimiter), (0, [""]))[1]]
-        except UserError:  # quotes that only another delimiter makes sense of
-            return []
-
-    headers = {delimiter: header_of(delimiter) for delimiter in ",;\t"}
-    delimiter = max(headers, key=lambda d: (path_column in headers[d], len(headers[d])))
-    header = headers[delimiter]
-    for name in header:
-        if name and header.count(name) > 1:
-            raise UserError(f"{file} names the column '{name}' twice in its header.")
-    numbered = list(parse(delimiter))[1:]
-    if not numbered:
-        raise UserError(f"{file} lists no image: it needs a header and a line for each image.")
-    for line, row in numbered:
-        if len(row) != len(header):
-            raise UserError(f"{file}: line {line} has {len(row)} fields where {len(header)} belong, as in the header.")
-    return header, [row for _, row in numbered], [line for line, _ in numbered]
-
-
 def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -> list[str]:
     """Return the paths with slashes and without detours; all different, all inside the folder."""
     first: dict[str, int] = {}
@@ -222,7 +210,7 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
                 f"{file}: line {line} has a NUL byte in its path, which no file name holds: delete it, or save the"
                 " table as UTF-8 again."
             )
-        path = PurePosixPath(cell.strip().replace("\\", "/"))
+        path = PurePosixPath(_uploaded(cell.strip()).replace("\\", "/"))
         if path.is_absolute() and path.is_relative_to(root.resolve()):
             path = path.relative_to(root.resolve())
         if not path.parts:
@@ -241,38 +229,45 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
     return list(first)
 
 
-def _read_tables(root: Path, section: Csv) -> tuple[Path, list[str], list[list[str]], list[int]]:
+def _uploaded(cell: str) -> str:
+    """Return a path as it lies in Label Studio's folder of media, where it is one of its addresses."""
+    if cell.startswith("/data/upload/"):
+        return cell.removeprefix("/data/")
+    return unquote(cell.removeprefix(_LOCAL)) if cell.startswith(_LOCAL) else cell
+
+
+def _read_tables(root: Path, section: Csv, separator: str) -> tuple[Path, Rows]:
     """Read the table, or those of the splits as one with a column that says which.
 
     Returns:
-        the (first) file, the header, the rows, and the number of the line that each row begins in. Paths in a table
-        that lies in a folder of its own are relative to that folder where the images lie there.
+        the (first) file, and its rows. Paths in a table that lies in a folder of its own are relative to that folder
+        where the images lie there.
     """
     if not section.files:
-        file = root / section.file
-        return file, *_read_rows(file, section.path)
+        return root / section.file, read_rows(root / section.file, section.path, separator)
     header: list[str] = []
-    rows: list[list[str]] = []
+    cells: list[list[str]] = []
     lines: list[int] = []
+    remarks: tuple[str, ...] = ()
+    first = root / next(iter(section.files.values()))
     for split, name in section.files.items():
         if split.lower() not in SPLIT_WORDS:
             raise UserError(f"data.csv.files: '{split}' is no split; name train, val and test.")
-        file = root / name
-        own, read, numbers = _read_rows(file, section.path)
-        header = header or [*own, section.split]
-        if sorted(own) != sorted(header[:-1]) or section.split in own:
-            raise UserError(
-                f"{file} has other columns than {root / next(iter(section.files.values()))}: make them alike."
-            )
-        order = [own.index(column) for column in header[:-1]]
+        table = read_rows(root / name, section.path, separator)
+        header = header or [*table.header, section.split]
+        if sorted(table.header) != sorted(header[:-1]) or section.split in table.header:
+            raise UserError(f"{root / name} has other columns than {first}: make them alike.")
+        order = [table.header.index(column) for column in header[:-1]]
+        at = header.index(section.path) if section.path in table.header else None
         above = PurePosixPath(name).parent
-        for row in read:
-            cells = [row[i] for i in order]
-            if section.path in own and above.parts and not (root / cells[header.index(section.path)].strip()).is_file():
-                cells[header.index(section.path)] = str(above / cells[header.index(section.path)].strip())
-            rows.append([*cells, split])
-        lines += numbers
-    return root / next(iter(section.files.values())), header, rows, lines
+        for row in table.cells:
+            own = [row[i] for i in order]
+            if at is not None and above.parts and not _there(root / own[at].strip()):
+                own[at] = str(above / own[at].strip())
+            cells.append([*own, split])
+        lines += table.lines
+        remarks += table.remarks
+    return first, Rows(header, cells, lines, remarks)
 
 
 def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
@@ -286,7 +281,9 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
         return paths, []
     there = {unicodedata.normalize("NFC", path): path for path in files_in(root) if is_image(path)}
     bare: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     for plain, path in there.items():
+        files.setdefault(PurePosixPath(plain).name, []).append(path)
         bare.setdefault(str(PurePosixPath(plain).with_suffix("")), []).append(path)
     moved = {}
     for path in lost:
@@ -297,6 +294,10 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
                 moved[path] = there[name]
             elif len(bare.get(name, ())) == 1:
                 moved[path] = bare[name][0]
+        if path.startswith("upload/") and path not in moved:  # Label Studio puts eight digits before a name
+            own = PurePosixPath(plain).name
+            candidates = files.get(own) or files.get(re.sub("^[0-9a-f]{8}-", "", own), [])
+            moved |= {path: candidates[0]} if len(candidates) == 1 else {}
     moved = {path: name for path, name in moved.items() if name != path}  # a pipe, say, of an image's name
     found = [moved.get(path, path) for path in paths]
     if len(set(found)) < len(found):  # two lines of one image: the table's own paths are named

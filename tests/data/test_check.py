@@ -13,7 +13,7 @@ from PIL import Image
 
 from mtlbench.benchmark import Benchmark, benchmark_files, load_benchmark
 from mtlbench.data.check import few_test_images, open_images, read_source
-from mtlbench.data.pack import open_pack
+from mtlbench.data.pack import _Process, open_pack
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import as_rendered
@@ -325,7 +325,43 @@ def test_a_huge_image_is_named_by_its_limit_in_plain_words(tmp_path: Path, monke
     names = write_images(tmp_path, 3)
     Image.new("L", (100, 100)).save(tmp_path / names[1])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert open_images(table_of(tmp_path, names)).broken == {1: "it has more than 2,000 pixels: make it smaller"}
+    assert open_images(table_of(tmp_path, names)).broken == {
+        1: "it has more than 2,000 pixels: make it smaller, or raise MTLBENCH_MAX_PIXELS"
+    }
+
+
+@pytest.mark.parametrize(
+    ("most", "words"),
+    [
+        ("10000", ""),
+        ("9998", "it has more than 9,998 pixels: make it smaller, or raise MTLBENCH_MAX_PIXELS"),
+        ("0", "it has more than 2 pixels: make it smaller, or raise MTLBENCH_MAX_PIXELS"),
+        ("1e6", ""),
+    ],
+)
+def test_the_limit_of_pixels_is_the_users_in_decoder_processes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str, words: str
+) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setenv("MTLBENCH_MAX_PIXELS", most)
+    with _Process() as process:
+        for name in ("images", "files"):
+            (tmp_path / name).touch()
+        reasons, _ = process.ask(0, [str(tmp_path), 0, [str(tmp_path / "a.png")], (8, 8), "squash"])
+    assert reasons == ({"0": words} if words else {})
+
+
+def test_an_image_above_the_limit_is_packed_once_that_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTLBENCH_CACHE", str(tmp_path / "cache"))
+    table = table_of(tmp_path / "mine", write_images(tmp_path / "mine", 20))
+    Image.new("L", (100, 100)).save(tmp_path / "mine/1.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert [path for path, _ in open_pack(table, (8, 8), "squash", skip_unreadable=True).unreadable] == ["1.png"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10000)
+    monkeypatch.setenv("MTLBENCH_MAX_PIXELS", "20000")
+    assert open_pack(table, (8, 8), "squash", skip_unreadable=True).unreadable == ()
 
 
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:

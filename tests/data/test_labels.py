@@ -96,6 +96,7 @@ def test_another_separator_parts_values_and_the_usual_one_no_longer_does():
         (["Red", "RED", "blue"], "'RED' and 'Red' are different label values"),
         (["a|b", "a", "b"], "'a|b' counts as one value, though its parts are values too; with data.separator = \"|\""),
         (["['a', 'b']", "c"], "is a list written as text"),
+        (['{"choices": ["a", "b"]}', "c"], "is JSON written as text"),
         (["red", "blue", "1", "2", "a|b"], None),
         (["size 38", "size 39", "AC/DC"], None),
     ],
