@@ -141,6 +141,21 @@ class _Sections(_Part):
     evaluation: _Evaluation
 
 
+class _Protocol(_Part):
+    steps: Count
+    sampling: str
+    optimiser: str
+    lr: Number
+    schedule: str
+
+
+class _Elsewhere(_Part):
+    """What another version of mtlbench must have written out: its defaults may be others than those known here."""
+
+    title: str
+    train: _Protocol
+
+
 def _check_benchmark(benchmark: dict[str, Any]) -> None:
     """Refuse a protocol whose settings have wrong types, or lack what tables say of every run.
 
@@ -154,6 +169,11 @@ def _check_benchmark(benchmark: dict[str, Any]) -> None:
         if faults:
             where = ".".join(map(str, faults[0]["loc"]))
             raise ValueError(f"setup.benchmark.{where}: {faults[0]['msg']}") from None
+        try:
+            _Elsewhere.model_validate(benchmark)
+        except ValidationError as lacking:
+            first = lacking.errors(include_url=False)[0]
+            raise ValueError(f"setup.benchmark.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def checked(content: Any) -> dict[str, Any]:

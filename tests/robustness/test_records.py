@@ -230,3 +230,21 @@ def test_a_save_with_wrong_types_is_none(tmp_path: Path, wrong: Content) -> None
     for bad in (facts | {"state": {"step": 3} | wrong}, facts | {"tensors": "../seed-1/weights.safetensors"}):
         (partial_folder(folder) / "state.json").write_text(json.dumps(bad))
         assert read_partial(folder, setup, "cpu") is None
+
+
+@pytest.mark.parametrize("key", ["title", "train.sampling", "train.optimiser", "train.lr", "train.schedule"])
+def test_another_versions_record_that_lacks_what_tables_say_is_left_out_by_name(tmp_path: Path, key: str) -> None:
+    """A default of this version's would be a guess there; without one the report ended in a traceback."""
+    put(tmp_path, "shared")
+    put(tmp_path, "single")
+    file = run_folder(tmp_path, BENCHMARK, "single", 0) / "run.json"
+    content = json.loads(file.read_text())
+    _set("setup", "benchmark", "train", "of_tomorrow", to=1)(content)
+    file.write_text(json.dumps(content))
+    assert read_record(file.parent) is not None, "a setting of another version is no fault"
+    _without("setup", "benchmark", *key.split("."))(content)
+    file.write_text(json.dumps(content))
+    ended = run_command("report", "--results", tmp_path)
+    assert ended.code == 0
+    assert f"setup.benchmark.{key}: Field required" in " ".join((ended.out + ended.err).split())
+    assert "shared" in ended.out
