@@ -106,7 +106,7 @@ def check(
     _show_values(console, table, named, everything)
     for remark in table.remarks:
         say(console, f"note: {remark}", "yellow")
-    for odd in remarks_on_words(table, named or table.tasks_with_labels()):
+    for odd in remarks_on_words(table, named or table.columns):  # they may be why a task can't be trained
         say(console, f"note: {odd}", "yellow")
     if found.min_images < FEW:
         for few in few_test_images(table, named or table.tasks_with_labels(), found.anchors)[:_FEW_TASKS]:

@@ -292,9 +292,9 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
     """Return the small print: what the figures are, and what the runs were made on and with."""
     train, number = suite.benchmark["train"], len(suite.tasks)
     seeds = max(len(row.seeds) for row in found)
-    images = 3 * train["triplets"]
-    batch = f"{images} images for each task"
-    if train["sampling"] == "joint":
+    images = 3 * train.get("triplets", 0)
+    batch = f"{images} images for each task" if images else "images as another version of mtlbench draws them"
+    if images and train["sampling"] == "joint" and "joint_triplets" in train:
         batch = (
             f"{images * number} images for all tasks, {train['joint_triplets']} triplets formed within it for each task"
         )

@@ -273,7 +273,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         "first": ", of several values in a cell the first",
         "unlabelled": ", cells of several values unlabelled",
     }
-    rules = cells[data_settings.get("multi_valued", "value")]
+    several = data_settings.get("multi_valued", "value")  # a later version may know another rule
+    rules = cells.get(several, f", cells of several values by the rule {several}")
     if data_settings.get("min_images"):
         rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
     lost = ""

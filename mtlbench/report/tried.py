@@ -28,7 +28,7 @@ class _Run:
 
     method: str
     recipe: str
-    seed: int
+    seed: int | None
     tasks: tuple[str, ...]
     key: str
     rest: str
@@ -155,7 +155,7 @@ class _Reader:
             yield _Run(
                 str(setup["method"]["name"]),
                 json.dumps({k: v for k, v in setup["method"].items() if v is not None}, sort_keys=True),
-                setup["seed"],
+                setup.get("seed"),  # of older records
                 tuple(setup["tasks"]),
                 json.dumps(protocol, sort_keys=True),
                 json.dumps(rest, sort_keys=True),

@@ -56,7 +56,7 @@ class _Data(_Part):
 
 
 class _Receipt(_Part):
-    data: _Data | None = None
+    data: _Data = _Data()
     precision: str | None = None
     device: str | None = None
     mtlbench: str | None = None
@@ -174,6 +174,20 @@ def _check_benchmark(benchmark: dict[str, Any]) -> None:
         except ValidationError as lacking:
             first = lacking.errors(include_url=False)[0]
             raise ValueError(f"setup.benchmark.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def checked_setup(content: Any) -> dict[str, Any]:
+    """Return the setup of a run that is noted elsewhere than in its record, as `checked` returns a record.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if why := unreasonable(content):
+        raise ValueError(why)
+    clean = _clean(content)
+    _check_benchmark(_Setup.model_validate(clean).benchmark)
+    found: dict[str, Any] = clean
+    return found
 
 
 def checked(content: Any) -> dict[str, Any]:

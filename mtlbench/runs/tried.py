@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mtlbench.runs.record import Json
+from mtlbench.runs.schema import checked_setup
 
 TRIED = "tried.jsonl"
 
@@ -49,9 +50,9 @@ def read_tried(results: Path) -> list[Tried] | None:
         return None
     found = []
     for line in lines:
-        with suppress(ValueError, KeyError, TypeError, AttributeError):
+        with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             content = json.loads(line)
-            setup = content["setup"]
-            if {"method", "benchmark", "tasks", "seed"} <= setup.keys():
+            setup = checked_setup(content["setup"])
+            if "seed" in setup:
                 found.append(Tried(str(content["dataset"]), setup, str(content["date"])))
     return found

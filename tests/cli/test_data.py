@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from support import run_command
 
 from mtlbench.benchmark import benchmark_files, load_benchmark
 from mtlbench.cli import main
@@ -386,3 +387,14 @@ def test_a_mistake_in_render_is_one_line(mtlbench, tmp_path):
     )
     assert mtlbench("data", "render", "hats", tmp_path / "new").code == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_odd_words_are_remarked_on_where_they_keep_a_task_from_training(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(20):
+        Image.new("RGB", (9, 9), (12 * i, 0, 0)).save(tmp_path / f"photos/{i}.png")
+    rows = [f"{i}.png,{'ab'[i % 2]},{('NaN', f'x{i}')[i == 0]}" for i in range(20)]
+    (tmp_path / "photos/labels.csv").write_text("\n".join(["path,kind,colour", *rows]))
+    (tmp_path / "own.toml").write_text(f'[data]\nreader = "csv"\nfolder = "{tmp_path / "photos"}"\nimage_size = 8\n')
+    ended = run_command("data", "check", tmp_path / "own.toml")
+    assert "colour: 'NaN' is a label value like any other" in " ".join(ended.out.split()), ended

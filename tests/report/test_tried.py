@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page_records import put
 from report_records import record, shown, unwrapped
+from support import run_command
 
 from mtlbench.report.suites import suites
 from mtlbench.report.tried import tried_line
-from mtlbench.runs import Record, find_records, run_folder, write_record
+from mtlbench.runs import Record, find_records, read_record, run_folder, write_record
 from mtlbench.runs.tried import TRIED, Tried, note_tried, read_tried
 
 
@@ -135,3 +138,28 @@ def test_over_how_many_images_batch_norm_averages_is_said_where_methods_differ(n
     found = unwrapped(shown(records))
     assert (f"images that batch norm averages over at a time: {text}" in found) == bool(text)
     assert ("images that batch norm" in found) == bool(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("method", "shared"), ("tasks", 3), ("benchmark", {"name": "x"}), ("benchmark", []), ("seed", "0"), ("seed", [])],
+)
+def test_a_noted_run_of_wrong_types_costs_no_table(tmp_path, key, value):
+    put(tmp_path, "shared")
+    put(tmp_path, "single", 1)
+    setup = read_record(run_folder(tmp_path, "made-up-quick", "single", 1)).setup
+    note_tried(tmp_path, Tried("dots", setup))
+    note_tried(tmp_path, Tried("dots", setup | {key: value}))
+    assert [tried.setup for tried in read_tried(tmp_path)] == [setup]
+    assert run_command("report", "--results", tmp_path).code == 0
+
+
+def test_a_record_that_does_not_say_its_seed_twice_is_shown(tmp_path):
+    put(tmp_path, "shared")
+    file = run_folder(tmp_path, "made-up-quick", "shared", 0) / "run.json"
+    content = json.loads(file.read_text())
+    del content["setup"]["seed"]
+    file.write_text(json.dumps(content))
+    ended = run_command("report", "--results", tmp_path)
+    assert ended.code == 0, ended
+    assert "shared" in ended.out

@@ -248,3 +248,27 @@ def test_another_versions_record_that_lacks_what_tables_say_is_left_out_by_name(
     assert ended.code == 0
     assert f"setup.benchmark.{key}: Field required" in " ".join((ended.out + ended.err).split())
     assert "shared" in ended.out
+
+
+@pytest.mark.parametrize("value", ["of-tomorrow", None])
+def test_another_versions_choice_of_a_setting_is_shown_as_it_stands(tmp_path: Path, value: str | None) -> None:
+    put(tmp_path, "shared")
+    file = run_folder(tmp_path, BENCHMARK, "shared", 0) / "run.json"
+    content = json.loads(file.read_text())
+    _set("setup", "benchmark", "data", "multi_valued", to=value)(content)
+    file.write_text(json.dumps(content))
+    ended = run_command("report", "--results", tmp_path)
+    assert ended.code == 0, ended
+    assert f"cells of several values by the rule {value}" in " ".join(ended.out.split())
+
+
+def test_a_record_with_nothing_for_its_data_is_left_out_by_name(tmp_path: Path) -> None:
+    put(tmp_path, "shared")
+    put(tmp_path, "single")
+    file = run_folder(tmp_path, BENCHMARK, "single", 0) / "run.json"
+    content = json.loads(file.read_text())
+    _set("receipt", "data", to=None)(content)
+    file.write_text(json.dumps(content))
+    ended = run_command("report", "--results", tmp_path)
+    assert ended.code == 0, ended
+    assert "receipt.data" in ended.out + ended.err
