@@ -32,10 +32,19 @@ def files_in(root: Path, inside: str = "") -> Iterator[str]:
     except OSError as error:
         raise UserError(f"{root / inside} can't be read: {error.strerror}.") from error
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
+            if entry.is_symlink() and (root / inside).resolve().is_relative_to(Path(entry.path).resolve()):
+                raise UserError(f"{entry.path} is a link to a folder that it lies in: remove the link.")
             yield from files_in(root, f"{inside}{entry.name}/")
         else:
             yield f"{inside}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_hidden(name: str) -> bool:

@@ -154,3 +154,12 @@ def test_a_name_is_found_where_the_folder_is_the_current_one(tmp_path: Path, mon
     root = touch(tmp_path / "mine", *(f"cat/{i}.jpg" for i in range(10)))
     monkeypatch.chdir(root)
     assert read_folders(Path(), options("folders", levels=["kind"])).name == "mine"
+
+
+def test_a_link_to_a_folder_above_is_refused_and_one_to_itself_is_no_image(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{kind}/{i}.jpg" for kind in ("cat", "dog") for i in range(10)))
+    (tmp_path / "cat/self").symlink_to("self")
+    assert len(read_folders(tmp_path, options("folders", levels=["kind"]))) == 20
+    (tmp_path / "cat/up").symlink_to("..")
+    with pytest.raises(UserError, match="cat/up is a link to a folder that it lies in: remove the link"):
+        read_folders(tmp_path, options("folders", levels=["kind"]))
