@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,4 +133,8 @@ def pictures(folder: Path) -> Galleries:
     queries = (Query(0, "colour", gallery.HARDEST, near), Query(3, "heel_height", gallery.TYPICAL, other))
     labels = np.array([[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]])
     values = (("red", "<i>blue</i>"), ("flat", "high"))
-    return Galleries(None, 0, ("shared", "modulation"), TASKS, files, labels, values, queries, {})  # type: ignore[arg-type]
+    done = [Record(method, 0, "method", {}) for method in near]
+    for record, colour in zip(done, (0.9, 0.51), strict=True):
+        record.metrics = {"colour": {"triplet": colour, "precision@1": 0.625}, "heel_height": {"triplet": 0.8}}
+    suite: Any = SimpleNamespace(done=done)
+    return Galleries(suite, 0, ("shared", "modulation"), TASKS, files, labels, values, queries, {})

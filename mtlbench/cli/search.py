@@ -51,6 +51,7 @@ def search(
         from mtlbench import search as engine
     loaded = open_run(console, run, device, plugins)
     tasks = list(dict.fromkeys(loaded.find_task(word) for word in task.split(",") if word.strip())) or loaded.tasks
+    _warn_of_chance(console, loaded, tasks)
     asked, _, unreadable = engine.embed_files(loaded, query)
     if unreadable:
         path, reason = unreadable[0]
@@ -132,6 +133,22 @@ def _check(query: Sequence[Path], gallery: Path | None, output: Path) -> None:
         raise UserError(f"--output {output}: end its name in .png, or in another image format's ending.")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
+
+
+def _warn_of_chance(console: Console, loaded: Run, tasks: Sequence[str]) -> None:
+    """Say under which tasks this run tells little apart: their neighbours are nearly as if drawn at random."""
+    from mtlbench.cli.progress import say
+    from mtlbench.report.rows import at_chance
+
+    for task in tasks:
+        if at_chance(loaded.record, task):
+            reached = f"{100 * loaded.record.metrics[task]['triplet']:.1f} % of its test triplets"
+            say(
+                console,
+                f"warning: {task} is near chance in this run, {reached} where 50 % is chance:"
+                " what is nearest under it says little.",
+                "yellow",
+            )
 
 
 def _images(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from mtlbench.data import canvas
 from mtlbench.errors import UserError
 from mtlbench.report.originals import NoImages as NoImages
 from mtlbench.report.originals import read_originals
-from mtlbench.report.rows import rows
+from mtlbench.report.rows import at_chance, rows
 from mtlbench.report.sheet import Block, Cell, Strip, lay_out
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, benchmark_of, folder_of
@@ -105,8 +105,15 @@ class Galleries:
 
     def precision(self, method: str, task: str) -> float | None:
         """Return P@1 of a method's run under a task, over all test images, as its record has it."""
+        return self._record(method).metrics[task].get("precision@1")
+
+    def at_chance(self, method: str, task: str) -> bool:
+        """Return whether a method's run is near chance on a task; see `rows.at_chance`."""
+        return at_chance(self._record(method), task)
+
+    def _record(self, method: str) -> Record:
         (record,) = (r for r in self.suite.done if r.method == method and r.seed == self.seed)
-        return record.metrics[task].get("precision@1")
+        return record
 
 
 def galleries(
@@ -348,7 +355,8 @@ def why(query: Query) -> str:
 def _said(found: Galleries, query: Query, method: str) -> str:
     overall = found.precision(method, query.task)
     hits = f"{query.right(method)} of {len(query.neighbours[method])} right"
-    return hits if overall is None else f"{hits}; P@1 {100 * overall:.1f}"
+    said = hits if overall is None else f"{hits}; P@1 {100 * overall:.1f}"
+    return f"{said}; task near chance" if found.at_chance(method, query.task) else said
 
 
 def _cells(found: Galleries, query: Query, method: str) -> tuple[Cell, ...]:

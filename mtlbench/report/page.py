@@ -20,13 +20,15 @@ from mtlbench.errors import UserError
 from mtlbench.names import slug
 from mtlbench.report import gallery
 from mtlbench.report.columns import Column, glossary
-from mtlbench.report.figures import Figure, draw_scene
+from mtlbench.report.figures import Figure, draw_scene, write
 from mtlbench.report.figures.accuracy import validations
+from mtlbench.report.figures.ranks import mean_ranks
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS, CellText, as_csv
 from mtlbench.report.groups import groups_of
 from mtlbench.report.pairs import in_points, pairs_of
+from mtlbench.report.ranks import ranked
 from mtlbench.report.rows import Row
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
@@ -67,12 +69,13 @@ def write_page(
     Raises:
         UserError: the folder holds something else, or a file in a run's folder can't be read.
     """
-    names = _unique([slug(str(summary.suite.benchmark["name"])) for summary in summaries])
-    _make_room(folder, names)
+    *names, ranks_at = _unique([*(slug(str(summary.suite.benchmark["name"])) for summary in summaries), "ranks"])
+    _make_room(folder, [*names, ranks_at] if len(names) > 1 else names)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["parts"] = _parts
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
@@ -85,12 +88,13 @@ def write_page(
         (folder / page).write_text(text, encoding="utf-8")
     write_verdicts(folder / "verdict.json", summaries)
     if links:
+        boards = _ranks(summaries, folder / ranks_at)
         entries = [
             {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.warnings}
             for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
         ]
         text = environment.get_template("index.html").render(
-            entries=entries, links=links, page="index.html", **_common()
+            entries=entries, ranks=boards, name=ranks_at, links=links, page="index.html", **_common()
         )
         (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
@@ -135,6 +139,11 @@ def _make_room(folder: Path, names: Sequence[str]) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def _parts(name: str) -> list[str]:
+    """Return the parts between which a method's name may break: after +, a bracket or a comma."""
+    return re.findall(r"[^+\[,]*[+\[,]|[^+\[,]+", name)
+
+
 def _unique(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
@@ -151,12 +160,42 @@ def _common() -> dict[str, Any]:
     return {"version": __version__}
 
 
+def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
+    """Draw the mean ranks over several suites; return what the first page shows of them."""
+    boards = []
+    for ranks in ranked(summaries):
+        figure = write([mean_ranks(ranks)], place / "figures", _FORMATS)[0]
+        rows = [
+            {
+                "method": method,
+                "mean": f"{mean:.2f}",
+                "cells": [{"number": f"{100 * a:.1f}", "rank": f"{rank:g}"} for a, rank in zip(*both, strict=True)],
+            }
+            for method, mean, *both in zip(ranks.methods, ranks.means, ranks.accuracy, ranks.ranks, strict=True)
+        ]
+        boards.append({"ranks": ranks, "rows": rows, "figure": _figure(figure, place)})
+    return boards
+
+
 def _facts(summary: Summary) -> list[str]:
     """Count the finished methods, tasks and seeds that are shown."""
     done = [row for row in summary.rows if row.kind == "method" and row.seeds]
     seeds = {seed for row in done for seed in row.seeds}
     parts = [(len(done), "method"), (len(summary.tasks), "task"), (len(seeds), "seed")]
     return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
+
+
+def _intro(summary: Summary) -> str:
+    """Say to a stranger, in two sentences, what is compared and what its numbers are."""
+    done = sum(row.kind == "method" and bool(row.seeds) for row in summary.rows)
+    tasks = [task.replace("_", " ") for task in summary.tasks]
+    named = f": {', '.join(tasks)}" if 1 < len(tasks) <= _FEW_TASKS else ""
+    methods = "1 method" if done == 1 else f"{done} methods"
+    several = "1 notion" if len(tasks) == 1 else f"{len(tasks)} notions"
+    said = f"{methods} of teaching a network {several} of when two images are alike{named}."
+    if summary.metric == "triplet":
+        said += " Accuracy: of two test images, how often the one like a third is found closer to it; 50 % is chance."
+    return said
 
 
 def _suite_page(
@@ -189,6 +228,7 @@ def _suite_page(
         "verdict": said,
         "summary": summary,
         "facts": _facts(summary),
+        "intro": _intro(summary),
         "table": leaderboard(summary),
         "pairs": _matrix(summary),
         "downloads": _downloads(summary, place) + ([("figures.pdf", "PDF, all figures")] if figures and few else []),
@@ -250,8 +290,9 @@ def _figure(figure: Figure, place: Path) -> dict[str, Any]:
     sizes = {name: float(points) for name, points in re.findall(r'\b(width|height)="([\d.]+)pt"', start)}
     width, height = round(sizes["width"]), round(sizes["height"])
     return {
-        "stem": figure.stem, "title": figure.heading, "where": figure.where, "alt": figure.alt,
+        "stem": figure.stem, "title": figure.heading, "where": figure.where, "says": figure.says, "alt": figure.alt,
         "width": width, "height": height,
+        "head": round(100 * figure.head * sizes["height"] / sizes["width"], 2),  # per cent of the width
     }  # fmt: skip
 
 
@@ -291,6 +332,7 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
         "references": [row(one) for one in shown if one.kind == "reference"],
         "groups": list(dict.fromkeys(group for one in rows for group in one["groups"])),
         "tasks": tasks,
+        "same_seeds": len({one.seeds for one in shown if one.kind == "method"}) == 1,  # then the facts say it
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(columns[key]) == "more" for key in keys),
         "terms": _terms([columns[key] for key in keys], bool(summary.comparison.best)),
@@ -331,15 +373,17 @@ def _heading(column: Column, order: str) -> dict[str, Any]:
 
 def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, Any]:
     value = column.value(row) if text.number else None
+    number, _, interval = text.number.partition(" [")
     return {
-        "number": text.number,
-        "spread": text.spread,
+        "number": number,
+        "spread": text.spread or f"[{interval}" * bool(interval),
         "mark": MARKS.get(text.standing, ""),
         "standing": text.standing,
         "marked": marked,  # numbers of a column stand below each other, with or without the mark
         "rank": text.rank,
         "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
         "kind": _kind(column),
+        "key": column.key,
     }
 
 
@@ -358,6 +402,7 @@ def _terms(columns: Sequence[Column], compared: bool) -> list[tuple[str, str]]:
 def _curves(scene: Scene) -> list[dict[str, Any]]:
     """Return the learning curves' points, those of the figure of that name; None for seconds that were not kept."""
     found = []
+    prominent = scene.prominent(scene.methods)
     for method in scene.methods:
         points = validations(scene, method)
         if len(points):
@@ -366,7 +411,11 @@ def _curves(scene: Scene) -> list[dict[str, Any]]:
                 name: [None if math.isnan(v) else round(float(v), 4) for v in points[name]]
                 for name in ("step", "seconds", "mean", "low", "high")
             }
-            found.append({"method": method.name, "colour": look.colour, "dashed": look.line != "-"} | numbers)
+            kept = points["step"].tolist()
+            runs = [run.dropna(subset="accuracy").set_index("step")["accuracy"] for run in scene.curves(method)]
+            seeds = [[round(100 * float(run[step]), 4) for step in kept] for run in runs if len(run)]
+            shown = {"colour": look.colour, "dashed": look.line != "-", "prominent": method in prominent}
+            found.append({"method": method.name} | shown | numbers | {"seeds": seeds if len(seeds) > 1 else []})
     return found
 
 
@@ -418,6 +467,9 @@ def gallery_data(found: Galleries, base: str, sizes: dict[int, tuple[int, int]])
     return {
         "base": base,
         "seed": found.seed,
+        "files": {image: found.files[image].name for image in sizes},
+        "precision": [[found.precision(method, task) for method in found.methods] for task in found.tasks],
+        "chance": [[found.at_chance(method, task) for method in found.methods] for task in found.tasks],
         "methods": list(found.methods),
         "tasks": [task.replace("_", " ") for task in found.tasks],
         "labels": labels,

@@ -142,6 +142,12 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
     return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
 
 
+def at_chance(record: Record, task: str) -> bool:
+    """Return whether a run's triplet accuracy on a task is no more than `LEARNED` above chance."""
+    accuracy = record.metrics.get(task, {}).get("triplet")
+    return accuracy is not None and accuracy <= 0.5 + LEARNED
+
+
 def chance_of(suite: Suite, metric: str, tasks: Sequence[str]) -> dict[str, float]:
     """Return what random embeddings reach, by task; without the tasks of which that is not known."""
     if metric == "triplet":

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.report.figures import accuracy, learned, sharing, tuning
+from mtlbench.report.figures import accuracy, learned, sharing, storage, tuning
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import Drawing, settle, styled
+from mtlbench.report.figures.style import Drawing, head_share, settle, styled
 from mtlbench.report.suites import Suite
 
 FORMATS = ("png", "svg", "pdf")
@@ -21,12 +21,19 @@ FORMATS = ("png", "svg", "pdf")
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure that was written: the stem of its files' names, its heading, of what it is, and what it shows."""
+    """One figure that was written: the stem of its files' names, its heading, of what it is, and what it shows.
+
+    Attributes:
+        says: one sentence that says what it shows of these data.
+        head: which share of its height, from the top, its title takes.
+    """
 
     stem: str
     heading: str
     where: str
     alt: str
+    says: str = ""
+    head: float = 0.0
 
     @property
     def title(self) -> str:
@@ -85,13 +92,17 @@ def write(
                 drawing.figure.savefig(folder / f"{stem}.{ending}", metadata=undated, **how)
             if pages is not None:
                 pages.savefig(drawing.figure)
-            written[stem] = Figure(stem, drawing.heading, drawing.where, drawing.alt)
+            written[stem] = Figure(
+                stem, drawing.heading, drawing.where, drawing.alt, drawing.says or drawing.alt,
+                head_share(drawing.figure),
+            )  # fmt: skip
     return list(written.values())
 
 
 def _drawings(scene: Scene) -> Iterator[Drawing]:
     for cost in (accuracy.STORAGE, accuracy.EMBEDDING, accuracy.TRAINING):
         yield from _if_any(accuracy.accuracy_against(scene, cost))
+    yield from _if_any(storage.storage_by_tasks(scene))
     yield from _if_any(accuracy.heat_map(scene))
     yield from _if_any(accuracy.learning_curves(scene))
     yield from sharing.agreement(scene)

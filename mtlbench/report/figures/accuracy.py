@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ALL_LABELLED = 10  # methods; of more, only the front and the core methods are named
-_CELLS_WITH_NUMBERS = 16, 30  # columns, rows
+_CELLS_WITH_NUMBERS = 16, 60  # columns, rows
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ def front(points: Sequence[tuple[float, float]], less_is_better: bool) -> list[i
 
 
 def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawing | None:
-    """Draw mean accuracy against a cost, with the Pareto front; bars are ± the standard deviation over seeds.
+    """Draw mean accuracy against a cost, with the Pareto front.
 
-    On `ax` where given, without a heading.
+    Bars of accuracy are ± the standard deviation over seeds; of a method with one seed, ± the standard error that other
+    test images would bring. Bars of a speed reach from the slowest to the fastest measured round of all seeds; of
+    records without rounds, they are ± the standard deviation over seeds. On `ax` where given, without a heading.
     """
     measured = [(method, *method.cost(cost.key)) for method in scene.methods]
     measured = [(method, mean, deviation) for method, mean, deviation in measured if mean > 0]
@@ -89,6 +91,8 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     few = len(shown) <= _ALL_LABELLED
     named = [n for n, method in enumerate(shown) if few or n in best or method.name in scene.core]
 
+    errors = {n: scene.test_error(method) for n, method in enumerate(shown) if len(method.records) == 1}
+
     figure, axes = panel(ax, COLUMN, 2.7)
     steps = sorted(points[n] for n in best)
     axes.plot(*zip(*steps, strict=True), color=GREY, lw=0.8, zorder=1, gid="front",
@@ -96,16 +100,16 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     bars: dict[int, list[Segment]] = {}
     for n, (method, _, deviation) in enumerate(measured):
         x, y = points[n]
-        # every seed's file has the same size
-        across = 0.0 if math.isnan(deviation) or cost is STORAGE else deviation * cost.scale
-        along = 0.0 if math.isnan(method.deviation) else method.deviation
-        bars[n] = [(max(x - across, x / 4), y, x + across, y), (x, y - along, x, y + along)]
+        low, high = _range(method, cost, deviation)
+        along = method.deviation if len(method.records) > 1 else errors[n]
+        along = 0.0 if math.isnan(along) else along
+        bars[n] = [(max(low, x / 4), y, high, y), (x, y - along, x, y + along)]
         look = scene.looks[method.name]
         colour = look.colour if n in named else FAINT
         axes.errorbar(
             x,
             y,
-            xerr=across or None,
+            xerr=[[max(x - low, 0.0)], [max(high - x, 0.0)]] if high > low else None,
             yerr=along or None,
             marker=look.marker,
             markersize=4.5 if n in named else 3,
@@ -121,7 +125,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     axes.margins(y=0.12)
     axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
     title = f"Accuracy against {cost.words}"
-    notes = ["line: Pareto front", *["bars: ± standard deviation"] * any(len(m.records) > 1 for m in shown),
+    notes = ["line: Pareto front", *_bars(shown, errors, cost),
              *["hollow: collapsed"] * any(m.collapsed for m in shown),
              *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
     where = "; ".join([scene.where(shown), *notes])
@@ -136,7 +140,44 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {listed(ends)}."
     )
-    return Drawing(cost.stem, title, where, alt, figure)
+    top = max(range(len(shown)), key=lambda n: points[n][1])
+    lean = best[0]
+
+    def said(n: int) -> str:
+        return f"{shown[n].name} with {percent(points[n][1])} at {points[n][0]:,.4g} {cost.unit}"
+
+    says = f"Highest mean: {said(top)}"
+    if lean == top:
+        says += f"; none is {'smaller' if cost is STORAGE else 'faster'}."
+    else:
+        gap = points[top][1] - points[lean][1]
+        says += f". {'Smallest' if cost is STORAGE else 'Fastest'} on the front: {said(lean)}, {gap:.1f} points below."
+    return Drawing(cost.stem, title, where, alt, figure, says)
+
+
+def _range(method: Method, cost: Cost, deviation: float) -> tuple[float, float]:
+    """Return the ends of a method's bar across, in the unit shown; equal where it has none."""
+    mean = method.cost(cost.key)[0] * cost.scale
+    if cost is STORAGE:  # every seed's file has the same size
+        return mean, mean
+    ends = [[record.costs.get(f"{cost.key}_{end}") for record in method.records] for end in ("slowest", "fastest")]
+    slow, fast = ([float(value) for value in side if value is not None] for side in ends)
+    if len(slow) == len(fast) == len(method.records):
+        return min(slow) * cost.scale, max(fast) * cost.scale
+    across = 0.0 if math.isnan(deviation) else deviation * cost.scale
+    return mean - across, mean + across
+
+
+def _bars(shown: Sequence[Method], errors: Mapping[int, float], cost: Cost) -> list[str]:
+    """Say what the bars are."""
+    said = []
+    if any(len(method.records) > 1 for method in shown):
+        said.append("bars: ± standard deviation over seeds")
+    if any(not math.isnan(error) for error in errors.values()):
+        said.append(f"bars{' of one seed' * bool(said)}: ± standard error of the test images")
+    if any(f"{cost.key}_slowest" in record.costs for method in shown for record in method.records):
+        said.append("across: slowest to fastest round")
+    return said
 
 
 def _staircase(steps: Sequence[tuple[float, float]], cost: Cost) -> list[Segment]:
@@ -195,7 +236,14 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
         f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, best mean"
         f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."
     )
-    return Drawing("accuracy-tasks", title, where, alt, figure)
+    apart_by_task = np.ptp([method.accuracy.mean(0) for method in scene.methods], axis=0)
+    wide, narrow = int(np.argmax(apart_by_task)), int(np.argmin(apart_by_task))
+    says = f"Methods lie farthest apart on {scene.tasks[wide]}, {apart_by_task[wide]:.1f} points"
+    if len(scene.tasks) > 1:
+        says += f", and closest on {scene.tasks[narrow]}, {apart_by_task[narrow]:.1f} points"
+    lowest = f"{scene.tasks[int(np.argmin(task_means))]}, {percent(float(task_means.min()))} over the methods"
+    says += f"; the hardest task is {lowest}." if len(scene.tasks) > 1 else "."
+    return Drawing("accuracy-tasks", title, where, alt, figure, says)
 
 
 def with_mean(values: Array) -> Array:
@@ -235,7 +283,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
                       markersize=3.2, zorder=3, gid=method.name)  # fmt: skip
     if "step" in panels:
         panels["step"].set(xlabel="training step")
-    next(iter(panels.values())).set(ylabel="validation triplet accuracy, %")
+    next(iter(panels.values())).set(ylabel="validation accuracy, %")
     if "seconds" in panels:
         ends = [float(known[method.name]["seconds"].iloc[-1]) for method in shown]
         starts = [float(known[method.name]["seconds"].iloc[0]) for method in shown]
@@ -259,7 +307,15 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         for m in last
     ]
     alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {listed(parts)}."
-    return Drawing("learning-curves", title, where, alt, figure)
+    ends_at = {m.name: float(known[m.name]["mean"].iloc[-1]) for m in shown}
+    first, final = max(ends_at, key=lambda m: ends_at[m]), min(ends_at, key=lambda m: ends_at[m])
+    says = f"At the last validation {first} is highest, {percent(ends_at[first])}"
+    says += f", and {final} lowest, {percent(ends_at[final])}" if first != final else ""
+    gains = {m.name: float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1}
+    if gains:
+        most = max(gains, key=lambda m: gains[m])
+        says += f"; since the one before {most} gained most, {gains[most]:+.1f} points"
+    return Drawing("learning-curves", title, where, alt, figure, says + ".")
 
 
 def validations(scene: Scene, method: Method) -> pd.DataFrame:

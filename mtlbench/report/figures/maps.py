@@ -63,8 +63,26 @@ def maps_of_tasks(
         figure = task_maps(panels, scene.tasks, heading, where, limit, label)
         parts = [f"{m.name}: {_extremes(maps[m.name], scene.tasks)}" for m in page]
         ending = f"-{slug(page[0].name)}" if alone else ""
-        drawings.append(Drawing(stem + ending, heading, where, f"{title}. {'; '.join(parts)}.", figure))
+        alt = f"{title}. {'; '.join(parts)}."
+        drawings.append(Drawing(stem + ending, heading, where, alt, figure, _most(page, maps, scene.tasks)))
     return drawings
+
+
+def _most(methods: Sequence[Method], maps: dict[str, Array], tasks: Sequence[str]) -> str:
+    """Say in one sentence where the highest and the lowest value of some maps are."""
+    first, second = np.triu_indices(len(tasks), 1)
+    values = np.stack([maps[method.name][first, second] for method in methods])
+    if not values.size or np.isnan(values).all():
+        return ""
+
+    def said(place: int) -> str:
+        m, pair = divmod(place, values.shape[1])
+        return (
+            f"{tasks[first[pair]]} and {tasks[second[pair]]} under {methods[m].name}, {signed(float(values[m, pair]))}"
+        )
+
+    high, low = int(np.nanargmax(values)), int(np.nanargmin(values))
+    return f"Highest: {said(high)}" + (f"; lowest: {said(low)}." if high != low else ".")
 
 
 def _extremes(values: Array, tasks: Sequence[str]) -> str:

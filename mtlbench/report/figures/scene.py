@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
+from mtlbench.report.clustering import SharedImages
+from mtlbench.report.evidence import read_hits, read_triplets
 from mtlbench.report.figures import checkpoints, data
 from mtlbench.report.figures.checkpoints import Part
 from mtlbench.report.figures.data import Method
 from mtlbench.report.figures.style import FAINT, Look, looks, shorts
 from mtlbench.report.groups import CORE, recorded
 from mtlbench.report.suites import Suite
+from mtlbench.runs import folder_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +47,9 @@ class Scene:
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     validations: dict[str, pd.DataFrame] = field(default_factory=dict)  # see `accuracy.validations`
     _learned: dict[str, list[tuple[int, list[Part]]]] = field(default_factory=dict)
+    _asked: list[tuple[npt.NDArray[np.integer], SharedImages]] = field(
+        default_factory=list
+    )  # the last triplets that were read, for all runs alike
 
     @staticmethod
     def of(suite: Suite, results: Path) -> Scene:
@@ -87,6 +97,19 @@ class Scene:
         if method.name not in self._learned:
             self._learned[method.name] = checkpoints.learned(self.results, method, len(self.suite.tasks))
         return self._learned[method.name]
+
+    def test_error(self, method: Method) -> float:
+        """Return the standard error that other test images would bring to a method's mean accuracy, in points.
+
+        Of its first run; nan where its answers are not at hand.
+        """
+        folder = folder_of(method.records[0], self.results)
+        hits, triplets = read_hits(folder, method.records[0]), read_triplets(folder)
+        if hits is None or triplets is None or triplets.shape[:2] != hits.shape:
+            return math.nan
+        if not self._asked or not np.array_equal(self._asked[0][0], triplets):
+            self._asked[:] = [(triplets, SharedImages(triplets))]
+        return 100 * math.sqrt(self._asked[0][1].spread(hits.astype(np.float64)))
 
 
 def seeds(methods: Iterable[Method]) -> str:

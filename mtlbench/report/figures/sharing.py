@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from mtlbench.report.figures import data
 from mtlbench.report.figures.data import Array, Method, mean_known, windows
 from mtlbench.report.figures.maps import closely, drawn_of, maps_of_tasks
-from mtlbench.report.figures.scene import Scene, method_lines
+from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import (
     COLUMN,
     FAINT,
@@ -46,46 +47,89 @@ def agreement(scene: Scene) -> list[Drawing]:
     shown = [m for m in shown if m.name in every]
     if not shown:
         return []
-    over_training = _agreement_over_training(scene, shown, drawn_of(shown, probed), every)
-    return [over_training, *_agreement_of_pairs(scene, closely(scene, shown), probed, every)]
+    note = drawn_of(shown, probed)
+    over_training = [_agreement_over_training(scene, shown, note, every, measure) for measure in (_COSINE, _SHARE)]
+    return [*over_training, *_agreement_of_pairs(scene, closely(scene, shown), probed, every)]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """What of the cosines is drawn over training, a panel a method."""
+
+    stem: str
+    column: str
+    title: str
+    label: str
+    neutral: float
+
+
+_COSINE = _Measure(
+    "gradient-agreement", "cosine", "Agreement of the tasks' gradients, while training", "mean cosine", 0
+)
+_SHARE = _Measure("gradient-compliance", "share", "How often the tasks' gradients agree", "pairs that agree, %", 50)
 
 
 def _agreement_over_training(
-    scene: Scene, shown: Sequence[Method], note: str, every: dict[str, list[pd.DataFrame]]
+    scene: Scene, shown: Sequence[Method], note: str, every: dict[str, list[pd.DataFrame]], measure: _Measure
 ) -> Drawing:
+    """Draw small multiples: a panel a method, the others grey behind it."""
     import pandas as pd
 
-    figure = blank(FULL, 2.9)
-    left, right = figure.subplots(1, 2)
-    ends = []
+    bands: dict[str, pd.DataFrame] = {}
+    overall: dict[str, float] = {}
     for method in shown:
-        look = scene.looks[method.name]
-        runs = []
+        runs, wholes = [], []
         for table in every[method.name]:
             # first over the pairs of a probe, so that every probe counts the same
-            probes = table.assign(share=100.0 * (table["cosine"] > 0)).groupby("step")[["cosine", "share"]].mean()
-            runs.append(windows(probes.reset_index(), _WINDOWS // 2).set_index("step"))
-        for axes, column in ((left, "cosine"), (right, "share")):
-            lines = pd.concat([run[column] for run in runs], axis=1, join="inner")
-            axes.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=look.colour, alpha=0.12, lw=0)
-            axes.plot(lines.index, lines.mean(axis=1), color=look.colour, ls=look.line, marker=look.marker,
-                      markersize=3.2, markevery=max(1, len(lines) // 8), gid=method.name)  # fmt: skip
-        tables = [table["cosine"] for table in every[method.name]]
-        mean = np.mean([t.mean() for t in tables])
-        share = np.mean([(t > 0).mean() for t in tables])
-        ends.append(f"{method.name} {signed(float(mean))} ({100 * share:.0f} %)")
-    left.axhline(0, color="#888888", lw=0.6, zorder=0)
-    left.set(xlabel="training step", ylabel="mean cosine of two tasks")
-    right.set(xlabel="training step", ylabel="pairs of tasks that agree, %", ylim=(0, 103))
-    legend(figure, method_lines(scene, shown))
-    title = "Agreement of the tasks' gradients on shared parameters, while training"
+            by_pair = table.assign(share=100.0 * (table["cosine"] > 0))
+            probes = by_pair.groupby("step")[["cosine", "share"]].mean()
+            runs.append(windows(probes.reset_index(), _WINDOWS // 2).set_index("step")[measure.column])
+            wholes.append(by_pair[measure.column].mean())
+        bands[method.name] = pd.concat(runs, axis=1, join="inner")
+        overall[method.name] = float(np.mean(wholes))
+    across = math.ceil(len(shown) / math.ceil(len(shown) / 4))  # at most 4, rows as equal as can be
+    down = math.ceil(len(shown) / across)
+    figure = blank(FULL, 0.75 + 1.45 * down)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    names = shorts([m.name for m in shown], 22)
+    for n, axes in enumerate(grid.flat):
+        if n >= len(shown):
+            axes.set_axis_off()
+            continue
+        method = shown[n]
+        for other in shown:
+            if other is not method:
+                axes.plot(bands[other.name].index, bands[other.name].mean(axis=1), color=FAINT, lw=0.6, zorder=1)
+        lines, look = bands[method.name], scene.looks[method.name]
+        axes.axhline(measure.neutral, color="#888888", lw=0.6, zorder=0)
+        axes.fill_between(lines.index, lines.min(axis=1), lines.max(axis=1), color=look.colour, alpha=0.15, lw=0)
+        axes.plot(lines.index, lines.mean(axis=1), color=look.colour, lw=1.4, zorder=3, gid=method.name)
+        axes.set_title(names[n], fontsize=8, pad=3)
+        if n + across >= len(shown):
+            axes.set_xlabel("training step")
+            axes.tick_params(labelbottom=True)
+        if n % across == 0:
+            axes.set_ylabel(measure.label)
     several = any(len(every[m.name]) > 1 for m in shown)
     band = "; mean, and band from lowest to highest seed" * several
-    where = scene.where(shown) + note + band
-    head(figure, title, where)
-    measured = "Mean cosine of two tasks' gradients and, in brackets, update compliance ratio (how often it is above 0)"
-    alt = f"{measured}: {listed(ends, 8)}."
-    return Drawing("gradient-agreement", title, where, alt, figure)
+    others = "; grey: the other methods" * (len(shown) > 1)
+    where = scene.where(shown) + note + "; shared parameters" + band + others
+    head(figure, measure.title, where)
+
+    def value(name: str) -> str:
+        return signed(overall[name]) if measure is _COSINE else f"{overall[name]:.0f} %"
+
+    ends = [f"{method.name} {value(method.name)}" for method in shown]
+    what = (
+        "Mean cosine of two tasks' gradients"
+        if measure is _COSINE
+        else "Update compliance ratio, how often the cosine of two tasks' gradients is above 0"
+    )
+    high, low = max(overall, key=lambda m: overall[m]), min(overall, key=lambda m: overall[m])
+    says = f"Over training gradients agree most under {high}, {value(high)}"
+    says += f", and least under {low}, {value(low)}" if high != low else ""
+    says += " (0: neither for nor against)." if measure is _COSINE else " of pairs and probes (50 %: as by chance)."
+    return Drawing(measure.stem, measure.title, where, f"{what}: {listed(ends, 8)}.", figure, says)
 
 
 def _agreement_of_pairs(
@@ -166,7 +210,8 @@ def weights(scene: Scene) -> Drawing | None:
     alt = (
         f"Loss weights over training of {count(len(shown), 'method')}. At the end, highest to lowest: {listed(parts)}."
     )
-    return Drawing("balancer-weights", title, where, alt, figure)
+    says = f"At the end, each balancer's highest and lowest weight: {listed(parts, 3)}."
+    return Drawing("balancer-weights", title, where, alt, figure, says)
 
 
 def _moves(values: Array) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_HEAD = "head"
 COLUMN, FULL = 3.3, 6.9  # inches: a column, and a page of two
 GREY, FAINT, INK = "#767676", "#c9c9c9", "#222222"
 
@@ -158,18 +159,44 @@ def head(figure: Figure, what: str, where: str) -> None:
     top = 1 - 0.4 * line
     for text, weight in ((what, "bold"), (where, "normal")):
         for part in textwrap.wrap(text, int(characters * (0.88 if weight == "bold" else 1))):
-            figure.text(0.01, top, part, fontsize=8, fontweight=weight, va="top")
+            figure.text(0.01, top, part, fontsize=8, fontweight=weight, va="top", gid=_HEAD)
             top -= line
     engine = figure.get_layout_engine()
     engine.set(rect=(0, 0, 1, top - 0.2 * line))  # type: ignore[union-attr,call-arg]
 
 
+def head_share(figure: Figure) -> float:
+    """Return which share of a figure's height its title takes, from the top; 0 without one."""
+    line = 10.5 / 72 / figure.get_figheight()
+    tops = [text.get_position()[1] for text in figure.texts if text.get_gid() == _HEAD]
+    return 1 - (min(tops) - line) if tops else 0.0
+
+
 def settle(figure: Figure) -> None:
-    """Work out the layout once; it stays as it is in every format."""
+    """Work out the layout once; it stays as it is in every format. Labels of y axes are broken where they don't fit."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
+        if _break_labels(figure):
+            engine.execute(figure)
     figure.set_layout_engine(None)  # "none" would leave one that has every file drawn twice
+
+
+def _break_labels(figure: Figure) -> bool:
+    """Break the labels of y axes that are longer than their axes are high; return whether there was one."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    broken = False
+    for axes in figure.axes:
+        label = axes.yaxis.label
+        words, height = label.get_text(), axes.get_window_extent(renderer).height
+        long = label.get_window_extent(renderer).height
+        if " " in words and "\n" not in words and long > height:
+            width = len(words) * height / long  # characters that fit
+            axes.set_ylabel("\n".join(textwrap.wrap(words, max(1, int(width)), break_long_words=False)))
+            broken = True
+    return broken
 
 
 def log_x(axes: Axes, low: float, high: float) -> None:
@@ -397,13 +424,17 @@ def heat(
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure: the stem of its files' names, its heading, of what it is, what it shows in words, and the figure."""
+    """One figure: the stem of its files' names, its heading, of what it is, what it shows in words, and the figure.
+
+    `says` is one sentence that says what it shows of these data; `alt` says more, for those who can't see it.
+    """
 
     stem: str
     heading: str
     where: str
     alt: str
     figure: Figure
+    says: str = ""
 
     @property
     def title(self) -> str:

@@ -90,16 +90,24 @@
   function curves(place, methods) {
     const chart = place.querySelector(".chart"), readout = place.querySelector(".readout");
     const legend = place.querySelector(".legend"), form = place.querySelector("form");
-    let chosen = -1, at = 0, spots = [], lines = [], dot = null, x = "step";
+    let chosen = -1, at = 0, spots = [], parts = [], dot = null, x = "step";
     form.hidden = !methods.every((m) => m.seconds.every((v) => v !== null)); // records can be kept without times
+
+    // grey are all but the chosen one; while none is chosen, those that have no colour of their own among many
+    const light = () => {
+      methods.forEach((m, n) => {
+        const faint = chosen < 0 ? !m.prominent : n !== chosen;
+        parts[n].all.forEach((part) => part.classList.toggle("faint", faint));
+        parts[n].seeds.forEach((part) => part.setAttribute("visibility", n === chosen ? "visible" : "hidden"));
+        parts[n].line.setAttribute("stroke-width", n === chosen ? 3 : 1.6);
+        if (n === chosen) parts[n].all.forEach((part) => dot.before(part));
+      });
+    };
 
     const show = (curve, point) => {
       chosen = curve;
       at = point;
-      lines.forEach((line, n) => {
-        line.setAttribute("stroke-width", n === chosen ? 3.5 : 1.6);
-        line.setAttribute("opacity", chosen < 0 || n === chosen ? 1 : 0.3);
-      });
+      light();
       all(legend, "button").forEach((button, n) => button.setAttribute("aria-pressed", n === chosen));
       if (chosen < 0) return;
       const one = methods[chosen], [left, top] = spots[chosen][at];
@@ -113,8 +121,8 @@
 
     const paint = () => {
       const width = Math.max(280, chart.clientWidth - 16), height = Math.round(Math.min(420, Math.max(230, width * 0.45)));
-      const edge = { left: 44, right: 12, top: 10, bottom: 38 };
-      const xs = methods.flatMap((m) => m[x]), ys = methods.flatMap((m) => m.mean);
+      const edge = { left: 58, right: 12, top: 10, bottom: 38 };
+      const xs = methods.flatMap((m) => m[x]), ys = methods.flatMap((m) => [...m.low, ...m.high]);
       const right = Math.max(...xs), room = (Math.max(...ys) - Math.min(...ys)) * 0.06 || 1;
       const low = Math.min(...ys) - room, high = Math.max(...ys) + room;
       const toX = (v) => edge.left + (v / right) * (width - edge.left - edge.right);
@@ -122,20 +130,30 @@
       const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label":
         `Mean validation accuracy of ${methods.length} methods while training; the buttons below read out each curve.` });
       for (const v of ticks(low, high, 6)) {
-        svg.append(draw("line", { x1: edge.left, x2: width - edge.right, y1: toY(v), y2: toY(v), stroke: "#e3e3e3" }),
-          draw("text", { x: edge.left - 6, y: toY(v) + 4, "text-anchor": "end", fill: "#444" }, number(v, 2)));
+        svg.append(draw("line", { x1: edge.left, x2: width - edge.right, y1: toY(v), y2: toY(v), class: "grid" }),
+          draw("text", { x: edge.left - 6, y: toY(v) + 4, "text-anchor": "end" }, number(v, 2)));
       }
       for (const v of ticks(0, right, width / 90)) {
-        svg.append(draw("text", { x: toX(v), y: height - edge.bottom + 16, "text-anchor": "middle", fill: "#444" }, number(v, 2)));
+        svg.append(draw("text", { x: toX(v), y: height - edge.bottom + 16, "text-anchor": "middle" }, number(v, 2)));
       }
-      svg.append(draw("text", { x: (width + edge.left) / 2, y: height - 5, "text-anchor": "middle", fill: "#444" },
+      svg.append(draw("text", { x: (width + edge.left) / 2, y: height - 5, "text-anchor": "middle" },
         x === "step" ? "training step" : "seconds of training"),
-      draw("text", { x: edge.left + 4, y: edge.top + 8, fill: "#444" }, "%"));
+      draw("text", { x: 12, y: (edge.top + height - edge.bottom) / 2, "text-anchor": "middle", class: "title",
+        transform: `rotate(-90 12 ${(edge.top + height - edge.bottom) / 2})` }, "validation accuracy, %"));
       spots = methods.map((m) => m[x].map((v, n) => [toX(v), toY(m.mean[n])]));
-      lines = methods.map((m, n) => draw("polyline", { points: spots[n].map((p) => p.join()).join(" "), fill: "none",
-        stroke: m.colour, "stroke-width": 1.6, "stroke-linejoin": "round", ...(m.dashed ? { "stroke-dasharray": "6 4" } : {}) }));
-      dot = draw("circle", { r: 5, fill: "#fff", stroke: "#000", "stroke-width": 2, visibility: "hidden" });
-      svg.append(...lines.slice().reverse(), dot);
+      parts = methods.map((m, n) => {
+        const path = (values) => m[x].map((v, at) => `${toX(v)},${toY(values[at])}`);
+        const style = `--c: ${m.colour}`;
+        const line = draw("polyline", { points: path(m.mean).join(" "), class: "curve", style, "stroke-width": 1.6,
+          "stroke-linejoin": "round", ...(m.dashed ? { "stroke-dasharray": "6 4" } : {}) });
+        const seeds = m.seeds.map((one) => draw("polyline", { points: path(one).join(" "), class: "seed", style }));
+        const band = m.seeds.length ? [draw("polygon", { class: "band", style,
+          points: [...path(m.high), ...path(m.low).reverse()].join(" ") })] : [];
+        return { line, seeds, all: [...band, ...seeds, line] };
+      });
+      dot = draw("circle", { r: 5, "stroke-width": 2, visibility: "hidden" });
+      const order = methods.map((m, n) => n).sort((a, b) => methods[a].prominent - methods[b].prominent || b - a);
+      svg.append(...order.flatMap((n) => parts[n].all), dot);
       const near = (event) => {
         const box = svg.getBoundingClientRect(), scale = width / box.width;
         const px = (event.clientX - box.left) * scale, py = (event.clientY - box.top) * scale;
@@ -155,11 +173,12 @@
       svg.addEventListener("pointerdown", near);
       chart.replaceChildren(svg);
       if (chosen >= 0) show(chosen, at);
+      else light();
     };
 
     methods.forEach((m, n) => {
       const sample = draw("svg", { width: 22, height: 12, "aria-hidden": "true" });
-      sample.append(draw("line", { x1: 1, x2: 21, y1: 6, y2: 6, stroke: m.colour, "stroke-width": 2.5,
+      sample.append(draw("line", { x1: 1, x2: 21, y1: 6, y2: 6, style: `--c: ${m.colour}`, "stroke-width": 2.5,
         ...(m.dashed ? { "stroke-dasharray": "6 3" } : {}) }));
       const button = make("button", { type: "button", "aria-pressed": "false" }, sample, m.method);
       const end = m.mean.length - 1;
@@ -211,19 +230,23 @@
       const task = given.tasks[query.task];
       all(picker, "button").forEach((button) => button.setAttribute("aria-pressed", given.queries[button.value] === query));
       const asked = make("div", { class: "asked" }, picture(query.image, `Query, test image ${query.image}`),
-        make("div", {}, make("strong", {}, "Query"), make("br"), `${task}: ${label(query.image)}`));
+        make("div", {}, make("strong", {}, "Query"), make("br"), `${task}: ${label(query.image)}`,
+          make("span", { class: "file" }, given.files[query.image])));
       const lists = make("div");
       for (const n of methods()) {
         const near = query.near[n], right = near.filter((code) => code % 2).length;
+        const p1 = given.precision[query.task][n];
         const list = make("ol");
         near.forEach((code, place) => {
           const image = code >> 1, fits = code % 2 === 1;
           const alt = `Neighbour ${place + 1}: test image ${image}`;
           list.append(make("li", fits ? {} : { class: "wrong" }, picture(image, alt),
-            make("b", {}, fits ? "✓" : "✗"), make("span", { class: "vh" }, fits ? " right: " : " wrong: "), ` ${label(image)}`));
+            make("b", {}, fits ? "✓" : "✗"), make("span", { class: "vh" }, fits ? " right: " : " wrong: "), ` ${label(image)}`,
+            make("span", { class: "file" }, given.files[image])));
         });
         lists.append(make("div", { class: "near" },
-          make("h4", {}, given.methods[n], make("span", {}, ` · ${right} of ${near.length} right`)), list));
+          make("h4", {}, given.methods[n], make("span", {}, ` · ${right} of ${near.length} right${p1 === null ? "" : ` · P@1 ${number(100 * p1, 1)} %`}`),
+            ...(given.chance[query.task][n] ? [make("span", { class: "chance" }, " · near chance under this task")] : [])), list));
       }
       if (!lists.children.length) lists.append(make("p", {}, "Choose a method."));
       shown.replaceChildren(make("div", { class: "query" }, asked, lists));
@@ -252,6 +275,8 @@
     pick();
   }
 
+  // on a phone the three answers come first, each with what else there is to say folded below it
+  if (window.matchMedia("(max-width: 40rem)").matches) all(document, ".answer details").forEach((one) => { one.open = false; });
   for (const place of all(document, ".gallery")) gallery(place, data(place.dataset.of));
   for (const table of all(document, "#leaderboard .board")) board(table, document.querySelector("#leaderboard form"));
   for (const place of all(document, ".curves")) curves(place, data(place.dataset.of));

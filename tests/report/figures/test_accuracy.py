@@ -6,13 +6,17 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from figure_records import CORE, LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
+from safetensors.numpy import save_file
 
+from mtlbench.report.clustering import SharedImages
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
+from mtlbench.report.figures.storage import MOST_TASKS, storage_by_tasks
 from mtlbench.runs import run_folder
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -65,6 +69,63 @@ def test_one_seed_has_no_bar_and_a_collapsed_method_is_hollow(tmp_path: Path) ->
     assert hollow == {"one": False, "two": True}
     assert "hollow: collapsed" in drawing.title
     assert "standard deviation" not in drawing.title
+
+
+def _answers(folder: Path, name: str, hits: np.ndarray, triplets: np.ndarray) -> None:
+    save_file({"hits": hits, "triplets": triplets}, run_folder(folder, "made-up-quick", name, 0) / "test.safetensors")
+
+
+def test_one_seeds_bar_is_the_standard_error_of_the_tests_own_images(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    hits = (random.random((3, 500)) < 0.7).astype(np.uint8)
+    triplets = random.integers(0, 200, (3, 500, 3), dtype=np.int32)
+    made = record("one", hits=tuple(hits.mean(1).tolist()))
+    put(tmp_path, made)
+    put(tmp_path, record("two"))
+    _answers(tmp_path, "one", hits, triplets)
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    (bars,) = [c for c in drawing.figure.axes[0].containers if c.get_label() == "one"]
+    ((low, high),) = (segments.get_segments()[0][:, 1] for segments in bars.lines[2])
+    error = 100 * math.sqrt(SharedImages(triplets).spread(hits.astype(np.float64)))
+    assert high - low == pytest.approx(2 * error)
+    assert error > 100 * math.sqrt(0.7 * 0.3 / hits.size)  # triplets that share images tell less than single ones
+    assert "bars: ± standard error of the test images" in drawing.where
+
+
+def test_a_speeds_bar_reaches_from_the_slowest_to_the_fastest_round_of_all_seeds(tmp_path: Path) -> None:
+    for seed, (slow, fast) in enumerate(((900.0, 1200.0), (800.0, 1100.0))):
+        speeds = {"embed_rate_all_tasks": 1000.0, "embed_rate_all_tasks_slowest": slow,
+                  "embed_rate_all_tasks_fastest": fast}  # fmt: skip
+        put(tmp_path, record("one", seed, costs={"file_bytes": 1e6, **speeds}))
+        put(tmp_path, record("two", seed))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    (bars,) = [c for c in drawing.figure.axes[0].containers if c.get_label() == "one"]
+    horizontal = bars.lines[2][0].get_segments()[0]
+    assert horizontal[:, 0] == pytest.approx([800, 1200])
+    assert "slowest to fastest round" in drawing.where
+
+
+# --- storage against tasks --------------------------------------------------------------------------------------------
+
+
+def test_storage_goes_through_the_file_at_the_suites_tasks_and_grows_by_what_a_task_adds(tmp_path: Path) -> None:
+    put(tmp_path, record("independent", costs={"file_bytes": 7.5e6, "bytes_added": 2.5e6}))
+    put(tmp_path, record("modulation", costs={"file_bytes": 2.5e6, "bytes_added": 1280.0}))
+    put(tmp_path, record("unmeasured", costs={"file_bytes": 2.5e6}))
+    drawing = storage_by_tasks(scene(tmp_path))
+    assert drawing is not None
+    tasks, sizes = line(drawing.figure, "independent")
+    assert (tasks[0], tasks[-1]) == (1, MOST_TASKS)
+    assert sizes == pytest.approx([2.5 * t for t in tasks])
+    _, sizes = line(drawing.figure, "modulation")
+    assert sizes[2] == pytest.approx(2.5)
+    assert sizes[-1] == pytest.approx(2.5 + 37 * 0.00128)
+    assert drawing.says == "At 40 tasks independent would take 100 MB and modulation 2.55 MB, 39.3 times less."
+    assert "from these records" in drawing.where
+    with pytest.raises(ValueError, match="unpack"):
+        line(drawing.figure, "unmeasured")
 
 
 def test_methods_whose_cost_was_not_measured_are_left_out(results: Path) -> None:
@@ -129,6 +190,14 @@ def test_without_independent_the_base_is_the_mean_of_the_methods(tmp_path: Path)
     assert list(shown)[-1] == "chance"
     assert shown["one"] == pytest.approx([5 / 3, 10, 0, -5])
     assert shown["chance"][1:] == pytest.approx([-20, -10, 5])
+
+
+def test_a_map_of_35_methods_keeps_its_numbers(tmp_path: Path) -> None:
+    drawing = heat_map(crowd(tmp_path, 35, 4))
+    assert drawing is not None
+    numbers = [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert len(numbers) == 35 * 5
+    assert all(float(number) > 0 for number in numbers)
 
 
 def test_a_large_map_has_no_numbers_and_every_name(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def test_every_figure_is_written_in_every_format_and_described(results: Path, tm
     drawn = draw_all(suite, results, tmp_path / "figures")
     assert [figure.stem for figure in drawn] == [
         "accuracy-storage", "accuracy-embedding", "accuracy-training", "accuracy-tasks", "learning-curves",
-        "gradient-agreement", "gradient-pairs", "scales-modulation", "scales-similarity", "units-cross-stitch",
-        "balancer-weights",
+        "gradient-agreement", "gradient-compliance", "gradient-pairs", "scales-modulation", "scales-similarity",
+        "units-cross-stitch", "balancer-weights",
     ]  # fmt: skip
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     files = {f"{figure.stem}.{ending}" for figure in drawn for ending in FORMATS}
@@ -36,6 +36,9 @@ def test_every_figure_is_written_in_every_format_and_described(results: Path, tm
         assert "Made up (rendered images), quick protocol" in figure.title
         assert "seed" in figure.title
         assert any(letter.isdigit() for letter in figure.alt), figure.alt
+        assert any(letter.isdigit() for letter in figure.says), figure.says
+        assert figure.says.endswith(".")
+        assert 0 < figure.head < 0.5
 
 
 def test_only_the_formats_asked_for_are_written_and_the_same_data_give_the_same_files(tmp_path: Path) -> None:

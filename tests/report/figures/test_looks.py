@@ -19,7 +19,8 @@ from matplotlib.transforms import Bbox
 from mtlbench.report.figures import accuracy, draw_all, learned, sharing
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import Drawing, Look, settle, shorts
+from mtlbench.report.figures.storage import storage_by_tasks
+from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts
 from mtlbench.report.figures.style import looks as looks_of
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
@@ -81,6 +82,7 @@ def test_long_names_are_cut_unless_they_would_become_the_same() -> None:
 def drawings(found: Scene) -> list[Drawing]:
     one_each = [accuracy_against(found, cost) for cost in (STORAGE, EMBEDDING, TRAINING)]
     one_each += [heat_map(found), accuracy.learning_curves(found), sharing.weights(found)]
+    one_each += [storage_by_tasks(found)]
     several = [
         sharing.agreement(found),
         learned.channels(found),
@@ -126,6 +128,17 @@ def test_no_text_leaves_its_figure_or_runs_into_another(
             # boxes have some room above and below their letters
             collide = both is not None and min(both.width, both.height) > 0.3 * min(box.height, box.width)
             assert not collide, (drawing.stem, text, other)
+
+
+def test_a_label_longer_than_its_axis_is_broken_and_not_written_over_the_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = blank(3.3, 1.9)
+    figure.subplots().set_ylabel("a quantity with a long name that goes on, in units of its own")
+    head(figure, "A title", "with a second line below it")
+    shown = written(figure, monkeypatch)
+    (label,) = [box for text, box in shown if text.startswith("a quantity")]
+    (below,) = [box for text, box in shown if text.startswith("with a second")]
+    assert label.y1 <= below.y0
+    assert "\n" in figure.axes[0].get_ylabel()
 
 
 def test_names_with_signs_of_mathematics_are_written_as_they_are(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from figure_records import SCALES, TASKS, cells, line, put, record, scale_tensor
 from mtlbench import Learned
 from mtlbench.report.figures import learned, sharing
 from mtlbench.report.figures.checkpoints import similarity
+from mtlbench.report.figures.style import FAINT
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -21,18 +22,34 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_agreement_is_the_mean_cosine_and_the_share_of_pairs_above_0(results: Path) -> None:
-    over_training, _ = sharing.agreement(scene(results))
-    steps, means = line(over_training.figure, "shared")
+    over_training, often, _ = sharing.agreement(scene(results))
+    place = [axes.get_title() for axes in over_training.figure.axes].index
+    steps, means = line(over_training.figure, "shared", place("shared"))
     assert steps == [0, 20]
     assert means == pytest.approx([(-0.5 - 0.1 + 0.2) / 3, (0.3 - 0.1) / 2])  # the third pair has no cosine at step 20
-    assert line(over_training.figure, "shared", 1)[1] == pytest.approx([100 / 3, 50])
-    assert line(over_training.figure, "modulation", 1)[1] == pytest.approx([100, 100])
-    assert "modulation 0.24 (100 %)" in over_training.alt
-    assert "shared −0.04 (40 %)" in over_training.alt
+    assert line(often.figure, "shared", place("shared"))[1] == pytest.approx([100 / 3, 50])
+    assert line(often.figure, "modulation", place("modulation"))[1] == pytest.approx([100, 100])
+    assert "modulation 0.24" in over_training.alt
+    assert "shared −0.04" in over_training.alt
+    assert "modulation 100 %" in often.alt
+    assert "shared 40 %" in often.alt
+    assert often.says.startswith("Over training gradients agree most under modulation, 100 %, and least under shared")
+
+
+def test_agreement_is_small_multiples_a_method_each_before_the_others_in_grey(results: Path) -> None:
+    over_training, often, _ = sharing.agreement(scene(results))
+    for drawing in (over_training, often):
+        panels = [axes for axes in drawing.figure.axes if axes.get_title()]
+        assert len(panels) > 1
+        assert len({axes.get_title() for axes in panels}) == len(panels)
+        for axes in panels:
+            own = [one for one in axes.lines if one.get_gid() == axes.get_title()]
+            assert len(own) == 1
+            assert [one.get_color() for one in axes.lines].count(FAINT) == len(panels) - 1
 
 
 def test_the_map_of_pairs_holds_each_pairs_mean_over_probes(results: Path) -> None:
-    _, pairs = sharing.agreement(scene(results))
+    _, _, pairs = sharing.agreement(scene(results))
     panels = {axes.get_title(): axes.collections[0].get_array() for axes in pairs.figure.axes if axes.get_title()}
     values = np.ma.filled(panels["shared"], math.nan)
     expected = [[math.nan, -0.1, -0.1], [-0.1, math.nan, 0.2], [-0.1, 0.2, math.nan]]

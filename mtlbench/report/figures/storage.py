@@ -1,0 +1,79 @@
+"""The figure of storage against the number of tasks, from what runs measured of their own networks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtlbench.report.figures.scene import Scene, method_lines
+from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend, listed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_TASKS = 40  # CelebA's attributes
+
+
+def storage_by_tasks(scene: Scene) -> Drawing | None:
+    """Draw how many bytes each method's network would take for 1 to 40 tasks; None where fewer than two are known.
+
+    Two numbers of a run's record, both counted from its network: the stored file at the suite's T tasks, and what one
+    more task adds. A line through them is exact for networks that add the same for every task; for those with weights
+    between every two tasks, such as cross-stitch, it leaves out what their squares add.
+    """
+    here = len(scene.tasks)
+    most = max(MOST_TASKS, 2 * here)
+    sizes = {
+        method.name: (method.cost("file_bytes")[0] / 1e6, method.cost("bytes_added")[0] / 1e6)
+        for method in scene.methods
+    }
+    shown = [method for method in scene.methods if not any(map(math.isnan, sizes[method.name]))]
+    if len(shown) < 2:
+        return None
+    prominent = scene.prominent(shown)
+    tasks = np.arange(1, most + 1)
+    figure = blank(COLUMN, 2.4 + 0.14 * len(prominent))
+    axes = figure.subplots()
+    for method in sorted(shown, key=lambda m: m in prominent):
+        size, added = sizes[method.name]
+        look, plain = scene.looks[method.name], method not in prominent
+        # a file's header and what all tasks share stay: fewer tasks can't take less than that
+        line = np.maximum(size + added * (tasks - here), size / here)
+        colour = FAINT if plain else look.colour
+        axes.plot(tasks, line, color=colour, ls=look.line, lw=0.6 if plain else 1.2, zorder=1 + 2 * (not plain),
+                  gid=method.name)  # fmt: skip
+        axes.plot([here], [size], color=colour, marker=look.marker, ls="", ms=4, zorder=4)
+    axes.set(xlabel="tasks", ylabel="storage of the network, MB", yscale="log", xlim=(0, most + 1))
+    axes.axvline(here, color=FAINT, lw=0.6, zorder=0)
+    _plain_numbers(axes)
+    ends = {m.name: sizes[m.name][0] + sizes[m.name][1] * (most - here) for m in shown}
+    lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
+    for line, method in zip(lines, prominent, strict=False):  # lines may lie on each other: their ends are written
+        line.set_label(f"{line.get_label()}: {ends[method.name]:,.3g}")
+    legend(figure, lines)
+    title = "Storage against the number of tasks"
+    where = (
+        f"{scene.subject}; from these records: marks are files at {count(here, 'task')}, lines go on by the bytes that"
+        f" one more task adds; numbers: MB at {most} tasks"
+    )
+    head(figure, title, where)
+    order = sorted(ends, key=lambda name: (ends[name], name))
+    alt = f"At {most} tasks: {listed([f'{name} {ends[name]:,.4g} MB' for name in order], 8)}."
+    small, large = order[0], order[-1]
+    says = (
+        f"At {most} tasks {large} would take {ends[large]:,.3g} MB and {small} {ends[small]:,.3g} MB,"
+        f" {ends[large] / ends[small]:,.3g} times less."
+    )
+    return Drawing("storage-tasks", title, where, alt, figure, says)
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """Write the numbers of a logarithmic y axis as numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
