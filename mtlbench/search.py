@@ -153,8 +153,8 @@ def read_stored(run: Run) -> tuple[Tensor, Tensor]:
         stored = load_file(file)
         if "embeddings" not in stored:
             raise UserError(
-                f"{file} keeps no embeddings, as published records do: take the original run, or search a folder of"
-                " your own with --gallery."
+                f"{file} holds no embeddings: published records leave them out. Take the original run, or search a"
+                " folder of your own with --gallery."
             )
         return stored["embeddings"].float(), stored["labels"]
     except (OSError, KeyError, SafetensorError) as error:

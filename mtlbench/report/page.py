@@ -164,7 +164,7 @@ def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
     """Draw the mean ranks over several suites; return what the first page shows of them."""
     boards = []
     for ranks in ranked(summaries):
-        figure = write([mean_ranks(ranks)], place / "figures", _FORMATS)[0]
+        figure = write((mean_ranks(one) for one in [ranks]), place / "figures", _FORMATS)[0]
         rows = [
             {
                 "method": method,
@@ -291,7 +291,7 @@ def _figure(figure: Figure, place: Path) -> dict[str, Any]:
     width, height = round(sizes["width"]), round(sizes["height"])
     return {
         "stem": figure.stem, "title": figure.heading, "where": figure.where, "says": figure.says, "alt": figure.alt,
-        "width": width, "height": height,
+        "width": width, "height": height, "tall": height > 1.7 * width,
         "head": round(100 * figure.head * sizes["height"] / sizes["width"], 2),  # per cent of the width
     }  # fmt: skip
 

@@ -152,6 +152,21 @@ def test_a_task_is_found_however_it_is_written(made):
     assert len(rows(ended)) == 1
 
 
+def test_a_task_near_chance_is_warned_of_and_another_is_not(made, copied):
+    _, folder, dataset = made
+    file = copied / "run.json"
+    content = json.loads(file.read_text())
+    content["metrics"]["category"]["triplet"], content["metrics"]["closure"]["triplet"] = 0.9, 0.525
+    file.write_text(json.dumps(content))
+    ended = search(copied, "--query", query_image(dataset, 3), "--data-dir", folder)
+    assert (
+        "warning: closure is near chance in this run, 52.5 % of its test triplets where 50 % is chance" in ended.output
+    )
+    assert "category is near chance" not in ended.output
+    ended = search(copied, "--query", query_image(dataset, 3), "--data-dir", folder, "--task", "category")
+    assert "near chance" not in ended.output
+
+
 def test_an_edited_method_is_warned_of_and_weights_of_another_are_refused(made, copied):
     _, folder, dataset = made
     record = json.loads((copied / "run.json").read_text())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, blank, count, head, looks, shorts
+import numpy as np
+
+from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, blank, count, head, listed, looks, shorts
 from mtlbench.report.ranks import LEVEL, Ranks
 
 
@@ -40,7 +42,8 @@ def mean_ranks(ranks: Ranks) -> Drawing:
     head(figure, title, where)
     parts = [f"{method} {mean:.2f}" for method, mean in zip(ranks.methods, means, strict=True)]
     over = f"Over {count(len(ranks.suites), 'suite')} of {what}"
-    says = f"{over} the lowest mean rank is that of {parts[0]}, the highest that of {parts[-1]}."
+    lowest = [name for name, mean in zip(ranks.methods, means, strict=True) if np.isclose(mean, means[0])]
+    says = f"{over} the lowest mean rank is {means[0]:.2f}, of {listed(lowest)}; the highest is that of {parts[-1]}."
     test = f" Friedman's test: p = {ranks.p:.2g}." if ranks.p is not None else ""
     stem = f"mean-ranks-{'rendered' if ranks.rendered else 'real'}"
     return Drawing(stem, title, where, f"Mean ranks: {', '.join(parts)}.{test}", figure, says)

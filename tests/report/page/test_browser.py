@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,21 @@ def opened(browser: Any, results: Path, tmp_path: Path, monkeypatch: pytest.Monk
         content = json.loads(path.read_text())
         content["receipt"]["groups"] = {"independent": ["core"], "shared": ["balancers"]}.get(content["method"], [])
         path.write_text(json.dumps(content))
-    fake = page.Figure("made", "A figure", "Somewhere", "An alt text with 1 number")
+    sizes = {"made": 500.5, "slim": 238.0, "learning-curves": 238.0, "narrow": 238.0}
+    fakes = [
+        page.Figure(stem, f"A figure: {stem}", "Somewhere", "An alt text with 1 number", "It says 1 thing.", 0.2)
+        for stem in sizes
+    ]
 
     def draw(scene: Any, folder: Path, formats: Sequence[str], booklet: Path) -> list[Any]:
         folder.mkdir()
-        Image.new("RGB", (1500, 500)).save(folder / "made.png")
-        svg = '<svg xmlns="http://www.w3.org/2000/svg" width="500.5pt" height="200pt" viewBox="0 0 500 200"/>'
-        (folder / "made.svg").write_text(svg)
+        for stem, width in sizes.items():
+            Image.new("RGB", (1500, 500)).save(folder / f"{stem}.png")
+            (folder / f"{stem}.svg").write_text(
+                f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="200pt" viewBox="0 0 {width} 200"/>'
+            )
         booklet.write_bytes(b"")
-        return [fake]
+        return fakes
 
     monkeypatch.setattr(page, "draw_scene", draw)
     browser.get(write_page(found(results), results, tmp_path / "page").resolve().as_uri())
@@ -139,10 +146,13 @@ def test_curves_without_times_are_read_out_by_step_alone(opened: Any, results: P
 def test_galleries_are_browsed_by_task_and_method_and_tell_right_from_wrong_in_words(opened: Any) -> None:
     rows = opened.find_elements("css selector", ".near")
     assert [row.find_element("css selector", "h4").text for row in rows] == [
-        "shared · 1 of 2 right", "modulation · 0 of 2 right",
+        "shared · 1 of 2 right · P@1 62.5 %",
+        "modulation · 0 of 2 right · P@1 62.5 % · near chance under this task",
     ]  # fmt: skip
     first = [item.get_attribute("innerText").split() for item in rows[0].find_elements("css selector", "li")]
-    assert first == [["✓", "right:", "red"], ["✗", "wrong:", "<i>blue</i>"]]
+    assert first == [
+        ["✓", "right:", "red", "picture", "1.png"], ["✗", "wrong:", "<i>blue</i>", "picture", "2.png"],
+    ]  # fmt: skip
     frames = [item.value_of_css_property("border-top-style") for item in rows[0].find_elements("css selector", "li")]
     assert frames == ["solid", "dashed"]
     find(opened, "select[name=task]").send_keys("heel")
@@ -167,6 +177,105 @@ def test_nothing_makes_a_phones_page_scroll_sideways(opened: Any) -> None:
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@contextmanager
+def screen(browser: Any, width: int, height: int = 900, dark: bool = False) -> Iterator[None]:
+    """Look at the page on a screen of so many CSS pixels."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.refresh()
+    yield
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 900, 1440])
+def test_nothing_is_wider_than_the_screen_but_what_scrolls_within_itself(opened: Any, width: int) -> None:
+    script = """
+        return [...document.querySelectorAll("main *")].filter((one) => {
+          const box = one.getBoundingClientRect();
+          const within = one.closest(".scroll, figure .card, .vh, svg");
+          return box.width && !within && (box.right > innerWidth + 0.5 || box.left < -0.5);
+        }).map((one) => one.outerHTML.slice(0, 80))"""
+    with screen(opened, width):
+        assert opened.execute_script(script) == []
+        root = "document.documentElement"
+        assert opened.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth")
+
+
+@pytest.mark.slow
+def test_on_a_phone_bullets_are_in_their_cards_and_several_columns_of_numbers_are_seen(opened: Any) -> None:
+    with screen(opened, 390):
+        cards = opened.find_elements("css selector", ".answer")
+        assert len(cards) == 3
+        for card in cards:
+            folded = card.find_elements("css selector", "details")
+            assert folded
+            assert not folded[0].find_element("css selector", "li").is_displayed()
+            folded[0].find_element("css selector", "summary").click()
+            bullet, box = folded[0].find_element("css selector", "li").rect, card.rect
+            assert box["y"] < bullet["y"] < box["y"] + box["height"]
+        heads = opened.find_elements("css selector", "#leaderboard .board thead th")
+        seen = [one for one in heads if one.is_displayed() and one.rect["x"] + one.rect["width"] <= 390]
+        assert len(seen) >= 4  # the name, and three columns of numbers
+        titles = opened.execute_script(
+            "return [...document.querySelectorAll('figcaption h3')].filter((h) => h.offsetParent)"
+            ".map((h) => [h.scrollWidth <= h.clientWidth, h.getBoundingClientRect().right <= innerWidth])"
+        )
+        assert len(titles) == 4
+        assert all(all(pair) for pair in titles)
+
+
+@pytest.mark.slow
+def test_a_wide_screen_has_figures_beside_each_other(opened: Any) -> None:
+    with screen(opened, 1440):
+        boxes = [one.rect for one in opened.find_elements("css selector", "#figures figure") if one.is_displayed()]
+        assert len(boxes) == 4  # the curves, and three drawings: the drawn curves give way to those
+        rows = {round(box["y"]) for box in boxes}
+        assert len(rows) == 2
+        first = [box for box in boxes if round(box["y"]) == min(rows)]
+        assert sum(box["width"] for box in first) > 0.9 * 1376
+
+
+@pytest.mark.slow
+def test_in_the_dark_there_are_no_white_boxes(opened: Any) -> None:
+    script = """
+        const light = (colour) => {
+          const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+          return a && r + g + b > 600;
+        };
+        return [...document.querySelectorAll("body *")]
+          .filter((one) => one.offsetParent && !one.closest(".shown img, .picker img"))
+          .filter((one) => light(getComputedStyle(one).backgroundColor)).map((one) => one.outerHTML.slice(0, 80))"""
+    with screen(opened, 1440, dark=True):
+        assert opened.execute_script(script) == []
+        shown_as = opened.execute_script("return getComputedStyle(document.querySelector('.drawn img')).filter")
+        assert "invert" in shown_as
+
+
+@pytest.mark.slow
+def test_curves_have_titles_bands_and_seeds_and_all_but_the_chosen_are_grey(opened: Any) -> None:
+    assert "validation accuracy, %" in opened.execute_script("return document.querySelector('.chart').textContent")
+    assert len(opened.find_elements("css selector", ".chart .band")) == 3
+    assert len(opened.find_elements("css selector", ".chart .seed")) == 9
+    assert len(opened.find_elements("css selector", ".chart .curve.faint")) == 0
+    find(opened, ".legend button").click()
+    assert len(opened.find_elements("css selector", ".chart .curve.faint")) == 2
+    assert len(opened.find_elements("css selector", ".chart .seed[visibility=visible]")) == 3
+    assert not opened.find_element("css selector", ".static").is_displayed()
+
+
+@pytest.mark.slow
+def test_a_figures_title_stands_once_in_words_and_a_sentence_says_what_it_shows(opened: Any) -> None:
+    figure = find(opened, "figure.drawn")
+    assert figure.find_element("css selector", "h3").text == "A figure: made"
+    assert figure.find_element("css selector", ".says").text == "It says 1 thing."
+    crop, image = (figure.find_element("css selector", what).rect for what in (".crop", "img"))
+    assert image["height"] - crop["height"] == pytest.approx(0.2 * image["height"], abs=1)
+
+
 @pytest.mark.slow
 def test_with_scripts_off_the_tables_are_there(opened: Any) -> None:
     opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -175,3 +284,5 @@ def test_with_scripts_off_the_tables_are_there(opened: Any) -> None:
     assert shown(opened) == ["shared", "modulation", "independent"]
     assert not find(opened, "#leaderboard form").is_displayed()
     assert find(opened, ".board td.task").is_displayed()
+    assert find(opened, ".static").is_displayed()  # the drawn curves in place of those that need scripts
+    assert find(opened, ".answer li").is_displayed()

@@ -102,11 +102,11 @@ def test_figures_downloads_and_thumbnails_are_there_and_linked(
     assert write_page(summaries, results, folder) == folder / "index.html"
     check_links(folder)
     parsed = Parsed(folder / "index.html")
-    assert len(parsed.pictures) == 3  # storage, tasks, curves; no speeds were measured
+    assert len(parsed.pictures) == 4  # storage, storage by tasks, tasks, curves; no speeds were measured
     assert all(str(picture["src"]).endswith(".svg") for picture in parsed.pictures)
-    assert len([link for link in parsed.links if link.endswith(".png")]) == 3
+    assert len([link for link in parsed.links if link.endswith(".png")]) == 4
     assert any("On the Pareto front: modulation" in str(picture["alt"]) for picture in parsed.pictures)
-    assert (folder / "made-up-quick/figures.pdf").read_bytes().count(b"/Type /Page ") == 3
+    assert (folder / "made-up-quick/figures.pdf").read_bytes().count(b"/Type /Page ") == 4
     assert {path.name for path in (folder / "made-up-quick/images").iterdir()} == {f"{n}.jpg" for n in range(4)}
     table = pd.read_csv(folder / "made-up-quick/table.csv").set_index("method")
     assert table.loc["shared", "mean"] == pytest.approx(0.799)
