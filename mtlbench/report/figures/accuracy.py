@@ -239,7 +239,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     apart_by_task = np.ptp([method.accuracy.mean(0) for method in scene.methods], axis=0)
     wide, narrow = int(np.argmax(apart_by_task)), int(np.argmin(apart_by_task))
     says = f"Methods lie farthest apart on {scene.tasks[wide]}, {apart_by_task[wide]:.1f} points"
-    if len(scene.tasks) > 1:
+    if wide != narrow:
         says += f", and closest on {scene.tasks[narrow]}, {apart_by_task[narrow]:.1f} points"
     lowest = f"{scene.tasks[int(np.argmin(task_means))]}, {percent(float(task_means.min()))} over the methods"
     says += f"; the hardest task is {lowest}." if len(scene.tasks) > 1 else "."
@@ -314,7 +314,10 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
     gains = {m.name: float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1}
     if gains:
         most = max(gains, key=lambda m: gains[m])
-        says += f"; since the one before {most} gained most, {gains[most]:+.1f} points"
+        least = gains[most] <= 0
+        says += (
+            "; none rose since" if least else f"; since the one before {most} gained most, {gains[most]:+.1f} points"
+        )
     return Drawing("learning-curves", title, where, alt, figure, says + ".")
 
 
