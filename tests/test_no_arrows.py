@@ -32,7 +32,7 @@ ALLOWED = {
     "report/receipt.py": {"csn"},  # data.split
     **{
         f"report/{file}.py": {"mean"}
-        for file in ("columns", "comparison", "frames", "page", "pairs", "rows", "summary", "verdict")
+        for file in ("columns", "comparison", "frames", "page", "pairs", "ranks", "rows", "summary", "verdict")
     },
     "report/figures/accuracy.py": {"mean"},
 }

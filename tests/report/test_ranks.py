@@ -48,7 +48,7 @@ def test_rendered_and_real_are_never_ranked_together_and_the_same_images_count_o
     one = tmp_path / "mixed"
     for rendered in (True, False):
         for method in ("shared", "film"):
-            put(one, method, benchmark=f"set-{rendered}", rendered=rendered, fingerprint=str(rendered))
+            put(one, method, benchmark=f"set-{rendered}".lower(), rendered=rendered, fingerprint=str(rendered))
     assert ranked(found(one)) == []
 
 
