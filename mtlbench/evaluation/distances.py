@@ -9,11 +9,13 @@ from torch import Tensor
 # two millionths) of the query's norm, growing in proportion beyond it. Float32 embeddings of one and the same point
 # scatter by about 1e-7 of their norm, so they share a step; and a step starts exactly at d = 0.
 _DROPPED_BITS = 4
+STEP = 1 << _DROPPED_BITS
 _BITS_OF_ONE = 0x3F800000
 # A zero vector has no norm to measure by; no query measures in less than this share of the largest norm.
 _SMALLEST_UNIT = 2.0**-40
 # The triangle inequality bounds d / |query| by 2^41, hence 1 + d / |query| by 2^42.
 FARTHEST_STEP = 42 << (23 - _DROPPED_BITS)
+FARTHEST = _BITS_OF_ONE + FARTHEST_STEP * STEP  # as bits
 
 
 def check_embeddings(embeddings: Tensor) -> None:
@@ -46,9 +48,9 @@ def points_of(embeddings: Tensor, normalise: bool) -> tuple[Tensor, Tensor, Tens
     return points, torch.where(unit > 0, unit, 1.0), finite
 
 
-def steps_of(distances: Tensor, unit: Tensor) -> Tensor:
-    """Return the int32 step of each distance, in the query's unit; overwrites `distances`."""
-    ratio = distances.div_(unit).add_(1).float()
+def steps_of(distances: Tensor) -> Tensor:
+    """Return the int32 step of each distance, which is in the query's unit; overwrites `distances`."""
+    ratio = distances.add_(1).float()
     return ratio.view(torch.int32).sub_(_BITS_OF_ONE).bitwise_right_shift_(_DROPPED_BITS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from mtlbench.errors import UserError
 from mtlbench.options import Options, read_spec
-from mtlbench.registry import METRICS, Entry, check_arguments, origin_of, summary_of
+from mtlbench.registry import METRICS, Entry, RegistrationError, check_arguments, origin_of, summary_of
 from mtlbench.returned import check_scores
 
 Metric = Callable[..., Tensor]
 Depth = Annotated[int, Field(gt=0)]
+RELEVANT = "R"
 STANDARD = ("map@r", "r-precision")  # measured in every run, beside hit@k and precision@k
 
 
@@ -33,7 +35,7 @@ class Ranked:
 
     Attributes:
         gains: (q, n) whole numbers; `best` where an image has the query's label, else less: 0, or, where labels have an
-            order, the less the more ranks it lies away.
+            order, the less the more ranks it lies away. The whole gallery, or as much of it as metrics look at.
         best: the gain of a relevant image.
         relevant: (q,) R, how many relevant images there are.
         ideal: (q,) the discounted gain of the ideal order, where labels have an order; else None.
@@ -60,10 +62,32 @@ class Ranked:
     def hits_within_r(self) -> Tensor:
         """(q, largest R) bool: the hits among the first R of each query."""
         depth = int(self.relevant.max())
-        return self.hits[:, :depth] & (self.positions[:depth] <= self.relevant[:, None])
+        hits = self.hits[:, :depth]
+        return hits if int(self.relevant.min()) == depth else hits & (self.positions[:depth] <= self.relevant[:, None])
+
+    @cached_property
+    def found_within_r(self) -> Tensor:
+        """(q, largest R) int32: how many hits there are among the first of each query, none beyond its R."""
+        return self.hits_within_r.cumsum(dim=1, dtype=torch.int32)
 
 
-def register_metric(name: str, *, ordered: bool = False) -> Callable[[Metric], Metric]:
+@dataclass(frozen=True)
+class Measure:
+    """A metric with its options.
+
+    Attributes:
+        of: scores a `Ranked`, (q,) float64.
+        depth: how many images of a gallery it looks at: a number, `R` for as many as are relevant, None for all.
+    """
+
+    of: Callable[[Ranked], Tensor]
+    depth: int | str | None
+
+
+_DEPTHS: dict[Metric, str] = {}
+
+
+def register_metric(name: str, *, ordered: bool = False, depth: str | None = None) -> Callable[[Metric], Metric]:
     """Decorator: make a function of a `Ranked` known as `name`, for a benchmark's `evaluation.metrics`.
 
     It returns (q,) float64 scores, the higher the better; those of queries without a relevant image are left out of all
@@ -78,14 +102,23 @@ def register_metric(name: str, *, ordered: bool = False) -> Callable[[Metric], M
     Args:
         name: what benchmarks and columns call it.
         ordered: it is for tasks whose labels have an order.
+        depth: how far it looks down a gallery, which saves ranking the rest: `R`, to the R-th image, or the name of an
+            option, to as many as that says. By default it sees the whole gallery.
 
     Raises:
-        UserError: the name is taken.
+        UserError: the name is taken, or there is no such option.
     """
 
     def decorate(function: Metric) -> Metric:
         groups = ("ordered",) if ordered else ()
         check_arguments(METRICS.kind, name, function, ["ranked"], origin_of(function))
+        if depth is not None:
+            if depth != RELEVANT and depth not in inspect.signature(function).parameters:
+                raise RegistrationError(
+                    origin_of(function),
+                    f"depth of the metric '{name}' must be 'R' or one of its options, not '{depth}'.",
+                )
+            _DEPTHS[function] = depth
         METRICS.add(name, function, groups=groups, summary=summary_of(function), origin=origin_of(function))
         return function
 
@@ -104,7 +137,7 @@ def read_metric(text: str) -> tuple[Entry[Metric], Options]:
     return read_spec(METRICS, text)
 
 
-def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[str, Callable[[Ranked], Tensor]]:
+def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[str, Measure]:
     """Return the metrics of a task by the name of their columns.
 
     Args:
@@ -125,43 +158,48 @@ def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[
     return functions
 
 
-def _bound(entry: Entry[Metric], options: Options) -> Callable[[Ranked], Tensor]:
+def _bound(entry: Entry[Metric], options: Options) -> Measure:
     def apply(ranked: Ranked) -> Tensor:
         return check_scores(entry.target, entry.target(ranked, **options), len(ranked.relevant)).double()
 
-    return apply
+    where = _DEPTHS.get(entry.target)
+    if where is None or where == RELEVANT:
+        return Measure(apply, where)
+    default = inspect.signature(entry.target).parameters[where].default
+    return Measure(apply, int(options.get(where, default)))
 
 
-@register_metric("hit")
+@register_metric("hit", depth="k")
 def hit(ranked: Ranked, *, k: Depth = 1) -> Tensor:
     """Whether one of the first k images is relevant."""
     return ranked.hits[:, :k].any(dim=1).double()
 
 
-@register_metric("precision")
+@register_metric("precision", depth="k")
 def precision(ranked: Ranked, *, k: Depth = 1) -> Tensor:
     """The relevant ones among the first k images, divided by k."""
     return ranked.hits[:, :k].sum(dim=1).double() / k
 
 
-@register_metric("recall")
+@register_metric("recall", depth="k")
 def recall(ranked: Ranked, *, k: Depth = 10) -> Tensor:
     """The relevant ones among the first k images, divided by all relevant ones."""
     return ranked.hits[:, :k].sum(dim=1).double() / ranked.relevant
 
 
-@register_metric("map@r")
+@register_metric("map@r", depth=RELEVANT)
 def map_at_r(ranked: Ranked) -> Tensor:
     """Mean average precision at R: 1/R times the sum of precision@i over the relevant ones among the first R."""
     within = ranked.hits_within_r
-    counted = within.cumsum(dim=1, dtype=torch.int32).mul_(within).double()
+    counted = (ranked.found_within_r * within).double()
     return counted @ ranked.positions[: within.shape[1]].reciprocal() / ranked.relevant
 
 
-@register_metric("r-precision")
+@register_metric("r-precision", depth=RELEVANT)
 def r_precision(ranked: Ranked) -> Tensor:
     """The relevant ones among the first R images, divided by R."""
-    return ranked.hits_within_r.sum(dim=1).double() / ranked.relevant
+    found = ranked.found_within_r
+    return (found[:, -1] if found.shape[1] else found.sum(dim=1)).double() / ranked.relevant
 
 
 @register_metric("ndcg", ordered=True)

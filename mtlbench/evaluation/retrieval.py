@@ -7,15 +7,15 @@ always settled against the embedding: a collapsed network scores at or below cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.evaluation.distances import FARTHEST_STEP, check_embeddings, points_of, steps_of
-from mtlbench.evaluation.metrics import Ranked, measured
-
-_MOST_BYTES = 256 * 2**20
+from mtlbench.evaluation.distances import FARTHEST_STEP, STEP, check_embeddings, points_of, steps_of
+from mtlbench.evaluation.metrics import RELEVANT, Ranked, measured
+from mtlbench.evaluation.ranking import Distances, Space, first, in_chunks
 
 
 @torch.no_grad()
@@ -116,62 +116,153 @@ def retrieval_scores(
     Raises:
         ValueError: a tensor of another shape, a depth below 1, or ordered labels that do not fit `ordered_values`.
     """
+    [scores] = scores_of_tasks(
+        embeddings,
+        labels[None],
+        [ordered_values],
+        normalise=normalise,
+        ks=ks,
+        extra=extra,
+        max_bytes=max_bytes,
+    )
+    return scores
+
+
+@torch.no_grad()
+def scores_of_tasks(
+    embeddings: Tensor,
+    labels: Tensor,
+    ordered_values: Sequence[int | None],
+    *,
+    normalise: bool,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    extra: Sequence[str] = (),
+    max_bytes: int | None = None,
+) -> list[dict[str, Tensor]]:
+    """Return `retrieval_scores` of several tasks that have the same embeddings; distances are worked out once.
+
+    Args:
+        embeddings: `(N, D)`.
+        labels: `(T, N)`.
+        ordered_values: of each task.
+        normalise, ks, extra, max_bytes: see `retrieval_scores`.
+    """
     check_embeddings(embeddings)
-    if labels.shape != embeddings.shape[:1]:
-        raise ValueError(f"labels must have the shape ({embeddings.shape[0]},), found {tuple(labels.shape)}")
+    if labels.shape[1:] != embeddings.shape[:1]:
+        raise ValueError(f"labels must have the shape ({embeddings.shape[0]},), found {tuple(labels.shape[1:])}")
     if any(k < 1 for k in ks):
         raise ValueError(f"ks must be at least 1, found {tuple(ks)}")
-    if ordered_values is not None and (ordered_values < 2 or (labels >= ordered_values).any()):
-        raise ValueError(f"ordered_values must be at least 2 and above every label, found {ordered_values}")
+    for of_task, values in zip(labels, ordered_values, strict=True):
+        if values is not None and (values < 2 or (of_task >= values).any()):
+            raise ValueError(f"ordered_values must be at least 2 and above every label, found {values}")
+    scores = [dict[str, Tensor]() for _ in labels]
+    together: dict[bytes, list[int]] = {}  # tasks by the images that they label
+    for t, has in enumerate((labels >= 0).cpu()):
+        together.setdefault(has.numpy().tobytes(), []).append(t)
+    for tasks in together.values():
+        labelled = (labels[tasks[0]] >= 0).nonzero().squeeze(1)
+        # By label, so that the queries of a chunk look for about equally many relevant images.
+        labelled = labelled[labels[tasks[0], labelled].argsort(stable=True)]
+        distances = Distances(embeddings[labelled.to(embeddings.device)], normalise)
+        asked = [_Task(labels[t, labelled].to(distances.device), ordered_values[t], ks, extra) for t in tasks]
+        for task, t in zip(asked, tasks, strict=True):
+            found = torch.full((labels.shape[1], len(task.metrics)), torch.nan, dtype=torch.float64)
+            scores[t] = dict(zip(task.metrics, found.unbind(1), strict=True))
+            task.scores = found
+        key_type = max((task.key_type for task in asked), key=lambda kind: kind.itemsize)
+        rows = labelled.cpu()
+        score = partial(_scores_of_chunk, distances, asked)
+        for query, of_chunk in in_chunks(len(distances), key_type, distances.device, max_bytes, score):
+            for task, of_queries in zip(asked, of_chunk, strict=True):
+                task.scores[rows[query]] = of_queries
+    return scores
 
-    labelled = (labels >= 0).nonzero().squeeze(1)
-    # By label, so that the queries of a chunk look for about equally many relevant images.
-    labelled = labelled[labels[labelled].argsort(stable=True)]
-    points, unit, finite = points_of(embeddings[labelled.to(embeddings.device)], normalise)
-    values, codes, counts = torch.unique(labels[labelled].to(points.device), return_inverse=True, return_counts=True)
-    relevant = counts[codes] - 1
-    # Images gain max(0, best - distance of ranks): relevant ones `best`, and all others nothing if there is no order.
-    best = 1 if ordered_values is None else ordered_values - 1
-    value_ranks = (torch.arange(len(values), device=points.device) if ordered_values is None else values).int()
-    ranks = value_ranks[codes]
 
-    positions = torch.arange(1, max(1, len(labelled)), device=points.device, dtype=torch.float64)
-    discount = (1 + positions).log2().reciprocal()
-    if ordered_values is not None:
-        # The first of the ideal order is dropped for the query itself, which has the best gain.
-        orders = (_gains(rank, ranks, best).sort(descending=True).values[1:] for rank in value_ranks)
-        ideal_per_value = [order.double() @ discount for order in orders]
-        ideal = torch.stack(ideal_per_value)[codes] if ideal_per_value else discount
+def _scores_of_chunk(distances: Distances, asked: Sequence[_Task], query: slice, space: Space) -> list[Tensor]:
+    bits = distances.bits(query, space)
+    return [task.score(bits, query.start, space) for task in asked]
 
-    metrics = measured(ks, extra, ordered=ordered_values is not None)
-    scores = torch.full((len(labels), len(metrics)), torch.nan, dtype=torch.float64)
-    if max_bytes is None:
-        max_bytes = _MOST_BYTES if points.device.type == "cuda" else _MOST_BYTES // 8  # a processor's caches are small
-    squares = points.square().sum(dim=1)
-    # Sort key: the distance's step above, the gain below; ascending order then puts the least relevant of a tie first.
-    gain_bits = best.bit_length()
-    key_type = torch.int32 if (FARTHEST_STEP + 1) << gain_bits < 2**31 else torch.int64
-    # The peak on an accelerator: a sort holds keys, their 64-bit indices and a buffer for both.
-    bytes_per_pair = 8 * key_type.itemsize
-    chunk = max(1, max_bytes // (bytes_per_pair * max(1, len(labelled))))
-    for start in range(0, len(labelled), chunk):
-        query = slice(start, start + chunk)
-        distances = torch.addmm(squares, points[query], points.T, alpha=-2).add_(squares[query, None])
-        keys = steps_of(distances.clamp_min_(0).sqrt_(), unit[query, None])
-        del distances
-        keys[~finite[query]] = FARTHEST_STEP
-        keys[:, ~finite] = FARTHEST_STEP
-        keys = keys.to(key_type).bitwise_left_shift_(gain_bits).add_(_gains(ranks[query, None], ranks, best))
-        keys.diagonal(offset=start).fill_(torch.iinfo(key_type).max)
-        gains = _ascending(keys)[:, :-1].bitwise_and_((1 << gain_bits) - 1)
-        del keys
-        asked = None if ordered_values is None else ideal[query]
-        ranked = Ranked(gains, best, relevant[query], asked, discount)
-        of_queries = torch.stack([metric(ranked) for metric in metrics.values()], dim=1).cpu()
-        of_queries[(relevant[query] == 0).cpu()] = torch.nan
-        scores[labelled[query].cpu()] = of_queries
-        del ranked, gains
-    return dict(zip(metrics, scores.unbind(1), strict=True))
+
+class _Task:
+    """What one task asks of the galleries that are ranked.
+
+    Args:
+        labels: `(n,)`, of the images that have one.
+        ordered_values: V, if the labels are ordered.
+        ks, extra: see `retrieval_scores`.
+
+    Attributes:
+        metrics: by name.
+        key_type: of the keys that galleries are sorted by.
+    """
+
+    scores: Tensor
+
+    def __init__(self, labels: Tensor, ordered_values: int | None, ks: Sequence[int], extra: Sequence[str]) -> None:
+        n, device = len(labels), labels.device
+        values, codes, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+        self._relevant = counts[codes] - 1
+        # Images gain max(0, best - distance of ranks): relevant ones `best`, and others nothing if there is no order.
+        self._best = 1 if ordered_values is None else ordered_values - 1
+        ranks = (torch.arange(len(values), device=device) if ordered_values is None else values).int()
+        self._ranks = ranks[codes]
+        # Queries are scored with those of the same label, those that look for few images first.
+        self._turn = counts.argsort(stable=True).argsort()[codes]
+        positions = torch.arange(1, max(1, n), device=device, dtype=torch.float64)
+        self._discount = (1 + positions).log2().reciprocal()
+        self._ideal = None
+        if ordered_values is not None:
+            # The first of the ideal order is dropped for the query itself, which has the best gain.
+            best = [self._gains(rank).sort(descending=True).values[1:].double() @ self._discount for rank in ranks]
+            self._ideal = torch.stack(best)[codes] if best else positions
+        self.metrics = measured(ks, extra, ordered=ordered_values is not None)
+        # Sort key: the distance's step above, the gain in the bits below: of a tie the least relevant comes first.
+        self._factor = max(1, (1 << self._best.bit_length()) // STEP)
+        self.key_type = torch.int32 if self._factor == 1 else torch.int64
+
+    def _gains(self, rank: Tensor) -> Tensor:
+        """Return `(n,)` int32: what all images gain for a query of that rank."""
+        if self._best == 1:
+            return (self._ranks == rank).int()
+        return (self._ranks - rank).abs_().neg_().add_(self._best).clamp_min_(0)
+
+    def _depth(self, relevant: int) -> int:
+        """Return how many images of a gallery are looked at, where so many are relevant at most."""
+        gallery = len(self._ranks) - 1
+        depths = (relevant if metric.depth == RELEVANT else metric.depth for metric in self.metrics.values())
+        return max(gallery if depth is None else min(int(depth), gallery) for depth in depths)
+
+    def score(self, bits: Tensor, start: int, space: Space) -> Tensor:
+        """Return `(q, metrics)` float64 scores on the CPU, NaN where a query has none.
+
+        Args:
+            bits: `(q, n)` of the queries from `start` on, which are themselves in the gallery.
+            start: see above.
+            space: see `Distances.bits`.
+        """
+        of_chunk = slice(start, start + len(bits))
+        relevant, turn, ranks = self._relevant[of_chunk], self._turn[of_chunk], self._ranks[of_chunk]
+        scores = torch.empty(len(bits), len(self.metrics), dtype=torch.float64)
+        for rows in turn.argsort(stable=True).split(space.block):
+            keys = self._keys(bits, rows, space)
+            alike = torch.unique_consecutive(ranks[rows], return_counts=True)
+            for rank, same in zip(alike[0], keys.split(alike[1].tolist()), strict=True):
+                same.add_(self._gains(rank))
+            keys[torch.arange(len(rows), device=keys.device), rows + start] = torch.iinfo(keys.dtype).max
+            depth = self._depth(int(relevant[rows].max()))
+            gains = first(keys, depth).bitwise_and_(STEP * self._factor - 1)
+            ideal = None if self._ideal is None else self._ideal[rows + start]
+            ranked = Ranked(gains, self._best, relevant[rows], ideal, self._discount[:depth])
+            found = torch.stack([metric.of(ranked) for metric in self.metrics.values()], dim=1)
+            scores[rows.cpu()] = torch.where(relevant[rows, None] > 0, found, torch.nan).cpu()
+        return scores
+
+    def _keys(self, bits: Tensor, rows: Tensor, space: Space) -> Tensor:
+        """Return the keys of some queries without the gains."""
+        keys = space.keys(len(rows), bits.shape[1])
+        if keys.dtype == bits.dtype:
+            return torch.index_select(bits, 0, rows, out=keys)
+        return keys.copy_(bits[rows]).mul_(self._factor)
 
 
 @torch.no_grad()
@@ -222,7 +313,7 @@ def nearest(
         own = points[query]
         distances = torch.addmm(squares, own, others.T, alpha=-2).add_(own.square().sum(dim=1)[:, None])
         distances = distances.clamp_min_(0).sqrt_()
-        steps = steps_of(distances.clone(), unit[query, None])
+        steps = steps_of(distances / unit[query, None])
         if not finite.all():
             unknown = ~(finite[query][:, None] & finite[gallery])
             steps[unknown] = FARTHEST_STEP
@@ -239,16 +330,3 @@ def nearest(
         rows[start : start + chunk] = gallery[place]
         found[start : start + chunk] = distances.gather(1, place)
     return rows, found
-
-
-def _gains(query_ranks: Tensor, ranks: Tensor, best: int) -> Tensor:
-    return (query_ranks - ranks).abs_().neg_().add_(best).clamp_min_(0)
-
-
-def _ascending(keys: Tensor) -> Tensor:
-    """Sort each row in place where possible."""
-    if keys.device.type == "cpu":
-        # NumPy sorts the values alone, about fifteen times faster than torch, which carries the indices along.
-        keys.numpy().sort(axis=1)
-        return keys
-    return keys.sort(dim=1).values

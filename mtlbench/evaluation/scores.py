@@ -10,7 +10,7 @@ from torch import Tensor
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.evaluation.metrics import measured, read_metric
-from mtlbench.evaluation.retrieval import means_of, retrieval_scores
+from mtlbench.evaluation.retrieval import means_of, scores_of_tasks
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.returned import check_bounded
 
@@ -40,21 +40,37 @@ def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmar
     """Score (T, N, D) embeddings of a split's images, under every task."""
     evaluation, normalise = benchmark.evaluation, benchmark.embedding.normalise
     hits = held_out.hits(embeddings, normalise)
-    metrics, each = {}, []
-    for t, task in enumerate(dataset.tasks):
-        labels = dataset.labels[t, held_out.images]
-        scores = retrieval_scores(
-            embeddings[t],
-            labels,
+    labels = dataset.labels[:, held_out.images]
+    values = [len(v) if ordered else None for v, ordered in zip(dataset.values, dataset.ordered, strict=True)]
+    each: list[dict[str, Tensor]] = [{} for _ in dataset.tasks]
+    for tasks in _with_the_same(embeddings):
+        scores = scores_of_tasks(
+            embeddings[tasks[0]],
+            labels[tasks],
+            [values[t] for t in tasks],
             normalise=normalise,
-            ordered_values=len(dataset.values[t]) if dataset.ordered[t] else None,
             ks=evaluation.ks,
             extra=evaluation.metrics,
         )
-        for name, of_queries in scores.items():
+        for t, of_task in zip(tasks, scores, strict=True):
+            each[t] = of_task
+    metrics = {}
+    for t, task in enumerate(dataset.tasks):
+        for name, of_queries in each[t].items():
             check_bounded(read_metric(name)[0].target, of_queries)
-        metrics[task] = {"triplet": hits[t].float().mean().item()} | means_of(scores, labels)
-        each.append(scores)
+        metrics[task] = {"triplet": hits[t].float().mean().item()} | means_of(each[t], labels[t])
     kept = [name for name in ("map@r", "precision@1", *evaluation.metrics) if all(name in scores for scores in each)]
     queries = {name: torch.stack([scores[name] for scores in each]).float() for name in dict.fromkeys(kept)}
     return Scores(metrics, hits, queries)
+
+
+def _with_the_same(embeddings: Tensor) -> list[list[int]]:
+    """Return the tasks in groups that have the same embeddings, as those of one network for all do."""
+    groups: list[list[int]] = []
+    for t, own in enumerate(embeddings):
+        group = next((group for group in groups if torch.equal(embeddings[group[0]], own)), None)
+        if group is None:
+            groups.append([t])
+        else:
+            group.append(t)
+    return groups

@@ -42,8 +42,8 @@ def triplet_hits(embeddings: Tensor, triplets: Tensor, normalise: bool = True) -
     hits = []
     for rows in torch.split(triplets.to(points.device), max(1, _TRIPLET_CHUNK // max(1, points.shape[1]))):
         anchor, positive, negative = rows.unbind(dim=1)
-        near = steps_of((points[anchor] - points[positive]).norm(dim=1), unit[anchor])
-        far = steps_of((points[anchor] - points[negative]).norm(dim=1), unit[anchor])
+        near = steps_of((points[anchor] - points[positive]).norm(dim=1).div_(unit[anchor]))
+        far = steps_of((points[anchor] - points[negative]).norm(dim=1).div_(unit[anchor]))
         hits.append((near < far) & finite[rows].all(dim=1))
     return torch.cat(hits).to(embeddings.device)
 

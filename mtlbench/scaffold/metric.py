@@ -14,7 +14,7 @@ from mtlbench import Ranked, register_metric
 
 
 # The name is what the list `evaluation.metrics` of a benchmark and the columns of tables say.
-@register_metric("my-method")
+@register_metric("my-method", depth="depth")
 def my_method(ranked: Ranked, *, depth: int = 100) -> Tensor:
     """Return 1 / the place of the first relevant image, 0 where none of the first `depth` is.
 

@@ -152,6 +152,6 @@ def test_a_plug_in_called_none_or_all_is_left_out(kind: str, tmp_path: Path) -> 
     file = tmp_path / "my_thing.py"
     text = file.read_text()
     for name, why in (("all", "is the name of a group"), ("none", "stands for nothing")):
-        file.write_text(text.replace('"my-thing")', f'"{name}")'))
+        file.write_text(text.replace('("my-thing"', f'("{name}"'))
         (broken,) = load_plugins([file])
         assert f"'{name}' {why}; call the {kind} something else" in broken.reason

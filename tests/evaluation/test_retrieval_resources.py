@@ -74,8 +74,17 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The modes above hear of the operations of their own thread alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("ordered_values", [None, 8, 200])
-def test_working_memory_stays_below_the_bound(ordered_values: int | None) -> None:
+def test_working_memory_stays_below_the_bound(ordered_values: int | None, one_thread: None) -> None:
     embeddings, labels = random_task(600, 2, size=4)
     bound = 2**20  # a tenth of what all pairs at once would take, or less
     with PeakMemory() as memory:
@@ -84,9 +93,9 @@ def test_working_memory_stays_below_the_bound(ordered_values: int | None) -> Non
     assert bound / 4 < memory.peak < bound + per_image
 
 
-def test_two_thousand_images_take_seconds_at_most() -> None:
+def test_two_thousand_images_take_seconds_at_most(one_thread: None) -> None:
     """Whatever the machine: there is no loop over images, and chunks are large enough to take few operations."""
     embeddings, labels = random_task(2000, 21, size=64)
     with Operations() as operations:
         retrieval_metrics(embeddings, labels, normalise=True, ordered_values=21)
-    assert 0 < operations.count < 1000
+    assert 0 < operations.count < len(labels)
