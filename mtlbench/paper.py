@@ -166,7 +166,7 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         )
     body, values = [], []
     for method in table.methods:
-        of_method = [m for m in measured if m.method == _shown_name(method)]
+        of_method = [m for m in measured if m.method == method]
         for row in of_method or [Measured(method, method, Cell(None), (), "")]:
             body.append([row.label, *_cells(row.cell, reported.get(method), comparable), str(len(row.seeds) or "")])
             values.append(_values(row, reported.get(method), comparable))
@@ -212,13 +212,6 @@ class Measured:
     cell: Cell
     seeds: tuple[int, ...]
     note: str
-
-
-def _shown_name(method: str) -> str:
-    """Return a method's name as records have it, options in their order."""
-    from mtlbench.specs import parse_method
-
-    return parse_method(method).name
 
 
 def _measured(table: PaperTable, suite: Suite, results: Path) -> list[Measured]:

@@ -42,7 +42,6 @@ def paper(
     from mtlbench.cli.run import run
     from mtlbench.errors import UserError
     from mtlbench.paper import fill, load_table, paper_tables, run_settings
-    from mtlbench.plugins import load_plugins
 
     console = Console()
     if table is None:
@@ -52,8 +51,11 @@ def paper(
     if format in (Format.runs, Format.verdict):
         raise UserError("The paper's tables come as --format table, md, latex or csv.")
     chosen = load_table(table)
-    for broken in load_plugins():
-        say(console, f"warning: {broken}", "yellow")
+    if train or chosen.kind == "storage":  # what was measured is shown without torch
+        from mtlbench.plugins import load_plugins
+
+        for broken in load_plugins():
+            say(console, f"warning: {broken}", "yellow")
     if train and chosen.kind == "storage":
         raise UserError(f"{table} is counted, not trained: leave out --run.")
     if settings and not train:

@@ -191,10 +191,12 @@ def _explain_columns() -> None:
     """Print what every column means; those of single tasks hold what the mean is of."""
     import textwrap
 
-    from mtlbench.registry import METRICS
+    from mtlbench.cli.kept import listing
     from mtlbench.report.columns import all_columns, glossary
 
-    further = {name: METRICS.get(name).summary for name in METRICS.names()}
+    found = listing("metrics", "shoes", [])
+    name, summary = (found.headings.index(heading) for heading in ("metric", "what it is"))
+    further = {line[name]: line[summary] for line in found.lines}
     for term, meaning in glossary(all_columns(further)):
         typer.echo(f"{term}\n{textwrap.fill(meaning, 100, initial_indent='    ', subsequent_indent='    ')}")
 

@@ -32,6 +32,7 @@ def shown(console: Console, tuning: Tuning, studies: Studies) -> Iterator[Told]:
 def _told(console: Console, tuning: Tuning, studies: Studies, live: Any) -> Told:
     from rich.table import Table
 
+    from mtlbench.tuning.halving import budget
     from mtlbench.tuning.tune import Told
 
     class Shown(Told):
@@ -42,6 +43,10 @@ def _told(console: Console, tuning: Tuning, studies: Studies, live: Any) -> Told
                 self.trials[name] = {trial.number: trial for trial in ended}
             self.begun_at, self.done_here, self.looked = time.monotonic(), 0.0, 0.0
             self.under_way: dict[tuple[str, int], float] = {}  # how much of each is done, from 0 to 1
+            self.steps: dict[tuple[str, int], int] = {
+                (name, trial.number): trial.steps for name in tuning.names for trial in studies.trials(name)
+            }
+            self.steps_here = 0
             already = self.count
             if already:
                 say(console, f"{already} of {self.total} trials are done already.")
@@ -61,8 +66,17 @@ def _told(console: Console, tuning: Tuning, studies: Studies, live: Any) -> Told
 
         def happened(self, method: str, number: int, event: Event) -> None:
             self.under_way[method, number] = event.step / event.steps
+            self.steps_here += max(0, event.step - self.steps.get((method, number), 0))
+            self.steps[method, number] = event.step
             if live and time.monotonic() - self.looked > 0.25:
                 self.show()
+
+        def rests(self, method: str, number: int, step: int) -> None:
+            self.under_way.pop((method, number), None)
+            if live:
+                self.show()
+            else:
+                say(console, f"{method}, trial {number}: waits at step {step:,}, {self.left()} left")
 
         def ended(self, trial: Trial) -> None:
             self.under_way.pop((trial.method, trial.number), None)
@@ -71,12 +85,13 @@ def _told(console: Console, tuning: Tuning, studies: Studies, live: Any) -> Told
             if live:
                 self.show()
             else:
-                what = f"{100 * trial.score:.1f}" if trial.score is not None else f"FAILED: {trial.reason}"
+                what = {"dropped": trial.reason, "failed": f"FAILED: {trial.reason}"}.get(trial.state, "")
+                what = what or f"validation {100 * (trial.score or 0.0):.1f}"
                 best = self.best(trial.method)
                 so_far = f", best {100 * (best.score or 0):.1f} (trial {best.number})" if best else ""
                 left = f", {self.left()} left" if self.count < self.total else ""
                 where = f"[{self.count}/{self.total}] {trial.method}, trial {trial.number}"
-                say(console, f"{where}: validation {what}{so_far}{left}")
+                say(console, f"{where}: {what}{so_far}{left}")
 
         def waiting(self) -> None:
             say(console, "What is left is worked on by other processes; waiting for them.", "yellow")
@@ -87,6 +102,12 @@ def _told(console: Console, tuning: Tuning, studies: Studies, live: Any) -> Told
 
         def left(self) -> str:
             """Say how long the rest takes at the pace of this session."""
+            if tuning.halving:
+                if not self.steps_here:
+                    return "?"
+                steps = len(tuning.names) * budget(tuning.ladder) - sum(self.steps.values())
+                pace = (time.monotonic() - self.begun_at) / self.steps_here
+                return duration(pace * max(steps, 0) * len(tuning.seeds))
             done = self.done_here + sum(self.under_way.values())
             if not done:
                 return "?"

@@ -51,6 +51,12 @@ def tune(
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="So many trials at a time, each in a process.")] = 1,
+    halving: Annotated[
+        bool,
+        typer.Option(
+            "--halving", help="Drop the worse half of a method's trials at an eighth, a quarter and half of the steps."
+        ),
+    ] = False,
 ) -> None:
     """Find recipes: the same number of trials for every method, judged on the validation split alone.
 
@@ -77,7 +83,7 @@ def tune(
         tuning = read_tuning(
             view, dataset=dataset, methods=methods, quick=quick, trials=trials, seeds=read_seeds(seeds),
             settings=settings or [], tasks=tasks, site=Site(data_dir, device, tuple(plugins or ())), results=results,
-            jobs=jobs,
+            jobs=jobs, halving=halving,
         )  # fmt: skip
         check_folder(results)
         studies = open_studies(tuning, overwrite)
@@ -91,7 +97,7 @@ def tune(
             say(console, "Stopped; what is done is kept. The same command goes on from here.")
             raise typer.Exit(130) from None
     outcomes = [Outcome(name, tuple(studies.trials(name)[:trials])) for name in tuning.names]
-    command = _command(dataset, methods, quick, trials, seeds, tasks, settings or [])
+    command = _command(dataset, methods, quick, trials, seeds, tasks, settings or [], halving)
     found = {one.method: _found(tuning, one, command) for one in outcomes}
     write_trials(tuning.folder, outcomes, {"benchmark": tuning.benchmark.name, "seeds": list(tuning.seeds)})
     _show(console, outcomes)
@@ -121,6 +127,7 @@ def _stopping(console: Console) -> None:
 
 def _show_plan(console: Console, tuning: Tuning) -> None:
     from mtlbench.devices import device_name
+    from mtlbench.tuning.halving import budget, in_words
 
     data, benchmark = tuning.dataset, tuning.benchmark
     drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
@@ -131,6 +138,9 @@ def _show_plan(console: Console, tuning: Tuning) -> None:
         f" {benchmark.train.steps:,} steps with seed{plural} {', '.join(map(str, tuning.seeds))}, judged on"
         f" {data.facts['val_images']:,} validation images, on {device_name(data.device)}, {tuning.precision}",
     )
+    if tuning.halving:
+        instead = f"{budget(tuning.ladder):,} steps a method instead of {tuning.trials * benchmark.train.steps:,}"
+        say(console, f"  halving: {in_words(tuning.ladder)}, the default to the end; {instead}")
     for name in tuning.names:
         where = ", ".join(f"{key} {w}" for key, w in tuning.spaces[name].as_json().items())
         say(console, f"  {name}: {where}")
@@ -142,12 +152,14 @@ def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
 
     import mtlbench
     from mtlbench.runs.provenance import commit
+    from mtlbench.tuning.halving import in_words
 
     best, default = outcome.best, outcome.default
     found: dict[str, Any] = {
         "trials": len(outcome.trials),
         "failed": sum(trial.state == "failed" for trial in outcome.trials),
         "best": best.number if best else None,
+        "halving": in_words(tuning.ladder) if tuning.halving else None,
         "split": "val",
         "seeds": list(tuning.seeds),
         "score": round(best.score, 5) if best and best.score is not None else None,
@@ -164,11 +176,13 @@ def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
 
 
 def _command(
-    dataset: str, methods: str, quick: bool, trials: int, seeds: str, tasks: str | None, settings: Sequence[str]
-) -> str:
+    dataset: str, methods: str, quick: bool, trials: int, seeds: str, tasks: str | None, settings: Sequence[str],
+    halving: bool,
+) -> str:  # fmt: skip
     """Return the command that finds the same, as far as it says what is tried: no path of this machine."""
     words = ["mtlbench", "tune", "--dataset", Path(dataset).name, *["--quick"] * quick, "--methods", methods]
     words += ["--trials", str(trials), "--seeds", seeds, *(["--tasks", tasks] if tasks is not None else [])]
+    words += ["--halving"] * halving
     return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
 
 

@@ -196,7 +196,8 @@ def _origin(found: dict[str, Any]) -> str:
     seeds = found.get("seeds", [])
     counted = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
     by = f", by {found['command']}" if found.get("command") else ""
-    return f"tuned, {found['trials']} trials a method on the {found.get('split', 'val')} split{counted}{by}"
+    halved = f" by successive halving ({found['halving']})" if found.get("halving") else ""
+    return f"tuned, {found['trials']} trials a method{halved} on the {found.get('split', 'val')} split{counted}{by}"
 
 
 def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:

@@ -19,12 +19,15 @@ from mtlbench.errors import UserError
 from mtlbench.recipes import Range, Where
 from mtlbench.runs.lock import Busy, busy_with, working_on
 from mtlbench.runs.record import Json, run_folder
+from mtlbench.tuning.halving import Rung, going_on
 
 if TYPE_CHECKING:
     import optuna
 
 RANDOM_TRIALS = 8  # drawn at random before what was seen guides the choice
 JOURNAL = "trials.journal"
+Space = tuple[str, Json, dict[str, Where]]
+"""A method's name, its defaults that lie where tuning looks, and where it looks."""
 State = Literal["done", "failed", "dropped", "begun"]
 
 
@@ -51,7 +54,8 @@ class Trial:
         values: what was tried, by name; of the default those that lie where tuning looks.
         score: what trials are chosen by on the validation split, a mean over seeds; the higher the better.
         accuracy: mean triplet accuracy there.
-        seconds: that it took; reason: why it failed.
+        seconds: that it took; reason: why it failed or was dropped.
+        steps: to which it was trained, as far as is noted: at rungs and at its end.
     """
 
     method: str
@@ -62,6 +66,7 @@ class Trial:
     accuracy: float | None = None
     seconds: float = 0.0
     reason: str = ""
+    steps: int = 0
 
 
 class Studies:
@@ -69,15 +74,20 @@ class Studies:
 
     Args:
         folder: where the journal and the trials' folders are, made if need be.
+        ladder: the rungs of successive halving; none where every trial is trained to its end.
+
+    Attributes:
+        dropped: trials that have been dropped here and that nobody has taken note of yet.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ladder: Sequence[Rung] = ()) -> None:
         need_optuna()
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.ladder = folder, ladder
+        self.dropped: list[Trial] = []
         lock: Any = _JournalLock(folder / JOURNAL)
         lock.acquire()  # what a process left that died while it wrote is cut off before anyone reads it
         lock.release()
@@ -129,8 +139,8 @@ class Studies:
         return [_read(method, trial) for trial in self._study(method).get_trials(deepcopy=False)]
 
     @contextmanager
-    def claimed(self, methods: Sequence[tuple[str, Json, dict[str, Where]]], trials: int) -> Iterator[Claim | None]:
-        """Hold the next trial that nobody works on, or None: number by number, so that methods keep step.
+    def claimed(self, methods: Sequence[Space], trials: int) -> Iterator[Claim | None]:
+        """Hold the next trial that nobody works on, or None.
 
         Args:
             methods: name, defaults that lie where tuning looks, and where it looks.
@@ -139,18 +149,14 @@ class Studies:
         lock = None
         with self._lock:
             claim = None
-            for number, (method, known, where) in ((n, m) for n in range(trials) for m in methods):
-                study = self._study(method)
-                made = study.get_trials(deepcopy=False)
-                if number < len(made) and made[number].state.is_finished():
-                    continue
+            for (method, known, where), number, until in self._open(methods, trials):
                 holding = working_on(self.place(method, number))
                 try:
                     holding.__enter__()
                 except Busy:
                     continue
                 try:
-                    claim = self._ask(method, number, known, where)
+                    claim = self._ask(method, number, known, where, until)
                 except BaseException:
                     holding.__exit__(None, None, None)
                     raise
@@ -161,6 +167,64 @@ class Studies:
         finally:
             if lock is not None:
                 lock.__exit__(None, None, None)
+
+    def _open(self, methods: Sequence[Space], trials: int) -> Iterator[tuple[Space, int, int | None]]:
+        """Yield what is to be done yet: a method, a trial's number, and the step to train it to if not the last.
+
+        Without rungs number by number, so that methods keep step. With them method by method, as the checkpoint of a
+        trial is kept until it is known whether it goes on.
+        """
+        if self.ladder:
+            for method in methods:
+                for number, until in self._on_the_ladder(method[0]):
+                    yield method, number, until
+            return
+        for number in range(trials):
+            for method in methods:
+                made = self._study(method[0]).get_trials(deepcopy=False)
+                if number >= len(made) or not made[number].state.is_finished():
+                    yield method, number, None
+
+    def _on_the_ladder(self, method: str) -> Iterator[tuple[int, int | None]]:
+        """Yield the trials that have not reached the lowest rung that is not decided; decide those that can be.
+
+        What goes on is read off the journal alone, so that every process decides alike, however often.
+        """
+        alive = set(range(self.ladder[0].trials))
+        for rung, above in zip(self.ladder, [*self.ladder[1:], None], strict=True):
+            study = self._study(method)
+            made = dict(enumerate(study.get_trials(deepcopy=False)))
+            scores = {}
+            missing = []
+            for number in sorted(alive):
+                reached = _reached(made[number]) if number in made else {}
+                if rung.step in reached:
+                    scores[number] = reached[rung.step]
+                elif number not in made or not made[number].state.is_finished():
+                    missing.append(number)
+            if missing or above is None:
+                yield from ((number, None if above is None else rung.step) for number in missing)
+                return
+            alive = going_on(scores, above.trials)
+            for number in sorted(scores.keys() - alive):
+                if not made[number].state.is_finished():
+                    self._drop(study, made[number], method, rung.step)
+
+    def _drop(self, study: optuna.Study, frozen: optuna.trial.FrozenTrial, method: str, step: int) -> None:
+        import shutil
+
+        import optuna
+
+        trial = _taken_up(study, frozen)
+        trial.set_user_attr("reason", f"dropped at step {step:,}")
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        shutil.rmtree(self.place(method, frozen.number), ignore_errors=True)
+        self.dropped.append(self.trials(method)[frozen.number])
+
+    def taken_note(self) -> list[Trial]:
+        """Return what has been dropped since it was last asked."""
+        found, self.dropped = self.dropped, []
+        return found
 
     def finished(self, methods: Sequence[str], trials: int) -> bool:
         """Return whether every method has had its trials."""
@@ -182,7 +246,9 @@ class Studies:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # a seed of the number's own: the same numbers of all methods, and whoever asks, draw alike
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS, constant_liar=True)
+            # with rungs all trials are begun before anything is known of one: all of them are drawn at random
+            drawn = max(RANDOM_TRIALS, self.ladder[0].trials if self.ladder else 0)
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=drawn, constant_liar=True)
         try:  # looked for first: an attempt to create one is a line in the journal, whether or not it is there
             return optuna.load_study(study_name=method, storage=self._storage, sampler=sampler)
         except KeyError:
@@ -190,7 +256,7 @@ class Studies:
                 storage=self._storage, sampler=sampler, study_name=method, direction="maximize", load_if_exists=True
             )
 
-    def _ask(self, method: str, number: int, known: Json, where: dict[str, Where]) -> Claim:
+    def _ask(self, method: str, number: int, known: Json, where: dict[str, Where], until: int | None) -> Claim:
         """Begin a trial, or take up one that was begun; its values are those that were drawn."""
         import optuna
 
@@ -204,7 +270,7 @@ class Studies:
         assert trial.number == number
         names = known if number == 0 else where  # the default is not drawn, whatever of it lies elsewhere
         values = {name: _value(trial, name, where[name]) for name in names}
-        return Claim(study, trial, method, self.place(method, number), {} if number == 0 else values)
+        return Claim(study, trial, method, self.place(method, number), {} if number == 0 else values, until)
 
 
 @dataclass
@@ -214,6 +280,7 @@ class Claim:
     Attributes:
         folder: of what it keeps while it trains.
         values: to try; nothing for the default.
+        until: the step to which it is trained for now; None for the last.
     """
 
     study: optuna.Study
@@ -221,6 +288,7 @@ class Claim:
     method: str
     folder: Path
     values: Json
+    until: int | None = None
 
     @property
     def number(self) -> int:
@@ -228,17 +296,25 @@ class Claim:
         return int(self.trial.number)
 
     def seeds(self) -> dict[str, Json]:
-        """Return what came of the seeds that are done."""
-        return dict(self.trial.user_attrs.get("seeds", {}))
+        """Return what came of the seeds that have been trained as far as they are to be."""
+        return dict(self.trial.user_attrs.get(self._kept, {}))
 
     def note(self, seed: int, outcome: Json) -> None:
         """Keep what came of a seed."""
-        self.trial.set_user_attr("seeds", self.seeds() | {str(seed): outcome})
+        self.trial.set_user_attr(self._kept, self.seeds() | {str(seed): outcome})
+
+    @property
+    def _kept(self) -> str:
+        return "seeds" if self.until is None else f"seeds to {self.until}"
 
     def done(self) -> None:
-        """End it with the mean over its seeds."""
+        """End it with the mean over its seeds; one that is trained to a rung waits there."""
         scores = [one["score"] for one in self.seeds().values()]
-        self.study.tell(self.trial, sum(scores) / len(scores))
+        mean = sum(scores) / len(scores)
+        if self.until is None:
+            self.study.tell(self.trial, mean)
+        else:
+            self.trial.report(mean, self.until)
 
     def fail(self, reason: str) -> None:
         """End it with the reason of its failure."""
@@ -252,6 +328,11 @@ def _taken_up(study: optuna.Study, frozen: optuna.trial.FrozenTrial) -> optuna.T
     import optuna
 
     return optuna.Trial(study, frozen._trial_id)
+
+
+def _reached(frozen: optuna.trial.FrozenTrial) -> dict[int, float]:
+    """Return the scores at the rungs that a trial has reached, by step."""
+    return dict(frozen.intermediate_values)
 
 
 def _value(trial: optuna.Trial, name: str, where: Where) -> Any:
@@ -270,17 +351,20 @@ def _rounded(value: Any) -> Any:
 
 def _read(method: str, frozen: optuna.trial.FrozenTrial) -> Trial:
     states: dict[str, State] = {"COMPLETE": "done", "FAIL": "failed", "PRUNED": "dropped"}
-    seeds = frozen.user_attrs.get("seeds", {}).values()
-    accuracy = sum(s["accuracy"] for s in seeds) / len(seeds) if seeds else None
+    kept = [frozen.user_attrs[f"seeds to {step}"] for step in sorted(frozen.intermediate_values)]
+    seeds = frozen.user_attrs.get("seeds") or (kept[-1] if kept else {})
+    state = states.get(frozen.state.name, "begun")
+    accuracy = sum(s["accuracy"] for s in seeds.values()) / len(seeds) if seeds else None
     return Trial(
         method,
         frozen.number,
-        states.get(frozen.state.name, "begun"),
+        state,
         {name: _rounded(value) for name, value in frozen.params.items()},
-        frozen.value,
+        frozen.value if state == "done" else None,  # at a rung it is of a shorter training
         accuracy,
-        sum(s["seconds"] for s in seeds),
+        sum(s["seconds"] for s in seeds.values()),
         str(frozen.user_attrs.get("reason", "")),
+        max((s.get("trained", 0) for s in seeds.values()), default=0),
     )
 
 

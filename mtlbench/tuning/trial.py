@@ -64,6 +64,8 @@ def do_trial(
             if str(seed) not in claim.seeds():
                 claim.note(seed, _train(claim, tried, benchmark, dataset, seed, precision, listen, stop))
         claim.done()
+        if claim.until is not None:  # what it was trained to is kept until it is known whether it goes on
+            return
     except (Interrupted, DiskFull):
         raise
     except Exception as error:  # a recipe may break a method in any way: its reason counts as the trial's outcome
@@ -88,7 +90,7 @@ def _train(
     listen: Callable[[Event], None],
     stop: Callable[[], bool],
 ) -> Json:
-    """Train with one seed, from where an interrupted process stood; return what validation says of it."""
+    """Train with one seed, from where it stood, as far as is claimed; return what validation says of it."""
     folder, setup = claim.folder / f"seed-{seed}", setup_of(method, benchmark, dataset, seed, precision)
     trainer = Trainer(method, benchmark, dataset, seed, precision)
     if partial := read_partial(folder, setup, dataset.device.type):
@@ -97,12 +99,23 @@ def _train(
             trainer.restore(load_file(tensors), state)
         except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: from the beginning
             trainer = Trainer(method, benchmark, dataset, seed, precision)
-    trainer.run(listen=listen, save=lambda: save_partial(folder, setup, trainer), stop=stop)
+    last = benchmark.train.steps if claim.until is None else claim.until
+    if trainer.state.step < last or claim.until is None:
+        try:
+            trainer.run(
+                listen=listen,
+                save=lambda: save_partial(folder, setup, trainer),
+                stop=lambda: stop() or trainer.state.step >= last,
+            )
+        except Interrupted:
+            if trainer.state.step < last:
+                raise
     state = trainer.state
     return {
         "score": state.best_score,
         "accuracy": state.best_accuracy,
         "step": state.best_step,
+        "trained": state.step,
         "seconds": state.seconds,
         "tasks": _at(state.curve, state.best_step, dataset.tasks),
     }

@@ -24,6 +24,7 @@ from mtlbench.specs import Method, left_out_line, left_out_methods, parse_method
 from mtlbench.training.events import Event
 from mtlbench.training.protocol import check_protocol
 from mtlbench.training.state import Interrupted
+from mtlbench.tuning.halving import Rung, in_words, rungs
 from mtlbench.tuning.outcome import FOLDER
 from mtlbench.tuning.space import MethodSpace, space_of
 from mtlbench.tuning.study import Studies, Trial, need_optuna
@@ -44,6 +45,9 @@ class Told:
     def ended(self, trial: Trial) -> None:
         """It has its outcome."""
 
+    def rests(self, method: str, number: int, step: int) -> None:
+        """It has been trained to a rung, where it is to be seen whether it goes on."""
+
     def waiting(self) -> None:
         """All that is left is worked on by other processes."""
 
@@ -59,6 +63,7 @@ class Tuning:
         site: where data and devices are; folder: of the trials.
         threads: with which each process computes; jobs: how many trials at a time.
         dataset: without its test split.
+        halving: by successive halving, see `ladder`.
     """
 
     methods: Sequence[Method]
@@ -72,6 +77,13 @@ class Tuning:
     dataset: Dataset = field(repr=False)
     threads: int = 1
     jobs: int = 1
+    halving: bool = False
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """The rungs of successive halving, the same for every method; none without it."""
+        benchmark = self.benchmark
+        return rungs(self.trials, benchmark.train.steps, benchmark.evaluation.every) if self.halving else ()
 
     @property
     def names(self) -> list[str]:
@@ -92,6 +104,7 @@ def read_tuning(
     site: Site,
     results: Path,
     jobs: int,
+    halving: bool = False,
 ) -> Tuning:
     """Read and check what was asked for, and prepare the data; plug-ins are loaded already.
 
@@ -120,7 +133,8 @@ def read_tuning(
     threads = max(1, torch.get_num_threads() // jobs)
     folder = results / benchmark.name / FOLDER
     return Tuning(
-        chosen, spaces, benchmark, precision, seeds, trials, site, folder, without_test(data), threads, jobs
+        chosen, spaces, benchmark, precision, seeds, trials, site, folder, without_test(data), threads, jobs,
+        halving,
     )  # fmt: skip
 
 
@@ -134,7 +148,7 @@ def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
     Raises:
         UserError: trials are there that were made with other settings, and `overwrite` is not set.
     """
-    studies = Studies(tuning.folder)
+    studies = Studies(tuning.folder, tuning.ladder)
     for method in tuning.methods:
         if overwrite:
             studies.forget(method.name)
@@ -151,7 +165,8 @@ def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
 def _about(tuning: Tuning, method: Method) -> Json:
     """Return all that decides what a trial gives, but for its values."""
     setup = setup_of(method, tuning.benchmark, tuning.dataset, tuning.seeds[0], tuning.precision)
-    return {"setup": setup, "seeds": list(tuning.seeds), "space": tuning.spaces[method.name].as_json()}
+    about = {"setup": setup, "seeds": list(tuning.seeds), "space": tuning.spaces[method.name].as_json()}
+    return about | {"halving": in_words(tuning.ladder) if tuning.halving else None}
 
 
 def work(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
@@ -172,6 +187,8 @@ def work(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool])
         if stop():
             raise Interrupted
         with studies.claimed(spaces, tuning.trials) as claim:
+            for trial in studies.taken_note():
+                told.ended(trial)
             if claim is not None:
                 name, number, waiting = claim.method, claim.number, False
                 told.begun(name, number)
@@ -180,7 +197,11 @@ def work(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool])
                     lambda event, name=name, number=number: told.happened(name, number, event),  # type: ignore[misc]
                     stop,
                 )  # fmt: skip
-                told.ended(studies.trials(name)[number])
+                trial = studies.trials(name)[number]
+                if trial.state == "begun":
+                    told.rests(name, number, claim.until or 0)
+                else:
+                    told.ended(trial)
                 continue
         if studies.finished(tuning.names, tuning.trials):
             return

@@ -101,6 +101,9 @@ class _Parent:
                 self.told.begun(*worker.trial)
             case "happened":
                 self.told.happened(event["method"], event["number"], EVENTS[event["kind"]](**event["facts"]))
+            case "rests":
+                worker.trial = None
+                self.told.rests(event["method"], event["number"], event["step"])
             case "ended":
                 worker.trial = None
                 self.told.ended(Trial(**event["trial"]))
@@ -136,6 +139,7 @@ def _order(tuning: Tuning) -> dict[str, Any]:
         "folder": str(tuning.folder.resolve()),
         "threads": tuning.threads,
         "jobs": tuning.jobs,
+        "halving": tuning.halving,
     }
 
 
@@ -152,6 +156,10 @@ class _Teller(Told):
     def happened(self, method: str, number: int, event: Event) -> None:
         """Tell what happened while it trains."""
         self.tell("happened", method=method, number=number, kind=type(event).__name__, facts=asdict(event))
+
+    def rests(self, method: str, number: int, step: int) -> None:
+        """Tell that it waits at a rung."""
+        self.tell("rests", method=method, number=number, step=step)
 
     def ended(self, trial: Trial) -> None:
         """Tell what came of it."""
@@ -176,6 +184,7 @@ def main(path: Path) -> int:
         tuning = Tuning(
             methods, {m.name: space_of(m, benchmark) for m in methods}, benchmark, order["precision"], order["seeds"],
             order["trials"], site, Path(order["folder"]), without_test(data), order["threads"], order["jobs"],
+            order["halving"],
         )  # fmt: skip
         work(tuning, open_studies(tuning, overwrite=False), _Teller(tell), asked.is_set)
     except Interrupted:

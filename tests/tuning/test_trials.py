@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 import torch
 from support import make_dataset, protocol
 from torch import Tensor
-from tuning_support import trials_in, tuned, tuning_of
+from tuning_support import GoodAt50, begin, command, trials_in, tuned, tuning_of, wait_for_trials
 
 from mtlbench import Architecture, Range, register_architecture
 from mtlbench.data.dataset import Dataset
@@ -31,8 +28,6 @@ from mtlbench.tuning.outcome import Outcome
 from mtlbench.tuning.study import JOURNAL, Studies, Trial
 from mtlbench.tuning.trial import without_test
 from mtlbench.tuning.tune import Told, open_studies, work
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -212,27 +207,6 @@ def test_a_method_whose_trials_all_fail_has_no_recipe(tmp_path):
     assert [t.state for t in trials["shared"]] == ["done", "done"]
 
 
-class GoodAt50(Architecture):
-    """Embeds an image by its colours, hidden under noise the more, the further its rate is from 50."""
-
-    search = {"rate": Range(0.1, 1000.0, log=True)}
-
-    def __init__(self, backbones, tasks, *, rate: float = 1.0) -> None:
-        super().__init__(backbones, tasks)
-        self.noise = abs(torch.tensor(rate / 50).log10().item())
-        self.scale = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        found = []
-        for t, group in enumerate(images):
-            half = group[:, :, :12] if t == 0 else group[:, :, 12:]
-            random = torch.Generator().manual_seed(1)
-            noise = torch.randn(len(half), 7, generator=random)
-            signal = half.float().mean((1, 2, 3))[:, None]
-            found.append(torch.cat([signal, torch.ones_like(signal), self.noise * noise[:, :6]], 1) * self.scale)
-        return torch.stack(found)
-
-
 def test_a_rate_of_50_is_found_where_that_alone_is_good(tmp_path):
     trials = tuned(tuning_of(tmp_path, "good-at-50", 24))["good-at-50"]
     best = Outcome("good-at-50", tuple(trials)).best
@@ -269,33 +243,6 @@ def test_selection_never_reads_the_test_split(tmp_path, monkeypatch):
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
-
-SHORT = (
-    "train.steps=40", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=4", "evaluation.triplets=50",
-    "model.embedding=8", "data.image_size=24", "train.precision=fp32", "data.rendered.images=120",
-)  # fmt: skip
-
-
-def command(results: Path, *more: str) -> list[str]:
-    words = [sys.executable, "-m", "mtlbench", "tune", "--dataset", "shoes", "--quick", "--results", str(results)]
-    words += ["--methods", "single,shared", "--trials", "3", *more]
-    return [*words, *(word for setting in SHORT for word in ("--set", setting))]
-
-
-def begin(words: list[str]) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-
-
-def wait_for_trials(folder: Path, number: int, seconds: float = 120) -> None:
-    """Wait until so many trials have been begun."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        journal = folder / JOURNAL
-        if journal.exists() and journal.read_text().count('"op_code":4') >= number:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{number} trials were not begun within {seconds} s")
 
 
 def outcomes(folder: Path) -> dict[str, list[Trial]]:

@@ -60,7 +60,7 @@ def expected_best(default: float, others: Sequence[float], trials: int) -> float
 
 
 def _scores(outcome: Outcome) -> list[float]:
-    """Return the scores in %, a failed trial's as -inf."""
+    """Return the scores in %, those of failed and dropped trials as -inf."""
     return [100 * trial.score if trial.score is not None else -math.inf for trial in outcome.trials]
 
 
@@ -76,7 +76,8 @@ def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
         most = max(len(one.trials) for one in known)
         where = f"{subject}; {count(most, 'trial')} a method, validation split"
         yield _by_trial(known, where)
-        yield _expected(known, where)
+        if not any(trial.state == "dropped" for one in known for trial in one.trials):
+            yield _expected(known, where)  # what halving dropped has no score that fewer trials could be judged by
 
 
 def of_scene(scene: Scene) -> Iterator[Drawing]:
