@@ -10,6 +10,7 @@ import typer
 
 from mtlbench import __version__
 from mtlbench.cli.check import check
+from mtlbench.cli.cores import wait_asleep
 from mtlbench.cli.data import data_app
 from mtlbench.cli.export import export
 from mtlbench.cli.list import list_
@@ -66,6 +67,7 @@ def common(
 def main() -> None:
     """Run the command line; errors that a user can cause are one sentence and exit code 2."""
     fit_streams()
+    wait_asleep()
     try:
         with telling_what_is_left_out():
             app(prog_name="mtlbench")

@@ -172,9 +172,9 @@ def test_receipts_say_so_and_no_curve_of_fewer_trials_is_drawn():
 def test_killed_at_any_moment_two_processes_go_on_to_the_same(tmp_path):
     folder = tmp_path / "shoes-quick" / "tuning"
     more = ("--halving", "--trials", "6")
-    for jobs, begun in (("1", 3), ("2", 5), ("2", 8)):
+    for jobs, begun in (("1", 3), ("2", 6)):
         process = begin(command(tmp_path, "--jobs", jobs, *more))
-        wait_for_trials(folder, begun)
+        wait_for_trials(folder, begun, 300)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     both = [begin(command(tmp_path, *more)) for _ in range(2)]
