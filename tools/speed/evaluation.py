@@ -151,19 +151,12 @@ def main() -> None:
         runs: dict[str, list[list[float]]] = {way: [] for way in chosen.ways}
         for _ in range(chosen.rounds):
             for way, kept in runs.items():
-                command = [
-                    sys.executable,
-                    __file__,
-                    "--one",
-                    way,
-                    "--images",
-                    str(images),
-                    "--tasks",
-                    str(chosen.tasks),
-                ]
+                command = [sys.executable, __file__, "--one", way, "--images", str(images)]
                 for name in ("tasks", "values", "size", "threads"):
                     command += [f"--{name}", str(getattr(chosen, name))]
                 kept.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+                clock, spent, peak = kept[-1]
+                print(f"{images:,} {way}: {clock:.2f} s, {spent:.2f} processor s, {peak:.2f} GiB", file=sys.stderr)
         medians = {way: [statistics.median(column) for column in zip(*kept, strict=True)] for way, kept in runs.items()}
         base = medians[chosen.ways[0]]
         rows += [
