@@ -74,9 +74,11 @@ def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
     known = [one for one in outcomes if one.default is not None and len(one.trials) > 1]
     if known:
         most = max(len(one.trials) for one in known)
-        where = f"{subject}; {count(most, 'trial')} a method, validation split"
+        halved = any(trial.state == "dropped" for one in known for trial in one.trials)
+        how = " by successive halving, points are those trained to the end" if halved else ""
+        where = f"{subject}; {count(most, 'trial')} a method{how}, validation split"
         yield _by_trial(known, where)
-        if not any(trial.state == "dropped" for one in known for trial in one.trials):
+        if not halved:
             yield _expected(known, where)  # what halving dropped has no score that fewer trials could be judged by
 
 
