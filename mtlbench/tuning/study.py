@@ -156,6 +156,9 @@ class Studies:
                 except Busy:
                     continue
                 try:
+                    if self._is_done(method, number, until):  # since it was looked at
+                        holding.__exit__(None, None, None)
+                        continue
                     claim = self._ask(method, number, known, where, until)
                 except BaseException:
                     holding.__exit__(None, None, None)
@@ -167,6 +170,10 @@ class Studies:
         finally:
             if lock is not None:
                 lock.__exit__(None, None, None)
+
+    def _is_done(self, method: str, number: int, until: int | None) -> bool:
+        made = self._study(method).get_trials(deepcopy=False)
+        return number < len(made) and (made[number].state.is_finished() or until in _reached(made[number]))
 
     def _open(self, methods: Sequence[Space], trials: int) -> Iterator[tuple[Space, int, int | None]]:
         """Yield what is to be done yet: a method, a trial's number, and the step to train it to if not the last.
