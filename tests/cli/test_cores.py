@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import torch  # noqa: F401  # before it is set
+import torch  # noqa: F401
 
 from mtlbench.cli.cores import wait_asleep
 
