@@ -89,7 +89,10 @@ def test_checking_images_needs_no_torch(tmp_path):
         (tmp_path / "own" / label).mkdir(parents=True)
         for number in range(40):
             Image.new("RGB", (40, 40), (6 * number, 80, len(label))).save(tmp_path / "own" / label / f"{number}.png")
-    without_torch("data", "check", tmp_path / "own")
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\ntitle = "Own"\n[data]\nreader = "folders"\nlevels = ["label"]\nfolder = "own"\nimage_size = 32\n'
+    )
+    without_torch("data", "check", tmp_path / "own.toml")
 
 
 @pytest.mark.parametrize(
