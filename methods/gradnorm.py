@@ -82,18 +82,11 @@ class GradNorm(Balancer):
 
     def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
         """See `Balancer.backward`; the weights returned are those of this step, before their update."""
-        layer = list(architecture.last_shared_layer())
-        norms = torch.stack([self._norm(loss, layer) for loss in losses])
+        norms = self.norms_at_last_shared_layer(losses, architecture)
         used = self.weights.clone()
         self.weighted_backward(losses, used, architecture)
-        self._update(losses.detach().float(), norms.detach())
+        self._update(losses.detach().float(), norms.float())
         return used
-
-    @staticmethod
-    def _norm(loss: Tensor, layer: Sequence[Tensor]) -> Tensor:
-        gradients = torch.autograd.grad(loss, layer, retain_graph=True, allow_unused=True)
-        squares = [g.float().square().sum() for g in gradients if g is not None]
-        return torch.stack(squares).sum().sqrt() if squares else loss.new_zeros(())
 
     def _update(self, losses: Tensor, norms: Tensor) -> None:
         """Move the weights by one step: (T,) losses and (T,) norms of the unweighted gradients at the last layer."""

@@ -6,7 +6,6 @@ makes the embedding is the task's own. With the plain mean of losses the trunk's
 
 from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from mtlbench import Architecture, BackboneFactory, register_architecture
@@ -22,7 +21,7 @@ class Shared(Architecture):
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
         super().__init__(backbones, tasks)
         self.trunk = backbones.backbone().stages
-        self.heads = nn.ModuleList(backbones.head(task) for task in tasks)
+        self.heads = backbones.heads(tasks)
 
     def _trunk(self, images: Tensor) -> Tensor:
         for stage in self.trunk:
@@ -31,14 +30,14 @@ class Shared(Architecture):
 
     def forward(self, images: Tensor) -> Tensor:
         """(T, B, 3, H, W) -> (T, B, D)."""
-        features = self._trunk(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return torch.stack([head(group) for head, group in zip(self.heads, features, strict=True)])
+        features = self.heads.before(self._trunk(images.flatten(0, 1)))
+        embeddings: Tensor = self.heads(features.unflatten(0, images.shape[:2]))
+        return embeddings
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (T, B, D): the trunk runs once."""
-        features = self._trunk(images)
-        self.representation = features if self.training else None
-        return torch.stack([head(features) for head in self.heads])
+        """(B, 3, H, W) -> (T, B, D): the trunk and its pooling run once."""
+        embeddings: Tensor = self.heads(self.branch_off(self.heads.before(self._trunk(images))))
+        return embeddings
 
     def embed_task(self, images: Tensor, task: int) -> Tensor:
         """(B, 3, H, W) -> (B, D): the trunk and one head."""

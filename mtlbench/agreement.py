@@ -63,7 +63,7 @@ def preserved_state(architecture: Architecture, loss: nn.Module, device: torch.d
     """
     modules = [*architecture.modules(), *loss.modules()]
     buffers = [(m, name, b, b.clone()) for m in modules for name, b in m.named_buffers(recurse=False)]
-    training, representation = architecture.training, architecture.representation
+    training, left = architecture.training, (architecture.representation, architecture.views)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
@@ -71,4 +71,4 @@ def preserved_state(architecture: Architecture, loss: nn.Module, device: torch.d
         for module, name, buffer, value in buffers:
             setattr(module, name, buffer.copy_(value))  # a module may have put another tensor in its place
         architecture.train(training)
-        architecture.representation = representation
+        architecture.representation, architecture.views = left

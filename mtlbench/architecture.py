@@ -60,11 +60,13 @@ class Architecture(nn.Module, ABC):
         representation: the latest features that all tasks share, one tensor whose leading axis is the batch, where
             `embed` has such a place between what is shared and what is the tasks' own; else None. Set it in `embed`
             alone, in training: balancers can take the tasks' gradients there instead of at all shared parameters.
+        views: the representation as the tasks take it, (T, B, ...), where `branch_off` has made them; else None.
     """
 
     search: ClassVar[Space] = {}
     mixes_tasks: bool = False
     representation: Tensor | None = None
+    views: Tensor | None = None
 
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -88,6 +90,20 @@ class Architecture(nn.Module, ABC):
         Override it where one task needs less than all; it must agree with `embed`.
         """
         return self.embed(images)[task]
+
+    def branch_off(self, features: Tensor) -> Tensor:
+        """Return shared features as every task takes them, (B, ...) -> (T, B, ...) without a copy; for `embed` alone.
+
+        In training they become the `representation`. Let row t reach task t's embedding alone: then one pass finds all
+        tasks' gradients there, where it would take one for each.
+        """
+        views = features.expand(len(self.tasks), *features.shape)
+        self.representation, self.views = (features, views) if self.training else (None, None)
+        return views
+
+    def forget(self) -> None:
+        """Drop what the latest pass left for the balancer; with it goes the step's graph."""
+        self.representation = self.views = None
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
         """Return the modules and parameters that exist for this task alone. Everything else counts as shared."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
 from mtlbench.errors import UserError
+from mtlbench.gradients import TaskGradients
 from mtlbench.recipes import Space
 from mtlbench.registry import BALANCERS, register_class
 
@@ -73,6 +74,7 @@ class Balancer(nn.Module, ABC):
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
+        self.task_gradients = TaskGradients()
 
     def check(self, architecture: Architecture) -> None:
         """Refuse an architecture that this balancer can't serve.
@@ -108,8 +110,17 @@ class Balancer(nn.Module, ABC):
         """Return multiples of the learning rate for its own parameters; see `Architecture.learning_rate_scales`."""
         return {}
 
+    def norms_at_last_shared_layer(self, losses: Tensor, architecture: Architecture) -> Tensor:
+        """Return the (T,) lengths of the gradients of (T,) losses at `Architecture.last_shared_layer`, detached.
+
+        The graph is kept. Only the heads and what stands behind that layer are passed for it; see `gradients`.
+        """
+        return self.task_gradients.norms(losses, architecture, list(architecture.last_shared_layer()))
+
     def weighted_backward(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> None:
         """Back-propagate (T,) losses under (T,) weights by the convention above; most balancers end with this."""
+        if self.task_gradients.go_on(losses, weights, architecture):
+            return
         (losses * weights).sum().backward()
         shared = [p.grad for p in architecture.shared_parameters() if p.grad is not None]
         if shared and len(losses) > 1:

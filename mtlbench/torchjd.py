@@ -63,6 +63,7 @@ from torch import Tensor, nn
 from mtlbench.architecture import Architecture
 from mtlbench.balancer import Balancer
 from mtlbench.errors import UserError
+from mtlbench.gradients import add_gradient
 from mtlbench.registry import BALANCERS
 
 __all__ = [
@@ -298,7 +299,7 @@ class Combiner(FromTorchJD):
         """
         shared = _trained(architecture.shared_parameters())
         features = self._features(architecture)
-        rows = _gradients(losses, shared if features is None else [features])
+        rows = self._rows(losses, architecture, shared)
         self._train_own_layers(losses, architecture)
         self.gradient_norms = rows.norm(dim=1)
         combined, weights = self._combine(rows)
@@ -331,6 +332,13 @@ class Combiner(FromTorchJD):
             raise UserError(f"{type(self).__name__} at=representation: {type(architecture).__name__} {_NO_PLACE}")
         return features
 
+    def _rows(self, losses: Tensor, architecture: Architecture, shared: Sequence[nn.Parameter]) -> Tensor:
+        """Return the (T, P) float32 gradients where they are taken."""
+        found = None if self.at == "shared" else self.task_gradients.at_representation(losses, architecture)
+        if found is None:
+            return self.task_gradients.at(losses, architecture, shared)
+        return found.flatten(1).float()
+
     def _combine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Combine (T, P) gradients: the (P,) update at the plain mean's scale and the (T,) weights for the log."""
         tasks = len(rows)
@@ -360,21 +368,10 @@ def _trained(parameters: Any) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]
 
 
-def _gradients(losses: Tensor, places: Sequence[Tensor]) -> Tensor:
-    """Return the (T, P) float32 gradients of (T,) losses at all places, flattened and joined."""
-    rows = []
-    for loss in losses:
-        found = torch.autograd.grad(loss, places, retain_graph=True, allow_unused=True)
-        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(places, found, strict=True)]
-        rows.append(torch.cat([part.flatten().float() for part in parts]))
-    return torch.stack(rows)
-
-
 def _add_gradient(parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
-    """Add a (P,) gradient to `.grad`, laid out in memory as its parameter: fused optimisers take that for granted."""
+    """Add a (P,) gradient to the parameters' `.grad`."""
     for parameter, piece in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
-        part = torch.empty_like(parameter).copy_(piece.view_as(parameter))
-        parameter.grad = part if parameter.grad is None else parameter.grad + part
+        add_gradient(parameter, piece)
 
 
 def gramian(rows: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from mtlbench.backbones.heads import Heads
 from mtlbench.errors import UserError
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
@@ -149,6 +150,10 @@ class BackboneFactory:
         with _seeded(f"{self.seed}/{owner}/head") as device:
             head = self.kind.head(self.channels[-1], self.feature_size, self.embedding_size)
         return head.to(device)
+
+    def heads(self, owners: Sequence[str]) -> Heads:
+        """Return a fresh head for each owner, computed together as far as they are alike; see `Heads`."""
+        return Heads([self.head(owner) for owner in owners])
 
 
 class BackboneKind(ABC):

@@ -110,7 +110,7 @@ def update(balancer: Balancer, net: Line, losses: Tensor) -> tuple[Tensor, Tenso
     """Take one update: its weights, the trunk's gradient and the tasks' own gradients."""
     net.zero_grad(set_to_none=True)
     weights = balancer.backward(losses, net)
-    net.representation = None
+    net.forget()
     zeros = torch.zeros(5)
     if net.trunk.weight.grad is None:
         raise Fault("a gradient in .grad of what is shared", "none", "end with self.weighted_backward(…)")
@@ -180,7 +180,7 @@ def gradients_arrive(subject: BalancerSubject) -> str:
         losses = (embeddings - noise(*embeddings.shape, seed=2)).square().mean((1, 2))
         penalty = net.regulariser()
         balancer.backward(losses if penalty is None else losses + penalty, net)
-        net.representation = None
+        net.forget()
         gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
         broken = [n for n, gradient in gradients.items() if not gradient.isfinite().all()]
         if broken:

@@ -189,7 +189,7 @@ class Trainer:
         if self.balancer.judges_again:
             with torch.no_grad():
                 self.balancer.judge(self.losses(batch).detach())
-        self.architecture.representation = None  # with it goes the step's graph
+        self.architecture.forget()
         by_task = self.balancer.gradient_norms
         self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
         self.state.step += 1

@@ -85,5 +85,5 @@ def train_a_little(net: Architecture, images: Tensor, steps: int = 3) -> Archite
         (loss if penalty is None else loss + penalty.sum()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
-    net.representation = None  # as after every step of a run: with it goes the graph
+    net.forget()
     return net.eval()

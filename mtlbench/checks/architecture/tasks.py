@@ -85,7 +85,7 @@ def embed_trains_as_forward(subject: Subject) -> str:
         net.zero_grad(set_to_none=True)
         torch.default_generator.manual_seed(seed)
         (run(images) * weights).sum().backward()
-        net.representation = None
+        net.forget()
         return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in net.parameters()])
 
     plain = partial(Architecture.embed, net)

@@ -1,0 +1,232 @@
+"""The gradients of T losses, each by itself, in as few passes through the network as it allows.
+
+What is made of them is a balancer's; `agreement` looks at them all, off the path of training.
+
+Two short cuts, each taken only where the first step has shown that it gives what T passes give:
+
+*At the representation.* Where each task takes the shared features as a row of its own (`Architecture.views`), the
+gradient of the summed losses at those T rows holds the T gradients side by side: one pass through loss and heads.
+
+*At a layer.* The gradient of a layer's weights is a product of its inputs and of the gradient at its outputs. So only
+the part of the network behind the layer is passed T times, which is short where the layer is the last shared one; then
+one product gives all T: for a convolution with O channels, one weight gradient with T O channels. Whatever stands
+behind the layer, batch norm included, is differentiated by torch itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from mtlbench.architecture import Architecture
+from mtlbench.layer_gradients import Use, dtype_of, lengths, nodes, of_parameters, uses_of
+
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the longest gradient
+_COARSE = 2e-2  # bfloat16 has 8 bits
+
+
+class TaskGradients:
+    """Finds the gradients of T losses; one object for one run, since it remembers which short cuts hold there.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from mtlbench import Architecture, BackboneFactory
+    >>> class Scaled(Architecture):
+    ...     def __init__(self, backbones, tasks):
+    ...         super().__init__(backbones, tasks)
+    ...         self.trunk = nn.Linear(3, 2)
+    ...         self.scales = nn.ParameterList([torch.ones(2) for _ in tasks])
+    ...
+    ...     def forward(self, images):
+    ...         return self.trunk(images) * torch.stack(list(self.scales))[:, None]
+    ...
+    ...     def embed(self, images):
+    ...         return self.branch_off(self.trunk(images)) * torch.stack(list(self.scales))[:, None]
+    >>> net = Scaled(BackboneFactory("small", 24, 2), ["colour", "shape"])
+    >>> losses = net.embed(torch.ones(5, 3)).sum((1, 2)) * torch.tensor([1.0, 2.0])
+    >>> TaskGradients().at_representation(losses, net).sum((1, 2)).tolist()
+    [10.0, 20.0]
+    >>> TaskGradients().norms(losses, net, list(net.trunk.parameters()))  # 6 weights and 2 biases, each 5 and 10
+    tensor([14.1421, 28.2843])
+    """
+
+    def __init__(self) -> None:
+        self._apart: bool | None = None  # whether the tasks' rows of the representation stay apart
+        self._beside: dict[int, Tensor] = {}  # parameters that losses reach past these rows
+        self._direct: bool | None = None  # whether norms at the layer are right when found at its outputs
+        self._found: _Found | None = None
+
+    def __deepcopy__(self, memo: object) -> TaskGradients:
+        """A copy looks for itself: what was learned is of one network's parameters."""
+        return TaskGradients()
+
+    def at_representation(self, losses: Tensor, architecture: Architecture) -> Tensor | None:
+        """Return the (T, B, ...) gradients of (T,) losses at the representation; None where there is none."""
+        if not self._branches(losses, architecture):
+            features = architecture.representation
+            return None if features is None or not features.requires_grad else _each(losses, features)
+        return torch.autograd.grad(losses.sum(), _there(architecture.views), retain_graph=True)[0]
+
+    def _branches(self, losses: Tensor, architecture: Architecture) -> bool:
+        """Tell whether row t of the views reaches loss t alone, and nothing reaches the losses past the rows."""
+        features, views = architecture.representation, architecture.views
+        if features is None or views is None or not views.requires_grad:
+            return False
+        if self._apart is None:
+            self._apart = self._stay_apart(losses, features, views)
+        return self._apart
+
+    def _stay_apart(self, losses: Tensor, features: Tensor, views: Tensor) -> bool:
+        for node in nodes(losses.grad_fn, stop=views.grad_fn):
+            if node is features.grad_fn:
+                return False
+            if isinstance(parameter := getattr(node, "variable", None), Tensor):
+                self._beside[id(parameter)] = parameter
+        together = torch.autograd.grad(losses.sum(), views, retain_graph=True, allow_unused=True)[0]
+        return together is not None and _alike(together.flatten(1), _each(losses, features).flatten(1))
+
+    def at(self, losses: Tensor, architecture: Architecture, places: Sequence[nn.Parameter]) -> Tensor:
+        """Return the (T, P) float32 gradients of (T,) losses at shared parameters, flattened and joined.
+
+        T passes through what all tasks share; loss and heads are passed once where the tasks' rows stay apart.
+        """
+        if self._branches(losses, architecture) and not any(id(p) in self._beside for p in places):
+            found = _passes(architecture.representation, self.at_representation(losses, architecture), places)
+        else:
+            found = [torch.autograd.grad(x, places, retain_graph=True, allow_unused=True) for x in losses]
+        joined = []
+        for gradients in found:
+            parts = [torch.zeros_like(p) if g is None else g for p, g in zip(places, gradients, strict=True)]
+            joined.append(torch.cat([part.flatten().float() for part in parts]))
+        return torch.stack(joined)
+
+    def norms(self, losses: Tensor, architecture: Architecture, layer: Sequence[nn.Parameter]) -> Tensor:
+        """Return the (T,) lengths of the gradients of (T,) losses at a layer's parameters."""
+        self._found = None
+        uses = uses_of(losses, layer) if self._direct is not False else None
+        if uses is None:
+            return _norms_by_passes(losses, layer)
+        norms = self._norms_at(losses, architecture, uses)
+        if self._direct is None:
+            whole = _norms_by_passes(losses, layer)
+            self._direct = norms is not None and _alike(norms[:, None], whole[:, None], dtype_of(uses))
+            norms = norms if self._direct else whole
+        return _norms_by_passes(losses, layer) if norms is None else norms
+
+    def _norms_at(self, losses: Tensor, architecture: Architecture, uses: Sequence[Use]) -> Tensor | None:
+        edges = [GradientEdge(use.node, 0) for use in uses]
+        if not self._branches(losses, architecture):
+            found = [torch.autograd.grad(x, edges, retain_graph=True, allow_unused=True) for x in losses]
+            at_outputs = _stacked(found)
+            return None if at_outputs is None else lengths(of_parameters(uses, at_outputs))
+        views, beside = _there(architecture.views), list(self._beside.values())
+        rows, *own = torch.autograd.grad(losses.sum(), [views, *beside], retain_graph=True, allow_unused=True)
+        if rows.is_cuda:  # there launches count; on a CPU the loop is no slower
+            arrived = torch.autograd.grad(
+                _there(architecture.representation),
+                edges,
+                rows,
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+            at_outputs = None if any(g is None for g in arrived) else list(arrived)
+        else:
+            at_outputs = _stacked(_passes(architecture.representation, rows, edges))
+        if at_outputs is None:
+            return None
+        gradients = of_parameters(uses, at_outputs)
+        self._found = _Found(
+            losses, rows, [(p, g) for p, g in zip(beside, own, strict=True) if g is not None], gradients
+        )
+        return lengths(gradients)
+
+    def go_on(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> bool:
+        """Add the gradients of weighted losses to `.grad`, from what `norms` found for these losses; tell if it could.
+
+        The convention is `Balancer`'s. Loss and heads are not passed again, nor is the layer's gradient found again.
+        """
+        found, self._found = self._found, None
+        if found is None or found.losses is not losses or not self._direct:
+            return False
+        owners = {id(p): t for t in range(len(losses)) for p in architecture.task_parameters(t)}
+        if architecture.mixes_tasks or any(id(p) not in owners for p, _ in found.own):
+            return False  # several losses may reach them: a loss's own parameters, for one
+        with torch.no_grad():
+            shares = weights / len(losses)
+            combined = torch.tensordot(shares, found.rows.to(shares.dtype), dims=1).to(found.rows.dtype)
+            if found.own:
+                by_owner = weights.unbind()
+                scaled = torch._foreach_mul([g for _, g in found.own], [by_owner[owners[id(p)]] for p, _ in found.own])
+                for (parameter, _), gradient in zip(found.own, scaled, strict=True):
+                    add_gradient(parameter, gradient)
+            for parameter, gradients in found.layer:
+                add_gradient(parameter, torch.tensordot(shares, gradients.to(shares.dtype), dims=1))
+        done = {id(p) for p, _ in found.layer} | owners.keys()
+        others = [p for p in architecture.parameters() if p.requires_grad and id(p) not in done]
+        if others:
+            torch.autograd.backward([_there(architecture.representation)], [combined], inputs=others)
+        return True
+
+
+class _Found(NamedTuple):
+    """What was found for (T,) losses."""
+
+    losses: Tensor
+    rows: Tensor  # (T, B, ...) gradients at the representation
+    own: list[tuple[Tensor, Tensor]]  # parameters behind it, with the gradients of the summed losses
+    layer: list[tuple[nn.Parameter, Tensor]]  # the layer's parameters, with their T gradients, (T, ...)
+
+
+def _there(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
+
+
+def _passes(features: Tensor | None, rows: Tensor | None, places: Any) -> list[tuple[Tensor | None, ...]]:
+    """Go on from T gradients at the features, (T, B, ...), to places before them: a pass for each."""
+    each = _there(rows)
+    return [torch.autograd.grad(_there(features), places, row, retain_graph=True, allow_unused=True) for row in each]
+
+
+def _stacked(found: Sequence[tuple[Tensor | None, ...]]) -> list[Tensor] | None:
+    """Return what T passes found at each place, (T, ...); None where none reached a place."""
+    stacked = []
+    for gradients in zip(*found, strict=True):
+        some = next((g for g in gradients if g is not None), None)
+        if some is None:
+            return None
+        stacked.append(torch.stack([torch.zeros_like(some) if g is None else g for g in gradients]))
+    return stacked
+
+
+def add_gradient(parameter: nn.Parameter | Tensor, gradient: Tensor) -> None:
+    """Add to `.grad`, laid out in memory as its parameter: fused optimisers take that for granted."""
+    part = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
+    parameter.grad = part if parameter.grad is None else parameter.grad + part
+
+
+def _each(losses: Tensor, features: Tensor) -> Tensor:
+    """Return the (T, B, ...) gradients of (T,) losses at features, a pass for each."""
+    found = [torch.autograd.grad(x, features, retain_graph=True, allow_unused=True)[0] for x in losses]
+    return torch.stack([torch.zeros_like(features) if g is None else g for g in found])
+
+
+def _norms_by_passes(losses: Tensor, layer: Sequence[Tensor]) -> Tensor:
+    norms = []
+    for loss in losses:
+        gradients = torch.autograd.grad(loss, layer, retain_graph=True, allow_unused=True)
+        squares = [g.float().square().sum() for g in gradients if g is not None]
+        norms.append(torch.stack(squares).sum().sqrt() if squares else loss.new_zeros(()))
+    return torch.stack(norms).detach()
+
+
+def _alike(found: Tensor, wanted: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Tell whether (T, P) gradients are others up to rounding, measured by the longest of them."""
+    tolerance = _TOLERANCE.get(found.dtype if dtype is None else dtype, _COARSE)
+    off = (found.float() - wanted.float()).norm(dim=1).max()
+    return bool(off <= tolerance * wanted.float().norm(dim=1).max())

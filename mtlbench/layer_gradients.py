@@ -1,0 +1,161 @@
+"""A layer in autograd's graph, and T gradients of its parameters from the T gradients at its outputs.
+
+The gradient of a weight is a product of a layer's inputs and of the gradient at its outputs. For a linear layer with
+inputs H (N, I) and gradients D_t (N, O) it is D_t^T H, and that of the bias the sum of D_t's rows; a convolution is the
+same with H the patches that its kernel sees. So one product serves T tasks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CASTS = {"TBackward0", "ToCopyBackward0"}  # what may stand between a parameter and the operation that takes it
+_PATCHES = 2**24  # numbers of a convolution's patches that are held at a time
+
+
+class Use(NamedTuple):
+    """An operation of the graph that takes parameters of a layer: a convolution or a product of matrices."""
+
+    node: Any
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+
+def nodes(root: Any, stop: Any = None) -> Iterator[Any]:
+    """Yield the nodes of a graph, the nearest to its root first, without what lies behind `stop`."""
+    queue, seen = deque([root]), {root}
+    while queue:
+        node = queue.popleft()
+        if node is None or node is stop:
+            continue
+        yield node
+        for child, _ in node.next_functions:
+            if child not in seen:
+                seen.add(child)
+                queue.append(child)
+
+
+def uses_of(losses: Tensor, layer: Sequence[nn.Parameter]) -> list[Use] | None:
+    """Return the operations that take a layer's parameters; None where one of them is of another form than is known."""
+    wanted = {id(p): p for p in layer if p.requires_grad}
+    above: dict[Any, Any] = {}
+    found: dict[Any, dict[int, nn.Parameter]] = {}
+    for node in nodes(losses.grad_fn):
+        for child, _ in node.next_functions:
+            above.setdefault(child, node)
+        parameter = getattr(node, "variable", None)
+        if parameter is None or id(parameter) not in wanted:
+            continue
+        below, user = node, above.get(node)
+        while user is not None and user.name() in _CASTS:
+            below, user = user, above.get(user)
+        if user is None:
+            return None
+        place = next(i for i, (child, _) in enumerate(user.next_functions) if child is below)
+        found.setdefault(user, {})[place] = wanted.pop(id(parameter))
+        if not wanted:
+            break
+    uses = [_as_use(node, parameters) for node, parameters in found.items()]
+    return None if wanted or not uses or None in uses else [use for use in uses if use is not None]
+
+
+def _as_use(node: Any, parameters: dict[int, nn.Parameter]) -> Use | None:
+    """Name the parameters, which are given by their places among an operation's inputs."""
+    name = node.name()
+    if name == "ConvolutionBackward0" and not node._saved_transposed and node._saved_groups == 1:
+        known = len(node._saved_weight.shape) == 4 and 0 not in parameters
+        return Use(node, parameters.get(1), parameters.get(2)) if known else None
+    if name == "AddmmBackward0" and 1 not in parameters:
+        return Use(node, parameters.get(2), parameters.get(0))
+    if name == "MmBackward0" and 0 not in parameters:
+        return Use(node, parameters.get(1), None)
+    return None
+
+
+def _inputs(node: Any) -> Tensor:
+    names = {"ConvolutionBackward0": "_saved_input", "AddmmBackward0": "_saved_mat1", "MmBackward0": "_saved_self"}
+    inputs: Tensor = getattr(node, names[node.name()])
+    return inputs
+
+
+def dtype_of(uses: Sequence[Use]) -> torch.dtype:
+    """Return the coarsest type in which the operations are done."""
+    return min((_inputs(use.node).dtype for use in uses), key=lambda dtype: dtype.itemsize)
+
+
+@torch.no_grad()
+def of_parameters(uses: Sequence[Use], at_outputs: Sequence[Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return the operations' parameters with their T gradients, (T, ...), from those at the outputs, (T, B, ...)."""
+    found = []
+    for use, at_output in zip(uses, at_outputs, strict=True):
+        convolution = use.node.name() == "ConvolutionBackward0"
+        if use.weight is not None:
+            gradient = _of_convolution(use.node, at_output) if convolution else at_output.mT @ _inputs(use.node)
+            found.append((use.weight, gradient))
+        if use.bias is not None:
+            found.append((use.bias, at_output.sum((1, 3, 4) if convolution else 1)))
+    return found
+
+
+@torch.no_grad()
+def lengths(gradients: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:
+    """Return the (T,) lengths of T gradients of several parameters together."""
+    by_parameter = [
+        torch.linalg.vector_norm(g.flatten(1), dim=1, dtype=torch.promote_types(g.dtype, torch.float32))
+        for _, g in gradients
+    ]
+    found: Tensor = torch.linalg.vector_norm(torch.stack(by_parameter), dim=0)
+    return found
+
+
+def _of_convolution(node: Any, at_output: Tensor) -> Tensor:
+    """Return a weight's T gradients, (T, O, I, h, w), for those at the output, (T, B, O, h', w')."""
+    weight, tasks = node._saved_weight, len(at_output)
+    if not at_output.is_cuda and at_output.dtype == torch.bfloat16:
+        return _by_patches(node, at_output)
+
+    def call(gradient: Tensor, wanted: Tensor) -> Tensor:
+        found = torch.ops.aten.convolution_backward(
+            gradient, node._saved_input, wanted, None, node._saved_stride, node._saved_padding, node._saved_dilation,
+            False, node._saved_output_padding, 1, (False, True, False),
+        )  # fmt: skip
+        of_weight: Tensor = found[1]
+        return of_weight
+
+    if not at_output.is_cuda:  # in float32 a CPU is as fast on one after the other
+        return torch.stack([call(gradient, weight) for gradient in at_output])
+    outputs = at_output.shape[2]  # as one convolution with T O channels
+    together = at_output.movedim(2, -1).movedim(0, -2).flatten(-2).movedim(-1, 1)  # channels last
+    wide = weight.new_empty((tasks * outputs, *weight.shape[1:])).to(memory_format=torch.channels_last)
+    gradients: Tensor = call(together, wide).unflatten(0, (tasks, outputs))
+    return gradients
+
+
+def _by_patches(node: Any, at_output: Tensor) -> Tensor:
+    """The same, as a product with the patches that the kernel sees.
+
+    In bfloat16 on a CPU that is several times as fast as oneDNN's own gradient of a weight where maps are small.
+    """
+    (up, left), (down, right) = node._saved_padding, node._saved_stride
+    (high, wide), (rows, columns) = node._saved_weight.shape[2:], at_output.shape[3:]
+    apart = node._saved_dilation
+    images = F.pad(node._saved_input.movedim(1, -1), (0, 0, left, left, up, up))  # (B, h, w, I)
+    channels = images.shape[-1]
+    step = images.stride()
+    taken = (step[0], down * step[1], right * step[2], apart[0] * step[1], apart[1] * step[2], step[3])
+    patches = images.as_strided((len(images), rows, columns, high, wide, channels), taken)
+    by_place = at_output.movedim(2, -1)  # (T, B, h', w', O)
+    tasks, outputs = len(at_output), at_output.shape[2]
+    found, some = [], max(1, _PATCHES // patches[0].numel())
+    for at in range(0, len(images), some):
+        ours = by_place[:, at : at + some].flatten(1, 3).mT.reshape(tasks * outputs, -1)
+        found.append(ours @ patches[at : at + some].reshape(-1, high * wide * channels))
+    whole = found[0] if len(found) == 1 else torch.stack(found).float().sum(0)
+    gradients: Tensor = whole.view(tasks, outputs, high, wide, channels).movedim(-1, 2)
+    return gradients
