@@ -340,22 +340,38 @@ class Combiner(FromTorchJD):
         return found.flatten(1).float()
 
     def _combine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Combine (T, P) gradients: the (P,) update at the plain mean's scale and the (T,) weights for the log."""
+        """Combine (T, P) gradients: the (P,) update at the plain mean's scale and the (T,) weights for the log.
+
+        What decides goes to the host once, and weights that come of the Gramian are found there.
+        """
         tasks = len(rows)
-        weights = rows.new_ones(tasks)
-        active = rows.any(dim=1)
-        if tasks == 1 or not rows.isfinite().all() or not active.any():  # one task: nothing to combine
-            return rows.mean(0), weights
-        chosen = rows if self.remembers or active.all() else rows[active]
+        products = rows @ rows.T
+        known = torch.cat([products.flatten(), rows.any(dim=1), rows.isfinite().all()[None]]).cpu()
+        active = known[tasks * tasks : -1].bool()
+        if tasks == 1 or not known[-1] or not active.any():  # one task: nothing to combine
+            return rows.mean(0), rows.new_ones(tasks)
+        everyone = self.remembers or bool(active.all())
+        places = active.nonzero().flatten()
+        there = places.to(rows.device, non_blocking=True)
+        chosen = rows if everyone else rows[there]
         scale = {"mean": len(chosen) / tasks, "sum": 1 / tasks, "own": 1.0}[self.scale]
-        answer = self._ask(gramian(chosen) if self.of_gramian else chosen) * scale
+        if not self.of_gramian:
+            answer = self._ask(chosen) * scale
+        else:
+            found = known[: tasks * tasks].view(tasks, tasks)
+            found = found if everyone else found[places][:, places]
+            answer = (self._ask(_to_mean_of_one(found)) * scale).to(rows.device, non_blocking=True)
         combined = answer @ chosen if self.gives_weights else answer
         on_tasks = answer if self.gives_weights else _nearest_weights(chosen, combined)
-        if len(chosen) == tasks:
-            weights = torch.where(active, tasks * on_tasks, 1.0)
-        else:
-            weights[active] = tasks * on_tasks
-        return combined, weights
+        on_active = tasks * (on_tasks[there] if everyone else on_tasks)
+        return combined, on_tasks.new_ones(tasks).index_copy(0, there, on_active)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move what the balancer holds, but not the torchjd object of a Gramian: that works on the host."""
+        super()._apply(fn, recurse)
+        if self.of_gramian:
+            self.part.to("cpu")
+        return self
 
 
 _NO_PLACE = (
@@ -376,7 +392,11 @@ def _add_gradient(parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
 
 def gramian(rows: Tensor) -> Tensor:
     """Return the (T, T) products of (T, P) gradients, divided by the mean of the diagonal."""
-    products = rows @ rows.T
+    return _to_mean_of_one(rows @ rows.T)
+
+
+def _to_mean_of_one(products: Tensor) -> Tensor:
+    """Divide (T, T) products by the mean of their diagonal."""
     return products / products.diagonal().mean().clamp_min(1e-30)
 
 

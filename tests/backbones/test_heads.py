@@ -86,7 +86,8 @@ def test_the_features_are_pooled_once():
 
 @pytest.mark.parametrize("size", [(3, 4), (5, 7), (1, 1), (6, 2)])
 def test_the_small_networks_pooling_has_torchs_values_and_gradient(size):
-    pool = BackboneFactory("small", 48, 8).kind.head(4, size, 8)[0]
+    with torch.random.fork_rng():
+        pool = BackboneFactory("small", 48, 8).kind.head(4, size, 8)[0]
     features = noise(2, 4, *size).double().to(memory_format=torch.channels_last).requires_grad_()
     wanted = nn.functional.avg_pool2d(features, pool.kernel_size, pool.stride)
     assert torch.equal(pool(features), wanted)
