@@ -17,6 +17,7 @@ from mtlbench.cli.list import list_
 from mtlbench.cli.new import new
 from mtlbench.cli.output import fit_streams, telling_what_is_left_out
 from mtlbench.cli.paper import paper
+from mtlbench.cli.profile import profile
 from mtlbench.cli.report import report
 from mtlbench.cli.reproduce import reproduce
 from mtlbench.cli.run import run
@@ -40,6 +41,7 @@ app.command("search")(search)
 app.command("export")(export)
 app.command("list")(list_)
 app.command("paper")(paper)
+app.command("profile")(profile)
 app.command("new")(new)
 app.command("check")(check)
 app.add_typer(data_app, name="data")
