@@ -70,6 +70,12 @@ class FiLM(Conditioned):
         scale, shift = table.reshape(*table.shape, *[1] * (features.dim() - 2)).unbind(1)
         return features * scale + shift
 
+    def scales_and_shifts(self, layer: int, tasks: Sequence[int]) -> tuple[Tensor, Tensor | None] | None:
+        """A layer's scales and shifts."""
+        rows = list(self.rows[str(layer)].parameters())
+        scales, shifts = torch.stack([rows[t] for t in tasks]).unbind(1)
+        return scales, shifts
+
     def learned(self) -> Sequence[Learned]:
         """Scales and shifts."""
         scale, shift = "scale (1: the channel is passed on as it is)", "shift (0: nothing is added)"

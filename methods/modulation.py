@@ -146,6 +146,10 @@ class Modulation(Conditioned):
         """Scale the output of a layer, unless its scales stand within."""
         return features if layer in self.norms else _times(features, self._scales(layer, tasks))
 
+    def scales_and_shifts(self, layer: int, tasks: Sequence[int]) -> tuple[Tensor, Tensor | None] | None:
+        """A layer's scales, unless they stand within."""
+        return None if layer in self.norms else (self._scales(layer, tasks), None)
+
     def stage(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Run a stage with what modulates it, within or after."""
         if layer not in self.norms:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.errors import UserError
+from mtlbench.folded import Scaled
 from mtlbench.learned import Learned
 
 
@@ -90,6 +91,14 @@ class Conditioned(Architecture):
             the same shape.
         """
 
+    def scales_and_shifts(self, layer: int, tasks: Sequence[int]) -> tuple[Tensor, Tensor | None] | None:
+        """Return (len(tasks), C) scales, and shifts or None, where `condition` is x * scale + shift of a channel.
+
+        Override it where that is so: the next stage's convolution then runs on all tasks' features together in `embed`
+        where that is faster; see `folded`. Else None.
+        """
+        return None
+
     def stage(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Run stage `layer` on equal groups, and then what the tasks do; override it to do something within."""
         return self._condition(layer, self.net.stages[layer - 1](features), tasks)
@@ -126,7 +135,9 @@ class Conditioned(Architecture):
 
     def _from(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         """Run what comes after the first `layer` stages: (len(tasks) * B, ...) -> (len(tasks) * B, D)."""
-        features = self._condition(layer, features, tasks)
+        return self._after(layer, self._condition(layer, features, tasks), tasks)
+
+    def _after(self, layer: int, features: Tensor, tasks: Sequence[int]) -> Tensor:
         for n in range(layer + 1, len(self.net.stages) + 1):
             features = self.stage(n, features, tasks)
         return self._condition(len(self.sizes), self.net.head(features), tasks)
@@ -146,9 +157,18 @@ class Conditioned(Architecture):
         features = images
         for stage in self.net.stages[: self.stages_for_all]:
             features = stage(features)
-        each = features.expand(len(tasks), *features.shape).flatten(0, 1)
-        embeddings = self._from(self.stages_for_all, each, tasks).unflatten(0, (len(tasks), len(images)))
-        return embeddings
+        begun = self.stages_for_all
+        vectors = (
+            self.scales_and_shifts(begun, tasks) if begun in self.chosen and begun < len(self.net.stages) else None
+        )
+        if vectors is not None:
+            changed: Tensor = self.stage(begun + 1, Scaled.of(features, *vectors), tasks)
+            embeddings = self._after(begun + 1, changed, tasks)
+        else:
+            each = features.expand(len(tasks), *features.shape).flatten(0, 1)
+            embeddings = self._from(begun, each, tasks)
+        by_task: Tensor = embeddings.unflatten(0, (len(tasks), len(images)))
+        return by_task
 
     def embed_task(self, images: Tensor, task: int) -> Tensor:
         """(B, 3, H, W) -> (B, D): one pass of the network."""
