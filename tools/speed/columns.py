@@ -1,0 +1,116 @@
+"""Whether T networks side by side are faster as one: grouped convolutions, or parameters stacked under torch.func.
+
+    python tools/speed/columns.py --backbone resnet18 --size 112 112 --images 24
+
+Each way embeds the same images by all T networks in training and finds all parameters' gradients, in turn, in bfloat16
+on the CPU. Printed are medians over the rounds, in seconds that this process had the core, and how many times the loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from mtlbench.backbones import BackboneFactory
+from mtlbench.devices import computing_in, device_name
+from mtlbench.plugins import load_plugins
+
+_CPU = torch.device("cpu")
+
+
+def joined(parts: Sequence[nn.Module]) -> nn.Module:
+    """Return T modules of one form as one, whose channels are theirs side by side."""
+    first, number = parts[0], len(parts)
+    if isinstance(first, nn.Conv2d):
+        stride, padding = first.stride, first.padding
+        wide = nn.Conv2d(
+            number * first.in_channels, number * first.out_channels, first.kernel_size, stride, padding, groups=number,
+            bias=False,
+        )  # fmt: skip
+        wide.weight.data = torch.cat([part.weight.data for part in parts])
+        return wide
+    if isinstance(first, nn.BatchNorm2d):
+        return nn.BatchNorm2d(number * first.num_features, first.eps, first.momentum)
+    whole = copy.deepcopy(first)
+    for name, _ in first.named_children():
+        setattr(whole, name, joined([getattr(part, name) for part in parts]))
+    return whole
+
+
+def ways(nets: Sequence[nn.Module], images: Tensor) -> dict[str, tuple[Callable[[], Tensor], list[Tensor]]]:
+    """Return how the (T, B, D) embeddings are computed, with the parameters, by the way's name."""
+    number = len(nets)
+    stages = nn.Sequential(*(joined([net.stages[n] for net in nets]) for n in range(len(nets[0].stages))))
+    stages.to(memory_format=torch.channels_last)
+    one = copy.deepcopy(nets[0])
+    for module in one.modules():
+        if isinstance(module, nn.BatchNorm2d):  # vmap can't update running statistics
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+            module.num_batches_tracked = None
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    stacked = stack_module_state(list(nets))[0]
+
+    def grouped() -> Tensor:
+        side_by_side = images.repeat(1, number, 1, 1).contiguous(memory_format=torch.channels_last)
+        features = stages(side_by_side).unflatten(1, (number, -1))
+        return torch.stack([net.head(features[:, t]) for t, net in enumerate(nets)])
+
+    return {
+        "one after the other": (
+            lambda: torch.stack([net(images) for net in nets]),
+            [p for net in nets for p in net.parameters()],
+        ),
+        "grouped convolutions": (grouped, [*stages.parameters(), *(p for net in nets for p in net.head.parameters())]),
+        "torch.func.vmap": (
+            lambda: vmap(lambda own, x: functional_call(one, own, (x,)), (0, None))(stacked, images),
+            list(stacked.values()),
+        ),
+    }
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    what, _, details = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        description=what, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", type=int, default=4)
+    parser.add_argument("--backbone", default="small", help="one of plain convolutions, such as small and resnet18")
+    parser.add_argument("--size", type=int, nargs=2, default=[48, 64], help="height and width in pixels")
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    load_plugins()
+    warnings.simplefilter("ignore", UserWarning)  # vmap's, on what it does in a loop
+    factory = BackboneFactory(chosen.backbone, tuple(chosen.size), 64)
+    nets = [factory.backbone(str(t)).to(memory_format=torch.channels_last).train() for t in range(chosen.tasks)]
+    images = torch.randn(chosen.images, 3, *chosen.size).to(memory_format=torch.channels_last)
+    found = ways(nets, images)
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for number in range(chosen.rounds + 1):
+        for name, (embed, parameters) in found.items():
+            begun = time.process_time()
+            with computing_in("bf16", _CPU):
+                embeddings = embed()
+            torch.autograd.grad(embeddings.float().square().sum(), parameters)
+            if number:  # the first time is a warm-up
+                times[name].append(time.process_time() - begun)
+    base = statistics.median(times["one after the other"])
+    print(f"{device_name(_CPU)}, bf16, torch {torch.__version__}")
+    print(f"{chosen.tasks} x {chosen.backbone}, {chosen.size[0]} x {chosen.size[1]} px, {chosen.images} images")
+    rows = [[n, f"{1e3 * statistics.median(t):.0f}", f"{statistics.median(t) / base:.2f}"] for n, t in times.items()]
+    print(tabulate(rows, ["way", "ms", "x the loop"], disable_numparse=True, colalign=("left", "right", "right")))
+
+
+if __name__ == "__main__":
+    main()
