@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import platform
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mtlbench.errors import UserError
 
@@ -61,6 +62,37 @@ def named_generator(device: torch.device, seed: int, *names: str) -> torch.Gener
     generator = torch.Generator(device)
     generator.manual_seed(zlib.crc32("/".join((str(seed), *names)).encode()))
     return generator
+
+
+def uniforms(generators: Sequence[torch.Generator], *shape: int) -> Tensor:
+    """Return (G, *shape) float64 numbers in [0, 1), row g drawn by generator g alone."""
+    rows = [torch.rand(*shape, generator=g, device=g.device, dtype=torch.float64) for g in generators]
+    return torch.stack(rows)
+
+
+def whole(draws: Tensor, high: Tensor | int) -> Tensor:
+    """Turn float64 numbers in [0, 1) into whole numbers in [0, high), int64, each as likely as the others."""
+    numbers = (draws * high).long()  # the product may round up to high
+    return numbers.clamp(max=high - 1) if isinstance(high, int) else torch.minimum(numbers, high - 1)
+
+
+def here(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """Return the generator itself if it is the device's, else one of the device that is seeded by its next draw."""
+    if generator.device.type == device.type:
+        return generator
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    return torch.Generator(device).manual_seed(seed)
+
+
+def sent(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return int64 tensors on a device: those of the host in one copy, which the host does not wait for."""
+    if device.type == "cpu" or any(part.device.type != "cpu" for part in parts):
+        return [part.to(device) for part in parts]
+    total = sum(part.numel() for part in parts)
+    packed = torch.empty(total, dtype=torch.int64, pin_memory=device.type == "cuda")
+    torch.cat([part.reshape(-1) for part in parts], out=packed)
+    there = packed.to(device, non_blocking=True).split([part.numel() for part in parts])
+    return [piece.view(part.shape) for piece, part in zip(there, parts, strict=True)]
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress, open_pack
-from mtlbench.data.pixels import normalise
+from mtlbench.data.pixels import gathered, moved, normalise
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table, remarks_on_words
+from mtlbench.devices import here, sent, uniforms, whole
 from mtlbench.errors import UserError
 
 
@@ -62,7 +63,7 @@ class Dataset:
     def batch(
         self,
         index: Tensor,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         flip: bool = False,
         shift: int = 0,
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
@@ -70,26 +71,24 @@ class Dataset:
         """Return images as networks see them: (n,) indices -> (n, 3, H, W) float32, channels last in memory.
 
         With a generator, each image is mirrored with probability one half where `flip` is set and moved by up to
-        `shift` pixels each way, its edge repeated; then `augment` changes (n, 3, H, W) uint8 images.
+        `shift` pixels each way, its edge repeated; then `augment` changes (n, 3, H, W) uint8 images. Of several
+        generators each decides over an equal part of the images, in order, and `augment` draws by the first.
         """
-        where = index.to(self.images.device)
-        height, width = self.images.shape[1:3]
-        if generator is not None and shift:
-            move = torch.randint(-shift, shift + 1, (2, len(index), 1), generator=generator, device=index.device)
-            move = move.to(where.device)
-            rows = (torch.arange(height, device=where.device) + move[0]).clamp(0, height - 1)
-            columns = (torch.arange(width, device=where.device) + move[1]).clamp(0, width - 1)
-            pixels = self.images.view(-1, 3)[
-                (where[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]
-            ]
+        chance = [generator] if isinstance(generator, torch.Generator) else list(generator or ())
+        down = right = mirrored = None
+        if chance and (flip or shift):
+            draws = uniforms(chance, 3, len(index) // len(chance)).movedim(0, 1).flatten(1)
+            down, right = (whole(draws[:2], 2 * shift + 1) - shift) if shift else torch.zeros_like(draws[:2]).long()
+            mirrored = (draws[2] < 0.5).long() if flip else torch.zeros_like(down)
+        if down is None or right is None or mirrored is None:
+            pixels = self.images[index.to(self.images.device)].to(self.device, non_blocking=True)
+        elif self.images.device.type == "cpu":
+            parts = [part.cpu() for part in (index, down, right, mirrored)]
+            pixels = moved(self.images, *parts, pin=self.device.type == "cuda").to(self.device, non_blocking=True)
         else:
-            pixels = self.images[where]
-        pixels = pixels.to(self.device, non_blocking=True)
-        if generator is not None and flip:
-            mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-        if generator is not None and augment is not None:
-            pixels = augment(pixels.permute(0, 3, 1, 2), generator).permute(0, 2, 3, 1)
+            pixels = gathered(self.images, *sent([index, down, right, mirrored], self.device))
+        if chance and augment is not None:
+            pixels = augment(pixels.permute(0, 3, 1, 2), here(chance[0], self.device)).permute(0, 2, 3, 1)
         return normalise(pixels, self.pixels)
 
 

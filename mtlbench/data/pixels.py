@@ -1,4 +1,4 @@
-"""Pixel values as networks see them: each channel shifted and scaled as a protocol says, and the order of channels."""
+"""Pixels as networks see them: moved and mirrored images, channels shifted, scaled and ordered as a protocol says."""
 
 from __future__ import annotations
 
@@ -56,3 +56,53 @@ def factors(pixels: str, device: torch.device | None = None) -> tuple[Tensor, Te
 
 
 _factors_on = functools.cache(factors)  # made once for each device: every training step needs them
+
+
+_FEW = 4  # threads up to which copying images one by one is faster than a gather by all threads
+
+
+def moved(images: Tensor, index: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, *, pin: bool = False) -> Tensor:
+    """Return images of the host, each moved by whole pixels with its edge repeated, then mirrored where asked for.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        index: (n,) int64, which images.
+        down: (n,) int64, by how many rows the window lies below the image; right: (n,) by how many columns beside it.
+        mirrored: (n,) int64, 1 or 0.
+        pin: into page-locked memory, from which a GPU copies without the host waiting.
+
+    Returns:
+        (n, H, W, 3) uint8.
+    """
+    if torch.get_num_threads() > _FEW:
+        return gathered(images, index, down, right, mirrored)
+    height, width = images.shape[1:3]
+    result = torch.empty(len(index), height, width, 3, dtype=torch.uint8, pin_memory=pin)
+    source, rows = images.numpy(), torch.stack([index, down, right]).t().tolist()
+    for (number, y, x), made in zip(rows, result.numpy(), strict=True):
+        top, bottom = min(max(-y, 0), height - 1), max(height - max(y, 0), 1)
+        left, end = min(max(-x, 0), width - 1), max(width - max(x, 0), 1)
+        image = source[number]
+        y, x = min(max(y, -top), height - bottom), min(max(x, -left), width - end)
+        made[top:bottom, left:end] = image[top + y : bottom + y, left + x : end + x]
+        if left:
+            made[top:bottom, :left] = made[top:bottom, left : left + 1]
+        if end < width:
+            made[top:bottom, end:] = made[top:bottom, end - 1 : end]
+        if top:
+            made[:top] = made[top]
+        if bottom < height:
+            made[bottom:] = made[bottom - 1]
+    turned = torch.nonzero(mirrored).flatten()
+    result[turned] = result[turned].flip(2)
+    return result
+
+
+def gathered(images: Tensor, index: Tensor, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
+    """Return what `moved` does, by one gather on the images' device, where the other tensors lie too."""
+    height, width = images.shape[1:3]
+    rows = (torch.arange(height, device=images.device) + down[:, None]).clamp(0, height - 1)
+    column = torch.arange(width, device=images.device)
+    column = torch.where(mirrored[:, None] > 0, width - 1 - column, column)
+    columns = (column + right[:, None]).clamp(0, width - 1)
+    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -57,7 +57,8 @@ class Source:
     Attributes:
         labels: (T, N) int64 of all images, -1 where unlabelled or not an image of the training split.
         tasks: the T names.
-        load: (n,) indices and a generator -> (n, 3, H, W) images as networks see them, augmented.
+        load: (n,) indices and a generator -> (n, 3, H, W) images as networks see them, augmented. Of several generators
+            in a sequence each decides over an equal part of the images, in order.
         triplets: how many are drawn per task and step, 3 images each.
         joint_triplets: how many are formed per task within a joint batch.
         anchors: `positive` or `balanced`, see `TripletSampler`.
@@ -66,7 +67,7 @@ class Source:
 
     labels: Tensor
     tasks: tuple[str, ...]
-    load: Callable[[Tensor, torch.Generator], Tensor]
+    load: Callable[[Tensor, torch.Generator | Sequence[torch.Generator]], Tensor]
     triplets: int
     joint_triplets: int = 512
     anchors: str = "balanced"
@@ -77,7 +78,8 @@ class Sampler(ABC):
     """Draws batches; every method gets the same ones under the same seed.
 
     A subclass takes the source and its own options as keyword-only arguments with types and defaults, which a benchmark
-    sets as `train.sampling = "name[option=value]"`. All chance comes from the generators, one for each task.
+    sets as `train.sampling = "name[option=value]"`. All chance comes from the generators, one for each task, on the
+    CPU: a seed draws the same batches on every device. Draw indices there; labels may lie on a GPU.
 
     >>> import torch
     >>> from mtlbench import Batch, Sampler, Source
@@ -110,7 +112,7 @@ class Sampler(ABC):
         """Draw a step's batch.
 
         Args:
-            generators: one for each task by name, on the labels' device.
+            generators: one for each task by name, on the CPU.
         """
 
 

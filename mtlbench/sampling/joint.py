@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.triplets import TripletSampler, joint_batch
+from mtlbench.sampling.triplets import TaskTriplets, joint_batch
 
 
 @register_sampler("joint")
@@ -14,12 +12,11 @@ class Joint(Sampler):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.samplers = [TripletSampler(row, source.anchors) for row in source.labels]
+        self.labels = source.labels.cpu()
+        self.triplets = TaskTriplets(self.labels, source.anchors)
 
     def draw(self, generators: Generators) -> Batch:
         """Draw 3 n T images, and triplets of each task by the labels that they have."""
-        groups: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for task, sampler in zip(self.source.tasks, self.samplers, strict=True):
-            index = sampler.draw(self.source.triplets, generators[task]).t().flatten()
-            groups[task] = (index, self.source.load(index, generators[task]))
-        return joint_batch(self.source, groups, generators)
+        by_task = [generators[task] for task in self.source.tasks]
+        index = self.triplets.draw(self.source.triplets, by_task).flatten(1)
+        return joint_batch(self.source, self.labels, index, by_task)

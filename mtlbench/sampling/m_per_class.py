@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from mtlbench.devices import uniforms, whole
 from mtlbench.errors import UserError
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
 from mtlbench.sampling.triplets import joint_batch
@@ -27,42 +30,44 @@ class MPerClass(Sampler):
         if images < 2:
             raise UserError(f"m-per-class: images={images} must be at least 2, so that each image has a positive.")
         self.images = images
-        self.values: list[list[Tensor]] = []
-        for task, row in zip(source.tasks, source.labels, strict=True):
+        self.labels = source.labels.cpu()
+        members: list[Tensor] = []  # of each value, one task after the other
+        self.values: list[int] = []  # how many each task has
+        for task, row in zip(source.tasks, self.labels, strict=True):
             labelled = torch.nonzero(row >= 0).flatten()
-            members = [labelled[row[labelled] == value] for value in torch.unique(row[labelled])]
-            self.values.append([m for m in members if len(m) >= 2])
-            if not self.values[-1] or len(members) < 2:
+            groups = [labelled[row[labelled] == value] for value in torch.unique(row[labelled])]
+            usable = [group for group in groups if len(group) >= 2]
+            if not usable or len(groups) < 2:
                 raise UserError(
                     f"m-per-class: the task '{task}' needs two training images of one label and one of another."
                 )
+            members += usable
+            self.values.append(len(usable))
+        self.counts = torch.tensor([len(group) for group in members])
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.members = torch.cat(members)
 
     def draw(self, generators: Generators) -> Batch:
         """Draw 3 n T images, and triplets of each task by the labels that they have."""
-        groups = {}
-        for task, values in zip(self.source.tasks, self.values, strict=True):
-            index = self._draw_task(values, generators[task])
-            groups[task] = (index, self.source.load(index, generators[task]))
-        return joint_batch(self.source, groups, generators)
+        by_task = [generators[task] for task in self.source.tasks]
+        wanted, first, chosen = 3 * self.source.triplets, 0, []
+        groups = -(-wanted // self.images)
+        for number, generator in zip(self.values, by_task, strict=True):
+            times = -(-groups // number)
+            order = torch.rand(times, number, generator=generator, dtype=torch.float64).argsort(1)
+            chosen.append(first + order.flatten()[:groups])
+            first += number
+        value = torch.stack(chosen)
+        draws = uniforms(by_task, self.images, groups).unbind(1)
+        index = self.members[self.starts[value] + self._different(self.counts[value], draws)]
+        return joint_batch(self.source, self.labels, index.movedim(0, 2).flatten(1)[:, :wanted], by_task)
 
-    def _draw_task(self, values: list[Tensor], generator: torch.Generator) -> Tensor:
-        wanted, device = 3 * self.source.triplets, self.source.labels.device
-        drawn: list[Tensor] = []
-        while (left := wanted - sum(map(len, drawn))) > 0:
-            order = torch.randperm(len(values), generator=generator, device=device)
-            for place in order[: -(-left // self.images)].tolist():
-                drawn.append(self._different(values[place], generator))
-        return torch.cat(drawn)[:wanted]
-
-    def _different(self, members: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw m members evenly, all different as long as there are m."""
-        count, device = len(members), members.device
-        if count <= self.images:
-            more = torch.randint(count, (self.images - count,), generator=generator, device=device)
-            return torch.cat([members, members[more]])
-        chosen: list[int] = []  # Floyd's algorithm: m draws, whatever the number of members
-        top = torch.arange(count - self.images + 1, count + 1, device=device)
-        draws = torch.rand(self.images, generator=generator, device=device, dtype=torch.float64) * top
-        for last, place in zip(range(count - self.images, count), draws.long().tolist(), strict=True):
-            chosen.append(last if place in chosen else place)
-        return members[torch.tensor(chosen, device=device)]
+    def _different(self, count: Tensor, draws: Sequence[Tensor]) -> Tensor:
+        """Return (m, ...) numbers below `count`, drawn evenly, all different as long as there are m."""
+        taken: list[Tensor] = []
+        for number, draw in enumerate(draws):
+            place = whole(draw, (count - number).clamp_min(1))  # among those that are left: every order is as likely
+            for other in torch.stack(taken).sort(dim=0)[0] if taken else ():
+                place = place + (place >= other).long()
+            taken.append(torch.where(count > number, place, whole(draw, count)))  # all were taken: some twice
+        return torch.stack(taken)

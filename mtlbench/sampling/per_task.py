@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from mtlbench.devices import sent
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.triplets import ListedTriplets, TripletSampler
+from mtlbench.sampling.triplets import ListedTriplets, TaskTriplets
 
 
 @register_sampler("per-task")
@@ -16,19 +17,17 @@ class PerTask(Sampler):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.samplers: list[ListedTriplets | TripletSampler] = [ListedTriplets(rows) for rows in source.listed]
-        self.samplers = self.samplers or [TripletSampler(row, source.anchors) for row in source.labels]
+        self.labels, device = source.labels.cpu(), source.labels.device
+        self.triplets = ListedTriplets(source.listed) if source.listed else TaskTriplets(self.labels, source.anchors)
+        legs = torch.arange(3 * source.triplets, device=device).view(3, -1).t()
+        self.legs = legs.expand(len(source.tasks), -1, -1)
+        self.possible = torch.ones(len(source.tasks), dtype=torch.bool, device=device)
 
     def draw(self, generators: Generators) -> Batch:
         """Draw (T, 3 n) images, the n anchors first, then positives, then negatives."""
         source = self.source
-        groups, drawn = [], []
-        for task, sampler in zip(source.tasks, self.samplers, strict=True):
-            index = sampler.draw(source.triplets, generators[task]).t().flatten()
-            drawn.append(index)
-            groups.append(source.load(index, generators[task]))
-        images = torch.stack([group.movedim(1, -1) for group in groups]).movedim(-1, 2)  # channels stay last
-        labels = torch.stack([row[index] for row, index in zip(source.labels, drawn, strict=True)])
-        legs = torch.arange(3 * source.triplets, device=labels.device).view(3, -1).t()
-        possible = torch.ones(len(source.tasks), dtype=torch.bool, device=labels.device)
-        return Batch(images, labels, legs.expand(len(source.tasks), -1, -1), possible)
+        by_task = [generators[task] for task in source.tasks]
+        index = self.triplets.draw(source.triplets, by_task).flatten(1)
+        images = source.load(index.flatten(), by_task).unflatten(0, index.shape)  # channels stay last in memory
+        (labels,) = sent([self.labels.gather(1, index)], source.labels.device)
+        return Batch(images, labels, self.legs, self.possible)

@@ -1,17 +1,18 @@
-"""Triplets (anchor, positive, negative) drawn from integer labels, on the labels' own device, without Python per image.
+"""Triplets (anchor, positive, negative) drawn from integer labels, without Python per image.
 
 Anchor and positive share the label, the negative differs, positive is not the anchor; unlabelled images never enter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from mtlbench.devices import sent, uniforms, whole
 from mtlbench.errors import UserError
-from mtlbench.sampling.contract import Batch, Generators, Source
+from mtlbench.sampling.contract import Batch, Source
 
 
 class TripletSampler:
@@ -54,88 +55,120 @@ class TripletSampler:
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
         """Return (number, 3) int64 indices of anchor, positive and negative into the labels."""
-        device = self.images.device
-
-        def uniform(high: Tensor | int) -> Tensor:
-            """Whole numbers in [0, high), float64 so that no index of a large set is left out."""
-            draws = torch.rand(number, generator=generator, device=device, dtype=torch.float64)
-            return (draws * high).long().clamp(max=high - 1)
-
+        draws = torch.rand(4, number, generator=generator, device=self.images.device, dtype=torch.float64)
         if self.bounds is None:
-            label = self.able[uniform(len(self.able))]
+            label = self.able[whole(draws[0], len(self.able))]
         else:
-            draws = torch.rand(number, generator=generator, device=device, dtype=torch.float64)
-            label = self.able[torch.searchsorted(self.bounds, draws, right=True).clamp(max=len(self.able) - 1)]
-        count, start = self.counts[label], self.starts[label]
-        first = uniform(count)
-        second = (first + 1 + uniform(count - 1)) % count
-        other = uniform(len(self.images) - count)
-        other = other + torch.where(other >= start, count, torch.zeros_like(count))
-        return torch.stack([self.images[start + first], self.images[start + second], self.images[other]], dim=1)
+            label = self.able[torch.searchsorted(self.bounds, draws[0], right=True).clamp(max=len(self.able) - 1)]
+        places = _places(draws[1:], self.starts[label], self.counts[label], len(self.images))
+        return self.images[places].t()
+
+
+class TaskTriplets:
+    """Draws triplets of T tasks at once, each as a `TripletSampler` of its labels would.
+
+    Args:
+        labels: (T, N) int64, -1 for not labelled.
+        anchors: see `TripletSampler`.
+
+    Raises:
+        UserError: no triplet can be drawn for some task.
+    """
+
+    def __init__(self, labels: Tensor, anchors: str = "balanced") -> None:
+        tasks = [TripletSampler(row, anchors) for row in labels]
+
+        def joined(parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            """Return tasks' tables one after the other, with their beginnings and lengths, (T, 1) each."""
+            lengths = torch.tensor([len(part) for part in parts])[:, None]
+            return torch.cat(parts), lengths.cumsum(0) - lengths, lengths
+
+        self.images, self.first_image, self.images_of = joined([task.images for task in tasks])
+        self.counts, self.first_label, _ = joined([task.counts for task in tasks])
+        self.starts, _, _ = joined([task.starts for task in tasks])
+        self.able, self.first_able, self.able_of = joined([task.able for task in tasks])
+
+    def draw(self, number: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return (T, 3, number) int64 indices of anchors, positives and negatives, task t's by its own generator."""
+        draws = uniforms(generators, 4, number).movedim(1, 0)
+        label = self.first_label + self.able[self.first_able + whole(draws[0], self.able_of)]
+        places = _places(draws[1:], self.starts[label], self.counts[label], self.images_of)
+        return self.images[self.first_image + places].movedim(0, 1)
 
 
 class ListedTriplets:
-    """Draws triplets of one task, evenly and with replacement, from a list (n, 3) of anchor, positive, negative."""
+    """Draws triplets of T tasks, evenly and with replacement, from lists (n, 3) of anchor, positive and negative."""
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
+    def __init__(self, lists: Sequence[Tensor]) -> None:
+        self.lists = [rows.cpu() for rows in lists]
 
-    def draw(self, number: int, generator: torch.Generator) -> Tensor:
-        """Return (number, 3) int64 rows of the list."""
-        return self.rows[torch.randint(len(self.rows), (number,), generator=generator, device=self.rows.device)]
+    def draw(self, number: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return (T, 3, number) int64 columns of the lists, task t's by its own generator."""
+        draws = uniforms(generators, number)
+        return torch.stack([rows[whole(row, len(rows))].t() for rows, row in zip(self.lists, draws, strict=True)])
 
 
-def joint_triplets(labels: Tensor, number: int, anchors: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw triplets for every task from one batch, by the labels that its images have under each.
+def _places(draws: Tensor, start: Tensor, count: Tensor, total: Tensor | int) -> Tensor:
+    """Return anchor, positive and negative as places among a task's images in the order of their labels.
+
+    Args:
+        draws: (3, ...) float64 in [0, 1).
+        start: (...) where the images of the anchor's label begin; count: (...) how many they are.
+        total: how many images have a label; broadcasts.
+
+    Returns:
+        (3, ...) int64.
+    """
+    first = whole(draws[0], count)
+    second = (first + 1 + whole(draws[1], count - 1)) % count
+    other = whole(draws[2], total - count)
+    other = other + torch.where(other >= start, count, 0)
+    return torch.stack([start + first, start + second, other])
+
+
+def joint_triplets(labels: Tensor, draws: Tensor, anchors: str) -> tuple[Tensor, Tensor]:
+    """Form triplets for every task from one batch, by the labels that its images have under each.
 
     Args:
         labels: (T, B) int64 of the batch, -1 for not labelled.
-        number: of triplets per task.
+        draws: (T, 4, n) float64 in [0, 1): all chance.
         anchors: see `TripletSampler`.
-        generator: on the labels' device.
 
     Returns:
-        (T, number, 3) int64 indices into the batch, and (T,) bool: whether the task has any triplet in this batch.
+        (T, n, 3) int64 indices into the batch, and (T,) bool: whether the task has any triplet in this batch.
         The indices of a task that has none are zeros.
     """
-    tasks, size = labels.shape
-    labelled = labels >= 0
-    same = (labels[:, :, None] == labels[:, None, :]) & labelled[:, :, None]
-    other = labelled[:, :, None] & labelled[:, None, :] & ~same
-    alone = torch.eye(size, dtype=torch.bool, device=labels.device)
-    positives, negatives = same & ~alone, other
-    able = positives.any(2) & negatives.any(2)
+    size = labels.shape[1]
+    ranked, order = labels.sort(dim=1, stable=True)  # images by label, those without one first
+    bare = (labels < 0).sum(1, keepdim=True)
+    starts = torch.searchsorted(ranked, ranked)
+    counts = torch.searchsorted(ranked, ranked, right=True) - starts
+    able = (ranked >= 0) & (counts >= 2) & (counts < size - bare)
     if anchors == "positive":
-        able = able & (labels == 1)
-    # an anchor's weight is one over its label's images in the batch: labels evenly, then images evenly
-    # (in float64: where rounding makes a cumulative sum rise beside an image of weight 0, that image could be drawn)
-    weights = able.double() / same.sum(2).clamp_min(1)
-    possible = able.any(1)
-    anchor = _pick(weights, number, generator)
-    rows = torch.arange(tasks, device=labels.device)[:, None].expand(tasks, number)
-    positive = _pick(positives[rows, anchor].flatten(0, 1).float(), 1, generator).view(tasks, number)
-    negative = _pick(negatives[rows, anchor].flatten(0, 1).float(), 1, generator).view(tasks, number)
-    triplets = torch.stack([anchor, positive, negative], dim=2)
-    return triplets * possible[:, None, None], possible
+        able = able & (ranked == 1)
+    heads = (able & (starts == torch.arange(size, device=labels.device))).cumsum(1)  # labels that can anchor, counted
+    possible = heads[:, -1] > 0
+    nth = whole(draws[:, 0], heads[:, -1:]) + 1
+    head = torch.searchsorted(heads, nth).clamp_max(size - 1)  # where the nth of them begins
+    count = counts.gather(1, head)
+    places = bare + _places(draws[:, 1:].movedim(1, 0), head - bare, count, size - bare)
+    triplets = order.gather(1, places.clamp(0, size - 1).movedim(0, 1).flatten(1)).view(len(labels), 3, -1)
+    return triplets.movedim(1, 2) * possible[:, None, None], possible
 
 
-def joint_batch(source: Source, groups: Mapping[str, tuple[Tensor, Tensor]], generators: Generators) -> Batch:
-    """Join what was drawn for each task, (n,) indices and (n, 3, H, W) images, and form every task's triplets in it."""
-    order = sorted(source.tasks)  # so that the order of tasks plays no part
-    images = torch.cat([groups[task][1] for task in order])
-    labels = source.labels[:, torch.cat([groups[task][0] for task in order])]
-    formed = [
-        joint_triplets(labels[t : t + 1], source.joint_triplets, source.anchors, generators[task])
-        for t, task in enumerate(source.tasks)
-    ]
-    triplets, possible = (torch.cat(parts) for parts in zip(*formed, strict=True))
-    return Batch(images, labels, triplets, possible)
+def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+    """Join what was drawn for each task and form every task's triplets in it.
 
-
-def _pick(weights: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """Draw columns by weight, with replacement: (R, C) -> (R, number). A row of zeros gives column 0 or any other."""
-    totals = weights.cumsum(1)
-    last = totals[:, -1:]
-    draws = torch.rand(len(weights), number, generator=generator, device=weights.device, dtype=weights.dtype) * last
-    draws = torch.minimum(draws, torch.nextafter(last, torch.zeros_like(last)))  # a product may round up to the total
-    return torch.searchsorted(totals, draws, right=True).clamp_max(weights.shape[1] - 1)
+    Args:
+        source: of the images.
+        labels: its labels (T, N) on the CPU.
+        index: (T, n) images that were drawn for each task, on the CPU.
+        generators: of the tasks.
+    """
+    order = sorted(range(len(source.tasks)), key=lambda t: source.tasks[t])  # so that the order of tasks plays no part
+    drawn = index[order].flatten()
+    images = source.load(drawn, [generators[t] for t in order])
+    held = labels[:, drawn]
+    triplets, possible = joint_triplets(held, uniforms(generators, 4, source.joint_triplets), source.anchors)
+    held, triplets, able = sent([held, triplets, possible.long()], source.labels.device)
+    return Batch(images, held, triplets, able.bool())

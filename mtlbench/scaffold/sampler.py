@@ -36,21 +36,20 @@ class MyMethod(Sampler):
         self.per_class = per_class
         # For each task, the training images of each label value that has two or more.
         self.images: list[list[Tensor]] = []
-        for task, row in zip(source.tasks, source.labels, strict=True):
+        for task, row in zip(source.tasks, source.labels.cpu(), strict=True):
             values = [torch.nonzero(row == value).flatten() for value in row.unique().tolist() if value >= 0]
             self.images.append([images for images in values if len(images) > 1])
             if len(self.images[-1]) < 2:
                 raise UserError(f"my-method: '{task}' needs two labels with two images each.")
 
-    # The one method that must be there. All chance comes from the generators, one for each task: an
-    # interrupted run goes on from their states.
+    # The one method that must be there. All chance comes from the generators, one for each task, on the
+    # CPU: an interrupted run goes on from their states, and a seed draws the same on every device.
     def draw(self, generators: Mapping[str, torch.Generator]) -> Batch:
         """Draw a batch."""
         generator = generators[self.source.tasks[0]]
 
         def pick(number: int, how_many: int) -> Tensor:
-            device = generator.device
-            return torch.randint(number, (how_many,), generator=generator, device=device)
+            return torch.randint(number, (how_many,), generator=generator)
 
         # Every sampler draws as many images a step, so that runs can be compared. One that draws another
         # number says so: it overrides the property images_per_step.

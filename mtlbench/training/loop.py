@@ -110,7 +110,8 @@ class Trainer:
         self.loss = build_loss(benchmark.loss, context).to(device)
         self.optimiser = self._make_optimiser()
         self.sampler = sampler_of(benchmark, dataset)
-        self.generators = {task: named_generator(device, seed, "training", task) for task in dataset.tasks}
+        cpu = torch.device("cpu")  # a seed draws the same batches on every device
+        self.generators = {task: named_generator(cpu, seed, "training", task) for task in dataset.tasks}
         self.triplets = HeldOutTriplets.draw(dataset, benchmark, "val")
         self.state = State()
         self._looked = False  # at the values of a batch

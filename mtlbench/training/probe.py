@@ -45,7 +45,7 @@ def probe_gradients(
     tasks = architecture.tasks
     if len(tasks) < 2 or not architecture.shared_parameters():
         return []
-    generators = {task: named_generator(device, seed, _STREAM, str(step), task) for task in tasks}
+    generators = {task: named_generator(torch.device("cpu"), seed, _STREAM, str(step), task) for task in tasks}
     with preserved_state(architecture, loss, device):
         torch.manual_seed(named_generator(torch.device("cpu"), seed, _STREAM, str(step)).initial_seed())
         products = gramians(losses(sampler.draw(generators)), architecture, by_layer)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.data.dataset import Dataset
+from mtlbench.data.pixels import gathered, moved
 
 
 def dataset(images: int = 5, height: int = 6, width: int = 9, pixels: str = "unit", seed: int = 0) -> Dataset:
@@ -139,3 +140,36 @@ def test_augmenting_leaves_the_data_set_as_it_is() -> None:
 
 def test_the_members_of_the_splits_are_all_images_once() -> None:
     assert [dataset(7).members(s).tolist() for s in ("train", "val", "test")] == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3, 12])
+def test_copying_images_one_by_one_and_gathering_them_give_the_same(reach: int) -> None:
+    images, random = dataset().images, seeded()
+    index, mirrored = torch.randint(5, (300,), generator=random), torch.randint(2, (300,), generator=random)
+    down, right = torch.randint(-reach, reach + 1, (2, 300), generator=random)
+    copied = moved(images, index, down, right, mirrored)
+    assert torch.equal(copied, gathered(images, index, down, right, mirrored))
+    padded = [
+        shifted(images[i], y, x, 12) for i, y, x in zip(index.tolist(), down.tolist(), right.tolist(), strict=True)
+    ]
+    by_hand = [image.flip(1) if m else image for image, m in zip(padded, mirrored.tolist(), strict=True)]
+    assert torch.equal(copied, torch.stack(by_hand))
+
+
+def test_each_of_several_generators_decides_over_its_own_part() -> None:
+    data, index = dataset(), torch.arange(5).repeat(4)
+    parts = [data.batch(index[10 * g : 10 * g + 10], seeded(g), flip=True, shift=2) for g in range(2)]
+    assert torch.equal(data.batch(index, [seeded(0), seeded(1)], flip=True, shift=2), torch.cat(parts))
+
+
+def test_a_batch_is_the_same_whatever_the_number_of_threads() -> None:
+    before, index = torch.get_num_threads(), torch.arange(5).repeat(40)
+    try:
+        batches = []
+        for number in (1, 2, 7):
+            torch.set_num_threads(number)
+            batches.append(dataset().batch(index, seeded(), flip=True, shift=2))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(batches[0], batches[1])
+    assert torch.equal(batches[0], batches[2])

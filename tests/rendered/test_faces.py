@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from mtlbench.backbones import BackboneFactory
 from mtlbench.data.table import Table
 from mtlbench.datasets.celeba import read_celeba
+from mtlbench.devices import uniforms
 from mtlbench.errors import UserError
 from mtlbench.rendered import faces, writing
 from mtlbench.rendered.face.attributes import ATTRIBUTES, CARRIERS, FACIAL_HAIR, HAIR_COLOURS, TEXTURES, FaceAttributes
@@ -271,7 +272,7 @@ def agreement(pictures: torch.Tensor, labels: torch.Tensor, steps: int) -> list[
     random = torch.Generator().manual_seed(0)
 
     def losses(index: torch.Tensor, number: int) -> torch.Tensor:
-        triplets, possible = joint_triplets(labels[:, index], number, "balanced", random)
+        triplets, possible = joint_triplets(labels[:, index], uniforms([random] * len(labels), 4, number), "balanced")
         embeddings = network(pictures[index]).expand(len(TASKS), -1, -1)
         return triplet_losses(embeddings, triplets, possible, margin=0.2)
 

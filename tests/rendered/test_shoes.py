@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.datasets.zappos import read_zappos
+from mtlbench.devices import uniforms
 from mtlbench.errors import UserError
 from mtlbench.rendered import shoes, writing
 from mtlbench.rendered.shoe.attributes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes
@@ -67,7 +68,7 @@ def agreement(pictures: Tensor, labels: Tensor, seed: int, steps: int) -> tuple[
 
     def losses() -> Tensor:
         batch = torch.randperm(len(pictures), generator=generator)[:96]
-        triplets, possible = joint_triplets(labels[:, batch], 512, "balanced", generator)
+        triplets, possible = joint_triplets(labels[:, batch], uniforms([generator] * len(labels), 4, 512), "balanced")
         return triplet_losses(network(pictures[batch]).expand(len(labels), -1, -1), triplets, possible)
 
     def cosine() -> float:

@@ -90,3 +90,28 @@ def test_what_gives_no_pair_is_refused():
     for labels in ([0, 1, 2], [0, 0, -1], [-1, -1, -1]):
         with pytest.raises(UserError, match="the task 'a' needs two training images of one label and one of another"):
             MPerClass(source_of(torch.tensor([labels])))
+
+
+def test_sets_of_different_images_come_as_often_as_chance_has_it():
+    """Of 5 images of a value, each of the 10 pairs; of three values, each of the 6 orders of the two that are drawn."""
+    labels = (torch.arange(15) % 3)[None]
+    sampler = MPerClass(source_of(labels, triplets=1), images=2)  # 3 images: one pair, and one image of another value
+    generators = {"a": torch.Generator().manual_seed(0)}
+    drawn = [numbers(sampler.draw(generators)) for _ in range(6000)]
+    assert all(a % 3 == b % 3 != c % 3 for a, b, c in drawn)
+    for counts, kinds in (
+        (Counter(frozenset((a, b)) for a, b, _ in drawn), 30),
+        (Counter((a % 3, c % 3) for a, _, c in drawn), 6),
+        (Counter(c for _, _, c in drawn), 15),
+    ):
+        assert len(counts) == kinds
+        expected = 6000 / kinds
+        chi_square = sum((n - expected) ** 2 / expected for n in counts.values())
+        assert abs(chi_square - (kinds - 1)) < 5 * (2 * (kinds - 1)) ** 0.5
+
+
+def test_what_is_drawn_for_a_task_depends_on_no_other_task():
+    rows = torch.stack([torch.arange(60) % 10, torch.arange(60) % 4])
+    both = numbers(draw(source_of(rows)))
+    alone = MPerClass(source_of(rows[:1])).draw({"a": torch.Generator().manual_seed(0)})
+    assert both[:24] == numbers(alone)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mtlbench.devices import uniforms, whole
 from mtlbench.errors import UserError
-from mtlbench.sampling.triplets import TripletSampler, _pick, joint_triplets
+from mtlbench.sampling.triplets import ListedTriplets, TaskTriplets, TripletSampler, joint_triplets
 
 # both ends can be drawn; 2 and 3 have one image each; one image is not labelled
 LABELS = [0, 1, 1, -1, 2, 0, 1, 0, 3, 0, 1, 1, 1]
@@ -66,7 +67,7 @@ def test_a_sampler_draws_all_triplets_of_brute_force_as_often_as_it_says(labels:
 @pytest.mark.parametrize("anchors", ["balanced", "positive"])
 def test_joint_triplets_are_all_those_of_brute_force_as_often_as_the_sampler_draws_them(anchors: str) -> None:
     labels = torch.tensor([LABELS, [*UNBALANCED, -1]])
-    triplets, possible = joint_triplets(labels, 60_000, anchors, seeded())
+    triplets, possible = joint_triplets(labels, uniforms([seeded(), seeded(1)], 4, 60_000), anchors)
     assert possible.tolist() == [True, True]
     for row, drawn in zip(labels.tolist(), triplets, strict=True):
         assert_drawn_from(counted(drawn), probabilities(row, anchors))
@@ -121,7 +122,7 @@ def test_whatever_the_batch_joint_triplets_are_valid_or_zeros_where_there_is_non
     data: st.DataObject, size: int, anchors: str, seed: int
 ) -> None:
     rows = data.draw(st.lists(st.lists(st.integers(-1, 3), min_size=size, max_size=size), min_size=1, max_size=4))
-    triplets, possible = joint_triplets(torch.tensor(rows), 20, anchors, seeded(seed))
+    triplets, possible = joint_triplets(torch.tensor(rows), uniforms([seeded(seed)] * len(rows), 4, 20), anchors)
     assert triplets.shape == (len(rows), 20, 3)
     assert triplets.dtype == torch.int64
     for labels, drawn, able in zip(rows, triplets, possible.tolist(), strict=True):
@@ -149,7 +150,7 @@ def test_labels_without_a_triplet_are_refused(labels: list[int], anchors: str) -
 
 def test_a_task_without_triplets_in_the_batch_leaves_the_other_tasks_theirs() -> None:
     labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [-1, -1, -1, -1], [0, 1, 2, 3]])
-    triplets, possible = joint_triplets(labels, 200, "balanced", seeded())
+    triplets, possible = joint_triplets(labels, uniforms([seeded()] * 4, 4, 200), "balanced")
     assert possible.tolist() == [False, True, False, False]
     assert not triplets[[0, 2, 3]].any()
     assert set(counted(triplets[1])) == set(probabilities([0, 1, 1, 0], "balanced"))
@@ -160,7 +161,7 @@ def test_the_same_seed_draws_the_same_triplets_and_another_others() -> None:
     sampler = TripletSampler(labels[0])
     assert torch.equal(sampler.draw(50, seeded(3)), sampler.draw(50, seeded(3)))
     assert not torch.equal(sampler.draw(50, seeded(3)), sampler.draw(50, seeded(4)))
-    one, same, other = (joint_triplets(labels, 50, "balanced", seeded(s))[0] for s in (3, 3, 4))
+    one, same, other = (joint_triplets(labels, uniforms([seeded(s)], 4, 50), "balanced")[0] for s in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -173,7 +174,7 @@ def test_a_generator_goes_on_from_draw_to_draw() -> None:
 def test_draws_do_not_touch_torchs_own_random_numbers() -> None:
     before = torch.get_rng_state()
     TripletSampler(torch.tensor(LABELS)).draw(10, seeded())
-    joint_triplets(torch.tensor([LABELS]), 10, "balanced", seeded())
+    joint_triplets(torch.tensor([LABELS]), uniforms([seeded()], 4, 10), "balanced")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -185,20 +186,51 @@ def test_random_numbers_at_the_end_of_their_range_give_valid_triplets(
     for labels in (LABELS, UNBALANCED, [0, 0, 1], [1, 0, 0]):
         valid = probabilities(labels, "balanced")
         assert set(counted(TripletSampler(torch.tensor(labels)).draw(1, seeded()))) <= set(valid)
-        assert set(counted(joint_triplets(torch.tensor([labels]), 1, "balanced", seeded())[0][0])) <= set(valid)
+        assert set(
+            counted(joint_triplets(torch.tensor([labels]), uniforms([seeded()], 4, 1), "balanced")[0][0])
+        ) <= set(valid)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_picking_never_lands_on_a_weight_of_zero(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = torch.tensor([[0, 0, 0.1, 0.1, 0, 0.1, 0, 0], [0.7, 0, 0, 0, 0, 0, 0, 0.1]], dtype=dtype)
-    # one below the greatest number under 1 and 1 itself, which a rounded product may reach
-    for value, columns in ((0.0, [2, 0]), (1.0, [5, 7]), (1 - torch.finfo(dtype).eps / 2, [5, 7])):
-        fixed = torch.full((2, 3), value, dtype=dtype)
-        monkeypatch.setattr(torch, "rand", lambda *shape, fixed=fixed, **rest: fixed)
-        assert _pick(weights, 3, seeded()).tolist() == [[c] * 3 for c in columns]
+def test_whole_numbers_come_evenly_and_stay_below_their_end() -> None:
+    ends = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    for high in (1, 2, 7, 202_599, 2**40 + 1):
+        assert whole(ends, high).tolist() == whole(ends, torch.tensor(high)).tolist() == [0, high - 1]
+    counts = torch.bincount(whole(torch.rand(70_000, generator=seeded(), dtype=torch.float64), 7), minlength=7)
+    assert ((counts - 10_000) ** 2 / 10_000).sum().item() < 6 + 5 * 12**0.5
 
 
-def test_picking_follows_the_weights() -> None:
-    weights = torch.tensor([[1.0, 0.0, 3.0, 4.0]])
-    share = torch.bincount(_pick(weights, 40_000, seeded())[0], minlength=4) / 40_000
-    assert share.tolist() == pytest.approx([0.125, 0, 0.375, 0.5], abs=5 * 0.5 / 200)
+@pytest.mark.parametrize("anchors", ["balanced", "positive"])
+def test_tasks_drawn_together_draw_all_triplets_of_brute_force_as_often_as_each_alone(anchors: str) -> None:
+    labels = [LABELS, [*UNBALANCED, -1], [1, -1] * 3 + [0] * 7]
+    drawn = TaskTriplets(torch.tensor(labels), anchors).draw(60_000, [seeded(t) for t in range(3)])
+    assert drawn.shape == (3, 3, 60_000)
+    for row, found in zip(labels, drawn, strict=True):
+        assert_drawn_from(counted(found.t()), probabilities(row, anchors))
+
+
+def test_what_is_drawn_for_a_task_depends_on_no_other_task() -> None:
+    labels = torch.tensor([LABELS, [*UNBALANCED, -1]])
+    both = TaskTriplets(labels).draw(50, [seeded(1), seeded(2)])
+    assert torch.equal(both[1], TaskTriplets(labels[1:]).draw(50, [seeded(2)])[0])
+    assert torch.equal(both[0].t(), TripletSampler(labels[0]).draw(50, seeded(1)))
+
+
+def test_listed_triplets_come_evenly_and_each_task_draws_from_its_own_list() -> None:
+    lists = [torch.arange(3 * n).view(n, 3) + 100 * n for n in (1, 2, 30)]
+    drawn = ListedTriplets(lists).draw(30_000, [seeded(t) for t in range(3)])
+    for rows, found in zip(lists, drawn, strict=True):
+        listed = {(int(a), int(p), int(n)): 1 / len(rows) for a, p, n in rows}
+        if len(rows) == 1:
+            assert set(counted(found.t())) == set(listed)
+        else:
+            assert_drawn_from(counted(found.t()), listed)
+
+
+def test_the_test_questions_of_a_seed_stay_what_they_were() -> None:
+    """These rows were drawn before training drew otherwise: the same questions judge old and new runs."""
+    assert TripletSampler(torch.tensor(LABELS)).draw(4, seeded(5)).tolist() == [
+        [2, 1, 4],
+        [9, 5, 2],
+        [7, 0, 1],
+        [7, 9, 6],
+    ]
