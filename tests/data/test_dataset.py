@@ -390,7 +390,8 @@ def test_csns_own_lists_are_the_questions_and_the_training_triplets(zappos_folde
     assert len({tuple(row) for row in asked.tolist()}) == 20
     assert load_plugins() == []
     trainer = Trainer(parse_method("single"), protocol, data, 0, "fp32")
-    drawn = trainer.sampler.samplers[0].draw(200, torch.Generator().manual_seed(0)).tolist()
+    seeded = [torch.Generator().manual_seed(task) for task in range(2)]
+    drawn = trainer.sampler.triplets.draw(200, seeded)[0].t().tolist()
     assert all(row in expected for row in drawn)
     assert len({tuple(row) for row in drawn}) > 25
     trainer.step()
