@@ -47,7 +47,7 @@ from mtlbench.training.probe import probe_gradients
 from mtlbench.training.schedules import schedule_factor
 from mtlbench.training.state import Interrupted, State
 
-VERSION = 2  # raised when the same settings come to train otherwise: older records are then no longer the same run
+VERSION = 3  # raised when the same settings come to train otherwise: older records are then no longer the same run
 _CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
 
 
