@@ -4,6 +4,7 @@
     python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 2000
     python tools/false_positives.py retrieval    # the columns of retrieval metrics
     python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
+    python tools/false_positives.py prior        # the same by what is known of seeds beforehand, with --tables 20000
     python tools/false_positives.py triplets --tables 100   # quicker, less exact
 
 A method orders a triplet rightly when a margin is above 0: a constant, an effect of each of the three images that is
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from mtlbench.evaluation.retrieval import retrieval_scores
 from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
-from mtlbench.report.inference import PRIORS, Comparison, compare, moderated, student_p, threshold
+from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, moderated, student_p, threshold
 
 IMAGES, TRIPLETS = 600, 2000
 QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and numbers of an embedding
@@ -146,7 +147,9 @@ def wrong_columns(
     return {name: number / tables for name, number in wrong.items()}, made / tables / len(RETRIEVED)
 
 
-def told_by_seeds(means: NDArray[np.float64], tasks: int, methods: int) -> NDArray[np.bool_]:
+def told_by_seeds(
+    means: NDArray[np.float64], tasks: int, methods: int, prior: Prior | None = None
+) -> NDArray[np.bool_]:
     """Say which methods of many tables are told apart from the best where nothing but seeds plays a part.
 
     What `compare` does, for all tables at once; a test holds the two against each other.
@@ -154,12 +157,13 @@ def told_by_seeds(means: NDArray[np.float64], tasks: int, methods: int) -> NDArr
     Args:
         means: (tables, methods, seeds) of a mean over `tasks`.
         methods: of the suite, by which the level is divided.
+        prior: what is known of seeds beforehand, by default what tables take.
 
     Returns:
         (tables, methods).
     """
     seeds = means.shape[2]
-    prior = PRIORS[min(tasks, max(PRIORS))]
+    prior = prior or PRIORS[min(tasks, max(PRIORS))]
     variances = means.var(axis=2, ddof=1).ravel().tolist()
     pairs = [moderated(one, seeds - 1.0, prior) if seeds > 2 else (one, 1.0) for one in variances]
     parts, freedoms = (np.array(one).reshape(means.shape[:2]) for one in zip(*pairs, strict=True))
@@ -174,10 +178,12 @@ def told_by_seeds(means: NDArray[np.float64], tasks: int, methods: int) -> NDArr
     return (p.reshape(t.shape) < threshold(methods)) & (np.arange(means.shape[1]) != best)
 
 
-def wrong_by_seeds(methods: int, tasks: int, deviation: float, seeds: int, tables: int, seed: int = 0) -> float:
+def wrong_by_seeds(
+    methods: int, tasks: int, deviation: float, seeds: int, tables: int, seed: int = 0, prior: Prior | None = None
+) -> float:
     """Return the share of wrong tables where nothing but seeds plays a part; a mean's deviation is over seeds."""
     means = np.random.default_rng(seed).normal(0, deviation, (tables, methods, seeds))
-    return float(told_by_seeds(means, tasks, methods).any(axis=1).mean())
+    return float(told_by_seeds(means, tasks, methods, prior).any(axis=1).mean())
 
 
 def power(gap: float, deviation: float, seeds: int, methods: int, tables: int, seed: int = 0) -> float:
@@ -263,9 +269,21 @@ def print_seeds(tables: int) -> None:
         _print_row(methods, seeds, deviation, *(f"{100 * rate:.0f} %" for rate in rates))
 
 
+def print_prior(tables: int) -> None:
+    """Print how often seeds alone make a wrong mark in a mean of four tasks, by the prior's degrees of freedom."""
+    own = PRIORS[max(PRIORS)]
+    deviations = (4.0, 5.0, 7.5)  # points
+    _print_head("d0", "methods", "seeds", *(f"sd {one:g}" for one in deviations))
+    for freedom, methods, seeds in product((own.freedom, 2.5, 2.8), (2, 6), (3, 5)):
+        prior = Prior(own.deviation, freedom)
+        rates = [wrong_by_seeds(methods, 4, one / 100, seeds, tables, prior=prior) for one in deviations]
+        _print_row(freedom, methods, seeds, *(_rate(rate, tables) for rate in rates))
+
+
 def main() -> None:
     """Print the tables of one kind of column, or of seeds alone."""
-    kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval, "seeds": print_seeds}
+    kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval, "seeds": print_seeds,
+             "prior": print_prior}  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--tables", type=int, default=300)

@@ -155,6 +155,75 @@ def ple(net: Architecture, images: Array, task: int) -> Array:
     return run(net.heads[task], own[task])
 
 
+def convolved(layer: nn.Sequential, x: Array) -> Array:
+    """Convolution with zeros around, then batch norm by the running statistics."""
+    conv, norm = layer[0], layer[1]
+    weight = array(conv.weight)
+    edge = weight.shape[-1] // 2
+    padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], axis=(2, 3))
+    x = np.einsum("bchwij,ocij->bohw", windows, weight) - spatial(array(norm.running_mean)[None], padded)
+    x = x / np.sqrt(spatial(array(norm.running_var)[None], x) + norm.eps)
+    return x * spatial(array(norm.weight)[None], x) + spatial(array(norm.bias)[None], x)
+
+
+def largest(x: Array, size: tuple[int, ...]) -> Array:
+    """The maximum of the windows of 2 x 2 that lead to a size: side by side where it is half, else as far apart."""
+    steps = [before // after for before, after in zip(x.shape[2:], size, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(2, 3)).max((4, 5))[
+        :, :, :: steps[0], :: steps[1]
+    ]
+    assert windows.shape[2:] == size
+    return windows
+
+
+def mtan(net: Architecture, images: Array, task: int) -> Array:
+    features, outputs = images, []
+    for stage in net.trunk:
+        features = run(stage, features)
+        outputs.append(features)
+    seen = outputs[0]
+    for n, p in enumerate(outputs):
+        attention = net.attention[task][n]
+        attended = sigmoid(convolved(attention[3:], relu(convolved(attention[:3], seen)))) * p
+        passed = relu(convolved(net.passing[n], attended))
+        if n + 1 < len(outputs):
+            after = outputs[n + 1]
+            seen = np.concatenate([after, largest(passed, after.shape[2:])], axis=1)
+    return run(net.heads[task], passed)
+
+
+def dselect_k(net: Architecture, images: Array, task: int) -> Array:
+    """Selectors by the paper's smooth-step, gamma 1, and binary codes; gates are numbers or functions of means."""
+    x = run(nn.Sequential(*net.trunk), images)
+    means = x.mean((2, 3))
+
+    def value(part: nn.Module | nn.Parameter) -> Array:
+        return array(part)[None] if isinstance(part, nn.Parameter) else means @ array(part.weight).T + array(part.bias)
+
+    z, alpha = value(net.gates[task].z), value(net.gates[task].alpha)
+    z = z.reshape(len(z), alpha.shape[1], -1)  # (1 or B, k, m)
+    bits = np.where(z <= -0.5, 0, np.where(z >= 0.5, 1, -2 * z**3 + 1.5 * z + 0.5))
+    shares = np.stack(
+        [
+            np.prod([bits[..., n] if bit == "1" else 1 - bits[..., n] for n, bit in enumerate(code)], axis=0)
+            for code in (np.binary_repr(expert, bits.shape[-1]) for expert in range(len(net.experts)))
+        ],
+        axis=-1,
+    )
+    weights = np.broadcast_to((softmax(alpha)[..., None] * shares).sum(1), (len(x), len(net.experts)))
+    mixed = np.einsum("be,ebchw->bchw", weights, np.stack([run(expert, x) for expert in net.experts]))
+    return run(net.heads[task], mixed)
+
+
+def branched(net: Architecture, images: Array, task: int) -> Array:
+    """The first stages, then the task's own; a narrow embedding has zeros behind it."""
+    x = images
+    for layer in (*net.trunk, *net.branches[task]):
+        x = run(layer, x)
+    return np.pad(x, ((0, 0), (0, 8 - x.shape[1])))
+
+
 FORMULAS = {
     "modulation[rate=10]": walked(modulation),
     "film[rate=10]": walked(film),
@@ -166,6 +235,11 @@ FORMULAS = {
     "mmoe[experts=3,rate=10]": mmoe,
     "cgc[own=2,shared=2,rate=10]": ple,
     "ple[rate=10]": ple,
+    "mtan[rate=10]": mtan,
+    "dselect-k[experts=4,rate=10]": dselect_k,
+    "dselect-k[experts=3,per_example=true,rate=10]": dselect_k,
+    "branched": branched,
+    "branched[at=2,embedding=narrow]": branched,
 }
 
 
