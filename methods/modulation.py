@@ -17,7 +17,7 @@ under the paper's protocol, where the accumulator starts at 0.1 and outweighs th
 seven tasks and its own start, the first step moves the median weight by 0.015 % of itself, the median scale by 0.013 %
 here and by 0.0018 % with 1/T of the gradient (with the accumulator at 0: 16 % and twice 1 %; `tools/first_step.py`).
 
-The paper trains the vectors at the network's rate, Adagrad's 0.01, for about 175,000 steps, and so does `rate=1`. An
+The authors' code trains the vectors at the network's rate, Adagrad's 0.01, for 361,700 steps, and so does `rate=1`. An
 adaptive optimiser moves a number by about the learning rate a step, whatever its gradient: in a run of some hundred
 steps a vector that starts at 1 stays near it. A larger `rate` lets it go as far in fewer steps.
 

@@ -91,17 +91,14 @@ def check_architecture(architecture: Architecture) -> None:
         raise breach(ARCHITECTURES, cls, must, layer, cls.last_shared_layer)
 
 
-def check_scales(module: Architecture | Balancer, found: object) -> Mapping[str, float]:
-    """Return an architecture's or a balancer's multiples of the learning rate.
+def check_scales(registry: Registry[Any], module: Architecture | Balancer, found: object) -> Mapping[str, float]:
+    """Return the multiples of the learning rate of an architecture or a balancer, as its registry says.
 
     Raises:
         ContractError: they are no numbers by name.
     """
     cls = type(module)
     if not isinstance(found, Mapping) or not all(isinstance(scale, int | float) for scale in found.values()):
-        from mtlbench.architecture import Architecture
-
-        registry: Registry[Any] = ARCHITECTURES if isinstance(module, Architecture) else BALANCERS
         must = "return a dict of names to numbers from learning_rate_scales"
         raise breach(registry, cls, must, found, cls.learning_rate_scales)
     return found

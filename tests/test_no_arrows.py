@@ -1,10 +1,10 @@
-"""The engine knows contracts and names no method: what it must know of one, the method declares."""
+"""The engine knows contracts and names no method: what it must know of one, the method declares. No import goes round."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import mtlbench
@@ -28,6 +28,7 @@ ALLOWED = {
     "cli/report.py": {"mean"},  # a column
     "cli/check.py": {"pcgrad"},  # examples
     "cli/options.py": {"modulation", "pcgrad"},
+    "cli/profile.py": {"modulation"},
     "report/outcome.py": {"single"},  # balancer_weights
     "report/receipt.py": {"csn"},  # data.split
     **{
@@ -72,3 +73,42 @@ def test_a_name_is_found_alone_in_a_spec_and_where_it_can_be_nothing_else() -> N
     assert named("independent[x=1]+pcgrad", names) == {"independent"}
     assert named("compare with modulation", names) == {"modulation"}
     assert named("217 independent images", names) == set()
+
+
+def imported(tree: ast.AST, package: str, modules: Container[str]) -> Iterator[str]:
+    """Modules that a file imports anywhere, in functions too, but not for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(filter(None, [above, node.module]))
+            yield from (one if (one := f"{base}.{alias.name}") in modules else base for alias in node.names)
+        yield from imported(node, package, modules)
+
+
+def in_circles(needs: dict[str, set[str]]) -> set[str]:
+    """Modules that need each other: what is left where those that need none of the rest are taken away, both ways."""
+    left = dict(needs)
+    while True:
+        needed = set().union(*left.values())
+        inner = {name: found & left.keys() for name, found in left.items() if found & left.keys() and name in needed}
+        if inner.keys() == left.keys():
+            return set(inner)
+        left = inner
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    files = {}
+    for path in ENGINE.rglob("*.py"):
+        parts = path.relative_to(ENGINE.parent).with_suffix("").parts
+        files[".".join(parts).removesuffix(".__init__")] = path
+    needs = {}
+    for name, path in files.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        needs[name] = {one for one in imported(ast.parse(path.read_text()), package, files) if one in files} - {name}
+    assert len(needs) > 100
+    assert in_circles(needs) == set()
+    assert in_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}

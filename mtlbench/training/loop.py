@@ -25,7 +25,7 @@ from mtlbench.losses.contract import LossContext, build_loss
 from mtlbench.networks import build, embed_images, load_state, state_of
 from mtlbench.optimisers import find_optimiser, parameter_groups
 from mtlbench.options import read_spec
-from mtlbench.registry import SAMPLERS
+from mtlbench.registry import ARCHITECTURES, BALANCERS, SAMPLERS
 from mtlbench.returned import (
     check_architecture,
     check_batch,
@@ -127,8 +127,8 @@ class Trainer:
     def _make_optimiser(self) -> torch.optim.Optimizer:
         train, kind = self.protocol, find_optimiser(self.protocol.optimiser)
         scales = [
-            check_scales(module, module.learning_rate_scales(adaptive=kind.adaptive))
-            for module in (self.architecture, self.balancer)
+            check_scales(registry, module, module.learning_rate_scales(adaptive=kind.adaptive))
+            for registry, module in ((ARCHITECTURES, self.architecture), (BALANCERS, self.balancer))
         ]
         groups = parameter_groups(self.architecture, scales[0], train.weight_decay)
         return kind([*groups, *parameter_groups(self.balancer, scales[1]), *parameter_groups(self.loss, {})], train)

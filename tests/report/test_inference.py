@@ -161,7 +161,7 @@ def test_the_simulation_of_seeds_says_what_tables_say(seeds, tasks):
 
 
 def test_the_worst_spread_of_seeds_stays_below_6_percent():
-    """Of six methods with three seeds: 6.0 % of 20,000 tables with the prior's freedom at 2.5."""
+    """Of six methods with three seeds: what `tools/false_positives.py prior` finds, with fewer tables."""
     rate = tool("false_positives").wrong_by_seeds(6, 4, 0.05, 3, 3000, seed=1)
     assert rate + 2 * (rate * (1 - rate) / 3000) ** 0.5 < 0.06
 
