@@ -1,4 +1,4 @@
-"""The engine knows contracts and names no method: what it must know of one, the method declares. No import goes round."""
+"""The engine knows contracts and names no method: what it must know of one, the method declares. Imports go one way."""
 
 from __future__ import annotations
 
