@@ -124,3 +124,20 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert kept["triplets"].tolist() == places.tolist()
     assert set(kept) == {"hits", "triplets"}
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
+
+
+def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():
+    kept = load_file(run_folder(PUBLISHED, "zappos-8k-quick", "shared", 0) / "test.safetensors")["triplets"][1]
+    values: list[tuple[set[int], int]] = []  # of the same value: anchors and positives that triplets connect
+    for anchor, positive, _ in kept.tolist():
+        joined = [value for value in values if value[0] & {anchor, positive}]
+        values = [value for value in values if value not in joined]
+        values.append(({anchor, positive}.union(*(i for i, _ in joined)), 1 + sum(n for _, n in joined)))
+    # where a value has many images, some triplets stand alone; of few images, nearly all are connected
+    few = sorted((len(images), number) for images, number in values if len(images) <= 23 and number > 100)
+    assert [size for size, _ in few] == [2, 4, 4, 6, 9, 11, 16, 17, 23]
+    share = sum(number for _, number in few) / len(kept)
+    said = " ".join((PUBLISHED.parent / "README.md").read_text().split())
+    assert f"nine subcategories with 2 to 23 test images each, {sum(size for size, _ in few)} of 1,631" in said
+    assert f"anchor {100 * share:.0f} % of the subcategory's triplets" in said
+    assert f"one has two images, whose single pair is in {few[0][1]}." in said
