@@ -18,7 +18,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
-from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
 from mtlbench.checks.rates import rate_acts
 from mtlbench.errors import UserError
 from mtlbench.networks import load_state, state_of
@@ -252,7 +252,7 @@ def is_repeatable(subject: BalancerSubject) -> str:
     for step, (one, two) in enumerate(zip(*runs, strict=True)):
         if not torch.equal(one[0], two[0]) or not torch.equal(one[1], two[1]):
             raise Fault(
-                "the same update from the same losses and random state", f"at step {step + 1}, {apart(one[0], two[0])}",
+                "the same update from the same losses and random state", f"at step {step + 1}, {gap(one[0], two[0])}",
                 "keep nothing on the class or in the module, and draw from torch's generator alone",
             )  # fmt: skip
     return "draws by chance" if subject.draws_by_chance else ""
@@ -314,7 +314,7 @@ def order_plays_no_part(subject: BalancerSubject) -> str:
                 "treat tasks alike, whatever their place",
             )  # fmt: skip
         if not near(shared, same, 1e-2, 1e-2 * float(shared.abs().max())):
-            raise Fault("the same gradient for what is shared in any order of tasks", apart(shared, same))
+            raise Fault("the same gradient for what is shared in any order of tasks", gap(shared, same))
     return ""
 
 

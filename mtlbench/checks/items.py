@@ -150,7 +150,7 @@ def near(a: Tensor, b: Tensor, relative: float = 1e-4, absolute: float = 1e-5) -
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=relative, atol=absolute)
 
 
-def apart(a: Tensor, b: Tensor) -> str:
+def gap(a: Tensor, b: Tensor) -> str:
     """Say how far two tensors are from each other."""
     if a.shape != b.shape:
         return f"shapes {tuple(a.shape)} and {tuple(b.shape)}"

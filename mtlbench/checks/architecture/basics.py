@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.checks.architecture.subject import BATCH, EMBEDDING, TASKS, Subject, train_a_little
-from mtlbench.checks.items import Fault, Items, apart, listed
+from mtlbench.checks.items import Fault, Items, gap, listed
 from mtlbench.cost import weights_of
 
 SAME = "two passes in evaluation are equal"
@@ -81,7 +81,7 @@ def is_repeatable(subject: Subject) -> str:
             one, two = run().clone(), run()
             if not torch.equal(one, two):
                 raise Fault(
-                    f"the same embeddings from the same images by {what}, in evaluation", apart(one, two),
+                    f"the same embeddings from the same images by {what}, in evaluation", gap(one, two),
                     "noise and dropout only `if self.training:` (nn.Dropout and F.dropout(x, training=self.training))",
                 )  # fmt: skip
         changed = [n for n, tensor in weights_of(net).items() if not torch.equal(before[n], tensor)]

@@ -6,7 +6,7 @@ import torch
 
 from mtlbench.checks.architecture import tasks
 from mtlbench.checks.architecture.subject import TASKS, Subject, train_a_little
-from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
 from mtlbench.cost import weights_of
 
 SAME, LEAK = tasks.SAME, tasks.LEAK
@@ -50,7 +50,7 @@ def start_is_own(subject: Subject) -> str:
     expected = f"'{TASKS[1]}' to start among three tasks as it would alone"
     mend = "a task's own modules: backbones.backbone(task), backbones.head(task), or within backbones.seeded(task)"
     if not near(many, single):
-        raise Fault(expected, apart(many, single), mend)
+        raise Fault(expected, gap(many, single), mend)
     # a factor that starts at 0 hides other values from the embeddings
     own, own_alone = together.task_parameters(1), alone.task_parameters(0)
     if [p.shape for p in own] == [p.shape for p in own_alone] and not all(map(torch.equal, own, own_alone)):
@@ -67,7 +67,7 @@ def order_plays_no_part(subject: Subject) -> str:
         expected, found = net(subject.images)[order], other(subject.images[order])
     if not near(expected, found):
         raise Fault(
-            "the same embeddings for tasks in another order", apart(expected, found),
+            "the same embeddings for tasks in another order", gap(expected, found),
             "let initial values depend on a task's name (backbones.seeded(task)), not on its place",
         )  # fmt: skip
     return ""

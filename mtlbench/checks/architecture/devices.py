@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtlbench.architecture import Architecture
 from mtlbench.checks.architecture import sizes
 from mtlbench.checks.architecture.subject import BATCH, TASKS, Subject
-from mtlbench.checks.items import Fault, Items, NotApplicable, apart, described, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, described, gap, listed, near
 from mtlbench.checks.rates import rate_acts
 from mtlbench.registry import ARCHITECTURES
 
@@ -90,7 +90,7 @@ def moves(subject: Subject) -> str:
     if stayed:
         raise Fault(f"embeddings on {target}", f"on {stayed[0]}")
     if target.type == "cuda" and not near(before, found[1].cpu(), 1e-2, 1e-3):
-        raise Fault("the processor's embeddings on CUDA", apart(before, found[1].cpu()))
+        raise Fault("the processor's embeddings on CUDA", gap(before, found[1].cpu()))
     if blind:
         return f"every tensor is registered; meta lacks the values that it looks at in {listed(blind, 5)}"
     return "really moved, embeds as on the processor" if target.type == "cuda" else "every tensor is registered"

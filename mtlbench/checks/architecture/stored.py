@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mtlbench.checks.architecture import chance
 from mtlbench.checks.architecture.subject import TASKS, Subject
-from mtlbench.checks.items import Fault, Items, apart, listed
+from mtlbench.checks.items import Fault, Items, gap, listed
 from mtlbench.cost import storage, weights_of
 
 SAME = chance.SAME
@@ -65,7 +65,7 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
         expected, found = net(subject.images), other(subject.images)
     if not torch.equal(expected, found):
         raise Fault(
-            "a network loaded from its file to embed as the saved one", apart(expected, found),
+            "a network loaded from its file to embed as the saved one", gap(expected, found),
             "keep what a network learns or draws in nn.Parameters and buffers (self.register_buffer)",
         )  # fmt: skip
     return f"{len(weights_of(net))} tensors"

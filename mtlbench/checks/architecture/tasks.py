@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlbench.architecture import Architecture
 from mtlbench.checks.architecture import basics
 from mtlbench.checks.architecture.subject import BATCH, EMBEDDING, TASKS, Subject, noise, train_a_little
-from mtlbench.checks.items import Fault, Items, NotApplicable, apart, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
 
 SAME = basics.SAME
 LEAK = "no leak between tasks"
@@ -25,11 +25,11 @@ def embeddings_agree(subject: Subject) -> str:
     with torch.no_grad():
         plain, fast = Architecture.embed(net, images), net.embed(images)
         if not near(plain, fast):
-            raise Fault("embed to give what forward gives of the same images under every task", apart(plain, fast))
+            raise Fault("embed to give what forward gives of the same images under every task", gap(plain, fast))
         for t in range(len(TASKS)):
             one = net.embed_task(images, t)
             if not near(fast[t], one):
-                raise Fault(f"embed_task(images, {t}) to give embed(images)[{t}]", apart(fast[t], one))
+                raise Fault(f"embed_task(images, {t}) to give embed(images)[{t}]", gap(fast[t], one))
     return ""
 
 
@@ -45,7 +45,7 @@ def tasks_do_not_leak(subject: Subject) -> str:
             after = net(others)
             if not near(before[t], after[t]):
                 raise Fault(
-                    f"embeddings of group {t} whatever the other groups' images", apart(before[t], after[t]),
+                    f"embeddings of group {t} whatever the other groups' images", gap(before[t], after[t]),
                     "nothing may be summed, averaged or normalised over the leading axis of `forward`",
                 )  # fmt: skip
             if any(near(before[s], after[s], 1e-3, 1e-3) for s in range(len(TASKS)) if s != t):
@@ -64,12 +64,12 @@ def batch_plays_no_part(subject: Subject) -> str:
         expected = whole[:, 3 : 3 + found.shape[1]]
         if not near(expected, found):
             raise Fault(
-                f"{name} to be embedded as within a batch of {len(images)}, in evaluation", apart(expected, found),
+                f"{name} to be embedded as within a batch of {len(images)}, in evaluation", gap(expected, found),
                 "no statistics over the batch in evaluation: keep running ones in buffers, as batch norm does",
             )  # fmt: skip
     if not near(several[:1], single):
         raise Fault(
-            "embed_task to embed a single image as within a batch", apart(several[:1], single),
+            "embed_task to embed a single image as within a batch", gap(several[:1], single),
             "keep the batch's axis, also where it is 1: flatten(1) or squeeze((2, 3)), not squeeze()",
         )  # fmt: skip
     return ""
