@@ -20,6 +20,7 @@ from mtlbench.sections import Rendered as Rendered
 
 _LONGEST_SHOWN = 200  # characters of a value in an error
 _DEEPEST = 40  # lists and tables within each other
+LARGEST = 1e100  # of a number that is finite: squares and sums of such are finite too
 
 
 class Model(Section):
@@ -325,11 +326,13 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def unreasonable(value: Any, depth: int = 0) -> str:
-    """Say why a value is none that settings or records hold: nested too deeply, or a number of too many digits."""
+    """Say why a value is none that settings or records hold: nested too deeply, or a number that is too large."""
     if depth > _DEEPEST:
         return f"lists and tables lie more than {_DEEPEST} deep within each other"
     if isinstance(value, int) and not -(2**64) < value < 2**64:
         return "a number has more than 64 bits"
+    if isinstance(value, float) and LARGEST < abs(value) < float("inf"):
+        return f"a number is larger than {LARGEST:g}"
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return next(filter(None, (unreasonable(one, depth + 1) for one in inner)), "")
 

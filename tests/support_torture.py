@@ -313,7 +313,7 @@ def fuzz(number: int, place: Path, draw: random.Random) -> str:
         else:
             file.write_bytes(_damaged_bytes(file.read_bytes(), draw))
         words = draw.choice(
-            ([], ["--format", "csv"], ["--format", "latex"], ["--format", "runs"], ["--at-seconds", "15"])
+            ([], ["--notes"], ["--format", "csv"], ["--format", "latex"], ["--format", "runs"], ["--at-seconds", "15"])
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IMAGES, ATTRIBUTES = "img_align_celeba", "list_attr_celeba.txt"
+_HQ = "CelebAMask-HQ-attribute-anno.txt"
 IDENTITIES, PARTITION = "identity_CelebA.txt", "list_eval_partition.txt"
 # where archives and users put the parts: beside each other, or as in the official drive's folders
 _FOLDERS = ("", "celeba", "CelebA")
@@ -87,6 +88,26 @@ class CelebA(Reader):
     """CelebA: 200,000 faces with 40 binary attributes and identities; the official split, or one by identity."""
 
     layout = "CelebA has img_align_celeba/ and list_attr_celeba.txt"
+
+    @classmethod
+    def propose(cls, folder: Path) -> None:
+        """Refuse CelebAMask-HQ's attributes, which would else be lost while its images are taken for plain folders.
+
+        Raises:
+            UserError: they are there, and no table made of them.
+        """
+        file = folder / _HQ
+        if file.is_file() and not any(folder.glob("*.csv")):
+            images = next((f"{p.parent.name}/" for p in sorted(folder.glob("*/0.jpg"))), "")
+            made = (
+                f"d = pandas.read_csv('{_HQ}', sep=r'\\s+', skiprows=1); d.index = '{images}' + d.index;"
+                " d.to_csv('labels.csv', index_label='path')"
+            )
+            raise UserError(
+                f"{folder} holds CelebAMask-HQ: other crops under numbers of their own, without CelebA's split. Make a"
+                f" table of {_HQ} first, in that folder with Python: import pandas; {made}"
+            )
+
     stand_in = "faces"
     source = staticmethod(_published)
 
@@ -165,7 +186,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     images = parts.images_with(attributes.index, None if subset else _LOOKED_AT)
     names = list(attributes.index)
     files = set(files_in(parts.root / images))
-    renamed = {name: f"{Path(name).stem}.png" for name in names if name not in files}
+    renamed = {name: _as_png(name) for name in names if name not in files}
     renamed = {name: other for name, other in renamed.items() if other in files}
     if renamed:
         first = next(iter(renamed))
@@ -188,6 +209,10 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
 
 
 _PARTITION_COLUMN = "partition"
+
+
+def _as_png(name: str) -> str:
+    return f"{Path(name).stem}.png"
 
 
 def _header(path: Path) -> list[str]:
@@ -286,7 +311,7 @@ class _Parts:
         """
         outer = self.path(IMAGES)
         for folder in (outer, outer / IMAGES):
-            if any((folder / name).is_file() for name in islice(names, most)):
+            if any((folder / name).is_file() or (folder / _as_png(name)).is_file() for name in islice(names, most)):
                 return folder.relative_to(self.root).as_posix()
         archive = self.find(f"{IMAGES}.zip")
         raise UserError(

@@ -201,12 +201,12 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
             data, notes = prepared(
                 version.benchmark, site.data_dir, site.tasks, device, drawing, packing, view.say
             )  # fmt: skip
-        precision, warning = sound_precision(version.benchmark, device)
+        methods = [with_recipe_of(version.benchmark, method) for method in experiment.methods]
+        precision, warning = sound_precision(version.benchmark, device, methods, data.tasks)
         for note in dict.fromkeys(filter(None, [*notes, warning])):
             if note not in told:
                 view.warn(f"note: {note}")
                 told.add(note)
-        methods = [with_recipe_of(version.benchmark, method) for method in experiment.methods]
         check_builds(methods, version.benchmark, data.tasks, view, told)
         jobs = plan(
             methods, experiment.seeds, version.benchmark, data, precision, experiment.results,

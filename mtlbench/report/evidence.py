@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from mtlbench.benchmark import LARGEST
 from mtlbench.errors import leave_out
 from mtlbench.runs import Record
 
@@ -95,6 +96,8 @@ def read_curve(
             if not found["step"].between(0, 2**53).all():
                 raise ValueError("a row has no step")
             found["step"] = found["step"].astype("int64")
+        if (found.abs().gt(LARGEST) & found.abs().lt(math.inf)).any(axis=None):
+            raise ValueError(f"a number is larger than {LARGEST:g}")
         return found
     except (OSError, ValueError, OverflowError) as error:  # a task may have any name: it is no reason to read text
         words = " ".join(str(error).split())

@@ -124,7 +124,7 @@ def read_tuning(
     site = Site(site.data_dir, str(device), site.plugins, wanted)
     with view.bar("drawing images") as drawing, view.bar("packing images") as packing:
         data, notes = prepared(benchmark, site.data_dir, site.tasks, device, drawing, packing, view.say)
-    precision, warning = sound_precision(benchmark, device)
+    precision, warning = sound_precision(benchmark, device, chosen, data.tasks)
     for note in dict.fromkeys(filter(None, [*notes, warning])):
         view.warn(f"note: {note}")
     check_builds(chosen, benchmark, data.tasks, view)

@@ -334,6 +334,15 @@ def test_png_files_are_found_under_the_names_that_the_lists_give(celeba_folder: 
     assert found.remarks == ("3 images lie under .png names, such as 000001.png for 000001.jpg.",)
 
 
+def test_every_image_may_be_a_png_file(celeba_folder: Path) -> None:
+    for file in (celeba_folder / IMAGES).iterdir():
+        file.rename(file.with_suffix(".png"))
+    for subset in (False, True):
+        found = read_celeba(celeba_folder, subset=subset)
+        assert len(found) == 60
+        assert all((celeba_folder / path).is_file() for path in found.paths)
+
+
 def test_a_part_of_the_images_will_do_where_one_says_so(celeba_folder: Path) -> None:
     official = read_celeba(celeba_folder)
     for file in sorted((celeba_folder / IMAGES).iterdir())[1::2]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support_celeba import ATTRIBUTES, IDENTITIES, PAGE, PARTITION, edit, to_csv, write_three
 
+from mtlbench.data.check import suggested_benchmark
 from mtlbench.datasets.celeba import read_celeba
 from mtlbench.errors import UserError
 
@@ -154,3 +155,23 @@ def test_a_file_that_is_no_text_is_refused(celeba_folder: Path) -> None:
     (celeba_folder / ATTRIBUTES).write_bytes(b"\xff\xfe\x00\x01PK\x03\x04" * 50)
     with pytest.raises(UserError, match=ATTRIBUTES):
         read_celeba(celeba_folder)
+
+
+def test_celebamask_hq_is_refused_with_what_makes_a_table_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("Smiling", "Young")
+    folder = tmp_path / "hq"
+    (folder / "CelebA-HQ-img").mkdir(parents=True)
+    lines = []
+    for n in range(20):
+        (folder / "CelebA-HQ-img" / f"{n}.jpg").write_bytes(b"")
+        lines.append(f"{n}.jpg  {2 * (n % 2) - 1} {2 * (n // 2 % 2) - 1}\n")
+    (folder / "CelebAMask-HQ-attribute-anno.txt").write_text(f"20\n{' '.join(names)}\n" + "".join(lines))
+    with pytest.raises(UserError, match="holds CelebAMask-HQ") as refused:
+        suggested_benchmark(folder)
+    monkeypatch.chdir(folder)
+    exec(str(refused.value).partition("with Python: ")[2])
+    assert (folder / "labels.csv").read_text().splitlines()[:2] == ["path,Smiling,Young", "CelebA-HQ-img/0.jpg,-1,-1"]
+    what, _, _ = suggested_benchmark(folder)
+    assert what == "a table of images, labels.csv"

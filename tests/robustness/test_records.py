@@ -80,6 +80,9 @@ WRONG: dict[str, Callable[[Content], Any]] = {
     "costs of text": _set("costs", "file_bytes", to="many"),
     "endless costs": _set("costs", "file_bytes", to=float("inf")),
     "huge costs": _set("costs", "file_bytes", to=10**400),
+    "costs whose square is none": _set("costs", "file_bytes", to=1e308),
+    "seconds whose square is none": _set("receipt", "training_seconds", to=1e308),
+    "a metric whose square is none": _set("metrics", "colour", "macro/map@r", to=-1e200),
     "a receipt of text": _set("receipt", to="mine"),
     "groups as a number": _set("receipt", "groups", to=4),
     "a date that is none": _set("receipt", "date", to=2026),
@@ -192,7 +195,10 @@ def test_control_characters_of_a_record_reach_no_terminal(results: Path) -> None
     assert printable("tab\tand\nline") == "tab\tand\nline"
 
 
-@pytest.mark.parametrize("text", ["step,accuracy,seconds\n20,much,1\n", "step\n1,2,3\n", "\0\1", "step,accuracy\n,1\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["step,accuracy,seconds\n20,much,1\n", "step\n1,2,3\n", "\0\1", "step,accuracy\n1,1e300\n", "step,accuracy\n,1\n"],
+)
 def test_text_in_a_curve_is_named_and_left_out(results: Path, text: str) -> None:
     folder = run_folder(results, BENCHMARK, "shared", 0)
     (folder / "curve.csv").write_text(text)
@@ -257,7 +263,7 @@ def test_another_versions_choice_of_a_setting_is_shown_as_it_stands(tmp_path: Pa
     content = json.loads(file.read_text())
     _set("setup", "benchmark", "data", "multi_valued", to=value)(content)
     file.write_text(json.dumps(content))
-    ended = run_command("report", "--results", tmp_path)
+    ended = run_command("report", "--results", tmp_path, "--notes")
     assert ended.code == 0, ended
     assert f"cells of several values by the rule {value}" in " ".join(ended.out.split())
 
