@@ -18,6 +18,7 @@ from mtlbench.jobs.job import Site
 from mtlbench.jobs.plan import plan
 from mtlbench.runs import Json, Record, read_record, record_folders
 from mtlbench.runs.setup import benchmark_of, changes
+from mtlbench.soundness import unsound_convolutions
 from mtlbench.specs import Method
 from mtlbench.training.protocol import check_protocol
 
@@ -121,10 +122,14 @@ def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> l
         own = Site(site.data_dir, site.device, site.plugins, group.tasks)
         methods = [method_of(record) for record in group.originals]
         check_builds(methods, group.benchmark, data.tasks, view)
+        precision = group.precision
+        if precision == "bf16" and device.type == "cpu" and unsound_convolutions(group.benchmark, methods, data.tasks):
+            view.warn("note: in bfloat16 this processor's gradients are wrong at this size: runs are made in float32.")
+            precision = "fp32"
         jobs = []
         for original, method in zip(group.originals, methods, strict=True):
             (job,) = plan(
-                [method], [original.seed], group.benchmark, data, group.precision, experiment.results,
+                [method], [original.seed], group.benchmark, data, precision, experiment.results,
                 experiment.overwrite, site=own, varied=group.varied,
             )  # fmt: skip
             unlike = [one.key for one in changes(original.setup, job.setup) if one.path[0] not in _MAY_DIFFER]
@@ -134,6 +139,6 @@ def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> l
                     " of mtlbench; use that of the record."
                 )
             jobs.append(job)
-        parts.append(Part(Variant(group.benchmark, group.varied), data, group.precision, jobs))
+        parts.append(Part(Variant(group.benchmark, group.varied), data, precision, jobs))
     torch.set_num_threads(available)
     return parts

@@ -87,6 +87,20 @@ def test_other_conditions_allow_what_another_seed_changes(published, tmp_path, o
     assert "PyTorch 2.0.0 there" in ended.out
 
 
+def test_a_precision_that_is_unsound_here_is_left(published, tmp_path, monkeypatch):
+    def change(content):
+        content["setup"]["precision"] = "bf16"
+
+    monkeypatch.setattr("mtlbench.jobs.reproduction.unsound_convolutions", lambda *about: ["conv1"])
+    folder = _edited(published, tmp_path, change)
+    ended = run_command("reproduce", folder / "shared", "--results", tmp_path / "again")
+    assert "runs are made in float32" in ended.out
+    assert "bf16 there, fp32 here" in ended.out
+    record = read_record(tmp_path / "again/shoes-quick/shared/seed-0")
+    assert record is not None
+    assert record.setup["precision"] == "fp32"
+
+
 def test_refusals_name_the_remedy(published, tmp_path):
     def change(content):
         content["setup"]["data"] = "of other images"
