@@ -158,9 +158,9 @@ class Conditioned(Architecture):
         for stage in self.net.stages[: self.stages_for_all]:
             features = stage(features)
         begun = self.stages_for_all
-        vectors = (
-            self.scales_and_shifts(begun, tasks) if begun in self.chosen and begun < len(self.net.stages) else None
-        )
+        vectors = None
+        if begun in self.chosen and begun < len(self.net.stages) and not torch.compiler.is_compiling():
+            vectors = self.scales_and_shifts(begun, tasks)  # a graph that is traced has no place for what is lazy
         if vectors is not None:
             changed: Tensor = self.stage(begun + 1, Scaled.of(features, *vectors), tasks)
             embeddings = self._after(begun + 1, changed, tasks)
