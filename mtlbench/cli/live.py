@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from mtlbench.cli.progress import bar, duration, say, status
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _BAR = 30  # characters of a bar, where there is room
-_SOME = 0.02  # of all work: the share from which on its pace says something
+_SOME = 0.02  # of a run's work: the share from which on its pace says something
 
 
 def terminal(console: Console, planned: Mapping[Path, float] | None = None) -> View:
@@ -70,7 +70,7 @@ def watcher(console: Console, runs: int, planned: Mapping[Path, float] | None = 
 
 
 class Suite:
-    """How far all runs have come, at the pace of this session beside the plan's.
+    """How far all runs have come, each at its own pace: a plan that was made on a busy machine may be far off.
 
     Args:
         runs: how many there are.
@@ -82,10 +82,12 @@ class Suite:
         self.runs, self.planned, self.clock = runs, planned, clock
         self.begun = clock()
         self.shares: dict[Path, float] = {}  # of each run's work in this session, what is done
+        self.seen: dict[Path, tuple[float, float]] = {}  # when each began, and when it was last heard of
 
     def note(self, folder: Path, share: float) -> None:
-        """Say how much of a run's work is done; 1 where it has ended."""
+        """Say how much of a run's work is done; 0 where it begins, 1 where it has ended."""
         self.shares[folder] = share
+        self.seen[folder] = (self.seen.get(folder, (self.clock(), 0.0))[0], self.clock())
 
     @property
     def ended(self) -> int:
@@ -93,12 +95,26 @@ class Suite:
         return sum(share >= 1 for share in self.shares.values())
 
     def seconds_left(self) -> float | None:
-        """Return how long the rest will take; None where that can't be told."""
-        whole = sum(self.planned.values())
-        done = sum(share * self.planned.get(folder, 0.0) for folder, share in self.shares.items())
-        if done < _SOME * whole or not done:
+        """Return how long the rest will take; None where that can't be told.
+
+        A run that has come some way goes on at its own pace. Any other takes what it was planned to take, times the
+        median of how much longer than planned the others take. Runs side by side share the time.
+        """
+        spent = {folder: last - first for folder, (first, last) in self.seen.items()}
+        whole = {
+            folder: spent[folder] / share
+            for folder, share in self.shares.items()
+            if share >= _SOME and spent[folder] > 0 and self.planned.get(folder)
+        }
+        if not whole:
             return None
-        return (self.clock() - self.begun) / done * (whole - done)
+        pace = median(seconds / self.planned[folder] for folder, seconds in whole.items())
+        left = sum(
+            whole.get(folder, seconds * pace) * (1 - self.shares.get(folder, 0.0))
+            for folder, seconds in self.planned.items()
+        )
+        side_by_side = sum(spent.values()) / (self.clock() - self.begun)
+        return left / max(side_by_side, 1.0)
 
     def __str__(self) -> str:
         left = self.seconds_left() if self.ended < self.runs else None
@@ -174,6 +190,7 @@ def _lines(console: Console, suite: Suite, live: Any) -> Watcher:
                 live.update(Group(*self.under_way.values(), *last))
 
         def started(self, job: Job) -> None:
+            suite.note(job.folder, 0.0)
             self.show(job, line(self.name(job)))
 
         def happened(self, job: Job, event: Event) -> None:

@@ -99,7 +99,7 @@ def _check_trace(trace: Path, methods: int) -> None:
     if methods > 1:
         raise UserError(f"--trace holds the steps of one method, and {methods} were named: name one.")
     if trace.is_dir() or not trace.parent.is_dir():
-        raise UserError(f"--trace {trace} can't be written: it is a folder, or lies in none. Name a file.")
+        raise UserError(f"--trace {trace} can't be written: it is a folder, or its folder does not exist. Name a file.")
 
 
 def _show(console: Console, name: str, found: Profile) -> None:

@@ -197,7 +197,7 @@ def _numbers(one: Record, other: Record) -> Sequence[list[str]]:
     for key in dict.fromkeys([*one.costs, *other.costs]):
         pairs[key] = (one.costs.get(key), other.costs.get(key))
     return [
-        [name, _number(a), _number(b), "" if a is None or b is None else f"{b - a:+,.4g}"]
+        [name, _number(a), _number(b), "" if a is None or b is None else f"{'+' * (b > a)}{_number(round(b - a, 6))}"]
         for name, (a, b) in pairs.items()
         if a != b
     ]

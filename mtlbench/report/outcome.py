@@ -14,7 +14,7 @@ Status = Literal["done", "partial", "collapsed", "failed"]
 
 @dataclass(frozen=True)
 class Collapse:
-    """A run whose embeddings fell to a point.
+    """A run whose embeddings collapsed: nearly all of them are equal.
 
     Attributes:
         tasks: under which.
@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def status(self) -> Status:
-        """`failed`: no run finished; `collapsed`: some fell to a point; `partial`: some failed; else `done`."""
+        """`failed`: no run finished; `collapsed`: some collapsed; `partial`: some failed; else `done`."""
         if self.failed and len(self.failed) == len(self.seeds):
             return "failed"
         return "collapsed" if self.collapsed else "partial" if self.failed else "done"

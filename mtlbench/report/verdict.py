@@ -128,7 +128,7 @@ class _Group:
             [row for row in others if row.standing.get("mean") == standing]
             for standing in ("tied", "undecided", "worse")
         )
-        # a method whose embeddings fell to a point is nothing to take
+        # a method that collapsed is nothing to take
         self.candidates = [best, *(row for row in self.tied if not row.outcome.collapsed)]
 
     def cheapest(self, key: str) -> Row | None:
@@ -197,7 +197,7 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
     if not size:
         return Answer("What does it cost?", "not measured", f"The costs of {best.method} were not measured.")
     added = _added(words, best)
-    lead = f"The file of {best.method}" + (f"; one more task would add {added}." if added else ".")
+    lead = f"{best.method} stores this much" + (f"; one more task would add {added}." if added else ".")
     more = []
     smallest = group.cheapest(_SIZE)
     if smallest and smallest is not best:

@@ -54,16 +54,46 @@ def test_the_time_left_of_all_runs_is_told_at_the_pace_of_this_session() -> None
     now = [100.0]
     folders = [Path(name) for name in "abc"]
     suite = Suite(3, dict(zip(folders, (10.0, 10.0, 20.0), strict=True)), clock=lambda: now[0])
+    suite.note(folders[0], 0.0)
     assert str(suite) == "0 of 3 runs done"  # nothing is known yet
     now[0] = 130.0
     suite.note(folders[0], 1.0)  # 10 of 40 planned seconds took 30
     assert suite.seconds_left() == pytest.approx(90)
+    suite.note(folders[1], 0.0)
+    now[0] = 145.0
     suite.note(folders[1], 0.5)
-    assert suite.seconds_left() == pytest.approx(50)
-    assert str(suite) == "1 of 3 runs done, about 50 s left in all"
+    assert suite.seconds_left() == pytest.approx(15 + 60)
+    assert str(suite) == "1 of 3 runs done, about 75 s left in all"
     for folder in folders:
         suite.note(folder, 1.0)
     assert str(suite) == "3 of 3 runs done"
+
+
+def test_a_plan_that_was_far_off_for_one_run_does_not_shorten_the_time_left_of_the_others() -> None:
+    now = [0.0]
+    resumed, under_way, to_come = (Path(name) for name in "abc")
+    suite = Suite(3, {resumed: 480.0, under_way: 60.0, to_come: 60.0}, clock=lambda: now[0])
+    suite.note(resumed, 0.0)
+    now[0] = 12.0
+    suite.note(resumed, 1.0)  # planned on a busy machine: forty times too long
+    suite.note(under_way, 0.0)
+    now[0] = 42.0
+    suite.note(under_way, 0.2)
+    left = suite.seconds_left()
+    assert left is not None
+    assert left >= 120  # what the run under way has left at its own pace
+
+
+def test_runs_side_by_side_share_the_time_that_is_left() -> None:
+    now = [0.0]
+    folders = [Path(name) for name in "abcd"]
+    suite = Suite(4, dict.fromkeys(folders, 10.0), clock=lambda: now[0])
+    for folder in folders[:2]:
+        suite.note(folder, 0.0)
+    now[0] = 10.0
+    for folder in folders[:2]:
+        suite.note(folder, 1.0)
+    assert suite.seconds_left() == pytest.approx(10)
 
 
 def test_without_a_plan_only_runs_are_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -70,6 +71,13 @@ def test_two_runs_differ_by_their_settings_and_numbers(results: Path) -> None:
     assert re.search(r"^seed +0 +1$", text, re.MULTILINE)
     assert re.search(r"^colour % +\S+ +\S+ +[+-]", text, re.MULTILINE)
     assert "commit" not in text  # the same in both
+    path = other / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"costs": {"training_memory": 53_361_008}}))
+    first = json.loads((one / "run.json").read_text())
+    (one / "run.json").write_text(json.dumps(first | {"costs": {"training_memory": 47_058_192}}))
+    assert re.search(
+        r"^training_memory +47,058,192 +53,361,008 +\+6,302,816$", runs("diff", one, other).output, re.MULTILINE
+    )
     assert runs("diff", one, one).output == "Nothing differs.\n"
     with pytest.raises(UserError, match="there is no record of a run"):
         runs("diff", one, results / "made-up" / "half" / "seed-0")

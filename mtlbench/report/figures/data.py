@@ -57,7 +57,7 @@ class Method:
 
     @property
     def collapsed(self) -> bool:
-        """Whether embeddings fell to a point, under some task, with some seed."""
+        """Whether embeddings collapsed under some task, with some seed."""
         return any(record.collapsed for record in self.records)
 
     def cost(self, name: str) -> tuple[float, float]:
