@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtlbench.patches import Geometry
+
 _PATCHES = 2**25  # numbers of all patches together, above which scaling first needs less memory
 _PAYS = {torch.bfloat16}
 _ABOUT = {Tensor.dim, Tensor.size, *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim"))}
@@ -109,7 +111,7 @@ def _convolved(
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if not x.is_cpu or dtype not in _PAYS or groups != 1 or isinstance(padding, str):
             return None
-        geometry = _Geometry(weight.shape[2:], stride, padding, dilation)
+        geometry = Geometry(weight.shape[2:], stride, padding, dilation)
         rows, columns = geometry.size(x.shape[2:])
         if len(x) * rows * columns * weight[0].numel() > _PATCHES:
             return None
@@ -128,54 +130,11 @@ def _convolved(
             return joined
 
 
-class _Geometry:
-    """Kernel, stride, padding and dilation of a convolution, (rows, columns) each."""
-
-    def __init__(self, kernel: Any, stride: Any, padding: Any, dilation: Any) -> None:
-        self.kernel = tuple(kernel)
-        self.stride, self.padding, self.dilation = (
-            (v, v) if isinstance(v, int) else tuple(v) * (2 // len(v)) for v in (stride, padding, dilation)
-        )
-
-    def size(self, maps: Any) -> tuple[int, int]:
-        """Return the output's size for an input's."""
-        rows, columns = (
-            (size + 2 * pad - apart * (kernel - 1) - 1) // step + 1
-            for size, kernel, step, pad, apart in zip(
-                maps, self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
-        return rows, columns
-
-    def patches(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, h', w', kernel, kernel, C), a view of the padded images."""
-        up, left = self.padding
-        images = F.pad(x.movedim(1, -1), (0, 0, left, left, up, up))
-        batch, by_row, by_column, channel = images.stride()
-        steps = (
-            batch, self.stride[0] * by_row, self.stride[1] * by_column,
-            self.dilation[0] * by_row, self.dilation[1] * by_column, channel,
-        )  # fmt: skip
-        return images.as_strided((len(x), *self.size(x.shape[2:]), *self.kernel, x.shape[1]), steps)
-
-    def images(self, patches: Tensor, shape: Any) -> Tensor:
-        """Add up (B, h', w', kernel, kernel, C) patches where they came from: (B, C, h, w) of `shape`."""
-        (up, left), (rows, columns) = self.padding, patches.shape[1:3]
-        found = patches.new_zeros(shape[0], shape[2] + 2 * up, shape[3] + 2 * left, shape[1])
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                top, side = i * self.dilation[0], j * self.dilation[1]
-                down = slice(top, top + self.stride[0] * (rows - 1) + 1, self.stride[0])
-                along = slice(side, side + self.stride[1] * (columns - 1) + 1, self.stride[1])
-                found[:, down, along] += patches[:, :, :, i, j]
-        return found[:, up : up + shape[2], left : left + shape[3]].movedim(-1, 1)
-
-
 class _ByPatches(torch.autograd.Function):
     """A convolution as one product: (B, C, h, w), (O, C, kernel, kernel) -> (B, h', w', O)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         flat = weight.movedim(1, -1).flatten(1)
         patches = geometry.patches(x)
         ctx.save_for_backward(x, flat)
@@ -186,7 +145,7 @@ class _ByPatches(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, flat = ctx.saved_tensors
-        geometry: _Geometry = ctx.geometry
+        geometry: Geometry = ctx.geometry
         rows = gradient.reshape(-1, len(flat))
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:

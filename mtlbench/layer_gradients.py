@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mtlbench.patches import Geometry
 
 _CASTS = {"TBackward0", "ToCopyBackward0"}  # what may stand between a parameter and the operation that takes it
 _PATCHES = 2**24  # numbers of a convolution's patches that are held at a time
@@ -142,18 +143,13 @@ def _by_patches(node: Any, at_output: Tensor) -> Tensor:
 
     In bfloat16 on a CPU that is several times as fast as oneDNN's own gradient of a weight where maps are small.
     """
-    (up, left), (down, right) = node._saved_padding, node._saved_stride
-    (high, wide), (rows, columns) = node._saved_weight.shape[2:], at_output.shape[3:]
-    apart = node._saved_dilation
-    images = F.pad(node._saved_input.movedim(1, -1), (0, 0, left, left, up, up))  # (B, h, w, I)
-    channels = images.shape[-1]
-    step = images.stride()
-    taken = (step[0], down * step[1], right * step[2], apart[0] * step[1], apart[1] * step[2], step[3])
-    patches = images.as_strided((len(images), rows, columns, high, wide, channels), taken)
+    geometry = Geometry(node._saved_weight.shape[2:], node._saved_stride, node._saved_padding, node._saved_dilation)
+    patches = geometry.patches(node._saved_input)  # (B, h', w', kernel, kernel, I)
+    high, wide, channels = patches.shape[3:]
     by_place = at_output.movedim(2, -1)  # (T, B, h', w', O)
     tasks, outputs = len(at_output), at_output.shape[2]
     found, some = [], max(1, _PATCHES // patches[0].numel())
-    for at in range(0, len(images), some):
+    for at in range(0, len(patches), some):
         ours = by_place[:, at : at + some].flatten(1, 3).mT.reshape(tasks * outputs, -1)
         found.append(ours @ patches[at : at + some].reshape(-1, high * wide * channels))
     whole = found[0] if len(found) == 1 else torch.stack(found).float().sum(0)
