@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from math import nan
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
@@ -152,10 +153,10 @@ def _result(record: Record) -> tuple[str, str]:
     """Return the last line of a run, and its style."""
     if record.status == "failed":
         return f"FAILED: {record.reason}", "bold red"
-    hits = [metrics["triplet"] for metrics in record.metrics.values()]
     fallen = f"; COLLAPSED under {', '.join(record.collapsed)}" if record.collapsed else ""
     time = duration(record.receipt["training_seconds"])
-    return f"triplet accuracy {100 * mean(hits):.1f}, trained for {time}{fallen}", "red" if fallen else "green"
+    share = nan if record.accuracy is None else record.accuracy
+    return f"triplet accuracy {100 * share:.1f}, trained for {time}{fallen}", "red" if fallen else "green"
 
 
 def _lines(console: Console, suite: Suite, live: Any) -> Watcher:

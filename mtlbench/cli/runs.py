@@ -59,17 +59,10 @@ def _line(folder: Path, results: Path) -> list[str]:
         return [name, "unreadable", "", "", size]
     if record is None:
         return [name, "interrupted", "", "", size]
-    mean = _mean(record)
+    mean = record.accuracy
     state = "collapsed" if record.collapsed else record.status
     date = str(record.receipt.get("date", ""))[:10]
     return [name, state, "" if mean is None else f"{100 * mean:.1f}", date, size]
-
-
-def _mean(record: Record) -> float | None:
-    from statistics import fmean
-
-    values = [metrics["triplet"] for metrics in record.metrics.values() if "triplet" in metrics]
-    return fmean(values) if values else None
 
 
 def _below(place: Path) -> list[Path]:
@@ -189,7 +182,7 @@ def _shown(value: Any) -> str:
 def _numbers(one: Record, other: Record) -> Sequence[list[str]]:
     """Return the triplet accuracies, in per cent, and costs that differ."""
     pairs: dict[str, tuple[float | None, float | None]] = {
-        "mean accuracy %": (_percent(_mean(one)), _percent(_mean(other)))
+        "mean accuracy %": (_percent(one.accuracy), _percent(other.accuracy))
     }
     for task in dict.fromkeys([*one.metrics, *other.metrics]):
         values = [_percent(record.metrics.get(task, {}).get("triplet")) for record in (one, other)]

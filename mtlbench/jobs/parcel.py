@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from mtlbench.data.dataset import Dataset, placed
 from mtlbench.plugins import plugin_files
-from mtlbench.runs.disk import writing
-from mtlbench.runs.lock import writer
+from mtlbench.runs.disk import replacing
 
 Files = dict[str, bytes]
+Sources = tuple[Files, list[str]]
 
 
 def packed(folder: Path) -> Files:
@@ -33,40 +32,25 @@ def unpack(files: Mapping[str, bytes], folder: Path) -> None:
     Raises:
         DiskFull: there is no space for them.
     """
-    new = folder.with_name(f"{folder.name}.new-{writer()}")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        with writing(new):
-            new.mkdir(parents=True)
-            for name, content in files.items():
-                (new / Path(name).name).write_bytes(content)
-            old = folder.with_name(f"{folder.name}.old-{writer()}")
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    with replacing(folder) as new:
+        for name, content in files.items():
+            (new / Path(name).name).write_bytes(content)
 
 
-def packed_plugins(paths: Sequence[Path]) -> list[Files]:
-    """Return the sources of plug-ins, a folder each, with the files beside them that they may import."""
-    folders = dict.fromkeys(file.parent for file in plugin_files(paths))
-    return [{path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))} for folder in folders]
-
-
-def plugin_names(paths: Sequence[Path]) -> list[list[str]]:
-    """Return which files of `packed_plugins` are plug-ins themselves, by folder."""
+def packed_plugins(paths: Sequence[Path]) -> list[Sources]:
+    """Return plug-ins, a folder each: the sources beside them, which they may import, and which are plug-ins."""
     found: dict[Path, list[str]] = {}
     for file in plugin_files(paths):
         found.setdefault(file.parent, []).append(file.name)
-    return list(found.values())
+    return [
+        ({path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}, own) for folder, own in found.items()
+    ]
 
 
-def unpacked_plugins(folders: Sequence[Files], names: Sequence[Sequence[str]], scratch: Path) -> list[Path]:
+def unpacked_plugins(folders: Sequence[Sources], scratch: Path) -> list[Path]:
     """Put plug-ins into a scratch folder, the same for the same sources; return the files to load."""
     found = []
-    for files, own in zip(folders, names, strict=True):
+    for files, own in folders:
         digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
         place = scratch / f"plugins-{digest}"
         unpack(files, place)

@@ -110,7 +110,7 @@ def _repetition(
 
 
 def _mean(record: Record) -> float:
-    return float(np.mean([record.metrics[task]["triplet"] for task in record.setup["tasks"]]))
+    return math.nan if record.accuracy is None else record.accuracy
 
 
 def _worst(old: Record, new: Record) -> tuple[str, float]:

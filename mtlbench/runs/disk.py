@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlbench.errors import UserError
+from mtlbench.runs.lock import writer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,27 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
         if is_full(error):
             raise disk_full(error.filename or path, needed, error.errno) from error
         raise
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside one, which then takes its place: whole, or the one that was there stays.
+
+    Raises:
+        DiskFull: there was no space.
+    """
+    new, old = (folder.with_name(f"{folder.name}.{what}-{writer()}") for what in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with writing(new):
+            new.mkdir(parents=True)
+            yield new
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -25,12 +25,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from mtlbench.errors import UserError, leave_out
 from mtlbench.names import file_name, printable
 from mtlbench.probes import COLUMNS, FILE
-from mtlbench.runs.disk import save_tensors, writing
+from mtlbench.runs.disk import replacing, save_tensors, writing
 from mtlbench.runs.lock import Busy, working_on, writer
 from mtlbench.runs.schema import checked
 
@@ -71,6 +72,12 @@ class Record:
     learned: list[Json] | None = None
     schema: int = SCHEMA
     folder: Path | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean triplet accuracy over tasks, a share; None where none was measured."""
+        measured = [metrics["triplet"] for metrics in self.metrics.values() if "triplet" in metrics]
+        return fmean(measured) if measured else None
 
 
 def run_folder(results: Path, benchmark: str, method: str, seed: int) -> Path:
@@ -150,25 +157,14 @@ def write_record(
     """
     if record.status == "failed" and _is_done(folder):
         return
-    new = folder.with_name(f"{folder.name}.new-{writer()}")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        with writing(new):
-            new.mkdir(parents=True)
-            _write_tables(new, curve, probes)
-            if weights:
-                save_tensors(weights, new / "weights.safetensors")
-            if test:
-                whole = {k: v.detach().cpu().contiguous() for k, v in test.items()}
-                save_tensors(whole, new / "test.safetensors")
-            (new / "run.json").write_text(_as_text(record), encoding="utf-8")
-            old = folder.with_name(f"{folder.name}.old-{writer()}")
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    with replacing(folder) as new:
+        _write_tables(new, curve, probes)
+        if weights:
+            save_tensors(weights, new / "weights.safetensors")
+        if test:
+            whole = {k: v.detach().cpu().contiguous() for k, v in test.items()}
+            save_tensors(whole, new / "test.safetensors")
+        (new / "run.json").write_text(_as_text(record), encoding="utf-8")
     if record.status == "done":
         shutil.rmtree(partial_folder(folder), ignore_errors=True)
 
