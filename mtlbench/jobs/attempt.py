@@ -41,7 +41,7 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
         )
     with working_on(job.folder):
         before, job = job.state, seen(job, dataset.device.type)
-        if job.state == "done" or (job.state == "failed" and waited and before != "failed"):
+        if is_settled(before, job, waited):
             if job.costs_due and costs:
                 with computing_with(job.threads):
                     add_costs(job, job.protocol, dataset, job.precision, watcher)
@@ -51,6 +51,16 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
             return record
         with computing_with(job.threads):
             return execute(job, job.protocol, dataset, job.precision, watcher, stop, costs)
+
+
+def is_settled(before: str, job: Job, waited: bool) -> bool:
+    """Tell whether nothing is left to be trained: another process has done the job, or failed at it, since the plan.
+
+    Args:
+        before: its state as it was planned; job: as it is now.
+        waited: another process was met at the run.
+    """
+    return job.state == "done" or (job.state == "failed" and waited and before != "failed")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from mtlbench.jobs.memory import guard_memory
 from mtlbench.plugins import load_plugins
 from mtlbench.runs.lock import Busy
 from mtlbench.runs.record import Record
-from mtlbench.training.events import Event
+from mtlbench.training.events import EVENTS, Event
 from mtlbench.training.state import Interrupted
 
 INTERRUPTED, BUSY, FULL = 3, 4, 5
@@ -38,7 +38,7 @@ Tell = Callable[..., None]
 
 
 class Teller(Watcher):
-    """Writes what happens as JSON lines."""
+    """Tells what happens in a job, for another process; see `retell`."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
@@ -58,6 +58,17 @@ class Teller(Watcher):
     def ended(self, job: Job, record: Record) -> None:
         """Tell that its record is there."""
         self.tell("ended")
+
+
+def retell(watcher: Watcher, job: Job, event: str, facts: dict[str, Any]) -> None:
+    """Tell a watcher what a `Teller` in another process has told of a job while it trained."""
+    match event:
+        case "started":
+            watcher.started(job)
+        case "happened":
+            watcher.happened(job, EVENTS[facts["kind"]](**facts["facts"]))
+        case "doing":
+            watcher.doing(job, facts["what"])
 
 
 def main(path: Path) -> int:

@@ -29,7 +29,6 @@ from mtlbench.jobs.job import Job, Site, Watcher
 from mtlbench.jobs.parcel import (
     packed,
     packed_plugins,
-    plugin_names,
     unpack,
     unpacked_plugins,
     with_images,
@@ -90,7 +89,7 @@ def test_files_and_plugins_survive_the_way(tmp_path):
     (tmp_path / "own" / "plugin.py").write_text("import helper")
     (tmp_path / "own" / "helper.py").write_text("")
     given = [tmp_path / "own" / "plugin.py"]
-    (plugin,) = unpacked_plugins(packed_plugins(given), plugin_names(given), tmp_path / "scratch")
+    (plugin,) = unpacked_plugins(packed_plugins(given), tmp_path / "scratch")
     assert plugin.read_text() == "import helper"
     assert plugin.with_name("helper.py").exists()
 

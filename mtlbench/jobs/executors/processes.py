@@ -23,11 +23,10 @@ from mtlbench.jobs.execute import failure
 from mtlbench.jobs.executors.contract import Executor, register_executor
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import seen
-from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED
+from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED, retell
 from mtlbench.jobs.worker import LOOK, Worker
 from mtlbench.runs.lock import busy_with, writer
 from mtlbench.runs.record import read_record, write_record
-from mtlbench.training.events import EVENTS
 from mtlbench.training.state import Interrupted
 
 _GRACE = 10.0  # seconds in which processes may keep what they have, once asked to stop at once
@@ -175,12 +174,6 @@ class _Round:
     def _told(self, worker: _Worker, event: dict[str, Any]) -> None:
         job = worker.job
         match event["event"]:
-            case "started":
-                self.watcher.started(job)
-            case "happened":
-                self.watcher.happened(job, EVENTS[event["kind"]](**event["facts"]))
-            case "doing":
-                self.watcher.doing(job, event["what"])
             case "ended":
                 worker.ended = True
                 record = read_record(job.folder)
@@ -190,6 +183,8 @@ class _Round:
                 worker.who = event["who"]
             case "full":
                 worker.full = event["reason"]
+            case what:
+                retell(self.watcher, job, what, event)
 
     def _ended(self, worker: _Worker) -> bool:
         """Settle what a process left; tell whether its job must wait for another process."""

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,25 +30,26 @@ import mtlbench
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import device_name
 from mtlbench.errors import UserError
+from mtlbench.jobs.attempt import attempt, computing_with, is_settled
 from mtlbench.jobs.data import adopt, dataset_of
 from mtlbench.jobs.execute import failure
 from mtlbench.jobs.executors.contract import Executor, register_executor
 from mtlbench.jobs.job import Job, Site, Watcher
 from mtlbench.jobs.parcel import (
-    Files,
+    Sources,
     packed,
     packed_plugins,
-    plugin_names,
     unpack,
     unpacked_plugins,
     with_images,
     without_images,
 )
 from mtlbench.jobs.plan import seen
+from mtlbench.jobs.work import Teller, retell
 from mtlbench.runs.lock import Busy, working_on
 from mtlbench.runs.record import COSTS_DUE, Record, partial_folder, read_record, write_record
 from mtlbench.runs.tried import Tried, note_tried
-from mtlbench.training.events import EVENTS, CheckpointSaved, Event
+from mtlbench.training.events import CheckpointSaved, Event
 from mtlbench.training.state import Interrupted
 
 _LOOK = 0.2  # seconds between looks at what tasks say
@@ -171,7 +172,7 @@ class _Sweep:
         here = ray.get_runtime_context().get_node_id()
         self.desk = self.ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=On(here, soft=False)).remote()
         self.parts: dict[int, Any] = {}  # where a data set lies in the object store, by its identity here
-        self.plugins: dict[tuple[Path, ...], tuple[list[Files], list[list[str]]]] = {}
+        self.plugins: dict[tuple[Path, ...], list[Sources]] = {}
         self.under_way: dict[Any, _Task] = {}  # by the result to come
         self.met: set[Path] = set()  # runs at which another process was met
         self.nodes: dict[Path, str] = {}  # on which a run was trained
@@ -233,9 +234,8 @@ class _Sweep:
                 self.met.add(job.folder)
                 waiting.append((job, tries))
                 continue
-            before, now = job.state, seen(job, dataset_of(job).device.type)
-            waited = job.folder in self.met
-            if now.state == "done" or (now.state == "failed" and waited and before != "failed"):
+            now = seen(job, dataset_of(job).device.type)
+            if is_settled(job.state, now, waited=job.folder in self.met):
                 record = read_record(job.folder)
                 lock.close()
                 if record is not None:
@@ -253,7 +253,7 @@ class _Sweep:
     def _order(self, job: Job) -> dict[str, Any]:
         site = job.site.plugins
         if site not in self.plugins:
-            self.plugins[site] = (packed_plugins(site), plugin_names(site))
+            self.plugins[site] = packed_plugins(site)
         return {"number": self.numbers, "job": job.to_json(), "plugins": self.plugins[site], "cpus": self.executor.cpus}
 
     def _remote(self, job: Job, options: dict[str, Any]) -> Any:
@@ -275,15 +275,10 @@ class _Sweep:
             job = by_number.get(number)
             if job is None:  # of a task that has died
                 continue
-            match event:
-                case "started":
-                    self.watcher.started(replace(job, steps_done=facts["steps_done"]))
-                case "happened":
-                    self.watcher.happened(job, EVENTS[facts["kind"]](**facts["facts"]))
-                case "doing":
-                    self.watcher.doing(job, facts["what"])
-                case "kept":
-                    unpack(facts["files"], partial_folder(job.folder))
+            if event == "kept":
+                unpack(facts["files"], partial_folder(job.folder))
+            else:
+                retell(self.watcher, job, event, facts)
 
     def _settle(self, task: _Task) -> bool:
         """Keep what a task left; tell whether its job is to be handed over again."""
@@ -373,29 +368,17 @@ class _Sweep:
         return list(cpus)
 
 
-class _Teller(Watcher):
+class _Teller(Teller):
     """Sends what happens in a task to the desk, and after each validation what continuing needs."""
 
     def __init__(self, number: int, desk: Any) -> None:
-        self.number, self.desk = number, desk
-
-    def tell(self, event: str, **facts: Any) -> None:
-        """Send something, without waiting for it to arrive."""
-        self.desk.tell.remote(self.number, event, facts)
-
-    def started(self, job: Job) -> None:
-        """Tell that the run begins."""
-        self.tell("started", steps_done=job.steps_done)
+        super().__init__(lambda event, **facts: desk.tell.remote(number, event, facts))
 
     def happened(self, job: Job, event: Event) -> None:
         """Tell what happened while it trains."""
-        self.tell("happened", kind=type(event).__name__, facts=asdict(event))
+        super().happened(job, event)
         if isinstance(event, CheckpointSaved):
             self.tell("kept", files=packed(partial_folder(job.folder)))
-
-    def doing(self, job: Job, what: str) -> None:
-        """Tell what it does after training."""
-        self.tell("doing", what=what)
 
 
 def _stopping(desk: Any) -> Callable[[], bool]:
@@ -420,7 +403,6 @@ def _do(order: dict[str, Any], data: Sequence[Any], desk: Any) -> dict[str, Any]
     """Do a job in a task: in a process of its own, on any node."""
     import ray
 
-    from mtlbench.jobs.attempt import attempt
     from mtlbench.jobs.memory import guard_memory
     from mtlbench.plugins import load_plugins
 
@@ -428,8 +410,7 @@ def _do(order: dict[str, Any], data: Sequence[Any], desk: Any) -> dict[str, Any]
     content: dict[str, Any] = order["job"]
     left: dict[str, Any] = {"node": ray.get_runtime_context().get_node_id(), "files": {}, "partial": {}, "reason": ""}
     with tempfile.TemporaryDirectory(prefix="mtlbench-ray-") as scratch:
-        sources, names = order["plugins"]
-        plugins = unpacked_plugins(sources, names, Path(scratch))
+        plugins = unpacked_plugins(order["plugins"], Path(scratch))
         load_plugins(plugins)
         site = Site.from_json(content["site"] | {"data_dir": None, "plugins": list(map(str, plugins))})
         # the same three names below a folder of its own: what runs leave beside their folders stays in it
@@ -460,7 +441,5 @@ def _do(order: dict[str, Any], data: Sequence[Any], desk: Any) -> dict[str, Any]
 
 
 def _same_device(record: Record, dataset: Dataset, threads: int) -> bool:
-    from mtlbench.jobs.attempt import computing_with
-
     with computing_with(threads):
         return bool(record.receipt.get(COSTS_DUE)) and record.receipt.get("device") == device_name(dataset.device)
