@@ -25,7 +25,7 @@ from mtlbench.evaluation.retrieval import nearest
 from mtlbench.networks import build, deployed_state
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.runs.provenance import sources_of
-from mtlbench.specs import Method
+from mtlbench.runs.setup import method_of
 
 _BATCH = 256  # images that are decoded and embedded at once
 
@@ -101,10 +101,7 @@ def load_run(folder: Path, device: torch.device) -> Run:
     if not file.exists():
         raise UserError(f"There is no {file}: copy the weights along with run.json, or run the method again.")
     benchmark = benchmark_of(record)
-    try:
-        method = Method(**record.setup["method"])
-    except TypeError as error:
-        raise UserError(f"{folder} was written by another version of mtlbench; use that one.") from error
+    method = method_of(record)
     # the weights come from the run: nothing is to be fetched
     model = benchmark.model.model_copy(update={"pretrained": False})
     try:

@@ -17,9 +17,8 @@ from mtlbench.jobs.factors import Variant
 from mtlbench.jobs.job import Site
 from mtlbench.jobs.plan import plan
 from mtlbench.runs import Json, Record, read_record, record_folders
-from mtlbench.runs.setup import benchmark_of, changes
+from mtlbench.runs.setup import benchmark_of, changes, method_of
 from mtlbench.soundness import unsound_convolutions
-from mtlbench.specs import Method
 from mtlbench.training.protocol import check_protocol
 
 _MAY_DIFFER = ("code", "precision", "threads")  # the comparison says so
@@ -78,20 +77,6 @@ def grouped(records: Sequence[Record]) -> list[Group]:
             )
         groups[key].originals.append(record)
     return list(groups.values())
-
-
-def method_of(record: Record) -> Method:
-    """Return the method of a record, with its recipe.
-
-    Raises:
-        UserError: another version of mtlbench wrote it.
-    """
-    try:
-        return Method(**record.setup["method"])
-    except TypeError as error:
-        raise UserError(
-            f"{record.method}, seed {record.seed}, was written by another version of mtlbench; use that one."
-        ) from error
 
 
 def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> list[Part]:

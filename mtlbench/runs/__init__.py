@@ -20,4 +20,5 @@ from mtlbench.runs.setup import changes as changes
 from mtlbench.runs.setup import decisive as decisive
 from mtlbench.runs.setup import differences as differences
 from mtlbench.runs.setup import in_todays_words as in_todays_words
+from mtlbench.runs.setup import method_of as method_of
 from mtlbench.runs.setup import without_training as without_training

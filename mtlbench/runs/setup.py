@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mtlbench.benchmark import Benchmark, with_protocol
 from mtlbench.errors import UserError
 from mtlbench.runs.record import Json, Record
+from mtlbench.specs import Method
 
 # Settings that decide nothing, or are in the setup a second time, as they came out.
 _WITHOUT_EFFECT = (
@@ -66,6 +67,18 @@ def benchmark_of(record: Record) -> Benchmark:
             f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"
             " this one can't read; use that one."
         ) from error
+
+
+def method_of(record: Record) -> Method:
+    """Return the method of a record, with its recipe.
+
+    Raises:
+        UserError: another version of mtlbench wrote it.
+    """
+    try:
+        return Method(**record.setup["method"])
+    except TypeError as error:
+        raise UserError(f"{record.folder} was written by another version of mtlbench; use that one.") from error
 
 
 @dataclass(frozen=True)
