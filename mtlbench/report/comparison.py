@@ -83,11 +83,15 @@ class Compared:
         said = []
         if self.obstacle:
             why = " ".join(filter(None, (self.reason, self.lacking)))
-            said.append(Line("comparison with the best", why, "" if self.obstacle == "seeds" else f"Marks: {why}"))
+            brief = "" if self.obstacle == "seeds" else f"Marks: {why}"
+            said.append(Line("comparison with the best", why, brief, "comparison"))
         if self.best:
             legend = "Against the best (*) of a column: ≈ tied, ? undecided, no mark worse."
-            brief = [legend, *self._marks()[1:]]
-            said.append(Line("marks", " ".join(filter(None, self._marks())), " ".join(filter(None, brief))))
+            said.append(
+                Line(
+                    "marks", " ".join(filter(None, self._marks())), " ".join(filter(None, [legend, *self._marks()[1:]]))
+                )
+            )
         if self.unmarked:
             names = ", ".join(key.removeprefix(MACRO) for key in self.unmarked)
             text = f"{names}: not all of these runs kept the scores of single queries."

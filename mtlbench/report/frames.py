@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.report.columns import Column, all_columns
-from mtlbench.report.receipt import Line
 from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
 from mtlbench.report.suites import Suite
 from mtlbench.report.summary import Summary, Table
@@ -83,11 +82,11 @@ _COSTS = {  # unit, and the meaning of what has no column in tables
     "training_memory": ("bytes", ""),
     "training_seconds": ("s", ""),
 }
-_RECEIPT = {  # lines of the small print by what they are about
-    "order": "order", "accuracy": "accuracy", "rows": "rows", "equal seconds": "equal_seconds",
-    "comparison with the best": "comparison", "marks": "marks", "without marks": "without_marks",
-    "test images": "test_images", "vs": "against", "Δm": "delta_m", "Δm, tasks hurt": "delta_m", "recipes": "recipes",
-    "data": "data", "protocol": "protocol", "speed, memory": "speed", "made by": "made_by", "tried": "tried",
+_RECEIPT = {  # lines of the small print by their names, and what they are about
+    "order": "order", "accuracy": "accuracy", "rows": "rows", "equal_seconds": "equal seconds",
+    "comparison": "comparison with the best", "marks": "marks", "without_marks": "without marks",
+    "test_images": "test images", "against": "vs …", "delta_m": "Δm", "recipes": "recipes", "data": "data",
+    "protocol": "protocol", "speed": "speed, memory", "made_by": "made by", "tried": "tried",
 }  # fmt: skip
 
 
@@ -104,18 +103,12 @@ def schema() -> list[Field]:
         Field("note", "", "What went wrong, in words."),
         Field("warnings", "", "Why not all rows can be compared, in words."),
     ]
-    found += [Field(f"receipt/{name}", "", f"The small print's line `{about}`.") for about, name in _lines()]
+    found += [Field(f"receipt/{name}", "", f"The small print's line `{about}`.") for name, about in _RECEIPT.items()]
     found += _measures("task/<task>", "share", "The accuracy on one task; a column each, in the benchmark's order.")
     found += _measures(
         f"{MACRO}<metric>", "share", "A further metric of the benchmark, macro mean over label values, mean over tasks."
     )
     return found
-
-
-def _lines() -> Iterator[tuple[str, str]]:
-    for about, name in _RECEIPT.items():
-        if about != "Δm, tasks hurt":
-            yield "vs …" if about == "vs" else about, name
 
 
 def _measures(key: str, unit: str, meaning: str) -> list[Field]:
@@ -177,12 +170,8 @@ def _lines_of(summary: Summary, number: int) -> Iterator[dict[str, Any]]:
             line |= {"mean/against": row.against.difference, "mean/against/low": low, "mean/against/high": high}
         line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
         line |= {"note": row.note, "warnings": " ".join(summary.warnings)}
-        line |= {f"receipt/{_about(small)}": small.text for small in summary.lines}
+        line |= {f"receipt/{small.name}": small.text for small in summary.lines}
         yield line
-
-
-def _about(line: Line) -> str:
-    return _RECEIPT["vs" if line.about.startswith("vs ") else line.about]
 
 
 def _measured(row: Row, key: str, compared: bool) -> dict[str, Any]:

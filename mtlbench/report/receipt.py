@@ -22,14 +22,19 @@ class Line:
     """A line of the small print.
 
     Attributes:
-        about: by which it is found and filed.
+        about: what it is about, as readers see it.
         text: what it says.
         brief: what of it stands below every table, without --notes: what a reader would miss there. Empty for nothing.
+        name: by which machines file it; by default what it is about, with _ for blanks.
     """
 
     about: str
     text: str
     brief: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.about.replace(" ", "_"))
 
     def __str__(self) -> str:
         return f"{self.about}: {self.text}"
@@ -245,11 +250,12 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         + (f" Left out, since {method} has no such seed: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
         " ".join(filter(None, doubts)),
+        "delta_m",
     )
 
 
 def _no_base(why: str) -> Line:
-    return Line("Δm, tasks hurt", f"absent, {why}.", f"No Δm and no tasks hurt: {why}.")
+    return Line("Δm, tasks hurt", f"absent, {why}.", f"No Δm and no tasks hurt: {why}.", "delta_m")
 
 
 def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
@@ -317,6 +323,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             "speed, memory",
             " ".join(filter(None, (f"{receipt.get('device')}, {receipt.get('precision')}; {rates}.", unsteady))),
             unsteady,
+            "speed",
         ),
         Line(
             "made by",
