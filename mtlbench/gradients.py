@@ -97,7 +97,7 @@ class TaskGradients:
         if self._branches(losses, architecture) and not any(id(p) in self._beside for p in places):
             found = _passes(architecture.representation, self.at_representation(losses, architecture), places)
         else:
-            found = [torch.autograd.grad(x, places, retain_graph=True, allow_unused=True) for x in losses]
+            found = _whole_passes(losses, places)
         joined = []
         for gradients in found:
             parts = [torch.zeros_like(p) if g is None else g for p, g in zip(places, gradients, strict=True)]
@@ -120,8 +120,7 @@ class TaskGradients:
     def _norms_at(self, losses: Tensor, architecture: Architecture, uses: Sequence[Use]) -> Tensor | None:
         edges = [GradientEdge(use.node, 0) for use in uses]
         if not self._branches(losses, architecture):
-            found = [torch.autograd.grad(x, edges, retain_graph=True, allow_unused=True) for x in losses]
-            at_outputs = _stacked(found)
+            at_outputs = _stacked(_whole_passes(losses, edges))
             return None if at_outputs is None else lengths(of_parameters(uses, at_outputs))
         views, beside = _there(architecture.views), list(self._beside.values())
         rows, *own = torch.autograd.grad(losses.sum(), [views, *beside], retain_graph=True, allow_unused=True)
@@ -187,6 +186,11 @@ def _there(value: Tensor | None) -> Tensor:
     return value
 
 
+def _whole_passes(losses: Tensor, places: Any) -> list[tuple[Tensor | None, ...]]:
+    """Go from each of (T,) losses to places: a pass of the network for each."""
+    return [torch.autograd.grad(loss, places, retain_graph=True, allow_unused=True) for loss in losses]
+
+
 def _passes(features: Tensor | None, rows: Tensor | None, places: Any) -> list[tuple[Tensor | None, ...]]:
     """Go on from T gradients at the features, (T, B, ...), to places before them: a pass for each."""
     each = _there(rows)
@@ -212,8 +216,8 @@ def add_gradient(parameter: nn.Parameter | Tensor, gradient: Tensor) -> None:
 
 def _each(losses: Tensor, features: Tensor) -> Tensor:
     """Return the (T, B, ...) gradients of (T,) losses at features, a pass for each."""
-    found = [torch.autograd.grad(x, features, retain_graph=True, allow_unused=True)[0] for x in losses]
-    return torch.stack([torch.zeros_like(features) if g is None else g for g in found])
+    found = _whole_passes(losses, [features])
+    return torch.stack([torch.zeros_like(features) if g is None else g for (g,) in found])
 
 
 def _norms_by_passes(losses: Tensor, layer: Sequence[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
     mtlbench report shoes-quick --results results/published --html /tmp/page
     python tools/page_picture.py /tmp/page/index.html docs/page.png --width 1440 --height 900
 
-Needs selenium (of the `dev` extra), chromium and chromedriver. No network is used.
+Needs selenium (of the extra `test`), chromium and chromedriver. No network is used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 
-def browser(profile: str) -> Any:
-    """Return Debian's Chromium, without a window and without a network."""
+def browser(profile: str, *more: str) -> Any:
+    """Return Debian's Chromium, without a window and without a network, with `more` of its own arguments."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -29,10 +29,11 @@ def browser(profile: str) -> Any:
     options.binary_location = program
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-        "--force-prefers-reduced-motion", f"--user-data-dir={profile}",
+        "--disable-background-networking", "--disable-component-update", "--force-prefers-reduced-motion",
+        f"--user-data-dir={profile}", *more,
     ):  # fmt: skip
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=Service(driver))
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="pixels of the picture to a CSS pixel")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as profile:
-        driven = browser(profile)
+        driven = browser(profile, "--hide-scrollbars")
         try:
             given.output.write_bytes(picture(driven, given.page, given.width, given.height, given.dark, given.scale))
         finally:

@@ -296,13 +296,16 @@ def _show_near_copies(console: Console, table: Table, seen: Findings) -> None:
     assert seen.thumbnails is not None
     with bar(console, "comparing images") as comparing:
         found = near_copies(seen.thumbnails, table.split, comparing)
-    counts = ", ".join(
-        f"{number:,} of {total:,} {name} images ({number / total:.1%})"
-        for name in SPLITS[1:]
-        if (total := int((table.split == SPLITS.index(name)).sum()))
-        and (number := sum(table.split[one.image] == SPLITS.index(name) for one in found)) >= 0
+    counts = []
+    for name in SPLITS[1:]:
+        total = int((table.split == SPLITS.index(name)).sum())
+        number = sum(table.split[one.image] == SPLITS.index(name) for one in found)
+        counts += [f"{number:,} of {total:,} {name} images ({number / total:.1%})"] if total else []
+    say(
+        console,
+        f"Images that look like a training image, perhaps saved anew: {', '.join(counts)}.",
+        "yellow" if found else "",
     )
-    say(console, f"Images that look like a training image, perhaps saved anew: {counts}.", "yellow" if found else "")
     for one in found[:_NAMED]:
         paths = f"{table.paths[one.image]} and {table.paths[one.other]} (train)"
         say(console, f"alike: {paths}, likeness {one.likeness:.3f}", "yellow")

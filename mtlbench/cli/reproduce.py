@@ -12,7 +12,7 @@ from mtlbench.cli.live import terminal
 from mtlbench.cli.options import DataDirOption, DeviceOption, PluginsOption
 from mtlbench.cli.planned import show_plan
 from mtlbench.cli.progress import say, status
-from mtlbench.cli.run import read_seeds
+from mtlbench.cli.run import read_seeds, tell_stopping
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +81,7 @@ def reproduce(
             return
         check_folder(results)
         try:
-            with asking(lambda: say(console, "Stopping as soon as what is under way can be kept.", "yellow")) as asked:
+            with asking(lambda: tell_stopping(console)) as asked:
                 train(experiment, parts, view, asked)
         except Interrupted:
             say(console, "Stopped; what is done is kept. The same command goes on from here.")

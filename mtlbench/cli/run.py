@@ -131,7 +131,7 @@ def run(
             say(console, "Nothing was trained. --yes begins without being asked, --dry-run only shows the plan.")
             return
         try:
-            with asking(lambda: _stopping(console)) as asked:
+            with asking(lambda: tell_stopping(console)) as asked:
                 failed = train(experiment, parts, view, asked)
         except Interrupted:
             same = "The same command without --overwrite" if overwrite else "The same command"
@@ -142,7 +142,8 @@ def run(
         raise typer.Exit(1)
 
 
-def _stopping(console: Console) -> None:
+def tell_stopping(console: Console) -> None:
+    """Say that the user's word to stop has been heard."""
     say(console, "Stopping as soon as the runs under way can be kept; once more to stop at once.", "yellow")
 
 

@@ -214,8 +214,7 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
             f"Smallest of the undecided: {small.method}, {words.number(small, _SIZE, 'MB')};"
             f" {words.number(small, 'versus')} points to the best."
         )
-    suite = words.summary.suite
-    base = next((row for row in rows if row.method == suite.row_of(suite.base, best.method)), None)
+    base = _base_of(words.summary, rows, best)
     if base and base is not best and words.number(base, _SIZE):
         more.append(f"{base.method}: {words.number(base, _SIZE, 'MB')}.")
     own = words.number(best, _SPEED, "images/s")
@@ -296,6 +295,12 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
     return Answer("How sure is that?", short, lead, tuple(more))
 
 
+def _base_of(summary: Summary, rows: Sequence[Row], best: Row) -> Row | None:
+    """Return the row that Δm of the best is relative to, where it is among some rows."""
+    suite = summary.suite
+    return next((row for row in rows if row.method == suite.row_of(suite.base, best.method)), None)
+
+
 # --- the three lines below tables -----------------------------------------------------------------------------------
 
 
@@ -303,8 +308,7 @@ def _closing(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> tuple[
     smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
     shown = dict.fromkeys(row.method for row in (smallest or group.best, fastest) if row)
     costs = [_costs_of(group.words, next(row for row in rows if row.method == name)) for name in shown]
-    suite = group.words.summary.suite
-    base = next((row for row in rows if row.method == suite.row_of(suite.base, group.best.method)), None)
+    base = _base_of(group.words.summary, rows, group.best)
     if base and base.method not in shown and costs and (size := group.words.number(base, _SIZE, "MB")):
         costs.append(f"{base.method} {size}")
     priced = "; ".join(filter(None, costs))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from page_records import found, pictures, put
 from PIL import Image
+from support import tool
 
 from mtlbench.report import gallery, page
 from mtlbench.report.page import write_page
@@ -20,23 +21,10 @@ from mtlbench.report.page import write_page
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Debian's Chromium, without a window and without a network."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
+    pytest.importorskip("selenium.webdriver")
+    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         pytest.skip("no chromium with chromedriver here: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
-        "--force-prefers-reduced-motion",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    from selenium.webdriver.chrome.service import Service
-
-    driven = webdriver.Chrome(options=options, service=Service(driver))
+    driven = tool("page_picture").browser(str(tmp_path_factory.mktemp("profile")), "--window-size=1200,900")
     yield driven
     driven.quit()
 
