@@ -1,17 +1,21 @@
-# make demo: a first comparison on rendered shoes.   make test: the tests.   make lint: style and types.   make docs: the site.
+# make demo: a first comparison on rendered shoes.   make test: the quick tests.   make slow: the tests that only CI needs.
+# make lint: style and types.   make docs: the site.
 # make torture: 200 kills, 20 races, 30 full disks and 2,000 damaged inputs, about 20 minutes.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint docs torture clean
+.PHONY: demo test slow lint docs torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/mtlbench run --methods core --dataset shoes --quick
 
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+slow: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

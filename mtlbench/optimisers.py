@@ -19,6 +19,9 @@ from mtlbench.returned import check_optimiser
 Groups = Sequence[dict[str, Any]]
 
 
+_SAME_STEP = {"foreach", "fused", "capturable", "differentiable"}
+
+
 @dataclass(frozen=True)
 class OptimiserKind:
     """How an optimiser is made.
@@ -34,6 +37,17 @@ class OptimiserKind:
     adaptive: bool = True
     fixed: tuple[tuple[str, Any], ...] = ()
     momentum: bool = False
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """What `train.optimiser_options` is for, by name: the class's arguments but those that settings give.
+
+        Those that only choose among implementations of the same step are left out too.
+        """
+        given = {"params", "lr", "weight_decay", *_SAME_STEP, *dict(self.fixed)} | (
+            {"momentum"} if self.momentum else set()
+        )
+        return {n: p for n, p in inspect.signature(self.make).parameters.items() if n not in given}
 
     def __call__(self, groups: Groups, train: Train) -> torch.optim.Optimizer:
         """Build the optimiser of parameter groups for a protocol.

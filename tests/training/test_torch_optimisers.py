@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
 import torch
 from support import make_dataset, protocol
 
+from mtlbench.cli.listing import make_listing
 from mtlbench.errors import UserError
 from mtlbench.optimisers import find_optimiser
+from mtlbench.options import described
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import OPTIMISERS
 from mtlbench.specs import parse_method
@@ -85,6 +88,16 @@ def test_each_trains_and_goes_on_bit_for_bit(name):
     assert first.state.step == second.state.step == 4
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
     assert not all(torch.equal(mine[k], begun[k]) for k in mine)
+
+
+def test_the_list_shows_the_options_that_each_takes_by_the_settings_name():
+    shown = {line[0]: line[1] for line in make_listing("optimisers", "shoes", []).lines}
+    assert shown["sgd"] == "dampening=0, nesterov=false, maximize=false"  # momentum is train.momentum
+    assert shown["adamw"] == "betas=0.9:0.999, eps=1e-08, amsgrad=false, maximize=false"
+    for name in OPTIMISERS:
+        kind = find_optimiser(name)
+        assert shown[name] == described(kind) != ""
+        assert set(kind.options) <= set(inspect.signature(kind.make).parameters) - {"params", "lr", "weight_decay"}
 
 
 def test_an_optimiser_that_the_network_does_not_suit_says_so():
