@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from support import tool
 
 from mtlbench.plugins import load_plugins
+from mtlbench.report.evidence import read_triplets
 from mtlbench.runs import find_records, run_folder, write_record
 from mtlbench.specs import groups_of
 
@@ -67,17 +68,17 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
         if file.is_file():
             size = file.stat().st_size
             if file.name == "test.safetensors":
-                kept = load_file(file)
-                assert set(kept) == {"hits", "triplets"}
-                assert kept["triplets"].shape == (*kept["hits"].shape, 3)
-                assert kept["triplets"].dtype == "int16"
-                size -= kept["triplets"].nbytes
-            assert size < 100_000, file
+                hits, triplets = load_file(file), load_file(file.with_name("triplets.safetensors"))
+                assert set(hits) == {"hits"}
+                assert set(triplets) == {"triplets"}
+                assert triplets["triplets"].shape == (*hits["hits"].shape, 3)
+                assert triplets["triplets"].dtype == "int16"
+            assert size < (200_000 if file.name == "triplets.safetensors" else 100_000), file
             assert (
-                file.name in ("run.json", "curve.csv", "conflict.csv", "agreement.csv", "test.safetensors")
+                file.name in ("run.json", "curve.csv", "conflict.csv", "agreement.csv", "test.safetensors", "triplets.safetensors")
                 or file.suffix == ".md"
             )
-            if file.name != "test.safetensors":
+            if file.suffix != ".safetensors":
                 text = file.read_text()
                 assert "/home/" not in text
                 assert "/work/" not in text
@@ -111,7 +112,7 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     monkeypatch.setattr(sys, "argv", words)
     publish.main()
     place = run_folder(tmp_path / "to", NAMES[0], "shared", 0)
-    assert {file.name for file in place.iterdir()} == {"run.json", "curve.csv", "test.safetensors"}
+    assert {file.name for file in place.iterdir()} == {"run.json", "curve.csv", "test.safetensors", "triplets.safetensors"}
     content = json.loads((place / "run.json").read_text())
     assert content["metrics"] == record.metrics
     assert not {"train_rate", "embed_rate_one_task"} & set(content["costs"])
@@ -119,15 +120,14 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert "training_seconds" not in content["receipt"]
     with (place / "curve.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
-    kept = load_file(place / "test.safetensors")
-    assert kept["hits"].tolist() == [[1, 1, 1], [1, 1, 1]]
-    assert kept["triplets"].tolist() == places.tolist()
-    assert set(kept) == {"hits", "triplets"}
+    assert {name: t.tolist() for name, t in load_file(place / "test.safetensors").items()} == {"hits": [[1, 1, 1]] * 2}
+    assert load_file(place / "triplets.safetensors")["triplets"].tolist() == places.tolist()
+    assert read_triplets(place).tolist() == places.tolist()
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
 
 
 def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():
-    kept = load_file(run_folder(PUBLISHED, "zappos-8k-quick", "shared", 0) / "test.safetensors")["triplets"][1]
+    kept = load_file(run_folder(PUBLISHED, "zappos-8k-quick", "shared", 0) / "triplets.safetensors")["triplets"][1]
     values: list[tuple[set[int], int]] = []  # of the same value: anchors and positives that triplets connect
     for anchor, positive, _ in kept.tolist():
         joined = [value for value in values if value[0] & {anchor, positive}]

@@ -4,9 +4,10 @@
     python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
     python tools/publish.py results/published shoes-quick          # what is published already: its tables anew
 
-Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` the test
-triplets and which of them were ordered rightly, and the scores of single queries with their labels, which comparisons
-between methods need. `NAME.md` beside a benchmark's folder holds its tables, `tried.jsonl` what else was run on its
+Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
+triplets were ordered rightly, and the scores of single queries with their labels, which comparisons between methods
+need. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark, so git stores it
+once. `NAME.md` beside a benchmark's folder holds its tables, `tried.jsonl` what else was run on its
 data.
 """
 
@@ -56,7 +57,10 @@ def publish(run: Path, place: Path, times: bool) -> None:
         for name in ("triplets", "labels"):
             if name in kept and kept[name].max() < 2**15:
                 kept[name] = kept[name].astype("int16")
+        triplets = {"triplets": kept.pop("triplets")} if "triplets" in kept else {}
         save_file(kept, place / "test.safetensors")
+        if triplets:
+            save_file(triplets, place / "triplets.safetensors")
 
 
 def publish_tried(results: Path, place: Path, datasets: set[str]) -> None:

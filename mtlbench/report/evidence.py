@@ -35,8 +35,13 @@ def read_hits(folder: Path, record: Record) -> Hits | None:
 
 
 def read_triplets(folder: Path) -> NDArray[np.integer] | None:
-    """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them."""
+    """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them.
+
+    Published runs keep them in a file of their own: it is the same for all runs of a benchmark, and git stores it once.
+    """
     triplets = _tensor(folder, "triplets")
+    if triplets is None:
+        triplets = _tensor(folder, "triplets", "triplets")
     if triplets is None or triplets.dtype.kind not in "iu" or triplets.ndim != 3 or triplets.shape[2] != 3:
         return None
     return triplets if triplets.size and triplets.min() >= 0 and triplets.max() < _MOST_IMAGES else None
@@ -68,9 +73,9 @@ def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.
     return scores, labels
 
 
-def _tensor(folder: Path, name: str) -> NDArray[Any] | None:
+def _tensor(folder: Path, name: str, file_name: str = "test") -> NDArray[Any] | None:
     try:
-        with safe_open(folder / "test.safetensors", framework="numpy") as file:
+        with safe_open(folder / f"{file_name}.safetensors", framework="numpy") as file:
             found: NDArray[Any] = file.get_tensor(name)
             return found
     except (OSError, ValueError, TypeError, SafetensorError):
