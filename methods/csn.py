@@ -192,6 +192,11 @@ class ConditionalSimilarityNetwork(EmbeddingMask):
             self.penalty = self.norm_weights[0] * lengths + self.norm_weights[1] * masks
         return super()._masked(embeddings)
 
+    def forget(self) -> None:
+        """Drop the penalty too."""
+        super().forget()
+        self.penalty = None
+
     def regulariser(self) -> Tensor | None:
         """Return the norms' penalty per task, (T,), of the latest `forward` or `embed` in training; else None."""
         return self.penalty

@@ -5,9 +5,10 @@ Losses, optimisers, data and evaluation are elsewhere; an architecture sees imag
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -145,6 +146,24 @@ class Architecture(nn.Module, ABC):
         """Return the parameters that no single task owns."""
         owned = {id(p) for t in range(len(self.tasks)) for p in self.task_parameters(t)}
         return [p for p in self.parameters() if id(p) not in owned]
+
+
+def copied(architecture: Architecture) -> Architecture:
+    """Return a copy; tensors that a method keeps of its latest pass are cut off from its graph, which can't be copied."""
+    memo: dict[int, Any] = {}
+
+    def cut(value: object) -> None:
+        if isinstance(value, Tensor) and not value.is_leaf:
+            memo[id(value)] = value.detach()
+        elif isinstance(value, (list, tuple, dict)):
+            for inner in value.values() if isinstance(value, dict) else value:
+                cut(inner)
+
+    for module in architecture.modules():
+        for name, value in vars(module).items():
+            if name not in ("_parameters", "_modules"):
+                cut(value)
+    return copy.deepcopy(architecture, memo)
 
 
 def register_architecture(

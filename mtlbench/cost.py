@@ -6,7 +6,6 @@ costs is measured on the network that is given: where what was learned decides h
 
 from __future__ import annotations
 
-import copy
 import os
 import statistics
 import tempfile
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtlbench.architecture import Architecture
+from mtlbench.architecture import Architecture, copied
 from mtlbench.benchmark import Benchmark
 from mtlbench.devices import computing_in
 from mtlbench.errors import UserError
@@ -124,7 +123,7 @@ def operations(architecture: Architecture, image: Tensor) -> Costs:
     A multiply-add counts as two; convolutions and matrix products count, element-wise work does not.
     """
     # torch's counter stumbles over a view of a parameter, unless no parameter wants a gradient
-    architecture = copy.deepcopy(architecture).requires_grad_(False).eval()
+    architecture = copied(architecture).requires_grad_(False).eval()
     counts: Costs = {}
     with torch.no_grad():
         for name, run in (

@@ -75,7 +75,15 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                 assert triplets["triplets"].dtype == "int16"
             assert size < (200_000 if file.name == "triplets.safetensors" else 100_000), file
             assert (
-                file.name in ("run.json", "curve.csv", "conflict.csv", "agreement.csv", "test.safetensors", "triplets.safetensors")
+                file.name
+                in (
+                    "run.json",
+                    "curve.csv",
+                    "conflict.csv",
+                    "agreement.csv",
+                    "test.safetensors",
+                    "triplets.safetensors",
+                )
                 or file.suffix == ".md"
             )
             if file.suffix != ".safetensors":
@@ -112,7 +120,12 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     monkeypatch.setattr(sys, "argv", words)
     publish.main()
     place = run_folder(tmp_path / "to", NAMES[0], "shared", 0)
-    assert {file.name for file in place.iterdir()} == {"run.json", "curve.csv", "test.safetensors", "triplets.safetensors"}
+    assert {file.name for file in place.iterdir()} == {
+        "run.json",
+        "curve.csv",
+        "test.safetensors",
+        "triplets.safetensors",
+    }
     content = json.loads((place / "run.json").read_text())
     assert content["metrics"] == record.metrics
     assert not {"train_rate", "embed_rate_one_task"} & set(content["costs"])

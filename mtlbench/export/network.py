@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.overrides import TorchFunctionMode
 
+from mtlbench.architecture import copied
 from mtlbench.data.pixels import applied, factors
 from mtlbench.errors import UserError
 from mtlbench.search import Run
@@ -32,7 +32,7 @@ class Deployed(nn.Module):
 
     def __init__(self, run: Run, task: int | None, half: bool = False, whole: bool = False) -> None:
         super().__init__()
-        self.architecture = copy.deepcopy(run.architecture).cpu().eval().requires_grad_(False)
+        self.architecture = copied(run.architecture).cpu().eval().requires_grad_(False)
         self.task, self.half_precision, self.whole = task, half, whole
         if half:
             self.architecture.half()

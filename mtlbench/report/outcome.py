@@ -86,21 +86,24 @@ class Outcome:
 
     def note(self) -> str:
         """Say what went wrong; empty where nothing did."""
-        said = []
+        said: dict[str, list[int]] = {}  # what several seeds have in common is said once
         for seed in self.seeds:
             if seed in self.failed:
-                said.append(f"{self.named(seed)}FAILED: {self.failed[seed]}")
+                said.setdefault(f"FAILED: {self.failed[seed]}", []).append(seed)
             if seed in self.collapsed:
                 step = self.collapsed[seed].step
                 shown = f"; checkpoint of step {step} shown" if step is not None else ""
-                said.append(f"{self.named(seed)}{self.collapse(seed)}: all embeddings nearly equal{shown}")
+                said.setdefault(f"{self.collapse(seed)}: all embeddings nearly equal{shown}", []).append(seed)
             if seed in self.remarks:
-                said.append(f"{self.named(seed)}{self.remarks[seed]}")
-        return "; ".join(said)
+                said.setdefault(self.remarks[seed], []).append(seed)
+        return "; ".join(f"{self.named(*seeds)}{what}" for what, seeds in said.items())
 
-    def named(self, seed: int) -> str:
-        """Return what a sentence about one run begins with: its seed, where there are several."""
-        return f"seed {seed} " if len(self.seeds) > 1 else ""
+    def named(self, *seeds: int) -> str:
+        """Return what a sentence about some runs begins with: their seeds, where there are several runs."""
+        if len(self.seeds) == 1:
+            return ""
+        *most, last = map(str, seeds)
+        return f"seeds {', '.join(most)} and {last} " if most else f"seed {last} "
 
     def collapse(self, seed: int) -> str:
         """Return the word for a collapsed run, with its tasks."""

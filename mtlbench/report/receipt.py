@@ -237,7 +237,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     collapsed = sorted({task for r in base for task in r.collapsed})
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     doubts = [
-        f"Δm leaves out {', '.join(left_out)}: {method} did not learn them." if left_out else "",
+        f"Δm leaves out {', '.join(left_out)}, which {method} did not learn." if left_out else "",
         f"{method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else "",
         f"Δm leaves out seeds that {method} lacks: {'; '.join(without)}." if without else "",
     ]
@@ -246,7 +246,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         f"difference to {method}{same} in % of what {method} has above chance, mean over the tasks that it learned"
         f" (more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
         f" difference to {method} lies below 0, unknown with one seed."
-        + (f" Tasks left out, since {method} did not learn them: {', '.join(left_out)}." if left_out else "")
+        + (f" Left out, since {method} did not learn: {', '.join(left_out)}." if left_out else "")
         + (f" Left out, since {method} has no such seed: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
         " ".join(filter(None, doubts)),

@@ -309,12 +309,11 @@ def _closing(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> tuple[
     shown = dict.fromkeys(row.method for row in (smallest or group.best, fastest) if row)
     costs = [_costs_of(group.words, next(row for row in rows if row.method == name)) for name in shown]
     base = _base_of(group.words.summary, rows, group.best)
-    if base and base.method not in shown and costs and (size := group.words.number(base, _SIZE, "MB")):
+    if base and base.method not in shown and (size := group.words.number(base, _SIZE, "MB")):
         costs.append(f"{base.method} {size}")
-    priced = "; ".join(filter(None, costs))
     return (
         f"Which method? {_told(group, rows)}.",
-        f"What does it cost? {f'{priced}' if priced else 'not measured'}.",
+        f"What does it cost? {'; '.join(costs)}.",
         f"How sure is that? {_trusted(group, rows, every)}.",
     )
 
@@ -353,7 +352,7 @@ def _costs_of(words: _Words, row: Row) -> str:
     """Return a method's storage and speed: `shared 2.83 MB, +131 kB a task, 14,714 ±11% images/s`."""
     size, speed, added = words.number(row, _SIZE, "MB"), words.number(row, _SPEED, "images/s"), _added(words, row)
     said = [size, f"{added} more for the next task" if size and added else "", speed]
-    return f"{row.method} {', '.join(filter(None, said))}" if size or speed else ""
+    return f"{row.method} {', '.join(filter(None, said)) or 'not measured'}"
 
 
 def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:

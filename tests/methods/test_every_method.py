@@ -72,6 +72,20 @@ def test_one_task_costs_no_more_operations_than_all(method, backbones, images):
     assert 0 < counts["flops_one_task"] <= counts["flops_all_tasks"]
 
 
+def test_a_step_leaves_no_graph_and_operations_can_be_counted_behind_it(method, backbones, images):
+    def kept(net):
+        values = [value for module in net.modules() for value in vars(module).values()]
+        return [value for value in values if isinstance(value, torch.Tensor) and value.grad_fn is not None]
+
+    net = parse_method(method).build(backbones, TASKS)[0]
+    fresh = operations(net, images[0, :1])
+    net.train().embed(images[0])
+    net.regulariser()
+    assert operations(net, images[0, :1]) == fresh  # of a copy, whatever the pass has left
+    net.forget()
+    assert kept(net) == []
+
+
 def test_it_can_be_counted_for_forty_tasks_without_memory(method):
     with torch.device("meta"):
         net = parse_method(method).build(BackboneFactory("small", 48, 64), tuple(f"task {t}" for t in range(40)))[0]

@@ -47,6 +47,9 @@ def test_of_one_run_the_seed_is_not_named_and_a_fine_one_needs_no_word():
     assert Outcome.of([FAILED]).note() == "FAILED: out of memory"
     assert Outcome.of([run(0, collapsed=["colour", "heel"])]).note().startswith("COLLAPSED (all tasks)")
     assert Outcome.of([run(0, reason="cost not measured: full")]).note() == "cost not measured: full"
+    alike = [run(seed, reason="cost not measured: full") for seed in (0, 1, 2)]
+    assert Outcome.of(alike).note() == "seeds 0, 1 and 2 cost not measured: full"
+    assert Outcome.of([*alike[1:], run(4)]).note() == "seeds 1 and 2 cost not measured: full"
     assert not Outcome.of([FINE]).remarkable
 
 
