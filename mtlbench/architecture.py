@@ -149,7 +149,7 @@ class Architecture(nn.Module, ABC):
 
 
 def copied(architecture: Architecture) -> Architecture:
-    """Return a copy; tensors that a method keeps of its latest pass are cut off from its graph, which can't be copied."""
+    """Return a copy; tensors kept of the latest pass are cut off from its graph, which can't be copied."""
     memo: dict[int, Any] = {}
 
     def cut(value: object) -> None:

@@ -222,8 +222,9 @@ class Benchmark(Section):
             )
         if self.train.schedule == "step" and not self.train.milestones:
             raise ValueError("train.schedule = 'step' needs train.milestones")
-        for name, recipe in self.recipes.items():  # a mistake there should not wait for its first use
-            self.changed(recipe.content(), f"recipes.{name}")
+        if not unreasonable(self.model_dump()):  # that is said later, and is no recipe's fault
+            for name, recipe in self.recipes.items():  # a mistake there should not wait for its first use
+                self.changed(recipe.content(), f"recipes.{name}")
         return self
 
 

@@ -91,6 +91,9 @@ def load_run(folder: Path, device: torch.device) -> Run:
         if (partial_folder(folder) / "state.json").exists():
             raise UserError(f"The run {folder} is not finished: the same mtlbench run command goes on with it.")
         inside = sorted(str(p.parent) for p in folder.glob("seed-*/run.json"))
+        tuned = folder.with_name(f"{folder.name}@tuned")  # a method's folder, where the benchmark has a recipe for it
+        for other in (tuned, folder.parent.with_name(f"{folder.parent.name}@tuned") / folder.name):
+            inside += [str(p.parent) for p in sorted([*other.glob("run.json"), *other.glob("seed-*/run.json")])]
         name = f" Did you mean: {inside[0]}?" if inside else ""
         raise UserError(f"{folder} is no run: name the folder of one, such as results/shoes-quick/shared/seed-0.{name}")
     if record.kind != "method":

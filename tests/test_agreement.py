@@ -192,6 +192,7 @@ def traces(trainer: Trainer) -> dict[str, object]:
     return {"curve": curve, "best": trainer.state.best_step, "at": trainer.state.accuracy, **tensors}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["per-task", "joint"])
 @pytest.mark.parametrize("method", ["modulation", "gradnorm", "cross-stitch", "csn", "dropout"])
 def test_a_run_with_probes_is_bit_for_bit_the_run_without(dropout, method, sampling):

@@ -58,6 +58,7 @@ def test_the_text_says_how_its_blocks_are_run() -> None:
     assert TEXT.rstrip().endswith("in an empty folder: `run` with six steps, and `pip` without an index.")
 
 
+@pytest.mark.slow
 def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

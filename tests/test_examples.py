@@ -32,6 +32,7 @@ def test_there_is_a_test_for_every_example():
     assert [name for name in names if name not in here] == []
 
 
+@pytest.mark.slow
 def test_own_method_has_a_row_beside_shared(capsys):
     said = _run("own_method.py", capsys)
     assert "own-bias" in said.split("mean", 1)[1]
@@ -39,12 +40,14 @@ def test_own_method_has_a_row_beside_shared(capsys):
     assert [line.split()[-1] for line in said.splitlines() if line.startswith("own-bias ")][-1] in ("64", "64.0")
 
 
+@pytest.mark.slow
 def test_own_loss_has_a_row_beside_the_triplet_loss(capsys):
     said = _run("own_loss.py", capsys)
     assert "own-contrastive" in said
     assert "loss.name=triplet" in said
 
 
+@pytest.mark.slow
 def test_a_task_is_added_to_a_modulated_network(capsys):
     said = _run("modulate_resnet.py", capsys)
     assert "each stores 3,072 bytes of its own" in said

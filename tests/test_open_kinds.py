@@ -129,6 +129,7 @@ def test_a_plug_in_that_has_been_edited_makes_another_run(folder: Path) -> None:
     assert "code.loss my-loss" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words", "code"),
     [

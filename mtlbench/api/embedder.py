@@ -23,7 +23,7 @@ def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path]
     """Load the network of a finished run.
 
     Args:
-        run: the run's folder, such as `results/shoes-quick/modulation/seed-0`.
+        run: the run's folder, such as `results/shoes-quick/modulation@tuned/seed-0`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         plugins: files or folders with methods of your own that the run used.
 
@@ -38,7 +38,7 @@ def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path]
         ...          "model.embedding": 8, "data.image_size": 24, "evaluation.every": 2}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     done = run("single", "shoes", quick=True, settings=short, results=folder, show=False)
-        ...     net = load(f"{folder}/shoes-quick/single/seed-0")
+        ...     net = load(f"{folder}/shoes-quick/single@tuned/seed-0")
         >>> net.tasks
         ('category', 'closure', 'gender', 'heel')
         >>> net.embed(np.zeros((3, 200, 300, 3), np.uint8), "heel").shape

@@ -66,7 +66,7 @@ def run(
         >>> short = {"train.steps": 2, "train.triplets": 2, "evaluation.triplets": 20, "data.rendered.images": 120,
         ...          "model.embedding": 8, "data.image_size": 24, "evaluation.every": 2}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     found = run("single", "shoes", quick=True, settings=short, results=folder, show=False)
+        ...     found = run("single", "shoes", quick=True, plain=True, settings=short, results=folder, show=False)
         ...     found.methods, len(found.runs())
         (('single',), 3)
     """

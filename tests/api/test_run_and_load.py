@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     with pytest.MonkeyPatch.context() as patch:
         time_little(patch)
         found = mtlbench.run(
-            ["single", "modulation"], "shoes", quick=True, settings=SHORT, results=folder, show=False
+            ["single", "modulation"], "shoes", quick=True, plain=True, settings=SHORT, results=folder, show=False
         )  # fmt: skip
     return folder, found
 
@@ -39,11 +39,21 @@ def net(trained: tuple[Path, Results]) -> Embedder:
     return mtlbench.load(trained[0] / "shoes-quick/modulation/seed-0", device="cpu")
 
 
+@pytest.mark.slow
 def test_it_trains_as_the_command_line_does(trained, tmp_path: Path) -> None:
     folder, found = trained
     settings = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
     done = run_command(
-        "run", "--dataset", "shoes", "--quick", "--methods", "single,modulation", "--results", tmp_path, *settings
+        "run",
+        "--dataset",
+        "shoes",
+        "--quick",
+        "--plain",
+        "--methods",
+        "single,modulation",
+        "--results",
+        tmp_path,
+        *settings,
     )
     assert done.code == 0, done
     assert set(found.methods) == {"modulation", "single"}
@@ -58,7 +68,7 @@ def test_it_trains_as_the_command_line_does(trained, tmp_path: Path) -> None:
 def test_what_is_done_is_skipped_and_only_what_was_asked_for_is_returned(trained) -> None:
     folder, both = trained
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("run.json")}
-    one = mtlbench.run("single", "shoes", quick=True, settings=SHORT, results=folder, show=False)
+    one = mtlbench.run("single", "shoes", quick=True, plain=True, settings=SHORT, results=folder, show=False)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("run.json")} == before
     assert one.methods == ("single",)
     assert set(one.table().index) == {"single", "untrained", "chance"}
@@ -67,7 +77,7 @@ def test_what_is_done_is_skipped_and_only_what_was_asked_for_is_returned(trained
 
 def test_varied_settings_share_a_table_with_rows_of_their_own(tmp_path: Path) -> None:
     found = mtlbench.run(
-        "single", "shoes", quick=True, settings=SHORT | {"train.steps": 2}, vary={"loss.margin": [0.1, 0.3]},
+        "single", "shoes", quick=True, plain=True, settings=SHORT | {"train.steps": 2}, vary={"loss.margin": [0.1, 0.3]},
         results=tmp_path, show=False,
     )  # fmt: skip
     assert set(found.methods) == {"single · loss.margin=0.1", "single · loss.margin=0.3"}
@@ -76,9 +86,11 @@ def test_varied_settings_share_a_table_with_rows_of_their_own(tmp_path: Path) ->
 
 def test_mistakes_are_the_command_lines_sentences(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown method 'sharde'\. Did you mean: shared"):
-        mtlbench.run("sharde", "shoes", quick=True, results=tmp_path, show=False)
+        mtlbench.run("sharde", "shoes", quick=True, plain=True, results=tmp_path, show=False)
     with pytest.raises(UserError, match=r"unknown key 'train\.step'"):
-        mtlbench.run("shared", "shoes", quick=True, settings={"train.step": 5}, results=tmp_path, show=False)
+        mtlbench.run(
+            "shared", "shoes", quick=True, plain=True, settings={"train.step": 5}, results=tmp_path, show=False
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -86,7 +98,7 @@ def test_it_leaves_threads_and_limits_as_they_were(trained) -> None:
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA), torch.get_num_threads()
-    mtlbench.run("single", "shoes", quick=True, settings=SHORT, results=trained[0], show=False)
+    mtlbench.run("single", "shoes", quick=True, plain=True, settings=SHORT, results=trained[0], show=False)
     assert (resource.getrlimit(resource.RLIMIT_DATA), torch.get_num_threads()) == before
 
 
@@ -159,4 +171,10 @@ def test_an_unknown_task_or_run_is_said(net: Embedder, tmp_path: Path) -> None:
         net.embed(np.zeros((1, 8, 8, 3), np.uint8), "hell")
     with pytest.raises(UserError, match="is no run"):
         mtlbench.load(tmp_path)
+    tuned = tmp_path / "shoes-quick" / "modulation@tuned" / "seed-0"
+    tuned.mkdir(parents=True)
+    (tuned / "run.json").touch()
+    for left in (tmp_path / "shoes-quick/modulation", tmp_path / "shoes-quick/modulation/seed-0"):
+        with pytest.raises(UserError, match=rf"is no run: .* Did you mean: {tuned}\?"):  # the benchmark has a recipe
+            mtlbench.load(left)
     assert repr(net).endswith("modulation/seed-0'): category, closure, gender, heel; 8 numbers an embedding")

@@ -177,6 +177,7 @@ def here(*words: str) -> str:
         return run(*words).output
 
 
+@pytest.mark.slow
 def test_the_second_listing_is_the_same_and_imports_no_torch(cache: Path) -> None:
     first, heavy = in_a_process("methods")
     assert "torch" in heavy

@@ -47,6 +47,7 @@ def pixels(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (number, 24, 32, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [None, "closure"])
 def test_an_onnx_file_alone_embeds_raw_pixels_in_any_number(made, task):
     import onnxruntime
@@ -105,6 +106,7 @@ def test_without_the_test_images_it_says_that_random_ones_were_compared(made, tm
     assert "not measured" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torch", "safetensors"])
 def test_neither_card_nor_file_holds_a_path_of_the_machine(made, format):
     run, folder, _ = made
@@ -133,6 +135,7 @@ def test_safetensors_hold_the_runs_weights_and_its_configuration(made):
     assert about["setup"]["benchmark"]["model"]["embedding"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torch", "safetensors"])
 def test_half_precision_halves_the_weights_and_keeps_the_embeddings_near(made, format):
     run, folder, _ = made
@@ -173,6 +176,7 @@ def test_what_is_wrong_is_one_sentence_with_its_remedy(made, monkeypatch):
     assert "pip install 'mtlbench[export]'" in run_command(*base).error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["channel-mixing", "dselect-k", "film", "mtan", "shared", "task-se"])
 def test_methods_are_traced_for_any_number_of_images(made, tmp_path, name):
     """These count their images, look into their weights, or were refused by tracing as they stand."""

@@ -171,6 +171,7 @@ def test_the_error_of_safetensors_counts_as_a_full_disk_where_there_is_no_space(
         write_record(tmp_path / "a", record, weights={"w": torch.ones(2)})
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_threads_that_it_began_with(tmp_path):
     (job,) = jobs_for(tmp_path)
     with pytest.raises(Interrupted):

@@ -49,6 +49,7 @@ def _edited(published: Path, place: Path, change) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_the_same_conditions_give_the_same_numbers(published, tmp_path):
     ended = run_command("reproduce", published, "--seeds", "1", "--results", tmp_path / "again")
     assert ended.code == 0, ended
@@ -73,6 +74,7 @@ def test_other_numbers_under_the_same_conditions_are_told(published, tmp_path):
     assert "under the same conditions all numbers must be the same (map@r of heel by 1e-09)" in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("off", "code", "words"), [(0.01, 0, "agrees"), (0.6, 1, "differs")])
 def test_other_conditions_allow_what_another_seed_changes(published, tmp_path, off, code, words):
     def change(content):
@@ -87,6 +89,7 @@ def test_other_conditions_allow_what_another_seed_changes(published, tmp_path, o
     assert "PyTorch 2.0.0 there" in ended.out
 
 
+@pytest.mark.slow
 def test_a_precision_that_is_unsound_here_is_left(published, tmp_path, monkeypatch):
     def change(content):
         content["setup"]["precision"] = "bf16"

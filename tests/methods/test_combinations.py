@@ -51,6 +51,7 @@ def balancers_for(method: str, images: torch.Tensor) -> list[str]:
     return list(first.values())
 
 
+@pytest.mark.slow
 def test_it_goes_with_every_balancer_or_says_why_not(method: str, images: torch.Tensor) -> None:
     refused = set()
     for balancer in balancers_for(method, images[0, :2]):

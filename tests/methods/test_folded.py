@@ -97,6 +97,7 @@ def test_patches_that_would_take_too_much_memory_are_not_made(folds, monkeypatch
     assert not folds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folding"),
     [("modulation", True), ("film", True), ("modulation[after=all]", True), ("modulation[after=2,relu=false]", True),

@@ -35,6 +35,7 @@ def by_autograd(losses, layer):
     return torch.stack([torch.cat([g.flatten() for g in gradients]).double().norm() for gradients in found])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shared", "branched", "branched[at=2]", "csn", "single", "modulation", "mmoe"])
 @pytest.mark.parametrize(("backbone", "size"), SIZES.items())
 def test_norms_at_the_last_shared_layer_are_autograds(name, backbone, size):

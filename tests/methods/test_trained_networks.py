@@ -255,6 +255,7 @@ def gated(net: Architecture, images: Array, task: int) -> Array:
 FORMULAS["task-se"] = gated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", FORMULAS)
 def test_a_trained_network_is_what_the_paper_writes(spec: str) -> None:
     net, images = trained(spec)

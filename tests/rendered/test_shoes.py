@@ -192,6 +192,7 @@ def test_conflict_changes_an_image_only_where_a_label_decides_a_colour() -> None
     assert unchanged[1] < unchanged[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "where", "what"),
     [("category", "upper", "hue"), ("gender", "upper", "light"), ("closure", "wall", "hue"), ("heel", "wall", "light")],

@@ -37,6 +37,7 @@ def report(*words: object) -> None:
     without_torch("report", *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("--format", "md"), ("--format", "csv"), ("--format", "runs"), ("--agreement",), ("--at-seconds", "5")]
 )
@@ -44,11 +45,13 @@ def test_tables_need_no_torch(words):
     report("shoes-quick", "--results", PUBLISHED, *words)
 
 
+@pytest.mark.slow
 def test_figures_need_no_torch(tmp_path):
     report("shoes-quick", "--results", PUBLISHED, "--figures", tmp_path)
     assert list(tmp_path.rglob("accuracy-tasks.png"))
 
 
+@pytest.mark.slow
 def test_a_page_without_galleries_and_the_choice_of_a_group_need_no_torch(tmp_path):
     """Of records that say their groups, as those of today do."""
     shutil.copytree(PUBLISHED / "shoes-quick", tmp_path / "results" / "shoes-quick")
@@ -95,6 +98,7 @@ def test_checking_images_needs_no_torch(tmp_path):
     without_torch("data", "check", tmp_path / "own.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("list", "metrics"), ("list", "benchmarks"), ("list", "settings"), ("report", "--columns")]
 )

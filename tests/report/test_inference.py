@@ -131,6 +131,7 @@ def test_equal_methods_are_seldom_told_apart(methods, share, noise, seeds):
     assert wrong <= MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("methods", "share", "noise", "seeds"), [(2, 0.5, 0.0, 3), (2, 0.03, 0.3, 3), (3, 0.5, 0.1, 3)]
 )

@@ -125,6 +125,7 @@ def test_figures_on_a_users_own_axes_take_no_name_for_a_formula(tmp_path: Path) 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "words"),
     [

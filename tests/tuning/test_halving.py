@@ -68,6 +68,7 @@ def test_the_default_goes_on_and_the_best_of_the_others():
     assert going_on({1: 0.5, 2: 0.9}, 2) == {2}  # nobody takes the place of a default that failed
 
 
+@pytest.mark.slow
 def test_every_method_gets_the_same_steps_and_the_default_is_trained_to_its_end(tmp_path):
     tuning, told = halved(tmp_path, "shared,modulation,gradnorm"), Steps()
     assert tuning.ladder == LADDER
@@ -85,6 +86,7 @@ def test_every_method_gets_the_same_steps_and_the_default_is_trained_to_its_end(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_what_is_trained_to_its_end_scores_as_it_does_without_rungs(tmp_path):
     trials = tuned(halved(tmp_path / "halved", "shared"))["shared"]
     whole = tuned(replace(halved(tmp_path / "whole", "shared"), halving=False))["shared"]
@@ -94,6 +96,7 @@ def test_what_is_trained_to_its_end_scores_as_it_does_without_rungs(tmp_path):
     assert whole[last.number].score == last.score
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_it_comes_to_the_same(tmp_path):
     whole = tuned(halved(tmp_path / "whole"))
     chance, stops = random.Random(1), 0
@@ -119,6 +122,7 @@ def test_stopped_again_and_again_it_comes_to_the_same(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_counts_and_gives_its_place_to_nobody(tmp_path):
     tuning = halved(tmp_path, "shared")
     studies = open_studies(tuning, overwrite=False)
@@ -135,6 +139,7 @@ def test_a_failed_trial_counts_and_gives_its_place_to_nobody(tmp_path):
     assert sorted(t.state for t in trials) == ["done", "done", "dropped", "dropped", "dropped", "failed"]
 
 
+@pytest.mark.slow
 def test_a_rate_of_50_is_found_by_halving(tmp_path):
     register_architecture("good-at-50")(GoodAt50)
     trials = tuned(halved(tmp_path, "good-at-50", 24))["good-at-50"]

@@ -229,6 +229,7 @@ def words(command: str, *more: str | Path) -> list[str | Path]:
     return [command, "--dataset", "shoes", "--quick", *more, *(w for s in SHORT for w in ("--set", s))]
 
 
+@pytest.mark.slow
 def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr("mtlbench.cost._REPEATS", 1)
     monkeypatch.setattr("mtlbench.cost.seconds_each.__defaults__", (0.0,))
@@ -245,7 +246,7 @@ def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
     assert "4 of 4 trials are done already." in again.out
     assert not find_records(tmp_path / "results")  # a trial is no run
 
-    plain = run_command(*words("run", *where, *two))
+    plain = run_command(*words("run", *where, *two, "--plain"))
     ran = run_command(*words("run", *where, *two, "--recipes", file))
     assert (plain.code, ran.code) == (0, 0), ran
     assert "single, tuned, seed 0: to do" in ran.out

@@ -47,6 +47,7 @@ class Noted(Told):
         self.seen.append((method, number))
 
 
+@pytest.mark.slow
 def test_every_method_gets_the_same_number_whatever_its_space(tmp_path):
     tuning = tuning_of(tmp_path, "single,modulation,gradnorm", 3)
     assert {name: len(space.where) for name, space in tuning.spaces.items()} == {
@@ -79,6 +80,7 @@ def test_a_default_that_lies_elsewhere_is_tried_all_the_same(tmp_path):
     assert first.state == "done"
 
 
+@pytest.mark.slow
 def test_the_same_numbers_draw_alike(tmp_path):
     found = tuned(tuning_of(tmp_path / "one", "single,modulation", 4))
     lrs = [[trial.values["train.lr"] for trial in trials] for trials in found.values()]
@@ -207,6 +209,7 @@ def test_a_method_whose_trials_all_fail_has_no_recipe(tmp_path):
     assert [t.state for t in trials["shared"]] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_a_rate_of_50_is_found_where_that_alone_is_good(tmp_path):
     trials = tuned(tuning_of(tmp_path, "good-at-50", 24))["good-at-50"]
     best = Outcome("good-at-50", tuple(trials)).best
@@ -215,6 +218,7 @@ def test_a_rate_of_50_is_found_where_that_alone_is_good(tmp_path):
     assert best.score > trials[0].score + 0.1
 
 
+@pytest.mark.slow
 def test_selection_never_reads_the_test_split(tmp_path, monkeypatch):
     """Other test images and labels change no trial, and no index of one is ever asked for."""
     data = make_dataset()

@@ -19,6 +19,7 @@ from mtlbench.runs import find_records, folder_of, remove_run, run_folder
 pytestmark = pytest.mark.filterwarnings("error")
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_in_every_format_and_described(results: Path, tmp_path: Path) -> None:
     (suite,) = suites(find_records(results))
     drawn = draw_all(suite, results, tmp_path / "figures")
@@ -95,6 +96,7 @@ def test_the_users_settings_of_matplotlib_are_left_alone(results: Path, tmp_path
     assert plain.figure.axes[0].xaxis.label.get_fontsize() == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["curve.csv", "agreement.csv", "weights.safetensors"])
 def test_a_damaged_file_is_named_and_left_out(results: Path, tmp_path: Path, name: str) -> None:
     path = run_folder(results, "made-up-quick", "modulation", 0) / name
