@@ -77,8 +77,8 @@ def test_what_is_done_is_skipped_and_only_what_was_asked_for_is_returned(trained
 
 def test_varied_settings_share_a_table_with_rows_of_their_own(tmp_path: Path) -> None:
     found = mtlbench.run(
-        "single", "shoes", quick=True, plain=True, settings=SHORT | {"train.steps": 2}, vary={"loss.margin": [0.1, 0.3]},
-        results=tmp_path, show=False,
+        "single", "shoes", quick=True, plain=True, settings=SHORT | {"train.steps": 2},
+        vary={"loss.margin": [0.1, 0.3]}, results=tmp_path, show=False,
     )  # fmt: skip
     assert set(found.methods) == {"single · loss.margin=0.1", "single · loss.margin=0.3"}
     assert len(found.suites) == 1
