@@ -199,15 +199,18 @@ def _break_labels(figure: Figure) -> bool:
     return broken
 
 
-def log_x(axes: Axes, low: float, high: float) -> None:
-    """Make the x axis logarithmic from `low` to `high`, with room at both ends and ticks that read as numbers."""
+def log_x(axes: Axes, low: float, high: float, most: int = 6) -> None:
+    """Make the x axis logarithmic from `low` to `high`, with room at both ends and ticks that read as numbers.
+
+    Where ticks at 1, 2 and 5 of every power of ten would be more than `most`, those at powers of ten are left.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     wide = high / low
     room = max(wide**0.08, 1.08)
     axes.set(xscale="log", xlim=(low / room, high * room))
     if wide > 2.5:
-        subs = (1.0, 2.0, 3.0, 5.0, 7.0) if wide < 8 else (1.0, 2.0, 5.0) if wide < 80 else (1.0,)
+        subs = (1.0, 2.0, 3.0, 5.0, 7.0) if wide < 8 else (1.0, 2.0, 5.0) if 3 * math.log10(wide) < most else (1.0,)
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_minor_locator(LogLocator(subs=range(1, 10)))
     else:

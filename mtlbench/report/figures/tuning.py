@@ -155,7 +155,7 @@ def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: dict
         )  # fmt: skip
     if numeric:
         tried = [float(trial.values[name]) for one in outcomes for trial in one.trials if name in trial.values]
-        log_x(axes, min(tried), max(tried))
+        log_x(axes, min(tried), max(tried), most=4)
     axes.axhline(0, color=GREY, lw=0.8)
     axes.set(xlabel=short(name))
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from figure_records import put, record, texts
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mtlbench.report.figures import draw_all, tuning
 from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.style import settle
 from mtlbench.report.figures.tuning import drawings, expected_best, slopes
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records, run_folder, write_record
@@ -56,6 +58,22 @@ def test_trials_are_drawn_with_what_they_came_to():
     assert "shared leads at 50.0 %; with all, modulation" in expected.alt
     assert "3 trials a method" in trials.where
     assert not list(drawings([outcome("csn", None, 0.5)], "Made up"))
+
+
+@pytest.mark.parametrize("rates", [(3e-4, 3e-2), (6e-4, 2.1e-2), (3e-4, 1e-3)])
+def test_the_numbers_below_a_parameters_axis_stand_apart(rates):
+    made = Outcome(
+        "shared", tuple(Trial("shared", n, "done", {"train.lr": rate}, 0.5, 0.5) for n, rate in enumerate(rates))
+    )
+    figure = next(iter(drawings([made], "Made up"))).figure
+    settle(figure)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = [axes for axes in figure.axes if axes.get_xlabel() == "train.lr"]
+    inside = [label for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+              if axes.get_xlim()[0] <= at <= axes.get_xlim()[1]]  # fmt: skip
+    boxes = [label.get_window_extent() for label in inside]
+    assert len(boxes) > 1
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def tuned(folder: Path, method: str, hits: tuple[float, float, float]) -> None:
