@@ -100,7 +100,7 @@ def check(
     say(
         console,
         f"{table.root}: {table.name}{rendered}, {len(table):,} images"
-        f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_rule})",
+        f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_in_words})",
     )
     _show_tasks(console, table, named, everything)
     _show_values(console, table, named, everything)
@@ -258,6 +258,14 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
     if seen.small:
         size = f"less than {SMALL} pixels wide or high, such as {paths[seen.small[0]]}"
         say(console, f"warning: {_images(len(seen.small))} {size}.", "yellow")
+    if seen.flat:
+        first, colour = next(iter(seen.flat.items()))
+        such = f"of one colour, such as {paths[first]} (red, green, blue {', '.join(map(str, colour))})"
+        say(
+            console,
+            f"warning: {_images(len(seen.flat))} {such}: nothing can be seen on them as they are read.",
+            "yellow",
+        )
     if seen.leak:
         such = " and ".join(f"{paths[i]} ({SPLITS[table.split[i]]})" for i in seen.leak)
         say(

@@ -17,7 +17,7 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.data.download.source import File, Source
 from mtlbench.data.files import files_in
-from mtlbench.data.table import Column, Table, split_at_random
+from mtlbench.data.table import Column, Kin, Table, split_at_random
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import Reader, register_reader
 from mtlbench.errors import UserError
@@ -200,6 +200,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
         split_rule=rule,
         rendered=rendered,
         remarks=tuple(remarks),
+        kin=Kin(columns["identity"].codes, "another image of the same person") if "identity" in columns else None,
     )
     if not subset:
         return table
