@@ -160,7 +160,7 @@ class _Listener(TorchDispatchMode):
     """Notes each convolution that is computed while it is on."""
 
     def __init__(self, within: list[str], own: set[int], images: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: _Seen = {}
         self._within, self._own, self._images = within, own, images
 

@@ -432,13 +432,15 @@ def render(
 
     from mtlbench.benchmark import load_benchmark
     from mtlbench.data.making import making
-    from mtlbench.rendered.writing import clear_away
+    from mtlbench.errors import UserError
+    from mtlbench.rendered.writing import clear_away, drawn_meanwhile
 
     kind = KINDS[what.value]
     draw = kind.renderer()
     shape = _size(size) if size is not None else {}
     console = Console()
-    done = 0
+    done, waited = 0, False
+    wanted: dict[str, str | int | float] = {"what": what.value, "images": images, "seed": seed, "conflict": conflict}
     with bar(console, "drawing images") as drawing:
 
         def count(new: int) -> None:
@@ -446,10 +448,19 @@ def render(
             done += new
             drawing(done, images)
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with making(folder, lambda words: say(console, words)):
-            clear_away(folder)
-            draw(folder, images, seed, progress=count, conflict=conflict, **shape)
+        def wait(words: str) -> None:
+            nonlocal waited
+            waited = True
+            say(console, words)
+
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with making(folder, wait):
+                clear_away(folder)
+                if not (waited and drawn_meanwhile(folder, wanted | shape)):
+                    draw(folder, images, seed, progress=count, conflict=conflict, **shape)
+        except OSError as error:
+            raise UserError(f"{folder} can't be written: {error.strerror or error}. Name another folder.") from error
     place = shlex.quote(str(folder))
     usual, drawn = load_benchmark(what.value).data.rendered, {"images": images, "seed": seed, "conflict": conflict}
     settings = [f" --set data.rendered.{key}={value}" for key, value in drawn.items() if value != getattr(usual, key)]
