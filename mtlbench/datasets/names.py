@@ -17,8 +17,7 @@ from mtlbench.data.files import files_in, is_image, name_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
-from mtlbench.datasets.csn_lists import counted
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, counted, did_you_mean
 
 _LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 _PERSON = r"^(bounding_box_train|bounding_box_test|query)/(?P<identity>-?\d+)_c(?P<camera>\d+)"
@@ -72,7 +71,8 @@ class Names(Reader):
         if not matches:
             such = f", such as {images[0]}" if images else ""
             raise UserError(
-                f"{folder}: data.options.pattern, {self.pattern.pattern}, fits none of {len(images):,} images{such}."
+                f"{folder}: data.options.pattern, {self.pattern.pattern}, fits none of"
+                f" {counted(len(images), 'image')}{such}."
             )
         cells = {task: {path: match[task] or "" for path, match in matches.items()} for task in self.tasks}
         listed = self._listed(folder) if self.lists else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.data.files import files_in
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 TABLES = (".csv", ".tsv", ".jsonl")
 _JSON = "make JSON lines of it, as with pandas.read_json('{0}').to_json('labels.jsonl', orient='records', lines=True)"
@@ -153,7 +153,8 @@ def _csv(file: Path, text: str, path_column: str) -> Rows:
     numbered = list(parse(delimiter))[1:]
     for line, row in numbered:
         if len(row) != len(header):
-            raise UserError(f"{file}: line {line} has {len(row)} fields where {len(header)} belong, as in the header.")
+            found = counted(len(row), "field")
+            raise UserError(f"{file}: line {line} has {found} where {len(header)} belong, as in the header.")
     return Rows(header, [row for _, row in numbered], [line for line, _ in numbered])
 
 

@@ -29,8 +29,8 @@ from mtlbench.data.table import (
 )
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import Reader, register_reader
-from mtlbench.datasets.csn_lists import LISTS, counted, disagreements, read_lists
-from mtlbench.errors import UserError
+from mtlbench.datasets.csn_lists import LISTS, disagreements, read_lists
+from mtlbench.errors import UserError, counted
 from mtlbench.rendered.marks import BRANDS
 
 if TYPE_CHECKING:

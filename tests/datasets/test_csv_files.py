@@ -267,12 +267,12 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: list[str]) 
         read_csv(tmp_path, options())
 
 
-@pytest.mark.parametrize(("cells", "fields"), [(["5.jpg"], 1), (["5.jpg", "x", "train", ""], 4)])
-def test_a_line_of_another_length_is_named_by_its_number(tmp_path: Path, cells: list[str], fields: int) -> None:
+@pytest.mark.parametrize(("cells", "fields"), [(["5.jpg"], "1 field "), (["5.jpg", "x", "train", ""], "4 fields ")])
+def test_a_line_of_another_length_is_named_by_its_number(tmp_path: Path, cells: list[str], fields: str) -> None:
     rows = [[path, "x", side] for path, side in zip(TEN, SIDES, strict=True)]
     rows[2][1] = "two\nlines"  # the numbers are those of lines in an editor, not of rows
     write(tmp_path, ["path", "kind", "split"], *rows[:5], cells, *rows[6:])
-    with pytest.raises(UserError, match=rf"labels\.csv: line 8 has {fields} fields where 3 belong"):
+    with pytest.raises(UserError, match=rf"labels\.csv: line 8 has {fields}where 3 belong"):
         read_csv(tmp_path, options())
 
 

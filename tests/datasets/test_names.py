@@ -96,7 +96,7 @@ def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:
         ({"pattern": r"(\d+)_c(\d+)"}, "names no task: give each a named group"),
         ({"pattern": "(?P<a>["}, "pattern is no regular expression: unterminated character set"),
         ({"pattern": PERSON, "group": "identiy"}, r"no task 'identiy'\. Did you mean: identity\?"),
-        ({"pattern": r"^(?P<kind>[a-z]+)_"}, r"fits none of 1 images, such as 0001_c1\.jpg\."),
+        ({"pattern": r"^(?P<kind>[a-z]+)_"}, r"fits none of 1 image, such as 0001_c1\.jpg\."),
         ({"pattern": "(?P<a_b>1)(?P<ab>_)"}, "'a_b' and 'ab' have the same name"),
     ],
 )
