@@ -92,6 +92,7 @@ print(len(read_table(load_benchmark("shoes", settings=settings).data, None)))
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["rendered-shoes-60-seed0"]
 
 
+@pytest.mark.slow
 def test_commands_that_draw_one_set_into_one_folder_all_end_well_and_another_set_is_refused(tmp_path: Path) -> None:
     def render(*more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "mtlbench", "data", "render", "shoes", str(tmp_path / "set"), "--images", "9"]

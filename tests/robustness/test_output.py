@@ -150,6 +150,7 @@ def _hostile(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_text_of_a_record_leads_a_file_away_or_is_lost_in_any_form(tmp_path: Path) -> None:
     results, out = _hostile(tmp_path / "in" / "results"), tmp_path / "in" / "out"
     before = set(tmp_path.rglob("*"))
