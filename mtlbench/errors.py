@@ -35,6 +35,11 @@ def a(word: str) -> str:
     return f"{'an' if word[:1].lower() in set('aeiou') else 'a'} {word}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun: `1 image`, `2 images`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean: x?" with the nearest known words, or an empty string when none is near.
 

@@ -107,7 +107,7 @@ def run(folder: Path, text: str, *settings: str, method: str = "shared") -> Reco
     ],
 )
 def test_an_architectures_embeddings(tmp_path: Path, returned: str, said: str) -> None:
-    """14.6: those of another size than asked for are not compared without a word."""
+    """Those of another size than asked for are not compared without a word."""
     text = ARCHITECTURE.replace("{returned}", returned)
     record = run(tmp_path, text, "train.sampling='per-task'", method="careless")
     assert record.status == "failed"

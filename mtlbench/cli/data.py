@@ -100,7 +100,7 @@ def check(
     say(
         console,
         f"{table.root}: {table.name}{rendered}, {len(table):,} images"
-        f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_rule})",
+        f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_in_words})",
     )
     _show_tasks(console, table, named, everything)
     _show_values(console, table, named, everything)
@@ -258,6 +258,14 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
     if seen.small:
         size = f"less than {SMALL} pixels wide or high, such as {paths[seen.small[0]]}"
         say(console, f"warning: {_images(len(seen.small))} {size}.", "yellow")
+    if seen.flat:
+        first, colour = next(iter(seen.flat.items()))
+        such = f"of one colour, such as {paths[first]} (red, green, blue {', '.join(map(str, colour))})"
+        say(
+            console,
+            f"warning: {_images(len(seen.flat))} {such}: nothing can be seen on them as they are read.",
+            "yellow",
+        )
     if seen.leak:
         such = " and ".join(f"{paths[i]} ({SPLITS[table.split[i]]})" for i in seen.leak)
         say(
@@ -424,13 +432,15 @@ def render(
 
     from mtlbench.benchmark import load_benchmark
     from mtlbench.data.making import making
-    from mtlbench.rendered.writing import clear_away
+    from mtlbench.errors import UserError
+    from mtlbench.rendered.writing import clear_away, drawn_meanwhile
 
     kind = KINDS[what.value]
     draw = kind.renderer()
     shape = _size(size) if size is not None else {}
     console = Console()
-    done = 0
+    done, waited = 0, False
+    wanted: dict[str, str | int | float] = {"what": what.value, "images": images, "seed": seed, "conflict": conflict}
     with bar(console, "drawing images") as drawing:
 
         def count(new: int) -> None:
@@ -438,10 +448,19 @@ def render(
             done += new
             drawing(done, images)
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with making(folder, lambda words: say(console, words)):
-            clear_away(folder)
-            draw(folder, images, seed, progress=count, conflict=conflict, **shape)
+        def wait(words: str) -> None:
+            nonlocal waited
+            waited = True
+            say(console, words)
+
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with making(folder, wait):
+                clear_away(folder)
+                if not (waited and drawn_meanwhile(folder, wanted | shape)):
+                    draw(folder, images, seed, progress=count, conflict=conflict, **shape)
+        except OSError as error:
+            raise UserError(f"{folder} can't be written: {error.strerror or error}. Name another folder.") from error
     place = shlex.quote(str(folder))
     usual, drawn = load_benchmark(what.value).data.rendered, {"images": images, "seed": seed, "conflict": conflict}
     settings = [f" --set data.rendered.{key}={value}" for key, value in drawn.items() if value != getattr(usual, key)]

@@ -23,12 +23,14 @@ from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.webpage import holds_drawing, holds_web_page
 from mtlbench.datasets.contract import build_reader, proposed_by, read_with, readers
+from mtlbench.datasets.rows import unread
 from mtlbench.errors import UserError
 from mtlbench.options import toml
 from mtlbench.rendered.marks import as_rendered
 
 FEW = 24  # test images of a value: with fewer, a handful of images decides its triplets
 SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
+_NAMED = 3  # tables that can't be read, of a folder that holds nothing known
 _BENCHMARK = """\
 name = {name}
 title = {title}
@@ -84,6 +86,7 @@ class Findings:
         broken: images that can't be decoded, with the reasons.
         sizes: how many images have each (width, height) in pixels.
         small: images with a side shorter than `SMALL`.
+        flat: images of one colour, on which nothing can be seen, with that colour.
         copies: images whose file has the same bytes as another's.
         leaks: those of them whose copy lies in another split; two that are copies of each other in `leak`.
         contradictions: those of them whose copy has another label; two of those, and the task, in `contradiction`.
@@ -94,6 +97,7 @@ class Findings:
     broken: dict[int, str] = field(default_factory=dict)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     small: list[int] = field(default_factory=list)
+    flat: dict[int, tuple[int, ...]] = field(default_factory=dict)
     copies: int = 0
     leaks: int = 0
     leak: tuple[int, int] | None = None
@@ -160,9 +164,10 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
     proposal = min(proposals, key=lambda found: not found.certain, default=None)
     if proposal is None:
         layouts = ", ".join(cls.layout for cls in known.values() if cls.layout)
+        tables = " ".join(unread(source)[:_NAMED])
         raise UserError(
             f"{source} holds no data set known here: {layouts}, and images of your own come with a CSV of labels or in"
-            " a folder per label."
+            f" a folder per label. {tables}".rstrip()
         )
     folder = source.resolve()
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "photos"
@@ -260,6 +265,8 @@ def open_images(table: Table, progress: Progress | None = None, thumbnails: bool
                     found.sizes[size] += 1
                     if min(size) < SMALL:
                         found.small.append(i)
+                    if (pixels == pixels[:1, :1]).all():
+                        found.flat[i] = tuple(pixels[0, 0].tolist())
             if progress:
                 progress(chunk.stop, len(table))
     for group in same.values():

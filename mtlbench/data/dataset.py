@@ -183,7 +183,7 @@ def prepare(
         "fingerprint": digest.hexdigest()[:16],
         "images": len(table),
         **{f"{split}_images": n for split, n in counts.items()},
-        "split": table.split_rule,
+        "split": table.split_in_words,
         **({"unreadable": len(pack.unreadable)} if pack.unreadable else {}),
     }
     fixed = {

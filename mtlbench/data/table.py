@@ -29,6 +29,25 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Kin:
+    """Which images belong together, so that one in train gives another in test away.
+
+    Attributes:
+        codes: (N,) images of one number belong together; one below 0 is on its own.
+        other: another of the same, in words: "another image of the same person".
+    """
+
+    codes: Labels
+    other: str
+
+    @classmethod
+    def of(cls, names: Sequence[str], other: str) -> Kin:
+        """Return the kin of images by the names of their groups; an empty name is no group."""
+        _, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+        return cls(np.where(np.asarray(names, dtype=str) == "", -1, codes), other)
+
+
+@dataclass(frozen=True)
 class Table:
     """N images with their labels and splits.
 
@@ -53,6 +72,8 @@ class Table:
             positive and negative; empty where they are drawn from the labels.
         remarks: what whoever looks at the data should know, a sentence each.
         group: the column that keeps images on one side of a split; it is a task only where it is asked for.
+        kin: which images show one product, one person or the like, where that is known; `split_in_words` says how many
+            test images have one of theirs in train.
     """
 
     name: str
@@ -65,6 +86,17 @@ class Table:
     triplets: dict[str, dict[str, Labels]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     group: str = ""
+    kin: Kin | None = None
+
+    @property
+    def split_in_words(self) -> str:
+        """The rule of the split, and the share of test images with one in train that they belong together with."""
+        if self.kin is None:
+            return self.split_rule
+        train, tested = (self.kin.codes[self.split == side] for side in (0, 2))
+        share = float((np.isin(tested, train) & (tested >= 0)).mean()) if len(tested) else 0.0
+        said = "no test image has" if share == 0 else f"{100 * share:.1f} % of the test images have"
+        return f"{self.split_rule}; {said} {self.kin.other} in train"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -170,6 +202,7 @@ class Table:
             paths=tuple(self.paths[i] for i in keep),
             columns={t: replace(c, codes=c.codes[keep]) for t, c in self.columns.items()},
             split=self.split[keep],
+            kin=replace(self.kin, codes=self.kin.codes[keep]) if self.kin else None,
             triplets={t: {s: rows[(rows >= 0).all(1)] for s, rows in splits.items()} for t, splits in moved.items()},
         )
 
@@ -207,19 +240,6 @@ def split_at_random(groups: list[str], seed: int) -> Labels:
     side[order[:train]] = 0
     side[order[train:val]] = 1
     return side[member]
-
-
-def across_sides(groups: Sequence[str], split: Labels, what: str) -> str:
-    """Say how many test images have one of their group in the train split; nothing where none has.
-
-    Args:
-        groups: (N,) names; split: (N,) 0 train, 1 val, 2 test.
-        what: the other image is, as `another colour of the same product`.
-    """
-    names = np.asarray(groups, dtype=str)
-    tested = names[split == 2]
-    share = float(np.isin(tested, names[split == 0]).mean()) if len(tested) else 0.0
-    return f"; {100 * share:.1f} % of the test images have {what} in train" if share else ""
 
 
 def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:
@@ -323,9 +343,11 @@ def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
         alike: dict[str, list[str]] = {}
         for value in used:
             alike.setdefault(_plain_word(value), []).append(value)
-        for several in (values for values in alike.values() if len(values) > 1):
-            words = " and ".join(f"'{value}'" for value in several)
-            found.append(f"{task}: {words} are different label values; correct the table if they are one.")
+        spelt = [" and ".join(f"'{value}'" for value in several) for several in alike.values() if len(several) > 1]
+        if spelt:
+            more = f", and {len(spelt) - 3:,} more like them," if len(spelt) > 3 else ""
+            words = "; ".join(spelt[:3])
+            found.append(f"{task}: {words}{more} are different label values; correct the table if they are one.")
         listed = [value for value in used if value[:1] + value[-1:] in ("[]", "{}")]
         if listed:
             what = "a list" if listed[0].startswith("[") else "JSON"

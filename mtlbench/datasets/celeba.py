@@ -17,10 +17,10 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.data.download.source import File, Source
 from mtlbench.data.files import files_in
-from mtlbench.data.table import Column, Table, split_at_random
+from mtlbench.data.table import Column, Kin, Table, split_at_random
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import Reader, register_reader
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.rendered.marks import FIRST_IDENTITY
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
         lost = attributes.index.difference(column.index)
         if len(lost):
             raise UserError(
-                f"{path} has no line for {lost[0]} ({len(lost):,} images of {file.name} lack one). Fetch both again."
+                f"{path} has no line for {lost[0]} ({counted(len(lost), 'image')} of {file.name} without one). Fetch"
+                " both again."
             )
         if len(column) > len(attributes):
             more = len(column) - len(attributes)
@@ -190,7 +191,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     renamed = {name: other for name, other in renamed.items() if other in files}
     if renamed:
         first = next(iter(renamed))
-        remarks.append(f"{len(renamed):,} images lie under .png names, such as {renamed[first]} for {first}.")
+        images_lie = f"{counted(len(renamed), 'image')} {'lie' if len(renamed) > 1 else 'lies'}"
+        remarks.append(f"{images_lie} under .png names, such as {renamed[first]} for {first}.")
     table = Table(
         name="rendered faces" if rendered else "CelebA",
         root=parts.root,
@@ -200,6 +202,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
         split_rule=rule,
         rendered=rendered,
         remarks=tuple(remarks),
+        kin=Kin(columns["identity"].codes, "another image of the same person") if "identity" in columns else None,
     )
     if not subset:
         return table

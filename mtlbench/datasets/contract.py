@@ -13,7 +13,7 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.blame import breach
 from mtlbench.data.download.source import Source
-from mtlbench.data.table import SPLITS, Column, Table
+from mtlbench.data.table import SPLITS, Column, Kin, Table
 from mtlbench.options import valid
 from mtlbench.registry import READERS, register_class
 
@@ -167,6 +167,9 @@ def read_with(reader: Reader, folder: Path, data: Data) -> Table:
     if not _whole(found.split, number) or not np.isin(found.split, range(len(SPLITS))).all():
         must = f"return {number} numbers 0 (train), 1 (val) or 2 (test), one an image, as Table.split"
         raise refuse(must, "other numbers" if _whole(found.split, number) else found.split)
+    if found.kin is not None and not (isinstance(found.kin, Kin) and _whole(found.kin.codes, number)):
+        must = f"return None or a Kin with {number} whole numbers, one an image, as Table.kin"
+        raise refuse(must, found.kin.codes if isinstance(found.kin, Kin) else found.kin)
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mtlbench.data.table import SPLITS, Column, Labels
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 # CSN: the list of images in spite of its name, and the task that each family of triplet lists is of
 _FILENAMES = "filenames.json"
@@ -149,8 +149,3 @@ def disagreements(columns: dict[str, Column], triplets: dict[str, dict[str, Labe
             listed = f"{int(wrong.sum()):,} of CSN's {len(rows):,} triplets of {task}"
             remarks.append(f"{listed} disagree with the labels of {table}: {fault}.")
     return remarks
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun: 1 image, 2 images."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -5,6 +5,8 @@ Images are not opened here: packing and `data check` say which are missing or br
 
 from __future__ import annotations
 
+import itertools
+import posixpath
 import re
 import unicodedata
 from collections import Counter
@@ -17,13 +19,16 @@ import numpy as np
 from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
-from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of, remark_on_several
+from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
+_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
+_SPLITS = ("split", "splits", "partition", "subset", "set", "phase", "usage")  # columns that say the split, or nothing
+_NUMBERS = ("0", "1", "2")
 
 
 @register_reader("csv")
@@ -38,10 +43,9 @@ class CsvFile(Reader):
     def propose(cls, folder: Path) -> Proposal | None:
         """See `Reader.propose`: the first table whose first row names an image, or those of the splits together."""
         files = sorted(path for path in folder.glob("*") if path.suffix.lower() in TABLES)
-        for file in (path for path in files if path.stem.lower() not in SPLIT_WORDS):
-            column = _path_column(folder, file)
-            if column is not None:
-                return Proposal(f"a table of images, {file.name}", _section(folder, file, column))
+        proposal = _alone(folder, [path for path in files if path.stem.lower() not in SPLIT_WORDS])
+        if proposal is not None:
+            return proposal
         sides = _tables_of_splits(folder)
         for name in sides.values():
             column = _path_column(folder, folder / name)
@@ -52,7 +56,19 @@ class CsvFile(Reader):
                 named = f"files = {{ {listed} }}, path = {toml(column)}"
                 what = f"a table of images for each split, {', '.join(sides.values())}"
                 return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
-        return None
+        looked_at = itertools.islice(files_in(folder), _LOOKED_AT)
+        below = sorted(Path(folder, name) for name in looked_at if name.count("/") == 1 and name.endswith(TABLES))
+        return _alone(folder, below)
+
+
+def _alone(folder: Path, files: list[Path]) -> Proposal | None:
+    """Propose the first of some tables whose first row names an image; below the folder, one that is there."""
+    for file in files:
+        column = _path_column(folder, file)
+        if column is not None:
+            name = file.relative_to(folder).as_posix()
+            return Proposal(f"a table of images, {name}", _section(folder, file, column))
+    return None
 
 
 def _path_column(folder: Path, file: Path) -> str | None:
@@ -61,7 +77,10 @@ def _path_column(folder: Path, file: Path) -> str | None:
         for name, cell in zip(header, map(str.strip, row), strict=False):
             bare = PurePosixPath(cell.replace("\\", "/")) if cell and "\0" not in cell and len(cell) < 200 else None
             ended = cell.lower().endswith(IMAGE_ENDINGS)
-            if ended or (bare and any(_there(file.parent / f"{bare}{ending}") for ending in IMAGE_ENDINGS)):
+            places = {file.parent, folder}
+            if ended and (file.parent == folder or any(_there(place / str(bare)) for place in places)):
+                return name
+            if bare and any(_there(place / f"{bare}{end}") for end in IMAGE_ENDINGS for place in places):
                 return name
     return None
 
@@ -76,7 +95,11 @@ def _there(file: Path) -> bool:
 def _section(folder: Path, file: Path, column: str) -> tuple[str, ...]:
     """Return the lines of [data] that read one table by its column of paths."""
     header = next((header for header, _ in first_row(file) if column in header), [])
-    split = next((name for name in header if name.lower() == "split"), "split")
+    row = next((row for header, row in first_row(file) if column in header), [])
+    cells = dict(zip(header, (cell.strip().lower() for cell in row), strict=False))
+    split = next((name for name in header if name.lower() == "split"), "") or next(
+        (name for name, cell in cells.items() if name.lower() in _SPLITS and cell in {*SPLIT_WORDS, *_NUMBERS}), "split"
+    )
     named = f"file = {toml(file.relative_to(folder).as_posix())}, path = {toml(column)}"
     named += f", split = {toml(split)}" if split != "split" else ""
     return 'reader = "csv"', f"csv = {{ {named} }}"
@@ -121,6 +144,11 @@ def read_csv(root: Path, data: Data) -> Table:
     file, table = _read_tables(root, section, data.separator)
     header, rows, lines = table.header, table.cells, table.lines
     column = {name: i for i, name in enumerate(header) if name}
+    if any(name.lower().endswith(IMAGE_ENDINGS) for name in header):
+        raise UserError(
+            f"{file} has no header: its first line, {', '.join(header)}, is that of an image. Write the names of the"
+            f" columns above it, such as {section.path if section.path not in header else Csv().path},label."
+        )
     known = ", ".join(column)
     wanted = [("path", section.path), ("group", section.group)]
     if section.split != Csv().split:  # the default name is looked for, one that the user chose has to be there
@@ -194,6 +222,7 @@ def read_csv(root: Path, data: Data) -> Table:
         split_rule=rule,
         remarks=tuple(remarks),
         group=section.group if section.group in tasks else "",
+        kin=Kin.of(own, f"another image of the same {section.group}") if section.group in tasks else None,
     )
 
 
@@ -201,7 +230,7 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
     """Return the paths with slashes and without detours; all different, all inside the folder."""
     first: dict[str, int] = {}
     for cell, line in zip(cells, lines, strict=True):
-        if re.match(r"[a-z][a-z0-9+.-]+://", cell.strip(), re.I):
+        if re.match(r"(?!file:///)[a-z][a-z0-9+.-]+://", cell.strip(), re.I):
             raise UserError(
                 f"{file}: line {line} gives an address, {cell.strip()}: fetch the images first, and give their paths."
             )
@@ -210,7 +239,7 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
                 f"{file}: line {line} has a NUL byte in its path, which no file name holds: delete it, or save the"
                 " table as UTF-8 again."
             )
-        path = PurePosixPath(_uploaded(cell.strip()).replace("\\", "/"))
+        path = PurePosixPath(_local(cell.strip()).replace("\\", "/"))
         if path.is_absolute() and path.is_relative_to(root.resolve()):
             path = path.relative_to(root.resolve())
         if not path.parts:
@@ -229,8 +258,10 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
     return list(first)
 
 
-def _uploaded(cell: str) -> str:
-    """Return a path as it lies in Label Studio's folder of media, where it is one of its addresses."""
+def _local(cell: str) -> str:
+    """Return the path of an address of this machine: as it lies in Label Studio's folder of media, or of file:///."""
+    if cell[:8].lower() == "file:///":
+        return unquote(cell[7:])
     if cell.startswith("/data/upload/"):
         return cell.removeprefix("/data/")
     return unquote(cell.removeprefix(_LOCAL)) if cell.startswith(_LOCAL) else cell
@@ -244,7 +275,12 @@ def _read_tables(root: Path, section: Csv, separator: str) -> tuple[Path, Rows]:
         where the images lie there.
     """
     if not section.files:
-        return root / section.file, read_rows(root / section.file, section.path, separator)
+        table = read_rows(root / section.file, section.path, separator)
+        if section.path in table.header:
+            place = table.header.index(section.path)
+            for row in table.cells:
+                row[place] = _beside(root, PurePosixPath(section.file).parent, row[place].strip())
+        return root / section.file, table
     header: list[str] = []
     cells: list[list[str]] = []
     lines: list[int] = []
@@ -270,11 +306,21 @@ def _read_tables(root: Path, section: Csv, separator: str) -> tuple[Path, Rows]:
     return first, Rows(header, cells, lines, remarks)
 
 
+def _beside(root: Path, above: PurePosixPath, cell: str) -> str:
+    """Return a path of a table in the folder `above`, where it is meant from there: it is there, or goes up first."""
+    plain = cell.replace("\\", "/")
+    if not above.parts or not cell or "\0" in cell or _there(root / plain):
+        return cell
+    inside = posixpath.normpath(str(above / plain))
+    return inside if plain.startswith("../") or _there(root / inside) else cell
+
+
 def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
     """Return the paths of images as their files are called, and a remark where some differ from the table's.
 
-    A path may begin with the folder's own name, lack its ending, or be written in another Unicode form than the disk's.
-    One that nothing is found for stays: packing names it.
+    A path may begin with the folder's own name, lack its ending, be written in another Unicode form than the disk's or
+    with %20 for a blank, and all may be meant from one folder inside. One that nothing is found for stays: packing
+    names it.
     """
     lost = [path for path in paths if not (root / path).is_file()]
     if not lost:
@@ -289,15 +335,18 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
     for path in lost:
         plain = unicodedata.normalize("NFC", path)
         inside = plain.removeprefix(f"{name_of(root)}/")
-        for name in (plain, inside):
+        for name in dict.fromkeys((plain, inside, unquote(plain), unquote(inside))):
             if name in there:
                 moved[path] = there[name]
             elif len(bare.get(name, ())) == 1:
                 moved[path] = bare[name][0]
         if path.startswith("upload/") and path not in moved:  # Label Studio puts eight digits before a name
             own = PurePosixPath(plain).name
-            candidates = files.get(own) or files.get(re.sub("^[0-9a-f]{8}-", "", own), [])
+            spelt = (own, unquote(own), *(re.sub("^[0-9a-f]{8}-", "", name) for name in (own, unquote(own))))
+            candidates = next((files[name] for name in spelt if name in files), [])
             moved |= {path: candidates[0]} if len(candidates) == 1 else {}
+    if len(lost) == len(paths) and not moved:
+        moved = _from_one_folder(lost, there)
     moved = {path: name for path, name in moved.items() if name != path}  # a pipe, say, of an image's name
     found = [moved.get(path, path) for path in paths]
     if len(set(found)) < len(found):  # two lines of one image: the table's own paths are named
@@ -306,11 +355,25 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
         return found, []
     first = next(iter(moved))
     lie = "images lie" if len(moved) > 1 else "image lies"
-    return found, [f"{len(moved):,} {lie} under another path than the table's, such as {moved[first]} for {first}."]
+    same = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", moved[first])
+    such = f"{moved[first]} for {first}{', in another Unicode form' if same else ''}"
+    return found, [f"{len(moved):,} {lie} under another path than the table's, such as {such}."]
+
+
+def _from_one_folder(paths: list[str], there: dict[str, str]) -> dict[str, str]:
+    """Return where paths lie that are meant from a folder inside: the one that holds most of them, if one does."""
+    plain = {path: unicodedata.normalize("NFC", path) for path in paths}
+    ends = f"/{plain[paths[0]]}"
+    prefixes = [name.removesuffix(ends) for name in there if name.endswith(ends)]
+    held = {prefix: sum(f"{prefix}/{name}" in there for name in plain.values()) for prefix in prefixes}
+    best = sorted(held, key=lambda prefix: -held[prefix])[:2]
+    if not best or (len(best) == 2 and held[best[0]] == held[best[1]]):
+        return {}
+    return {path: there[f"{best[0]}/{name}"] for path, name in plain.items() if f"{best[0]}/{name}" in there}
 
 
 def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:
-    if {word.strip() for word in words} <= set("012"):  # as CelebA's partition
+    if {word.strip() for word in words} <= set(_NUMBERS):  # as CelebA's partition
         return np.array([int(word) for word in words], dtype=np.int64)
     for word, line in zip(words, lines, strict=True):
         if word.strip().lower() not in SPLIT_WORDS:
@@ -326,7 +389,8 @@ def _refuse_split(cells: dict[str, list[str]], wanted: str, file: Path) -> None:
     for name, column in cells.items():
         words = {cell.strip().lower() for cell in column} - {""}
         sides = {SPLIT_WORDS.get(word) for word in words}
-        if name.lower() == wanted.lower() or (None not in sides and len(sides) > 1):
+        numbered = name.lower() in _SPLITS and len(words) > 1 and words <= set(_NUMBERS)
+        if name.lower() == wanted.lower() or numbered or (None not in sides and len(sides) > 1):
             raise UserError(
                 f"{file}: the column '{name}' looks like the split, which is looked for in '{wanted}'. Set"
                 f" data.csv.split = '{name}', or '' if that column is a task."

@@ -15,10 +15,9 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.data.files import files_in, is_image, name_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
-from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of
+from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
-from mtlbench.datasets.csn_lists import counted
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, counted, did_you_mean
 
 _LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 _PERSON = r"^(bounding_box_train|bounding_box_test|query)/(?P<identity>-?\d+)_c(?P<camera>\d+)"
@@ -72,7 +71,8 @@ class Names(Reader):
         if not matches:
             such = f", such as {images[0]}" if images else ""
             raise UserError(
-                f"{folder}: data.options.pattern, {self.pattern.pattern}, fits none of {len(images):,} images{such}."
+                f"{folder}: data.options.pattern, {self.pattern.pattern}, fits none of"
+                f" {counted(len(images), 'image')}{such}."
             )
         cells = {task: {path: match[task] or "" for path, match in matches.items()} for task in self.tasks}
         listed = self._listed(folder) if self.lists else None
@@ -94,15 +94,17 @@ class Names(Reader):
         own = columns[self.group].codes.tolist() if self.group else [-1] * len(paths)
         groups = [path if code < 0 else str(code) for path, code in zip(paths, own, strict=True)]
         split, rule = self._split(folder, paths, cells, listed, groups, data.split_seed)
+        kin = None
         if self.group:
             values = [columns[self.group].values[code] if code >= 0 else "" for code in own]
             remarks += torn_groups(self.group, values, split)
+            kin = Kin.of(values, f"another image of the same {self.group}")
         if {"query", "bounding_box_test"} <= {path.split("/")[0] for path in paths}:
             remarks.append(
                 "query/ and bounding_box_test/ are one test set here; published figures search the one with the other,"
                 " among images of other cameras, and are not to be compared."
             )
-        return Table(name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks))
+        return Table(name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks), kin=kin)
 
     def _split(
         self,

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.errors import UserError
+from mtlbench.data.files import files_in
+from mtlbench.errors import UserError, counted
 
 TABLES = (".csv", ".tsv", ".jsonl")
+_JSON = "make JSON lines of it, as with pandas.read_json('{0}').to_json('labels.jsonl', orient='records', lines=True)"
+_PARQUET = "make a CSV of it, as with pandas.read_parquet('{0}').to_csv('labels.csv', index=False)"
+_SHEET = "save it as CSV, in Excel as 'CSV UTF-8 (comma delimited)'"
+OTHERS = {  # tables that are not read: what each is, and what makes one of it that is
+    ".parquet": ("a Parquet table", f"{_PARQUET}; images that lie in it are to be written to files first"),
+    ".arrow": ("an Arrow table", "write it as CSV, and images that lie in it to files"),
+    ".xlsx": ("a spreadsheet", _SHEET),
+    ".xls": ("a spreadsheet", _SHEET),
+    ".ods": ("a spreadsheet", _SHEET),
+    ".json": ("one JSON text", _JSON),
+    ".txt": ("plain text", "write it as CSV, with a header such as path,label"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,12 +57,37 @@ def read_rows(file: Path, path_column: str, separator: str = ";") -> Rows:
     Raises:
         UserError: the file is missing, no UTF-8, or malformed; it names the line.
     """
+    if file.suffix.lower() in OTHERS and file.is_file():
+        raise UserError(_refused(file))
     text = _text(file)
     rows = _json_lines(file, text, separator) if file.suffix.lower() == ".jsonl" else _csv(file, text, path_column)
     if not rows.cells:
         needs = "a line for each image" if file.suffix.lower() == ".jsonl" else "a header and a line for each image"
         raise UserError(f"{file} lists no image: it needs {needs}.")
     return rows
+
+
+def _refused(file: Path) -> str:
+    what, remedy = OTHERS[file.suffix.lower()]
+    return f"{file} is {what}, which is not read: {remedy.format(file.name)}."
+
+
+def unread(folder: Path) -> list[str]:
+    """Say of each table that lies in a folder, or one below, why no images of one's own are read from it."""
+    found = []
+    for name in sorted(itertools.islice(files_in(folder), 20_000)):
+        file = folder / name
+        if name.count("/") > 1:
+            continue
+        if file.suffix.lower() in OTHERS:
+            found.append(_refused(file))
+        elif file.suffix.lower() in TABLES:
+            try:
+                read_rows(file, "path")
+                found.append(f"{file}: no column of its first row names an image.")
+            except UserError as error:
+                found.append(str(error))
+    return found
 
 
 def first_row(file: Path, separator: str = ";") -> list[tuple[list[str], list[str]]]:
@@ -114,7 +153,8 @@ def _csv(file: Path, text: str, path_column: str) -> Rows:
     numbered = list(parse(delimiter))[1:]
     for line, row in numbered:
         if len(row) != len(header):
-            raise UserError(f"{file}: line {line} has {len(row)} fields where {len(header)} belong, as in the header.")
+            found = counted(len(row), "field")
+            raise UserError(f"{file}: line {line} has {found} where {len(header)} belong, as in the header.")
     return Rows(header, [row for _, row in numbered], [line for line, _ in numbered])
 
 

@@ -19,8 +19,8 @@ from mtlbench.benchmark import Data
 from mtlbench.data.download.source import File, Source
 from mtlbench.data.table import (
     Column,
+    Kin,
     Table,
-    across_sides,
     column_of,
     labels_of,
     remark_on_several,
@@ -29,8 +29,8 @@ from mtlbench.data.table import (
 )
 from mtlbench.data.webpage import holds_web_page
 from mtlbench.datasets.contract import Reader, register_reader
-from mtlbench.datasets.csn_lists import LISTS, counted, disagreements, read_lists
-from mtlbench.errors import UserError
+from mtlbench.datasets.csn_lists import LISTS, disagreements, read_lists
+from mtlbench.errors import UserError, counted
 from mtlbench.rendered.marks import BRANDS
 
 if TYPE_CHECKING:
@@ -197,7 +197,8 @@ def read_zappos(
         ),
         columns=columns,
         split=sides,
-        split_rule=rule + across_sides(products, sides, "another colour of the same product"),
+        split_rule=rule,
+        kin=Kin.of(products, "another colour of the same product"),
         rendered=rendered,
         triplets=lists.triplets if lists else {},
         remarks=tuple(remarks),

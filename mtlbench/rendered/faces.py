@@ -202,4 +202,5 @@ def render_faces(
         _write_tables(folder, [_item(seed, i, conflict) for i in range(count)])
 
     facts: dict[str, str | int | float] = {"what": "faces", "seed": seed, "conflict": conflict}
+    facts |= {"width": width, "height": height}
     write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, facts, progress)

@@ -6,13 +6,15 @@ It imports nothing that draws: readers ask it about every data set.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from mtlbench.data.table import Table
 
 FACTS = "rendered.json"
 DRAWING = 1  # raised when the same settings come to draw other pictures
-FOLDERS = ("img_align_celeba", "ut-zap50k-images")  # of images, in rendered sets
+# the path of a picture from the set's folder on, also where someone sorted them anew; own photos are not numbered so
+_PICTURE = re.compile(r"(img_align_celeba|ut-zap50k-images)/(.+/)?\d{6,}(\.\d+)?\.\w+")
 FIRST_IDENTITY = 900001  # of rendered faces; CelebA's own end at 10177
 BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Rendered E's")  # of rendered shoes
 
@@ -25,7 +27,7 @@ def rendered_facts(table: Table) -> dict[str, str | int | float]:
     """
     first = table.root / table.paths[0] if table.paths else table.root
     for folder in first.parents:
-        if first.relative_to(folder).parts[0] not in FOLDERS:
+        if not _PICTURE.fullmatch(first.relative_to(folder).as_posix()):
             continue
         try:
             facts = json.loads((folder / FACTS).read_text())

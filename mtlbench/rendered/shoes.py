@@ -105,4 +105,5 @@ def render_shoes(
         _write_table(folder / "ut-zap50k-data" / "meta-data.csv", (_item(seed, i) for i in range(count)))
 
     facts: dict[str, str | int | float] = {"what": "shoes", "seed": seed, "conflict": conflict}
+    facts |= {"width": width, "height": height}
     write_set(root, count, functools.partial(_write_images, seed, conflict, width, height), labels, facts, progress)

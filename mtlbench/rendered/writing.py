@@ -70,6 +70,27 @@ def write_set(
         raise
 
 
+def drawn_meanwhile(root: Path, wanted: dict[str, str | int | float]) -> bool:
+    """Tell whether another process, that was waited for, drew the very set that is wanted; nothing lies there if not.
+
+    Raises:
+        UserError: it drew another one there.
+    """
+    try:
+        facts = json.loads((root / FACTS).read_text())
+    except (OSError, ValueError):
+        return False
+    if not isinstance(facts, dict):
+        return False
+    for key, value in {"drawing": DRAWING, **wanted}.items():
+        if facts.get(key) != value:
+            raise UserError(
+                f"Another process has meanwhile drawn a set into {root}, with {key} {facts.get(key)} instead of"
+                f" {value}: name another folder."
+            )
+    return True
+
+
 def clear_away(root: Path) -> None:
     """Remove what a killed process left of a set that was to appear at `root`; the caller holds the lock on it."""
     for folder in root.parent.iterdir():

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.report.receipt import Line
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Json, Record, changes, decisive, read_record, record_folders
@@ -79,7 +79,8 @@ def tried_line(suite: Suite, shown: Sequence[Record], results: Path) -> Line | N
         return None
     brief = f"Not in this table: {', '.join(left_out)}, of the benchmark's own tasks." if left_out else ""
     if others:
-        brief += f"{' ' if brief else ''}Tried on the same data and not shown: {len(others)} runs, which --notes lists."
+        brief += f"{' ' if brief else ''}Tried on the same data and not shown: {counted(len(others), 'run')}, which"
+        brief += " --notes lists."
     return Line("tried", f"{'. '.join(s[0].upper() + s[1:] if i else s for i, s in enumerate(said))}.", brief)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.options import toml, toml_key
 from mtlbench.recipes import nested
 from mtlbench.runs.lock import writer
@@ -85,10 +85,11 @@ def sentences(outcomes: Sequence[Outcome]) -> list[str]:
     for one in outcomes:
         failed = [trial for trial in one.trials if trial.state == "failed"]
         if failed and one.best is None:
-            said.append(f"All {len(failed)} trials of {one.method} failed; the first: {failed[0].reason}.")
+            every = f"{'All' if len(failed) > 1 else 'The'} {counted(len(failed), 'trial')}"
+            said.append(f"{every} of {one.method} failed; the first: {failed[0].reason}.")
         elif failed:
-            counted = f"{len(failed)} of {len(one.trials)} trials"
-            said.append(f"{counted} of {one.method} failed; number {failed[0].number}: {failed[0].reason}.")
+            some = f"{len(failed)} of {len(one.trials)} trials"
+            said.append(f"{some} of {one.method} failed; number {failed[0].number}: {failed[0].reason}.")
     return said
 
 

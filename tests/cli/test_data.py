@@ -386,6 +386,8 @@ def test_a_mistake_in_render_is_one_line(mtlbench, tmp_path):
         "--size 96: give width x height in pixels, such as 96x72."
     )
     assert mtlbench("data", "render", "hats", tmp_path / "new").code == 2
+    ended = mtlbench("data", "render", "shoes", tmp_path / "full" / "a.txt" / "in" / "new")
+    assert ended.error.endswith("new can't be written: Not a directory. Name another folder.")
     assert not (tmp_path / "new").exists()
 
 

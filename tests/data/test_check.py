@@ -298,6 +298,18 @@ def test_copies_with_different_labels_contradict_each_other(tmp_path):
     assert seen.leaks == 0
 
 
+def test_images_of_one_colour_are_told(tmp_path: Path) -> None:
+    """Whatever the reason: 16 bits that hold 8, a palette that is all transparent, a camera's cap."""
+    names = write_images(tmp_path, 4)
+    Image.fromarray(np.tile(np.arange(8, dtype=np.uint16), (8, 1))).save(tmp_path / "deep.tif")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(tmp_path / "clear.png")
+    seen = open_images(table_of(tmp_path, ["deep.tif", *names, "clear.png"]))
+    assert (seen.flat[0], seen.flat[5]) == ((0, 0, 0), (255, 255, 255))
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    assert open_images(table_of(tmp_path, ["noise.png"])).flat == {}
+
+
 def test_progress_ends_with_all_images(tmp_path):
     calls: list[tuple[int, int]] = []
     names = write_images(tmp_path, 4)
@@ -313,11 +325,25 @@ def test_real_samples_are_whole(real_data):
         assert not seen.unreadable
 
 
-def test_a_rendered_sets_facts_say_nothing_of_other_images_below_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "rendered"),
+    [
+        ("photos/000001.jpg", False),
+        ("img_align_celeba/000001.jpg", True),
+        ("img_align_celeba/sorted/smiling/000001.png", True),
+        ("ut-zap50k-images/Shoes/Oxfords/Rendered A/900001.7.jpg", True),
+        ("img_align_celeba/holiday/1.jpg", False),
+        ("ut-zap50k-images/Shoes/Oxfords/Keen/7.jpg", False),
+    ],
+)
+def test_a_rendered_sets_facts_say_nothing_of_other_images_below_them(
+    tmp_path: Path, path: str, rendered: bool
+) -> None:
     (tmp_path / "rendered.json").write_text('{"what": "faces", "drawing": 1}')
-    for folder, rendered in (("photos", False), ("img_align_celeba", True)):
-        (tmp_path / folder).mkdir()
-        table = Table("mine", tmp_path / folder, ("1.jpg",), {}, np.zeros(1, dtype=np.int64), "none")
+    for root in (tmp_path, (tmp_path / path).parent):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        inside = (tmp_path / path).relative_to(root).as_posix()
+        table = Table("mine", root, (inside,), {}, np.zeros(1, dtype=np.int64), "none")
         assert as_rendered(table).rendered == rendered
 
 

@@ -93,6 +93,7 @@ def test_another_separator_parts_values_and_the_usual_one_no_longer_does():
         (["NaN", "red"], "colour: 'NaN' is a label value like any other; with data.missing = [\"NaN\"]"),
         (["None", "n/a", "red"], 'with data.missing = ["None", "n/a"] such images are unlabelled'),
         (["1", "1.0", "2"], "'1' and '1.0' are different label values"),
+        ([f"{n}{end}" for n in range(9) for end in ("", ".0")], "'2' and '2.0', and 6 more like them, are different"),
         (["Red", "RED", "blue"], "'RED' and 'Red' are different label values"),
         (["a|b", "a", "b"], "'a|b' counts as one value, though its parts are values too; with data.separator = \"|\""),
         (["['a', 'b']", "c"], "is a list written as text"),

@@ -92,6 +92,33 @@ print(len(read_table(load_benchmark("shoes", settings=settings).data, None)))
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["rendered-shoes-60-seed0"]
 
 
+@pytest.mark.slow
+def test_commands_that_draw_one_set_into_one_folder_all_end_well_and_another_set_is_refused(tmp_path: Path) -> None:
+    def render(*more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "mtlbench", "data", "render", "shoes", str(tmp_path / "set"), "--images", "9"]
+        return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    with making(tmp_path / "set"):  # all of them wait, whichever is then the first
+        started = [render() for _ in range(2)]
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("Waiting for process ")
+    for process in started:
+        out, error = process.communicate(timeout=WAIT * 5)
+        assert process.returncode == 0, error
+        assert "Train on them: mtlbench run --dataset shoes" in out
+    assert len(list((tmp_path / "set").rglob("*.jpg"))) == 9
+    for key, *words in (("seed 0 instead of 1", "--seed", "1"), ("width 96 instead of 48", "--size", "48x36")):
+        with making(tmp_path / "set"):
+            other = render(*words)
+            assert other.stdout is not None
+            assert other.stdout.readline().startswith("Waiting for process ")
+        _, error = other.communicate(timeout=WAIT * 5)
+        assert (other.returncode, key in " ".join(error.split())) == (2, True), error
+    later = render()
+    assert "is not empty" in later.communicate(timeout=WAIT * 5)[1]
+
+
 def test_what_a_killed_process_left_half_drawn_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
     data = shoes()
     assert data.rendered is not None

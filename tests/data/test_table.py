@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtlbench.data.table import Column, Table, column_of, split_at_random
+from mtlbench.data.table import Column, Kin, Table, column_of, split_at_random
 from mtlbench.datasets.celeba import read_celeba
 from mtlbench.datasets.zappos import read_zappos
 from mtlbench.errors import UserError
@@ -233,3 +233,17 @@ def test_a_random_split_keeps_groups_together_and_ignores_the_order_of_images() 
     shuffled = list(np.random.default_rng(0).permutation(groups))
     assert [side[g] for g in shuffled] == split_at_random(shuffled, 3).tolist()
     assert split_at_random(groups, 4).tolist() != split.tolist()
+
+
+def test_the_share_of_test_images_with_kin_in_train_is_that_of_the_images_that_are_left():
+    """A share of the whole set would be wrong of a part of it: fewer of a product's pictures are left in train."""
+    table = Table(
+        "Set", Path("/d"), tuple("abcdefgh"), {"t": column_of(list("xyxyxyxy"))},
+        np.array([0, 0, 0, 1, 2, 2, 2, 2]), "by hand", kin=Kin.of(["p", "q", "", "p", "p", "q", "", "r"], "a sister"),
+    )  # fmt: skip
+    assert table.split_in_words == "by hand; 50.0 % of the test images have a sister in train"
+    part = table.subset(np.array([0, 2, 3, 4, 5, 6]))
+    assert part.split_in_words == "by hand; 33.3 % of the test images have a sister in train"
+    alone = table.subset(np.array([2, 3, 4, 5, 6]))
+    assert alone.split_in_words == "by hand; no test image has a sister in train"
+    assert replace(table, kin=None).split_in_words == "by hand"

@@ -207,7 +207,9 @@ def test_images_of_a_group_stay_on_one_side_and_the_group_is_a_task_too(tmp_path
     table = read_csv(tmp_path, options(csv={"group": "person"}, split_seed=2))
     assert table.split.tolist() == split_at_random(people, 2).tolist()
     assert len(set(zip(people, table.split.tolist(), strict=True))) == 10
-    assert table.split_rule == "by person at random, 70/10/20, seed 2"
+    assert table.split_in_words == (
+        "by person at random, 70/10/20, seed 2; no test image has another image of the same person in train"
+    )
     assert names(table.columns["person"]) == people
 
 
@@ -222,6 +224,9 @@ def test_a_group_on_two_sides_of_the_given_split_is_remarked(tmp_path: Path) -> 
     ten(tmp_path, person=["a", "a", "b", "b", "c", "d", "d", "e", "a", "f"], split=SIDES)
     table = read_csv(tmp_path, options(csv={"group": "person"}))
     assert table.remarks == ("2 values of person lie in several splits, such as a.",)
+    assert table.split_in_words == (
+        "as in labels.csv, column split; 50.0 % of the test images have another image of the same person in train"
+    )
     ten(tmp_path, person=["a", "a", "b", "b", "c", "c", "d", "e", "d", "f"], split=SIDES)
     table = read_csv(tmp_path, options(csv={"group": "person"}))
     assert table.remarks == ("1 value of person lies in several splits, such as d.",)
@@ -262,12 +267,12 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: list[str]) 
         read_csv(tmp_path, options())
 
 
-@pytest.mark.parametrize(("cells", "fields"), [(["5.jpg"], 1), (["5.jpg", "x", "train", ""], 4)])
-def test_a_line_of_another_length_is_named_by_its_number(tmp_path: Path, cells: list[str], fields: int) -> None:
+@pytest.mark.parametrize(("cells", "fields"), [(["5.jpg"], "1 field "), (["5.jpg", "x", "train", ""], "4 fields ")])
+def test_a_line_of_another_length_is_named_by_its_number(tmp_path: Path, cells: list[str], fields: str) -> None:
     rows = [[path, "x", side] for path, side in zip(TEN, SIDES, strict=True)]
     rows[2][1] = "two\nlines"  # the numbers are those of lines in an editor, not of rows
     write(tmp_path, ["path", "kind", "split"], *rows[:5], cells, *rows[6:])
-    with pytest.raises(UserError, match=rf"labels\.csv: line 8 has {fields} fields where 3 belong"):
+    with pytest.raises(UserError, match=rf"labels\.csv: line 8 has {fields}where 3 belong"):
         read_csv(tmp_path, options())
 
 
@@ -433,6 +438,10 @@ def test_images_are_found_under_the_names_that_they_have(tmp_path: Path) -> None
     table = read_csv(root, options())
     assert all((root / path).is_file() for path in table.paths)
     assert table.remarks[0] == "4 images lie under another path than the table's, such as 0.jpg for 0."
+    root = tmp_path / "forms"
+    touch(root, *(unicodedata.normalize("NFD", f"é{path}") for path in TEN))
+    ten(root, path=[unicodedata.normalize("NFC", f"é{path}") for path in TEN], colour=COLOURS, split=SIDES)
+    assert read_csv(root, options()).remarks[0].endswith("0.jpg, in another Unicode form.")
 
 
 def test_a_nul_in_a_path_is_named_by_its_line(tmp_path: Path) -> None:

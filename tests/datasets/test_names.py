@@ -72,7 +72,9 @@ def test_images_that_are_named_in_one_folder_are_split_by_their_group(tmp_path: 
     sides = dict(zip(names(table.columns["identity"]), table.split.tolist(), strict=True))
     assert [sides[path[:4]] for path in table.paths] == table.split.tolist()
     assert sorted(sides.values()) == [0] * 7 + [1] + [2] * 2
-    assert table.split_rule == "by identity at random, 70/10/20, seed 0"
+    assert table.split_in_words == (
+        "by identity at random, 70/10/20, seed 0; no test image has another image of the same identity in train"
+    )
 
 
 def test_a_group_in_several_splits_is_remarked(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:
         ({"pattern": r"(\d+)_c(\d+)"}, "names no task: give each a named group"),
         ({"pattern": "(?P<a>["}, "pattern is no regular expression: unterminated character set"),
         ({"pattern": PERSON, "group": "identiy"}, r"no task 'identiy'\. Did you mean: identity\?"),
-        ({"pattern": r"^(?P<kind>[a-z]+)_"}, r"fits none of 1 images, such as 0001_c1\.jpg\."),
+        ({"pattern": r"^(?P<kind>[a-z]+)_"}, r"fits none of 1 image, such as 0001_c1\.jpg\."),
         ({"pattern": "(?P<a_b>1)(?P<ab>_)"}, "'a_b' and 'ab' have the same name"),
     ],
 )

@@ -149,13 +149,15 @@ def test_a_table_whose_paths_lack_their_ending_is_suggested(tmp_path: Path) -> N
 
 
 def test_label_studios_addresses_are_found_in_its_media_and_among_the_originals(tmp_path: Path) -> None:
-    touch(tmp_path, "upload/1/0a1b2c3d-0.jpg", "0a1b2c3d-1.jpg", "photos/2.jpg", "photos/3 b.jpg", *TEN[4:])
+    touch(tmp_path, "upload/1/0a1b2c3d-0.jpg", "0a1b2c3d-1.jpg", "photos/2.jpg", "photos/3 b.jpg", "5 c.jpg", *TEN[4:])
     given = ["/data/upload/1/0a1b2c3d-0.jpg", "/data/upload/1/0a1b2c3d-1.jpg", "/data/upload/1/0a1b2c3d-2.jpg"]
-    ten(tmp_path, path=[*given, "/data/local-files/?d=photos/3%20b.jpg", *TEN[4:]], colour=COLOURS, split=SIDES)
+    more = ["/data/local-files/?d=photos/3%20b.jpg", "4.jpg", "/data/upload/1/0a1b2c3d-5%20c.jpg", *TEN[6:]]
+    ten(tmp_path, path=[*given, *more], colour=COLOURS, split=SIDES)
     table = read_csv(tmp_path, options())
+    assert table.paths[5] == "5 c.jpg"
     assert table.paths[:4] == ("upload/1/0a1b2c3d-0.jpg", "0a1b2c3d-1.jpg", "photos/2.jpg", "photos/3 b.jpg")
     assert table.remarks == (
-        "2 images lie under another path than the table's, such as 0a1b2c3d-1.jpg for upload/1/0a1b2c3d-1.jpg.",
+        "3 images lie under another path than the table's, such as 0a1b2c3d-1.jpg for upload/1/0a1b2c3d-1.jpg.",
     )
 
 
@@ -170,3 +172,100 @@ def test_label_studios_several_choices_are_remarked_on(tmp_path: Path) -> None:
     ten(tmp_path, colour=cells, split=SIDES)
     said = remarks_on_words(read_csv(tmp_path, options()), ["colour"])
     assert any("is JSON written as text" in remark for remark in said)
+
+
+# --- where a table's paths are meant from -----------------------------------------------------------------------------
+
+
+def test_a_table_in_a_folder_of_its_own_names_images_from_there_or_from_the_root(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{path}" for path in TEN))
+    for paths in ([f"../images/{path}" for path in TEN], [f"images/{path}" for path in TEN]):
+        ten(tmp_path / "lists", path=paths, colour=COLOURS, split=SIDES)
+        section, table = suggested(tmp_path)
+        assert section["csv"] == {"file": "lists/labels.csv", "path": "path"}
+        assert table.paths == tuple(f"images/{path}" for path in TEN)
+        assert table.remarks == ()
+
+
+def test_a_table_below_that_names_no_image_there_is_not_suggested(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"kind{n % 2}/{path}" for n, path in enumerate(TEN)))
+    write(tmp_path / "old", ["path", "colour"], ["gone.jpg", "red"])
+    section, _ = suggested(tmp_path)
+    assert section["reader"] == "folders"
+
+
+def test_paths_that_are_all_meant_from_one_folder_inside_are_found_there(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{path}" for path in TEN), "thumbnails/0.jpg", "thumbnails/1.jpg")
+    ten(tmp_path, colour=COLOURS, split=SIDES)
+    table = read_csv(tmp_path, options())
+    assert table.paths == tuple(f"images/{path}" for path in TEN)
+    assert table.remarks == ("10 images lie under another path than the table's, such as images/0.jpg for 0.jpg.",)
+    touch(tmp_path, *(f"thumbnails/{path}" for path in TEN))
+    assert read_csv(tmp_path, options()).paths == tuple(TEN), "two folders hold them all: neither is meant"
+
+
+def test_one_lost_image_is_not_taken_from_another_folder(tmp_path: Path) -> None:
+    touch(tmp_path, *TEN[1:], "backup/0.jpg")
+    ten(tmp_path, colour=COLOURS, split=SIDES)
+    assert read_csv(tmp_path, options()).paths == tuple(TEN)
+
+
+def test_addresses_of_files_are_paths(tmp_path: Path) -> None:
+    touch(tmp_path, "0 a.jpg", *TEN[1:])
+    root = f"file://{tmp_path.resolve().as_posix()}"
+    ten(tmp_path, path=[f"{root}/0%20a.jpg", *(f"{root}/{path}" for path in TEN[1:])], colour=COLOURS, split=SIDES)
+    assert read_csv(tmp_path, options()).paths == ("0 a.jpg", *TEN[1:])
+
+
+# --- tables that are not what they look like --------------------------------------------------------------------------
+
+
+def test_a_table_without_a_header_loses_no_image(tmp_path: Path) -> None:
+    touch(tmp_path, *TEN)
+    write(tmp_path, *[[path, colour] for path, colour in zip(TEN, COLOURS, strict=True)])
+    for section in ({"path": "0.jpg"}, {}):
+        with pytest.raises(UserError, match=r"has no header: its first line, 0\.jpg, red, .* such as path,label"):
+            read_csv(tmp_path, options(csv=section))
+
+
+@pytest.mark.parametrize("name", ["partition", "Subset", "set"])
+def test_a_column_of_0_1_2_that_is_called_a_split_is_suggested_as_one_and_never_a_task(
+    tmp_path: Path, name: str
+) -> None:
+    touch(tmp_path, *TEN)
+    ten(tmp_path, colour=COLOURS, **{name: list("0000001122")})
+    section, table = suggested(tmp_path)
+    assert section["csv"]["split"] == name
+    assert table.split.tolist() == [0] * 6 + [1] * 2 + [2] * 2
+    with pytest.raises(UserError, match=f"the column '{name}' looks like the split"):
+        read_csv(tmp_path, options())
+    assert name in read_csv(tmp_path, options(csv={"split": ""})).columns
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "labels.parquet",
+            b"PAR1",
+            r"is a Parquet table, which is not read: make a CSV of it, as with pandas\.read_parq",
+        ),
+        ("labels.xlsx", b"PK", "is a spreadsheet, which is not read: save it as CSV, in Excel as"),
+        ("labels.json", b"[]", "is one JSON text, which is not read: make JSON lines of it"),
+        ("labels.txt", b"0.jpg red", "is plain text, which is not read: write it as CSV"),
+        ("labels.csv", "path,colour\n".encode("utf-16"), "is not UTF-8 text .*: save it as UTF-8"),
+        ("labels.csv", b"path|colour\n0.jpg|red\n", "no column of its first row names an image"),
+        ("data/train-00000-of-00001.parquet", b"PAR1", "images that lie in it are to be written to files first"),
+    ],
+)
+def test_a_table_that_is_not_read_is_named_with_the_remedy(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    touch(tmp_path, *TEN, name)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"holds no data set known here.*{said}"):
+        suggested_benchmark(tmp_path)
+    if name.endswith(".csv"):
+        return
+    with pytest.raises(UserError, match=said):
+        read_csv(tmp_path, options(csv={"file": name}))

@@ -442,7 +442,9 @@ def test_by_product_all_its_colours_lie_on_one_side(tmp_path: Path) -> None:
         sides.setdefault(path.rsplit("/", 1)[1].split(".")[0], set()).add(side)
     assert len(sides) == 40
     assert all(len(found) == 1 for found in sides.values())
-    assert table.split_rule == "by product at random, 70/10/20, seed 0"
+    assert table.split_in_words == (
+        "by product at random, 70/10/20, seed 0; no test image has another colour of the same product in train"
+    )
 
 
 @pytest.mark.parametrize("split", ["default", "image"])
@@ -453,15 +455,17 @@ def test_by_image_the_rule_says_how_many_test_images_have_a_sibling_in_train(tmp
     tested = [product for product, side in zip(products, table.split, strict=True) if side == 2]
     share = sum(product in train for product in tested) / len(tested)
     assert 0 < share < 1
-    assert table.split_rule == (
+    assert table.split_in_words == (
         f"by image at random, 70/10/20, seed 0; {100 * share:.1f} % of the test images have another colour of the same"
         " product in train"
     )
 
 
-def test_where_every_product_has_one_colour_there_is_nothing_to_say(tmp_path: Path) -> None:
-    table = read_zappos(write(tmp_path, *((f"{n}-1", "Keen", OXFORD) for n in range(20))))
-    assert table.split_rule == "by image at random, 70/10/20, seed 0"
+def test_rendered_shoes_have_one_colour_a_product_and_say_so(tmp_path: Path) -> None:
+    render_shoes(tmp_path, 20, width=16, height=16)
+    assert read_zappos(tmp_path).split_in_words == (
+        "by image at random, 70/10/20, seed 0; no test image has another colour of the same product in train"
+    )
 
 
 def test_heels_and_the_other_tasks_agree_on_what_is_missing_and_what_parts_values(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from support import make_dataset, protocol, registries_restored
 
 from mtlbench.benchmark import load_benchmark
-from mtlbench.errors import UserError, a
+from mtlbench.errors import UserError, a, counted
 from mtlbench.jobs.plan import plan, seen
 from mtlbench.plugins import files_imported_by, load_plugins
 from mtlbench.report.suites import suites
@@ -66,6 +66,10 @@ def test_words_have_their_article() -> None:
     assert [a(word) for word in ("loss", "architecture", "executor", "")] == [
         "a loss", "an architecture", "an executor", "a ",
     ]  # fmt: skip
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert [counted(n, "column") for n in (0, 1, 2, 1000)] == ["0 columns", "1 column", "2 columns", "1,000 columns"]
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------

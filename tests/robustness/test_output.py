@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +122,61 @@ def test_figures_on_a_users_own_axes_take_no_name_for_a_formula(tmp_path: Path) 
     assert [label.get_text() for label in axes.get_xticklabels()][1:] == [t.replace("_", " ") for t in tasks]
     assert not any(label.get_parse_math() for label in axes.get_xticklabels())
     pyplot.close(figure)
+
+
+EVERYWHERE = "../../es [/cm] $\\foo$ <b>&amp;"
+
+
+def _hostile(folder: Path) -> Path:
+    """Results of which every text that a record may choose is hostile: names, title, groups, settings, origin."""
+    from page_records import put as write
+
+    tasks = (f"{EVERYWHERE} 1", f"{EVERYWHERE} 2")
+    for method in ("shared", f"{EVERYWHERE}+x"):
+        for seed in (0, 1):
+            write(folder, method, seed, tasks=tasks, title=EVERYWHERE)
+    write(folder, "failed", tasks=tasks, title=EVERYWHERE, status="failed", reason=EVERYWHERE)
+    for file in folder.rglob("run.json"):
+        content = json.loads(file.read_text())
+        content["receipt"] |= dict.fromkeys(("device", "precision", "mtlbench", "torch", "commit"), EVERYWHERE)
+        content["receipt"]["groups"] = ["core", EVERYWHERE]
+        content["receipt"]["data"] |= {"name": EVERYWHERE, "split": EVERYWHERE}
+        benchmark = content["setup"]["benchmark"]
+        benchmark["train"] |= dict.fromkeys(("sampling", "optimiser", "schedule"), EVERYWHERE)
+        benchmark["model"]["backbone"] = EVERYWHERE
+        for values in content["metrics"].values():
+            values[f"macro/{EVERYWHERE}"] = 0.5
+        file.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.slow
+def test_no_text_of_a_record_leads_a_file_away_or_is_lost_in_any_form(tmp_path: Path) -> None:
+    results, out = _hostile(tmp_path / "in" / "results"), tmp_path / "in" / "out"
+    before = set(tmp_path.rglob("*"))
+    words = ("report", "--results", results)
+    forms = {form: run_command(*words, "--format", form) for form in ("csv", "md", "latex", "runs")}
+    ended = run_command(*words, "--notes", "--html", out / "page", "--figures", out / "figures")
+    for one in (*forms.values(), ended):
+        assert one.code == 0, one
+        assert "left out" not in one.err, one
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert any(path.suffix == ".html" for path in made)
+    assert any(path.is_relative_to(out / "figures") for path in made)
+    for path in made:
+        assert path.is_relative_to(out), path
+        assert all(re.fullmatch(r"[a-zA-Z0-9+_.-]+", part) for part in path.relative_to(out).parts), path
+    tasks = [f"{EVERYWHERE} 1", f"{EVERYWHERE} 2"]
+    for form in ("csv", "runs"):
+        rows = list(csv.DictReader(io.StringIO(forms[form].out)))
+        assert {row["method"] for row in rows} >= {"shared", f"{EVERYWHERE}+x"}
+        assert any(task in column for task in tasks for column in rows[0])
+    assert r"\$\textbackslash{}foo\$" in forms["latex"].out
+    assert EVERYWHERE not in forms["latex"].out
+    assert "<b>" not in forms["md"].out
+    assert EVERYWHERE in " ".join(ended.out.split())
+    (verdict,) = out.rglob("verdict.json")
+    assert json.dumps(EVERYWHERE)[1:-1] in json.dumps(json.loads(verdict.read_text(encoding="utf-8")))
 
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
