@@ -17,6 +17,7 @@ from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.agreement import agreement
+from mtlbench.report.frames import SCHEMA, Field
 from mtlbench.report.grids import Grid
 from mtlbench.report.groups import BASE
 from mtlbench.report.receipt import receipt_of
@@ -83,6 +84,26 @@ class FilledTable:
     grid: Grid
     notes: list[str]
     values: list[dict[str, str | float | None]]
+
+
+def schema() -> list[Field]:
+    """Return the columns of the tables' CSV; those of bytes are the counted tables' alone."""
+    return [
+        Field("schema", "", "The version of these columns."),
+        Field("table", "", "The table's name, as `mtlbench paper` lists it."),
+        Field("quick", "", "1 for the quick protocol, else 0."),
+        Field("method", "", "The method."),
+        Field("comparable", "", "1 where measured and reported are of the same tasks and settings, else 0."),
+        Field("measured", "share", "What was measured, mean over the seeds; an error where the table is of errors."),
+        Field("measured/sd", "share", "Sample standard deviation over seeds; empty with one."),
+        Field("reported", "share", "What the table's source reports."),
+        Field("difference", "share", "Measured minus reported; empty where they are not comparable."),
+        Field("n", "", "The number of finished seeds."),
+        Field("seeds", "", "The finished seeds, joined by blanks."),
+        Field("bytes/<T>", "bytes", "Size of all stored tensors for T tasks."),
+        Field("bytes_added", "bytes", "What one more task adds, at the largest T."),
+        Field("share_of_independent", "share", "The size at the largest T, relative to a network for each task."),
+    ]
 
 
 def paper_tables() -> dict[str, Path]:
@@ -187,7 +208,9 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
         notes += map(str, filter(None, [tried_line(suite, suite.records, results)]))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
-    return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes, values)
+    about = {"schema": SCHEMA, "table": name, "quick": int(quick)}
+    grid = Grid(title, ["method", "measured", "reported", "difference", "seeds"], body)
+    return FilledTable(grid, notes, [about | row for row in values])
 
 
 def _otherwise(name: str, table: PaperTable, suite: Suite) -> list[str]:
@@ -250,6 +273,7 @@ def _values(row: Measured, reported: float | None, comparable: bool) -> dict[str
     both = mean is not None and reported is not None and comparable
     return {
         "method": row.label,
+        "comparable": int(comparable),
         "measured": None if mean is None else mean / 100,
         "measured/sd": None if deviation is None else deviation / 100,
         "reported": None if reported is None else reported / 100,
@@ -285,6 +309,8 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
         )
         values.append(
             {
+                "schema": SCHEMA,
+                "table": "storage",
                 "method": name,
                 **{f"bytes/{count}": size for count, size in zip(table.counts, sizes, strict=True)},
                 "bytes_added": added,

@@ -203,7 +203,7 @@ def parse_method(text: str) -> Method:
 def _unknown(name: str, text: str) -> str:
     if name in ALIASES:
         pair = "+".join(astuple(ALIASES.get(name).target))
-        return f"'{text}': {name} is {pair}, which has its balancer; put another one behind an architecture."
+        return f"'{text}': {name} is {pair}, which already has a balancer; write another one after an architecture."
     if name in ALIASES.left_out:
         return f"{ALIASES.left_out[name]}."
     groups = method_groups()
@@ -213,7 +213,7 @@ def _unknown(name: str, text: str) -> str:
     known = [*method_names(), *groups]
     hint = did_you_mean(name, known)
     if name in BALANCERS:
-        hint = f" It is a balancer: write it behind an architecture, as in architecture+{name}."
+        hint = f" It is a balancer: write it after an architecture, as in architecture+{name}."
     return f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}."
 
 

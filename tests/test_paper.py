@@ -14,8 +14,10 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
 from mtlbench.paper import PaperTable, Reported, fill, load_table, paper_tables, run_name, run_settings
+from mtlbench.paper import schema as paper_schema
 from mtlbench.plugins import load_plugins
 from mtlbench.rendered.face.attributes import ATTRIBUTES
+from mtlbench.report.frames import SCHEMA
 from mtlbench.runs import Record, run_folder, write_record
 from mtlbench.specs import parse_method
 
@@ -214,8 +216,8 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     rows = {row["method"]: row for row in csv.DictReader(shown.output.splitlines())}
     assert 0 < float(rows["modulation[after=5]"]["measured"]) <= 1
     assert [rows["single"][name] for name in ("reported", "difference", "n", "seeds")] == ["", "", "1", "0"]
-    assert "quick protocol" in rows["single"]["table"]
-    assert "fingerprint" in rows["single"]["notes"]
+    assert [rows["single"][name] for name in ("schema", "table", "quick")] == [str(SCHEMA), "made-up", "1"]
+    assert set(rows["single"]) <= {field.name for field in paper_schema()}
     written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
     assert f"| single                |      {100 * float(rows['single']['measured']):.2f} |" in written
     with pytest.raises(UserError, match="come as --format table"):

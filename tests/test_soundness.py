@@ -134,7 +134,7 @@ def test_methods_in_files_have_no_stride_that_would_be_unsound_where_the_backbon
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no bfloat16 instructions")
 @pytest.mark.parametrize("groups", ["one", "two", "each channel's"])
 def test_the_answer_of_a_faulty_kernel_is_the_same_every_time(groups):
-    """What lies in memory that is never written differs; what is said of the kernel must not."""
+    """Memory that is never written differs from run to run; what is said of the kernel must not."""
     found = []
     for _ in range(8):
         number = {"one": 1, "two": 2, "each channel's": 64}[groups]

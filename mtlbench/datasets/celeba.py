@@ -190,7 +190,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     renamed = {name: other for name, other in renamed.items() if other in files}
     if renamed:
         first = next(iter(renamed))
-        remarks.append(f"{len(renamed):,} images lie under .png names, such as {renamed[first]} for {first}.")
+        remarks.append(f"{len(renamed):,} images have .png names, such as {renamed[first]} for {first}.")
     table = Table(
         name="rendered faces" if rendered else "CelebA",
         root=parts.root,
@@ -291,7 +291,7 @@ class _Parts:
         if missing:
             there = next((path.parent for path in (*files, self.find(IMAGES)) if path), self.root)
             home = there.parent if there.name in ("Anno", "Eval", "Img") else there
-            # it would download again what lies in other folders
+            # it would download again what is in other folders
             beside = all(path.parent == home for path in (*files, self.find(IMAGES)) if path)
             get = f" or by `mtlbench data get celeba --data-dir {home}`" if beside else ""
             listed = ", ".join(f"{name}/ (the folder of images)" if name == IMAGES else name for name in missing)

@@ -85,7 +85,7 @@ def _section(folder: Path, file: Path, column: str) -> tuple[str, ...]:
 def _tables_of_splits(folder: Path) -> dict[str, str]:
     """Return the tables of single splits by the word that names the split.
 
-    They are called train.csv, val.csv and test.csv or the like, or lie in folders that are, as metadata.csv or alone. A
+    They are called train.csv, val.csv and test.csv or the like, or are in folders that are, as metadata.csv or alone. A
     table that is the only one of its split goes by the split's usual name, others keep their own: none is lost.
     """
     words = {
@@ -230,7 +230,7 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
 
 
 def _uploaded(cell: str) -> str:
-    """Return a path as it lies in Label Studio's folder of media, where it is one of its addresses."""
+    """Return a path within Label Studio's folder of media, where it is one of its addresses."""
     if cell.startswith("/data/upload/"):
         return cell.removeprefix("/data/")
     return unquote(cell.removeprefix(_LOCAL)) if cell.startswith(_LOCAL) else cell
@@ -240,7 +240,7 @@ def _read_tables(root: Path, section: Csv, separator: str) -> tuple[Path, Rows]:
     """Read the table, or those of the splits as one with a column that says which.
 
     Returns:
-        the (first) file, and its rows. Paths in a table that lies in a folder of its own are relative to that folder
+        the (first) file, and its rows. Paths in a table in a folder of its own are relative to that folder
         where the images lie there.
     """
     if not section.files:
@@ -305,8 +305,8 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
     if not moved:
         return found, []
     first = next(iter(moved))
-    lie = "images lie" if len(moved) > 1 else "image lies"
-    return found, [f"{len(moved):,} {lie} under another path than the table's, such as {moved[first]} for {first}."]
+    have = "images have" if len(moved) > 1 else "image has"
+    return found, [f"{len(moved):,} {have} another path than in the table, such as {moved[first]} for {first}."]
 
 
 def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:

@@ -68,7 +68,7 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
     judge = compared.judge
     if judge is None:
         why = compared.reason or "there are no two methods to compare."
-        return list(rows), Line(f"vs {against}", why, f"vs {against}: {why}", "against")
+        return list(rows), Line(f"vs {against}", why, f"vs {against}: {why}")
     added = []
     for row in rows:
         other = against if against in judge.methods else suite.row_of(against, row.method)
@@ -79,7 +79,6 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
         f"difference of means to {against}, in points, with its interval, at 95 % for all"
         f" pairs of the suite's {compared.methods} methods at once; an interval that"
         " contains 0 is undecided. Empty with one seed.",
-        name="against",
     )
 
 

@@ -78,7 +78,7 @@ def test_images_that_are_named_in_one_folder_are_split_by_their_group(tmp_path: 
 def test_a_group_in_several_splits_is_remarked(tmp_path: Path) -> None:
     paths = [f"{side}/{p:04}_c1_{i}.jpg" for side in ("train", "val", "test") for p in (1, 2) for i in (1, 2)]
     table = read(touch(tmp_path, *paths), pattern=PERSON, group="identity")
-    assert table.remarks == ("2 values of identity lie in several splits, such as 0001.",)
+    assert table.remarks == ("2 values of identity are in several splits, such as 0001.",)
 
 
 def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:

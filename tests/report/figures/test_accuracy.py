@@ -107,6 +107,46 @@ def test_a_speeds_bar_reaches_from_the_slowest_to_the_fastest_round_of_all_seeds
     assert "slowest to fastest round" in drawing.where
 
 
+def with_speed(middle: float, half: float) -> dict[str, float]:
+    ends = {"": middle, "_slowest": middle - half, "_fastest": middle + half}
+    return {"file_bytes": 1e6, **{f"embed_rate_all_tasks{end}": value for end, value in ends.items()}}
+
+
+def test_a_caption_names_no_fastest_method_before_those_whose_bars_reach_its_own(tmp_path: Path) -> None:
+    put(tmp_path, record("one", hits=(0.9, 0.9, 0.9), costs=with_speed(1000, 50)))
+    put(tmp_path, record("two", hits=(0.8, 0.8, 0.8), costs=with_speed(1200, 300)))
+    put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 10)))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    assert drawing.says == (
+        "One seed: the order of the methods is not known. Means reach from 70.0 % to 90.0 %. Fastest, whose bars"
+        " overlap: two 1,200 images/s and one 1,000 images/s. Varied by more than ±20 %, so not to be compared: two."
+    )
+    put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 450)))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    assert "No speed stands out" in drawing.says
+    put(tmp_path, record("two", hits=(0.8, 0.8, 0.8), costs=with_speed(1200, 30)))
+    put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 10)))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    assert drawing.says.endswith("Fastest: two, 1,200 images/s.")
+
+
+def test_a_caption_names_no_highest_mean_before_those_whose_bars_reach_it(tmp_path: Path) -> None:
+    for seed, wobble in enumerate((-0.02, 0.02)):
+        put(tmp_path, record("one", seed, (0.9 + wobble,) * 3))
+        put(tmp_path, record("two", seed, (0.89 + wobble,) * 3))
+        put(tmp_path, record("low", seed, (0.6 + wobble,) * 3))
+    put(tmp_path, record("late", 0, (0.1,) * 3))
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    assert drawing.says == (
+        "Highest means, whose bars overlap: one 90.0 % and two 89.0 %; of one seed, so undecided: late. All are of one"
+        " size."
+    )
+
+
 # --- storage against tasks --------------------------------------------------------------------------------------------
 
 
@@ -123,6 +163,10 @@ def test_storage_goes_through_the_file_at_the_suites_tasks_and_grows_by_what_a_t
     assert sizes[2] == pytest.approx(2.5)
     assert sizes[-1] == pytest.approx(2.5 + 37 * 0.00128)
     assert drawing.says == "At 40 tasks independent would take 100 MB and modulation 2.55 MB, 39.3 times less."
+    put(tmp_path, record("twin", costs={"file_bytes": 2.5e6, "bytes_added": 1280.0}))
+    again = storage_by_tasks(scene(tmp_path))
+    assert again is not None
+    assert "and modulation and twin 2.55 MB" in again.says
     assert "from these records" in drawing.where
     with pytest.raises(ValueError, match="unpack"):
         line(drawing.figure, "unmeasured")
@@ -226,6 +270,7 @@ def test_learning_curves_are_means_over_seeds_by_step_and_by_second(results: Pat
     at_end = [y for x, y in band if x == 40]
     assert (min(at_end), max(at_end)) == pytest.approx((65, 66))
     assert "independent 70.0 % after 20 s" in drawing.alt
+    assert drawing.says.startswith("Highest at the last validation")
 
 
 def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None:
@@ -234,6 +279,13 @@ def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None
     assert drawing is not None
     assert [axes.get_xlabel() for axes in drawing.figure.axes] == ["training step"]
     assert "one 70.0 %." in drawing.alt
+    put(tmp_path, record("two"), curve=curve(0.6))
+    two = accuracy.learning_curves(scene(tmp_path))  # one seed: none is said to be higher
+    assert two is not None
+    assert two.says == (
+        "At the last validation accuracy is from 60.0 % to 70.0 %; since the one before, it changed by +30.0 to +35.0"
+        " points."
+    )
 
 
 def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> None:
