@@ -166,13 +166,14 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
             " under a folder of its own, and name it with --results."
         )
     suite = found[0] if found else None
-    measured = _measured(table, suite, results) if suite else []
+    alike = suite is None or suite.tasks == tuple(table.tasks)  # a mean over other tasks belongs in no cell
+    measured = _measured(table, suite, results, alike) if suite else []
     if suite is None:
         short = " --quick" if quick else ""
         notes.append(f"Nothing measured yet: mtlbench paper {name} --run{short} --data-dir DIR trains what is missing.")
     reported = table.reported.values if table.reported else {}
     otherwise = _otherwise(name, table, suite) if suite and reported and not quick else []
-    comparable = not quick and not otherwise and (suite is None or suite.tasks == tuple(table.tasks))
+    comparable = not quick and not otherwise and alike
     if otherwise:
         notes.append(
             "no difference is given, because the reported figures were measured under other settings:"
@@ -180,10 +181,10 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         )
     if suite and reported and quick:
         notes.append("measured under the quick protocol, reported under the full one: no difference is given.")
-    elif suite and suite.tasks != tuple(table.tasks):
+    if suite and not alike:
         notes.append(
             f"measured on other tasks than the table's, because labels are missing: {', '.join(suite.tasks)} instead of"
-            f" {', '.join(table.tasks)}; no difference is given."
+            f" {', '.join(table.tasks)}; so no cell is filled. These runs alone: mtlbench report {folder.name}"
         )
     body, values = [], []
     for method in table.methods:
@@ -201,8 +202,8 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
             " give the formula; this one is ours."
         )
     if table.reported:
-        alike = suite is not None and comparable and "data.split" in table.reported.under
-        split = "" if alike else "; on its own split and triplets, the measured on those below"
+        theirs = suite is not None and comparable and "data.split" in table.reported.under
+        split = "" if theirs else "; on its own split and triplets, the measured on those below"
         notes.append(f"reported: {table.reported.source}{split}.")
     if suite:
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
@@ -237,7 +238,7 @@ class Measured:
     note: str
 
 
-def _measured(table: PaperTable, suite: Suite, results: Path) -> list[Measured]:
+def _measured(table: PaperTable, suite: Suite, results: Path, alike: bool) -> list[Measured]:
     methods = {r.method: str(r.setup["method"]["name"]) for r in suite.records}
     made = []
     if table.kind == "agreement":
@@ -247,6 +248,8 @@ def _measured(table: PaperTable, suite: Suite, results: Path) -> list[Measured]:
     else:
         for row in rows(suite):
             made.append(Measured(methods[row.method], row.method, row.accuracy["mean"], row.seeds, row.note))
+    if not alike:
+        made = [replace(row, cell=Cell(None), seeds=()) for row in made]
     return [replace(row, cell=_in_percent(row.cell, table.kind == "error")) for row in made]
 
 

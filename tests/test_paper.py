@@ -128,12 +128,14 @@ def test_runs_on_different_data_are_not_put_into_one_table(tmp_path):
         fill("made-up", TABLE, tmp_path, quick=False)
 
 
-def test_a_figure_of_other_tasks_than_those_reported_gets_no_difference(tmp_path):
-    leave(tmp_path, "single", 0, (0.8, 0.7))
+@pytest.mark.parametrize("quick", [False, True])
+def test_what_was_measured_on_other_tasks_fills_no_cell_and_every_reason_is_said(tmp_path, quick):
+    leave(tmp_path, "single", 0, (0.8, 0.7), quick=quick)
     wider = TABLE.model_copy(update={"tasks": ["category", "closure", "heel"]})
-    assert cells(tmp_path, wider)["single"] == ("25.00", "23.72", "", "1")
-    notes = fill("made-up", wider, tmp_path, quick=False).notes
-    assert any("category, closure instead of category, closure, heel" in note for note in notes)
+    assert cells(tmp_path, wider, quick=quick)["single"] == ("", "23.72", "", "")
+    notes = fill("made-up", wider, tmp_path, quick=quick).notes
+    assert any("category, closure instead of category, closure, heel; so no cell is filled" in note for note in notes)
+    assert any("quick protocol" in note and "no difference is given" in note for note in notes) is quick
 
 
 def test_figures_reported_under_other_settings_get_no_difference_and_it_is_said_which(tmp_path):

@@ -75,6 +75,14 @@ def test_core_is_the_five_of_the_papers_comparison() -> None:
     assert names("core") == CORE
 
 
+def test_a_pattern_is_every_method_whose_name_fits_it() -> None:
+    assert names("c?n") == ["csn"]
+    assert names("single,c*n") == ["single", "csn"]
+    assert set(names("mo*")) == {"modo", "modulation"}
+    with pytest.raises(UserError, match=r"--methods nope\*: no method has such a name\. Available: .*shared"):
+        parse_methods("core,nope*")
+
+
 def test_all_is_every_named_method_and_a_plug_ins_group_is_its_methods() -> None:
     assert {*CORE, "pair", "several", "single", "mtan", "uw"} <= set(names("all"))
     assert set(names("all")) <= set(method_names())  # two names of one pair are one method

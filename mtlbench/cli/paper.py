@@ -34,7 +34,9 @@ def paper(
     results: Annotated[Path, typer.Option(help="The folder of run records.")] = Path("results"),
     jobs: JobsOption = None,
     on: OnOption = None,
-    format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
+    format: Annotated[
+        Format, typer.Option(metavar="FORMAT", help="How to write the table: table, md, latex or csv.")
+    ] = Format.table,
 ) -> None:
     """Show one of the paper's tables: measured, reported where a source is known, and the difference."""
     from rich.console import Console

@@ -123,8 +123,9 @@ def report(
     format: Annotated[
         Format,
         typer.Option(
-            help="How to write the tables; csv has a row per method, runs one per run, verdict is what they come to, as"
-            " JSON."
+            metavar="FORMAT",
+            help="How to write the tables: table, md, latex, csv (a row per method), runs (a row per run), or verdict"
+            " (what they come to, as JSON).",
         ),
     ] = Format.table,
 ) -> None:

@@ -295,6 +295,16 @@ def test_help_shows_the_brackets_of_a_method(command: str, mtlbench: Any) -> Non
     assert "film[after=3]+pcgrad" in mtlbench(command, "--help").out
 
 
+def test_the_front_page_makes_mtlbench_a_command_before_it_uses_it_and_tells_of_the_small_torch() -> None:
+    for page in ("README.md", "docs/start.md"):
+        text = (Path(__file__).parents[2] / page).read_text()
+        first = re.search(r"^mtlbench (run|report) ", text, re.MULTILINE)
+        assert first is not None
+        before = text[: first.start()]
+        assert ". .venv/bin/activate" in before, page
+        assert "--index-url https://download.pytorch.org/whl/cpu   # only without a GPU" in before, page
+
+
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
@@ -311,6 +321,7 @@ def test_no_help_is_cut_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         text = CliRunner().invoke(app, [*words, "--help"]).output
         assert not re.search(r"[^ ,(]…", text), words  # rich cuts a word that its column can't hold
         assert max(map(len, text.splitlines())) <= 80
+        assert not re.search(r"<[^<>]*\|[^<>]*$", text, re.MULTILINE), words  # choices that go on in another line
 
 
 @pytest.mark.parametrize(

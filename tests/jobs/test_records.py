@@ -95,6 +95,15 @@ def test_reference_rows_stand_near_chance(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
 
 
+def test_reference_rows_do_not_depend_on_whether_gradients_are_probed(tmp_path):
+    references([0], protocol(), make_dataset(), "fp32", tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+    probed = protocol("evaluation.agreement_every=2")
+    assert states(jobs_for(tmp_path, benchmark=probed)) == ["new"]
+    references([0], probed, make_dataset(), "fp32", tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+
+
 def test_reference_rows_of_another_network_are_not_replaced_unasked(tmp_path):
     references([0], protocol(), make_dataset(), "fp32", tmp_path)
     with pytest.raises(UserError, match=r"model.embedding: 8 there, 16 now"):
