@@ -130,7 +130,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     whatever its folder.
 
     Args:
-        root: the folder; `img_align_celeba/` itself will do where the label files lie beside it.
+        root: the folder; `img_align_celeba/` itself will do where the label files are beside it.
         split: `default`, as in the partition file; `identity`, 70/10/20 at random, no person on two sides.
         split_seed: of the split by identity.
         subset: leave out listed images that are not there.

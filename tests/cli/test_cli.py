@@ -287,7 +287,7 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
     ended = mtlbench("report", "celeba", "--results", tmp_path)
     assert ended.code == 2
     named = tmp_path / "celeba" / "shared" / "seed-0" / "run.json"
-    assert ended.err.startswith(f"warning: left out: {named} is no run record (")
+    assert ended.err.startswith(f"warning: left out: {named} is not a run record (")
 
 
 @pytest.mark.parametrize("command", ["run", "tune"])

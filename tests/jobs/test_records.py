@@ -161,7 +161,7 @@ def test_what_is_no_record_is_named(tmp_path):
     folder = tmp_path / "b" / "m" / "seed-0"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("{}")
-    with pytest.raises(UserError, match=r"run.json is no run record"):
+    with pytest.raises(UserError, match=r"run.json is not a run record"):
         read_record(folder)
     (folder / "run.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(UserError, match="newer mtlbench"):

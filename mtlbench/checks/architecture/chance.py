@@ -1,4 +1,4 @@
-"""Chance and order: the seed decides, the order of tasks plays no part."""
+"""Chance and order: the seed decides, the order of tasks does not matter."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
 
 
 def of_scene(scene: Scene) -> Iterator[Drawing]:
-    """Draw the trials that lie beside a suite's runs, and what recipes did to its order."""
+    """Draw the trials beside a suite's runs, and what recipes did to its order."""
     yield from slopes(scene)
     folder = scene.results / str(scene.suite.benchmark["name"]) / FOLDER
     yield from drawings(read_trials(folder), scene.subject)

@@ -17,6 +17,8 @@ from mtlbench.report.clustering import SharedImages
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
 from mtlbench.report.figures.storage import MOST_TASKS, storage_by_tasks
+from mtlbench.report.figures.style import settle
+from mtlbench.report.leading import listed_with
 from mtlbench.runs import run_folder
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -147,6 +149,15 @@ def test_a_caption_names_no_highest_mean_before_those_whose_bars_reach_it(tmp_pa
     )
 
 
+def test_a_caption_of_many_methods_names_a_few(tmp_path: Path) -> None:
+    drawing = accuracy_against(crowd(tmp_path), EMBEDDING)  # all of one speed
+    assert drawing is not None
+    assert "No speed stands out" in drawing.says
+    names = [f"m{n:02}" for n in range(35)]
+    said = listed_with(names, {name: f"{name[1:]} images/s" for name in names})
+    assert said.endswith("m03 03 images/s and 31 more")
+
+
 # --- storage against tasks --------------------------------------------------------------------------------------------
 
 
@@ -242,6 +253,20 @@ def test_a_map_of_35_methods_keeps_its_numbers(tmp_path: Path) -> None:
     numbers = [text.get_text() for text in drawing.figure.axes[0].texts]
     assert len(numbers) == 35 * 5
     assert all(float(number) > 0 for number in numbers)
+
+
+def test_a_maps_colour_bar_is_told_within_the_figure_beside_long_names(tmp_path: Path) -> None:
+    for n in range(35):
+        put(tmp_path, record(f"method-{n}[after=3:4]+balancer", hits=(0.6 + n / 100,) * 3))
+    put(tmp_path, record("independent"))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    settle(drawing.figure)
+    renderer = drawing.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    (bar,) = [axes for axes in drawing.figure.axes if "difference" in axes.get_xlabel()]
+    box = bar.xaxis.label.get_window_extent(renderer)
+    assert drawing.figure.bbox.x0 <= box.x0
+    assert box.x1 <= drawing.figure.bbox.x1
 
 
 def test_a_large_map_has_no_numbers_and_every_name(tmp_path: Path) -> None:
