@@ -212,7 +212,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
             more.append(f"Not tested: {joined(comparison.missing, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and not best.is_base:
-        below = f"; told apart from it, below, on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
+        below = f"; surely worse than it on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
         more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
         more.append("Under some task all its embeddings are nearly equal: see what went wrong.")

@@ -284,7 +284,7 @@
       grid.style.gridAutoRows = columns > 1 ? `${line}px` : "";
       for (const one of figures) {
         const high = one.getBoundingClientRect().height;
-        one.style.gridRowEnd = columns > 1 && high ? `span ${Math.ceil((high + gap) / line)}` : "";
+        one.style.gridRow = columns > 1 && high ? `span ${Math.ceil((high + gap) / line)}` : "";
       }
     };
     const observer = new ResizeObserver(pack);
