@@ -209,7 +209,7 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
         notes += map(str, filter(None, [tried_line(suite, suite.records, results)]))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
-    about = {"schema": SCHEMA, "table": name, "quick": int(quick)}
+    about: dict[str, str | float | None] = {"schema": SCHEMA, "table": name, "quick": int(quick)}
     grid = Grid(title, ["method", "measured", "reported", "difference", "seeds"], body)
     return FilledTable(grid, notes, [about | row for row in values])
 

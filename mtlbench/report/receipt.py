@@ -349,7 +349,9 @@ def unsteady(done: Sequence[Record]) -> str:
 def varied(record: Record, key: str) -> bool:
     """Return whether a run's speed varied too much between repeats to be compared with others'."""
     slow, middle, fast = (record.costs.get(f"{key}{end}") for end in ("_slowest", "", "_fastest"))
-    return bool(middle) and slow is not None and fast is not None and fast - slow > 2 * STEADY * middle
+    if not middle or slow is None or fast is None:
+        return False
+    return bool(fast - slow > 2 * STEADY * middle)
 
 
 class _Said:
