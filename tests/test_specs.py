@@ -226,7 +226,7 @@ def test_a_value_that_the_part_refuses_is_the_users_error_when_it_is_built() -> 
         ("modulatoin+gradnorm", "Unknown method 'modulatoin'. Did you mean: modulation?"),
         ("shared+gradnrm", "Unknown balancer 'gradnrm'. Did you mean: gradnorm, graddrop, upgrad? Available: gradnorm"),
         ("weighing", "It is a balancer: write it after an architecture, as in architecture+weighing."),
-        ("gradnorm+weighing", "gradnorm is shared+gradnorm, which has its balancer"),
+        ("gradnorm+weighing", "gradnorm is shared+gradnorm, which already has a balancer"),
         ("core+gradnorm", "'core' is a group and takes no options or balancer"),
         ("core[alpha=1]", "'core' is a group and takes no options or balancer"),
         (
