@@ -23,7 +23,7 @@ DatasetOption = Annotated[
     ),
 ]
 MethodsOption = Annotated[
-    str, typer.Option(help="Groups, methods and patterns, joined by commas: core, 'csn*', film\\[after=3]+pcgrad.")
+    str, typer.Option(help="Groups, methods and patterns, joined by commas: core, 'mod*', film\\[after=3]+pcgrad.")
 ]
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
