@@ -259,7 +259,7 @@ def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
     assert "recipe" not in records["single"].receipt
     both = run_command("report", "shoes-quick", *where, "--format", "csv").out
     assert "shared · tuned" in both
-    assert "tuned" not in run_command("report", "shoes-quick", *where, "--format", "csv", "--recipes", "plain").out
+    assert "· tuned" not in run_command("report", "shoes-quick", *where, "--format", "csv", "--recipes", "plain").out
     only = run_command("report", "shoes-quick", *where, "--format", "csv", "--recipes", "tuned").out
     assert ",shared," not in only
     tuned_lr = tomllib.loads(file.read_text())["quick"]["recipes"]["single"].get("train", {}).get("lr")
