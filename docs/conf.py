@@ -39,19 +39,31 @@ def columns_page() -> str:
 
 def csv_page() -> str:
     """Return the schema of `--format csv`, as the code that writes it says it."""
-    from mtlbench.report.frames import SCHEMA, schema
+    from mtlbench import paper
+    from mtlbench.report import agreement
+    from mtlbench.report.frames import SCHEMA, Field, runs_schema, schema
 
-    lines = ["| column | unit | what it holds |", "|---|---|---|"]
-    for field in schema():
-        lines.append("| " + " | ".join((f"`{field.name}`", field.unit, field.meaning.replace("|", "\\|"))) + " |")
+    def table(fields: list[Field]) -> str:
+        lines = ["| column | unit | what it holds |", "|---|---|---|"]
+        for field in fields:
+            lines.append("| " + " | ".join((f"`{field.name}`", field.unit, field.meaning.replace("|", "\\|"))) + " |")
+        return "\n".join(lines) + "\n"
+
+    others = {
+        "A row per run: `--format runs`": runs_schema(),
+        "Agreement of gradients: `--agreement --format csv`": agreement.schema(),
+        "The paper's tables: `mtlbench paper TABLE --format csv`": paper.schema(),
+    }
     said = (
         f"The columns of `mtlbench report --format csv`, schema {SCHEMA}, in their order. They are the same whatever"
         " was measured; what is not known is empty. Numbers are unrounded, with `.` as the decimal mark and no mark"
         " between thousands. Accuracies, differences and Δm are shares: 0.5 is 50 %. `<task>` and `<metric>` stand for"
-        " a benchmark's own, whose columns come last. The version grows when a column is renamed, goes, or changes its"
-        " unit."
+        " a benchmark's own, whose columns come last. Cells hold numbers, names and dates, no sentences: what went"
+        " wrong and the small print are in the tables of `--notes`, `--format md` and the page. The version, which"
+        " all files share, grows when a column is renamed, goes, or changes its unit."
     )
-    return f"# The CSV's columns\n\n{said}\n\n" + "\n".join(lines) + "\n"
+    parts = [f"## {title}\n\n{table(fields)}" for title, fields in others.items()]
+    return "\n".join([f"# The CSV's columns\n\n{said}\n", table(schema()), *parts])
 
 
 def methods_page() -> str:

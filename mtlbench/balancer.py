@@ -142,8 +142,8 @@ def check_share(name: str, balancer: Balancer, architecture: Architecture) -> No
     share = share_acted_on(balancer, architecture)
     if share < SMALLEST_SHARE:
         raise UserError(
-            f"{name} would act on {100 * share:.2g} % of the trained parameters, for {type(architecture).__name__}"
-            f" shares no more between all tasks; {100 * SMALLEST_SHARE:g} % is the least. Take one that weighs losses"
+            f"{name} would act on {100 * share:.2g} % of the trained parameters, those that all tasks of"
+            f" {type(architecture).__name__} share; it needs {100 * SMALLEST_SHARE:g} %. Take one that weighs losses"
             " (`mtlbench list balancers`)."
         )
 

@@ -128,7 +128,7 @@ class Evaluation(Section):
     min_images: Count = Field(
         default=0,
         description="Label values with fewer images in the split than this anchor fewer of these triplets, in"
-        " proportion to their images, so that no handful of images decides a score; 0 weighs all values alike.",
+        " proportion to their images, so that a few images don't decide a score; 0 weighs all values alike.",
     )
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = Field(
         default=0, description="The seed that draws these triplets."
@@ -329,7 +329,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def unreasonable(value: Any, depth: int = 0) -> str:
     """Say why a value is none that settings or records hold: nested too deeply, or a number that is too large."""
     if depth > _DEEPEST:
-        return f"lists and tables lie more than {_DEEPEST} deep within each other"
+        return f"lists and tables are nested more than {_DEEPEST} deep"
     if isinstance(value, int) and not -(2**64) < value < 2**64:
         return "a number has more than 64 bits"
     if isinstance(value, float) and LARGEST < abs(value) < float("inf"):

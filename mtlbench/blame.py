@@ -1,4 +1,4 @@
-"""Whose code a fault lies in: what an exception passed through, and what returned what its contract does not allow.
+"""Which code is at fault: what an exception passed through, and what returned what its contract does not allow.
 
 Plug-ins and the bundled methods are named with the file and line of their own code; nothing here knows a kind.
 """

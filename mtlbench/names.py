@@ -39,7 +39,7 @@ def file_name(name: str, kept: str = "a-zA-Z0-9+-", *, longest: int = LONGEST) -
 
 
 def slug(name: str) -> str:
-    """Return a name as it may stand in a report's file names and links: lower case, without blanks, short enough for
+    """Return a name for a report's file names and links: lower case, without blanks, short enough for
     three of them in one.
 
     >>> slug("Height [cm]"), slug("../escaped"), slug("高さ")

@@ -17,6 +17,7 @@ from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.bundled import bundled
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.agreement import agreement
+from mtlbench.report.frames import SCHEMA, Field
 from mtlbench.report.grids import Grid
 from mtlbench.report.groups import BASE
 from mtlbench.report.receipt import receipt_of
@@ -85,6 +86,26 @@ class FilledTable:
     values: list[dict[str, str | float | None]]
 
 
+def schema() -> list[Field]:
+    """Return the columns of the tables' CSV; those of bytes are the counted tables' alone."""
+    return [
+        Field("schema", "", "The version of these columns."),
+        Field("table", "", "The table's name, as `mtlbench paper` lists it."),
+        Field("quick", "", "1 for the quick protocol, else 0."),
+        Field("method", "", "The method."),
+        Field("comparable", "", "1 where measured and reported are of the same tasks and settings, else 0."),
+        Field("measured", "share", "What was measured, mean over the seeds; an error where the table is of errors."),
+        Field("measured/sd", "share", "Sample standard deviation over seeds; empty with one."),
+        Field("reported", "share", "What the table's source reports."),
+        Field("difference", "share", "Measured minus reported; empty where they are not comparable."),
+        Field("n", "", "The number of finished seeds."),
+        Field("seeds", "", "The finished seeds, joined by blanks."),
+        Field("bytes/<T>", "bytes", "Size of all stored tensors for T tasks."),
+        Field("bytes_added", "bytes", "What one more task adds, at the largest T."),
+        Field("share_of_independent", "share", "The size at the largest T, relative to a network for each task."),
+    ]
+
+
 def paper_tables() -> dict[str, Path]:
     """Return the tables by name."""
     return {file.stem: file for file in sorted((bundled("benchmarks") / "paper").glob("*.toml"))}
@@ -145,13 +166,14 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
             " under a folder of its own, and name it with --results."
         )
     suite = found[0] if found else None
-    measured = _measured(table, suite, results) if suite else []
+    alike = suite is None or suite.tasks == tuple(table.tasks)  # a mean over other tasks belongs in no cell
+    measured = _measured(table, suite, results, alike) if suite else []
     if suite is None:
         short = " --quick" if quick else ""
         notes.append(f"Nothing measured yet: mtlbench paper {name} --run{short} --data-dir DIR trains what is missing.")
     reported = table.reported.values if table.reported else {}
     otherwise = _otherwise(name, table, suite) if suite and reported and not quick else []
-    comparable = not quick and not otherwise and (suite is None or suite.tasks == tuple(table.tasks))
+    comparable = not quick and not otherwise and alike
     if otherwise:
         notes.append(
             "no difference is given, because the reported figures were measured under other settings:"
@@ -159,10 +181,10 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
         )
     if suite and reported and quick:
         notes.append("measured under the quick protocol, reported under the full one: no difference is given.")
-    elif suite and suite.tasks != tuple(table.tasks):
+    if suite and not alike:
         notes.append(
             f"measured on other tasks than the table's, because labels are missing: {', '.join(suite.tasks)} instead of"
-            f" {', '.join(table.tasks)}; no difference is given."
+            f" {', '.join(table.tasks)}; so no cell is filled. These runs alone: mtlbench report {folder.name}"
         )
     body, values = [], []
     for method in table.methods:
@@ -180,14 +202,16 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
             " give the formula; this one is ours."
         )
     if table.reported:
-        alike = suite is not None and comparable and "data.split" in table.reported.under
-        split = "" if alike else "; on its own split and triplets, the measured on those below"
+        theirs = suite is not None and comparable and "data.split" in table.reported.under
+        split = "" if theirs else "; on its own split and triplets, the measured on those below"
         notes.append(f"reported: {table.reported.source}{split}.")
     if suite:
         notes += map(str, receipt_of(suite, suite.records).lines(timed=False))
         notes += map(str, filter(None, [tried_line(suite, suite.records, results)]))
     title = f"{table.title} in %{', quick protocol' if quick else ''}"
-    return FilledTable(Grid(title, ["method", "measured", "reported", "difference", "seeds"], body), notes, values)
+    about: dict[str, str | float | None] = {"schema": SCHEMA, "table": name, "quick": int(quick)}
+    grid = Grid(title, ["method", "measured", "reported", "difference", "seeds"], body)
+    return FilledTable(grid, notes, [about | row for row in values])
 
 
 def _otherwise(name: str, table: PaperTable, suite: Suite) -> list[str]:
@@ -214,7 +238,7 @@ class Measured:
     note: str
 
 
-def _measured(table: PaperTable, suite: Suite, results: Path) -> list[Measured]:
+def _measured(table: PaperTable, suite: Suite, results: Path, alike: bool) -> list[Measured]:
     methods = {r.method: str(r.setup["method"]["name"]) for r in suite.records}
     made = []
     if table.kind == "agreement":
@@ -224,6 +248,8 @@ def _measured(table: PaperTable, suite: Suite, results: Path) -> list[Measured]:
     else:
         for row in rows(suite):
             made.append(Measured(methods[row.method], row.method, row.accuracy["mean"], row.seeds, row.note))
+    if not alike:
+        made = [replace(row, cell=Cell(None), seeds=()) for row in made]
     return [replace(row, cell=_in_percent(row.cell, table.kind == "error")) for row in made]
 
 
@@ -250,6 +276,7 @@ def _values(row: Measured, reported: float | None, comparable: bool) -> dict[str
     both = mean is not None and reported is not None and comparable
     return {
         "method": row.label,
+        "comparable": int(comparable),
         "measured": None if mean is None else mean / 100,
         "measured/sd": None if deviation is None else deviation / 100,
         "reported": None if reported is None else reported / 100,
@@ -285,6 +312,8 @@ def _storage(table: PaperTable, benchmark: Benchmark) -> FilledTable:
         )
         values.append(
             {
+                "schema": SCHEMA,
+                "table": "storage",
                 "method": name,
                 **{f"bytes/{count}": size for count, size in zip(table.counts, sizes, strict=True)},
                 "bytes_added": added,

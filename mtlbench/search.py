@@ -124,7 +124,11 @@ def load_run(folder: Path, device: torch.device) -> Run:
 
 def _load(architecture: Architecture, file: Path, edited: bool) -> None:
     """Load the weights that `cost.weights_of` left."""
-    why = "its source has changed since the run; take the version of then" if edited else "copy the file again"
+    why = (
+        "its source has changed since the run; use the version that the run was made with"
+        if edited
+        else "copy the file again"
+    )
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:

@@ -62,11 +62,11 @@ class Data(Section):
     options: dict[str, Any] = Field(default={}, description="Options of the reader: see mtlbench list readers.")
     folder: str = Field(
         default="",
-        description="Where the data set lies, relative to this file, if not in the usual place; see --data-dir.",
+        description="The data set's folder, relative to this file, if not the usual one; see --data-dir.",
     )
     rendered: Rendered | None = Field(default=None, description="Images that mtlbench draws itself.")
     csv: Csv | None = Field(default=None, description="csv: which columns of the table mean what.")
-    levels: list[str] = Field(default=[], description="folders: the task that each level of folders is a label of.")
+    levels: list[str] = Field(default=[], description="folders: the task of each level of folders.")
     tasks: list[str] = Field(default=[], description="The tasks; by default all that have labels.")
     fallback_tasks: list[str] = Field(
         default=[], description="Tasks used when fewer than two of data.tasks have labels."
@@ -93,9 +93,9 @@ class Data(Section):
         description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
     )
     missing: list[str] = Field(
-        default=[], description='Words that stand for no label, such as ["NaN", "n/a"]; empty cells always do.'
+        default=[], description='Words that mean no label, such as ["NaN", "n/a"]; empty cells always do.'
     )
-    separator: str = Field(default=";", min_length=1, description="What parts several values in a cell.")
+    separator: str = Field(default=";", min_length=1, description="The mark between several values in a cell.")
     min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
     ordered: dict[str, list[str]] = Field(
         default={}, description="csv: tasks whose values have an order, each with its values from low to high."

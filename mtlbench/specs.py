@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
@@ -154,20 +156,35 @@ def groups_of(name: str) -> list[str]:
 
 
 def parse_methods(text: str) -> list[Method]:
-    """Read a `--methods` value: groups and specs joined by commas, each method once, in the order given.
+    """Read a `--methods` value: groups, patterns of names and specs, joined by commas, each method once, in order.
+
+    `csn*` stands for all methods whose names begin so.
 
     Raises:
         UserError: an unknown name or option (with the nearest known one), or text that can't be read.
     """
     found: dict[str, Method] = {}
     for word in filter(None, split(text, ",")):
-        group = method_groups().get(word)
-        for spec in group if group is not None else [word]:
+        for spec in method_groups().get(word) or _fitting(word) or [word]:
             method = parse_method(spec)
             found.setdefault(method.name, method)
     if not found:
         raise UserError("--methods is empty: name a group or methods, such as --methods core.")
     return list(found.values())
+
+
+def _fitting(word: str) -> list[str]:
+    """Return the methods whose names fit a pattern; nothing for a word that is none.
+
+    Raises:
+        UserError: no name fits it.
+    """
+    if not re.search(r"[*?]", word) or re.search(r"[\[+]", word):
+        return []
+    found = sorted(name for name in method_names() if fnmatch.fnmatchcase(name, word))
+    if not found:
+        raise UserError(f"--methods {word}: no method has such a name. Available: {', '.join(sorted(method_names()))}.")
+    return found
 
 
 def parse_method(text: str) -> Method:
@@ -203,7 +220,7 @@ def parse_method(text: str) -> Method:
 def _unknown(name: str, text: str) -> str:
     if name in ALIASES:
         pair = "+".join(astuple(ALIASES.get(name).target))
-        return f"'{text}': {name} is {pair}, which has its balancer; put another one behind an architecture."
+        return f"'{text}': {name} is {pair}, which already has a balancer; write another one after an architecture."
     if name in ALIASES.left_out:
         return f"{ALIASES.left_out[name]}."
     groups = method_groups()
@@ -213,7 +230,7 @@ def _unknown(name: str, text: str) -> str:
     known = [*method_names(), *groups]
     hint = did_you_mean(name, known)
     if name in BALANCERS:
-        hint = f" It is a balancer: write it behind an architecture, as in architecture+{name}."
+        hint = f" It is a balancer: write it after an architecture, as in architecture+{name}."
     return f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,12 @@ def test_set_changes_one_value_and_nothing_else(setting: str, value: object) -> 
     assert type(inside(after)[last]) is type(value)
     inside(after)[last] = inside(before)[last]
     assert after == before
+
+
+def test_no_title_counts_tasks_which_the_user_chooses() -> None:
+    for name in benchmark_files():
+        title = load_benchmark(name).title.lower()
+        assert not re.search(r"\b(one|two|three|four|five|six|seven|\d+) (tasks?|attributes?)", title), title
 
 
 def test_a_file_needs_no_more_than_its_reader(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
 from mtlbench.paper import PaperTable, Reported, fill, load_table, paper_tables, run_name, run_settings
+from mtlbench.paper import schema as paper_schema
 from mtlbench.plugins import load_plugins
 from mtlbench.rendered.face.attributes import ATTRIBUTES
+from mtlbench.report.frames import SCHEMA
 from mtlbench.runs import Record, run_folder, write_record
 from mtlbench.specs import parse_method
 
@@ -126,12 +128,14 @@ def test_runs_on_different_data_are_not_put_into_one_table(tmp_path):
         fill("made-up", TABLE, tmp_path, quick=False)
 
 
-def test_a_figure_of_other_tasks_than_those_reported_gets_no_difference(tmp_path):
-    leave(tmp_path, "single", 0, (0.8, 0.7))
+@pytest.mark.parametrize("quick", [False, True])
+def test_what_was_measured_on_other_tasks_fills_no_cell_and_every_reason_is_said(tmp_path, quick):
+    leave(tmp_path, "single", 0, (0.8, 0.7), quick=quick)
     wider = TABLE.model_copy(update={"tasks": ["category", "closure", "heel"]})
-    assert cells(tmp_path, wider)["single"] == ("25.00", "23.72", "", "1")
-    notes = fill("made-up", wider, tmp_path, quick=False).notes
-    assert any("category, closure instead of category, closure, heel" in note for note in notes)
+    assert cells(tmp_path, wider, quick=quick)["single"] == ("", "23.72", "", "")
+    notes = fill("made-up", wider, tmp_path, quick=quick).notes
+    assert any("category, closure instead of category, closure, heel; so no cell is filled" in note for note in notes)
+    assert any("quick protocol" in note and "no difference is given" in note for note in notes) is quick
 
 
 def test_figures_reported_under_other_settings_get_no_difference_and_it_is_said_which(tmp_path):
@@ -214,8 +218,8 @@ def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, t
     rows = {row["method"]: row for row in csv.DictReader(shown.output.splitlines())}
     assert 0 < float(rows["modulation[after=5]"]["measured"]) <= 1
     assert [rows["single"][name] for name in ("reported", "difference", "n", "seeds")] == ["", "", "1", "0"]
-    assert "quick protocol" in rows["single"]["table"]
-    assert "fingerprint" in rows["single"]["notes"]
+    assert [rows["single"][name] for name in ("schema", "table", "quick")] == [str(SCHEMA), "made-up", "1"]
+    assert set(rows["single"]) <= {field.name for field in paper_schema()}
     written = CliRunner().invoke(app, [*words, "--format", "md"], catch_exceptions=False).output
     assert f"| single                |      {100 * float(rows['single']['measured']):.2f} |" in written
     with pytest.raises(UserError, match="come as --format table"):

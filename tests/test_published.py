@@ -12,14 +12,24 @@ import pytest
 from safetensors.numpy import load_file
 from support import tool
 
+from mtlbench.benchmark import load_benchmark
 from mtlbench.plugins import load_plugins
 from mtlbench.report.evidence import read_triplets
 from mtlbench.runs import find_records, run_folder, write_record
 from mtlbench.specs import groups_of
+from mtlbench.tuning.outcome import FOLDER, read_trials
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"
+TUNED = ROOT / "results" / "tuned"
 NAMES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+ALL = sorted(path for folder in (PUBLISHED, TUNED) for path in folder.iterdir() if path.is_dir())
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}-{path.name}"
+
+
 CORE = {"independent", "shared", "cross-stitch", "gradnorm", "modulation"}
 
 
@@ -28,15 +38,16 @@ def publish() -> ModuleType:
     return tool("publish")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_tables_are_what_the_records_beside_them_give(name, publish):
-    again = "python tools/publish.py results/published " + name
-    assert (PUBLISHED / f"{name}.md").read_text() == publish.tables_of(PUBLISHED, name), f"write them anew: {again}"
+@pytest.mark.parametrize("path", ALL, ids=name_of)
+def test_tables_are_what_the_records_beside_them_give(path, publish):
+    folder, name = path.parent, path.name
+    again = f"python tools/publish.py results/{folder.name} {name} --to results/{folder.name}"
+    assert (folder / f"{name}.md").read_text() == publish.tables_of(folder, name), f"write them anew: {again}"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(name):
-    records = find_records(PUBLISHED, name)
+@pytest.mark.parametrize("path", ALL, ids=name_of)
+def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(path):
+    records = find_records(path.parent, path.name)
     seeds: dict[str, set[int]] = {}
     for record in records:
         seeds.setdefault(record.method, set()).add(record.seed)
@@ -47,12 +58,23 @@ def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(
     assert len({frozenset(s) for s in seeds.values()}) == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_records_say_the_groups_that_their_methods_are_in_today(name):
+@pytest.mark.parametrize("path", ALL, ids=name_of)
+def test_records_say_the_groups_that_their_methods_are_in_today(path):
     assert load_plugins() == []
-    for record in find_records(PUBLISHED, name):
+    for record in find_records(path.parent, path.name):
         if record.kind == "method":
             assert record.receipt["groups"] == groups_of(record.method)
+
+
+def test_bundled_recipes_are_those_of_the_published_trials():
+    recipes = load_benchmark("shoes", quick=True).recipes
+    outcomes = {one.method: one for one in read_trials(TUNED / "shoes-quick" / FOLDER)}
+    assert set(recipes) == set(outcomes) >= CORE
+    for method, one in outcomes.items():
+        found = recipes[method].found
+        assert one.recipe == recipes[method].content()
+        assert found["trials"] == len(one.trials) >= 8
+        assert found["split"] == "val"
 
 
 def test_rendered_results_have_three_seeds_and_are_called_rendered():
@@ -64,7 +86,7 @@ def test_rendered_results_have_three_seeds_and_are_called_rendered():
 
 
 def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
-    for file in PUBLISHED.rglob("*"):
+    for file in (*PUBLISHED.rglob("*"), *TUNED.rglob("*")):
         if file.is_file():
             size = file.stat().st_size
             if file.name == "test.safetensors":

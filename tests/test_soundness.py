@@ -220,7 +220,7 @@ def test_methods_in_files_have_no_stride_that_would_be_unsound_where_the_backbon
 @pytest.mark.parametrize("size", [(1,), (1, 1), (1, 1, 1)], ids=["row", "map", "volume"])
 @pytest.mark.parametrize("groups", ["one", "two", "each channel's"])
 def test_the_answer_of_a_faulty_kernel_is_the_same_every_time(groups, size):
-    """What lies in memory that is never written differs; what is said of the kernel must not."""
+    """Memory that is never written differs from run to run; what is said of the kernel must not."""
     number = {"one": 1, "two": 2, "each channel's": 64}[groups]
     found = [soundness._is_sound(conv(64, size, 3, groups=number)) for _ in range(4)]
     assert len(set(found)) == 1, found

@@ -75,6 +75,14 @@ def test_core_is_the_five_of_the_papers_comparison() -> None:
     assert names("core") == CORE
 
 
+def test_a_pattern_is_every_method_whose_name_fits_it() -> None:
+    assert names("c?n") == ["csn"]
+    assert names("single,c*n") == ["single", "csn"]
+    assert set(names("mo*")) == {"modo", "modulation"}
+    with pytest.raises(UserError, match=r"--methods nope\*: no method has such a name\. Available: .*shared"):
+        parse_methods("core,nope*")
+
+
 def test_all_is_every_named_method_and_a_plug_ins_group_is_its_methods() -> None:
     assert {*CORE, "pair", "several", "single", "mtan", "uw"} <= set(names("all"))
     assert set(names("all")) <= set(method_names())  # two names of one pair are one method
@@ -217,8 +225,8 @@ def test_a_value_that_the_part_refuses_is_the_users_error_when_it_is_built() -> 
         ("cor", "Did you mean: core?"),
         ("modulatoin+gradnorm", "Unknown method 'modulatoin'. Did you mean: modulation?"),
         ("shared+gradnrm", "Unknown balancer 'gradnrm'. Did you mean: gradnorm, graddrop, upgrad? Available: gradnorm"),
-        ("weighing", "It is a balancer: write it behind an architecture, as in architecture+weighing."),
-        ("gradnorm+weighing", "gradnorm is shared+gradnorm, which has its balancer"),
+        ("weighing", "It is a balancer: write it after an architecture, as in architecture+weighing."),
+        ("gradnorm+weighing", "gradnorm is shared+gradnorm, which already has a balancer"),
         ("core+gradnorm", "'core' is a group and takes no options or balancer"),
         ("core[alpha=1]", "'core' is a group and takes no options or balancer"),
         (

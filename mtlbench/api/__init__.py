@@ -1,1 +1,1 @@
-"""mtlbench from Python: run, results, load. What is public stands in `mtlbench` itself."""
+"""mtlbench from Python: run, results, load. `mtlbench` itself exports what is public."""

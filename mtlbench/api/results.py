@@ -143,7 +143,7 @@ class Results:
     def table(self, metric: str = "triplet", *, tasks: str = "", methods: str = "") -> pd.DataFrame:
         """Return the comparison as numbers: a row per method, by its name, unrounded.
 
-        The columns are those of `mtlbench report --format csv`, its receipt left out: accuracies, differences and
+        The columns are those of `mtlbench report --format csv`, without `receipt/…`: accuracies, differences and
         `delta_m` are shares, costs are in the units of `run.json`; `<column>/sd` is the standard deviation over seeds,
         `<column>/standing` how the method stands to the column's best.
 

@@ -270,8 +270,8 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
         such = " and ".join(f"{paths[i]} ({SPLITS[table.split[i]]})" for i in seen.leak)
         say(
             console,
-            f"warning: {seen.leaks:,} images have the same content as one of another split, such as {such}: what is"
-            " trained on must not be tested on.",
+            f"warning: {seen.leaks:,} images have the same content as one of another split, such as {such}: training"
+            " images must not be test images.",
             "yellow",
         )
     if seen.contradiction:
@@ -390,8 +390,8 @@ def show(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", hidden=True, help="The old name of --output.")] = None,
     examples: Annotated[int, typer.Option(min=1, max=50, help="Images a row.")] = 8,
-    split: Annotated[Split, typer.Option(help="Which images.")] = Split.train,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of examples.")] = 0,
+    split: Annotated[Split, typer.Option(help="The split to draw from.")] = Split.train,
+    seed: Annotated[int, typer.Option(min=0, help="The seed that draws the examples.")] = 0,
     plugins: PluginsOption = None,
 ) -> None:
     """Draw example images of a task, a row per label value."""

@@ -112,5 +112,5 @@ def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[
         say(console, f"note: no test images: {error}", "yellow")
         return None, "The run's test images were not found."
     if stored.shape[1] != len(files):
-        return None, "The run's embeddings are not as many as its test images."
+        return None, "The run does not have one embedding for each test image."
     return files, ""

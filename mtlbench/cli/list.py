@@ -35,7 +35,9 @@ def list_(
             autocompletion=lambda incomplete: [kind for kind in CHOICES if kind.startswith(incomplete)],
         ),
     ],
-    benchmark: Annotated[str, typer.Option(help="Whose backbone methods' parameters are counted with.")] = "shoes",
+    benchmark: Annotated[
+        str, typer.Option(help="The benchmark whose backbone the parameters are counted for.")
+    ] = "shoes",
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the sources of methods as BibTeX.")] = False,
     plugins: Annotated[
         list[Path] | None, typer.Option(help="A file or folder with things of your own; may be repeated.")

@@ -154,7 +154,7 @@ def _asked(words: list[str], kind: str | None) -> tuple[str, str]:
     chosen = before[0] if before else kind or "architecture"
     if chosen not in kinds:
         raise UserError(
-            f"There is no scaffold of a '{chosen}'.{did_you_mean(chosen, kinds)} There is: {', '.join(kinds)}."
+            f"There is no template of a '{chosen}'.{did_you_mean(chosen, kinds)} There is: {', '.join(kinds)}."
         )
     if name in kinds and not before and kind is None:
         raise UserError(f"mtlbench new {name}: give its name too, as in mtlbench new {name} my-{name}.")

@@ -23,14 +23,15 @@ DatasetOption = Annotated[
     ),
 ]
 MethodsOption = Annotated[
-    str, typer.Option(help="Groups and methods, joined by commas: core, all, film\\[after=3]+pcgrad.")
+    str, typer.Option(help="Groups, methods and patterns, joined by commas: core, 'mod*', film\\[after=3]+pcgrad.")
 ]
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="A short protocol for two CPU cores instead of the full one.")
 ]
 DataDirOption = Annotated[Path | None, typer.Option(help="The data set's folder.", show_default=False)]
 ImagesOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the test images lie.", show_default="where mtlbench run looks")
+    Path | None,
+    typer.Option("--data-dir", help="The folder of the test images.", show_default="where mtlbench run looks"),
 ]
 TasksOption = Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)]
 SettingsOption = Annotated[
@@ -57,5 +58,5 @@ JobsOption = Annotated[
     int | None, typer.Option(min=1, help="How many runs at a time, each in its own process.", show_default="1")
 ]
 OnOption = Annotated[
-    str | None, typer.Option(help="What executes the runs: here, processes, ray\\[address=auto].", show_default="here")
+    str | None, typer.Option(help="Where runs are executed: here, processes, ray\\[address=auto].", show_default="here")
 ]

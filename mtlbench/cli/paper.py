@@ -31,10 +31,12 @@ def paper(
             show_default=False,
         ),
     ] = None,
-    results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="The folder of run records.")] = Path("results"),
     jobs: JobsOption = None,
     on: OnOption = None,
-    format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
+    format: Annotated[
+        Format, typer.Option(metavar="FORMAT", help="How to write the table: table, md, latex or csv.")
+    ] = Format.table,
 ) -> None:
     """Show one of the paper's tables: measured, reported where a source is known, and the difference."""
     from rich.console import Console
@@ -93,10 +95,9 @@ def _show(console: Console, filled: FilledTable, format: Format) -> None:
     from mtlbench.report.grids import as_markup, for_terminal, in_csv, notes
 
     if format is Format.csv:
-        rest = {"table": filled.grid.title, "notes": " ".join(filled.notes)}
         writer = csv.writer(sys.stdout)
-        writer.writerow([*filled.values[0], *rest])
-        writer.writerows([[in_csv(cell) for cell in (row | rest).values()] for row in filled.values])
+        writer.writerow(filled.values[0])
+        writer.writerows([[in_csv(cell) for cell in row.values()] for row in filled.values])
     elif format is Format.table:
         console.print(for_terminal([filled.grid], notes(("small", filled.notes)), console.width))
     else:

@@ -98,7 +98,7 @@ def _show_jobs(console: Console, part: Part) -> dict[Path, float]:
             "new": "to do",
         }[job.state]
         if job.costs_due:
-            words = "done already, but for its costs"
+            words = "done, its costs still to be measured"
         other = part.dataset.device.type == "cpu" and job.threads not in (0, torch.get_num_threads())
         threads = f"{job.threads} thread{'s' * (job.threads > 1)}"
         if job.state == "done":

@@ -36,7 +36,7 @@ def profile(
     steps: Annotated[int, typer.Option(min=1, help="So many, of each method.")] = 20,
     trace: Annotated[
         Path | None,
-        typer.Option(help="Write two steps for ui.perfetto.dev, here; of one method.", show_default=False),
+        typer.Option(help="Write two steps of one method into this file, for ui.perfetto.dev.", show_default=False),
     ] = None,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,

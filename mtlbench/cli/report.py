@@ -53,11 +53,11 @@ def report(
     benchmark: Annotated[
         str | None,
         typer.Argument(
-            help="Whose runs, by the folder's name: celeba, celeba-quick. Default: all there are.",
+            help="The benchmark, by its folder's name: celeba, celeba-quick. Default: all.",
             autocompletion=folders,
         ),
     ] = None,
-    results: Annotated[Path, typer.Option(help="Where run records lie.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="The folder of run records.")] = Path("results"),
     metric: Annotated[str, typer.Option(help="What the accuracy table shows: triplet, map@r, …")] = "triplet",
     sort: Annotated[
         str, typer.Option(help="The column to sort by, by its heading: worst, Δm, parameters, …", show_default="mean")
@@ -116,15 +116,16 @@ def report(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Where the images of galleries lie.", show_default="where mtlbench run looks"),
+        typer.Option(help="The folder of the galleries' images.", show_default="where mtlbench run looks"),
     ] = None,
-    columns: Annotated[bool, typer.Option("--columns", help="Only say what the tables' columns mean.")] = False,
+    columns: Annotated[bool, typer.Option("--columns", help="Say what the tables' columns mean, then stop.")] = False,
     notes: NotesOption = False,
     format: Annotated[
         Format,
         typer.Option(
-            help="How to write the tables; csv has a row per method, runs one per run, verdict is what they come to, as"
-            " JSON."
+            metavar="FORMAT",
+            help="How to write the tables: table, md, latex, csv (a row per method), runs (a row per run), or verdict"
+            " (what they come to, as JSON).",
         ),
     ] = Format.table,
 ) -> None:
@@ -141,7 +142,7 @@ def report(
         return
     if benchmark is not None and Path(benchmark).name != benchmark:
         raise UserError(
-            f"'{benchmark}' is no benchmark's name; give the folder's name, and where it lies by --results:"
+            f"'{benchmark}' is not a benchmark's name: give the folder's name, and the folder above it by --results:"
             f" mtlbench report {Path(benchmark).name} --results {Path(benchmark).parent}"
         )
     records = by_recipe(records_in(results, benchmark), recipes.value)

@@ -53,7 +53,7 @@ def run(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that are missing or broken, and count them.")
     ] = False,
-    results: Annotated[Path, typer.Option(help="Where run records go.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="The folder for run records.")] = Path("results"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat runs that are already done.")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[
@@ -71,15 +71,13 @@ def run(
     ] = None,
     track: Annotated[
         list[str] | None,
-        typer.Option(
-            "--track", help="Tell a tracker what happens: --track tensorboard; may be repeated.", show_default=False
-        ),
+        typer.Option("--track", help="Log to a tracker: --track tensorboard; may be repeated.", show_default=False),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Ignore the benchmark's recipes.")] = False,
     recipes: Annotated[
         Path | None,
         typer.Option(
-            help="Use the recipes of this file, as mtlbench tune --write leaves it.",
+            help="Use the recipes of this file, which mtlbench tune --write made.",
             show_default="the benchmark's own",
         ),
     ] = None,

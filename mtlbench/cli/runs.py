@@ -27,7 +27,7 @@ _FoldersArgument = Annotated[
 
 @runs_app.command("list")
 def list_(
-    benchmark: Annotated[str | None, typer.Argument(help="Of one benchmark, by its folder's name.")] = None,
+    benchmark: Annotated[str | None, typer.Argument(help="Only this benchmark's, by its folder's name.")] = None,
     results: ResultsOption = Path("results"),
 ) -> None:
     """List runs, a line each: done, failed or interrupted, with mean accuracy, date and size on disk."""
@@ -105,7 +105,7 @@ def remove(
         say(console, str(run))
     if not yes:
         if not sys.stdin.isatty():
-            raise UserError("Nothing was removed: without a terminal to ask on, --yes says that it is meant.")
+            raise UserError("Nothing was removed: there is no terminal to ask on. --yes removes without asking.")
         runs = f"these {len(found)} runs, {sum(map(_size, found)) / 1e6:,.1f} MB"
         if not typer.confirm(f"Remove {runs if len(found) > 1 else 'this run'}?"):
             say(console, "Nothing was removed.")

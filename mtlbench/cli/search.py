@@ -24,15 +24,13 @@ _MOST_FILES = 3  # unreadable ones that are named
 def search(
     run: RunArgument,
     query: Annotated[list[Path], typer.Option(help="A photo to search with; may be repeated.", show_default=False)],
-    task: Annotated[
-        str, typer.Option(help="Under which task images are alike; several joined by commas.", show_default="all")
-    ] = "",
+    task: Annotated[str, typer.Option(help="The tasks to search under, joined by commas.", show_default="all")] = "",
     gallery: Annotated[
         Path | None,
         typer.Option(help="Search this folder of images, not the test images.", show_default="the run's test images"),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many neighbours.", min=1)] = 10,
-    output: Annotated[Path, typer.Option(help="The picture of what is found.")] = Path("search.png"),
+    output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("search.png"),
     data_dir: ImagesOption = None,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
@@ -146,7 +144,7 @@ def _warn_of_chance(console: Console, loaded: Run, tasks: Sequence[str]) -> None
             say(
                 console,
                 f"warning: {task} is near chance in this run, {reached} where 50 % is chance:"
-                " what is nearest under it says little.",
+                " its neighbours mean little.",
                 "yellow",
             )
 

@@ -94,7 +94,7 @@ def _told(console: Console, tuning: Tuning, studies: Studies, live: Any) -> Told
                 say(console, f"{where}: {what}{so_far}{left}")
 
         def waiting(self) -> None:
-            say(console, "What is left is worked on by other processes; waiting for them.", "yellow")
+            say(console, "Other processes work on what is left; waiting for them.", "yellow")
 
         def best(self, method: str) -> Trial | None:
             done = [trial for trial in self.trials[method].values() if trial.score is not None]

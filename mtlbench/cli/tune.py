@@ -37,8 +37,8 @@ def tune(
     dataset: DatasetOption,
     methods: MethodsOption = "core",
     quick: QuickOption = False,
-    trials: Annotated[int, typer.Option(min=1, help="How many each method gets; the first is its default.")] = 16,
-    seeds: Annotated[str, typer.Option(help="Seeds by whose mean a trial is judged: 0,1,2 or 0-4.")] = "0",
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each method; the first is its default.")] = 16,
+    seeds: Annotated[str, typer.Option(help="Seeds, over which a trial's score is a mean: 0,1,2 or 0-4.")] = "0",
     write: Annotated[
         Path | None,
         typer.Option(help="Put the recipes into this TOML file, a new one or a benchmark's.", show_default=False),
@@ -47,10 +47,10 @@ def tune(
     tasks: TasksOption = None,
     settings: SettingsOption = None,
     results: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("results"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget the trials that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat trials that are already done.")] = False,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
-    jobs: Annotated[int, typer.Option(min=1, help="So many trials at a time, each in a process.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="How many trials at a time, each in its own process.")] = 1,
     halving: Annotated[
         bool,
         typer.Option(
@@ -209,4 +209,4 @@ def _show(console: Console, outcomes: Sequence[Outcome]) -> None:
     console.print(table)
     for sentence in sentences(outcomes):
         say(console, sentence)
-    say(console, "These scores are of the trials that won, which flatters them: what counts is the test split, by run.")
+    say(console, "These are the winning trials' scores, and so too high: mtlbench run judges on the test split.")

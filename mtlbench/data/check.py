@@ -88,7 +88,7 @@ class Findings:
         small: images with a side shorter than `SMALL`.
         flat: images of one colour, on which nothing can be seen, with that colour.
         copies: images whose file has the same bytes as another's.
-        leaks: those of them whose copy lies in another split; two that are copies of each other in `leak`.
+        leaks: those of them whose copy is in another split; two that are copies of each other in `leak`.
         contradictions: those of them whose copy has another label; two of those, and the task, in `contradiction`.
         thumbnails: of all images where they were asked for, for `near_copies`.
     """
@@ -171,7 +171,7 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
         )
     folder = source.resolve()
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "photos"
-    if name in benchmark_files():  # their results would lie in one folder
+    if name in benchmark_files():  # their results would be in one folder
         name = f"my-{name}"
     text = _BENCHMARK.format(
         name=toml(name),
@@ -294,7 +294,7 @@ def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels] | str | None:
 
 
 def _compare(table: Table, group: list[int], found: Findings) -> None:
-    """Note images of the same bytes, whether they lie in several splits, and whether their labels differ."""
+    """Note images of the same bytes, whether they are in several splits, and whether their labels differ."""
     found.copies += len(group)
     splits = table.split[group]
     if (splits != splits[0]).any():

@@ -34,7 +34,7 @@ def files_in(root: Path, inside: str = "") -> Iterator[str]:
     for entry in entries:
         if _is_folder(entry):
             if entry.is_symlink() and (root / inside).resolve().is_relative_to(Path(entry.path).resolve()):
-                raise UserError(f"{entry.path} is a link to a folder that it lies in: remove the link.")
+                raise UserError(f"{entry.path} is a link to a folder that contains it: remove the link.")
             yield from files_in(root, f"{inside}{entry.name}/")
         else:
             yield f"{inside}{entry.name}"

@@ -107,7 +107,9 @@ def open_pack(
                 changed = _make(table, size, fit, folder, skip_unreadable, progress)
                 pack = _find(folder, table, size)
                 if pack is None:
-                    raise UserError(f"Images in {table.root} change while they are packed. Try again when they rest.")
+                    raise UserError(
+                        f"Images in {table.root} changed while they were packed. Try again when nothing writes there."
+                    )
                 pack = replace(pack, changed=changed)
     _refuse(pack.unreadable, table, skip_unreadable)
     return pack
@@ -135,7 +137,7 @@ def decode(path: Path, size: tuple[int, int], fit: str) -> tuple[Pixels, bytes]:
 
 
 def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
-    """Return the pack that lies in a folder, or None if it isn't there, isn't whole or isn't of the files as they are.
+    """Return the pack in a folder, or None if it isn't there, isn't whole or isn't of the files as they are.
 
     It is called without the lock too: the facts are read before and after, as another process may replace the folder.
     """

@@ -66,7 +66,7 @@ def completed(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, 
 
 
 def torn_groups(what: str, groups: Sequence[str], split: Labels) -> list[str]:
-    """Return a sentence on groups that lie in several splits; none where each lies in one.
+    """Return a sentence on groups that are in several splits; none where each is in one.
 
     Args:
         what: a group is, in a word.
@@ -74,8 +74,8 @@ def torn_groups(what: str, groups: Sequence[str], split: Labels) -> list[str]:
     """
     sides = Counter(group for group, _ in set(zip(groups, split.tolist(), strict=True)) if group)
     torn = sorted(group for group, count in sides.items() if count > 1)
-    lie = f"values of {what} lie" if len(torn) > 1 else f"value of {what} lies"
-    return [f"{len(torn):,} {lie} in several splits, such as {torn[0]}."] if torn else []
+    are = f"values of {what} are" if len(torn) > 1 else f"value of {what} is"
+    return [f"{len(torn):,} {are} in several splits, such as {torn[0]}."] if torn else []
 
 
 def check_splits(split: Labels, where: str, remedy: str) -> None:

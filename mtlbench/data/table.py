@@ -315,7 +315,7 @@ def remark_on_several(
         return [f"{hold} several values: the first counts."]
     if multi_valued == "value" and not ordered:
         return [f"{hold} several values: each combination is a value of its own."]
-    return [f"{hold} several values: taken for unlabelled."]
+    return [f"{hold} several values: counted as unlabelled."]
 
 
 _NO_VALUE = {"nan", "none", "null", "n/a", "na", "nil", "#n/a", "-", "?", "missing"}

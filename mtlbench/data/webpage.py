@@ -20,7 +20,7 @@ def holds_drawing(path: Path) -> bool:
 
 
 def holds_web_page(path: Path) -> bool:
-    """Return whether a web page lies in the place of a file.
+    """Return whether a file is a web page in its place.
 
     Raises:
         UserError: it can't be read.

@@ -130,7 +130,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     whatever its folder.
 
     Args:
-        root: the folder; `img_align_celeba/` itself will do where the label files lie beside it.
+        root: the folder; `img_align_celeba/` itself will do where the label files are beside it.
         split: `default`, as in the partition file; `identity`, 70/10/20 at random, no person on two sides.
         split_seed: of the split by identity.
         subset: leave out listed images that are not there.
@@ -191,8 +191,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     renamed = {name: other for name, other in renamed.items() if other in files}
     if renamed:
         first = next(iter(renamed))
-        images_lie = f"{counted(len(renamed), 'image')} {'lie' if len(renamed) > 1 else 'lies'}"
-        remarks.append(f"{images_lie} under .png names, such as {renamed[first]} for {first}.")
+        have = f"{counted(len(renamed), 'image')} {'have .png names' if len(renamed) > 1 else 'has a .png name'}"
+        remarks.append(f"{have}, such as {renamed[first]} for {first}.")
     table = Table(
         name="rendered faces" if rendered else "CelebA",
         root=parts.root,
@@ -294,7 +294,7 @@ class _Parts:
         if missing:
             there = next((path.parent for path in (*files, self.find(IMAGES)) if path), self.root)
             home = there.parent if there.name in ("Anno", "Eval", "Img") else there
-            # it would download again what lies in other folders
+            # it would download again what is in other folders
             beside = all(path.parent == home for path in (*files, self.find(IMAGES)) if path)
             get = f" or by `mtlbench data get celeba --data-dir {home}`" if beside else ""
             listed = ", ".join(f"{name}/ (the folder of images)" if name == IMAGES else name for name in missing)

@@ -108,7 +108,7 @@ def _section(folder: Path, file: Path, column: str) -> tuple[str, ...]:
 def _tables_of_splits(folder: Path) -> dict[str, str]:
     """Return the tables of single splits by the word that names the split.
 
-    They are called train.csv, val.csv and test.csv or the like, or lie in folders that are, as metadata.csv or alone. A
+    They are called train.csv, val.csv and test.csv or the like, or are in folders that are, as metadata.csv or alone. A
     table that is the only one of its split goes by the split's usual name, others keep their own: none is lost.
     """
     words = {
@@ -259,7 +259,7 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
 
 
 def _local(cell: str) -> str:
-    """Return the path of an address of this machine: as it lies in Label Studio's folder of media, or of file:///."""
+    """Return the path of an address of this machine: as it is in Label Studio's folder of media, or of file:///."""
     if cell[:8].lower() == "file:///":
         return unquote(cell[7:])
     if cell.startswith("/data/upload/"):
@@ -271,7 +271,7 @@ def _read_tables(root: Path, section: Csv, separator: str) -> tuple[Path, Rows]:
     """Read the table, or those of the splits as one with a column that says which.
 
     Returns:
-        the (first) file, and its rows. Paths in a table that lies in a folder of its own are relative to that folder
+        the (first) file, and its rows. Paths in a table in a folder of its own are relative to that folder
         where the images lie there.
     """
     if not section.files:
@@ -354,10 +354,10 @@ def _as_they_lie(paths: list[str], root: Path) -> tuple[list[str], list[str]]:
     if not moved:
         return found, []
     first = next(iter(moved))
-    lie = "images lie" if len(moved) > 1 else "image lies"
+    have = "images have" if len(moved) > 1 else "image has"
     same = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", moved[first])
     such = f"{moved[first]} for {first}{', in another Unicode form' if same else ''}"
-    return found, [f"{len(moved):,} {lie} under another path than the table's, such as {such}."]
+    return found, [f"{len(moved):,} {have} another path than in the table, such as {such}."]
 
 
 def _from_one_folder(paths: list[str], there: dict[str, str]) -> dict[str, str]:

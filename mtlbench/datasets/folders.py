@@ -77,7 +77,7 @@ def read_folders(root: Path, data: Data) -> Table:
     for path, names in zip(paths, folders, strict=True):
         if len(names) != len(levels):
             raise UserError(
-                f"{root}: {path} lies in {len(names)} folder{'s' * (len(names) != 1)} where {len(levels)} belong,"
+                f"{root}: {path} is in {len(names)} folder{'s' * (len(names) != 1)}, and {len(levels)} belong there,"
                 f" {'/'.join(f'<{level}>' for level in levels)}/: move it, or change data.levels."
             )
     columns, remarks = {}, []
@@ -88,7 +88,7 @@ def read_folders(root: Path, data: Data) -> Table:
     remarks += [f"{folder}/ holds runs of mtlbench: left out." for folder in runs]
     loose = sorted(set(images) - set(paths))
     if loose:
-        what = "images that lie in no folder were" if len(loose) > 1 else "image that lies in no folder was"
+        what = "images in no folder were" if len(loose) > 1 else "image in no folder was"
         remarks.append(f"{len(loose):,} {what} left out, such as {loose[0]}.")
     others = sorted(set(files) - set(images))
     if others:

@@ -1,4 +1,4 @@
-"""Reads a user's own images whose labels stand in their paths: `0002_c1s1_000451_03.jpg` is person 0002 by camera 1.
+"""Reads a user's own images whose labels are in their paths: `0002_c1s1_000451_03.jpg` is person 0002 by camera 1.
 
 Images are not opened here: packing and `data check` say which are missing or broken.
 """
@@ -101,8 +101,8 @@ class Names(Reader):
             kin = Kin.of(values, f"another image of the same {self.group}")
         if {"query", "bounding_box_test"} <= {path.split("/")[0] for path in paths}:
             remarks.append(
-                "query/ and bounding_box_test/ are one test set here; published figures search the one with the other,"
-                " among images of other cameras, and are not to be compared."
+                "query/ and bounding_box_test/ are one test set here. Published figures search one with the"
+                " other, among images of other cameras: do not compare them."
             )
         return Table(name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks), kin=kin)
 
@@ -143,8 +143,8 @@ class Names(Reader):
                     )
                 if sides.setdefault(pair, side) != side:
                     raise UserError(
-                        f"{file}: line {line}, {' '.join(pair)}, stands in {files[sides[pair]].name} too. Which of its"
-                        " images are trained on stands in a .t7 file alone, a pickle, which is never loaded: take lists"
+                        f"{file}: line {line}, {' '.join(pair)}, is in {files[sides[pair]].name} too. Only a .t7 file,"
+                        " a pickle that mtlbench never loads, says which of its images are for training: use lists"
                         " that share no line, or leave out data.options.lists to split at random."
                     )
         return sides
@@ -167,7 +167,7 @@ class Names(Reader):
         if lists and (folder / "images").is_dir() and _fits(_PAIR, folder, "images/"):
             usable = [place.name for place in lists if _apart(place)]
             named = f", lists = {json.dumps(usable[0])}" if usable else ""
-            why = "" if usable else "  # the lists' pairs stand in several splits: split at random"
+            why = "" if usable else "  # the lists' pairs are in several splits: split at random"
             return Proposal(
                 "images of pairs of attribute and object",
                 ('reader = "names"', f"options = {{ pattern = '{_PAIR}'{named} }}{why}"),

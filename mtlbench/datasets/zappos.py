@@ -343,7 +343,7 @@ def _words(row: list[str], binary: dict[str, dict[int, str]], separator: str) ->
 
 
 def _find_images(root: Path) -> dict[str, str]:
-    """Map each CID to its image's path under `root`: 100627-72 lies in .../100627.72.jpg."""
+    """Map each CID to its image's path under `root`: 100627-72 is .../100627.72.jpg."""
     files: dict[str, str] = {}
     for folder, _, names in os.walk(root):
         inside = Path(folder).relative_to(root).as_posix()
@@ -380,7 +380,7 @@ def _heels(
     if vague:
         count = counted(sum(words in vague for words in named), "cell")
         words = ", ".join(f"'{words}'" for words in vague)
-        remarks.append(f"{count} of heel without a height, {words}: taken for unlabelled.")
+        remarks.append(f"{count} of heel without a height, {words}: counted as unlabelled.")
     order = sorted(heights, key=lambda words: (heights[words], words))
     return labelled([c if n in heights else "" for c, n in zip(cells, named, strict=True)], order=order), remarks
 

@@ -91,7 +91,7 @@ class Distances:
         return self._right.device
 
     def bits(self, query: slice, space: Space) -> Tensor:
-        """Return `(q, n)` int32, the steps of distance from some images to all as `STEP` says; they lie in `space`."""
+        """Return `(q, n)` int32, the steps of distance, as `STEP` says, from some images to all in `space`."""
         n, own = len(self), self._right[query]
         left = torch.cat([own[:, :-2] * -2, own[:, -1:], own[:, -2:-1]], dim=1)
         left /= self._unit[query, None].square()

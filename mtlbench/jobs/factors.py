@@ -53,7 +53,7 @@ def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str
             raise UserError(f"--vary {' '.join(changes)}: {str(error).removeprefix('--set: ')}") from error
         after = _flat(benchmark.model_dump(mode="json"))
         if benchmark.name != base.name:
-            raise UserError("--vary can't change the benchmark's name, by which its variants stand together.")
+            raise UserError("--vary can't change the benchmark's name: all variants share it.")
         varied = {k: after.get(k) for k in dict.fromkeys([*before, *after]) if before.get(k) != after.get(k)}
         if all(key in after for key in keys):  # else a key's older name or a whole table was given
             varied = {key: value for key, value in varied.items() if key in keys}

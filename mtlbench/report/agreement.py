@@ -17,6 +17,7 @@ from rich.console import Console, Group
 from mtlbench.errors import UserError, leave_out
 from mtlbench.probes import ALL, COLUMNS, FILE, pairs, probes_file
 from mtlbench.report import grids
+from mtlbench.report.frames import SCHEMA, Field
 from mtlbench.report.grids import Grid, Note
 from mtlbench.report.outcome import Outcome
 from mtlbench.report.receipt import receipt_of
@@ -24,6 +25,20 @@ from mtlbench.report.rows import Cell
 from mtlbench.report.suites import Suite, suites
 from mtlbench.runs import Json, Record, folder_of, in_todays_words
 
+_SCHEMA = (
+    Field("schema", "", "The version of these columns."),
+    Field("benchmark", "", "The benchmark's name."),
+    Field("method", "", "The method."),
+    Field("seed", "", "The seed."),
+    Field("part", "", "`whole training` or `last third`."),
+    Field("layer", "", "`all` for all shared parameters, or a layer's name."),
+    Field("task_a", "", "One task; empty for all pairs."),
+    Field("task_b", "", "The other task; empty for all pairs."),
+    Field("cosines", "", "The number of (probe, pair of tasks) with a cosine."),
+    Field("without_cosine", "", "The number of those without, since a gradient was 0."),
+    Field("mean_cosine", "", "The mean cosine of two tasks' gradients."),
+    Field("update_compliance_ratio", "share", "How often the cosine is above 0."),
+)
 MOST_PAIRS = 28  # of 8 tasks; of more tasks the table by pair shows the LEAST that agree least
 LEAST = 10
 
@@ -364,6 +379,7 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
                     known = table["cosine"].dropna()
                     lines.append(
                         {
+                            "schema": SCHEMA,
                             "benchmark": suite.benchmark["name"],
                             "method": record.method,
                             "seed": record.seed,
@@ -377,7 +393,12 @@ def as_frame(suites_: Sequence[Suite], results: Path) -> pd.DataFrame:
                             "update_compliance_ratio": (known > 0).mean() if len(known) else None,
                         }
                     )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=[field.name for field in schema()])
+
+
+def schema() -> list[Field]:
+    """Return the columns of `--agreement --format csv`."""
+    return list(_SCHEMA)
 
 
 def show(records: Sequence[Record], results: Path, style: str, console: Console, across: Sequence[str] = ()) -> None:

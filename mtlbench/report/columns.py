@@ -154,7 +154,7 @@ def _base_columns() -> list[Column]:
         ),
         _accuracy_column(
             "hurt", "tasks hurt",
-            "On how many tasks the method is told apart from the base, below it; empty where it was not compared.",
+            "The number of tasks on which the method is surely worse than the base; empty where it was not compared.",
             ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip

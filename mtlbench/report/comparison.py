@@ -17,6 +17,7 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
 from mtlbench.report.evidence import read_hits, read_queries, read_triplets
 from mtlbench.report.inference import Comparison, compare, threshold
+from mtlbench.report.leading import joined
 from mtlbench.report.receipt import Line
 from mtlbench.report.rows import MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite
@@ -84,7 +85,7 @@ class Compared:
         if self.obstacle:
             why = " ".join(filter(None, (self.reason, self.lacking)))
             brief = "" if self.obstacle == "seeds" else f"Marks: {why}"
-            said.append(Line("comparison with the best", why, brief, "comparison"))
+            said.append(Line("comparison with the best", why, brief))
         if self.best:
             legend = "Against the best (*) of a column: ≈ tied, ? undecided, no mark worse."
             said.append(
@@ -113,7 +114,7 @@ class Compared:
         retrieval = [f"of {key.removeprefix(MACRO)}" for key in self.best if key.startswith(MACRO)]
         columns = ["of the mean", "of each task"] if "mean" in self.best else []
         return [
-            f"the best {_joined([*columns, *retrieval])} is bold or has a *; ≈: tied with it"
+            f"the best {joined([*columns, *retrieval])} is bold or has a *; ≈: tied with it"
             f" (the interval of the difference lies within ±{100 * EQUAL:g} point); no mark:"
             " worse (the interval lies below 0); ?: undecided."
             " Intervals account for the variation between seeds (moderated by a prior from"
@@ -122,10 +123,6 @@ class Compared:
             f"One seed, so undecided: {', '.join(self.single)}." if self.single else "",
             "" if self.obstacle else self.lacking,
         ]
-
-
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 @dataclass(frozen=True)

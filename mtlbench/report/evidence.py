@@ -1,6 +1,6 @@
 """What runs left beside `run.json` for comparisons: scores of triplets and queries, and what validation measured.
 
-Nothing here loads torch; what is concluded from it is left to `comparison` and `summary`.
+Nothing here loads torch; `comparison` and `summary` draw the conclusions.
 """
 
 from __future__ import annotations

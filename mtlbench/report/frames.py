@@ -1,25 +1,27 @@
-"""Comparison tables for machines: what `--format csv` and `runs` write, and the schema of the former.
+"""Comparison tables for machines: what `--format csv` and `runs` write, and their schema.
 
 Columns are the same whatever was measured, in the same order; what a suite lacks is empty. Those of single tasks and of
-further metrics come last. Meanings are the table columns' own.
+further metrics come last. Cells hold numbers, names and dates, never sentences. Meanings are the table columns' own.
 """
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from mtlbench.report.columns import Column, all_columns
+from mtlbench.report.receipt import unsteady
 from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
-from mtlbench.report.suites import Suite
+from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.report.summary import Summary, Table
+from mtlbench.runs import Record
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the columns; it grows when one is renamed, goes, or changes its unit."""
 
 
@@ -42,6 +44,11 @@ _ABOUT = (
     Field("metric", "", "What the accuracies are: `triplet`, or what `--metric` named."),
     Field("n", "", "The number of finished seeds."),
     Field("seeds", "", "The finished seeds, joined by blanks."),
+    Field("failed", "", "The failed seeds, joined by blanks."),
+    Field("collapsed", "", "The tasks under which embeddings collapsed with some seed, joined by `;`."),
+    Field("tuned", "", "1 where the method has a recipe of its own, else 0."),
+    Field("comparable", "", "0 where the tables warn that rows differ in more than the method, else 1."),
+    Field("steady", "", "0 where a speed varied by more than ±20 % or was measured on a busy machine, else 1."),
 )
 _MEASURED = ("within", "mean", "worst", "delta_m", "hurt", *(f"{MACRO}{name}" for name in RETRIEVAL))
 _COMPARED = (
@@ -82,12 +89,43 @@ _COSTS = {  # unit, and the meaning of what has no column in tables
     "training_memory": ("bytes", ""),
     "training_seconds": ("s", ""),
 }
-_RECEIPT = {  # lines of the small print by their names, and what they are about
-    "order": "order", "accuracy": "accuracy", "rows": "rows", "equal_seconds": "equal seconds",
-    "comparison": "comparison with the best", "marks": "marks", "without_marks": "without marks",
-    "test_images": "test images", "against": "vs …", "delta_m": "Δm", "recipes": "recipes", "data": "data",
-    "protocol": "protocol", "speed": "speed, memory", "made_by": "made by", "tried": "tried",
-}  # fmt: skip
+_RECEIPT = (  # what the rows of a suite have in common; of values that differ between runs, all are joined by `;`
+    Field("receipt/quick", "", "1 for the quick protocol, else 0."),
+    Field("receipt/rendered", "", "1 for rendered images, which say nothing about real ones, else 0."),
+    Field("receipt/data", "", "The name of the data."),
+    Field("receipt/fingerprint", "", "The fingerprint of images, labels and split."),
+    Field("receipt/train_images", "", "The number of training images."),
+    Field("receipt/val_images", "", "The number of validation images."),
+    Field("receipt/test_images", "", "The number of test images."),
+    Field("receipt/test_triplets", "", "The number of test triplets of each task."),
+    Field("receipt/backbone", "", "The backbone."),
+    Field("receipt/embedding", "", "The number of an embedding's dimensions."),
+    Field("receipt/loss", "", "The loss."),
+    Field("receipt/steps", "", "The number of training steps."),
+    Field("receipt/precision", "", "In which numbers networks ran."),
+    Field("receipt/device", "", "The processor, and how many threads of it."),
+    Field("receipt/mtlbench", "", "mtlbench's version."),
+    Field("receipt/commit", "", "mtlbench's commit."),
+    Field("receipt/torch", "", "PyTorch's version."),
+    Field("receipt/first_date", "", "When the first of the row's runs ended, ISO 8601."),
+    Field("receipt/last_date", "", "When the last of the row's runs ended, ISO 8601."),
+)
+_RUN = (
+    Field("schema", "", "The version of these columns."),
+    Field("suite", "", "Runs of one number may share a table."),
+    Field("benchmark", "", "The benchmark's name."),
+    Field("method", "", "The method, and the factors that rows are named by."),
+    Field("seed", "", "The seed."),
+    Field("kind", "", "`method` or `reference`."),
+    Field("status", "", "`done` or `failed`."),
+    Field("reason", "", "The message of the error that a failed run ended with, as it came."),
+    Field("collapsed", "", "The tasks under which embeddings collapsed, joined by `;`."),
+    Field("<metric>/mean", "share", "A metric, mean over the tasks; `triplet` is triplet accuracy."),
+    Field("<metric>/worst", "share", "The same on the task where it is lowest."),
+    Field("<metric>/<task>", "share", "The same on one task."),
+    Field("cost/<cost>", "", "A cost, named and in the unit of the CSV's column."),
+    Field("receipt/<entry>", "", "An entry of the receipt in `run.json`; those on the data begin with `data_`."),
+)
 
 
 def schema() -> list[Field]:
@@ -99,16 +137,17 @@ def schema() -> list[Field]:
     found += _AGAINST
     for name, (unit, words) in _COSTS.items():
         found.append(Field(f"cost/{name}", unit, words or _bare(shown[name].meaning)))
-    found += [
-        Field("note", "", "What went wrong, in words."),
-        Field("warnings", "", "Why not all rows can be compared, in words."),
-    ]
-    found += [Field(f"receipt/{name}", "", f"The small print's line `{about}`.") for name, about in _RECEIPT.items()]
+    found += _RECEIPT
     found += _measures("task/<task>", "share", "The accuracy on one task; a column each, in the benchmark's order.")
     found += _measures(
         f"{MACRO}<metric>", "share", "A further metric of the benchmark, macro mean over label values, mean over tasks."
     )
     return found
+
+
+def runs_schema() -> list[Field]:
+    """Return the columns of `--format runs`; after the first nine, there are those that some run has."""
+    return list(_RUN)
 
 
 def _measures(key: str, unit: str, meaning: str) -> list[Field]:
@@ -162,6 +201,10 @@ def _lines_of(summary: Summary, number: int) -> Iterator[dict[str, Any]]:
             "metric": summary.metric,
             "n": len(row.seeds),
             "seeds": " ".join(map(str, row.seeds)),
+            "failed": " ".join(map(str, sorted(row.outcome.failed))),
+            "collapsed": _joined(task for one in row.outcome.collapsed.values() for task in one.tasks),
+            "comparable": int(not summary.warnings),
+            **_receipt_of(summary.suite, [r for r in summary.suite.records if r.method == row.method]),
         }
         for key in (*_MEASURED, *tasks, *metrics):
             line |= _measured(row, key, key in summary.comparison.best and row.kind == "method")
@@ -169,9 +212,41 @@ def _lines_of(summary: Summary, number: int) -> Iterator[dict[str, Any]]:
             low, high = row.against.interval(row.level)
             line |= {"mean/against": row.against.difference, "mean/against/low": low, "mean/against/high": high}
         line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
-        line |= {"note": row.note, "warnings": " ".join(summary.warnings)}
-        line |= {f"receipt/{small.name}": small.text for small in summary.lines}
         yield line
+
+
+def _joined(words: Iterable[Any]) -> str:
+    return ";".join(dict.fromkeys(str(word) for word in words if word is not None))
+
+
+def _receipt_of(suite: Suite, records: Sequence[Record]) -> dict[str, Any]:
+    """Return what the runs of one row were made on and with."""
+    done = [record for record in records if record.status == "done"] or list(records)
+    first, benchmark = done[0], suite.benchmark
+    data = first.receipt.get("data", {})
+    dates = sorted(str(r.receipt["date"]) for r in done if r.receipt.get("date"))
+    each = {key: _joined(r.receipt.get(key) for r in done) for key in ("precision", "device", "mtlbench", "commit")}
+    setups = [r.setup.get("benchmark", {}) for r in done]
+    receipt = {
+        "quick": int(suite.quick),
+        "rendered": int(suite.rendered),
+        "data": data.get("name"),
+        **{key: data.get(key) for key in ("fingerprint", "train_images", "val_images", "test_images")},
+        "test_triplets": first.receipt.get("test_triplets"),
+        "backbone": benchmark["model"]["backbone"],
+        "embedding": benchmark["model"]["embedding"],
+        "loss": _joined(setup.get("loss", {}).get("name") for setup in setups),
+        "steps": _joined(setup.get("train", {}).get("steps") for setup in setups),
+        **each,
+        "torch": _joined(r.receipt.get("torch") for r in done),
+        "first_date": dates[0] if dates else None,
+        "last_date": dates[-1] if dates else None,
+    }
+    return {
+        "tuned": int(any(map(has_recipe, records))),
+        "steady": int(not unsteady(done)),
+        **{f"receipt/{key}": value for key, value in receipt.items()},
+    }
 
 
 def _measured(row: Row, key: str, compared: bool) -> dict[str, Any]:
@@ -188,11 +263,15 @@ def _measured(row: Row, key: str, compared: bool) -> dict[str, Any]:
 
 
 def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:
-    """Return one row per run with every metric, cost and receipt entry, unrounded: what `--format runs` writes."""
+    """Return one row per run with every metric, cost and receipt entry, unrounded: what `--format runs` writes.
+
+    `runs_schema` says what columns hold.
+    """
     lines = []
     for number, suite in enumerate(found, 1):
         for record in suite.records:
             line: dict[str, Any] = {
+                "schema": SCHEMA,
                 "suite": number,
                 "benchmark": suite.benchmark["name"],
                 "method": record.method,
@@ -200,7 +279,7 @@ def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:
                 "kind": record.kind,
                 "status": record.status,
                 "reason": record.reason,
-                "collapsed": " ".join(record.collapsed),
+                "collapsed": _joined(record.collapsed),
             }
             if record.metrics:
                 for metric in dict.fromkeys(name for m in record.metrics.values() for name in m):

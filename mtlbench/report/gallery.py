@@ -1,7 +1,7 @@
 """Galleries: chosen test images and their nearest neighbours under each task, the methods side by side.
 
-Made from the embeddings beside run records and from the data set's own image files, whose fingerprint is checked; what
-the distances are is left to `evaluation`, the command line and the page to others.
+Made from the embeddings beside run records and from the data set's own image files, whose fingerprint is checked.
+`evaluation` has the distances.
 """
 
 from __future__ import annotations

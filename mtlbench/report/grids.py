@@ -28,7 +28,7 @@ _NOTES: dict[Kind, str] = {"warning": "bold yellow", "trouble": "bold red", "rem
 
 @dataclass(frozen=True)
 class CellText:
-    """What stands in a cell.
+    """The content of a cell.
 
     Attributes:
         number: the cell's text itself.

@@ -392,7 +392,10 @@ def _terms(columns: Sequence[Column], compared: bool) -> list[tuple[str, str]]:
         "How a method stands to the best (*) of the mean or of a task: tied (≈), undecided (?), or, without a mark,"
         " worse, unless the small print says that it was not compared."
     )
-    last = ("untrained, chance", "The network before training, and random embeddings: no better has learned nothing.")
+    last = (
+        "untrained, chance",
+        "The network before training, and random embeddings: a method that is no better has learned nothing.",
+    )
     return [*([("*, ≈, ?", marks)] if compared else []), *glossary(columns), last]
 
 

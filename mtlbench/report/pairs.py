@@ -68,7 +68,7 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
     judge = compared.judge
     if judge is None:
         why = compared.reason or "there are no two methods to compare."
-        return list(rows), Line(f"vs {against}", why, f"vs {against}: {why}", "against")
+        return list(rows), Line(f"vs {against}", why, f"vs {against}: {why}")
     added = []
     for row in rows:
         other = against if against in judge.methods else suite.row_of(against, row.method)
@@ -79,11 +79,11 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
         f"difference of means to {against}, in points, with its interval, at 95 % for all"
         f" pairs of the suite's {compared.methods} methods at once; an interval that"
         " contains 0 is undecided. Empty with one seed.",
-        name="against",
     )
 
 
 def in_points(pair: Comparison, level: float) -> str:
-    """Write a difference with its interval: `-6.6 [-13.9, +0.6]`."""
+    """Write a difference with its interval: `-6.6 [-13.9, +0.6]`; ends beyond 100 points as `<-100` and `>+100`."""
     low, high = (100 * end for end in pair.interval(level))
-    return f"{100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    ends = ("<-100" if low < -100 else f"{low:+.1f}", ">+100" if high > 100 else f"{high:+.1f}")
+    return f"{100 * pair.difference:+.1f} [{', '.join(ends)}]"

@@ -25,16 +25,11 @@ class Line:
         about: what it is about, as readers see it.
         text: what it says.
         brief: what of it stands below every table, without --notes: what a reader would miss there. Empty for nothing.
-        name: by which machines file it; by default what it is about, with _ for blanks.
     """
 
     about: str
     text: str
     brief: str = ""
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or self.about.replace(" ", "_"))
 
     def __str__(self) -> str:
         return f"{self.about}: {self.text}"
@@ -250,12 +245,11 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         + (f" Left out, since {method} has no such seed: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
         " ".join(filter(None, doubts)),
-        "delta_m",
     )
 
 
 def _no_base(why: str) -> Line:
-    return Line("Δm, tasks hurt", f"absent, {why}.", f"No Δm and no tasks hurt: {why}.", "delta_m")
+    return Line("Δm, tasks hurt", f"absent, {why}.", f"No Δm and no tasks hurt: {why}.")
 
 
 def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
@@ -294,7 +288,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     rates = "no speeds in these records"
     if timed:
         rates = f"median ± half the range; rates count images, not images × tasks{_batches(done)}"
-    unsteady = _unsteady(done)
+    shaken = unsteady(done)
     commit = f", commit {made['commit']}" if made["commit"] else ""
     dates = sorted({str(r.receipt.get("date"))[:10] for r in shown})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
@@ -321,9 +315,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         ),
         Line(
             "speed, memory",
-            " ".join(filter(None, (f"{receipt.get('device')}, {receipt.get('precision')}; {rates}.", unsteady))),
-            unsteady,
-            "speed",
+            " ".join(filter(None, (f"{receipt.get('device')}, {receipt.get('precision')}; {rates}.", shaken))),
+            shaken,
         ),
         Line(
             "made by",
@@ -341,20 +334,24 @@ def _batches(done: Sequence[Record]) -> str:
     return "".join(f"; {one}" for one in said if one)
 
 
-def _unsteady(done: Sequence[Record]) -> str:
+def unsteady(done: Sequence[Record]) -> str:
     """Warn of speeds that can't be compared: they varied too much between repeats, or others used the processor."""
-    varied = {
-        r.method for r in done for key, middle in r.costs.items()
-        if middle and {f"{key}_slowest", f"{key}_fastest"} <= r.costs.keys()
-        and r.costs[f"{key}_fastest"] - r.costs[f"{key}_slowest"] > 2 * STEADY * middle
-    }  # fmt: skip
+    shaky = {r.method for r in done if any(varied(r, key) for key in r.costs)}
     busy = {r.method for r in done if r.receipt.get("share_of_cores", 1) < STARVED}
     said = [
         f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
-        for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", varied), ("measured on a busy machine", busy))
+        for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", shaky), ("measured on a busy machine", busy))
         if (names := [name for name in dict.fromkeys(r.method for r in done) if name in who])
     ]
     return f"Speeds that can't be compared: {'; '.join(said)}." if said else ""
+
+
+def varied(record: Record, key: str) -> bool:
+    """Return whether a run's speed varied too much between repeats to be compared with others'."""
+    slow, middle, fast = (record.costs.get(f"{key}{end}") for end in ("_slowest", "", "_fastest"))
+    if not middle or slow is None or fast is None:
+        return False
+    return bool(fast - slow > 2 * STEADY * middle)
 
 
 class _Said:

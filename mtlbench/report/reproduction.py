@@ -22,8 +22,8 @@ from mtlbench.runs import Record, folder_of
 Verdict = Literal["same", "agrees", "undecided", "differs", "failed"]
 MEANINGS: dict[Verdict, str] = {
     "same": "all numbers are equal, to the last bit",
-    "agrees": "the means lie as close as those of two sets of so many seeds of one method do in 95 of 100 cases, by the"
-    " spread of the record's seeds and of earlier runs' (allowed)",
+    "agrees": "the means are as close as those of two sets of so many seeds of one method are in 95 of 100 cases, by"
+    " the spread of the record's seeds and of earlier runs' (allowed)",
     "undecided": "the numbers differ, and how much another seed changes is not known from a record of one seed",
     "differs": "the numbers differ by more than that, or under the same conditions",
     "failed": "it could not be made again",

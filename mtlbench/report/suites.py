@@ -33,7 +33,7 @@ RECIPE = ("recipe", "tuned")  # of a row whose runs have a recipe, as if that we
 
 @dataclass(frozen=True)
 class Suite:
-    """Records that may stand in one table: they differ in method, seed and `factors` alone.
+    """Records that may share a table: they differ in method, seed and `factors` alone.
 
     Attributes:
         benchmark: the settings, in today's words; of the first record where they differ in factors.

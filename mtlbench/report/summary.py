@@ -1,6 +1,6 @@
 """All that is written of each suite: the rows and columns that were asked for, in order, marked, with their receipt.
 
-Hits and curves are read here, from beside `run.json`; how the tables are written is left to `tables`.
+Hits and curves are read here, from beside `run.json`; `tables` writes the tables.
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ def _at_seconds(
 ) -> tuple[float | None, list[Row], Line]:
     """Add to rows what validation had measured within some seconds of training."""
     if results is None:
-        raise UserError("--at-seconds needs the curves of the runs, which lie beside their run.json.")
+        raise UserError("--at-seconds needs the runs' curves, curve.csv beside their run.json.")
     shown = {row.method for row in found}
     curves = {(r.method, r.seed): read_validations(folder_of(r, results)) for r in suite.done if r.method in shown}
     if choice.seconds == "shortest":

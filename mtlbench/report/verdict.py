@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
+from mtlbench.report.leading import Span, joined, leading, listed_with
 from mtlbench.report.receipt import triplet_count
 from mtlbench.report.rows import Cell, Row
 from mtlbench.report.summary import Summary
@@ -34,8 +36,9 @@ class Verdict:
         tied: the best, and those that differ from it by less than a point, surely, best mean first; empty where
             nothing was compared.
         undecided: those that may be better or worse than it, for all that is known.
-        smallest, fastest: of `best` and those tied with it, the one that stores least, and the one that embeds most
-            images a second under all tasks; empty where that was not measured. Collapsed ones are left out.
+        smallest, fastest: of `best` and those tied with it, those that store least, and those that embed most images
+            a second under all tasks: several where sizes are equal, or ranges of measured speeds overlap. Empty where
+            that was not measured; collapsed ones are left out.
         headline: which methods, and the cheapest of them.
         closing: the three lines that tables end with: which, what it costs, how sure that is.
     """
@@ -43,8 +46,8 @@ class Verdict:
     best: str
     tied: tuple[str, ...]
     undecided: tuple[str, ...]
-    smallest: str
-    fastest: str
+    smallest: tuple[str, ...]
+    fastest: tuple[str, ...]
     headline: str
     closing: tuple[str, ...]
     answers: tuple[Answer, ...]
@@ -60,18 +63,17 @@ def verdict(summary: Summary) -> Verdict:
     if not rows:
         headline = "No method has finished: there is nothing to compare yet."
         none = (Answer("Which method?", "none", headline), _sureness(summary, [], every))
-        return Verdict("", (), (), "", "", headline, (headline,), none)
+        return Verdict("", (), (), (), (), headline, (headline,), none)
     best = next((row for row in rows if row.method == summary.comparison.best.get("mean")), rows[0])
     group = _Group(_Words(summary), best, rows)
     which = _which(group, rows)
     answers = (which, _cost(group, rows), _sureness(summary, rows, every))
-    smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
     return Verdict(
         best.method,
         tuple(row.method for row in (best, *group.tied)) if "mean" in summary.comparison.best else (),
         tuple(row.method for row in group.undecided),
-        smallest.method if smallest else "",
-        fastest.method if fastest else "",
+        tuple(row.method for row in group.smallest),
+        tuple(row.method for row in group.fastest),
         f"{which.short}. {which.lead}",
         _closing(group, rows, every),
         answers,
@@ -131,24 +133,50 @@ class _Group:
         # a method that collapsed is nothing to take
         self.candidates = [best, *(row for row in self.tied if not row.outcome.collapsed)]
 
-    def cheapest(self, key: str) -> Row | None:
-        """Return the candidate that stores least, or embeds fastest; of equals that of the higher mean."""
-        sign = -1 if key == _SPEED else 1
-        known = [row for row in self.candidates if row.costs.get(key, Cell(None)).mean is not None]
-        return min(known, key=lambda row: (sign * _value(row, key), -(row.accuracy["mean"].mean or 0)), default=None)
+    def _leading(self, key: str) -> list[Row]:
+        rows = {row.method: row for row in self.candidates if (row.costs.get(key) or Cell(None)).mean is not None}
+        spans = {name: _span(row, key) for name, row in rows.items()}
+        return [rows[name] for name in leading(spans, highest=key == _SPEED)]
+
+    @cached_property
+    def smallest(self) -> list[Row]:
+        """The candidates that store least, by the highest mean first."""
+        first = self._leading(_SIZE)
+        as_shown = [row for row in self.candidates if first and _value(row, _SIZE) < float("inf")
+                    and self.words.number(row, _SIZE) == self.words.number(first[0], _SIZE)]  # fmt: skip
+        return as_shown or first
+
+    @cached_property
+    def fastest(self) -> list[Row]:
+        """The candidates of which none was measured to embed surely faster than the others."""
+        return self._leading(_SPEED)
+
+    @property
+    def cheapest(self) -> list[Row]:
+        """The candidates that are among the smallest and among the fastest."""
+        return [row for row in self.smallest if row in self.fastest]
 
     def cheapest_in_words(self) -> str:
         """Say which candidates are cheapest; empty where there is one alone or nothing was measured."""
-        if len(self.candidates) < 2:
-            return ""
         said = []
-        for key, word, unit in ((_SIZE, "smallest", "MB"), (_SPEED, "fastest", "images/s under all tasks")):
-            row = self.cheapest(key)
-            number = self.words.number(row, key, unit) if row else ""
-            if row and number:
-                said.append(f"{word} of them: {row.method}, {number}")
-        text = "; ".join(said)
-        return f"{text[0].upper()}{text[1:]}." if text else ""
+        for rows, key, word, unit, all_of_them in (
+            (self.smallest, _SIZE, "Smallest", "MB", "None of them is smaller"),
+            (self.fastest, _SPEED, "Fastest", "images/s under all tasks", "None of them is surely faster"),
+        ):
+            if len(self.candidates) < 2 or not rows or not self.words.number(rows[0], key):
+                continue
+            texts = {row.method: self.words.number(row, key, unit) for row in rows}
+            overlap = ", whose ranges overlap" * (len(set(texts.values())) > 1)
+            one = f"{word} of them{overlap}: {listed_with([row.method for row in rows], texts)}"
+            said.append(all_of_them if len(rows) == len(self.candidates) else one)
+        return f"{'. '.join(said)}." if said else ""
+
+
+def _span(row: Row, key: str) -> Span:
+    """Return a cost with the range of its measurements; the value alone where it has none."""
+    low, high = (row.costs.get(key + end, Cell(None)).mean for end in ("_slowest", "_fastest"))
+    middle = _value(row, key)
+    return Span.around(middle) if low is None or high is None else Span(low, middle, high)
 
 
 def _which(group: _Group, rows: Sequence[Row]) -> Answer:
@@ -168,23 +196,23 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
     else:
         tied, undecided = ([row.method for row in some] for some in (group.tied, group.undecided))
         if tied:
-            short = f"{_some([best.method, *tied], 4)} are tied"
+            short = f"{joined([best.method, *tied], 4)} are tied"
         elif undecided:
             short = f"undecided: {best.method} leads"
         told = len(group.worse)
         parts = [f"{highest}{f', of {best.method}' if tied else ''}."]
         if undecided:
-            parts.append(f"Undecided against {_some(undecided, 4)}: more seeds would tell.")
+            parts.append(f"Undecided against {joined(undecided, 4)}: more seeds would tell.")
         if told:
             others = len(rows) - 1
             each = "the other one" if others == 1 else f"each of the other {others}"
             parts.append(f"Told apart from {each if told == others else f'{told} of the other {others}'}.")
         lead = " ".join(filter(None, (*parts, group.cheapest_in_words())))
         if comparison.missing:
-            more.append(f"Not tested: {_some(comparison.missing, 5)}.")
+            more.append(f"Not tested: {joined(comparison.missing, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and not best.is_base:
-        below = f"; told apart from it, below, on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
+        below = f"; surely worse than it on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
         more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
         more.append("Under some task all its embeddings are nearly equal: see what went wrong.")
@@ -199,12 +227,14 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
     added = _added(words, best)
     lead = f"{best.method} stores this much" + (f"; one more task would add {added}." if added else ".")
     more = []
-    smallest = group.cheapest(_SIZE)
-    if smallest and smallest is not best:
-        more.append(
-            f"Smallest of the tied: {smallest.method}, {words.number(smallest, _SIZE, 'MB')}, one more task"
-            f" {_added(words, smallest) or 'unknown'}; its mean is {words.mean(smallest)}."
-        )
+    if group.smallest and best not in group.smallest:
+        names = [row.method for row in group.smallest]
+        texts = {
+            row.method: f"{words.number(row, _SIZE, 'MB')}, one more task {_added(words, row) or 'unknown'}; its mean"
+            f" is {words.mean(row)}"
+            for row in group.smallest
+        }
+        more.append(f"Smallest of the tied: {listed_with(names, texts)}.")
     elif group.tied:
         more.append("No tied method is smaller.")
     compared = [row for row in group.undecided if "mean" in row.versus and not row.outcome.collapsed]
@@ -218,12 +248,14 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
     if base and base is not best and words.number(base, _SIZE):
         more.append(f"{base.method}: {words.number(base, _SIZE, 'MB')}.")
     own = words.number(best, _SPEED, "images/s")
-    fastest = group.cheapest(_SPEED)
-    if own and fastest:
+    if own and group.fastest:
         line = f"Embeds {own} under all tasks"
-        if fastest is not best:
-            line += f"; of the tied, {fastest.method} is fastest: {words.number(fastest, _SPEED, 'images/s')}"
-            line += ", within the range of its measurements" if _reaches(best, fastest, _SPEED) else ""
+        if best not in group.fastest:
+            texts = {row.method: words.number(row, _SPEED, "images/s") for row in group.fastest}
+            are = "is fastest" if len(texts) == 1 else "are fastest, their ranges overlapping"
+            line += f"; of the tied, {joined(list(texts))} {are}: {'; '.join(dict.fromkeys(texts.values()))}"
+        elif group.tied:
+            line += "; no tied method is surely faster"
         more.append(line + ".")
     trained = words.number(best, "training_seconds", "s")
     if trained:
@@ -236,13 +268,6 @@ def _added(words: _Words, row: Row) -> str:
     if _value(row, "bytes_added") == 0:
         return "nothing"
     return words.number(row, "bytes_added", "kB")
-
-
-def _reaches(slow: Row, fast: Row, key: str) -> bool:
-    """Return whether the fastest measurement of one reaches the slowest of the other."""
-    top, bottom = (row.costs[key + end].mean if key + end in row.costs else None
-                   for row, end in ((slow, "_fastest"), (fast, "_slowest")))  # fmt: skip
-    return top is not None and bottom is not None and top >= bottom
 
 
 def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> Answer:
@@ -277,7 +302,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
             more.append(f"Against the highest mean: {counts}, at 5 % for all pairs of {comparison.methods} methods.")
             if comparison.single:
                 more.append(
-                    f"One seed, so undecided however far below: {_some(comparison.single, 4)}."
+                    f"One seed, so undecided however far below: {joined(comparison.single, 4)}."
                     " Run the same seeds for all."
                 )
             if comparison.images:
@@ -287,9 +312,9 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
     if suite.quick:
         more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")
     if failed:
-        more.append(f"Failed: {_some(failed, 4)}.")
+        more.append(f"Failed: {joined(failed, 4)}.")
     if collapsed:
-        more.append(f"Collapsed: {_some(collapsed, 4)}.")
+        more.append(f"Collapsed: {joined(collapsed, 4)}.")
     if summary.warnings:
         more.append("Not all is equal between these runs: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
@@ -305,8 +330,8 @@ def _base_of(summary: Summary, rows: Sequence[Row], best: Row) -> Row | None:
 
 
 def _closing(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> tuple[str, ...]:
-    smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
-    shown = dict.fromkeys(row.method for row in (smallest or group.best, fastest) if row)
+    priced_rows = group.cheapest[:2] or [*group.smallest[:1], *group.fastest[:1]] or [group.best]
+    shown = dict.fromkeys(row.method for row in priced_rows)
     costs = [_costs_of(group.words, next(row for row in rows if row.method == name)) for name in shown]
     base = _base_of(group.words.summary, rows, group.best)
     if base and base.method not in shown and (size := group.words.number(base, _SIZE, "MB")):
@@ -331,21 +356,31 @@ def _told(group: _Group, rows: Sequence[Row]) -> str:
     undecided = [row.method for row in group.undecided]
     said = f"{best.method}, {mean}"
     if group.tied:
-        said = f"{_some([row.method for row in (best, *group.tied)], 4)} are tied at {mean}"
-        smallest, fastest = group.cheapest(_SIZE), group.cheapest(_SPEED)
-        if smallest and fastest and smallest is not fastest:
-            said += f"; the smallest is {smallest.method}, the fastest {fastest.method}"
-        elif smallest or fastest:
-            said += f"; the cheapest is {(smallest or fastest or best).method}"
-        said += f"; undecided: {_some(undecided, 3)}" if undecided else ""
+        said = f"{joined([row.method for row in (best, *group.tied)], 4)} are tied at {mean}"
+        said += _cheapest_told(group)
+        said += f"; undecided: {joined(undecided, 3)}" if undecided else ""
     elif undecided:
-        said = f"undecided: {best.method} leads with {mean}; {_some(undecided, 3)} may be as good"
+        said = f"undecided: {best.method} leads with {mean}; {joined(undecided, 3)} may be as good"
     compared = len(group.tied) + len(undecided) + len(group.worse) + 1
     if not group.tied and not undecided and group.worse:
         said += "; each of the others is worse" if compared == len(rows) else f"; {len(group.worse)} are worse"
     if compared < len(rows):
         said += f"; not compared: {len(rows) - compared}"
     return said + fallen
+
+
+def _cheapest_told(group: _Group) -> str:
+    """Name the cheapest of the tied, by bytes and by speed; several where they can't be told apart."""
+
+    def told(word: str, rows: Sequence[Row]) -> str:
+        names = [row.method for row in rows]
+        return f"the {word} {'is' if len(names) == 1 else 'are'} {joined(names, 3)}"
+
+    if group.cheapest:
+        everyone = len(group.cheapest) == len(group.candidates) > 1
+        return "; none of them is cheaper" if everyone else f"; {told('cheapest', group.cheapest)}"
+    parts = [told(word, rows) for word, rows in (("smallest", group.smallest), ("fastest", group.fastest)) if rows]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def _costs_of(words: _Words, row: Row) -> str:
@@ -374,13 +409,6 @@ def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
     said = [f"{seeds} ({', '.join(on)})"]
     failed = [row.method for row in every if row.outcome.failed]
     collapsed = [row.method for row in every if row.outcome.collapsed]
-    said += [f"failed: {_some(failed, 3)}"] if failed else []
-    said += [f"collapsed: {_some(collapsed, 3)}"] if collapsed else []
+    said += [f"failed: {joined(failed, 3)}"] if failed else []
+    said += [f"collapsed: {joined(collapsed, 3)}"] if collapsed else []
     return "; ".join(said)
-
-
-def _some(names: Sequence[str], most: int) -> str:
-    """Join names, saying how many were left out."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

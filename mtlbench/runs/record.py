@@ -117,7 +117,7 @@ def read_record(folder: Path) -> Record | None:
         return Record(**checked(content), folder=folder)
     except (OSError, ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
-        raise UserError(f"{path} is no run record ({why}); remove its folder and run that method again.") from error
+        raise UserError(f"{path} is not a run record ({why}); remove its folder and run that method again.") from error
 
 
 def find_records(results: Path, benchmark: str | None = None) -> list[Record]:

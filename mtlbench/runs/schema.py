@@ -194,7 +194,7 @@ def checked(content: Any) -> dict[str, Any]:
     """Return a record's JSON, as `json.loads` gives it, without control characters in its texts.
 
     Raises:
-        ValueError: it is no run record, with the first reason.
+        ValueError: it is not a run record, with the first reason.
     """
     if why := unreasonable(content):
         raise ValueError(why)

@@ -1,4 +1,4 @@
-"""My-method: reads images that lie in one folder for each label.
+"""My-method: reads images from one folder for each label.
 
 <Authors: Title, Venue Year. Say where the data set is published, and what lies where in its folder.
 This file runs as it stands: it reads

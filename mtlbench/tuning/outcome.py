@@ -100,7 +100,7 @@ def _order(outcomes: Sequence[Outcome]) -> str:
     turned = sum((before[a] - before[b]) * (after[a] - after[b]) < 0 for a, b in pairs)
     first, now = places(before), places(after)
     if not turned:
-        return "The order of the methods by it stayed."
+        return "The order of the methods stayed the same."
     moved = sorted((m for m in first if first[m] != now[m]), key=lambda m: (-abs(first[m] - now[m]), now[m]))
     shown = ", ".join(f"{m} from {first[m]} to {now[m]}" for m in moved[:4])
     return f"The order changed in {turned} of {len(pairs)} pairs of methods; places: {shown}."

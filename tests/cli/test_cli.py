@@ -287,12 +287,22 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
     ended = mtlbench("report", "celeba", "--results", tmp_path)
     assert ended.code == 2
     named = tmp_path / "celeba" / "shared" / "seed-0" / "run.json"
-    assert ended.err.startswith(f"warning: left out: {named} is no run record (")
+    assert ended.err.startswith(f"warning: left out: {named} is not a run record (")
 
 
 @pytest.mark.parametrize("command", ["run", "tune"])
 def test_help_shows_the_brackets_of_a_method(command: str, mtlbench: Any) -> None:
     assert "film[after=3]+pcgrad" in mtlbench(command, "--help").out
+
+
+def test_the_front_page_makes_mtlbench_a_command_before_it_uses_it_and_tells_of_the_small_torch() -> None:
+    for page in ("README.md", "docs/start.md"):
+        text = (Path(__file__).parents[2] / page).read_text()
+        first = re.search(r"^mtlbench (run|report) ", text, re.MULTILINE)
+        assert first is not None
+        before = text[: first.start()]
+        assert ". .venv/bin/activate" in before, page
+        assert "--index-url https://download.pytorch.org/whl/cpu   # only without a GPU" in before, page
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -311,6 +321,7 @@ def test_no_help_is_cut_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         text = CliRunner().invoke(app, [*words, "--help"]).output
         assert not re.search(r"[^ ,(]…", text), words  # rich cuts a word that its column can't hold
         assert max(map(len, text.splitlines())) <= 80
+        assert not re.search(r"<[^<>]*\|[^<>]*$", text, re.MULTILINE), words  # choices that go on in another line
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_the_kind_may_be_said_in_three_ways(tmp_path: Path) -> None:
     ("words", "reason"),
     [
         (("loss",), "mtlbench new loss: give its name too, as in mtlbench new loss my-loss."),
-        (("los", "my-loss"), "There is no scaffold of a 'los'. Did you mean: loss"),
-        (("my-thing", "--kind", "methods"), "There is no scaffold of a 'methods'."),
+        (("los", "my-loss"), "There is no template of a 'los'. Did you mean: loss"),
+        (("my-thing", "--kind", "methods"), "There is no template of a 'methods'."),
         (("loss", "my-loss", "--kind", "loss"), "give one kind and one name"),
         (("loss", "My-Loss"), "'My-Loss' can't name a loss: use lower-case letters"),
         (("reader", "csv"), "'csv' would make a file csv.py that hides"),

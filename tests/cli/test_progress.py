@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from mtlbench import busy
 from mtlbench.cli import planned
 from mtlbench.cli.live import Suite
 from mtlbench.cli.progress import command, say
+from mtlbench.jobs import plan
 
 LONG = "  cross-stitch, seed 0: goes on from step 1,250 with the 2 threads that it began with, about 45 minutes"
 
@@ -115,6 +118,32 @@ def test_days_of_work_begin_only_when_that_is_meant(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(planned.sys, "stdin", SimpleNamespace(isatty=lambda: False))
     assert planned.agreed(on_a_terminal(), days, yes=False)
     assert len(asked) == 1
+
+
+def test_a_dry_run_says_on_a_terminal_which_method_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def heard(console: Console, words: str) -> Iterator[None]:
+        told.append(words)
+        yield
+
+    monkeypatch.setattr(planned, "status", heard)
+    monkeypatch.setattr(plan, "seconds_needed", lambda *known: (40.0, ""))
+    jobs = [
+        SimpleNamespace(method=SimpleNamespace(name=name), state="new", costs_due=False, threads=0, steps_done=0,
+                        folder=Path(f"{name}-{seed}"), label=f"{name}, seed {seed}")
+        for name in ("one", "two") for seed in (0, 1)
+    ]  # fmt: skip
+    part = SimpleNamespace(
+        jobs=jobs, precision="fp32", dataset=SimpleNamespace(device=SimpleNamespace(type="cpu")),
+        variant=SimpleNamespace(benchmark=SimpleNamespace(train=SimpleNamespace(steps=100))),
+    )  # fmt: skip
+    console = on_a_terminal(terminal=False)
+    left = planned._show_jobs(console, part)  # type: ignore[arg-type]
+    assert told == [f"timing a few steps of {name}, {n} of 2 methods …" for n, name in enumerate(("one", "two"), 1)]
+    assert sum(left.values()) == 160.0
+    assert "two, seed 1: to do, about 40 s" in text_of(console)
 
 
 def test_the_plan_says_so_where_others_use_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

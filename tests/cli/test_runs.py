@@ -43,7 +43,7 @@ def test_every_run_is_listed_in_a_line_with_its_state(results: Path) -> None:
 
 def test_runs_are_removed_only_when_that_is_meant_and_nobody_works_on_them(results: Path) -> None:
     one = results / "made-up" / "one"
-    with pytest.raises(UserError, match="--yes says that it is meant"):
+    with pytest.raises(UserError, match="--yes removes without asking"):
         runs("rm", one)
     with working_on(one / "seed-1"), pytest.raises(UserError, match="a process works on them"):
         runs("rm", one, "--yes")

@@ -65,8 +65,8 @@ def test_a_remark_counts_the_cells_of_several_values_and_says_what_they_are() ->
     say = "2 cells of closure hold several values: "
     assert remark_on_several("closure", cells, "value") == [say + "each combination is a value of its own."]
     assert remark_on_several("closure", cells, "first") == [say + "the first counts."]
-    assert remark_on_several("closure", cells, "unlabelled") == [say + "taken for unlabelled."]
-    assert remark_on_several("closure", cells, "value", ordered=True) == [say + "taken for unlabelled."]
+    assert remark_on_several("closure", cells, "unlabelled") == [say + "counted as unlabelled."]
+    assert remark_on_several("closure", cells, "value", ordered=True) == [say + "counted as unlabelled."]
     assert remark_on_several("closure", cells[1:], "first")[0].startswith("1 cell of closure holds")
     assert remark_on_several("closure", cells[2:], "value") == []
 

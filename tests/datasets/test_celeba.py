@@ -331,7 +331,7 @@ def test_png_files_are_found_under_the_names_that_the_lists_give(celeba_folder: 
         file.rename(file.with_suffix(".png"))
     found = read_celeba(celeba_folder)
     assert all((celeba_folder / path).is_file() for path in found.paths)
-    assert found.remarks == ("3 images lie under .png names, such as 000001.png for 000001.jpg.",)
+    assert found.remarks == ("3 images have .png names, such as 000001.png for 000001.jpg.",)
 
 
 def test_every_image_may_be_a_png_file(celeba_folder: Path) -> None:

@@ -223,13 +223,13 @@ def test_images_without_a_group_are_on_their_own(tmp_path: Path) -> None:
 def test_a_group_on_two_sides_of_the_given_split_is_remarked(tmp_path: Path) -> None:
     ten(tmp_path, person=["a", "a", "b", "b", "c", "d", "d", "e", "a", "f"], split=SIDES)
     table = read_csv(tmp_path, options(csv={"group": "person"}))
-    assert table.remarks == ("2 values of person lie in several splits, such as a.",)
+    assert table.remarks == ("2 values of person are in several splits, such as a.",)
     assert table.split_in_words == (
         "as in labels.csv, column split; 50.0 % of the test images have another image of the same person in train"
     )
     ten(tmp_path, person=["a", "a", "b", "b", "c", "c", "d", "e", "d", "f"], split=SIDES)
     table = read_csv(tmp_path, options(csv={"group": "person"}))
-    assert table.remarks == ("1 value of person lies in several splits, such as d.",)
+    assert table.remarks == ("1 value of person is in several splits, such as d.",)
     ten(tmp_path, person=["a", "a", "b", "b", "c", "c", "d", "e", "f", "f"], split=SIDES)
     assert read_csv(tmp_path, options(csv={"group": "person"})).remarks == ()
 
@@ -437,7 +437,7 @@ def test_images_are_found_under_the_names_that_they_have(tmp_path: Path) -> None
     ten(root, path=written_as, colour=COLOURS, split=SIDES)
     table = read_csv(root, options())
     assert all((root / path).is_file() for path in table.paths)
-    assert table.remarks[0] == "4 images lie under another path than the table's, such as 0.jpg for 0."
+    assert table.remarks[0] == "4 images have another path than in the table, such as 0.jpg for 0."
     root = tmp_path / "forms"
     touch(root, *(unicodedata.normalize("NFD", f"é{path}") for path in TEN))
     ten(root, path=[unicodedata.normalize("NFC", f"é{path}") for path in TEN], colour=COLOURS, split=SIDES)

@@ -99,7 +99,7 @@ def test_what_a_run_and_a_look_at_the_data_leave_in_the_folder_plays_no_part(tmp
     assert after.split_rule == "as in folders"
     assert after.remarks == (
         "results/ holds runs of mtlbench: left out.",
-        "1 image that lies in no folder was left out, such as pets-kind.png.",
+        "1 image in no folder was left out, such as pets-kind.png.",
         "1 file that is no image was left out, such as docs/notes.md.",
     )
 
@@ -119,13 +119,13 @@ def test_a_label_that_is_called_like_a_split_beside_others_is_a_label(tmp_path: 
 def test_an_image_deeper_or_less_deep_than_the_levels_is_named(tmp_path: Path, stray: str) -> None:
     touch(tmp_path, *(f"boot/red/{i}.jpg" for i in range(10)), stray)
     depth = stray.count("/")
-    with pytest.raises(UserError, match=f"{stray} lies in {depth} folders? where 2 belong, <category>/<colour>/"):
+    with pytest.raises(UserError, match=f"{stray} is in {depth} folders?, and 2 belong there, <category>/<colour>/"):
         read_folders(tmp_path, options("folders", levels=["category", "colour"]))
 
 
 def test_the_levels_below_splits_are_counted_from_there(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{side}/{i}.jpg" for side in ("train", "val", "test") for i in range(3)))
-    with pytest.raises(UserError, match=r"test/0\.jpg lies in 1 folder where 2 belong, <split>/<kind>/"):
+    with pytest.raises(UserError, match=r"test/0\.jpg is in 1 folder, and 2 belong there, <split>/<kind>/"):
         read_folders(tmp_path, options("folders", levels=["kind"]))
 
 
@@ -161,5 +161,5 @@ def test_a_link_to_a_folder_above_is_refused_and_one_to_itself_is_no_image(tmp_p
     (tmp_path / "cat/self").symlink_to("self")
     assert len(read_folders(tmp_path, options("folders", levels=["kind"]))) == 20
     (tmp_path / "cat/up").symlink_to("..")
-    with pytest.raises(UserError, match="cat/up is a link to a folder that it lies in: remove the link"):
+    with pytest.raises(UserError, match="cat/up is a link to a folder that contains it: remove the link"):
         read_folders(tmp_path, options("folders", levels=["kind"]))

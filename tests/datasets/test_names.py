@@ -59,8 +59,8 @@ def test_a_folder_as_market_1501_is_suggested_by_identity_with_a_split_of_person
     assert unlabelled == {"bounding_box_test/-1_c1s1_000401_03.jpg", "bounding_box_test/0000_c1s1_000151_01.jpg"}
     assert table.remarks == (
         "2 images whose path doesn't fit were left out, such as gt_bbox/0001_c1s1_000001_00.jpg.",
-        "query/ and bounding_box_test/ are one test set here; published figures search the one with the other, among"
-        " images of other cameras, and are not to be compared.",
+        "query/ and bounding_box_test/ are one test set here. Published figures search one with the"
+        " other, among images of other cameras: do not compare them.",
     )
     assert set(names(table.columns["camera"])) == {"1", "2", "3"}
 
@@ -80,7 +80,7 @@ def test_images_that_are_named_in_one_folder_are_split_by_their_group(tmp_path: 
 def test_a_group_in_several_splits_is_remarked(tmp_path: Path) -> None:
     paths = [f"{side}/{p:04}_c1_{i}.jpg" for side in ("train", "val", "test") for p in (1, 2) for i in (1, 2)]
     table = read(touch(tmp_path, *paths), pattern=PERSON, group="identity")
-    assert table.remarks == ("2 values of identity lie in several splits, such as 0001.",)
+    assert table.remarks == ("2 values of identity are in several splits, such as 0001.",)
 
 
 def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_without_a_list_for_validation_it_is_drawn_from_train(tmp_path: Path) ->
 def test_lists_that_share_pairs_are_refused_for_what_they_lack_and_not_suggested(tmp_path: Path) -> None:
     both = {**SPLITS, "test": [*SPLITS["test"], SPLITS["train"][0]]}
     pairs(tmp_path, both, "compositional-split-natural")
-    with pytest.raises(UserError, match=r"test_pairs\.txt: line 3, Suede Boots\.Ankle, stands in train_pairs\.txt too"):
+    with pytest.raises(UserError, match=r"test_pairs\.txt: line 3, Suede Boots\.Ankle, is in train_pairs\.txt too"):
         read(tmp_path, pattern=r"images/(?P<attribute>\w+?)_(?P<object>[^/]+)/", lists="compositional-split-natural")
     assert suggested(tmp_path).split_rule == "by image at random, 70/10/20, seed 0"
     (tmp_path / "compositional-split").mkdir()

@@ -157,7 +157,7 @@ def test_label_studios_addresses_are_found_in_its_media_and_among_the_originals(
     assert table.paths[5] == "5 c.jpg"
     assert table.paths[:4] == ("upload/1/0a1b2c3d-0.jpg", "0a1b2c3d-1.jpg", "photos/2.jpg", "photos/3 b.jpg")
     assert table.remarks == (
-        "3 images lie under another path than the table's, such as 0a1b2c3d-1.jpg for upload/1/0a1b2c3d-1.jpg.",
+        "3 images have another path than in the table, such as 0a1b2c3d-1.jpg for upload/1/0a1b2c3d-1.jpg.",
     )
 
 

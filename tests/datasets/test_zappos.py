@@ -58,7 +58,7 @@ def test_empty_cells_are_unlabelled_and_words_for_nothing_are_words(tmp_path: Pa
     [
         ("value", ["Zipper", "Buckle;Zipper", "Buckle;Zipper", None], "each combination is a value of its own"),
         ("first", ["Zipper", "Zipper", "Buckle", None], "the first counts"),
-        ("unlabelled", ["Zipper", None, None, None], "taken for unlabelled"),
+        ("unlabelled", ["Zipper", None, None, None], "counted as unlabelled"),
     ],
 )
 def test_cells_with_several_values_are_read_as_asked_and_counted(
@@ -78,7 +78,7 @@ def test_several_heights_never_make_a_height_of_their_own(
 ) -> None:
     root = with_values(tmp_path, "HeelHeight", ["Flat", "2in;Flat", "High heel;2in"])
     assert labels(root, "heel", multi_valued) == heels
-    made = "the first counts" if multi_valued == "first" else "taken for unlabelled"
+    made = "the first counts" if multi_valued == "first" else "counted as unlabelled"
     assert f"2 cells of heel hold several values: {made}." in read_zappos(root, multi_valued=multi_valued).remarks
 
 
@@ -110,7 +110,7 @@ def test_heels_that_say_no_height_are_unlabelled_and_named(tmp_path: Path) -> No
     assert labels(root, "heel") == [None, "2in - 2 3/4in", None, "Flat", None, None]
     assert read_zappos(root).columns["heel"].values == ("Flat", "2in - 2 3/4in")
     assert read_zappos(root).remarks == (
-        "3 cells of heel without a height, 'High heel', 'Short heel': taken for unlabelled.",
+        "3 cells of heel without a height, 'High heel', 'Short heel': counted as unlabelled.",
     )
 
 

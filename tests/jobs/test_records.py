@@ -95,6 +95,15 @@ def test_reference_rows_stand_near_chance(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
 
 
+def test_reference_rows_do_not_depend_on_whether_gradients_are_probed(tmp_path):
+    references([0], protocol(), make_dataset(), "fp32", tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+    probed = protocol("evaluation.agreement_every=2")
+    assert states(jobs_for(tmp_path, benchmark=probed)) == ["new"]
+    references([0], probed, make_dataset(), "fp32", tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+
+
 def test_reference_rows_of_another_network_are_not_replaced_unasked(tmp_path):
     references([0], protocol(), make_dataset(), "fp32", tmp_path)
     with pytest.raises(UserError, match=r"model.embedding: 8 there, 16 now"):
@@ -152,7 +161,7 @@ def test_what_is_no_record_is_named(tmp_path):
     folder = tmp_path / "b" / "m" / "seed-0"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("{}")
-    with pytest.raises(UserError, match=r"run.json is no run record"):
+    with pytest.raises(UserError, match=r"run.json is not a run record"):
         read_record(folder)
     (folder / "run.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(UserError, match="newer mtlbench"):

@@ -21,11 +21,11 @@ MOVES = next(item.name for item in ARCHITECTURE_ITEMS if "device" in item.name)
 AGREE, LEAK, BATCH = (
     "embed, forward and embed_task agree",
     "no leak between tasks",
-    "in evaluation an image's batch plays no part",
+    "in evaluation an image's batch does not matter",
 )
 SPEED = "speed beside a shared trunk"
 CHECKPOINT = "a checkpoint brings it back"
-START, ORDER = "a task starts the same whichever others there are", "the tasks' order plays no part"
+START, ORDER = "a task starts the same whichever others there are", "the order of tasks does not matter"
 OWN = "only a task's own loss reaches what is its own"
 # what fails for each architecture, and words of its reason
 ARCHITECTURES_CAUGHT = {

@@ -1,4 +1,4 @@
-"""A rendered set is recognised by what lies in it, without the code that draws."""
+"""A rendered set is recognised by its files, without the code that draws."""
 
 from __future__ import annotations
 

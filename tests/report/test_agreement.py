@@ -14,7 +14,8 @@ from rich.console import Console
 
 from mtlbench.errors import LeftOut, UserError
 from mtlbench.probes import pairs
-from mtlbench.report.agreement import Agreement, agreement, as_frame, as_markup, show
+from mtlbench.report.agreement import Agreement, agreement, as_frame, as_markup, schema, show
+from mtlbench.report.frames import SCHEMA
 from mtlbench.report.suites import suites
 from mtlbench.runs import Record, find_records, run_folder, write_record
 
@@ -291,7 +292,8 @@ def test_csv_holds_a_row_per_run_layer_pair_and_part_unrounded(tmp_path):
     assert (one.loc[BC, "cosines"], one.loc[BC, "without_cosine"]) == (0, 2)
     assert pd.isna(one.loc[BC, "update_compliance_ratio"])
     written = pd.read_csv(io.StringIO(shown(tmp_path, "csv")), keep_default_na=False)
-    assert list(written.columns) == list(frame.columns)
+    assert list(written.columns) == list(frame.columns) == [field.name for field in schema()]
+    assert set(written["schema"]) == {SCHEMA}
     assert set(written["seed"]) == {1}
 
 

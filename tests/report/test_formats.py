@@ -13,7 +13,9 @@ import pytest
 from report_records import record, shown, unwrapped, written
 from rich.console import Console
 
-from mtlbench.report.frames import SCHEMA, schema
+from mtlbench import paper
+from mtlbench.report import agreement
+from mtlbench.report.frames import SCHEMA, runs_schema, schema
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_frame, as_markup, runs_frame, show, suites
 
@@ -150,8 +152,8 @@ def test_csv_has_a_row_per_method_with_the_spread_the_base_and_the_receipt(tmp_p
         "cost/bytes_added",
         "cost/training_seconds",
     } <= set(frame)
-    assert "fingerprint abc" in one["receipt/data"]
-    assert "split at random" in one["receipt/data"]
+    assert one["receipt/fingerprint"] == "abc"
+    assert (one["receipt/quick"], one["receipt/rendered"], one["comparable"], one["steady"]) == (0, 1, 1, 1)
     again = pd.read_csv(io.StringIO(shown(records, style="csv", results=tmp_path))).set_index("method")
     assert again.loc["one", "mean"] == one["mean"]
 
@@ -172,7 +174,38 @@ def test_the_csv_has_the_same_columns_whatever_was_measured_and_they_are_those_o
     assert not any(re.search(r"per cent|points|\bMB\b|kB", field.meaning) for field in schema())
     page = conf_of_docs().csv_page()
     assert f"schema {SCHEMA}," in page
-    assert re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE) == documented
+    others = [*runs_schema(), *agreement.schema(), *paper.schema()]
+    assert re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE) == [*documented, *(field.name for field in others)]
+
+
+def test_no_cell_for_machines_holds_a_sentence(tmp_path):
+    records = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
+    records[-1].receipt = records[-1].receipt | {"commit": "another", "share_of_cores": 0.1}
+    records += [record("fallen", collapsed=["colour", "heel_height"])]
+    lost = {"metrics": {}, "costs": {}, "status": "failed", "reason": "No memory is left."}
+    records += [record("bad", seed, **lost) for seed in (0, 1)]
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert summary.warnings
+    assert summary.notes
+    frame = as_frame([summary]).set_index("method")
+    for column in frame.columns:
+        for cell in frame[column].dropna():
+            assert not re.search(r"[a-z]\.$|\. [A-Z]|: [a-z]", str(cell)), (column, cell)
+    assert (frame.loc["bad", "failed"], frame.loc["bad", "status"]) == ("0 1", "failed")
+    assert (frame.loc["fallen", "collapsed"], frame.loc["one", "steady"]) == ("colour;heel_height", 0)
+    assert set(frame["comparable"]) == {0}
+
+
+def test_a_row_per_run_has_a_schema_too(tmp_path):
+    records = [record("one"), record("bad", metrics={}, costs={}, status="failed", reason="x")]
+    frame = runs_frame(suites(records))
+    assert set(frame["schema"]) == {SCHEMA}
+    names = [field.name for field in runs_schema()]
+    fixed = [name for name in names if "<" not in name]
+    assert frame.columns.tolist()[: len(fixed)] == fixed
+    patterns = [re.sub(r"<\w+>", ".+", name) for name in names]
+    for name in frame.columns:
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
 
 
 def test_the_csv_has_one_unit_for_shares_counts_the_best_among_the_tied_and_separates_no_thousands(tmp_path):

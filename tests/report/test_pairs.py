@@ -89,6 +89,13 @@ def test_without_two_methods_of_several_seeds_there_is_no_matrix(tmp_path):
     assert pairs_of(summary.rows, summary.comparison) is None
 
 
+def test_an_interval_wider_than_all_there_is_is_written_as_such():
+    wild = Comparison(difference=-0.004, from_seeds=4.0, seed_freedom=1.0, from_images=1e-6, images=1000.0)
+    assert in_points(wild, 0.001) == "-0.4 [<-100, >+100]"
+    tame = Comparison(difference=-0.004, from_seeds=1e-6, seed_freedom=30.0, from_images=1e-6, images=1000.0)
+    assert re.fullmatch(r"-0\.4 \[-\d\.\d, [+-]\d\.\d\]", in_points(tame, 0.05))
+
+
 def test_the_page_has_the_matrix_with_intervals_and_places(tmp_path):
     summaries = summarise(made(tmp_path / "results"), Choice(), tmp_path / "results")
     text = write_page(summaries, tmp_path / "results", tmp_path / "page").read_text()

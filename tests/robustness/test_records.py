@@ -120,10 +120,10 @@ def test_a_record_with_wrong_types_is_named_and_left_out(results: Path, damage: 
     content = json.loads(path.read_text())
     WRONG[damage](content)
     path.write_text(json.dumps(content))
-    with pytest.warns(LeftOut, match=r"left out: .*shared/seed-0/run\.json is no run record \(.+\)"):
+    with pytest.warns(LeftOut, match=r"left out: .*shared/seed-0/run\.json is not a run record \(.+\)"):
         (kept,) = find_records(results)
     assert kept.method == "single"
-    with pytest.raises(UserError, match=r"run\.json is no run record"):
+    with pytest.raises(UserError, match=r"run\.json is not a run record"):
         read_record(path.parent)
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_record_is_named_and_left_out(results: Path, damage: s
     path = run_folder(results, BENCHMARK, "shared", 0) / "run.json"
     text = WRITTEN[damage]
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.warns(LeftOut, match=r"left out: .*shared/seed-0/run\.json is no run record"):
+    with pytest.warns(LeftOut, match=r"left out: .*shared/seed-0/run\.json is not a run record"):
         assert [record.method for record in find_records(results)] == ["single"]
 
 
@@ -142,7 +142,7 @@ def test_a_report_says_what_it_leaves_out_and_goes_on(results: Path) -> None:
     ended = run_command("report", "--results", results)
     assert ended.code == 0, ended
     assert "single" in ended.out
-    assert ended.err.startswith(f"warning: left out: {path} is no run record (seed: ")
+    assert ended.err.startswith(f"warning: left out: {path} is not a run record (seed: ")
     assert ended.err.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""Chance and order: the seed decides, the order of tasks plays no part."""
+"""Chance and order: the seed decides, the order of tasks does not matter."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def start_is_own(subject: Subject) -> str:
     return ""
 
 
-@check("the tasks' order plays no part", SAME, LEAK)
+@check("the order of tasks does not matter", SAME, LEAK)
 def order_plays_no_part(subject: Subject) -> str:
     """The same tasks in another order are the same network with its leading axis in that order."""
     order = [2, 0, 1]

@@ -53,7 +53,7 @@ def tasks_do_not_leak(subject: Subject) -> str:
     return ""
 
 
-@check("in evaluation an image's batch plays no part", SAME)
+@check("in evaluation an image's batch does not matter", SAME)
 def batch_plays_no_part(subject: Subject) -> str:
     """An embedding in evaluation is the image's own, whatever it is embedded with."""
     net, images = subject.trained, subject.images.flatten(0, 1)
@@ -168,7 +168,7 @@ def shared_is_shared(subject: Subject) -> str:
     """A parameter that a single task uses is that task's own: storage, and what one more task adds, depend on it."""
     net = subject.trained
     shared = {id(p) for p in net.shared_parameters()}
-    mend = "name it in task_state; a part for each task of one tensor belongs into an nn.ParameterList, one each"
+    mend = "name it in task_state; give each task a parameter of its own in an nn.ParameterList"
     lonely, rows = [], []
     for name, parameter in net.named_parameters():
         if id(parameter) not in shared or not parameter.requires_grad:

@@ -171,7 +171,7 @@ class _Sweep:
         self.executor, self.watcher, self.stop = executor, watcher, stop
         here = ray.get_runtime_context().get_node_id()
         self.desk = self.ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=On(here, soft=False)).remote()
-        self.parts: dict[int, Any] = {}  # where a data set lies in the object store, by its identity here
+        self.parts: dict[int, Any] = {}  # a data set's place in the object store, by its identity here
         self.plugins: dict[tuple[Path, ...], list[Sources]] = {}
         self.under_way: dict[Any, _Task] = {}  # by the result to come
         self.met: set[Path] = set()  # runs at which another process was met
@@ -262,7 +262,7 @@ class _Sweep:
         return self.ray.remote(max_retries=0, max_calls=1)(_do).options(**options)
 
     def _data(self, job: Job) -> Any:
-        """Return where a job's data set lies in the object store: put there once, fetched by each node once."""
+        """Return a job's data set's place in the object store: put there once, fetched by each node once."""
         dataset = dataset_of(job)
         if id(dataset) not in self.parts:
             rest, images = without_images(dataset)

@@ -34,6 +34,8 @@ from mtlbench.report.figures.style import (
     place_labels,
     shorts,
 )
+from mtlbench.report.leading import Span, joined, leading, listed_with
+from mtlbench.report.receipt import STEADY, varied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _ALL_LABELLED = 10  # methods; of more, only the front and the core methods are named
 _CELLS_WITH_NUMBERS = 16, 60  # columns, rows
+_ONE_SEED = "One seed: the order of the methods is not known."
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     axes.margins(y=0.12)
     axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
     title = f"Accuracy against {cost.words}"
-    notes = ["line: Pareto front", *_bars(shown, errors, cost),
+    notes = ["line: Pareto front of the means", *_bars(shown, errors, cost),
              *["hollow: collapsed"] * any(m.collapsed for m in shown),
              *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
     where = "; ".join([scene.where(shown), *notes])
@@ -140,19 +143,43 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {listed(ends)}."
     )
-    top = max(range(len(shown)), key=lambda n: points[n][1])
-    lean = best[0]
-
-    def said(n: int) -> str:
-        return f"{shown[n].name} with {percent(points[n][1])} at {points[n][0]:,.4g} {cost.unit}"
-
-    says = f"Highest mean: {said(top)}"
-    if lean == top:
-        says += f"; none is {'smaller' if cost is STORAGE else 'faster'}."
-    else:
-        gap = points[top][1] - points[lean][1]
-        says += f". {'Smallest' if cost is STORAGE else 'Fastest'} on the front: {said(lean)}, {gap:.1f} points below."
+    says = f"{_highest(shown, errors)} {_cheapest(shown, points, bars, cost)}{_unsteady(shown, cost)}"
     return Drawing(cost.stem, title, where, alt, figure, says)
+
+
+def _highest(shown: Sequence[Method], errors: Mapping[int, float]) -> str:
+    """Say which methods have the highest mean, by the bars; of one seed, whose order is chance's too, none is named."""
+    several = [method for method in shown if len(method.records) > 1]
+    if not several:
+        means = [method.mean for method in shown]
+        return f"{_ONE_SEED} Means reach from {percent(min(means))} to {percent(max(means))}."
+    first = leading({method.name: Span.around(method.mean, method.deviation) for method in several})
+    single = [method.name for method in shown if len(method.records) == 1]
+    undecided = f"; of one seed, so undecided: {joined(single, 4)}" if single else ""
+    if len(first) == len(several) > 1:
+        return f"No mean stands out: all bars of accuracy reach the highest one's{undecided}."
+    texts = {method.name: percent(method.mean) for method in several}
+    return f"Highest mean{'s, whose bars overlap' * (len(first) > 1)}: {listed_with(first, texts)}{undecided}."
+
+
+def _cheapest(
+    shown: Sequence[Method], points: Sequence[tuple[float, float]], bars: Mapping[int, Sequence[Segment]], cost: Cost
+) -> str:
+    """Say which methods are smallest or fastest; several where sizes are equal or bars overlap."""
+    spans = {method.name: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
+    texts = {method.name: f"{points[n][0]:,.4g} {cost.unit}" for n, method in enumerate(shown)}
+    first = leading(spans, highest=not cost.less_is_better)
+    if len(first) == len(shown):
+        return "All are of one size." if cost is STORAGE else "No speed stands out: all bars reach the fastest one's."
+    word = "Smallest" if cost is STORAGE else "Fastest"
+    overlap = ", whose bars overlap" * (len({texts[name] for name in first}) > 1)
+    return f"{word}{overlap}: {listed_with(first, texts)}."
+
+
+def _unsteady(shown: Sequence[Method], cost: Cost) -> str:
+    """Name the methods whose speed varied too much to be compared."""
+    names = [method.name for method in shown if any(varied(record, cost.key) for record in method.records)]
+    return f" Varied by more than ±{100 * STEADY:.0f} %, so not to be compared: {joined(names, 4)}." if names else ""
 
 
 def _range(method: Method, cost: Cost, deviation: float) -> tuple[float, float]:
@@ -233,7 +260,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     by_task = sorted(zip(task_means, scene.tasks, strict=True))
     easy = f" Over the methods, tasks reach from {by_task[0][1]} ({percent(by_task[0][0])}) to"
     alt = (
-        f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, best mean"
+        f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, highest mean"
         f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."
     )
     apart_by_task = np.ptp([method.accuracy.mean(0) for method in scene.methods], axis=0)
@@ -241,8 +268,8 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     says = f"Methods lie farthest apart on {scene.tasks[wide]}, {apart_by_task[wide]:.1f} points"
     if wide != narrow:
         says += f", and closest on {scene.tasks[narrow]}, {apart_by_task[narrow]:.1f} points"
-    lowest = f"{scene.tasks[int(np.argmin(task_means))]}, {percent(float(task_means.min()))} over the methods"
-    says += f"; the hardest task is {lowest}." if len(scene.tasks) > 1 else "."
+    lowest = f"{scene.tasks[int(np.argmin(task_means))]}, {percent(float(task_means.min()))}"
+    says += f"; the lowest mean over the methods is that of {lowest}." if len(scene.tasks) > 1 else "."
     return Drawing("accuracy-tasks", title, where, alt, figure, says)
 
 
@@ -307,17 +334,19 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         for m in last
     ]
     alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {listed(parts)}."
-    ends_at = {m.name: float(known[m.name]["mean"].iloc[-1]) for m in shown}
-    first, final = max(ends_at, key=lambda m: ends_at[m]), min(ends_at, key=lambda m: ends_at[m])
-    says = f"At the last validation {first} is highest, {percent(ends_at[first])}"
-    says += f", and {final} lowest, {percent(ends_at[final])}" if first != final else ""
-    gains = {m.name: float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1}
+    spans = {m.name: Span(*(float(known[m.name][key].iloc[-1]) for key in ("low", "mean", "high"))) for m in shown}
+    texts = {name: percent(span.middle) for name, span in spans.items()}
+    first, order = leading(spans), sorted(spans, key=lambda name: spans[name].middle)
+    reach = f"from {texts[order[0]]} to {texts[order[-1]]}" if len(order) > 1 else texts[order[0]]
+    if several and len(first) < len(shown):
+        overlap = ", bands overlapping" * (len(first) > 1)
+        says = f"Highest at the last validation{overlap}: {listed_with(first, texts)}"
+    else:
+        says = f"At the last validation accuracy is {reach}"
+    gains = [float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1]
     if gains:
-        most = max(gains, key=lambda m: gains[m])
-        least = gains[most] <= 0
-        says += (
-            "; none rose since" if least else f"; since the one before {most} gained most, {gains[most]:+.1f} points"
-        )
+        low, high = (f"{value:+.1f}" for value in (min(gains), max(gains)))
+        says += f"; since the one before, it changed by {low if low == high else f'{low} to {high}'} points"
     return Drawing("learning-curves", title, where, alt, figure, says + ".")
 
 

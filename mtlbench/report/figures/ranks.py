@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, blank, count, head, listed, looks, shorts
+from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, blank, count, head, looks, shorts
+from mtlbench.report.leading import joined
 from mtlbench.report.ranks import LEVEL, Ranks
 
 
@@ -42,8 +41,15 @@ def mean_ranks(ranks: Ranks) -> Drawing:
     head(figure, title, where)
     parts = [f"{method} {mean:.2f}" for method, mean in zip(ranks.methods, means, strict=True)]
     over = f"Over {count(len(ranks.suites), 'suite')} of {what}"
-    lowest = [name for name, mean in zip(ranks.methods, means, strict=True) if np.isclose(mean, means[0])]
-    says = f"{over} the lowest mean rank is {means[0]:.2f}, of {listed(lowest)}; the highest is that of {parts[-1]}."
+    if ranks.critical is None:
+        told = "which of them differ is not tested" if ranks.p is None else "none are told apart"
+        says = f"{over} mean ranks reach from {means[0]:.2f} to {means[-1]:.2f}; {told}."
+    else:  # nobody is first before those whose mean rank does not differ
+        near = [name for name, mean in zip(ranks.methods, means, strict=True) if mean - means[0] <= ranks.critical]
+        says = f"{over} the lowest mean rank is {means[0]:.2f}, of {near[0]}"
+        if len(near) > 1:
+            says = f"{over} the lowest mean ranks, which do not differ by the test, are those of {joined(near, 6)}"
+        says += f"; the highest is that of {parts[-1]}."
     test = f" Friedman's test: p = {ranks.p:.2g}." if ranks.p is not None else ""
     stem = f"mean-ranks-{'rendered' if ranks.rendered else 'real'}"
     return Drawing(stem, title, where, f"Mean ranks: {', '.join(parts)}.{test}", figure, says)

@@ -1,4 +1,4 @@
-"""What the figures of one suite have in common: who is shown, how each looks, and what stands in the title."""
+"""What the figures of one suite have in common: who is shown, how each looks, and the titles."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Scene:
 
     @staticmethod
     def of(suite: Suite, results: Path) -> Scene:
-        """Set up a suite whose runs' folders lie under `results`."""
+        """Set up a suite whose runs are in folders below `results`."""
         found = data.finished(suite)
         methods = [method for method in found if method.kind != "reference"]
         references = [method for method in found if method.kind == "reference"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend, listed
+from mtlbench.report.leading import joined
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,11 +62,13 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
     head(figure, title, where)
     order = sorted(ends, key=lambda name: (ends[name], name))
     alt = f"At {most} tasks: {listed([f'{name} {ends[name]:,.4g} MB' for name in order], 8)}."
-    small, large = order[0], order[-1]
-    says = (
-        f"At {most} tasks {large} would take {ends[large]:,.3g} MB and {small} {ends[small]:,.3g} MB,"
-        f" {ends[large] / ends[small]:,.3g} times less."
-    )
+    texts = {name: f"{size:,.3g} MB" for name, size in ends.items()}
+    small, large = ([name for name in order if texts[name] == texts[order[end]]] for end in (0, -1))
+    says = f"At {most} tasks {joined(large, 4)} would take {texts[large[0]]}"
+    if small != large:
+        less = f"{ends[large[-1]] / ends[small[0]]:,.3g} times less"
+        says += f" and {joined(small, 4)} {texts[small[0]]}, {less}"
+    says += "."
     return Drawing("storage-tasks", title, where, alt, figure, says)
 
 

@@ -173,7 +173,7 @@ def head_share(figure: Figure) -> float:
 
 
 def settle(figure: Figure) -> None:
-    """Work out the layout once; it stays as it is in every format. Labels of y axes are broken where they don't fit."""
+    """Work out the layout once; it stays as it is in every format. Labels of axes are broken where they don't fit."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -183,11 +183,14 @@ def settle(figure: Figure) -> None:
 
 
 def _break_labels(figure: Figure) -> bool:
-    """Break the labels of y axes that are longer than their axes are high; return whether there was one."""
+    """Break labels that don't fit: of y axes, longer than these are high; of x axes, wider than the figure has room.
+
+    Return whether there was one.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    broken = False
+    broken, page = False, figure.bbox
     for axes in figure.axes:
         label = axes.yaxis.label
         words, height = label.get_text(), axes.get_window_extent(renderer).height
@@ -195,6 +198,14 @@ def _break_labels(figure: Figure) -> bool:
         if " " in words and "\n" not in words and long > height:
             width = len(words) * height / long  # characters that fit
             axes.set_ylabel("\n".join(textwrap.wrap(words, max(1, int(width)), break_long_words=False)))
+            broken = True
+        below, box = axes.xaxis.label, axes.xaxis.label.get_window_extent(renderer)
+        words = " ".join(below.get_text().split())
+        room = 2 * min(page.x1 - (box.x0 + box.x1) / 2, (box.x0 + box.x1) / 2 - page.x0)  # it is centred
+        if " " in words and box.width > room:
+            longest = max(map(len, below.get_text().split("\n")))
+            width = int(longest * room / box.width) - 1
+            axes.set_xlabel("\n".join(textwrap.wrap(words, max(1, width), break_long_words=False)))
             broken = True
     return broken
 

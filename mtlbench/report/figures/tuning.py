@@ -83,7 +83,7 @@ def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
 
 
 def of_scene(scene: Scene) -> Iterator[Drawing]:
-    """Draw the trials that lie beside a suite's runs, and what recipes did to its order."""
+    """Draw the trials beside a suite's runs, and what recipes did to its order."""
     yield from slopes(scene)
     folder = scene.results / str(scene.suite.benchmark["name"]) / FOLDER
     yield from drawings(read_trials(folder), scene.subject)
@@ -179,11 +179,13 @@ def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
     legend(figure, lines)
     title = "What the best of fewer trials would be expected to score, the default among them"
     head(figure, title, where)
-    best = max(ends, key=lambda method: ends[method][-1])
-    start = max(ends, key=lambda method: ends[method][0])
+    reach = [
+        " to ".join(dict.fromkeys(percent(end([curve[place] for curve in ends.values()])) for end in (min, max)))
+        for place in (0, -1)
+    ]
     alt = (
-        f"With one trial, the default, {start} leads at {percent(ends[start][0])}; with all, {best} is expected to at"
-        f" {percent(ends[best][-1])}. Trials are drawn at random from those that were made."
+        f"With one trial, the default, methods score {reach[0]}; with all, {reach[1]} is to be expected. Trials are"
+        " drawn at random from those that were made."
     )
     return Drawing("tuning-expected", title, where, alt, figure)
 

@@ -275,9 +275,27 @@
     pick();
   }
 
+  // figures below each other where one is higher than its neighbours: no figure stands alone beside an empty screen
+  function packed(grid) {
+    const line = 4, gap = 24, figures = [...grid.children].filter((one) => one.localName === "figure");
+    const pack = () => {
+      const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+      grid.style.rowGap = columns > 1 ? "0" : "";
+      grid.style.gridAutoRows = columns > 1 ? `${line}px` : "";
+      for (const one of figures) {
+        const high = one.getBoundingClientRect().height;
+        one.style.gridRow = columns > 1 && high ? `span ${Math.ceil((high + gap) / line)}` : "";
+      }
+    };
+    const observer = new ResizeObserver(pack);
+    for (const one of [grid, ...figures]) observer.observe(one);
+    pack();
+  }
+
   // on a phone the three answers come first, each with what else there is to say folded below it
   if (window.matchMedia("(max-width: 40rem)").matches) all(document, ".answer details").forEach((one) => { one.open = false; });
   for (const place of all(document, ".gallery")) gallery(place, data(place.dataset.of));
   for (const table of all(document, "#leaderboard .board")) board(table, document.querySelector("#leaderboard form"));
   for (const place of all(document, ".curves")) curves(place, data(place.dataset.of));
+  for (const grid of all(document, ".figures")) packed(grid);
 })();

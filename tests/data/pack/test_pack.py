@@ -161,7 +161,7 @@ def test_images_that_change_while_they_are_packed_are_an_error(many: Table, monk
         return pixels
 
     monkeypatch.setattr(decoding, "read_image", meddling)
-    with pytest.raises(UserError, match=r"many change while they are packed\. Try again"):
+    with pytest.raises(UserError, match=r"many changed while they were packed\. Try again"):
         open_pack(many, (4, 4), "squash")
     monkeypatch.undo()
     assert set(greys(open_pack(many, (4, 4), "squash"))) == {250}

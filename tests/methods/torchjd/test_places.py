@@ -68,7 +68,7 @@ def test_shared_parameters_behind_the_representation_are_not_silently_left_untra
             return super().embed(images) * self.late
 
     net = Behind()
-    with pytest.raises(UserError, match="lie behind the representation of Behind; set at=shared"):
+    with pytest.raises(UserError, match="come after the representation of Behind; set at=shared"):
         make("mgda").backward(net.embed(torch.empty(0)), net)
 
 

@@ -17,6 +17,8 @@ from mtlbench.report.clustering import SharedImages
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
 from mtlbench.report.figures.storage import MOST_TASKS, storage_by_tasks
+from mtlbench.report.figures.style import settle
+from mtlbench.report.leading import listed_with
 from mtlbench.runs import run_folder
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -107,6 +109,55 @@ def test_a_speeds_bar_reaches_from_the_slowest_to_the_fastest_round_of_all_seeds
     assert "slowest to fastest round" in drawing.where
 
 
+def with_speed(middle: float, half: float) -> dict[str, float]:
+    ends = {"": middle, "_slowest": middle - half, "_fastest": middle + half}
+    return {"file_bytes": 1e6, **{f"embed_rate_all_tasks{end}": value for end, value in ends.items()}}
+
+
+def test_a_caption_names_no_fastest_method_before_those_whose_bars_reach_its_own(tmp_path: Path) -> None:
+    put(tmp_path, record("one", hits=(0.9, 0.9, 0.9), costs=with_speed(1000, 50)))
+    put(tmp_path, record("two", hits=(0.8, 0.8, 0.8), costs=with_speed(1200, 300)))
+    put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 10)))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    assert drawing.says == (
+        "One seed: the order of the methods is not known. Means reach from 70.0 % to 90.0 %. Fastest, whose bars"
+        " overlap: two 1,200 images/s and one 1,000 images/s. Varied by more than ±20 %, so not to be compared: two."
+    )
+    put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 450)))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    assert "No speed stands out" in drawing.says
+    put(tmp_path, record("two", hits=(0.8, 0.8, 0.8), costs=with_speed(1200, 30)))
+    put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 10)))
+    drawing = accuracy_against(scene(tmp_path), EMBEDDING)
+    assert drawing is not None
+    assert drawing.says.endswith("Fastest: two, 1,200 images/s.")
+
+
+def test_a_caption_names_no_highest_mean_before_those_whose_bars_reach_it(tmp_path: Path) -> None:
+    for seed, wobble in enumerate((-0.02, 0.02)):
+        put(tmp_path, record("one", seed, (0.9 + wobble,) * 3))
+        put(tmp_path, record("two", seed, (0.89 + wobble,) * 3))
+        put(tmp_path, record("low", seed, (0.6 + wobble,) * 3))
+    put(tmp_path, record("late", 0, (0.1,) * 3))
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    assert drawing.says == (
+        "Highest means, whose bars overlap: one 90.0 % and two 89.0 %; of one seed, so undecided: late. All are of one"
+        " size."
+    )
+
+
+def test_a_caption_of_many_methods_names_a_few(tmp_path: Path) -> None:
+    drawing = accuracy_against(crowd(tmp_path), EMBEDDING)  # all of one speed
+    assert drawing is not None
+    assert "No speed stands out" in drawing.says
+    names = [f"m{n:02}" for n in range(35)]
+    said = listed_with(names, {name: f"{name[1:]} images/s" for name in names})
+    assert said.endswith("m03 03 images/s and 31 more")
+
+
 # --- storage against tasks --------------------------------------------------------------------------------------------
 
 
@@ -123,6 +174,10 @@ def test_storage_goes_through_the_file_at_the_suites_tasks_and_grows_by_what_a_t
     assert sizes[2] == pytest.approx(2.5)
     assert sizes[-1] == pytest.approx(2.5 + 37 * 0.00128)
     assert drawing.says == "At 40 tasks independent would take 100 MB and modulation 2.55 MB, 39.3 times less."
+    put(tmp_path, record("twin", costs={"file_bytes": 2.5e6, "bytes_added": 1280.0}))
+    again = storage_by_tasks(scene(tmp_path))
+    assert again is not None
+    assert "and modulation and twin 2.55 MB" in again.says
     assert "from these records" in drawing.where
     with pytest.raises(ValueError, match="unpack"):
         line(drawing.figure, "unmeasured")
@@ -200,6 +255,20 @@ def test_a_map_of_35_methods_keeps_its_numbers(tmp_path: Path) -> None:
     assert all(float(number) > 0 for number in numbers)
 
 
+def test_a_maps_colour_bar_is_told_within_the_figure_beside_long_names(tmp_path: Path) -> None:
+    for n in range(35):
+        put(tmp_path, record(f"method-{n}[after=3:4]+balancer", hits=(0.6 + n / 100,) * 3))
+    put(tmp_path, record("independent"))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    settle(drawing.figure)
+    renderer = drawing.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    (bar,) = [axes for axes in drawing.figure.axes if "difference" in axes.get_xlabel()]
+    box = bar.xaxis.label.get_window_extent(renderer)
+    assert drawing.figure.bbox.x0 <= box.x0
+    assert box.x1 <= drawing.figure.bbox.x1
+
+
 def test_a_large_map_has_no_numbers_and_every_name(tmp_path: Path) -> None:
     drawing = heat_map(crowd(tmp_path, 20, 30))
     assert drawing is not None
@@ -226,6 +295,7 @@ def test_learning_curves_are_means_over_seeds_by_step_and_by_second(results: Pat
     at_end = [y for x, y in band if x == 40]
     assert (min(at_end), max(at_end)) == pytest.approx((65, 66))
     assert "independent 70.0 % after 20 s" in drawing.alt
+    assert drawing.says.startswith("Highest at the last validation")
 
 
 def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None:
@@ -234,6 +304,13 @@ def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None
     assert drawing is not None
     assert [axes.get_xlabel() for axes in drawing.figure.axes] == ["training step"]
     assert "one 70.0 %." in drawing.alt
+    put(tmp_path, record("two"), curve=curve(0.6))
+    two = accuracy.learning_curves(scene(tmp_path))  # one seed: none is said to be higher
+    assert two is not None
+    assert two.says == (
+        "At the last validation accuracy is from 60.0 % to 70.0 %; since the one before, it changed by +30.0 to +35.0"
+        " points."
+    )
 
 
 def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> None:

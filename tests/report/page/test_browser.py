@@ -226,6 +226,14 @@ def test_a_wide_screen_has_figures_beside_each_other(opened: Any) -> None:
         assert len(rows) == 2
         first = [box for box in boxes if round(box["y"]) == min(rows)]
         assert sum(box["width"] for box in first) > 0.9 * 1376
+        for box in boxes:  # each follows close below another one, or is in the first row
+            near = [
+                box["y"] - above["y"] - above["height"]
+                for above in boxes
+                if above["x"] < box["x"] + box["width"] and box["x"] < above["x"] + above["width"]
+                and above["y"] < box["y"]
+            ]  # fmt: skip
+            assert not near or -1 < min(near) < 40
 
 
 @pytest.mark.slow

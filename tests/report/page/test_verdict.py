@@ -21,7 +21,7 @@ def said(summary: Summary) -> str:
 def test_the_verdict_names_the_best_those_alike_and_the_smallest(results: Path) -> None:
     (summary,) = found(results)
     words = verdict(summary)
-    assert (words.best, words.tied, words.smallest) == ("shared", ("shared", "modulation"), "modulation")
+    assert (words.best, words.tied, words.smallest) == ("shared", ("shared", "modulation"), ("modulation",))
     which, cost, sure = words.answers
     assert which.short == "shared and modulation are tied"
     assert which.lead == (
@@ -134,7 +134,7 @@ def test_methods_of_too_few_seeds_are_not_passed_off_as_equal(results: Path) -> 
 def test_a_method_of_too_few_seeds_is_not_offered_as_the_small_one(results: Path) -> None:
     put(results, "late", 0, (0.1, 0.1), megabytes=0.1)
     (summary,) = found(results)
-    assert verdict(summary).smallest == "modulation"
+    assert verdict(summary).smallest == ("modulation",)
     assert "Smallest of the tied: modulation" in said(summary)
 
 
@@ -164,6 +164,43 @@ def test_speeds_that_were_not_measured_are_not_spoken_of(results: Path) -> None:
     assert "within the range" not in said(summary)
 
 
+def test_of_tied_methods_neither_equal_sizes_nor_overlapping_speeds_make_one_the_cheapest(results: Path) -> None:
+    def priced(middle: float, half: float, size: float) -> dict[str, float]:
+        ends = {"": middle, "_slowest": middle - half, "_fastest": middle + half}
+        return {
+            "parameters": 1,
+            "file_bytes": size,
+            **{f"embed_rate_all_tasks{end}": value for end, value in ends.items()},
+        }
+
+    def put_both(one: dict[str, float], other: dict[str, float]) -> Summary:
+        for seed in range(3):
+            put(results, "shared", seed, (0.9, 0.7), costs=one)
+            put(results, "modulation", seed, (0.896, 0.703), costs=other)
+        (summary,) = found(results)
+        return summary
+
+    alike = put_both(priced(7000, 2000, 2.831e6), priced(9000, 2500, 2.829e6))  # both 2.83 MB as they are written
+    words = verdict(alike)
+    assert (set(words.smallest), set(words.fastest)) == ({"shared", "modulation"},) * 2
+    assert words.closing[0].endswith("are tied at 80.0 ±0.0 %; none of them is cheaper.")
+    assert words.headline.endswith("None of them is smaller. None of them is surely faster.")
+    assert "No tied method is smaller." in said(alike)
+    assert "under all tasks; no tied method is surely faster." in said(alike)
+
+    mixed = put_both(priced(7000, 100, 4e6), priced(9000, 2500, 2e6))  # the smaller is not surely faster
+    words = verdict(mixed)
+    assert (words.smallest, set(words.fastest)) == (("modulation",), {"shared", "modulation"})
+    assert words.closing[0].endswith("; the cheapest is modulation.")
+
+    apart = put_both(priced(7000, 100, 2e6), priced(9000, 100, 4e6))
+    words = verdict(apart)
+    assert (words.smallest, words.fastest) == (("shared",), ("modulation",))
+    assert words.closing[0].endswith("; the smallest is shared, the fastest is modulation.")
+    assert "shared 2.00 MB" in words.closing[1]
+    assert "modulation 4.00 MB" in words.closing[1]
+
+
 def test_failed_and_collapsed_methods_are_named_and_a_collapsed_one_is_not_the_small_alternative(results: Path) -> None:
     put(results, "broken", status="failed", reason="out of memory")
     for seed in range(3):
@@ -171,7 +208,7 @@ def test_failed_and_collapsed_methods_are_named_and_a_collapsed_one_is_not_the_s
     (summary,) = found(results)
     assert "Failed: broken." in said(summary)
     assert "Collapsed: fallen." in said(summary)
-    assert verdict(summary).smallest == "modulation"
+    assert verdict(summary).smallest == ("modulation",)
 
 
 @pytest.mark.usefixtures("_undrawn")
