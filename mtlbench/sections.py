@@ -98,7 +98,7 @@ class Data(Section):
     separator: str = Field(default=";", min_length=1, description="What parts several values in a cell.")
     min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
     ordered: dict[str, list[str]] = Field(
-        default={}, description="csv: tasks whose values have an order, each with its values from low to high."
+        default={}, description="csv, hub: tasks whose values have an order, each with its values from low to high."
     )
     subset: bool = Field(
         default=False,
@@ -110,10 +110,10 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _fits_its_reader(self) -> Data:
-        of = (("csv", ["csv"]), ("ordered", ["csv"]), ("levels", ["folders"]), ("subset", ["celeba"]))
+        of = (("csv", ["csv"]), ("ordered", ["csv", "hub"]), ("levels", ["folders"]), ("subset", ["celeba"]))
         for key, readers in of:
             if getattr(self, key) and self.reader not in readers:
-                raise ValueError(f"data.{key} is for data.reader = '{readers[0]}'")
+                raise ValueError(f"data.{key} is for data.reader = {' or '.join(repr(name) for name in readers)}")
         if self.reader == "folders" and not self.levels:
             raise ValueError("data.reader = 'folders' needs data.levels, such as levels = [\"kind\"]")
         readers_of = {"identity": "celeba", "image": "zappos", "product": "zappos", "csn": "zappos"}

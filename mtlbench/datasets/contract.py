@@ -37,7 +37,7 @@ class Proposal:
 
 
 class Reader(ABC):
-    """Reads images and labels in one layout; nothing is downloaded, unpacked or decoded.
+    """Reads images and labels in one layout; nothing is decoded, and nothing downloaded but by a reader that `fetches`.
 
     A subclass takes its options as keyword-only arguments with types and defaults; a benchmark sets them in
     `[data.options]`. What the keys of `[data]` say of any data set, such as `split_seed`, comes with `data`.
@@ -61,11 +61,13 @@ class Reader(ABC):
         layout: what lies where in a folder of this data set, in words: "CelebA has img_align_celeba/ and …".
         stand_in: the benchmark that draws images in the same layout.
         source: returns where the data set is published; `mtlbench data get` fetches it from there.
+        fetches: the name of the data set that `read` gets by itself where its folder is not there, as options say.
     """
 
     layout: ClassVar[str] = ""
     stand_in: ClassVar[str] = ""
     source: ClassVar[Callable[[], Source] | None] = None
+    fetches: str = ""
 
     @abstractmethod
     def read(self, folder: Path, data: Data) -> Table:

@@ -63,13 +63,16 @@ def read_originals(
     import torch
 
     from mtlbench.data.dataset import prepare
-    from mtlbench.data.reading import default_folder, read_table, rendered_folder
+    from mtlbench.data.reading import home_of, read_table, rendered_folder
+    from mtlbench.datasets.contract import build_reader
 
     benchmark = benchmark_of(record)
     data = benchmark.data
-    root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
+    reader = build_reader(data)
+    root = data_dir or (rendered_folder(data.rendered) if data.rendered else home_of(data, reader))
     there = root.is_dir() and any(root.iterdir())
-    if not there and (data.rendered is None or data_dir is not None or not draw_absent):
+    made_anew = bool(reader.fetches or data.rendered)  # what was fetched for a run is kept, and not fetched again
+    if not there and (not made_anew or data_dir is not None or not draw_absent):
         raise NoImages(f"its images are not at {root}; name their folder with --data-dir.")
     others = NoImages(f"the images in {root} are not those it was made with; name the folder of those with --data-dir.")
     facts = record.receipt.get("data", {})
