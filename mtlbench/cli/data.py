@@ -102,6 +102,9 @@ def check(
         f"{table.root}: {table.name}{rendered}, {len(table):,} images"
         f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_rule})",
     )
+    for number, name in enumerate(SPLITS):
+        if table.roles and (roles := table.roles.of(table.split == number)):
+            say(console, f"Searched in the {name} split: {roles}.")
     _show_tasks(console, table, named, everything)
     _show_values(console, table, named, everything)
     for remark in table.remarks:

@@ -37,6 +37,8 @@ class Dataset:
         triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
             positive and negative on the device; empty where triplets are drawn from the labels.
         root: the folder that `paths` are relative to; paths: the N image files, for pictures of the originals.
+        query, gallery: (N,) bool on the device, which held-out images are asked and which are searched; None where
+            each is both.
     """
 
     images: Tensor
@@ -50,6 +52,8 @@ class Dataset:
     triplets: dict[str, list[Tensor]] = field(default_factory=dict)
     root: Path = Path()
     paths: tuple[str, ...] = ()
+    query: Tensor | None = None
+    gallery: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -59,6 +63,17 @@ class Dataset:
     def members(self, split: str) -> Tensor:
         """Return the (n,) indices of the images of `train`, `val` or `test`."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
+
+    def roles(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return which of some images are queries and which gallery, (n,) bool each; None where all are both.
+
+        Args:
+            images: (n,) indices of a split's images.
+        """
+        if self.query is None or self.gallery is None:
+            return None
+        query, gallery = self.query[images], self.gallery[images]
+        return (query, gallery) if bool((query | gallery).any()) else None
 
     def batch(
         self,
@@ -175,8 +190,12 @@ def prepare(
         digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
     for rows in (table.triplets[task][split] for task in chosen for split in SPLITS if table.triplets):
         digest.update(rows.tobytes())
+    roles = table.roles
+    for flags in (roles.query, roles.gallery) if roles else ():
+        digest.update(flags.tobytes())
     pixels = placed(pack.images, device)
     counts = {split: int((table.split == i).sum()) for i, split in enumerate(SPLITS)}
+    tested = roles.of(table.split == SPLITS.index("test")) if roles else None
     facts: dict[str, str | int | bool] = {
         "name": table.name,
         "rendered": table.rendered,
@@ -185,6 +204,7 @@ def prepare(
         **{f"{split}_images": n for split, n in counts.items()},
         "split": table.split_rule,
         **({"unreadable": len(pack.unreadable)} if pack.unreadable else {}),
+        **({"test_queries": int(tested.query.sum()), "test_gallery": int(tested.gallery.sum())} if tested else {}),
     }
     fixed = {
         split: [torch.from_numpy(table.triplets[task][split]).to(device) for task in chosen]
@@ -203,5 +223,7 @@ def prepare(
         triplets=fixed,
         root=table.root,
         paths=table.paths,
+        query=torch.from_numpy(roles.query).to(device) if roles else None,
+        gallery=torch.from_numpy(roles.gallery).to(device) if roles else None,
     )
     return dataset, notes

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mtlbench.data.roles import Roles
 from mtlbench.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -53,6 +54,7 @@ class Table:
             positive and negative; empty where they are drawn from the labels.
         remarks: what whoever looks at the data should know, a sentence each.
         group: the column that keeps images on one side of a split; it is a task only where it is asked for.
+        roles: which held-out images are queries and which gallery; None where each is both.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Table:
     triplets: dict[str, dict[str, Labels]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     group: str = ""
+    roles: Roles | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,6 +87,9 @@ class Table:
                 return f"has no two {split} images of one value"
             if self.triplets and not len(self.triplets.get(task, {}).get(split, ())):
                 return f"has no {split} triplets"
+            roles = self.roles.of(self.split == number) if self.roles else None
+            if roles and not _can_be_asked(codes[self.split == number], roles):
+                return f"has no {split} query with a gallery image of its value and one of another"
         return None
 
     def tasks_with_labels(self) -> list[str]:
@@ -171,6 +177,7 @@ class Table:
             columns={t: replace(c, codes=c.codes[keep]) for t, c in self.columns.items()},
             split=self.split[keep],
             triplets={t: {s: rows[(rows >= 0).all(1)] for s, rows in splits.items()} for t, splits in moved.items()},
+            roles=self.roles.subset(keep) if self.roles else None,
         )
 
     def without_rare(self, least: int) -> Table:
@@ -183,6 +190,15 @@ class Table:
             code[kept] = np.arange(len(kept))
             columns[task] = replace(column, codes=code[column.codes], values=tuple(column.values[i] for i in kept))
         return replace(self, columns=columns)
+
+
+def _can_be_asked(codes: Labels, roles: Roles) -> bool:
+    """Tell whether any query has another image of its value in the gallery, and one of another value."""
+    labelled = codes >= 0
+    counts = np.bincount(codes[labelled & roles.gallery], minlength=1 + int(codes.max(initial=0)))
+    asked = labelled & roles.query
+    others = counts[codes[asked]]
+    return bool(((others - roles.gallery[asked] > 0) & (others < counts.sum())).any())
 
 
 def check_distinct(tasks: Iterable[str], where: str) -> None:

@@ -169,6 +169,9 @@ def read_with(reader: Reader, folder: Path, data: Data) -> Table:
     if not _whole(found.split, number) or not np.isin(found.split, range(len(SPLITS))).all():
         must = f"return {number} numbers 0 (train), 1 (val) or 2 (test), one an image, as Table.split"
         raise refuse(must, "other numbers" if _whole(found.split, number) else found.split)
+    for flags in (found.roles.query, found.roles.gallery) if found.roles else ():
+        if not (isinstance(flags, np.ndarray) and flags.shape == (number,) and flags.dtype == np.bool_):
+            raise refuse(f"return {number} truth values, one an image, in Table.roles", flags)
     return found
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from mtlbench.benchmark import Data
 from mtlbench.data.files import files_in, name_of
+from mtlbench.data.roles import GALLERY, QUERY, Roles, check_roles, roles_in, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Column, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
@@ -78,6 +79,11 @@ class Hub(Reader):
         labels = [name for name in features if name != image]
         kinds = {name: _kind(features[name]) for name in labels}
         cells = _cells(splits, {name: kind for name, kind in kinds.items() if kind}, where)
+        marks = [
+            [_text(cell, features[name], "", name, where) for cell in cells[name]] if kinds.get(name) else None
+            for name in (QUERY, GALLERY)
+        ]
+        kinds = {name: kind for name, kind in kinds.items() if name not in (QUERY, GALLERY)}
         columns = _columns(cells, kinds, features, data, where, remarks)
         if self.group and self.group not in columns:
             raise UserError(_no_column(where, self.group, columns, "data.options.group"))
@@ -93,6 +99,7 @@ class Hub(Reader):
         split, rule = self._split(splits, groups, data.split_seed, Path(where))
         if own is not None:
             remarks += torn_groups(self.group, [own.values[c] if c >= 0 else "" for c in own.codes.tolist()], split)
+        roles, said = roles_in(marks[0], marks[1], split, where)
         return Table(
             name=name,
             root=root,
@@ -100,8 +107,9 @@ class Hub(Reader):
             columns=columns,
             split=split,
             split_rule=rule,
-            remarks=tuple(remarks),
+            remarks=(*remarks, *said),
             group=self.group,
+            roles=roles or self._roles(splits, split, where),
         )
 
     def _fetch(self, folder: Path) -> Mapping[str, Any]:
@@ -148,6 +156,11 @@ class Hub(Reader):
         split, drawn = completed(given, groups, seed)
         check_splits(split, str(root), "name others with data.options.splits, or take one split alone to split it")
         return split, f"as in the splits {', '.join(splits)}{drawn}"
+
+    def _roles(self, splits: Mapping[str, Any], split: Labels, where: str) -> Roles | None:
+        """Return the roles of images in splits that are called query and gallery."""
+        words = [name for name, part in splits.items() for _ in range(len(part))]
+        return None if len(splits) == 1 else check_roles(roles_of(words), split, words, where)
 
     @classmethod
     def propose(cls, folder: Path) -> Proposal | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mtlbench.benchmark import Data
 from mtlbench.data.files import files_in, is_image, name_of
+from mtlbench.data.roles import check_roles, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Labels, Table, check_distinct, labels_of
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
@@ -97,12 +98,16 @@ class Names(Reader):
         if self.group:
             values = [columns[self.group].values[code] if code >= 0 else "" for code in own]
             remarks += torn_groups(self.group, values, split)
-        if {"query", "bounding_box_test"} <= {path.split("/")[0] for path in paths}:
+        tops = [path.split("/")[0] for path in paths]
+        roles = None
+        if listed is None and are_split(paths):
+            roles = check_roles(roles_of(tops), split, tops, str(folder))
+        if roles and "bounding_box_test" in tops:
             remarks.append(
-                "query/ and bounding_box_test/ are one test set here; published figures search the one with the other,"
-                " among images of other cameras, and are not to be compared."
+                "query/ is searched for in bounding_box_test/. Published figures leave out the images of a query's own"
+                " camera and count boxes without a person as wrong, which is not done here: don't compare with them."
             )
-        return Table(name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks))
+        return Table(name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks), roles=roles)
 
     def _split(
         self,

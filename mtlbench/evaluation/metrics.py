@@ -195,6 +195,13 @@ def map_at_r(ranked: Ranked) -> Tensor:
     return counted @ ranked.positions[: within.shape[1]].reciprocal() / ranked.relevant
 
 
+@register_metric("map")
+def mean_average_precision(ranked: Ranked) -> Tensor:
+    """Mean average precision over the whole gallery: 1/R times the sum of precision@i over all relevant images."""
+    found = ranked.hits.cumsum(dim=1, dtype=torch.int32)
+    return (found * ranked.hits).double() @ ranked.positions.reciprocal() / ranked.relevant
+
+
 @register_metric("r-precision", depth=RELEVANT)
 def r_precision(ranked: Ranked) -> Tensor:
     """The relevant ones among the first R images, divided by R."""

@@ -11,6 +11,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import named_generator
 from mtlbench.evaluation.distances import check_embeddings, points_of, steps_of
+from mtlbench.sampling.asked import AskedTriplets
 from mtlbench.sampling.triplets import TripletSampler
 
 _TRIPLET_CHUNK = 1 << 22
@@ -59,7 +60,8 @@ class HeldOutTriplets:
     def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> HeldOutTriplets:
         """Draw a split's triplets by the benchmark's own seed; they don't depend on the run.
 
-        Where the data set came with triplets of its own, those are drawn, each at most once.
+        Where the data set came with triplets of its own, those are drawn, each at most once. Where the split has query
+        and gallery sets, anchors are queries, and positives and negatives gallery images.
         """
         images = dataset.members(split)
         drawn = []
@@ -72,9 +74,14 @@ class HeldOutTriplets:
                 generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
                 drawn.append(place[rows[torch.randperm(len(rows), generator=generator)[:number].to(rows.device)]])
             return HeldOutTriplets(images, torch.stack(drawn))
+        roles, rules = dataset.roles(images), (benchmark.evaluation.anchors, benchmark.evaluation.min_images)
         for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
             generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-            sampler = TripletSampler(labels, benchmark.evaluation.anchors, benchmark.evaluation.min_images)
+            sampler: TripletSampler | AskedTriplets
+            if roles is None:
+                sampler = TripletSampler(labels, *rules)
+            else:
+                sampler = AskedTriplets(labels, roles[0].cpu(), roles[1].cpu(), *rules)
             drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
         return HeldOutTriplets(images, torch.stack(drawn).to(dataset.device))
 

@@ -33,12 +33,15 @@ class Originals:
         files: N image files.
         labels: (T, N) codes into `values`, -1 where an image is not labelled, by the run's tasks.
         values: the tasks' label values.
+        query, gallery: (N,) bool, which images are asked and which are searched.
     """
 
     root: Path
     files: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
     values: tuple[tuple[str, ...], ...]
+    query: npt.NDArray[np.bool_]
+    gallery: npt.NDArray[np.bool_]
 
 
 def read_originals(
@@ -68,10 +71,18 @@ def read_originals(
 
     benchmark = benchmark_of(record)
     data = benchmark.data
-    reader = build_reader(data)
-    root = data_dir or (rendered_folder(data.rendered) if data.rendered else home_of(data, reader))
+    made_anew = data.rendered is not None
+    if data_dir is not None:
+        root = data_dir
+    elif data.rendered is not None:
+        root = rendered_folder(data.rendered)
+    else:
+        try:
+            reader = build_reader(data)
+        except UserError as error:
+            raise NoImages(f"its images can't be found. {error}") from error
+        root, made_anew = home_of(data, reader), bool(reader.fetches)  # what was fetched for a run is kept
     there = root.is_dir() and any(root.iterdir())
-    made_anew = bool(reader.fetches or data.rendered)  # what was fetched for a run is kept, and not fetched again
     if not there and (not made_anew or data_dir is not None or not draw_absent):
         raise NoImages(f"its images are not at {root}; name their folder with --data-dir.")
     others = NoImages(f"the images in {root} are not those it was made with; name the folder of those with --data-dir.")
@@ -88,4 +99,7 @@ def read_originals(
         raise others
     test = dataset.members("test")
     files = tuple(dataset.root / dataset.paths[i] for i in test.tolist())
-    return Originals(dataset.root, files, dataset.labels[:, test].numpy(), dataset.values)
+    everyone = torch.ones(len(test), dtype=torch.bool)
+    query, gallery = dataset.roles(test) or (everyone, everyone)
+    labels = dataset.labels[:, test].numpy()
+    return Originals(dataset.root, files, labels, dataset.values, query.numpy(), gallery.numpy())
