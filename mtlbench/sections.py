@@ -88,9 +88,10 @@ class Data(Section):
         " (CelebA) or product (UT-Zappos50K); by CSN's lists.",
     )
     split_seed: Seed = Field(default=0, description="The seed of a random split.")
-    multi_valued: Literal["value", "first", "unlabelled"] = Field(
+    multi_valued: Literal["value", "first", "unlabelled", "set"] = Field(
         default="value",
-        description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
+        description="What a cell with several values, such as a;b, means: a value of its own, a, no label, or a set:"
+        " images whose sets share a value are alike.",
     )
     missing: list[str] = Field(
         default=[], description='Words that stand for no label, such as ["NaN", "n/a"]; empty cells always do.'

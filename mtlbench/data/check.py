@@ -220,6 +220,8 @@ def few_test_images(table: Table, tasks: Sequence[str], anchors: str = "balanced
     found = []
     for task in tasks:
         column = table.columns[task]
+        if column.members is not None:
+            continue
         codes = column.codes[(table.split == SPLITS.index("test")) & (column.codes >= 0)]
         counts = np.bincount(codes, minlength=len(column.values))
         able = counts >= 2  # one image alone anchors no triplet

@@ -37,6 +37,7 @@ class Dataset:
         triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
             positive and negative on the device; empty where triplets are drawn from the labels.
         root: the folder that `paths` are relative to; paths: the N image files, for pictures of the originals.
+        set_members: by task (V, U) bool on the CPU where labels are sets, see `Column`; else None, or empty.
         query, gallery: (N,) bool on the device, which held-out images are asked and which are searched; None where
             each is both.
     """
@@ -52,8 +53,14 @@ class Dataset:
     triplets: dict[str, list[Tensor]] = field(default_factory=dict)
     root: Path = Path()
     paths: tuple[str, ...] = ()
+    set_members: tuple[Tensor | None, ...] = ()
     query: Tensor | None = None
     gallery: Tensor | None = None
+
+    @property
+    def sets(self) -> tuple[Tensor | None, ...]:
+        """The T tasks' `set_members`."""
+        return self.set_members or (None,) * len(self.tasks)
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +129,8 @@ def _check_positives(table: Table, tasks: list[str], key: str) -> None:
     remedy = f"Take other tasks, or --set {key}=balanced."
     for task in tasks:
         column = table.columns[task]
+        if column.members is not None:
+            raise UserError(f"The labels of '{task}' are sets, which have no label 1 for {key} = 'positive'. {remedy}")
         if len(column.values) != 2:
             raise UserError(
                 f"The task '{task}' has {len(column.values)} values, and {key} = 'positive' is for tasks with"
@@ -190,6 +199,8 @@ def prepare(
         digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
     for rows in (table.triplets[task][split] for task in chosen for split in SPLITS if table.triplets):
         digest.update(rows.tobytes())
+    for column in columns:
+        digest.update(b"" if column.members is None else column.members.tobytes())
     roles = table.roles
     for flags in (roles.query, roles.gallery) if roles else ():
         digest.update(flags.tobytes())
@@ -223,6 +234,7 @@ def prepare(
         triplets=fixed,
         root=table.root,
         paths=table.paths,
+        set_members=tuple(None if c.members is None else torch.from_numpy(c.members) for c in columns),
         query=torch.from_numpy(roles.query).to(device) if roles else None,
         gallery=torch.from_numpy(roles.gallery).to(device) if roles else None,
     )

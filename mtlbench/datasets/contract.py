@@ -166,6 +166,14 @@ def read_with(reader: Reader, folder: Path, data: Data) -> Table:
         if low < -1 or high >= len(column.values):
             words = f"{where} codes from -1 to {len(column.values) - 1}, of its {len(column.values)} values"
             raise refuse(words, f"from {low} to {high}")
+        if column.members is not None:
+            shape = (len(column.values), len(column.parts))
+            if column.members.dtype != np.bool_ or column.members.shape != shape:
+                raise refuse(f"{where} truth values {shape} as members, a row a set", column.members)
+            if not column.members[column.codes[column.codes >= 0]].any(1).all():
+                raise refuse(
+                    f"{where} sets of at least one value; an image without any has the code -1", "an empty set"
+                )
     if not _whole(found.split, number) or not np.isin(found.split, range(len(SPLITS))).all():
         must = f"return {number} numbers 0 (train), 1 (val) or 2 (test), one an image, as Table.split"
         raise refuse(must, "other numbers" if _whole(found.split, number) else found.split)

@@ -16,6 +16,7 @@ from torch import Tensor
 from mtlbench.evaluation.distances import FARTHEST_STEP, STEP, check_embeddings, points_of, steps_of
 from mtlbench.evaluation.metrics import RELEVANT, Ranked, measured
 from mtlbench.evaluation.ranking import Distances, Space, first, in_chunks
+from mtlbench.evaluation.sets import Sets
 
 
 @torch.no_grad()
@@ -77,6 +78,7 @@ def retrieval_scores(
     max_bytes: int | None = None,
     query: Tensor | None = None,
     gallery: Tensor | None = None,
+    members: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score every labelled image of one task as a query that is searched for among the other labelled ones.
 
@@ -115,6 +117,8 @@ def retrieval_scores(
         extra: further metrics by name, see `metrics`.
         max_bytes: bound on the working memory, in bytes; by default what suits the device.
         query, gallery: `(N,)` bool, both or neither.
+        members: `(V, U)` bool where labels are sets, which of U values are in each: an image that shares one with the
+            query is relevant, and gains the Jaccard index of both sets, |a and b| / |a or b|, in `ndcg`.
 
     Returns:
         Metric name -> (N,) float64 on the CPU, NaN where a query has no score.
@@ -132,6 +136,7 @@ def retrieval_scores(
         max_bytes=max_bytes,
         query=query,
         gallery=gallery,
+        members=[members],
     )
     return scores
 
@@ -148,6 +153,7 @@ def scores_of_tasks(
     max_bytes: int | None = None,
     query: Tensor | None = None,
     gallery: Tensor | None = None,
+    members: Sequence[Tensor | None] | None = None,
 ) -> list[dict[str, Tensor]]:
     """Return `retrieval_scores` of several tasks that have the same embeddings; distances are worked out once.
 
@@ -156,6 +162,7 @@ def scores_of_tasks(
         labels: `(T, N)`.
         ordered_values: of each task.
         normalise, ks, extra, max_bytes, query, gallery: see `retrieval_scores`.
+        members: of each task.
     """
     check_embeddings(embeddings)
     if labels.shape[1:] != embeddings.shape[:1]:
@@ -165,6 +172,7 @@ def scores_of_tasks(
     for of_task, values in zip(labels, ordered_values, strict=True):
         if values is not None and (values < 2 or (of_task >= values).any()):
             raise ValueError(f"ordered_values must be at least 2 and above every label, found {values}")
+    sets = members or [None] * len(labels)
     everyone = torch.ones(labels.shape[1], dtype=torch.bool, device=labels.device)
     asked_for, searched = everyone if query is None else query, everyone if gallery is None else gallery
     scores = [dict[str, Tensor]() for _ in labels]
@@ -180,7 +188,9 @@ def scores_of_tasks(
         rows = [of_part[labels[tasks[0], of_part].argsort(stable=True)] for of_part in rows]
         labelled, first, stop = torch.cat(rows), len(rows[0]), len(rows[0]) + len(rows[1])
         distances = Distances(embeddings[labelled.to(embeddings.device)], normalise, first)
-        asked = [_Task(labels[t, labelled].to(distances.device), first, ordered_values[t], ks, extra) for t in tasks]
+        asked = [
+            _Task(labels[t, labelled].to(distances.device), first, ordered_values[t], ks, extra, sets[t]) for t in tasks
+        ]
         for task, t in zip(asked, tasks, strict=True):
             found = torch.full((labels.shape[1], len(task.metrics)), torch.nan, dtype=torch.float64)
             scores[t] = dict(zip(task.metrics, found.unbind(1), strict=True))
@@ -208,7 +218,7 @@ class _Task:
         labels: `(n,)`, of the images that have one.
         first: where the gallery begins among them.
         ordered_values: V, if the labels are ordered.
-        ks, extra: see `retrieval_scores`.
+        ks, extra, members: see `retrieval_scores`.
 
     Attributes:
         metrics: by name.
@@ -218,15 +228,26 @@ class _Task:
     scores: Tensor
 
     def __init__(
-        self, labels: Tensor, first: int, ordered_values: int | None, ks: Sequence[int], extra: Sequence[str]
+        self,
+        labels: Tensor,
+        first: int,
+        ordered_values: int | None,
+        ks: Sequence[int],
+        extra: Sequence[str],
+        members: Tensor | None = None,
     ) -> None:
         n, device = len(labels) - first, labels.device
         values, codes, counts = torch.unique(labels, return_inverse=True, return_counts=True)
         self._first = first
-        self._relevant = torch.bincount(codes[first:], minlength=len(values))[codes]
+        self._sets = None if members is None else Sets(members.to(device)[values])
+        held = torch.bincount(codes[first:], minlength=len(values))
+        self._relevant = (held if self._sets is None else self._sets.alike(held))[codes]
         self._relevant[first:] -= 1  # an image in the gallery is not looked for by itself
         # Images gain max(0, best - distance of ranks): relevant ones `best`, and others nothing if there is no order.
         self._best = 1 if ordered_values is None else ordered_values - 1
+        self._worth = None if self._sets is None else self._sets.worth
+        if self._worth is not None:
+            self._best = len(self._worth) - 1
         ranks = (torch.arange(len(values), device=device) if ordered_values is None else values).int()
         self._ranks = ranks[codes]
         self._in_gallery = self._ranks[first:]
@@ -235,10 +256,11 @@ class _Task:
         positions = torch.arange(1, max(1, n + (first > 0)), device=device, dtype=torch.float64)
         self._discount = (1 + positions).log2().reciprocal()
         self._ideal = None
-        if ordered_values is not None:
+        graded = ordered_values is not None or self._sets is not None
+        if graded:
             apart = [self._ideal_gains(ranks, 0)[codes[:first]]] if first else []
             self._ideal = torch.cat([*apart, self._ideal_gains(ranks, 1)[codes[first:]]])
-        self.metrics = measured(ks, extra, ordered=ordered_values is not None)
+        self.metrics = measured(ks, extra, ordered=graded)
         # Sort key: the distance's step above, the gain in the bits below: of a tie the least relevant comes first.
         self._factor = max(1, (1 << self._best.bit_length()) // STEP)
         self.key_type = torch.int32 if self._factor == 1 else torch.int64
@@ -250,14 +272,17 @@ class _Task:
             ranks: of the values.
             dropped: 1 where the query is in the gallery itself: it has the best gain, and is the first in that order.
         """
-        best = [
-            (order := self._gains(rank).sort(descending=True).values[dropped:].double()) @ self._discount[: len(order)]
-            for rank in ranks
-        ]
+        best = []
+        for rank in ranks:
+            order = self._gains(rank).sort(descending=True).values[dropped:]
+            gains = order.double() if self._worth is None else self._worth[order.long()]
+            best.append(gains @ self._discount[: len(order)])
         return torch.stack(best) if best else self._discount.new_zeros(0)
 
     def _gains(self, rank: Tensor) -> Tensor:
         """Return `(g,)` int32: what the gallery's images gain for a query of that rank."""
+        if self._sets is not None:
+            return self._sets.gains(int(rank))[self._in_gallery.long()]
         if self._best == 1:
             return (self._in_gallery == rank).int()
         return (self._in_gallery - rank).abs_().neg_().add_(self._best).clamp_min_(0)
@@ -290,7 +315,7 @@ class _Task:
             depth = self._depth(int(relevant[rows].max()), keys.shape[1] - itself)
             gains = first(keys, depth).bitwise_and_(STEP * self._factor - 1)
             ideal = None if self._ideal is None else self._ideal[rows + start]
-            ranked = Ranked(gains, self._best, relevant[rows], ideal, self._discount[:depth])
+            ranked = Ranked(gains, self._best, relevant[rows], ideal, self._discount[:depth], self._worth)
             found = torch.stack([metric.of(ranked) for metric in self.metrics.values()], dim=1)
             scores[rows.cpu()] = torch.where(relevant[rows, None] > 0, found, torch.nan).cpu()
         return scores

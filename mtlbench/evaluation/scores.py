@@ -54,6 +54,7 @@ def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmar
             extra=evaluation.metrics,
             query=query,
             gallery=gallery,
+            members=[dataset.sets[t] for t in tasks],
         )
         for t, of_task in zip(tasks, scores, strict=True):
             each[t] = of_task

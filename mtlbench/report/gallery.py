@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlbench.data import canvas
+from mtlbench.data.table import alike_counts
 from mtlbench.errors import UserError
 from mtlbench.report.originals import NoImages as NoImages
 from mtlbench.report.originals import read_originals
@@ -179,7 +180,8 @@ def galleries(
         for task, t in zip(shown, places, strict=True):
             random = np.random.default_rng([seed, t])
             codes = data.labels[t]
-            candidates = _askable(codes, data.query, data.gallery)
+            members = data.members[t]
+            candidates = _askable(codes, data.query, data.gallery, members)
             askable[task] = len(candidates)
             if len(candidates) > max(budget, _LEAST_SEARCHED):
                 candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
@@ -187,10 +189,9 @@ def galleries(
             searched_codes = np.where(data.gallery, codes, -1)
             search = partial(_found, task=t, labels=codes, gallery=data.gallery, queries=candidates, k=neighbours)
             found = list(pool.map(search, stored))
-            right = np.stack([codes[images] == codes[candidates][:, None] for images in found])
-            for place, why in _choose(
-                candidates, right.sum(2), codes, searched_codes, neighbours, queries_per_task, random
-            ):
+            right = np.stack([_alike(codes[images], codes[candidates][:, None], members) for images in found])
+            able = _others(codes, searched_codes, candidates, members)
+            for place, why in _choose(candidates, right.sum(2), codes, able, neighbours, queries_per_task, random):
                 lists = {
                     run.record.method: tuple(
                         Neighbour(int(image), bool(hit))
@@ -255,19 +256,28 @@ class _Stored:
         return found
 
 
-def _askable(labels: Codes, query: Flags, gallery: Flags) -> Codes:
-    """Return the indices of the queries that have another image of their label in the gallery."""
-    counts = _others(labels, np.where(gallery, labels, -1), np.arange(len(labels)))
+def _alike(labels: Codes, others: Codes, members: Flags | None) -> Flags:
+    """Return whether labels are alike: the same, or, where they are sets, with a value in common."""
+    if members is None:
+        return np.asarray(labels == others)
+    return np.asarray((members[labels] & members[others]).any(-1))
+
+
+def _askable(labels: Codes, query: Flags, gallery: Flags, members: Flags | None = None) -> Codes:
+    """Return the indices of the queries that have another image in the gallery that is like them."""
+    counts = _others(labels, np.where(gallery, labels, -1), np.arange(len(labels)), members)
     return np.flatnonzero((labels >= 0) & query & (counts > 0))
 
 
-def _others(labels: Codes, searched: Codes, images: Codes) -> Codes:
-    """Return how many images of its label each of some images has in the gallery beside itself.
+def _others(labels: Codes, searched: Codes, images: Codes, members: Flags | None) -> Codes:
+    """Return how many images that are like it each of some images has in the gallery beside itself.
 
     Args:
         labels: (N,) of all images; searched: (N,) the same, -1 where an image is not in the gallery.
+        images: some of them; members: see `_alike`.
     """
     counts = np.bincount(searched[searched >= 0], minlength=1 + int(labels.max(initial=0)))
+    counts = counts if members is None else alike_counts(members[: len(counts)], counts)
     found: Codes = counts[labels[images]] - (searched[images] >= 0)
     return found
 
@@ -294,7 +304,7 @@ def _choose(
     candidates: Codes,
     right: Codes,
     labels: Codes,
-    searched: Codes,
+    able: Codes,
     k: int,
     number: int,
     random: np.random.Generator,
@@ -304,14 +314,14 @@ def _choose(
     Args:
         candidates: (q,) test images.
         right: (M, q) right neighbours of each, by method.
-        labels: (N,) of all test images; searched: (N,) the same, -1 where an image is not in the gallery.
+        labels: (N,) of all test images; able: (q,) how many right neighbours there could be.
         k: neighbours of each.
         number: how many to choose.
         random: draws the typical ones.
     """
     codes = labels[candidates]
     counts = np.bincount(labels[labels >= 0], minlength=1)[codes]
-    share = right / np.minimum(k, _others(labels, searched, candidates))
+    share = right / np.minimum(k, able)
     places = np.arange(len(candidates))
     spread = share.max(0) - share.min(0) if len(share) else np.zeros(len(candidates))
     # the last key counts most

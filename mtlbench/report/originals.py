@@ -34,6 +34,7 @@ class Originals:
         labels: (T, N) codes into `values`, -1 where an image is not labelled, by the run's tasks.
         values: the tasks' label values.
         query, gallery: (N,) bool, which images are asked and which are searched.
+        members: by task (V, U) bool where labels are sets, which values are in each; else None.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Originals:
     values: tuple[tuple[str, ...], ...]
     query: npt.NDArray[np.bool_]
     gallery: npt.NDArray[np.bool_]
+    members: tuple[npt.NDArray[np.bool_] | None, ...]
 
 
 def read_originals(
@@ -102,4 +104,5 @@ def read_originals(
     everyone = torch.ones(len(test), dtype=torch.bool)
     query, gallery = dataset.roles(test) or (everyone, everyone)
     labels = dataset.labels[:, test].numpy()
-    return Originals(dataset.root, files, labels, dataset.values, query.numpy(), gallery.numpy())
+    members = tuple(None if one is None else one.numpy() for one in dataset.sets)
+    return Originals(dataset.root, files, labels, dataset.values, query.numpy(), gallery.numpy(), members)

@@ -279,6 +279,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         "value": "",
         "first": ", of several values in a cell the first",
         "unlabelled": ", cells of several values unlabelled",
+        "set": ", cells of several values sets, alike where they share one",
     }
     several = data_settings.get("multi_valued", "value")  # a later version may know another rule
     rules = cells.get(several, f", cells of several values by the rule {several}")

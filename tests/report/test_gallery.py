@@ -109,6 +109,14 @@ def test_queries_of_a_query_set_need_another_image_of_their_label_in_the_gallery
     assert gallery._askable(labels, query, held).tolist() == [2, 3, 4]
 
 
+def test_sets_are_alike_where_they_share_a_value():
+    members = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]], bool)
+    labels, everyone = np.array([0, 1, 2, 1, -1]), np.ones(5, bool)
+    assert gallery._askable(labels, everyone, everyone, members).tolist() == [0, 1, 3]
+    assert gallery._others(labels, labels, np.array([0, 1, 2]), members).tolist() == [2, 2, 0]
+    assert gallery._alike(np.array([[1, 2]]), np.array([[0]]), members).tolist() == [[True, False]]
+
+
 def test_the_same_records_give_the_same_queries_and_none_twice(made):
     first, again = (galleries(only(made[0]), *made) for _ in range(2))
     assert first.queries == again.queries
@@ -121,7 +129,8 @@ def chosen(right: list[list[int]], labels: list[int], number: int, k: int = 4) -
     codes = np.array(labels)
     everyone = np.ones(len(codes), bool)
     candidates = gallery._askable(codes, everyone, everyone)
-    return gallery._choose(candidates, np.array(right), codes, codes, k, number, np.random.default_rng(0))
+    able = gallery._others(codes, codes, candidates, None)
+    return gallery._choose(candidates, np.array(right), codes, able, k, number, np.random.default_rng(0))
 
 
 def test_hardest_disputed_and_typical_queries_take_turns():
