@@ -378,8 +378,9 @@ def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
     found = []
     for task in tasks:
         column = table.columns[task]
-        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
-        used = [value for value, count in zip(column.values, counts.tolist(), strict=True) if count]
+        codes, names = column.of_parts(column.codes >= 0)
+        counts = np.bincount(codes, minlength=len(names))
+        used = [value for value, count in zip(names, counts.tolist(), strict=True) if count]
         absent = [value for value in used if value.casefold() in _NO_VALUE]
         if absent:
             words = ", ".join(f"'{value}'" for value in absent)

@@ -12,7 +12,7 @@ from support_own_images import TEN, options, ten
 
 from mtlbench.benchmark import Benchmark, Data
 from mtlbench.data.dataset import prepare
-from mtlbench.data.table import Column, Table, alike_counts, labels_of
+from mtlbench.data.table import Column, Table, alike_counts, labels_of, remarks_on_words
 from mtlbench.datasets.contract import Reader, read_with
 from mtlbench.datasets.csv_files import read_csv
 from mtlbench.errors import UserError
@@ -39,6 +39,14 @@ def test_a_column_without_a_cell_of_several_values_is_what_it_is_under_any_rule(
     plain, as_sets = labels_of(cells, "value"), labels_of(cells, "set")
     assert as_sets.members is None
     assert (as_sets.codes.tolist(), as_sets.values) == (plain.codes.tolist(), plain.values)
+
+
+def test_a_set_is_not_remarked_on_as_one_value() -> None:
+    cells = ["a|b", "a", "b", "A"]
+    as_values, as_sets = (table_of(labels_of(cells, "set", separator=mark), [0] * 4) for mark in (";", "|"))
+    assert any("'a|b' counts as one value" in said for said in remarks_on_words(as_values, ["tags"]))
+    [said] = remarks_on_words(as_sets, ["tags"])
+    assert "'A' and 'a' are different label values" in said
 
 
 def test_in_an_ordered_task_a_set_has_no_place() -> None:
