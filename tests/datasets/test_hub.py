@@ -144,6 +144,20 @@ def test_splits_of_other_names_are_named_by_an_option(tmp_path: Path) -> None:
     assert "no split 'clear'. Did you mean: clean?" in refusal(folder, splits={"clear": "train"})
 
 
+def test_splits_or_columns_of_query_and_gallery_are_the_sets(tmp_path: Path) -> None:
+    train = rows(colour=COLOURS)
+    folder = parquet(tmp_path / "a", train=train, query=rows(colour=["red"] * 2), gallery=rows(colour=COLOURS[:3]))
+    table = read(folder)
+    assert table.roles is not None
+    assert str(table.roles) == "2 queries against 3 gallery images"
+    made = rows(colour=COLOURS[:3], is_query=[True, False, True], is_gallery=[False, True, True])
+    nowhere = train.add_column("is_query", [None] * 10).add_column("is_gallery", [None] * 10)
+    nowhere = nowhere.cast(made.features)
+    table = read(parquet(tmp_path / "b", train=nowhere, test=made))
+    assert list(table.columns) == ["colour"]
+    assert str(table.roles) == "2 queries against 2 gallery images, 1 of them both"
+
+
 def test_a_group_stays_on_one_side(tmp_path: Path) -> None:
     made = rows(colour=COLOURS * 4, product=[f"p{i // 2}" for i in range(40)])
     table = read(parquet(tmp_path / "shop", train=made), group="product")
