@@ -88,9 +88,10 @@ class Data(Section):
         " (CelebA) or product (UT-Zappos50K); by CSN's lists.",
     )
     split_seed: Seed = Field(default=0, description="The seed of a random split.")
-    multi_valued: Literal["value", "first", "unlabelled"] = Field(
+    multi_valued: Literal["value", "first", "unlabelled", "set"] = Field(
         default="value",
-        description="What a cell with several values, such as a;b, means: a value of its own, a, or no label.",
+        description="What a cell with several values, such as a;b, means: a value of its own, a, no label, or a set:"
+        " images whose sets share a value are alike.",
     )
     missing: list[str] = Field(
         default=[], description='Words that mean no label, such as ["NaN", "n/a"]; empty cells always do.'
@@ -98,7 +99,7 @@ class Data(Section):
     separator: str = Field(default=";", min_length=1, description="The mark between several values in a cell.")
     min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
     ordered: dict[str, list[str]] = Field(
-        default={}, description="csv: tasks whose values have an order, each with its values from low to high."
+        default={}, description="csv, hub: tasks whose values have an order, each with its values from low to high."
     )
     subset: bool = Field(
         default=False,
@@ -110,10 +111,10 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _fits_its_reader(self) -> Data:
-        of = (("csv", ["csv"]), ("ordered", ["csv"]), ("levels", ["folders"]), ("subset", ["celeba"]))
+        of = (("csv", ["csv"]), ("ordered", ["csv", "hub"]), ("levels", ["folders"]), ("subset", ["celeba"]))
         for key, readers in of:
             if getattr(self, key) and self.reader not in readers:
-                raise ValueError(f"data.{key} is for data.reader = '{readers[0]}'")
+                raise ValueError(f"data.{key} is for data.reader = {' or '.join(repr(name) for name in readers)}")
         if self.reader == "folders" and not self.levels:
             raise ValueError("data.reader = 'folders' needs data.levels, such as levels = [\"kind\"]")
         readers_of = {"identity": "celeba", "image": "zappos", "product": "zappos", "csn": "zappos"}

@@ -137,4 +137,4 @@ def pictures(folder: Path) -> Galleries:
     for record, colour in zip(done, (0.9, 0.51), strict=True):
         record.metrics = {"colour": {"triplet": colour, "precision@1": 0.625}, "heel_height": {"triplet": 0.8}}
     suite: Any = SimpleNamespace(done=done)
-    return Galleries(suite, 0, ("shared", "modulation"), TASKS, files, labels, values, queries, {})
+    return Galleries(suite, 0, ("shared", "modulation"), TASKS, files, labels, values, queries, {}, {})

@@ -7,8 +7,8 @@
 Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
 triplets were ordered rightly, and the scores of single queries with their labels, which comparisons between methods
 need. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark, so git stores it
-once. `NAME.md` beside a benchmark's folder holds its tables, `tried.jsonl` what else was run on its
-data.
+once. `NAME.md` beside a benchmark's folder holds its tables, `tried.jsonl` what else was run on its data, and
+`tuning/trials.json` the trials that its recipes come from.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from mtlbench.report import agreement, tables
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
 from mtlbench.runs.tried import note_tried, read_tried
+from mtlbench.tuning.outcome import FILE as TRIALS
+from mtlbench.tuning.outcome import FOLDER
 
 TIMES = ("train_rate", "embed_rate")  # beginnings of costs' names
 
@@ -99,6 +101,9 @@ def main() -> None:
             shutil.rmtree(chosen.to / name, ignore_errors=True)
             for run in [record.folder for record in records if record.folder]:
                 publish(run, chosen.to / run.relative_to(chosen.results), not chosen.without_times)
+            if (trials := chosen.results / name / FOLDER / TRIALS).exists():
+                (chosen.to / name / FOLDER).mkdir()
+                shutil.copyfile(trials, chosen.to / name / FOLDER / TRIALS)
             datasets = {str(record.receipt.get("data", {}).get("name")) for record in records}
             publish_tried(chosen.results, chosen.to, datasets)
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))

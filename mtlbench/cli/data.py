@@ -102,6 +102,9 @@ def check(
         f"{table.root}: {table.name}{rendered}, {len(table):,} images"
         f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_in_words})",
     )
+    for number, name in enumerate(SPLITS):
+        if table.roles and (roles := table.roles.of(table.split == number)):
+            say(console, f"Searched in the {name} split: {roles}.")
     _show_tasks(console, table, named, everything)
     _show_values(console, table, named, everything)
     for remark in table.remarks:
@@ -167,7 +170,7 @@ def _show_tasks(console: Console, table: Table, named: list[str], everything: bo
             share = f"{100 * sum(yes) / sum(labelled):.1f} %" if any(labelled) else ""
             attributes.add_row(Text(printable(name)), *cells, share, reason)
         else:
-            values = _by_count(column.codes, column.values)
+            values = _by_count(*column.of_parts(column.codes >= 0))
             common = ", ".join(f"{v} {n:,}" for n, v in values[:2]) + (", …" if len(values) > 2 else "")
             cells = [Text(f"{n:,}") for n in (*labelled, len(values))]
             tasks.add_row(Text(printable(name)), *cells, Text(printable(common)), reason)
@@ -194,7 +197,7 @@ def _by_count(codes: Labels, values: Sequence[str]) -> list[tuple[int, str]]:
 def _show_values(console: Console, table: Table, named: list[str], everything: bool) -> None:
     """Show how many images of each split have each value of a task, for the tasks that were named or have few."""
     tasks = [t for t in named or table.columns if (table.columns[t].codes >= 0).any()]
-    counts = {t: len(_by_count(table.columns[t].codes, table.columns[t].values)) for t in tasks}
+    counts = {t: len(_by_count(*(c := table.columns[t]).of_parts(c.codes >= 0))) for t in tasks}
     shown = [t for t in tasks if table.columns[t].values != _ATTRIBUTE]
     if not named and not everything:
         shown = [t for t in shown if counts[t] <= _SHORT_LIST][:_FEW_TASKS]
@@ -215,14 +218,18 @@ def _values(table: Table, task: str, everything: bool) -> Any:
     from mtlbench.data.table import SPLITS
 
     column = table.columns[task]
-    code = {value: i for i, value in enumerate(column.values)}
-    common = _by_count(column.codes, column.values)
+    codes, names = column.of_parts(column.codes >= 0)
+    code = {value: i for i, value in enumerate(names)}
+    common = _by_count(codes, names)
     shown = common if everything else common[:_LONG_LIST]
     if column.ordered:
         shown = sorted(shown, key=lambda pair: code[pair[1]])
-    grid = _grid([*SPLITS, "all"], first=f"{task} (in order)" if column.ordered else task)
+    grid = _grid(
+        [*SPLITS, "all"],
+        first=f"{task} (in order)" if column.ordered else f"{task} (sets)" if column.members is not None else task,
+    )
     for total, value in shown:
-        at = [int((column.codes[table.split == n] == code[value]).sum()) for n in range(len(SPLITS))]
+        at = [int((column.of_parts(table.split == n)[0] == code[value]).sum()) for n in range(len(SPLITS))]
         grid.add_row(Text(printable(value)), *map(_count, at), f"{total:,}")
     left = len(common) - len(shown)
     if left:

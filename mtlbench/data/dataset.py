@@ -37,6 +37,9 @@ class Dataset:
         triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
             positive and negative on the device; empty where triplets are drawn from the labels.
         root: the folder that `paths` are relative to; paths: the N image files, for pictures of the originals.
+        set_members: by task (V, U) bool on the CPU where labels are sets, see `Column`; else None, or empty.
+        query, gallery: (N,) bool on the device, which held-out images are asked and which are searched; None where
+            each is both.
     """
 
     images: Tensor
@@ -50,6 +53,14 @@ class Dataset:
     triplets: dict[str, list[Tensor]] = field(default_factory=dict)
     root: Path = Path()
     paths: tuple[str, ...] = ()
+    set_members: tuple[Tensor | None, ...] = ()
+    query: Tensor | None = None
+    gallery: Tensor | None = None
+
+    @property
+    def sets(self) -> tuple[Tensor | None, ...]:
+        """The T tasks' `set_members`."""
+        return self.set_members or (None,) * len(self.tasks)
 
     @property
     def device(self) -> torch.device:
@@ -59,6 +70,17 @@ class Dataset:
     def members(self, split: str) -> Tensor:
         """Return the (n,) indices of the images of `train`, `val` or `test`."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
+
+    def roles(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return which of some images are queries and which gallery, (n,) bool each; None where all are both.
+
+        Args:
+            images: (n,) indices of a split's images.
+        """
+        if self.query is None or self.gallery is None:
+            return None
+        query, gallery = self.query[images], self.gallery[images]
+        return (query, gallery) if bool((query | gallery).any()) else None
 
     def batch(
         self,
@@ -107,6 +129,8 @@ def _check_positives(table: Table, tasks: list[str], key: str) -> None:
     remedy = f"Take other tasks, or --set {key}=balanced."
     for task in tasks:
         column = table.columns[task]
+        if column.members is not None:
+            raise UserError(f"The labels of '{task}' are sets, which have no label 1 for {key} = 'positive'. {remedy}")
         if len(column.values) != 2:
             raise UserError(
                 f"The task '{task}' has {len(column.values)} values, and {key} = 'positive' is for tasks with"
@@ -175,8 +199,14 @@ def prepare(
         digest.update(part.tobytes() if part.dtype != object else repr(part.tolist()).encode())
     for rows in (table.triplets[task][split] for task in chosen for split in SPLITS if table.triplets):
         digest.update(rows.tobytes())
+    for column in columns:
+        digest.update(b"" if column.members is None else column.members.tobytes())
+    roles = table.roles
+    for flags in (roles.query, roles.gallery) if roles else ():
+        digest.update(flags.tobytes())
     pixels = placed(pack.images, device)
     counts = {split: int((table.split == i).sum()) for i, split in enumerate(SPLITS)}
+    tested = roles.of(table.split == SPLITS.index("test")) if roles else None
     facts: dict[str, str | int | bool] = {
         "name": table.name,
         "rendered": table.rendered,
@@ -185,6 +215,7 @@ def prepare(
         **{f"{split}_images": n for split, n in counts.items()},
         "split": table.split_in_words,
         **({"unreadable": len(pack.unreadable)} if pack.unreadable else {}),
+        **({"test_queries": int(tested.query.sum()), "test_gallery": int(tested.gallery.sum())} if tested else {}),
     }
     fixed = {
         split: [torch.from_numpy(table.triplets[task][split]).to(device) for task in chosen]
@@ -203,5 +234,8 @@ def prepare(
         triplets=fixed,
         root=table.root,
         paths=table.paths,
+        set_members=tuple(None if c.members is None else torch.from_numpy(c.members) for c in columns),
+        query=torch.from_numpy(roles.query).to(device) if roles else None,
+        gallery=torch.from_numpy(roles.gallery).to(device) if roles else None,
     )
     return dataset, notes

@@ -13,6 +13,7 @@ from mtlbench.data.pack import Progress
 from mtlbench.data.table import Table
 from mtlbench.datasets.contract import Reader, build_reader, read_with, readers
 from mtlbench.errors import UserError
+from mtlbench.names import file_name
 from mtlbench.plugins import load_plugins
 from mtlbench.rendered.kinds import KINDS
 from mtlbench.rendered.marks import DRAWING, as_rendered, rendered_facts
@@ -28,6 +29,14 @@ def rendered_folder(what: Rendered) -> Path:
     """Return where a rendered set is looked for, and drawn where it is absent."""
     conflict = f"-conflict{what.conflict:g}" if what.conflict else ""
     return default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
+
+
+def home_of(data: Data, reader: Reader) -> Path:
+    """Return where a data set that isn't rendered is looked for if no other folder is named."""
+    if data.folder:
+        return Path(data.folder)
+    usual = default_folder(data.reader)
+    return usual / file_name(reader.fetches) if reader.fetches else usual
 
 
 def read_table(data: Data, root: Path | None, progress: Progress | None = None, tell: Tell | None = None) -> Table:
@@ -53,10 +62,10 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None, 
         if _is_empty(root):
             _draw(what, root, progress, tell)
     elif root is None:
-        root = Path(data.folder) if data.folder else default_folder(data.reader)
+        root = home_of(data, reader)
         if reader.found(root) is False:
             raise UserError(f"There is no {data.reader} data at {root}: {_ways_to_images(data.reader, type(reader))}.")
-        if not root.is_dir():
+        if not root.is_dir() and (data.folder or not reader.fetches):
             raise UserError(f"{root}: there is no such folder. Correct data.folder, or name one with --data-dir.")
     table = as_rendered(read_with(reader, root, data))
     if data.rendered is not None:

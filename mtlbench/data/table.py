@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mtlbench.data.roles import Bools, Roles
 from mtlbench.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -21,11 +22,27 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Column:
-    """One task's labels: (N,) codes into `values`, -1 where an image is not labelled."""
+    """One task's labels: (N,) codes into `values`, -1 where an image is not labelled.
+
+    Attributes:
+        ordered: the values have an order, as heel heights do.
+        members: (V, U) bool, where labels are sets: which of U plain values are in each of the V sets that `values`
+            names; images whose sets share one are alike. None where an image has one value.
+        parts: the names of the plain values.
+    """
 
     codes: Labels
     values: tuple[str, ...]
-    ordered: bool = False  # the values have an order, as heel heights do
+    ordered: bool = False
+    members: Bools | None = None
+    parts: tuple[str, ...] = ()
+
+    def of_parts(self, images: Labels | Bools) -> tuple[Labels, tuple[str, ...]]:
+        """Return codes and names of the plain values of some images, one code for each value that an image has."""
+        codes = self.codes[images]
+        if self.members is None:
+            return codes, self.values
+        return np.nonzero(self.members[codes[codes >= 0]])[1].astype(np.int64), self.parts
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ class Table:
         group: the column that keeps images on one side of a split; it is a task only where it is asked for.
         kin: which images show one product, one person or the like, where that is known; `split_in_words` says how many
             test images have one of theirs in train.
+        roles: which held-out images are queries and which gallery; None where each is both.
     """
 
     name: str
@@ -87,6 +105,7 @@ class Table:
     remarks: tuple[str, ...] = ()
     group: str = ""
     kin: Kin | None = None
+    roles: Roles | None = None
 
     @property
     def split_in_words(self) -> str:
@@ -107,15 +126,25 @@ class Table:
         if not (codes >= 0).any():
             return "has no labels"
         for number, split in enumerate(SPLITS):
-            counts = np.bincount(codes[(self.split == number) & (codes >= 0)], minlength=1)
+            here = self.split == number
+            counts = np.bincount(codes[here & (codes >= 0)], minlength=1)
+            roles = self.roles.of(here) if self.roles else None
             if counts.sum() == 0:
                 return f"has no labelled image in the {split} split"
-            if (counts > 0).sum() < 2:
+            listless = self.triplets and not len(self.triplets.get(task, {}).get(split, ()))
+            members = self.columns[task].members
+            if members is not None:
+                everyone = np.ones(int(here.sum()), dtype=bool)
+                if not _can_be_asked(codes[here], roles or Roles(everyone, everyone), members):
+                    return f"has no {split} image that shares a value with another and none with a third"
+            elif (counts > 0).sum() < 2:
                 return f"has only one value in the {split} split"
-            if counts.max() < 2:
+            elif counts.max() < 2:
                 return f"has no two {split} images of one value"
-            if self.triplets and not len(self.triplets.get(task, {}).get(split, ())):
+            if listless:
                 return f"has no {split} triplets"
+            if members is None and roles and not _can_be_asked(codes[here], roles, None):
+                return f"has no {split} query with a gallery image of its value and one of another"
         return None
 
     def tasks_with_labels(self) -> list[str]:
@@ -204,18 +233,49 @@ class Table:
             split=self.split[keep],
             kin=replace(self.kin, codes=self.kin.codes[keep]) if self.kin else None,
             triplets={t: {s: rows[(rows >= 0).all(1)] for s, rows in splits.items()} for t, splits in moved.items()},
+            roles=self.roles.subset(keep) if self.roles else None,
         )
 
     def without_rare(self, least: int) -> Table:
         """Return the table without the label values that fewer than `least` images have; those become unlabelled."""
         columns = {}
         for task, column in self.columns.items():
+            if column.members is not None:  # a set loses its rare values, and is no label where none is left
+                codes, names = column.of_parts(column.codes >= 0)
+                members = column.members & (np.bincount(codes, minlength=len(names)) >= least)
+                left = np.append(members.any(1), False)
+                codes = np.where(left[column.codes], column.codes, -1)
+                columns[task] = replace(column, codes=codes, members=members)
+                continue
             counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
             kept = np.flatnonzero(counts >= least)
             code = np.full(len(column.values) + 1, -1, dtype=np.int64)  # the last is that of the unlabelled
             code[kept] = np.arange(len(kept))
             columns[task] = replace(column, codes=code[column.codes], values=tuple(column.values[i] for i in kept))
         return replace(self, columns=columns)
+
+
+def _can_be_asked(codes: Labels, roles: Roles, members: Bools | None) -> bool:
+    """Tell whether any query has another image that is like it in the gallery, and one that isn't."""
+    labelled = codes >= 0
+    counts = np.bincount(codes[labelled & roles.gallery], minlength=1 + int(codes.max(initial=0)))
+    total = counts.sum()
+    alike = counts if members is None else alike_counts(members[: len(counts)], counts)
+    asked = labelled & roles.query
+    others = alike[codes[asked]]
+    return bool(((others - roles.gallery[asked] > 0) & (others < total)).any())
+
+
+def alike_counts(members: Bools, counts: Labels) -> Labels:
+    """Return how many images share a value with each of V sets.
+
+    Args:
+        members: (V, U) bool, see `Column`.
+        counts: (V,) how many images have each set.
+    """
+    plain = members.astype(np.float32)
+    rows = [(plain[i : i + 1024] @ plain.T > 0) @ counts for i in range(0, len(plain), 1024)]
+    return np.concatenate(rows) if rows else counts
 
 
 def check_distinct(tasks: Iterable[str], where: str) -> None:
@@ -264,7 +324,7 @@ def labels_of(
     Args:
         cells: spaces around a value don't count, nor does a value that a cell repeats.
         multi_valued: what a cell of several values is: `value`, a value of its own, "a;b" and "b;a" the same; `first`,
-            the value that it names first; `unlabelled`.
+            the value that it names first; `unlabelled`; `set`: the set of its values, alike where two share one.
         order: the values from low to high. A combination has no place among them: it is unlabelled.
         missing: words that stand for no value, whatever their case.
         separator: what parts the values of a cell.
@@ -272,8 +332,8 @@ def labels_of(
     Raises:
         UserError: `order` names a value twice, or lacks one that a cell holds.
     """
-    if multi_valued not in ("value", "first", "unlabelled"):
-        raise ValueError(f"multi_valued is value, first or unlabelled, not {multi_valued!r}")
+    if multi_valued not in ("value", "first", "unlabelled", "set"):
+        raise ValueError(f"multi_valued is value, first, unlabelled or set, not {multi_valued!r}")
     absent = {word.strip().casefold() for word in missing}
     text: dict[str, str] = {}  # what each different cell says, "" for nothing
     for cell in set(cells):
@@ -281,7 +341,7 @@ def labels_of(
         if multi_valued == "first":
             parts = parts[:1]
         if len(parts) > 1:
-            parts = [separator.join(sorted(parts))] if multi_valued == "value" and order is None else []
+            parts = [separator.join(sorted(parts))] if multi_valued in ("value", "set") and order is None else []
         text[cell] = parts[0] if parts else ""
     used = set(text.values()) - {""}
     values = sorted(used) if order is None else [value.strip() for value in order]
@@ -295,6 +355,12 @@ def labels_of(
             f"{did_you_mean(unknown[0], values)} Add it to the order, or correct the cell."
         )
     codes = np.array([code.get(text[cell], -1) for cell in cells], dtype=np.int64)
+    if multi_valued == "set" and order is None:
+        plain = sorted({part for value in values for part in values_in(value, separator)})
+        if any(len(values_in(value, separator)) > 1 for value in values):
+            sets = [set(values_in(value, separator)) for value in values]
+            members = np.array([[part in one for part in plain] for one in sets], dtype=bool)
+            return Column(codes, tuple(values), members=members, parts=tuple(plain))
     return Column(codes, tuple(values), ordered=order is not None)
 
 
@@ -315,6 +381,8 @@ def remark_on_several(
         return [f"{hold} several values: the first counts."]
     if multi_valued == "value" and not ordered:
         return [f"{hold} several values: each combination is a value of its own."]
+    if multi_valued == "set" and not ordered:
+        return [f"{hold} several values: images that share one are alike."]
     return [f"{hold} several values: counted as unlabelled."]
 
 
@@ -330,8 +398,9 @@ def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
     found = []
     for task in tasks:
         column = table.columns[task]
-        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
-        used = [value for value, count in zip(column.values, counts.tolist(), strict=True) if count]
+        codes, names = column.of_parts(column.codes >= 0)
+        counts = np.bincount(codes, minlength=len(names))
+        used = [value for value, count in zip(names, counts.tolist(), strict=True) if count]
         absent = [value for value in used if value.casefold() in _NO_VALUE]
         if absent:
             words = ", ".join(f"'{value}'" for value in absent)

@@ -37,7 +37,7 @@ class Proposal:
 
 
 class Reader(ABC):
-    """Reads images and labels in one layout; nothing is downloaded, unpacked or decoded.
+    """Reads images and labels in one layout; nothing is decoded, and nothing downloaded but by a reader that `fetches`.
 
     A subclass takes its options as keyword-only arguments with types and defaults; a benchmark sets them in
     `[data.options]`. What the keys of `[data]` say of any data set, such as `split_seed`, comes with `data`.
@@ -61,11 +61,13 @@ class Reader(ABC):
         layout: what lies where in a folder of this data set, in words: "CelebA has img_align_celeba/ and …".
         stand_in: the benchmark that draws images in the same layout.
         source: returns where the data set is published; `mtlbench data get` fetches it from there.
+        fetches: the name of the data set that `read` gets by itself where its folder is not there, as options say.
     """
 
     layout: ClassVar[str] = ""
     stand_in: ClassVar[str] = ""
     source: ClassVar[Callable[[], Source] | None] = None
+    fetches: str = ""
 
     @abstractmethod
     def read(self, folder: Path, data: Data) -> Table:
@@ -164,12 +166,23 @@ def read_with(reader: Reader, folder: Path, data: Data) -> Table:
         if low < -1 or high >= len(column.values):
             words = f"{where} codes from -1 to {len(column.values) - 1}, of its {len(column.values)} values"
             raise refuse(words, f"from {low} to {high}")
+        if column.members is not None:
+            shape = (len(column.values), len(column.parts))
+            if column.members.dtype != np.bool_ or column.members.shape != shape:
+                raise refuse(f"{where} truth values {shape} as members, a row a set", column.members)
+            if not column.members[column.codes[column.codes >= 0]].any(1).all():
+                raise refuse(
+                    f"{where} sets of at least one value; an image without any has the code -1", "an empty set"
+                )
     if not _whole(found.split, number) or not np.isin(found.split, range(len(SPLITS))).all():
         must = f"return {number} numbers 0 (train), 1 (val) or 2 (test), one an image, as Table.split"
         raise refuse(must, "other numbers" if _whole(found.split, number) else found.split)
     if found.kin is not None and not (isinstance(found.kin, Kin) and _whole(found.kin.codes, number)):
         must = f"return None or a Kin with {number} whole numbers, one an image, as Table.kin"
         raise refuse(must, found.kin.codes if isinstance(found.kin, Kin) else found.kin)
+    for flags in (found.roles.query, found.roles.gallery) if found.roles else ():
+        if not (isinstance(flags, np.ndarray) and flags.shape == (number,) and flags.dtype == np.bool_):
+            raise refuse(f"return {number} truth values, one an image, in Table.roles", flags)
     return found
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
+from mtlbench.data.roles import GALLERY, QUERY, check_roles, roles_in, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
@@ -134,7 +135,8 @@ def read_csv(root: Path, data: Data) -> Table:
     of paths and splits is a task, the group's only where it is asked for. Empty cells are unlabelled;
     `data.multi_valued` says what a cell "a;b" is, `data.ordered` which tasks have ordered values. Without a column of
     splits, the split is that of the paths where all begin with train/, val/, test/ or the like; else it is 70/10/20 at
-    random by `data.split_seed`, images of one group on one side; an image without a group is on its own.
+    random by `data.split_seed`, images of one group on one side; an image without a group is on its own. Columns
+    `is_query` and `is_gallery`, or splits called query and gallery, say which test images are searched for among which.
 
     Raises:
         UserError: the file or a column is missing, a line is malformed (it names the line and what belongs there), or
@@ -159,7 +161,7 @@ def read_csv(root: Path, data: Data) -> Table:
                 f"{file} has no column '{name}'.{did_you_mean(name, column)} Its columns: {known}. Name the right one"
                 f" with data.csv.{key}."
             )
-    tasks = [name for name in column if name not in (section.path, section.split)]
+    tasks = [name for name in column if name not in (section.path, section.split, QUERY, GALLERY)]
     if section.split and section.split not in column:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
     if not tasks:
@@ -190,11 +192,13 @@ def read_csv(root: Path, data: Data) -> Table:
         remarks.append(f"{nameless} column{'s' * (nameless > 1)} of {file.name} without a name: left out.")
     own = [cell.strip() for cell in cells[section.group]] if section.group in tasks else [""] * len(rows)
     groups = [group or path for group, path in zip(own, paths, strict=True)]
+    sides: list[str] = []  # what images are called by, where that may be query and gallery
     if section.split in column:
         words = [row[column[section.split]] for row in rows]
         given = f"as in {', '.join(section.files.values())}" if section.files else ""
         rule = given or f"as in {file.name}, column {section.split}"
         split = _split_column(words, lines, file, section.split)
+        sides = [word.strip() for word in words]
         split, drawn = completed(split, groups, data.split_seed)
         rule += drawn
         check_splits(
@@ -204,15 +208,16 @@ def read_csv(root: Path, data: Data) -> Table:
         )
         remarks += torn_groups(section.group, own, split)
     elif section.split and all("/" in path for path in paths) and are_split(paths):
-        split, drawn = completed(
-            np.array([SPLIT_WORDS[p.split("/")[0].lower()] for p in paths]), groups, data.split_seed
-        )
+        sides = [path.split("/")[0] for path in paths]
+        split, drawn = completed(np.array([SPLIT_WORDS[side.lower()] for side in sides]), groups, data.split_seed)
         rule = f"as in the paths of {file.name}{drawn}"
         check_splits(split, f"{file}, paths", "list some, or set data.csv.split = '' to split 70/10/20 at random")
         remarks += torn_groups(section.group, own, split)
     else:
         by = section.group if section.group in tasks else "image"
         split, rule = split_own(groups, data.split_seed, by, root)
+    marks = [[row[column[name]] for row in rows] if name in column else None for name in (QUERY, GALLERY)]
+    roles, said = roles_in(marks[0], marks[1], split, str(file))
     return Table(
         name=name_of(root),
         root=root,
@@ -220,9 +225,10 @@ def read_csv(root: Path, data: Data) -> Table:
         columns=columns,
         split=split,
         split_rule=rule,
-        remarks=tuple(remarks),
+        remarks=(*remarks, *said),
         group=section.group if section.group in tasks else "",
         kin=Kin.of(own, f"another image of the same {section.group}") if section.group in tasks else None,
+        roles=roles or check_roles(roles_of(sides), split, sides, str(file)),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from mtlbench.benchmark import Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of, run_folders
+from mtlbench.data.roles import check_roles, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own
 from mtlbench.data.table import Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
@@ -52,8 +53,9 @@ def read_folders(root: Path, data: Data) -> Table:
     `data.levels` names the task of each level: `["category", "colour"]` reads `<root>/<category>/<colour>/*.jpg`, also
     .jpeg, .png, .webp and .bmp. Where the top folders are called train, val and test (or validation, ...), they are the
     split and the labels follow below: without val, an eighth of train is drawn for it, and without test, val is test.
-    Else it is 70/10/20 at random by image, by `data.split_seed`. Hidden files are ignored; folders of runs, images in
-    no folder and other files are left out and remarked.
+    Images in query/ are searched for among those in gallery/. Else the split is 70/10/20 at random by image, by
+    `data.split_seed`. Hidden files are ignored; folders of runs, images in no folder and other files are left out and
+    remarked.
 
     Raises:
         UserError: no image is there, one lies deeper or less deep than the levels, or a split has no images.
@@ -94,9 +96,12 @@ def read_folders(root: Path, data: Data) -> Table:
     if others:
         what = "files that are no images were" if len(others) > 1 else "file that is no image was"
         remarks.append(f"{len(others):,} {what} left out, such as {others[0]}.")
+    roles = None
     if has_splits:
+        tops = [names[0] for names in folders]
         given = np.array([SPLIT_WORDS[names[0].lower()] for names in folders], dtype=np.int64)
         split, drawn = completed(given, paths, data.split_seed)
+        roles = check_roles(roles_of(tops), split, tops, str(root))
         rule = f"as in folders{drawn}"
         check_splits(
             split,
@@ -114,4 +119,5 @@ def read_folders(root: Path, data: Data) -> Table:
         split=split,
         split_rule=rule,
         remarks=tuple(remarks),
+        roles=roles,
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from mtlbench.benchmark import Data
 from mtlbench.data.files import files_in, is_image, name_of
+from mtlbench.data.roles import check_roles, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
@@ -99,12 +100,18 @@ class Names(Reader):
             values = [columns[self.group].values[code] if code >= 0 else "" for code in own]
             remarks += torn_groups(self.group, values, split)
             kin = Kin.of(values, f"another image of the same {self.group}")
-        if {"query", "bounding_box_test"} <= {path.split("/")[0] for path in paths}:
+        tops = [path.split("/")[0] for path in paths]
+        roles = None
+        if listed is None and are_split(paths):
+            roles = check_roles(roles_of(tops), split, tops, str(folder))
+        if roles and "bounding_box_test" in tops:
             remarks.append(
-                "query/ and bounding_box_test/ are one test set here. Published figures search one with the"
-                " other, among images of other cameras: do not compare them."
+                "query/ is searched for in bounding_box_test/. Published figures leave out the images of a query's own"
+                " camera and count boxes without a person as wrong, which is not done here: don't compare with them."
             )
-        return Table(name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks), kin=kin)
+        return Table(
+            name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks), kin=kin, roles=roles
+        )
 
     def _split(
         self,

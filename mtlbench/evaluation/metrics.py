@@ -35,11 +35,14 @@ class Ranked:
 
     Attributes:
         gains: (q, n) whole numbers; `best` where an image has the query's label, else less: 0, or, where labels have an
-            order, the less the more ranks it lies away. The whole gallery, or as much of it as metrics look at.
+            order, the less the more ranks it lies away, or, where they are sets, the less they have in common. The
+            whole gallery, or as much of it as metrics look at.
         best: the gain of a relevant image.
         relevant: (q,) R, how many relevant images there are.
-        ideal: (q,) the discounted gain of the ideal order, where labels have an order; else None.
+        ideal: (q,) the discounted gain of the ideal order, where labels have an order or are sets; else None.
         discount: (n,) what position i's gain is multiplied by, 1 / log2(1 + i).
+        worth: where labels are sets, the Jaccard index that each gain from 0 to `best` stands for; every gain above 0
+            is then relevant.
     """
 
     gains: Tensor
@@ -47,11 +50,12 @@ class Ranked:
     relevant: Tensor
     ideal: Tensor | None
     discount: Tensor
+    worth: Tensor | None = None
 
     @cached_property
     def hits(self) -> Tensor:
         """(q, n) bool: whether the image at a position is relevant."""
-        return self.gains == self.best
+        return self.gains == self.best if self.worth is None else self.gains > 0
 
     @cached_property
     def positions(self) -> Tensor:
@@ -143,7 +147,7 @@ def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[
     Args:
         ks: depths of `hit@k` and `precision@k`.
         extra: further metrics, as `read_metric` takes them.
-        ordered: whether the task's labels have an order; metrics that need one are left out elsewhere.
+        ordered: whether the task's labels have an order or are sets; metrics that need one are left out elsewhere.
 
     Raises:
         UserError: see `read_metric`.
@@ -195,6 +199,13 @@ def map_at_r(ranked: Ranked) -> Tensor:
     return counted @ ranked.positions[: within.shape[1]].reciprocal() / ranked.relevant
 
 
+@register_metric("map")
+def mean_average_precision(ranked: Ranked) -> Tensor:
+    """Mean average precision over the whole gallery: 1/R times the sum of precision@i over all relevant images."""
+    found = ranked.hits.cumsum(dim=1, dtype=torch.int32)
+    return (found * ranked.hits).double() @ ranked.positions.reciprocal() / ranked.relevant
+
+
 @register_metric("r-precision", depth=RELEVANT)
 def r_precision(ranked: Ranked) -> Tensor:
     """The relevant ones among the first R images, divided by R."""
@@ -204,7 +215,8 @@ def r_precision(ranked: Ranked) -> Tensor:
 
 @register_metric("ndcg", ordered=True)
 def ndcg(ranked: Ranked) -> Tensor:
-    """Normalised discounted cumulative gain over the whole gallery, for labels that have an order."""
+    """Normalised discounted cumulative gain over the whole gallery, for labels that have an order or are sets."""
     if ranked.ideal is None:
-        raise UserError("The metric 'ndcg' needs a task whose labels have an order.")
-    return ranked.gains.double() @ ranked.discount / ranked.ideal
+        raise UserError("The metric 'ndcg' needs a task whose labels have an order or are sets.")
+    gains = ranked.gains.double() if ranked.worth is None else ranked.worth[ranked.gains.long()]
+    return gains @ ranked.discount / ranked.ideal

@@ -7,7 +7,7 @@ sorted no further, and each thread has chunks and memory of its own, so that non
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -63,14 +63,15 @@ class Space:
 
 
 class Distances:
-    """Distances between all images of a set.
+    """Distances between images of a set and those of its gallery, which are its last ones.
 
     Args:
         embeddings: `(n, D)`.
         normalise: divide each by its L2 norm first.
+        first: where the gallery begins.
     """
 
-    def __init__(self, embeddings: Tensor, normalise: bool) -> None:
+    def __init__(self, embeddings: Tensor, normalise: bool, first: int = 0) -> None:
         points, unit, finite = points_of(embeddings, normalise)
         # By a power of two, which is exact, so that squares neither overflow nor vanish.
         scale = unit.max().log2().floor().exp2() if len(unit) else unit.sum()
@@ -81,9 +82,7 @@ class Distances:
         self._right[:, -2] = 1
         self._right[:, -1] = points.square_().sum(dim=1)
         self._finite = None if finite.all() else finite
-
-    def __len__(self) -> int:
-        return len(self._right)
+        self._first = first
 
     @property
     def device(self) -> torch.device:
@@ -91,30 +90,37 @@ class Distances:
         return self._right.device
 
     def bits(self, query: slice, space: Space) -> Tensor:
-        """Return `(q, n)` int32, the steps of distance, as `STEP` says, from some images to all in `space`."""
-        n, own = len(self), self._right[query]
+        """Return `(q, g)` int32, the steps of distance from images to the gallery, as `STEP` says; in `space`."""
+        gallery, own = self._right[self._first :], self._right[query]
+        n = len(gallery)
         left = torch.cat([own[:, :-2] * -2, own[:, -1:], own[:, -2:-1]], dim=1)
         left /= self._unit[query, None].square()
         bits = space.bits(len(left), n)
         distances = bits.view(torch.float32)
         for start in range(0, n, space.tile):
-            right = self._right[start : start + space.tile]
+            right = gallery[start : start + space.tile]
             squared = torch.mm(left, right.T, out=space.products(len(left), len(right)))
             distances[:, start : start + space.tile] = squared.clamp_min_(_NEXT_TO_ZERO).sqrt_().add_(1)
         bits.bitwise_and_(-STEP)
         if self._finite is not None:
             bits[~self._finite[query]] = FARTHEST
-            bits[:, ~self._finite] = FARTHEST
+            bits[:, ~self._finite[self._first :]] = FARTHEST
         return bits
 
 
 def in_chunks(
-    n: int, key_type: torch.dtype, device: torch.device, max_bytes: int | None, score: Callable[[slice, Space], T]
+    queries: Sequence[range],
+    n: int,
+    key_type: torch.dtype,
+    device: torch.device,
+    max_bytes: int | None,
+    score: Callable[[slice, Space], T],
 ) -> Iterator[tuple[slice, T]]:
-    """Yield every chunk of n queries with what `score` makes of it; several threads work where torch has several.
+    """Yield every chunk of queries with what `score` makes of it; several threads work where torch has several.
 
     Args:
-        n: queries, and images in their galleries.
+        queries: by their numbers, in parts; no chunk is of two.
+        n: images in their galleries.
         key_type, device: see `Space`.
         max_bytes: of working memory for all threads; by default what suits the device.
         score: takes a chunk and its thread's memory.
@@ -122,7 +128,8 @@ def in_chunks(
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     own_bytes = max_bytes // threads if max_bytes else _CPU_BYTES if device.type == "cpu" else _GPU_BYTES
     first_space = Space(n, key_type, device, own_bytes)
-    chunks = [slice(start, min(start + first_space.chunk, n)) for start in range(0, n, first_space.chunk)]
+    size = first_space.chunk
+    chunks = [slice(i, min(i + size, part.stop)) for part in queries for i in range(part.start, part.stop, size)]
     if min(threads, len(chunks)) < 2:
         yield from ((chunk, score(chunk, first_space)) for chunk in chunks)
         return

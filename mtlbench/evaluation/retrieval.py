@@ -16,6 +16,7 @@ from torch import Tensor
 from mtlbench.evaluation.distances import FARTHEST_STEP, STEP, check_embeddings, points_of, steps_of
 from mtlbench.evaluation.metrics import RELEVANT, Ranked, measured
 from mtlbench.evaluation.ranking import Distances, Space, first, in_chunks
+from mtlbench.evaluation.sets import Sets
 
 
 @torch.no_grad()
@@ -75,8 +76,14 @@ def retrieval_scores(
     ks: Sequence[int] = (1, 5, 10, 20),
     extra: Sequence[str] = (),
     max_bytes: int | None = None,
+    query: Tensor | None = None,
+    gallery: Tensor | None = None,
+    members: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score every labelled image of one task as a query that is searched for among the other labelled ones.
+
+    Where query and gallery sets are given, the labelled queries alone are scored, among the labelled gallery images
+    alone; one that is in both is no neighbour of itself.
 
     An image is relevant when it carries the query's label. With R relevant images and the gallery in the order of its
     Euclidean distance to the query:
@@ -109,6 +116,9 @@ def retrieval_scores(
         ks: depths of `hit@k` and `precision@k`.
         extra: further metrics by name, see `metrics`.
         max_bytes: bound on the working memory, in bytes; by default what suits the device.
+        query, gallery: `(N,)` bool, both or neither.
+        members: `(V, U)` bool where labels are sets, which of U values are in each: an image that shares one with the
+            query is relevant, and gains the Jaccard index of both sets, |a and b| / |a or b|, in `ndcg`.
 
     Returns:
         Metric name -> (N,) float64 on the CPU, NaN where a query has no score.
@@ -124,6 +134,9 @@ def retrieval_scores(
         ks=ks,
         extra=extra,
         max_bytes=max_bytes,
+        query=query,
+        gallery=gallery,
+        members=[members],
     )
     return scores
 
@@ -138,6 +151,9 @@ def scores_of_tasks(
     ks: Sequence[int] = (1, 5, 10, 20),
     extra: Sequence[str] = (),
     max_bytes: int | None = None,
+    query: Tensor | None = None,
+    gallery: Tensor | None = None,
+    members: Sequence[Tensor | None] | None = None,
 ) -> list[dict[str, Tensor]]:
     """Return `retrieval_scores` of several tasks that have the same embeddings; distances are worked out once.
 
@@ -145,7 +161,8 @@ def scores_of_tasks(
         embeddings: `(N, D)`.
         labels: `(T, N)`.
         ordered_values: of each task.
-        normalise, ks, extra, max_bytes: see `retrieval_scores`.
+        normalise, ks, extra, max_bytes, query, gallery: see `retrieval_scores`.
+        members: of each task.
     """
     check_embeddings(embeddings)
     if labels.shape[1:] != embeddings.shape[:1]:
@@ -155,26 +172,37 @@ def scores_of_tasks(
     for of_task, values in zip(labels, ordered_values, strict=True):
         if values is not None and (values < 2 or (of_task >= values).any()):
             raise ValueError(f"ordered_values must be at least 2 and above every label, found {values}")
+    sets = members or [None] * len(labels)
+    everyone = torch.ones(labels.shape[1], dtype=torch.bool, device=labels.device)
+    asked_for, searched = everyone if query is None else query, everyone if gallery is None else gallery
     scores = [dict[str, Tensor]() for _ in labels]
     together: dict[bytes, list[int]] = {}  # tasks by the images that they label
     for t, has in enumerate((labels >= 0).cpu()):
         together.setdefault(has.numpy().tobytes(), []).append(t)
     for tasks in together.values():
-        labelled = (labels[tasks[0]] >= 0).nonzero().squeeze(1)
+        has = labels[tasks[0]] >= 0
+        # Queries alone, those in the gallery too, the rest of the gallery: queries and gallery are a stretch each.
+        parts = [has & asked_for & ~searched, has & asked_for & searched, has & searched & ~asked_for]
         # By label, so that the queries of a chunk look for about equally many relevant images.
-        labelled = labelled[labels[tasks[0], labelled].argsort(stable=True)]
-        distances = Distances(embeddings[labelled.to(embeddings.device)], normalise)
-        asked = [_Task(labels[t, labelled].to(distances.device), ordered_values[t], ks, extra) for t in tasks]
+        rows = [part.nonzero().squeeze(1) for part in parts]
+        rows = [of_part[labels[tasks[0], of_part].argsort(stable=True)] for of_part in rows]
+        labelled, first, stop = torch.cat(rows), len(rows[0]), len(rows[0]) + len(rows[1])
+        distances = Distances(embeddings[labelled.to(embeddings.device)], normalise, first)
+        asked = [
+            _Task(labels[t, labelled].to(distances.device), first, ordered_values[t], ks, extra, sets[t]) for t in tasks
+        ]
         for task, t in zip(asked, tasks, strict=True):
             found = torch.full((labels.shape[1], len(task.metrics)), torch.nan, dtype=torch.float64)
             scores[t] = dict(zip(task.metrics, found.unbind(1), strict=True))
             task.scores = found
         key_type = max((task.key_type for task in asked), key=lambda kind: kind.itemsize)
-        rows = labelled.cpu()
+        places = labelled.cpu()
         score = partial(_scores_of_chunk, distances, asked)
-        for query, of_chunk in in_chunks(len(distances), key_type, distances.device, max_bytes, score):
+        queries = (range(first), range(first, stop))
+        size = len(labelled) - first
+        for chunk, of_chunk in in_chunks(queries, size, key_type, distances.device, max_bytes, score):
             for task, of_queries in zip(asked, of_chunk, strict=True):
-                task.scores[rows[query]] = of_queries
+                task.scores[places[chunk]] = of_queries
     return scores
 
 
@@ -188,8 +216,9 @@ class _Task:
 
     Args:
         labels: `(n,)`, of the images that have one.
+        first: where the gallery begins among them.
         ordered_values: V, if the labels are ordered.
-        ks, extra: see `retrieval_scores`.
+        ks, extra, members: see `retrieval_scores`.
 
     Attributes:
         metrics: by name.
@@ -198,37 +227,68 @@ class _Task:
 
     scores: Tensor
 
-    def __init__(self, labels: Tensor, ordered_values: int | None, ks: Sequence[int], extra: Sequence[str]) -> None:
-        n, device = len(labels), labels.device
+    def __init__(
+        self,
+        labels: Tensor,
+        first: int,
+        ordered_values: int | None,
+        ks: Sequence[int],
+        extra: Sequence[str],
+        members: Tensor | None = None,
+    ) -> None:
+        n, device = len(labels) - first, labels.device
         values, codes, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-        self._relevant = counts[codes] - 1
+        self._first = first
+        self._sets = None if members is None else Sets(members.to(device)[values])
+        held = torch.bincount(codes[first:], minlength=len(values))
+        self._relevant = (held if self._sets is None else self._sets.alike(held))[codes]
+        self._relevant[first:] -= 1  # an image in the gallery is not looked for by itself
         # Images gain max(0, best - distance of ranks): relevant ones `best`, and others nothing if there is no order.
         self._best = 1 if ordered_values is None else ordered_values - 1
+        self._worth = None if self._sets is None else self._sets.worth
+        if self._worth is not None:
+            self._best = len(self._worth) - 1
         ranks = (torch.arange(len(values), device=device) if ordered_values is None else values).int()
         self._ranks = ranks[codes]
+        self._in_gallery = self._ranks[first:]
         # Queries are scored with those of the same label, those that look for few images first.
         self._turn = counts.argsort(stable=True).argsort()[codes]
-        positions = torch.arange(1, max(1, n), device=device, dtype=torch.float64)
+        positions = torch.arange(1, max(1, n + (first > 0)), device=device, dtype=torch.float64)
         self._discount = (1 + positions).log2().reciprocal()
         self._ideal = None
-        if ordered_values is not None:
-            # The first of the ideal order is dropped for the query itself, which has the best gain.
-            best = [self._gains(rank).sort(descending=True).values[1:].double() @ self._discount for rank in ranks]
-            self._ideal = torch.stack(best)[codes] if best else positions
-        self.metrics = measured(ks, extra, ordered=ordered_values is not None)
+        graded = ordered_values is not None or self._sets is not None
+        if graded:
+            apart = [self._ideal_gains(ranks, 0)[codes[:first]]] if first else []
+            self._ideal = torch.cat([*apart, self._ideal_gains(ranks, 1)[codes[first:]]])
+        self.metrics = measured(ks, extra, ordered=graded)
         # Sort key: the distance's step above, the gain in the bits below: of a tie the least relevant comes first.
         self._factor = max(1, (1 << self._best.bit_length()) // STEP)
         self.key_type = torch.int32 if self._factor == 1 else torch.int64
 
-    def _gains(self, rank: Tensor) -> Tensor:
-        """Return `(n,)` int32: what all images gain for a query of that rank."""
-        if self._best == 1:
-            return (self._ranks == rank).int()
-        return (self._ranks - rank).abs_().neg_().add_(self._best).clamp_min_(0)
+    def _ideal_gains(self, ranks: Tensor, dropped: int) -> Tensor:
+        """Return the discounted gain of the ideal order by label value.
 
-    def _depth(self, relevant: int) -> int:
-        """Return how many images of a gallery are looked at, where so many are relevant at most."""
-        gallery = len(self._ranks) - 1
+        Args:
+            ranks: of the values.
+            dropped: 1 where the query is in the gallery itself: it has the best gain, and is the first in that order.
+        """
+        best = []
+        for rank in ranks:
+            order = self._gains(rank).sort(descending=True).values[dropped:]
+            gains = order.double() if self._worth is None else self._worth[order.long()]
+            best.append(gains @ self._discount[: len(order)])
+        return torch.stack(best) if best else self._discount.new_zeros(0)
+
+    def _gains(self, rank: Tensor) -> Tensor:
+        """Return `(g,)` int32: what the gallery's images gain for a query of that rank."""
+        if self._sets is not None:
+            return self._sets.gains(int(rank))[self._in_gallery.long()]
+        if self._best == 1:
+            return (self._in_gallery == rank).int()
+        return (self._in_gallery - rank).abs_().neg_().add_(self._best).clamp_min_(0)
+
+    def _depth(self, relevant: int, gallery: int) -> int:
+        """Return how many of a gallery's images are looked at, where so many are relevant at most."""
         depths = (relevant if metric.depth == RELEVANT else metric.depth for metric in self.metrics.values())
         return max(gallery if depth is None else min(int(depth), gallery) for depth in depths)
 
@@ -236,7 +296,7 @@ class _Task:
         """Return `(q, metrics)` float64 scores on the CPU, NaN where a query has none.
 
         Args:
-            bits: `(q, n)` of the queries from `start` on, which are themselves in the gallery.
+            bits: `(q, g)` of the queries from `start` on, all of which or none are in the gallery.
             start: see above.
             space: see `Distances.bits`.
         """
@@ -248,11 +308,14 @@ class _Task:
             alike = torch.unique_consecutive(ranks[rows], return_counts=True)
             for rank, same in zip(alike[0], keys.split(alike[1].tolist()), strict=True):
                 same.add_(self._gains(rank))
-            keys[torch.arange(len(rows), device=keys.device), rows + start] = torch.iinfo(keys.dtype).max
-            depth = self._depth(int(relevant[rows].max()))
+            itself = start >= self._first
+            if itself:
+                own = rows + (start - self._first)
+                keys[torch.arange(len(rows), device=keys.device), own] = torch.iinfo(keys.dtype).max
+            depth = self._depth(int(relevant[rows].max()), keys.shape[1] - itself)
             gains = first(keys, depth).bitwise_and_(STEP * self._factor - 1)
             ideal = None if self._ideal is None else self._ideal[rows + start]
-            ranked = Ranked(gains, self._best, relevant[rows], ideal, self._discount[:depth])
+            ranked = Ranked(gains, self._best, relevant[rows], ideal, self._discount[:depth], self._worth)
             found = torch.stack([metric.of(ranked) for metric in self.metrics.values()], dim=1)
             scores[rows.cpu()] = torch.where(relevant[rows, None] > 0, found, torch.nan).cpu()
         return scores

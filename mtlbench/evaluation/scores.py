@@ -42,6 +42,7 @@ def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmar
     hits = held_out.hits(embeddings, normalise)
     labels = dataset.labels[:, held_out.images]
     values = [len(v) if ordered else None for v, ordered in zip(dataset.values, dataset.ordered, strict=True)]
+    query, gallery = dataset.roles(held_out.images) or (None, None)
     each: list[dict[str, Tensor]] = [{} for _ in dataset.tasks]
     for tasks in _with_the_same(embeddings):
         scores = scores_of_tasks(
@@ -51,6 +52,9 @@ def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmar
             normalise=normalise,
             ks=evaluation.ks,
             extra=evaluation.metrics,
+            query=query,
+            gallery=gallery,
+            members=[dataset.sets[t] for t in tasks],
         )
         for t, of_task in zip(tasks, scores, strict=True):
             each[t] = of_task

@@ -11,6 +11,8 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import named_generator
 from mtlbench.evaluation.distances import check_embeddings, points_of, steps_of
+from mtlbench.sampling.asked import AskedTriplets
+from mtlbench.sampling.sets import SetTriplets
 from mtlbench.sampling.triplets import TripletSampler
 
 _TRIPLET_CHUNK = 1 << 22
@@ -59,7 +61,9 @@ class HeldOutTriplets:
     def draw(dataset: Dataset, benchmark: Benchmark, split: str) -> HeldOutTriplets:
         """Draw a split's triplets by the benchmark's own seed; they don't depend on the run.
 
-        Where the data set came with triplets of its own, those are drawn, each at most once.
+        Where the data set came with triplets of its own, those are drawn, each at most once. Where the split has query
+        and gallery sets, anchors are queries, and positives and negatives gallery images. Where labels are sets, the
+        positive shares a value with the anchor and the negative none.
         """
         images = dataset.members(split)
         drawn = []
@@ -72,9 +76,18 @@ class HeldOutTriplets:
                 generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
                 drawn.append(place[rows[torch.randperm(len(rows), generator=generator)[:number].to(rows.device)]])
             return HeldOutTriplets(images, torch.stack(drawn))
-        for task, labels in zip(dataset.tasks, dataset.labels[:, images].cpu(), strict=True):
+        roles, rules = dataset.roles(images), (benchmark.evaluation.anchors, benchmark.evaluation.min_images)
+        query, gallery = (None, None) if roles is None else (roles[0].cpu(), roles[1].cpu())
+        labels_of = dataset.labels[:, images].cpu()
+        for task, labels, members in zip(dataset.tasks, labels_of, dataset.sets, strict=True):
             generator = named_generator(torch.device("cpu"), benchmark.evaluation.seed, "questions", split, task)
-            sampler = TripletSampler(labels, benchmark.evaluation.anchors, benchmark.evaluation.min_images)
+            sampler: TripletSampler | AskedTriplets | SetTriplets
+            if members is not None:
+                sampler = SetTriplets(labels, members, query, gallery, benchmark.evaluation.min_images)
+            elif query is not None and gallery is not None:
+                sampler = AskedTriplets(labels, query, gallery, *rules)
+            else:
+                sampler = TripletSampler(labels, *rules)
             drawn.append(sampler.draw(benchmark.evaluation.triplets, generator))
         return HeldOutTriplets(images, torch.stack(drawn).to(dataset.device))
 

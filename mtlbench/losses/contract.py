@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlbench import benchmark
+from mtlbench.errors import UserError
 from mtlbench.options import valid
 from mtlbench.registry import LOSSES, register_class
 from mtlbench.sampling.contract import Batch
@@ -36,6 +37,7 @@ class LossContext:
         distance: `squared` or `plain` Euclidean.
         normalise: whether embeddings are compared at unit length.
         seed: of the run.
+        sets: for each task whether its labels are sets; empty where none are.
     """
 
     tasks: tuple[str, ...]
@@ -44,6 +46,7 @@ class LossContext:
     distance: str = "squared"
     normalise: bool = True
     seed: int = 0
+    sets: tuple[bool, ...] = ()
 
 
 class Loss(nn.Module, ABC):
@@ -65,7 +68,12 @@ class Loss(nn.Module, ABC):
     >>> loss = Spread(LossContext(("colour", "shape"), (2, 3), embedding_size=8))
     >>> loss(torch.randn(2, 5, 8), Batch(torch.randn(5, 3, 24, 24), torch.zeros(2, 5).long())).shape
     torch.Size([2])
+
+    Attributes:
+        takes_sets: whether the loss can do with labels that are sets, whose numbers alone don't say what is alike.
     """
+
+    takes_sets: ClassVar[bool] = False
 
     def __init__(self, context: LossContext) -> None:
         super().__init__()
@@ -130,5 +138,12 @@ def build_loss(section: benchmark.Loss, context: LossContext) -> Loss:
     Raises:
         UserError: see `resolved`.
     """
-    loss: Loss = LOSSES.get(section.name).target(context, **resolved(section).options)
+    cls = LOSSES.get(section.name).target
+    odd = [task for task, of_sets in zip(context.tasks, context.sets, strict=False) if of_sets]
+    if odd and not cls.takes_sets:
+        raise UserError(
+            f"The loss {section.name} needs one label an image, and those of '{odd[0]}' are sets: set loss.name ="
+            " 'triplet', or data.multi_valued to another rule than 'set'."
+        )
+    loss: Loss = cls(context, **resolved(section).options)
     return loss

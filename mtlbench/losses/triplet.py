@@ -29,6 +29,8 @@ class Triplet(Loss):
             is (`semi-hard`). In per-task sampling the batch is the task's own group.
     """
 
+    takes_sets = True
+
     def __init__(
         self,
         context: LossContext,
@@ -39,6 +41,11 @@ class Triplet(Loss):
     ) -> None:
         super().__init__(context)
         self.margin, self.soft_margin, self.mining = margin, soft_margin, mining
+        if mining != "all" and any(context.sets):
+            raise UserError(
+                f"loss.mining = '{mining}' looks for images of another label, and labels here are sets: set loss.mining"
+                " = 'all', or data.multi_valued to another rule than 'set'."
+            )
 
     def forward(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """See `Loss.forward`; a task without triplets in this batch has loss 0."""

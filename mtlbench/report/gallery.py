@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtlbench.data import canvas
+from mtlbench.data.table import alike_counts
 from mtlbench.errors import UserError
 from mtlbench.report.originals import NoImages as NoImages
 from mtlbench.report.originals import read_originals
@@ -36,6 +37,7 @@ MOST_METHODS = 12  # rows of a query in a picture
 _PAIRS = 100_000_000  # of query, image, task and method that are compared to choose the queries: a few seconds
 _LEAST_SEARCHED = 64  # images of a task that queries are chosen from, whatever that takes
 Codes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Galleries:
         labels: (T, N) codes into `values`, -1 where an image is not labelled; values: the tasks' label values.
         queries: task by task; none twice under one task.
         searched: how many of a task's images the hardest and most disputed ones were looked for among, by task.
+        askable: how many of a task's images can be queries, by task.
     """
 
     suite: Suite
@@ -96,6 +99,7 @@ class Galleries:
     values: tuple[tuple[str, ...], ...]
     queries: tuple[Query, ...]
     searched: dict[str, int]
+    askable: dict[str, int]
 
     def label(self, image: int, task: str) -> str:
         """Return an image's label under a task, in words."""
@@ -171,19 +175,23 @@ def galleries(
             raise NoImages(f"No galleries of {name}: the labels in {data.root} are not those of {run.folder}.")
     places = [suite.tasks.index(task) for task in shown]
     budget = _PAIRS // max(1, len(stored) * len(shown) * len(data.files))
-    queries, searched = [], {}
+    queries, searched, askable = [], {}, {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # of small products, many at once take less time
         for task, t in zip(shown, places, strict=True):
             random = np.random.default_rng([seed, t])
             codes = data.labels[t]
-            candidates = _askable(codes)
+            members = data.members[t]
+            candidates = _askable(codes, data.query, data.gallery, members)
+            askable[task] = len(candidates)
             if len(candidates) > max(budget, _LEAST_SEARCHED):
                 candidates = np.sort(random.choice(candidates, max(budget, _LEAST_SEARCHED), replace=False))
             searched[task] = len(candidates)
-            search = partial(_found, task=t, labels=codes, queries=candidates, k=neighbours)
+            searched_codes = np.where(data.gallery, codes, -1)
+            search = partial(_found, task=t, labels=codes, gallery=data.gallery, queries=candidates, k=neighbours)
             found = list(pool.map(search, stored))
-            right = np.stack([codes[images] == codes[candidates][:, None] for images in found])
-            for place, why in _choose(candidates, right.sum(2), codes, neighbours, queries_per_task, random):
+            right = np.stack([_alike(codes[images], codes[candidates][:, None], members) for images in found])
+            able = _others(codes, searched_codes, candidates, members)
+            for place, why in _choose(candidates, right.sum(2), codes, able, neighbours, queries_per_task, random):
                 lists = {
                     run.record.method: tuple(
                         Neighbour(int(image), bool(hit))
@@ -194,7 +202,7 @@ def galleries(
                 queries.append(Query(int(candidates[place]), task, why, lists))
     return Galleries(
         suite, seed, tuple(run.record.method for run in stored), shown, data.files, data.labels[places],
-        tuple(data.values[t] for t in places), tuple(queries), searched,
+        tuple(data.values[t] for t in places), tuple(queries), searched, askable,
     )  # fmt: skip
 
 
@@ -248,23 +256,42 @@ class _Stored:
         return found
 
 
-def _askable(labels: Codes) -> Codes:
-    """Return the indices of the images that have another of their label."""
-    counts = np.bincount(labels[labels >= 0], minlength=1)
-    return np.flatnonzero((labels >= 0) & (counts[labels] > 1))
+def _alike(labels: Codes, others: Codes, members: Flags | None) -> Flags:
+    """Return whether labels are alike: the same, or, where they are sets, with a value in common."""
+    if members is None:
+        return np.asarray(labels == others)
+    return np.asarray((members[labels] & members[others]).any(-1))
 
 
-def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int) -> Codes:
-    """Return the (q, k) nearest labelled images of queries under a task, the nearest first."""
+def _askable(labels: Codes, query: Flags, gallery: Flags, members: Flags | None = None) -> Codes:
+    """Return the indices of the queries that have another image in the gallery that is like them."""
+    counts = _others(labels, np.where(gallery, labels, -1), np.arange(len(labels)), members)
+    return np.flatnonzero((labels >= 0) & query & (counts > 0))
+
+
+def _others(labels: Codes, searched: Codes, images: Codes, members: Flags | None) -> Codes:
+    """Return how many images that are like it each of some images has in the gallery beside itself.
+
+    Args:
+        labels: (N,) of all images; searched: (N,) the same, -1 where an image is not in the gallery.
+        images: some of them; members: see `_alike`.
+    """
+    counts = np.bincount(searched[searched >= 0], minlength=1 + int(labels.max(initial=0)))
+    counts = counts if members is None else alike_counts(members[: len(counts)], counts)
+    found: Codes = counts[labels[images]] - (searched[images] >= 0)
+    return found
+
+
+def _found(run: _Stored, task: int, labels: Codes, gallery: Flags, queries: Codes, k: int) -> Codes:
+    """Return the (q, k) nearest labelled gallery images of queries under a task, the nearest first."""
     import torch
 
     from mtlbench.evaluation.retrieval import nearest
 
-    gallery = torch.from_numpy(np.flatnonzero(labels >= 0))
     rows, _ = nearest(
         torch.from_numpy(run.embeddings(task)),
         torch.from_numpy(queries),
-        gallery,
+        torch.from_numpy(np.flatnonzero((labels >= 0) & gallery)),
         k,
         normalise=benchmark_of(run.record).embedding.normalise,  # runs may differ in it, where it is a factor
         labels=torch.from_numpy(labels),
@@ -274,21 +301,27 @@ def _found(run: _Stored, task: int, labels: Codes, queries: Codes, k: int) -> Co
 
 
 def _choose(
-    candidates: Codes, right: Codes, labels: Codes, k: int, number: int, random: np.random.Generator
+    candidates: Codes,
+    right: Codes,
+    labels: Codes,
+    able: Codes,
+    k: int,
+    number: int,
+    random: np.random.Generator,
 ) -> list[tuple[int, str]]:
     """Choose a task's queries: places among the candidates, and why.
 
     Args:
         candidates: (q,) test images.
         right: (M, q) right neighbours of each, by method.
-        labels: (N,) of all test images.
+        labels: (N,) of all test images; able: (q,) how many right neighbours there could be.
         k: neighbours of each.
         number: how many to choose.
         random: draws the typical ones.
     """
     codes = labels[candidates]
     counts = np.bincount(labels[labels >= 0], minlength=1)[codes]
-    share = right / np.minimum(k, counts - 1)
+    share = right / np.minimum(k, able)
     places = np.arange(len(candidates))
     spread = share.max(0) - share.min(0) if len(share) else np.zeros(len(candidates))
     # the last key counts most
@@ -376,7 +409,7 @@ def caption(found: Galleries, task: str) -> str:
     """Say what a task's galleries show, of which runs, and how the queries were chosen."""
     suite, model, train = found.suite, found.suite.benchmark["model"], found.suite.benchmark["train"]
     images = "rendered images, not real ones" if suite.receipt.get("data", {}).get("rendered") else "real images"
-    askable = len(_askable(found.labels[found.tasks.index(task)]))
+    askable = found.askable[task]
     among = "all" if found.searched[task] == askable else f"{found.searched[task]:,}, drawn at random, of"
     more = len(found.methods) - MOST_METHODS
     left = f" The {MOST_METHODS} best methods of {len(found.methods)} are shown." if more > 0 else ""

@@ -33,12 +33,17 @@ class Originals:
         files: N image files.
         labels: (T, N) codes into `values`, -1 where an image is not labelled, by the run's tasks.
         values: the tasks' label values.
+        query, gallery: (N,) bool, which images are asked and which are searched.
+        members: by task (V, U) bool where labels are sets, which values are in each; else None.
     """
 
     root: Path
     files: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
     values: tuple[tuple[str, ...], ...]
+    query: npt.NDArray[np.bool_]
+    gallery: npt.NDArray[np.bool_]
+    members: tuple[npt.NDArray[np.bool_] | None, ...]
 
 
 def read_originals(
@@ -63,13 +68,24 @@ def read_originals(
     import torch
 
     from mtlbench.data.dataset import prepare
-    from mtlbench.data.reading import default_folder, read_table, rendered_folder
+    from mtlbench.data.reading import home_of, read_table, rendered_folder
+    from mtlbench.datasets.contract import build_reader
 
     benchmark = benchmark_of(record)
     data = benchmark.data
-    root = data_dir or (rendered_folder(data.rendered) if data.rendered else default_folder(data.reader))
+    made_anew = data.rendered is not None
+    if data_dir is not None:
+        root = data_dir
+    elif data.rendered is not None:
+        root = rendered_folder(data.rendered)
+    else:
+        try:
+            reader = build_reader(data)
+        except UserError as error:
+            raise NoImages(f"its images can't be found. {error}") from error
+        root, made_anew = home_of(data, reader), bool(reader.fetches)  # what was fetched for a run is kept
     there = root.is_dir() and any(root.iterdir())
-    if not there and (data.rendered is None or data_dir is not None or not draw_absent):
+    if not there and (not made_anew or data_dir is not None or not draw_absent):
         raise NoImages(f"its images are not at {root}; name their folder with --data-dir.")
     others = NoImages(f"the images in {root} are not those it was made with; name the folder of those with --data-dir.")
     facts = record.receipt.get("data", {})
@@ -85,4 +101,8 @@ def read_originals(
         raise others
     test = dataset.members("test")
     files = tuple(dataset.root / dataset.paths[i] for i in test.tolist())
-    return Originals(dataset.root, files, dataset.labels[:, test].numpy(), dataset.values)
+    everyone = torch.ones(len(test), dtype=torch.bool)
+    query, gallery = dataset.roles(test) or (everyone, everyone)
+    labels = dataset.labels[:, test].numpy()
+    members = tuple(None if one is None else one.numpy() for one in dataset.sets)
+    return Originals(dataset.root, files, labels, dataset.values, query.numpy(), gallery.numpy(), members)

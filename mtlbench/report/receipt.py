@@ -273,6 +273,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         "value": "",
         "first": ", of several values in a cell the first",
         "unlabelled": ", cells of several values unlabelled",
+        "set": ", cells of several values sets, alike where they share one",
     }
     several = data_settings.get("multi_valued", "value")  # a later version may know another rule
     rules = cells.get(several, f", cells of several values by the rule {several}")
@@ -282,6 +283,9 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     if data.get("unreadable"):
         lost = f"{data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
         rules += f", {lost}"
+    sets = ""
+    if data.get("test_queries"):
+        sets = f" ({data['test_queries']:,} queries against {data['test_gallery']:,} gallery images)"
     shown = done or runs or records
     made = {name: _listed(shown, pick) for name, pick in _made_by(shown).items()}
     timed = any("train_rate" in r.costs for r in done)
@@ -302,7 +306,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         Line(
             "data",
             f"{data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
-            f" {data.get('test_images', 0):,} train / val / test images {height}×{width} px,"
+            f" {data.get('test_images', 0):,} train / val / test images{sets} {height}×{width} px,"
             f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
             f"{lost}." if lost else "",
         ),

@@ -63,6 +63,8 @@ class Source:
         joint_triplets: how many are formed per task within a joint batch.
         anchors: `positive` or `balanced`, see `TripletSampler`.
         listed: (n, 3) triplets of each task that came with the data set; empty where there are none.
+        members: for each task whose labels are sets (V, U) bool, which of U values are in each set, on the CPU; None
+            for others. Empty where no task has sets.
     """
 
     labels: Tensor
@@ -72,6 +74,7 @@ class Source:
     joint_triplets: int = 512
     anchors: str = "balanced"
     listed: Sequence[Tensor] = field(default=())
+    members: Sequence[Tensor | None] = field(default=())
 
 
 class Sampler(ABC):
@@ -95,9 +98,11 @@ class Sampler(ABC):
 
     Attributes:
         uses_listed: whether the sampler draws the triplets that came with a data set.
+        takes_sets: whether the sampler knows labels that are sets, which are alike where they share a value.
     """
 
     uses_listed: ClassVar[bool] = False
+    takes_sets: ClassVar[bool] = False
 
     def __init__(self, source: Source) -> None:
         self.source = source

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.triplets import TaskTriplets, joint_batch
+from mtlbench.sampling.sets import triplets_of
+from mtlbench.sampling.triplets import joint_batch
 
 
 @register_sampler("joint")
 class Joint(Sampler):
     """Triplets drawn for each task; all their images are embedded under every task, triplets formed among them all."""
 
+    takes_sets = True
+
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self.labels = source.labels.cpu()
-        self.triplets = TaskTriplets(self.labels, source.anchors)
+        self.triplets = triplets_of(source, self.labels)
 
     def draw(self, generators: Generators) -> Batch:
         """Draw 3 n T images, and triplets of each task by the labels that they have."""

@@ -6,7 +6,8 @@ import torch
 
 from mtlbench.devices import sent
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.triplets import ListedTriplets, TaskTriplets
+from mtlbench.sampling.sets import triplets_of
+from mtlbench.sampling.triplets import ListedTriplets
 
 
 @register_sampler("per-task")
@@ -14,11 +15,12 @@ class PerTask(Sampler):
     """Triplets of images of its own for every task; those of the data set's lists, where it came with some."""
 
     uses_listed = True
+    takes_sets = True
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self.labels, device = source.labels.cpu(), source.labels.device
-        self.triplets = ListedTriplets(source.listed) if source.listed else TaskTriplets(self.labels, source.anchors)
+        self.triplets = ListedTriplets(source.listed) if source.listed else triplets_of(source, self.labels)
         legs = torch.arange(3 * source.triplets, device=device).view(3, -1).t()
         self.legs = legs.expand(len(source.tasks), -1, -1)
         self.possible = torch.ones(len(source.tasks), dtype=torch.bool, device=device)

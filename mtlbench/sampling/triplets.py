@@ -156,6 +156,21 @@ def joint_triplets(labels: Tensor, draws: Tensor, anchors: str) -> tuple[Tensor,
     return triplets.movedim(1, 2) * possible[:, None, None], possible
 
 
+def set_triplets(labels: Tensor, members: Tensor, draws: Tensor) -> tuple[Tensor, bool]:
+    """Form triplets of a task whose labels are sets from one batch: (n, 3), and whether there are any.
+
+    Args:
+        labels: (B,) int64 numbers of sets; members: (V, U) bool, the values in each.
+        draws: (4, n) float64 in [0, 1): all chance.
+    """
+    from mtlbench.sampling.sets import SetTriplets  # which draws other tasks' triplets by this file
+
+    try:
+        return SetTriplets(labels, members).drawn(draws), True
+    except UserError:
+        return torch.zeros(draws.shape[1], 3, dtype=torch.int64), False
+
+
 def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
     """Join what was drawn for each task and form every task's triplets in it.
 
@@ -169,6 +184,10 @@ def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Seque
     drawn = index[order].flatten()
     images = source.load(drawn, [generators[t] for t in order])
     held = labels[:, drawn]
-    triplets, possible = joint_triplets(held, uniforms(generators, 4, source.joint_triplets), source.anchors)
+    draws = uniforms(generators, 4, source.joint_triplets)
+    triplets, possible = joint_triplets(held, draws, source.anchors)
+    for t, members in enumerate(source.members):
+        if members is not None:
+            triplets[t], possible[t] = set_triplets(held[t], members, draws[t])
     held, triplets, able = sent([held, triplets, possible.long()], source.labels.device)
     return Batch(images, held, triplets, able.bool())

@@ -64,6 +64,12 @@ def sampler_of(benchmark: Benchmark, dataset: Dataset) -> Sampler:
             f"The data set came with triplets of its own, which train.sampling = '{train.sampling}' doesn't draw:"
             " set train.sampling = 'per-task'."
         )
+    odd = [task for task, members in zip(dataset.tasks, dataset.sets, strict=True) if members is not None]
+    if odd and not entry.target.takes_sets:
+        raise UserError(
+            f"train.sampling = '{train.sampling}' needs one label an image, and those of '{odd[0]}' are sets: set"
+            " train.sampling = 'joint' or 'per-task', or data.multi_valued to another rule than 'set'."
+        )
     augment = read_augmentations(train.augment)
     source = Source(
         labels=torch.where(dataset.split == SPLITS.index("train"), dataset.labels, -1),
@@ -73,6 +79,7 @@ def sampler_of(benchmark: Benchmark, dataset: Dataset) -> Sampler:
         joint_triplets=train.joint_triplets,
         anchors=train.anchors,
         listed=dataset.triplets["train"] if dataset.triplets else (),
+        members=dataset.sets if odd else (),
     )
     sampler: Sampler = entry.target(source, **options)
     return sampler
@@ -105,8 +112,9 @@ class Trainer:
         self.balancer = balancer.to(device)
         values, embedding = tuple(map(len, dataset.values)), benchmark.embedding
         context = LossContext(
-            dataset.tasks, values, benchmark.model.embedding, embedding.distance, embedding.normalise, seed
-        )
+            dataset.tasks, values, benchmark.model.embedding, embedding.distance, embedding.normalise, seed,
+            tuple(members is not None for members in dataset.sets),
+        )  # fmt: skip
         self.loss = build_loss(benchmark.loss, context).to(device)
         self.optimiser = self._make_optimiser()
         self.sampler = sampler_of(benchmark, dataset)

@@ -78,7 +78,7 @@ def section(**options: Any) -> Data:
 
 
 def test_the_readers_that_come_with_mtlbench_say_what_they_read() -> None:
-    assert list(readers()) == ["celeba", "csv", "folders", "names", "zappos"]
+    assert list(readers()) == ["celeba", "csv", "folders", "hub", "names", "zappos"]
     for name in readers():
         entry = READERS.get(name)
         assert entry.summary.endswith(".")

@@ -59,8 +59,8 @@ def test_a_folder_as_market_1501_is_suggested_by_identity_with_a_split_of_person
     assert unlabelled == {"bounding_box_test/-1_c1s1_000401_03.jpg", "bounding_box_test/0000_c1s1_000151_01.jpg"}
     assert table.remarks == (
         "2 images whose path doesn't fit were left out, such as gt_bbox/0001_c1s1_000001_00.jpg.",
-        "query/ and bounding_box_test/ are one test set here. Published figures search one with the"
-        " other, among images of other cameras: do not compare them.",
+        "query/ is searched for in bounding_box_test/. Published figures leave out the images of a query's own camera"
+        " and count boxes without a person as wrong, which is not done here: don't compare with them.",
     )
     assert set(names(table.columns["camera"])) == {"1", "2", "3"}
 

@@ -199,7 +199,7 @@ def test_paths_that_are_all_meant_from_one_folder_inside_are_found_there(tmp_pat
     ten(tmp_path, colour=COLOURS, split=SIDES)
     table = read_csv(tmp_path, options())
     assert table.paths == tuple(f"images/{path}" for path in TEN)
-    assert table.remarks == ("10 images lie under another path than the table's, such as images/0.jpg for 0.jpg.",)
+    assert table.remarks == ("10 images have another path than in the table, such as images/0.jpg for 0.jpg.",)
     touch(tmp_path, *(f"thumbnails/{path}" for path in TEN))
     assert read_csv(tmp_path, options()).paths == tuple(TEN), "two folders hold them all: neither is meant"
 

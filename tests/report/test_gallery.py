@@ -101,6 +101,22 @@ def test_files_are_those_of_the_stored_embeddings(made):
         assert found.label(i, "category") == file.relative_to(made[1] / "ut-zap50k-images").parts[0]
 
 
+def test_queries_of_a_query_set_need_another_image_of_their_label_in_the_gallery():
+    labels = np.array([0, 0, 1, 1, 2, 2, -1])
+    query = np.array([1, 0, 1, 1, 1, 0, 1], bool)
+    held = np.array([1, 0, 1, 1, 0, 1, 1], bool)
+    # 0 is alone of its label in the gallery; 2 and 3 have each other, 4 has 5; 6 has no label
+    assert gallery._askable(labels, query, held).tolist() == [2, 3, 4]
+
+
+def test_sets_are_alike_where_they_share_a_value():
+    members = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]], bool)
+    labels, everyone = np.array([0, 1, 2, 1, -1]), np.ones(5, bool)
+    assert gallery._askable(labels, everyone, everyone, members).tolist() == [0, 1, 3]
+    assert gallery._others(labels, labels, np.array([0, 1, 2]), members).tolist() == [2, 2, 0]
+    assert gallery._alike(np.array([[1, 2]]), np.array([[0]]), members).tolist() == [[True, False]]
+
+
 def test_the_same_records_give_the_same_queries_and_none_twice(made):
     first, again = (galleries(only(made[0]), *made) for _ in range(2))
     assert first.queries == again.queries
@@ -111,8 +127,10 @@ def test_the_same_records_give_the_same_queries_and_none_twice(made):
 
 def chosen(right: list[list[int]], labels: list[int], number: int, k: int = 4) -> list[tuple[int, str]]:
     codes = np.array(labels)
-    candidates = gallery._askable(codes)
-    return gallery._choose(candidates, np.array(right), codes, k, number, np.random.default_rng(0))
+    everyone = np.ones(len(codes), bool)
+    candidates = gallery._askable(codes, everyone, everyone)
+    able = gallery._others(codes, codes, candidates, None)
+    return gallery._choose(candidates, np.array(right), codes, able, k, number, np.random.default_rng(0))
 
 
 def test_hardest_disputed_and_typical_queries_take_turns():
@@ -134,7 +152,8 @@ def test_one_method_alone_is_never_disputed():
 
 
 def test_a_label_of_one_image_is_no_query_and_a_rare_one_is_not_harder():
-    assert gallery._askable(np.array([0, 0, 1, -1, 2, 2, 2])).tolist() == [0, 1, 4, 5, 6]
+    everyone = np.ones(7, bool)
+    assert gallery._askable(np.array([0, 0, 1, -1, 2, 2, 2]), everyone, everyone).tolist() == [0, 1, 4, 5, 6]
     # one of the one that there could be, against 2 of 4
     assert chosen([[1, 1, 2, 2, 2, 2, 2]], [0, 0, 1, 1, 1, 1, 1], 1)[0][0] >= 2
 

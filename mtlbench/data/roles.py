@@ -1,0 +1,118 @@
+"""Which held-out images are asked and which are searched: query and gallery sets, as re-identification and shops have.
+
+Without them every held-out image is a query that is searched for among the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlbench.errors import UserError
+
+Bools = npt.NDArray[np.bool_]
+QUERY, GALLERY = "is_query", "is_gallery"  # columns that say so
+_QUERY_WORDS, _GALLERY_WORDS = ("query",), ("gallery", "bounding_box_test")
+_YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """(N,) bool: which images are queries, and which are in the gallery; an image may be both, or neither.
+
+    Of a split none of whose images has a role, every image has both.
+    """
+
+    query: Bools
+    gallery: Bools
+
+    def subset(self, keep: npt.NDArray[np.int64]) -> Roles:
+        """Return the roles of some images."""
+        return Roles(self.query[keep], self.gallery[keep])
+
+    def of(self, members: Bools) -> Roles | None:
+        """Return the roles of a split's images, (N,) bool, or None where none of them has one."""
+        found = self.subset(np.flatnonzero(members))
+        return found if (found.query | found.gallery).any() else None
+
+    def __str__(self) -> str:
+        both = int((self.query & self.gallery).sum())
+        also = f", {both:,} of them both" if both else ""
+        return f"{int(self.query.sum()):,} queries against {int(self.gallery.sum()):,} gallery images{also}"
+
+
+def roles_of(words: Sequence[str]) -> Roles | None:
+    """Return the roles that split names or top folders say: query, and gallery or bounding_box_test.
+
+    What is called otherwise has none; where not both are there, there are no roles.
+    """
+    plain = [word.lower() for word in words]
+    query = np.array([word in _QUERY_WORDS for word in plain], dtype=bool)
+    gallery = np.array([word in _GALLERY_WORDS for word in plain], dtype=bool)
+    return Roles(query, gallery) if query.any() and gallery.any() else None
+
+
+def check_roles(found: Roles | None, split: npt.NDArray[np.int64], words: Sequence[str], where: str) -> Roles | None:
+    """Return roles of folders or splits as they can be used.
+
+    Raises:
+        UserError: a test image is in neither set, as where a folder test/ lies beside query/ and gallery/.
+    """
+    if found is None:
+        return None
+    left = np.flatnonzero((split == 2) & ~(found.query | found.gallery))
+    if len(left):
+        raise UserError(
+            f"{where}: '{words[left[0]]}' is a test set beside query and gallery, and its images are in neither: move"
+            " them into one of these."
+        )
+    return found
+
+
+def roles_in(
+    query: Sequence[str] | None, gallery: Sequence[str] | None, split: npt.NDArray[np.int64], where: str
+) -> tuple[Roles | None, list[str]]:
+    """Return the roles that the columns is_query and is_gallery say, and what is to be remarked on them.
+
+    Args:
+        query, gallery: their N cells, None for a column that isn't there.
+        split: (N,) 0 train, 1 val, 2 test.
+        where: they stand, for messages.
+
+    Raises:
+        UserError: one column without the other, a cell that says neither yes nor no, or a set that is empty.
+    """
+    if query is None and gallery is None:
+        return None, []
+    if query is None or gallery is None:
+        there, lacking = (GALLERY, QUERY) if query is None else (QUERY, GALLERY)
+        raise UserError(
+            f"{where} has a column '{there}' and none '{lacking}': add it, or rename the first to be a task."
+        )
+    found = Roles(_flags(query, QUERY, where), _flags(gallery, GALLERY, where))
+    trained = (split == 0) & (found.query | found.gallery)
+    held_out = Roles(found.query & (split != 0), found.gallery & (split != 0))
+    for name, flags in ((QUERY, held_out.query), (GALLERY, held_out.gallery)):
+        if not (flags & (split == 2)).any():
+            raise UserError(f"{where}: no test image is marked by '{name}': mark some, or leave out both columns.")
+    remarks = []
+    if trained.any():
+        remarks.append(
+            f"{int(trained.sum()):,} training images are marked as query or gallery: they are trained on, and not"
+            " searched."
+        )
+    idle = (split == 2) & ~(held_out.query | held_out.gallery)
+    if idle.any():
+        remarks.append(f"{int(idle.sum()):,} test images are neither query nor gallery: they play no part.")
+    return held_out, remarks
+
+
+def _flags(cells: Sequence[str], name: str, where: str) -> Bools:
+    plain = [cell.strip().lower() for cell in cells]
+    odd = next((cell for cell, word in zip(cells, plain, strict=True) if word not in (*_YES, *_NO, "nan")), None)
+    if odd is not None:
+        raise UserError(f"{where}: the column '{name}' says '{odd}' where true or false belongs.")
+    return np.array([word in _YES for word in plain], dtype=bool)

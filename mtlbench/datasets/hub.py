@@ -1,0 +1,429 @@
+"""Reads any image data set of the Hugging Face Hub, by its id or from a folder, through the library `datasets`.
+
+Lhoest et al.: Datasets: A Community Library for Natural Language Processing, EMNLP 2021 (arXiv 2109.02846). A folder
+may hold parquet files, images with a metadata file, or what `save_to_disk` wrote. Images are not decoded here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mtlbench.benchmark import Data
+from mtlbench.data.files import files_in, name_of
+from mtlbench.data.roles import GALLERY, QUERY, Roles, check_roles, roles_in, roles_of
+from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own, torn_groups
+from mtlbench.data.table import SPLITS, Column, Labels, Table, check_distinct, labels_of, remark_on_several
+from mtlbench.datasets.contract import Proposal, Reader, register_reader
+from mtlbench.datasets.hub_images import files_of
+from mtlbench.errors import UserError, did_you_mean
+
+_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
+_SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\b")
+_LOGIN = "ask for access on its page there, and log in on this machine with hf auth login"
+_EXTRA = "The reader hub needs the library datasets: pip install 'mtlbench[hub]'."
+
+
+@register_reader("hub")
+class Hub(Reader):
+    """Any image data set of the Hugging Face Hub by `id`, or a folder of parquet, arrow or images with metadata.
+
+    Tasks are its columns of classes, words, whole numbers, yes or no, and lists of these. Its splits are taken over.
+
+    Args:
+        id: of the data set on the Hub, such as `owner/name`; without one, `data.folder` or `--data-dir` names a folder.
+        config: which of its configurations, where it has several.
+        revision: a commit, tag or branch of it; by default the newest.
+        image: the column of images, where it has several.
+        group: the column whose equal cells stay on one side of a random split, such as a product's name.
+        splits: which of its splits are train, val and test: { train = "train", validation = "test" }; by default as
+            they are called.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str = "",
+        config: str = "",
+        revision: str = "",
+        image: str = "",
+        group: str = "",
+        splits: dict[str, Literal["train", "val", "test"]] | None = None,
+    ) -> None:
+        self.id, self.config, self.revision = id, config, revision
+        self.fetches = id
+        self.image, self.group, self.splits = image, group, splits or {}
+
+    def read(self, folder: Path, data: Data) -> Table:
+        """Read a folder, or where it is not there the data set of the Hub that `id` names, downloaded once.
+
+        Raises:
+            UserError: the library is missing, the data set can't be had, or a column is not what it should be.
+        """
+        local = folder.is_dir()
+        found = _load(folder, self.config) if local else self._fetch(folder)
+        where = str(folder) if local else f"'{self.id}'"
+        remarks: list[str] = []
+        splits = self._chosen(found, where, remarks)
+        features = _features(splits, where)
+        image = _image_column(features, self.image, where)
+        labels = [name for name in features if name != image]
+        kinds = {name: _kind(features[name]) for name in labels}
+        cells = _cells(splits, {name: kind for name, kind in kinds.items() if kind}, where)
+        marks = [
+            [_text(cell, features[name], "", name, where) for cell in cells[name]] if kinds.get(name) else None
+            for name in (QUERY, GALLERY)
+        ]
+        kinds = {name: kind for name, kind in kinds.items() if name not in (QUERY, GALLERY)}
+        columns = _columns(cells, kinds, features, data, where, remarks)
+        if self.group and self.group not in columns:
+            raise UserError(_no_column(where, self.group, columns, "data.options.group"))
+        name = name_of(folder) if local else self.id
+        source = str(folder.resolve()) if local else f"hub:{self.id}"
+        undecoded = {split: _undecoded(part, image) for split, part in splits.items()}
+        root, paths = files_of(undecoded, image, name, f"{source}/{self.config}/{self.revision}")
+        own = columns[self.group] if self.group else None
+        groups = [
+            own.values[code] if own is not None and (code := int(own.codes[i])) >= 0 else f"{i:09d}"
+            for i in range(len(paths))
+        ]
+        split, rule = self._split(splits, groups, data.split_seed, Path(where))
+        if own is not None:
+            remarks += torn_groups(self.group, [own.values[c] if c >= 0 else "" for c in own.codes.tolist()], split)
+        roles, said = roles_in(marks[0], marks[1], split, where)
+        return Table(
+            name=name,
+            root=root,
+            paths=tuple(paths),
+            columns=columns,
+            split=split,
+            split_rule=rule,
+            remarks=(*remarks, *said),
+            group=self.group,
+            roles=roles or self._roles(splits, split, where),
+        )
+
+    def _fetch(self, folder: Path) -> Mapping[str, Any]:
+        """Return the splits of a data set of the Hub; what was downloaded before is not downloaded again."""
+        if not self.id:
+            raise UserError(
+                f"{folder}: there is no such folder. Name one with data.folder or --data-dir, or a data set of the Hub"
+                ' with data.options = { id = "owner/name" }.'
+            )
+        if Path(self.id).exists():  # the library would take it for the data set
+            raise UserError(
+                f"'{self.id}' is a data set of the Hub and a path here too: read the latter with data.folder, or run"
+                " from another folder."
+            )
+        return _load(self.id, self.config, self.revision)
+
+    def _chosen(self, found: Mapping[str, Any], where: str, remarks: list[str]) -> dict[str, Any]:
+        """Return the splits in use: those that options name, else those whose names are known, or the only one."""
+        for name in self.splits:
+            if name not in found:
+                raise UserError(
+                    f"{where} has no split '{name}'.{did_you_mean(name, found)} It has: {', '.join(found)}."
+                    " Correct data.options.splits."
+                )
+        if len(found) == 1 and not self.splits:
+            return dict(found)
+        used = {name: part for name, part in found.items() if name in (self.splits or _known(found))}
+        left = [name for name in found if name not in used]
+        if not used:
+            raise UserError(
+                f"{where} has splits of other names, {', '.join(found)}: say which are train, val and test with"
+                f' data.options = {{ splits = {{ {next(iter(found))} = "train", … }} }}.'
+            )
+        if left:
+            remarks.append(f"Left out {'splits' if len(left) > 1 else 'the split'} {', '.join(left)}.")
+        return used
+
+    def _split(self, splits: Mapping[str, Any], groups: list[str], seed: int, root: Path) -> tuple[Labels, str]:
+        """Return the (N,) sides of images and the rule in words."""
+        if len(splits) == 1 and not self.splits:
+            return split_own(groups, seed, self.group or "image", root)
+        sides = [SPLITS.index(self.splits[s]) if self.splits else SPLIT_WORDS[s.lower()] for s in splits]
+        given = np.repeat(np.array(sides, dtype=np.int64), [len(part) for part in splits.values()])
+        split, drawn = completed(given, groups, seed)
+        check_splits(split, str(root), "name others with data.options.splits, or take one split alone to split it")
+        return split, f"as in the splits {', '.join(splits)}{drawn}"
+
+    def _roles(self, splits: Mapping[str, Any], split: Labels, where: str) -> Roles | None:
+        """Return the roles of images in splits that are called query and gallery."""
+        words = [name for name, part in splits.items() for _ in range(len(part))]
+        return None if len(splits) == 1 else check_roles(roles_of(words), split, words, where)
+
+    @classmethod
+    def propose(cls, folder: Path) -> Proposal | None:
+        """See `Reader.propose`: parquet or arrow files; images in folders and beside tables are other readers'."""
+        saved = any((folder / name).is_file() for name in _SAVED)
+        files = itertools.islice(files_in(folder), _LOOKED_AT)
+        tables = [file for file in files if file.lower().endswith((".parquet", ".arrow"))]
+        if not saved and not tables:
+            return None
+        kind = "arrow" if saved or tables[0].lower().endswith(".arrow") else "parquet"
+        certain = saved or any(_SHARD.search(file) for file in tables)
+        return Proposal(f"a Hugging Face data set, {kind} files", ('reader = "hub"',), certain)
+
+
+def _known(names: Mapping[str, Any]) -> list[str]:
+    return [name for name in names if name.lower() in SPLIT_WORDS]
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(_EXTRA) from error
+    if not hasattr(datasets, "load_dataset"):  # a folder of that name, which Python takes for a package
+        raise UserError(_EXTRA)
+    return datasets
+
+
+def _load(place: Path | str, config: str, revision: str = "") -> Mapping[str, Any]:
+    """Return the splits of a data set in a folder, or on the Hub.
+
+    Raises:
+        UserError: the library is missing, or can't read it; the sentence says why.
+    """
+    library = _library()
+    with _quiet(library):
+        try:
+            if isinstance(place, Path) and any((place / name).is_file() for name in _SAVED):
+                found = library.load_from_disk(str(place))
+            elif isinstance(place, Path):
+                found = library.load_dataset(str(place), config or None)
+            else:
+                found = library.load_dataset(place, config or None, revision=revision or None)
+        except Exception as error:  # the library's own, and those of all that it stands on
+            raise UserError(_refusal(place, error)) from error
+    return found if isinstance(found, Mapping) else {str(found.split or "all"): found}
+
+
+@contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Keep the library's bars out of what is no terminal."""
+    bars = not library.are_progress_bars_disabled() and not sys.stderr.isatty()
+    if bars:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            library.enable_progress_bars()
+
+
+def _refusal(place: Path | str, error: Exception) -> str:
+    """Say in a sentence why a data set can't be had, and what to do."""
+    words = " ".join(str(error).split()).rstrip(".")
+    if "onfig name is missing" in words or "BuilderConfig" in words:
+        return f"{place}: {words}. Name one with data.options.config."
+    if isinstance(place, Path):
+        return (
+            f"{place} is no data set that the library datasets can read: {words or type(error).__name__}. It takes"
+            " parquet files, images with a metadata file, and what save_to_disk wrote."
+        )
+    copy = f"copy it to this machine and name its folder with --data-dir ({type(error).__name__})"
+    if "gated" in words.lower():
+        return f"The data set '{place}' is gated: {_LOGIN}, or {copy}."
+    if isinstance(error, ConnectionError):
+        return f"The Hub can't be reached for '{place}': {words}. Try again when it can, or {copy}."
+    if type(error).__name__ == "DatasetNotFoundError":
+        private = f"or, if it is private, {_LOGIN}"
+        return f"The Hub has no data set '{place}' that you may see: correct data.options.id, {private}."
+    return f"The data set '{place}' can't be had from the Hub: {words or type(error).__name__}. Or {copy}."
+
+
+def _features(splits: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the columns with their types, the same in all splits."""
+    (first, part), *others = splits.items()
+    for name, other in others:
+        unlike = sorted(set(part.features) ^ set(other.features))
+        if unlike:
+            raise UserError(
+                f"{where}: the splits {first} and {name} have other columns, such as '{unlike[0]}': make them alike, or"
+                " take one with data.options.splits."
+            )
+    if not sum(map(len, splits.values())):
+        raise UserError(f"{where} has no rows.")
+    return dict(part.features)
+
+
+def _image_column(features: Mapping[str, Any], wanted: str, where: str) -> str:
+    """Return the column of images: the one that is named, else the only one."""
+    listed = ", ".join(f"{name} ({_said(feature)})" for name, feature in features.items())
+    if wanted:
+        if wanted not in features:
+            raise UserError(_no_column(where, wanted, features, "data.options.image"))
+        if not _holds_images(features[wanted]):
+            raise UserError(f"{where}: the column '{wanted}' holds no images. Its columns: {listed}.")
+        return wanted
+    typed = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    able = typed or [name for name, feature in features.items() if _holds_images(feature)]
+    if not able:
+        raise UserError(
+            f"{where} has no column of images. Its columns: {listed}. A table of paths is read by data.reader = 'csv'."
+        )
+    if len(able) > 1:
+        raise UserError(
+            f"{where} has several columns of images: name one of {', '.join(able)} with data.options.image."
+        )
+    return able[0]
+
+
+def _holds_images(feature: Any) -> bool:
+    """Tell whether a column is of images, or of the bytes or the (bytes, path) that parquet holds of them."""
+    parts = feature if isinstance(feature, dict) else {}
+    bare = getattr(feature, "dtype", "") in ("binary", "large_binary")
+    return type(feature).__name__ == "Image" or bare or {"bytes", "path"} == set(parts)
+
+
+def _undecoded(part: Any, column: str) -> Any:
+    """Return a split whose images are bytes or paths."""
+    return part.cast_column(column, _library().Image(decode=False))
+
+
+def _no_column(where: str, name: str, known: Mapping[str, Any], key: str) -> str:
+    return f"{where} has no column '{name}'.{did_you_mean(name, known)} Its columns: {', '.join(known)}. Correct {key}."
+
+
+def _said(feature: Any) -> str:
+    """Say what a column holds."""
+    inner = getattr(feature, "feature", None)
+    if inner is not None:
+        return f"lists of {_said(inner)}"
+    return str(getattr(feature, "dtype", "") or type(feature).__name__) if not isinstance(feature, dict) else "objects"
+
+
+def _kind(feature: Any) -> str:
+    """Return what a column's cells are as labels: class, text, flag, whole, real or list; empty for none of these."""
+    inner = getattr(feature, "feature", None)
+    if inner is not None:
+        return "list" if _kind(inner) in ("class", "text", "flag", "whole") else ""
+    if type(feature).__name__ == "ClassLabel":
+        return "class"
+    dtype = str(getattr(feature, "dtype", "")) if type(feature).__name__ == "Value" else ""
+    if dtype in ("string", "large_string"):
+        return "text"
+    if re.fullmatch(r"u?int\d+", dtype):
+        return "whole"
+    return {"bool": "flag"}.get(dtype, "real" if dtype.startswith("float") else "")
+
+
+def _cells(splits: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> dict[str, list[Any]]:
+    """Return the cells of the columns that can be labels, of all splits one after the other."""
+    cells: dict[str, list[Any]] = {name: [] for name in kinds}
+    if kinds:
+        for part in splits.values():
+            rows = part.select_columns(list(kinds)).with_format(None)[:]
+            for name, column in cells.items():
+                column += rows[name]
+    return cells
+
+
+def _columns(
+    cells: Mapping[str, list[Any]],
+    kinds: Mapping[str, str],
+    features: Mapping[str, Any],
+    data: Data,
+    where: str,
+    remarks: list[str],
+) -> dict[str, Column]:
+    """Return the tasks, and remark on columns and cells that are none."""
+    asked = {_plain(task) for task in (*data.tasks, *data.ordered)}
+    columns: dict[str, Column] = {}
+    for name, kind in kinds.items():
+        real = next((v for v in cells[name] if _is_fraction(v)), None) if kind == "real" else None
+        if not kind or real is not None:
+            what = f"real numbers, such as {real:g}" if real is not None else _said(features[name])
+            if _plain(name) in asked:
+                raise UserError(
+                    f"{where}: the column '{name}' holds {what}, no labels. Put them into a column of words"
+                    " or whole numbers first, such as low, medium and high, or take other tasks."
+                )
+            remarks.append(f"'{name}' holds {what}, no labels: left out.")
+            continue
+        columns[name] = _column(name, cells[name], kind, features[name], data, where, remarks)
+    if not columns:
+        raise UserError(f"{where} has no column to be a task beside its images: {', '.join(remarks) or 'none at all'}")
+    check_distinct(columns, where)
+    for name in data.ordered:
+        if name not in columns:
+            raise UserError(_no_column(where, name, columns, "data.ordered"))
+    return columns
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _is_fraction(cell: Any) -> bool:
+    return isinstance(cell, float) and not math.isnan(cell) and not cell.is_integer()
+
+
+def _column(
+    name: str, cells: Sequence[Any], kind: str, feature: Any, data: Data, where: str, remarks: list[str]
+) -> Column:
+    """Return one task's labels, and remark on cells without one that are written in several ways."""
+    nothing = {
+        "None": sum(cell is None for cell in cells),
+        "NaN": sum(isinstance(cell, float) and math.isnan(cell) for cell in cells),
+        "empty text": sum(isinstance(cell, str) and not cell.strip() for cell in cells),
+    }
+    ways = [f"{count:,} {what}" for what, count in nothing.items() if count]
+    if len(ways) > 1:
+        remarks.append(f"Cells of {name} without a value are written in several ways, {', '.join(ways)}: unlabelled.")
+    order = data.ordered.get(name)
+    if kind == "class" and order is None:
+        return _classes(cells, tuple(map(str, feature.names)), data.missing, name, where)
+    separator = data.separator if kind in ("text", "list") else "\0"  # of other cells each holds one value
+    texts = [_text(cell, feature, data.separator, name, where) for cell in cells]
+    try:
+        found = labels_of(texts, data.multi_valued, order, missing=data.missing, separator=separator)
+    except UserError as error:
+        raise UserError(f"{where}, column {name}: {error}") from error
+    remarks += remark_on_several(name, texts, data.multi_valued, ordered=order is not None, separator=separator)
+    if kind == "flag" and order is None and set(found.values) == {"no"}:
+        return Column(found.codes, ("no", "yes"))  # as where both are there: 1 is yes
+    return found
+
+
+def _classes(cells: Sequence[Any], names: tuple[str, ...], missing: Sequence[str], name: str, where: str) -> Column:
+    """Return the labels of a column of classes, under the numbers that it has; -1 and None are unlabelled."""
+    codes = np.array([-1 if cell is None else int(cell) for cell in cells], dtype=np.int64)
+    if len(codes) and not -1 <= codes.min() <= codes.max() < len(names):
+        raise UserError(f"{where}: the column '{name}' holds the class {codes.max()} and names {len(names)} of them.")
+    absent = {word.strip().casefold() for word in missing}
+    for code, value in enumerate(names):
+        if value.strip().casefold() in absent:
+            codes[codes == code] = -1
+    return Column(codes, names)
+
+
+def _text(cell: Any, feature: Any, separator: str, name: str, where: str) -> str:
+    """Return a cell as text; empty where it holds nothing."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    if isinstance(cell, list):
+        parts = [_text(part, feature.feature, separator, name, where) for part in cell]
+        torn = next((part for part in parts if separator in part), None)
+        if torn is not None:
+            raise UserError(
+                f"{where}: a list in column '{name}' holds '{torn}', in which '{separator}' would part it: set"
+                " data.separator to another mark."
+            )
+        return separator.join(parts)
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if type(feature).__name__ == "ClassLabel":
+        return str(feature.names[cell]) if cell >= 0 else ""
+    return str(int(cell)) if isinstance(cell, float) else str(cell)

@@ -1,0 +1,142 @@
+"""Triplets of a task whose labels are sets: the positive shares a value with the anchor, the negative shares none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtlbench.devices import whole
+from mtlbench.errors import UserError
+from mtlbench.sampling.contract import Source
+from mtlbench.sampling.triplets import TaskTriplets
+
+_CELLS = 2**24  # of a table of anchors and sets at once
+
+
+class SetTriplets:
+    """Draws triplets of one task whose labels are sets.
+
+    A value is drawn evenly over those that can anchor, then an image that has it, another image that has it, and one
+    that shares no value with the anchor, each evenly.
+
+    Args:
+        labels: (N,) int64 numbers of sets, -1 for not labelled.
+        members: (V, U) bool, the values in each set.
+        query: (N,) bool, the images that anchor; gallery: (N,) bool, the others'; None for all.
+        min_images: a value with fewer anchors than this is drawn less often, in proportion to them; 0 draws all evenly.
+
+    Raises:
+        UserError: no triplet can be drawn.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        members: Tensor,
+        query: Tensor | None = None,
+        gallery: Tensor | None = None,
+        min_images: int = 0,
+    ) -> None:
+        everyone = torch.ones(len(labels), dtype=torch.bool)
+        query, gallery = everyone if query is None else query, everyone if gallery is None else gallery
+        sets = len(members)
+        self.labels, self.members = labels, members.float()
+        found = torch.nonzero((labels >= 0) & gallery).flatten()
+        self.images = found[labels[found].argsort(stable=True)]  # of the gallery, by set
+        self.counts = torch.bincount(labels[found], minlength=sets)
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.of_value, self.value_counts, self.value_starts, own = self._by_value(found)
+        asked = torch.nonzero((labels >= 0) & query).flatten()
+        anchor, value = torch.nonzero(members[labels[asked]], as_tuple=True)
+        anchor = asked[anchor]
+        inside = own[anchor] >= 0
+        used = torch.unique(labels[asked])
+        unlike = torch.zeros(sets, dtype=torch.int64)
+        for some in used.split(max(1, _CELLS // max(1, sets))):
+            unlike[some] = (self._apart(some).long() * self.counts).sum(1)
+        able = (self.value_counts[value] - inside.long() > 0) & (unlike[labels[anchor]] > 0)
+        anchor, value = anchor[able], value[able]
+        if not len(anchor):
+            raise UserError(
+                "No triplet can be drawn: it takes two images whose sets share a value, and one that shares none with"
+                " the first."
+            )
+        order = value.argsort(stable=True)
+        self.anchors, self.unlike = anchor[order], unlike
+        self.able, self.of_able = torch.unique_consecutive(value[order], return_counts=True)
+        self.first = self.of_able.cumsum(0) - self.of_able
+        self.inside = inside[able][order]
+        parts = self.of_able.clamp(max=min_images).double() if min_images else torch.ones(len(self.able)).double()
+        self.bounds = parts.cumsum(0) / parts.sum()
+
+    def _by_value(self, found: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the gallery's images by value, how many each has, where they begin, and which images are there."""
+        row, value = torch.nonzero(self.members[self.labels[found]], as_tuple=True)
+        order = value.argsort(stable=True)
+        counts = torch.bincount(value, minlength=self.members.shape[1])
+        there = torch.full((len(self.labels),), -1)
+        there[found] = 0
+        return found[row[order]], counts, counts.cumsum(0) - counts, there
+
+    def _apart(self, sets: Tensor) -> Tensor:
+        """Return (n, V) bool: which sets share no value with each of some."""
+        return self.members[sets] @ self.members.T == 0
+
+    def draw(self, number: int, generator: torch.Generator) -> Tensor:
+        """Return (number, 3) int64 indices of anchor, positive and negative into the labels."""
+        return self.drawn(torch.rand(4, number, generator=generator, dtype=torch.float64))
+
+    def drawn(self, draws: Tensor) -> Tensor:
+        """Return (n, 3) triplets; all chance is in `draws`, (4, n) float64 in [0, 1)."""
+        place = torch.searchsorted(self.bounds, draws[0], right=True).clamp(max=len(self.able) - 1)
+        pick = self.first[place] + whole(draws[1], self.of_able[place])
+        anchor, value, inside = self.anchors[pick], self.able[place], self.inside[pick]
+        positive = whole(draws[2], self.value_counts[value] - inside.long())
+        # images of a value stand in ascending order: those from the anchor on move up by one
+        start = self.value_starts[value]
+        key = torch.repeat_interleave(torch.arange(len(self.value_counts)), self.value_counts) * len(self.labels)
+        own = torch.searchsorted(key + self.of_value, value * len(self.labels) + anchor) - start
+        positive += (inside & (positive >= own)).long()
+        nth = whole(draws[3], self.unlike[self.labels[anchor]])
+        negative = [self._negative(self.labels[a], n) for a, n in self._parts(anchor, nth)]
+        return torch.stack([anchor, self.of_value[start + positive], torch.cat(negative)], dim=1)
+
+    def _parts(self, anchor: Tensor, nth: Tensor) -> list[tuple[Tensor, Tensor]]:
+        size = max(1, _CELLS // max(1, len(self.members)))
+        return list(zip(anchor.split(size), nth.split(size), strict=True))
+
+    def _negative(self, sets: Tensor, nth: Tensor) -> Tensor:
+        """Return the nth gallery image that shares no value with each of some sets."""
+        sums = (self._apart(sets).long() * self.counts).cumsum(1)
+        other = torch.searchsorted(sums, nth[:, None], right=True).squeeze(1)
+        before = sums.gather(1, other[:, None]).squeeze(1) - self.counts[other]
+        return self.images[self.starts[other] + nth - before]
+
+
+class MixedTriplets:
+    """Draws triplets of T tasks of which some have sets for labels; of the others as `TaskTriplets` does."""
+
+    def __init__(self, labels: Tensor, anchors: str, members: Sequence[Tensor | None]) -> None:
+        self.plain = [t for t, of_task in enumerate(members) if of_task is None]
+        self.joint = TaskTriplets(labels[self.plain], anchors) if self.plain else None
+        self.sets = {t: SetTriplets(labels[t], m) for t, m in enumerate(members) if m is not None}
+
+    def draw(self, number: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return (T, 3, number) int64 indices of anchors, positives and negatives, task t's by its own generator."""
+        found = {t: sampler.draw(number, generators[t]).t() for t, sampler in self.sets.items()}
+        if self.joint is not None:
+            found |= dict(zip(self.plain, self.joint.draw(number, [generators[t] for t in self.plain]), strict=True))
+        return torch.stack([found[t] for t in range(len(generators))])
+
+
+def triplets_of(source: Source, labels: Tensor) -> TaskTriplets | MixedTriplets:
+    """Return what draws the triplets of a source's tasks.
+
+    Args:
+        source: of the images; labels: its labels (T, N) on the CPU.
+    """
+    if any(members is not None for members in source.members):
+        return MixedTriplets(labels, source.anchors, source.members)
+    return TaskTriplets(labels, source.anchors)
