@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -176,3 +177,36 @@ def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():
     assert f"nine subcategories with 2 to 23 test images each, {sum(size for size, _ in few)} of 1,631" in said
     assert f"anchor {100 * share:.0f} % of the subcategory's triplets" in said
     assert f"one has two images, whose single pair is in {few[0][1]}." in said
+
+
+def test_the_readme_says_what_the_tables_and_their_marks_say():
+    text = (PUBLISHED.parent / "README.md").read_text()
+    said = " ".join(text.split())
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    methods = next(cells for cells in lines if "cross-stitch" in cells)[1:]
+    for name, title in (("shoes-quick", "rendered shoes"), ("faces-4-quick", "rendered faces")):
+        table = (PUBLISHED / f"{name}.md").read_text()
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        heads = next(cells for cells in rows if cells[0] == "method")
+        found = {cells[0].split()[0]: dict(zip(heads, cells, strict=True)) for cells in rows
+                 if len(cells) == len(heads) and cells[1] == "3"}  # fmt: skip
+        means = {method: re.sub(r"</?ins>|[*?≈]", "", row["mean"]).strip() for method, row in found.items()}
+        assert next(cells for cells in lines if cells[0] == title)[1:] == [means[method] for method in methods], name
+        level = {method: float(mean.split()[0]) for method, mean in means.items()}
+        assert f"{level['modulation'] - level['single']:.1f} points on shoes" in said or name != "shoes-quick"
+        assert f"{level['modulation'] - level['single']:.1f} on faces" in said or name != "faces-4-quick"
+        # one is the best, `single` is told apart from it, all others are undecided
+        best = max(level, key=lambda method: level[method])
+        of_runs = set(found) - {"chance", "untrained", best}
+        assert {method for method in of_runs if not found[method]["mean"].endswith("?")} == {"single"}
+        tasks = heads[heads.index("tasks hurt") + 1 : next(n for n, head in enumerate(heads) if head.startswith("mAP"))]
+        apart = {(method, task) for method in of_runs | {best} for task in tasks
+                 if not found[method][task].endswith("?") and not found[method][task].startswith("**")}  # fmt: skip
+        assert apart == ({("single", "heel")} if name == "shoes-quick" else set())
+    worth = re.search(
+        r"weakest column, Bald, are worth (\d+) independent", (PUBLISHED / "faces-4-quick.md").read_text()
+    )
+    assert worth is not None
+    assert f"the faces' Bald are worth {worth[1]} independent images" in said

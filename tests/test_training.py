@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from pytorch_metric_learning.losses import TripletMarginLoss
-from support import TASKS, make_dataset, protocol, triplet_losses
+from support import TASKS, make_dataset, protocol, tool, triplet_losses
 from torch import Tensor, nn
 
 from mtlbench.benchmark import Embedding, Train
@@ -24,6 +25,7 @@ from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import parse_method
+from mtlbench.training.curve import Curve
 from mtlbench.training.loop import Trainer
 from mtlbench.training.schedules import schedule_factor
 from mtlbench.training.state import Interrupted, State, TrainingError
@@ -286,6 +288,30 @@ def test_every_step_is_logged_with_weights_and_their_sum(make):
     assert rows[-1]["weight/colour"] != 1
     assert rows[0]["gradient_norm/colour"] > 0
     assert [row["step"] for row in rows if "accuracy" in row] == [3, 6]
+
+
+def test_steps_in_which_a_balancer_decided_nothing_or_for_one_task_alone_are_counted():
+    curve, state = Curve(TASKS, 6, norms=False), State()
+    for weights in ([1.0, 1.0], [1.005, 0.995], [1.02, 0.98], [0.0, 2.0], [0.015, 1.985], [0.03, 1.97]):
+        curve.log([torch.ones(2), torch.tensor(weights), torch.ones(1)])
+        state.step += 1
+        curve.flush(state, 0.1, close=state.step % 2 == 0)
+    assert (state.even_steps, state.single_steps) == (2, 2)
+
+
+def test_a_balancers_weights_over_a_run_are_those_of_its_steps_and_their_range():
+    measure = tool("balancer_weights")
+    settings = protocol("train.sampling='joint'", "train.steps=6")
+    weights, even, single = measure.weights_of("dwa[every=2]", settings, make_dataset())
+    assert weights.shape == (6, 2)
+    assert weights[:4].tolist() == [[1, 1]] * 4
+    assert (abs(weights[4:] - 1) > 1e-6).all()
+    assert even >= 4 / 6
+    assert single == 0
+    piled = np.array([[0.0, 2.0], [0.0, 2.0], [0.5, 1.5], [0.005, 1.995]])
+    assert measure.described("one", piled, 0.0, 0.75)[:6] == [
+        "one", "0.00 to 2.00", "0.00 to 2.00", "0 %", "75 %", "75 %"
+    ]  # fmt: skip
 
 
 def test_a_long_runs_curve_is_thinned_to_means(make, monkeypatch):

@@ -1,16 +1,19 @@
 """How often methods that are all equal are told apart: the false-positive rate of the tables' marks, simulated.
 
     python tools/false_positives.py triplets     # docs/inference.md holds its figures
-    python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 2000
-    python tools/false_positives.py retrieval    # the columns of retrieval metrics
+    python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 5000
+    python tools/false_positives.py retrieval    # the columns of retrieval metrics; worst-retrieval as worst
     python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
+    python tools/false_positives.py both         # seeds and images, both normal, of any size, with --tables 20000
+    python tools/false_positives.py unequal      # seeds alone, by methods that vary unequally, with --tables 20000
     python tools/false_positives.py prior        # the same by what is known of seeds beforehand, with --tables 20000
     python tools/false_positives.py triplets --tables 100   # quicker, less exact
 
 A method orders a triplet rightly when a margin is above 0: a constant, an effect of each of the three images that is
 the method's own, one of the seed, one of seed and image, and noise. For retrieval, embeddings are drawn and scored as
 those of runs are. Equal methods draw theirs from the same distributions, so that no image set and no seed favours one.
-A table is wrong when any method is told apart from the best of a column.
+A table is wrong when any method is told apart from the best of a column. Some tables each share a set of triplets, or
+of labels; all else is drawn for each.
 """
 
 from __future__ import annotations
@@ -19,20 +22,24 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
+from statistics import NormalDist
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from mtlbench.evaluation.retrieval import retrieval_scores
 from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
-from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, moderated, student_p, threshold
+from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, threshold
 
 IMAGES, TRIPLETS = 600, 2000
 QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and numbers of an embedding
 RETRIEVED = ("map@r", "precision@1", "recall@10")
-NOISES = (0.0, 0.1, 0.3)
-WORST = ((6, 0.5, 4, 0.3, 3), (2, 0.5, 4, 0.3, 3), (2, 0.5, 4, 0.3, 5), (2, 0.5, 4, 0.1, 5), (2, 0.03, 4, 0.0, 5))
+TOGETHER = 10  # tables of one set of triplets or of labels
+NOISES = (0.0, 0.1, 0.2, 0.3)
+# methods, share of the rarer label, tasks, noise, seeds: 0.2 is where seeds alone are wrong most often, for four tasks
+WORST = ((2, 0.5, 4, 0.2, 3), (2, 0.5, 4, 0.2, 5), (2, 0.5, 4, 0.3, 3), (2, 0.03, 4, 0.0, 5), (2, 0.03, 1, 0.1, 5),
+         (6, 0.5, 4, 0.2, 3))  # fmt: skip
+WORST_RETRIEVAL = ((2, 0.5, 4, 0.2, 3), (2, 0.5, 4, 0.2, 5), (2, 0.5, 4, 0.3, 5), (2, 0.5, 1, 0.3, 5))
 
 
 def draw_triplets(random: np.random.Generator, share: float, tasks: int, images: int, number: int) -> NDArray[np.int64]:
@@ -57,17 +64,26 @@ def draw_hits(
     random: np.random.Generator, triplets: NDArray[np.int64], images: int, seeds: int, noise: float
 ) -> list[NDArray[np.uint8]]:
     """Draw one method's hits, (T, n) a seed; `noise` is the standard deviation of a seed's effect on the margin."""
-    tasks = len(triplets)
-    own = random.normal(0, 0.5, (tasks, images, 3))
+    tasks, number = triplets.shape[:2]
+    own = 0.5 * random.standard_normal((3, tasks, images), np.float32)
+    # places in the raveled effects, (3, T * n)
+    places = np.moveaxis(triplets, 2, 0) + images * np.arange(3 * tasks).reshape(3, tasks, 1)
+    places = places.reshape(3, -1)
     hits = []
     for _ in range(seeds):
-        effects = own + random.normal(0, 0.3 if noise else 0.0, (tasks, images, 3))
+        effects = (own + 0.3 * random.standard_normal(own.shape, np.float32) if noise else own).ravel()
         # a seed moves all tasks together and each alone
-        margin = 0.8 + random.normal(0, noise) + random.normal(0, noise, (tasks, 1))
-        for role in range(3):
-            margin = margin + np.take_along_axis(effects[:, :, role], triplets[:, :, role], axis=1)
-        hits.append((margin + random.normal(0, 1, triplets.shape[:2]) > 0).astype(np.uint8))
+        level = 0.8 + random.normal(0, noise) + random.normal(0, noise, tasks)
+        margin = random.standard_normal(tasks * number, np.float32)
+        for role in places:
+            margin += effects.take(role)
+        hits.append((margin.reshape(tasks, number) > -level[:, None]).astype(np.uint8))
     return hits
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Return a fast source of random numbers."""
+    return np.random.Generator(np.random.SFC64(seed))
 
 
 def wrong_tables(
@@ -76,15 +92,22 @@ def wrong_tables(
     """Return the share of tables of equal methods in which any mark of the column is wrong, and the mean number of
     comparisons that could be made.
     """
-    random = np.random.default_rng(seed)
+    random = generator(seed)
     wrong = made = 0
-    for _ in range(tables):
-        triplets = draw_triplets(random, share, tasks, IMAGES, TRIPLETS)
-        hits = [draw_hits(random, triplets, IMAGES, seeds, noise) for _ in range(methods)]
-        found = _with_best(hits, SharedImages(triplets))
+    for table in range(tables):
+        if table % TOGETHER == 0:
+            triplets = draw_triplets(random, share, tasks, IMAGES, TRIPLETS)
+            shared = SharedImages(triplets)
+        found = _with_best([draw_hits(random, triplets, IMAGES, seeds, noise) for _ in range(methods)], shared)
         made += len(found)
-        wrong += any(one.differs(threshold(methods)) for one in found)
+        wrong += _any_differs(found, threshold(methods))
     return wrong / tables, made / tables
+
+
+def _any_differs(found: Sequence[Comparison], level: float) -> bool:
+    """Return whether any two methods are told apart; Student's t is asked only beyond the normal value, its least."""
+    least = NormalDist().inv_cdf(1 - level / 2)
+    return any(abs(one.difference) > least * one.error and one.differs(level) for one in found)
 
 
 def _with_best(scores: Sequence[Sequence[Scores]], shared: Clustered) -> list[Comparison]:
@@ -112,20 +135,42 @@ def draw_scores(
     `noise` is the standard deviation of a seed's effect on how far centres lie apart, in shares of that.
     """
     tasks, images = labels.shape
-    own = random.normal(0, 0.6, (tasks, images, LENGTH))
+    own = 0.6 * random.standard_normal((tasks, images, LENGTH), np.float32)
     signs = 2.0 * labels - 1
     found = []
     for _ in range(seeds):
-        embeddings = own + random.normal(0, 0.3 if noise else 0.0, own.shape)
+        embeddings = own + (0.3 if noise else 0.0) * random.standard_normal(own.shape, np.float32)
         # a seed moves all tasks together and each alone
         embeddings[:, :, 0] += 0.7 * (1 + random.normal(0, noise) + random.normal(0, noise, (tasks, 1))) * signs
-        each = [
-            retrieval_scores(
-                torch.from_numpy(points), torch.from_numpy(own_labels), normalise=False, ks=(1,), extra=("recall@10",)
-            )
-            for points, own_labels in zip(embeddings.astype(np.float32), labels, strict=True)
-        ]
-        found.append({name: np.stack([scores[name].numpy() for scores in each]) for name in RETRIEVED})
+        each = [scored(points, own_labels) for points, own_labels in zip(embeddings, labels, strict=True)]
+        found.append({name: np.stack([scores[name] for scores in each]) for name in RETRIEVED})
+    return found
+
+
+def scored(points: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return what `mtlbench.evaluation.retrieval` scores (N,) queries of one task with, four times as fast; a test
+    holds the two against each other.
+
+    Args:
+        points: (N, D), no two as far from a third.
+        labels: (N,), of values that two images or more have.
+    """
+    squares = (points * points).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+    # what is not negative is ordered by its bits; the lowest says who is relevant, so that sorting values is enough
+    keys = distances.view(np.int32) & ~1 | (labels[:, None] == labels)
+    np.fill_diagonal(keys, np.iinfo(np.int32).max - 1)
+    keys.sort(axis=1)
+    hits = keys & 1
+    found = {name: np.empty(len(labels)) for name in RETRIEVED}
+    found["precision@1"][:] = hits[:, 0]
+    for value in np.unique(labels):
+        rows = labels == value
+        relevant = int(rows.sum()) - 1
+        within = hits[rows, :relevant]
+        counted = (within.cumsum(axis=1, dtype=np.int32) * within).astype(np.float64)
+        found["map@r"][rows] = counted @ (1 / np.arange(1, relevant + 1)) / relevant
+        found["recall@10"][rows] = hits[rows, :10].sum(axis=1) / relevant
     return found
 
 
@@ -133,24 +178,30 @@ def wrong_columns(
     methods: int, share: float, tasks: int, noise: float, seeds: int, tables: int, seed: int = 0
 ) -> tuple[dict[str, float], float]:
     """Return the same as `wrong_tables` for the columns of retrieval metrics, the share by metric."""
-    random = np.random.default_rng(seed)
+    random = generator(seed)
     wrong = dict.fromkeys(RETRIEVED, 0)
     made = 0
-    for _ in range(tables):
-        labels = draw_labels(random, share, tasks, QUERIES)
-        shared = SharedQueries(labels)
+    for table in range(tables):
+        if table % TOGETHER == 0:
+            labels = draw_labels(random, share, tasks, QUERIES)
+            shared = SharedQueries(labels)
         drawn = [draw_scores(random, labels, seeds, noise) for _ in range(methods)]
         for name in RETRIEVED:
             found = _with_best([[run[name] for run in runs] for runs in drawn], shared)
             made += len(found)
-            wrong[name] += any(one.differs(threshold(methods)) for one in found)
+            wrong[name] += _any_differs(found, threshold(methods))
     return {name: number / tables for name, number in wrong.items()}, made / tables / len(RETRIEVED)
 
 
 def told_by_seeds(
-    means: NDArray[np.float64], tasks: int, methods: int, prior: Prior | None = None
+    means: NDArray[np.float64],
+    tasks: int,
+    methods: int,
+    prior: Prior | None = None,
+    from_images: NDArray[np.float64] | float = 0.0,
+    images: float = 2.0,
 ) -> NDArray[np.bool_]:
-    """Say which methods of many tables are told apart from the best where nothing but seeds plays a part.
+    """Say which methods of many tables are told apart from the best, by their seeds' means.
 
     What `compare` does, for all tables at once; a test holds the two against each other.
 
@@ -158,32 +209,72 @@ def told_by_seeds(
         means: (tables, methods, seeds) of a mean over `tasks`.
         methods: of the suite, by which the level is divided.
         prior: what is known of seeds beforehand, by default what tables take.
+        from_images: (tables, methods) variance that other test images would bring to the difference to the best, as it
+            was estimated; by default seeds alone play a part.
+        images: how many test images of equal weight stand behind that.
 
     Returns:
         (tables, methods).
     """
     seeds = means.shape[2]
     prior = prior or PRIORS[min(tasks, max(PRIORS))]
-    variances = means.var(axis=2, ddof=1).ravel().tolist()
-    pairs = [moderated(one, seeds - 1.0, prior) if seeds > 2 else (one, 1.0) for one in variances]
-    parts, freedoms = (np.array(one).reshape(means.shape[:2]) for one in zip(*pairs, strict=True))
+    parts, freedoms = means.var(axis=2, ddof=1), np.ones(means.shape[:2])
+    if seeds > 2:  # `moderated`
+        ratio = np.maximum(parts / prior.deviation**2, 1e-12)
+        known = prior.freedom * np.minimum(np.minimum(1, np.maximum(ratio, 1) ** -2), (10 * ratio) ** 2)
+        freedoms = known + seeds - 1
+        parts = (known * prior.deviation**2 + (seeds - 1) * parts) / freedoms
     parts = parts / seeds
     level = means.mean(axis=2)
     best = level.argmax(axis=1)[:, None]
     of_best = [np.take_along_axis(one, best, axis=1) for one in (level, parts, freedoms)]
     variance = parts + of_best[1]
-    freedom = variance**2 / (parts**2 / freedoms + of_best[1] ** 2 / of_best[2]) if seeds > 2 else np.ones_like(parts)
-    t = (of_best[0] - level) / np.sqrt(variance)
-    p = np.array([student_p(*one) for one in zip(t.ravel().tolist(), freedom.ravel().tolist(), strict=True)])
-    return (p.reshape(t.shape) < threshold(methods)) & (np.arange(means.shape[1]) != best)
+    freedom = variance**2 / (parts**2 / freedoms + of_best[1] ** 2 / of_best[2]) if seeds > 2 else freedoms
+    difference, others = of_best[0] - level, np.broadcast_to(from_images, parts.shape)
+    error = np.sqrt(variance + others)
+    half = threshold(methods) / 2
+    told = (difference > NormalDist().inv_cdf(1 - half) * error) & (np.arange(means.shape[1]) != best)
+    ones, other = variance[told], others[told]
+    # as `Comparison.critical`, asked only beyond the normal value, its least
+    critical = -(ones * stdtrit(freedom[told], half) + other * stdtrit(images - 1, half)) / (ones + other)
+    told[told] = difference[told] > critical * error[told]
+    return told
 
 
 def wrong_by_seeds(
-    methods: int, tasks: int, deviation: float, seeds: int, tables: int, seed: int = 0, prior: Prior | None = None
+    methods: int,
+    tasks: int,
+    deviation: float | Sequence[float],
+    seeds: int,
+    tables: int,
+    seed: int = 0,
+    prior: Prior | None = None,
 ) -> float:
-    """Return the share of wrong tables where nothing but seeds plays a part; a mean's deviation is over seeds."""
-    means = np.random.default_rng(seed).normal(0, deviation, (tables, methods, seeds))
+    """Return the share of wrong tables where nothing but seeds plays a part; a mean's deviation is over seeds, of all
+    methods or of each.
+    """
+    spread = np.broadcast_to(deviation, methods)[:, None]
+    means = np.random.default_rng(seed).normal(0, 1, (tables, methods, seeds)) * spread
     return float(told_by_seeds(means, tasks, methods, prior).any(axis=1).mean())
+
+
+def wrong_by_both(
+    methods: int, tasks: int, by_seed: float, by_image: float, images: int, seeds: int, tables: int, seed: int = 0
+) -> float:
+    """Return the share of wrong tables where seeds and images play a part, both with normal effects.
+
+    Args:
+        methods, tasks, seeds, tables: of a table, and how many tables.
+        by_seed: the standard deviation of a method's mean between seeds.
+        by_image: that of the difference of two methods' means between sets of test images, which is estimated.
+        images: how many test images of equal weight there are.
+        seed: of the random numbers.
+    """
+    random = np.random.default_rng(seed)
+    means = random.normal(0, by_seed, (tables, methods, seeds))
+    means += random.normal(0, by_image / math.sqrt(2), (tables, methods, 1))
+    estimated = by_image**2 * random.chisquare(images - 1, (tables, methods)) / (images - 1)
+    return float(told_by_seeds(means, tasks, methods, None, estimated, images).any(axis=1).mean())
 
 
 def power(gap: float, deviation: float, seeds: int, methods: int, tables: int, seed: int = 0) -> float:
@@ -214,6 +305,18 @@ def _rate(rate: float, tables: int) -> str:
     return f"{100 * rate:.1f} ±{100 * error:.1f} %"
 
 
+def at_most(rate: float, tables: int) -> float:
+    """Return the upper end of the 95 % interval of a share that was found in so many tables (Wilson, 1927)."""
+    z = 1.96
+    middle = rate + z * z / (2 * tables)
+    half = z * math.sqrt(rate * (1 - rate) / tables + z * z / (4 * tables * tables))
+    return (middle + half) / (1 + z * z / tables)
+
+
+def _bounded(rate: float, tables: int) -> str:
+    return f"{100 * rate:.1f} %, at most {100 * at_most(rate, tables):.1f} %"
+
+
 def _print_row(*cells: object) -> None:
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
@@ -224,21 +327,30 @@ def _print_head(*cells: object) -> None:
 
 
 def print_worst(tables: int) -> None:
-    """Print the same as `print_triplets` for the situations that were wrong most often, for many tables."""
+    """Print the situations that were wrong most often, for many tables, with the upper ends of 95 % intervals."""
     _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
     for place, (methods, share, tasks, noise, seeds) in enumerate(WORST):
         rate, _ = wrong_tables(methods, share, tasks, noise, seeds, tables, 1000 + place)
-        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, _rate(rate, tables))
+        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, _bounded(rate, tables))
+
+
+def print_worst_retrieval(tables: int) -> None:
+    """Print the same as `print_worst` for the columns of retrieval metrics."""
+    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
+    for place, (methods, share, tasks, noise, seeds) in enumerate(WORST_RETRIEVAL):
+        rates, _ = wrong_columns(methods, share, tasks, noise, seeds, tables, 2000 + place)
+        cells = [_bounded(rate, tables) for rate in rates.values()]
+        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, *cells)
 
 
 def print_triplets(tables: int) -> None:
-    """Print a row per situation for the columns of triplet accuracy."""
+    """Print a row per situation for the columns of triplet accuracy: the mean of four tasks, and a task alone."""
     _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
-    situations = product((2, 6), (0.5, 0.03), (4,), NOISES, (1, 3, 5))
+    situations = product((2, 6), (0.5, 0.03), (4, 1), NOISES, (1, 3, 5))
     for place, (methods, share, tasks, noise, seeds) in enumerate(situations):
         rate, made = wrong_tables(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1, place)
-        shown = _rate(rate, tables) if made else "nothing is compared"
-        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, shown)
+        if made:
+            _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, _rate(rate, tables))
     spreads = "; ".join(f"{noise}: {spread_of(noise, _triplet_means):.1f} points" for noise in NOISES)
     print(f"\nStandard deviation of a method's mean between seeds, by seed noise: {spreads}.")
 
@@ -248,8 +360,10 @@ def print_retrieval(tables: int) -> None:
     _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
     for methods, share, tasks, noise, seeds in product((2, 6), (0.5, 0.03), (2,), NOISES, (1, 3, 5)):
         rates, made = wrong_columns(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1)
-        cells = [_rate(rate, tables) if made else "nothing is compared" for rate in rates.values()]
-        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, *cells)
+        if made:
+            _print_row(
+                methods, f"{100 * share:.0f} %", tasks, noise, seeds, *(_rate(r, tables) for r in rates.values())
+            )
     spreads = "; ".join(f"{noise}: {spread_of(noise, _retrieval_means):.1f} points" for noise in NOISES)
     print(f"\nStandard deviation of a method's mean map@r between seeds, by seed noise: {spreads}.")
 
@@ -269,6 +383,32 @@ def print_seeds(tables: int) -> None:
         _print_row(methods, seeds, deviation, *(f"{100 * rate:.0f} %" for rate in rates))
 
 
+def print_both(tables: int) -> None:
+    """Print how often seeds and images together make a wrong mark: the highest share over how much seeds vary, and how
+    much images.
+    """
+    by_seed, by_image = (0.3, 0.6, 1.0, 2.0, 3.0, 4.0, 5.0, 7.5), (0.3, 0.6, 1.0, 2.0, 4.0)  # points
+    _print_head("methods", "tasks", "seeds", "images", "highest share of tables with a wrong mark", "at sd of seeds",
+                "at sd of images")  # fmt: skip
+    for methods, tasks, seeds, images in product((2, 6), (1, 2, 4), (2, 3, 5), (20, 200)):
+        found = [
+            (wrong_by_both(methods, tasks, one / 100, other / 100, images, seeds, tables, place), one, other)
+            for place, (one, other) in enumerate(product(by_seed, by_image))
+        ]
+        rate, one, other = max(found)
+        _print_row(methods, tasks, seeds, images, _bounded(rate, tables), f"{one:g}", f"{other:g}")
+
+
+def print_unequal(tables: int) -> None:
+    """Print how often seeds alone make a wrong mark where methods of the same true mean vary unequally."""
+    _print_head("standard deviations", "tasks", "3 seeds", "5 seeds")
+    for deviations, tasks in product(((3.4, 0.9), (5.0, 2.0), (5.0, 0.5), (7.5, 1.0), (7.5, *[1.0] * 5)), (1, 4)):
+        spread = [one / 100 for one in deviations]
+        rates = [wrong_by_seeds(len(spread), tasks, spread, seeds, tables) for seeds in (3, 5)]
+        name = f"{deviations[0]:g} and {'five of ' if len(spread) > 2 else ''}{deviations[1]:g}"
+        _print_row(name, tasks, *(_rate(rate, tables) for rate in rates))
+
+
 def print_prior(tables: int) -> None:
     """Print how often seeds alone make a wrong mark in a mean of four tasks, by the prior's degrees of freedom."""
     own = PRIORS[max(PRIORS)]
@@ -282,8 +422,9 @@ def print_prior(tables: int) -> None:
 
 def main() -> None:
     """Print the tables of one kind of column, or of seeds alone."""
-    kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval, "seeds": print_seeds,
-             "prior": print_prior}  # fmt: skip
+    kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval,
+             "worst-retrieval": print_worst_retrieval, "seeds": print_seeds, "both": print_both,
+             "unequal": print_unequal, "prior": print_prior}  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--tables", type=int, default=300)

@@ -17,15 +17,15 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.jobs.data import prepared
 from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
-from mtlbench.torchjd import _gradients, _trained
 from mtlbench.training.loop import Trainer
 
 STEPS = {"shoes": (1, 40, 300), "faces": (1, 40)}
 
 
 def rows_of(losses: torch.Tensor, places: list[torch.Tensor]) -> torch.Tensor:
-    """Return the root (T, T) of the Gramian of the tasks' gradients at some places."""
-    gradients = _gradients(losses, places).double()
+    """Return the root (T, T) of the Gramian of the tasks' gradients at some places; the graph is kept."""
+    found = [torch.autograd.grad(loss, places, retain_graph=True, materialize_grads=True) for loss in losses]
+    gradients = torch.stack([torch.cat([one.flatten() for one in of_task]) for of_task in found]).double()
     values, vectors = torch.linalg.eigh(gradients @ gradients.T)
     return vectors * values.clamp_min(0).sqrt()
 
@@ -43,7 +43,7 @@ def main() -> None:
                 losses = trainer.losses(trainer.sampler.draw(trainer.generators))
                 features = trainer.architecture.representation
                 for place, where in (
-                    ("shared", _trained(trainer.architecture.shared_parameters())),
+                    ("shared", [p for p in trainer.architecture.shared_parameters() if p.requires_grad]),
                     ("representation", [features]),
                 ):
                     rows = rows_of(losses, where)

@@ -16,6 +16,12 @@ class ExcessMTL(Remembering, Combiner):
     He et al., ICML 2024. Gradients at all shared parameters; the sums of their squares, (T, P) numbers, stay in memory.
     A task whose first gradient is 0 has no baseline and soon takes all of the weight; `warmup` is the remedy.
 
+    Measured over 350 steps of rendered shoes with four tasks (`python tools/balancer_weights.py excess-mtl --set
+    train.triplets=4 --set 'data.image_size=[24,32]' --set train.shift=1`): weights from 0.77 to 1.22, and those of the
+    plain mean in less than 1 % of steps. On given gradients the logarithms of the weights are `step` times a sum over
+    steps, which grows as long as a run goes on: a run of many thousand steps wants a smaller `step`; 0.001 in this one
+    would keep the weights within 0.01 of 1.
+
     Scale: torchjd's weights sum to 1, a mean.
 
     Args:

@@ -22,6 +22,10 @@ class FAMO(Remembering, Scalarizer):
     Deviations: losses count as at least 0.001. A task at 0 would still take nearly all of the weight and leave the step
     idle: its weight goes to the others in proportion, and is given as 1.
 
+    Measured over 350 steps of rendered shoes with four tasks (`python tools/balancer_weights.py famo --set
+    train.triplets=4 --set 'data.image_size=[24,32]' --set train.shift=1`): weights from 0.14 to 2.68, and those of
+    the plain mean at no step.
+
     Scale: torchjd's weights sum to 1; here times T.
 
     Args:

@@ -19,6 +19,10 @@ class MoDo(Remembering, Combiner):
     products are divided by their mean squared length. As the paper has it, the step on the weights is in the gradients'
     own units: those of a triplet loss, 1e-4 to 1e-1 long, would leave the weights at the plain mean.
 
+    Measured over 350 steps of rendered shoes with four tasks (`python tools/balancer_weights.py modo --set
+    train.triplets=4 --set 'data.image_size=[24,32]' --set train.shift=1`): weights from 0.38 to 1.37, and those of the
+    plain mean in 4 % of steps.
+
     Scale: torchjd's weights sum to 1, a mean.
 
     Args:

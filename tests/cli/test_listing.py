@@ -13,9 +13,10 @@ import pytest
 from support import registries_restored
 from typer.testing import CliRunner, Result
 
+from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.cli.kept import listing
-from mtlbench.cli.listing import CHOICES
+from mtlbench.cli.listing import CHOICES, _empty, _methods
 from mtlbench.errors import UserError
 from mtlbench.registry import KINDS, Registry
 
@@ -108,6 +109,19 @@ def test_a_listing_fits_its_terminal_with_whole_words(monkeypatch: pytest.Monkey
     words = set(text.split())
     for word in {word for line in made.lines for cell in line for word in cell.split()}:
         assert word in words or len(word) > width - 20, word
+
+
+def test_methods_are_listed_with_the_share_of_parameters_that_their_balancer_acts_on() -> None:
+    warnings: list[str] = []
+    heads, lines = _methods("shoes", warnings)
+    rows = {line[0]: dict(zip(heads, line, strict=True)) for line in lines}
+    assert warnings == []
+    assert rows["shared"]["balanced"] == ""  # no balancer is named with it
+    assert rows["gradnorm"]["balanced"] == rows["famo"]["balanced"] == "100 %"  # they weigh losses
+    net = _empty("shared", load_benchmark("shoes"))
+    counts = [sum(p.numel() for p in some) for some in (net.shared_parameters(), net.parameters())]
+    assert {rows[name]["balanced"] for name in ("pcgrad", "mgda")} == {f"{100 * counts[0] / counts[1]:.3g} %"}
+    assert counts[0] < counts[1]
 
 
 def test_a_word_that_is_no_kind_is_answered_with_all_there_are() -> None:

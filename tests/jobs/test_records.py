@@ -24,9 +24,20 @@ from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.report.receipt import receipt_of
 from mtlbench.report.suites import suites
+from mtlbench.report.summary import Choice, summarise
+from mtlbench.report.tables import as_frame
 from mtlbench.runs import find_records, read_record, write_record
 from mtlbench.runs.references import references
 from mtlbench.specs import groups_of
+
+
+def test_a_run_whose_balancer_decided_nothing_says_so_in_its_record_and_below_the_table(tmp_path):
+    (job,) = jobs_for(tmp_path, "shared+dwa[every=100]")  # the plain mean for the first 200 steps
+    record = do(job)
+    assert record.receipt["balancer_weights"] == {"even": 1.0, "single": 0.0}
+    (summary,) = summarise([record], Choice(), tmp_path)
+    assert summary.notes == [f"{record.method}: weights even, the plain mean, in 100 % of steps"]
+    assert as_frame([summary])["note"].tolist() == ["weights even, the plain mean, in 100 % of steps"]
 
 
 def test_a_run_leaves_a_whole_record(tmp_path):
@@ -50,6 +61,7 @@ def test_a_run_leaves_a_whole_record(tmp_path):
     assert receipt["selected_step"] in (3, 6)
     assert receipt["groups"] == groups_of(record.method)
     assert receipt["balancer_acts_on"] == 1.0  # GradNorm weighs losses
+    assert set(receipt["balancer_weights"]) == {"even", "single"}
     assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)
     with (folder / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))

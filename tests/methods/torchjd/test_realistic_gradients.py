@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from scipy.optimize import minimize
+from support import tool
 from torchjd_support import GRADIENTS, lacks, make, update, weights_at
 
 Array = npt.NDArray[np.float64]
@@ -291,6 +292,41 @@ def test_gradvac_begins_as_pcgrad_does(batches):
         theirs = combined_by("pcgrad", rows)[0]
         torch.manual_seed(0)
         assert np.linalg.norm(combined_by("gradvac", rows)[0] - theirs) < 0.05 * np.linalg.norm(theirs)
+
+
+def test_gradvac_over_recorded_steps(batches):
+    """The vectors themselves turned to the moving average of their cosines, in the order that torch draws."""
+    balancer, targets = make("gradvac", 4, beta=0.5), np.zeros((4, 4))
+    turned = 0
+    for n, rows in enumerate(batches):
+        torch.manual_seed(n)
+        combined = update(balancer, torch.from_numpy(rows).float())[0].double().numpy()
+        torch.manual_seed(n)
+        expected = []
+        for i, row in enumerate(rows):
+            others, moved = [j for j in range(4) if j != i], row
+            for j in (others[place] for place in torch.randperm(3).tolist()):
+                length, other = np.linalg.norm(moved), np.linalg.norm(rows[j])
+                cosine = moved @ rows[j] / length / other
+                wanted = targets[i, j]
+                if cosine < wanted:
+                    sines = [np.sqrt(1 - one**2) for one in (cosine, wanted)]
+                    share = length * (wanted * sines[0] - cosine * sines[1]) / (other * sines[1])
+                    moved = moved + share * rows[j]
+                    turned += 1
+                targets[i, j] = (wanted + cosine) / 2
+            expected.append(moved)
+        close_to(combined, np.mean(expected, axis=0), 2e-2)
+    assert turned > len(batches)
+
+
+def test_what_is_recorded_are_the_lengths_and_angles_of_the_gradients():
+    """The root (T, T) that `tools/record_gradients.py` keeps of gradients (T, P)."""
+    own = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    place = torch.zeros(50, requires_grad=True)
+    kept = tool("record_gradients").rows_of(own @ place, [place])
+    assert kept.shape == (3, 3)
+    torch.testing.assert_close(kept @ kept.T, (own @ own.T).double(), rtol=1e-4, atol=1e-4)
 
 
 def test_graddrop_keeps_at_each_place_the_gradients_of_one_sign(rows):
