@@ -115,7 +115,8 @@ class Balancer(nn.Module, ABC):
 
         The graph is kept. Only the heads and what stands behind that layer are passed for it; see `gradients`.
         """
-        return self.task_gradients.norms(losses, architecture, list(architecture.last_shared_layer()))
+        layer = [p for p in architecture.last_shared_layer() if p.requires_grad]
+        return self.task_gradients.norms(losses, architecture, layer)
 
     def weighted_backward(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> None:
         """Back-propagate (T,) losses under (T,) weights by the convention above; most balancers end with this."""

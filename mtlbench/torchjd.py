@@ -277,7 +277,14 @@ class Combiner(FromTorchJD):
             UserError: with the reason.
         """
         kind, name = type(architecture).__name__, type(self).__name__
-        if not _trained(architecture.shared_parameters()):
+        shared = architecture.shared_parameters()
+        if shared and not _trained(shared):
+            raise UserError(
+                f"{name} combines the tasks' gradients of the parameters that they share, and all that {kind} shares is"
+                " frozen: freeze fewer stages (model.freeze), or take a balancer that weighs losses (`mtlbench list"
+                " balancers`)."
+            )
+        if not shared:
             raise UserError(
                 f"{name} combines the tasks' gradients of the parameters that they share, and {kind} shares none:"
                 " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses"
@@ -328,9 +335,10 @@ class Combiner(FromTorchJD):
     def _features(self, architecture: Architecture) -> Tensor | None:
         """Return where the gradients are taken, None for the shared parameters."""
         features = None if self.at == "shared" else architecture.representation
-        if self.at == "representation" and (features is None or not features.requires_grad):
+        wanted = features is not None and features.requires_grad  # behind frozen stages alone it is a constant
+        if self.at == "representation" and not wanted:
             raise UserError(f"{type(self).__name__} at=representation: {type(architecture).__name__} {_NO_PLACE}")
-        return features
+        return features if wanted else None
 
     def _rows(self, losses: Tensor, architecture: Architecture, shared: Sequence[nn.Parameter]) -> Tensor:
         """Return the (T, P) float32 gradients where they are taken."""
