@@ -189,11 +189,11 @@ def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _timm() -> Any:
-    """timm, imported only when asked for: it is slow, and an extra."""
+    """timm, imported only when asked for: its import is slow."""
     try:
         return importlib.import_module("timm")
     except (ImportError, RuntimeError, OSError) as error:
-        raise UserError(f"timm can't be imported ({error}): pip install 'mtlbench[timm]'.") from error
+        raise UserError(f"timm can't be imported ({error}): pip install 'timm>=1.0'.") from error
 
 
 def _config(name: str) -> Any:
@@ -280,7 +280,7 @@ def _kind_of(name: str) -> Callable[[], BackboneKind] | str:
 BACKBONES.add_family(
     "timm",
     _member,
-    summary="Any network of timm that can be cut into stages, such as convnext_atto (extra: timm).",
+    summary="Any network of timm that can be cut into stages, such as convnext_atto.",
     origin=origin_of(_member),
     needs=("timm",),
 )
