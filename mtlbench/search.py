@@ -301,9 +301,9 @@ def _nearest(points: Tensor, asked: Tensor, k: int, unit: bool) -> tuple[list[li
     each = [torch.nn.functional.normalize(x.float(), dim=1) if unit else x.float() for x in (asked, points)]
     # faiss looks at every image in float32; which of these are the nearest is then found as in a small gallery
     some = torch.from_numpy(faiss.knn(*(x.contiguous().numpy() for x in each), wanted)[1]).sort(dim=1).values
-    places, far = [], []
+    places, far = list[list[int]](), list[list[float]]()
     for query, its in zip(asked, some, strict=True):
-        found, distances = _nearest(points[its], query[None], k, unit)
+        found, lengths = _nearest(points[its], query[None], k, unit)
         places.append(its[found[0]].tolist())
-        far += distances
+        far += lengths
     return places, far

@@ -33,12 +33,14 @@ class Originals:
         files: N image files.
         labels: (T, N) codes into `values`, -1 where an image is not labelled, by the run's tasks.
         values: the tasks' label values.
+        training: the image files of the training split.
     """
 
     root: Path
     files: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
     values: tuple[tuple[str, ...], ...]
+    training: tuple[Path, ...] = ()
 
 
 def read_originals(
@@ -85,4 +87,5 @@ def read_originals(
         raise others
     test = dataset.members("test")
     files = tuple(dataset.root / dataset.paths[i] for i in test.tolist())
-    return Originals(dataset.root, files, dataset.labels[:, test].numpy(), dataset.values)
+    training = tuple(dataset.root / dataset.paths[i] for i in dataset.members("train").tolist())
+    return Originals(dataset.root, files, dataset.labels[:, test].numpy(), dataset.values, training)
