@@ -8,6 +8,7 @@ of torchvision or timm (`torch.save(network.state_dict(), "mine.pth")`), with it
 """
 
 import os
+from pathlib import Path
 
 import mtlbench as mb
 
@@ -17,16 +18,18 @@ SETTINGS = TINY if os.environ.get("QUICKLY") else {}
 if __name__ == "__main__":
     first = SETTINGS | {"data.tasks": ["category", "gender"]}
     mb.run("single", "shoes", quick=True, settings=first, results="results-first", show=False)
-    trained = "results-first/shoes-quick/single/seed-0/weights.safetensors"
+    (trained,) = Path("results-first/shoes-quick").glob("single*/seed-0/weights.safetensors")
 
     more = SETTINGS | {
         "data.tasks": ["closure", "heel"],
-        "model.pretrained": trained,
+        "model.pretrained": str(trained),
         "model.freeze": 2,  # the first two stages stay as they are, batch norm included
         "model.pretrained_rate": 0.1,  # the others move slowly
     }
     found = mb.run("shared,modulation", "shoes", quick=True, settings=more, results="results-more")
     print(found)
 
-    net = mb.load("results-more/shoes-quick/modulation/seed-0")
-    print(f"{net} a task adds {found.table().loc['modulation', 'cost/bytes_added']:,.0f} bytes")
+    (run,) = Path("results-more/shoes-quick").glob("modulation*/seed-0")
+    net = mb.load(run)
+    row = next(name for name in found.methods if name.startswith("modulation"))
+    print(f"{net} a task adds {found.table().loc[row, 'cost/bytes_added']:,.0f} bytes")
