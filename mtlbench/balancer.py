@@ -141,6 +141,11 @@ def check_share(name: str, balancer: Balancer, architecture: Architecture) -> No
         UserError: it acts on less than a share of 0.01 of the trained parameters.
     """
     share = share_acted_on(balancer, architecture)
+    if share == 0 and architecture.shared_parameters():
+        raise UserError(
+            f"{name} would act on nothing, for all that {type(architecture).__name__} shares is frozen: freeze fewer"
+            " stages (model.freeze), or take a balancer that weighs losses (`mtlbench list balancers`)."
+        )
     if share < SMALLEST_SHARE:
         raise UserError(
             f"{name} would act on {100 * share:.2g} % of the trained parameters, for {type(architecture).__name__}"

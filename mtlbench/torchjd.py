@@ -277,14 +277,7 @@ class Combiner(FromTorchJD):
             UserError: with the reason.
         """
         kind, name = type(architecture).__name__, type(self).__name__
-        shared = architecture.shared_parameters()
-        if shared and not _trained(shared):
-            raise UserError(
-                f"{name} combines the tasks' gradients of the parameters that they share, and all that {kind} shares is"
-                " frozen: freeze fewer stages (model.freeze), or take a balancer that weighs losses (`mtlbench list"
-                " balancers`)."
-            )
-        if not shared:
+        if not architecture.shared_parameters():  # where all of them are frozen, `check_share` says so
             raise UserError(
                 f"{name} combines the tasks' gradients of the parameters that they share, and {kind} shares none:"
                 " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses"
@@ -335,10 +328,10 @@ class Combiner(FromTorchJD):
     def _features(self, architecture: Architecture) -> Tensor | None:
         """Return where the gradients are taken, None for the shared parameters."""
         features = None if self.at == "shared" else architecture.representation
-        wanted = features is not None and features.requires_grad  # behind frozen stages alone it is a constant
-        if self.at == "representation" and not wanted:
+        features = features if features is not None and features.requires_grad else None  # behind frozen stages: None
+        if self.at == "representation" and features is None:
             raise UserError(f"{type(self).__name__} at=representation: {type(architecture).__name__} {_NO_PLACE}")
-        return features if wanted else None
+        return features
 
     def _rows(self, losses: Tensor, architecture: Architecture, shared: Sequence[nn.Parameter]) -> Tensor:
         """Return the (T, P) float32 gradients where they are taken."""
