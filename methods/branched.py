@@ -55,7 +55,7 @@ class Branched(Architecture):
                 " ones, or embedding=wide."
             )
         self.padding = size - narrow
-        own = BackboneFactory(backbones.name, backbones.image_size, narrow, backbones.seed, backbones.pretrained)
+        own = backbones.resized(narrow)
         self.trunk = nn.Sequential(*backbones.backbone().stages[:at])
         nets = [own.backbone(task) for task in tasks]
         self.branches = nn.ModuleList(nn.Sequential(*net.stages[at:], net.head) for net in nets)

@@ -79,6 +79,11 @@ class GradNorm(Balancer):
                 f"gradnorm compares gradients at the last shared layer, and {type(architecture).__name__} has none;"
                 " combine it with an architecture whose tasks share a layer."
             )
+        if not any(p.requires_grad for p in architecture.last_shared_layer()):
+            raise UserError(
+                f"gradnorm compares gradients at the last shared layer, and that of {type(architecture).__name__} is"
+                " frozen: freeze fewer stages (model.freeze), or take a balancer that needs the losses alone."
+            )
 
     def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
         """See `Balancer.backward`; the weights returned are those of this step, before their update."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -143,9 +144,11 @@ class Architecture(nn.Module, ABC):
         return found
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that no single task owns."""
-        owned = {id(p) for t in range(len(self.tasks)) for p in self.task_parameters(t)}
-        return [p for p in self.parameters() if id(p) not in owned]
+        """Return the parameters that no single task owns; frozen stages of several tasks' networks are among them."""
+        owners: Counter[int] = Counter()
+        for task in range(len(self.tasks)):
+            owners.update({id(p) for p in self.task_parameters(task)})
+        return [p for p in self.parameters() if owners[id(p)] != 1]
 
 
 def copied(architecture: Architecture) -> Architecture:

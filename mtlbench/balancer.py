@@ -115,7 +115,8 @@ class Balancer(nn.Module, ABC):
 
         The graph is kept. Only the heads and what stands behind that layer are passed for it; see `gradients`.
         """
-        return self.task_gradients.norms(losses, architecture, list(architecture.last_shared_layer()))
+        layer = [p for p in architecture.last_shared_layer() if p.requires_grad]
+        return self.task_gradients.norms(losses, architecture, layer)
 
     def weighted_backward(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> None:
         """Back-propagate (T,) losses under (T,) weights by the convention above; most balancers end with this."""
@@ -140,6 +141,11 @@ def check_share(name: str, balancer: Balancer, architecture: Architecture) -> No
         UserError: it acts on less than a share of 0.01 of the trained parameters.
     """
     share = share_acted_on(balancer, architecture)
+    if share == 0 and architecture.shared_parameters():
+        raise UserError(
+            f"{name} would act on nothing, for all that {type(architecture).__name__} shares is frozen: freeze fewer"
+            " stages (model.freeze), or take a balancer that weighs losses (`mtlbench list balancers`)."
+        )
     if share < SMALLEST_SHARE:
         raise UserError(
             f"{name} would act on {100 * share:.2g} % of the trained parameters, those that all tasks of"

@@ -30,7 +30,30 @@ class Model(Section):
         default="small", description="The backbone, with options where it has some: see mtlbench list backbones."
     )
     embedding: Annotated[int, Field(gt=0, le=1_000_000)] = Field(default=64, description="The length of an embedding.")
-    pretrained: bool = Field(default=False, description="Start from published weights instead of random ones.")
+    pretrained: bool | str = Field(
+        default=False,
+        description="Start from published weights instead of random ones, or from those in a file: a state dict of the"
+        " backbone, .pth or .safetensors.",
+    )
+    freeze: bool | Count = Field(
+        default=False,
+        description="Pretrained stages that are not trained: true, all of them; a number, the first so many.",
+    )
+    pretrained_rate: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="A multiple of train.lr for the pretrained stages that are trained."
+    )
+
+    @model_validator(mode="after")
+    def _from_pretrained(self) -> Model:
+        if self.freeze and not self.pretrained:
+            raise ValueError("model.freeze would fix random weights: set model.pretrained too, to true or to a file")
+        if self.pretrained_rate != 1 and not self.pretrained:
+            raise ValueError("model.pretrained_rate is of pretrained stages: set model.pretrained too")
+        if self.pretrained_rate != 1 and self.freeze is True:
+            raise ValueError("model.pretrained_rate has nothing to slow down where model.freeze = true")
+        if self.pretrained == "":
+            raise ValueError("model.pretrained names no file: set true, false or a file's path")
+        return self
 
 
 class Embedding(Section):
@@ -282,9 +305,14 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     raw = content.model_dump(mode="json")
     if content.data.folder or content.data.reader in ("csv", "folders"):
         raw["data"]["folder"] = str((path.parent / content.data.folder).resolve())
+    if isinstance(content.model.pretrained, str):
+        raw["model"]["pretrained"] = str((path.parent / content.model.pretrained).resolve())
     changes: dict[str, Any] = {}
     for setting in settings:
         changes = _merged(changes, _setting(setting))
+    model = changes.get("model")
+    if isinstance(model, dict) and isinstance(file := model.get("pretrained"), str) and file:
+        model["pretrained"] = str(Path(file).expanduser().resolve())
     return _validated(_overridden(raw, changes), "--set")
 
 

@@ -10,6 +10,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +44,15 @@ def weights_of(architecture: Architecture) -> dict[str, Tensor]:
 def storage(architecture: Architecture) -> Costs:
     """Count what a deployed network stores: parameters, and bytes with buffers.
 
-    `*_shared` is what all tasks use, `*_per_task` the mean of what one task alone has.
+    `*_shared` is what all tasks use, `*_per_task` the mean of what one task alone has. Frozen stages are the same in
+    all of a method's networks, and so are stored once and shared.
     """
     tasks = range(len(architecture.tasks))
-    owned = [tensors_of(architecture.task_state(t)) for t in tasks]
+    states = [tensors_of(architecture.task_state(t)) for t in tasks]
     every = {id(t): t for t in tensors_of([architecture])}
-    own_ids = {id(t) for tensors in owned for t in tensors}
-    shared = [t for i, t in every.items() if i not in own_ids]
+    owners = Counter(id(t) for tensors in states for t in tensors)
+    owned = [[t for t in tensors if owners[id(t)] == 1] for tensors in states]
+    shared = [t for i, t in every.items() if owners[i] != 1]
 
     def parameters(tensors: list[Tensor]) -> int:
         return sum(t.numel() for t in tensors if isinstance(t, nn.Parameter))

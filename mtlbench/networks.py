@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
+from mtlbench.backbones.weights import is_frozen
 from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
@@ -24,7 +25,15 @@ def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: in
         UserError: see `BackboneFactory` and `Method.build`.
     """
     model = benchmark.model
-    backbones = BackboneFactory(model.backbone, benchmark.data.size, model.embedding, seed, model.pretrained)
+    backbones = BackboneFactory(
+        model.backbone,
+        benchmark.data.size,
+        model.embedding,
+        seed,
+        model.pretrained,
+        model.freeze,
+        model.pretrained_rate,
+    )
     with torch.random.fork_rng(devices=[]):  # what a method draws itself depends on the seed alone
         torch.default_generator.manual_seed(seed)
         return method.build(backbones, tasks)
@@ -33,18 +42,21 @@ def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: in
 def tensors_by_task(architecture: Architecture) -> list[list[str]] | None:
     """Return the names of each task's tensors, as `state_of` has them; None unless every tensor is one task's alone.
 
-    An architecture declares that by its `task_state`, and that nothing passes between its parts by `mixes_tasks`.
+    Frozen stages are in each list: they are the same in every checkpoint, whoever has them. An architecture declares
+    the rest by its `task_state`, and that nothing passes between its parts by `mixes_tasks`.
     """
     if architecture.mixes_tasks:
         return None
     names = {id(tensor): name for name, tensor in state_of(architecture).items()}
+    kept = [t for m in architecture.modules() if is_frozen(m) for t in (*m.parameters(False), *m.buffers(False))]
+    fixed = [names.pop(i) for i in dict.fromkeys(map(id, kept)) if i in names]
     owned = []
     for task in range(len(architecture.tasks)):
         parts = architecture.task_state(task)
         tensors = [t for p in parts for t in ([p] if isinstance(p, nn.Parameter) else state_of(p).values())]
         owned.append(list(dict.fromkeys(names[id(tensor)] for tensor in tensors if id(tensor) in names)))
     every = [name for mine in owned for name in mine]
-    return owned if len(every) == len(set(every)) == len(names) else None
+    return [[*mine, *fixed] for mine in owned] if len(every) == len(set(every)) == len(names) else None
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtlbench.backbones.contract import RATE
 from mtlbench.benchmark import Train
 from mtlbench.errors import UserError
 from mtlbench.options import check_known
@@ -88,13 +89,15 @@ def parameter_groups(module: nn.Module, scales: Mapping[str, float], decay: floa
 
     Args:
         module: whose parameters.
-        scales: see `Architecture.learning_rate_scales`; the first that fits a parameter's name counts.
+        scales: see `Architecture.learning_rate_scales`; the first that fits a parameter's name counts, times the rate
+            of pretrained parameters.
         decay: of layers' weights; biases, norms, scales and units have none.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
+            scale *= getattr(parameter, RATE, 1.0)
             weight = name.endswith(".weight") and parameter.dim() > 1
             groups.setdefault((scale, decay if weight else 0.0), []).append(parameter)
     return [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]

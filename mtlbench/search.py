@@ -5,9 +5,12 @@ The gallery is the run's test images, whose embeddings it kept, or the images of
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +31,7 @@ from mtlbench.runs.provenance import sources_of
 from mtlbench.runs.setup import method_of
 
 _BATCH = 256  # images that are decoded and embedded at once
+LARGE = 50_000  # images of a gallery from which on faiss is asked first
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,49 @@ class Run:
         Raises:
             UserError: there is none.
         """
-        plain = {_plain(task): task for task in self.tasks}
-        if _plain(name) not in plain:
-            known = ", ".join(self.tasks)
-            raise UserError(f"{self.folder} has no task '{name}'.{did_you_mean(name, self.tasks)} Tasks: {known}.")
-        return plain[_plain(name)]
+        return task_among(name, self.tasks, self.folder)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its weights, by which an index knows the network that made it."""
+        return digest_of(self.folder / "weights.safetensors")
+
+    @torch.no_grad()
+    def embed(self, images: Pixels) -> Tensor:
+        """Embed images (n, H, W, 3) of the benchmark's size under every task: (T, n, D) float32 on the CPU."""
+        seen = normalise(torch.from_numpy(images).to(self.device), self.benchmark.data.pixels)
+        with computing_in(self.record.setup["precision"], self.device):
+            return self.architecture.embed(seen).float().cpu()
+
+
+class Embeds(Protocol):
+    """What embeds images: a `Run`, or an exported file (`mtlbench.export.served.Served`)."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, or the file."""
+
+    @property
+    def record(self) -> Record:
+        """What is known of the run."""
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """How images are prepared and embeddings compared."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Under which it embeds, in the order of its embeddings."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what was trained."""
+
+    def embed(self, images: Pixels) -> Tensor:
+        """Embed images (n, H, W, 3) uint8 of the benchmark's size: (T, n, D) float32 on the CPU."""
+
+    def find_task(self, name: str) -> str:
+        """Return a task in its own spelling."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +114,25 @@ class Found:
     task: str
     places: tuple[int, ...]
     distances: tuple[float, ...]
+
+
+def task_among(name: str, tasks: Sequence[str], where: Path) -> str:
+    """Return a task in its own spelling; case, hyphens and underscores don't matter.
+
+    Raises:
+        UserError: there is none.
+    """
+    plain = {_plain(task): task for task in tasks}
+    if _plain(name) not in plain:
+        known = ", ".join(tasks)
+        raise UserError(f"{where} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {known}.")
+    return plain[_plain(name)]
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _plain(name: str) -> str:
@@ -166,7 +227,7 @@ def read_stored(run: Run) -> tuple[Tensor, Tensor]:
 
 
 def embed_files(
-    run: Run, files: Sequence[Path], progress: Callable[[int, int], None] | None = None
+    run: Embeds, files: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> tuple[Tensor, list[Path], list[tuple[Path, str]]]:
     """Embed image files as the benchmark prepares its images, under every task.
 
@@ -189,32 +250,31 @@ def embed_files(
             except BROKEN as error:
                 unreadable.append((file, reason_of(error)))
         if pixels:
-            parts.append(_embed(run, np.stack(pixels)))
+            parts.append(run.embed(np.stack(pixels)))
         if progress:
             progress(min(start + _BATCH, len(files)), len(files))
     empty = torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)
     return torch.cat(parts, dim=1) if parts else empty, read, unreadable
 
 
-def embed_pixels(run: Run, images: Pixels) -> Tensor:
+def embed_pixels(run: Embeds, images: Pixels) -> Tensor:
     """Embed RGB images (n, H, W, 3) uint8 of any size, as files of them: (T, n, D) float32 on the CPU."""
     data, parts = run.benchmark.data, [torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)]
     for start in range(0, len(images), _BATCH):
         batch = [fitted(image, data.size, data.fit) for image in images[start : start + _BATCH]]
-        parts.append(_embed(run, np.stack(batch)))
+        parts.append(run.embed(np.stack(batch)))
     return torch.cat(parts, dim=1)
 
 
-@torch.no_grad()
-def _embed(run: Run, images: Pixels) -> Tensor:
-    """Embed images (n, H, W, 3) under every task: (T, n, D) float32 on the CPU."""
-    seen = normalise(torch.from_numpy(images).to(run.device), run.benchmark.data.pixels)
-    with computing_in(run.record.setup["precision"], run.device):
-        return run.architecture.embed(seen).float().cpu()
-
-
-def search(run: Run, queries: Tensor, gallery: Tensor, tasks: Sequence[str], k: int) -> list[list[Found]]:
-    """Find each query's k nearest images of a gallery, by query and task.
+def search(
+    run: Embeds,
+    queries: Tensor,
+    gallery: Tensor,
+    tasks: Sequence[str],
+    k: int,
+    gallery_tasks: Sequence[str] | None = None,
+) -> list[list[Found]]:
+    """Find each query's k nearest images of a gallery, by query and task; exactly, whatever the gallery's size.
 
     Args:
         run: whose tasks, and whether its protocol measures between embeddings of unit length.
@@ -222,18 +282,32 @@ def search(run: Run, queries: Tensor, gallery: Tensor, tasks: Sequence[str], k: 
         gallery: (T, n, D) embeddings.
         tasks: under which to search.
         k: how many, at most those that there are.
+        gallery_tasks: of the gallery's first axis, where they aren't the run's.
     """
-    found: list[list[Found]] = [[] for _ in range(queries.shape[1])]
+    unit, found = run.benchmark.embedding.normalise, list[list[Found]]()
+    found += [[] for _ in range(queries.shape[1])]
     for task in tasks:
-        t = run.tasks.index(task)
-        both = torch.cat([gallery[t], queries[t]])
-        rows, distances = nearest(
-            both,
-            torch.arange(gallery.shape[1], len(both)),
-            torch.arange(gallery.shape[1]),
-            k,
-            normalise=run.benchmark.embedding.normalise,
-        )
-        for i, (row, far) in enumerate(zip(rows.tolist(), distances.tolist(), strict=True)):
+        points, asked = gallery[(gallery_tasks or run.tasks).index(task)], queries[run.tasks.index(task)]
+        for i, (row, far) in enumerate(zip(*_nearest(points, asked, k, unit), strict=True)):
             found[i].append(Found(task, tuple(row), tuple(far)))
     return found
+
+
+def _nearest(points: Tensor, asked: Tensor, k: int, unit: bool) -> tuple[list[list[int]], list[list[float]]]:
+    """Return the k nearest of (n, D) points for each of (q, D) queries: places and distances."""
+    wanted = 4 * k + 64
+    if len(points) < max(LARGE, 2 * wanted) or importlib.util.find_spec("faiss") is None:
+        n = len(points)
+        both = torch.cat([points, asked])
+        rows, distances = nearest(both, torch.arange(n, len(both)), torch.arange(n), k, normalise=unit)
+        return rows.tolist(), distances.tolist()
+    faiss: Any = importlib.import_module("faiss")
+    each = [torch.nn.functional.normalize(x.float(), dim=1) if unit else x.float() for x in (asked, points)]
+    # faiss looks at every image in float32; which of these are the nearest is then found as in a small gallery
+    some = torch.from_numpy(faiss.knn(*(x.contiguous().numpy() for x in each), wanted)[1]).sort(dim=1).values
+    places, far = list[list[int]](), list[list[float]]()
+    for query, its in zip(asked, some, strict=True):
+        found, lengths = _nearest(points[its], query[None], k, unit)
+        places.append(its[found[0]].tolist())
+        far += lengths
+    return places, far

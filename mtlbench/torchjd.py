@@ -277,7 +277,7 @@ class Combiner(FromTorchJD):
             UserError: with the reason.
         """
         kind, name = type(architecture).__name__, type(self).__name__
-        if not _trained(architecture.shared_parameters()):
+        if not architecture.shared_parameters():  # where all of them are frozen, `check_share` says so
             raise UserError(
                 f"{name} combines the tasks' gradients of the parameters that they share, and {kind} shares none:"
                 " gradient surgery is meaningless there. Take the plain mean, or a balancer that weighs losses"
@@ -328,7 +328,8 @@ class Combiner(FromTorchJD):
     def _features(self, architecture: Architecture) -> Tensor | None:
         """Return where the gradients are taken, None for the shared parameters."""
         features = None if self.at == "shared" else architecture.representation
-        if self.at == "representation" and (features is None or not features.requires_grad):
+        features = features if features is not None and features.requires_grad else None  # behind frozen stages: None
+        if self.at == "representation" and features is None:
             raise UserError(f"{type(self).__name__} at=representation: {type(architecture).__name__} {_NO_PLACE}")
         return features
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import runpy
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+import torch
+from safetensors.torch import load_file
 from support import run_command
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -52,6 +55,25 @@ def test_a_task_is_added_to_a_modulated_network(capsys):
     said = _run("modulate_resnet.py", capsys)
     assert "each stores 3,072 bytes of its own" in said
     assert "gender is unchanged: True" in said
+
+
+def test_tasks_are_added_to_a_trained_network(capsys):
+    said = " ".join(_run("trained_network.py", capsys).split())
+    assert "pretrained from weights.safetensors (sha256 " in said
+    assert "first stages frozen: 2" in said
+    assert "pretrained stages at 0.1 of the lr" in said
+    assert "closure, heel; 64 numbers an embedding a task adds 1,280 bytes" in said  # 128 + 128 + 64 scales in float32
+    (run,) = Path("results-more/shoes-quick").glob("modulation*/seed-0")
+    (file,) = Path("results-first/shoes-quick").glob("single*/seed-0/weights.safetensors")
+    there = load_file(file)
+    found = load_file(run / "weights.safetensors")
+    fixed = [name for name in there if name.startswith(("net.stages.0", "net.stages.1"))]
+    assert all(torch.equal(found[name], there[name]) for name in fixed)
+    assert any(not torch.equal(found[name], there[name]) for name in there if name.startswith("net.stages.3"))
+    receipt = json.loads((run / "run.json").read_text())["receipt"]
+    digest = hashlib.sha256(file.read_bytes())
+    assert receipt["pretrained"] == {"file": "weights.safetensors", "sha256": digest.hexdigest()}
+    assert str(Path.cwd()) not in (run / "run.json").read_text()
 
 
 @pytest.mark.slow

@@ -11,12 +11,14 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mtlbench.backbones.heads import Heads
+from mtlbench.backbones.weights import freeze, load_stages, read_state
 from mtlbench.errors import UserError
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
@@ -25,6 +27,7 @@ from mtlbench.returned import check_features, check_head, check_stages
 T = TypeVar("T")
 Shapes = list[tuple[int, ...]]  # of each stage's output, for one image
 _ENOUGH = 1024  # pixels of a side that any network takes
+RATE = "pretrained_rate"  # of a parameter that came with pretrained weights, where it is another than 1
 
 
 class Backbone(nn.Module):
@@ -88,7 +91,11 @@ class BackboneFactory:
         image_size: (height, width) in pixels, or one number for both.
         embedding_size: D, the length of an embedding.
         seed: of the initial weights.
-        pretrained: start the stages from published weights. The head is always new.
+        pretrained: start the stages from published weights, or from those in a file of this path. The head is always
+            new.
+        frozen: the first so many stages, or all (True), are not trained: their parameters want no gradient, and they
+            stay in evaluation mode. They are the same modules in all backbones of a factory, as they are stored once.
+        pretrained_rate: a multiple of the learning rate for the stages that are trained.
 
     Attributes:
         kind: of backbone.
@@ -97,8 +104,8 @@ class BackboneFactory:
 
     Raises:
         UserError: unknown name or option, a network that can't be cut, images too small for it, a size below 1, no
-            pretrained weights, or stages and a head that break the contract. ``backbone`` raises it when the weights
-            can't be downloaded.
+            pretrained weights, fewer stages than are to be frozen, or stages and a head that break the contract.
+            ``backbone`` raises it when the weights can't be downloaded, or those in a file can't be read or don't fit.
     """
 
     def __init__(
@@ -107,7 +114,9 @@ class BackboneFactory:
         image_size: tuple[int, int] | int,
         embedding_size: int,
         seed: int = 0,
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
+        frozen: bool | int = False,
+        pretrained_rate: float = 1.0,
     ) -> None:
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         if min(height, width) < 1:
@@ -119,21 +128,64 @@ class BackboneFactory:
         self.embedding_size = embedding_size
         self.seed = seed
         self.pretrained = pretrained
+        self.pretrained_rate = pretrained_rate
         entry, options = read_spec(BACKBONES, name)
         self.kind: BackboneKind = entry.target(**options)
         self.kind.image_size = self.image_size
-        if pretrained and not self.kind.has_pretrained:
-            raise UserError(f"There are no pretrained weights for the backbone '{name}'; use it with pretrained off.")
+        if pretrained is True and not self.kind.has_pretrained:
+            raise UserError(
+                f"There are no pretrained weights for the backbone '{name}'; use it with pretrained off, or name a file"
+                " of weights."
+            )
         shapes = _shapes_of(entry.target, self.kind, name, show(options), embedding_size)
         self.channels: tuple[int, ...] = tuple(shape[1] for shape in shapes)
         self.feature_size: tuple[int, int] = (shapes[-1][2], shapes[-1][3])
+        self.frozen = len(shapes) if frozen is True else int(frozen)
+        if self.frozen > len(shapes):
+            raise UserError(
+                f"model.freeze = {self.frozen}: the backbone '{name}' has {len(shapes)} stages; freeze at most these,"
+                " or set true."
+            )
+        self._parts = _Parts()
+
+    def resized(self, embedding_size: int) -> BackboneFactory:
+        """Return a factory of the same backbones with heads of another size; the frozen stages are the same modules."""
+        name, size, seed = self.name, self.image_size, self.seed
+        other = BackboneFactory(
+            name, size, embedding_size, seed, self.pretrained, self.frozen, self.pretrained_rate
+        )  # fmt: skip
+        other._parts = self._parts
+        return other
 
     def backbone(self, owner: str = "") -> Backbone:
         """Return a fresh backbone; ``owner`` names whom its weights belong to (a task, or "" for shared ones)."""
         with _seeded(f"{self.seed}/{owner}/stages") as device:
             # Values are what a download is for, and meta tensors have none.
-            stages = check_stages(self.kind, self.kind.stages(self.pretrained and device.type != "meta"))
+            valued = device.type != "meta"
+            stages = check_stages(self.kind, self.kind.stages(self.pretrained is True and valued))
+            if valued and not isinstance(self.pretrained, bool):
+                self._load(stages, Path(self.pretrained))
+        if self.frozen:
+            stages = self._with_frozen(stages)
+        if self.pretrained and self.pretrained_rate != 1:
+            for parameter in stages[self.frozen :].parameters():
+                setattr(parameter, RATE, self.pretrained_rate)
         return Backbone(stages.to(device), self.channels, self.head(owner))
+
+    def _load(self, stages: nn.ModuleList, file: Path) -> None:
+        if self._parts.state is None:
+            self._parts.state = read_state(file)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            names = self.kind.library_names()
+        load_stages(stages, self._parts.state, names, file, self.name)
+
+    def _with_frozen(self, stages: nn.ModuleList) -> nn.ModuleList:
+        """Return stages of which the first are frozen: the same modules for every owner."""
+        if self._parts.frozen is None:
+            self._parts.frozen = stages[: self.frozen]
+            for stage in self._parts.frozen:
+                freeze(stage)
+        return nn.ModuleList([*self._parts.frozen, *stages[self.frozen :]])
 
     @contextmanager
     def seeded(self, owner: str = "") -> Iterator[None]:
@@ -154,6 +206,13 @@ class BackboneFactory:
     def heads(self, owners: Sequence[str]) -> Heads:
         """Return a fresh head for each owner, computed together as far as they are alike; see `Heads`."""
         return Heads([self.head(owner) for owner in owners])
+
+
+class _Parts:
+    """What the backbones of a factory have in common: frozen stages, and the tensors of a file."""
+
+    frozen: nn.ModuleList | None = None
+    state: dict[str, Tensor] | None = None
 
 
 class BackboneKind(ABC):
@@ -181,7 +240,7 @@ class BackboneKind(ABC):
     Attributes:
         image_size: (height, width) in pixels, which the factory sets before anything is built. Most networks take any
             size and need not look at it; those with positions of their own do.
-        has_pretrained: whether there are published weights for the stages.
+        has_pretrained: whether there are published weights for the stages; a file of weights serves any kind.
     """
 
     image_size: tuple[int, int]
@@ -200,6 +259,14 @@ class BackboneKind(ABC):
         Raises:
             UserError: the weights can't be fetched, or images of this size don't fit the network.
         """
+
+    def library_names(self) -> tuple[str, ...]:
+        """Return the names that the library whose network this is has for the tensors of the stages' state dict.
+
+        In its order; empty where the network is mtlbench's own, or a plug-in's. By them a file of weights that was made
+        without mtlbench is read. Called under ``torch.device("meta")``.
+        """
+        return ()
 
     def head(self, channels: int, feature_size: tuple[int, int], embedding_size: int) -> nn.Module:
         """Return a fresh head, (B, channels, height, width) -> (B, D): global average pooling, then one linear layer.

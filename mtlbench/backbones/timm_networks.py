@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.backbones.contract import BackboneKind
+from mtlbench.backbones.weights import names_within
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import BACKBONES, origin_of
 
@@ -44,7 +45,20 @@ class FeatureList(BackboneKind):
 
     def cut(self, pretrained: bool) -> tuple[nn.ModuleList, list[int]]:
         """Return the stages, and the channels that timm says they have."""
-        net = _create(self.name, self.image_size, pretrained, features_only=True, **self.as_list)
+        return self._cut(self._net(pretrained))
+
+    def library_names(self) -> tuple[str, ...]:
+        """Return the names in timm's whole network, such as `stages.0.blocks.0.norm.weight`."""
+        net = self._net(False)
+        whole = _create(self.name, self.image_size, False, num_classes=0).state_dict()
+        flat = {name.replace(".", "_", 1): name for name in whole} | {name: name for name in whole}
+        return tuple(flat[name] for name in names_within(net, self._cut(net)[0]))
+
+    def _net(self, pretrained: bool) -> Any:
+        return _create(self.name, self.image_size, pretrained, features_only=True, **self.as_list)
+
+    @staticmethod
+    def _cut(net: Any) -> tuple[nn.ModuleList, list[int]]:
         channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
         stretches: list[list[nn.Module]] = [[]]
         channels: list[int] = []
@@ -113,7 +127,15 @@ class VisionTransformer(BackboneKind):
 
     def stages(self, pretrained: bool) -> nn.ModuleList:
         """Return four stages of as many blocks each, the first with the embedding of patches before it."""
-        net = _create(self.name, self.image_size, pretrained, num_classes=0)
+        return self._cut(_create(self.name, self.image_size, pretrained, num_classes=0))
+
+    def library_names(self) -> tuple[str, ...]:
+        """Return timm's names, such as `blocks.0.norm1.weight`."""
+        net = _create(self.name, self.image_size, False, num_classes=0)
+        known = {id(tensor): name for name, tensor in net.state_dict(keep_vars=True).items()}
+        return tuple(known[id(tensor)] for tensor in self._cut(net).state_dict(keep_vars=True).values())
+
+    def _cut(self, net: Any) -> nn.ModuleList:
         patch = tuple(net.patch_embed.feat_ratio(as_scalar=False))
         if any(side % step for side, step in zip(self.image_size, patch, strict=True)):
             near = [max(round(side / step), 1) * step for side, step in zip(self.image_size, patch, strict=True)]
@@ -167,11 +189,11 @@ def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _timm() -> Any:
-    """timm, imported only when asked for: it is slow, and an extra."""
+    """timm, imported only when asked for: its import is slow."""
     try:
         return importlib.import_module("timm")
     except (ImportError, RuntimeError, OSError) as error:
-        raise UserError(f"timm can't be imported ({error}): pip install 'mtlbench[timm]'.") from error
+        raise UserError(f"timm can't be imported ({error}): pip install 'timm>=1.0'.") from error
 
 
 def _config(name: str) -> Any:
@@ -258,7 +280,7 @@ def _kind_of(name: str) -> Callable[[], BackboneKind] | str:
 BACKBONES.add_family(
     "timm",
     _member,
-    summary="Any network of timm that can be cut into stages, such as convnext_atto (extra: timm).",
+    summary="Any network of timm that can be cut into stages, such as convnext_atto.",
     origin=origin_of(_member),
     needs=("timm",),
 )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mtlbench.backbones.contract import BackboneKind, register_backbone, stage_shapes
+from mtlbench.backbones.weights import names_within
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.registry import BACKBONES, origin_of
 
@@ -31,7 +32,14 @@ class ResNet(BackboneKind):
 
     def stages(self, pretrained: bool) -> nn.ModuleList:
         """Return the stem and the layers."""
-        net = _classifier(self.model, pretrained)
+        return self._cut(_classifier(self.model, pretrained))
+
+    def library_names(self) -> tuple[str, ...]:
+        """Return torchvision's names, such as `layer1.0.conv1.weight`."""
+        net = _classifier(self.model, False)
+        return names_within(net, self._cut(net))
+
+    def _cut(self, net: Any) -> nn.ModuleList:
         stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         return nn.ModuleList([stem, *(net.get_submodule(f"layer{i}") for i in range(1, self.layers + 1))])
 
@@ -74,7 +82,15 @@ class Features(BackboneKind):
 
     def stages(self, pretrained: bool) -> nn.ModuleList:
         """Return the stretches of the sequence."""
-        layers = list(_classifier(self.model, pretrained).features)
+        return self._cut(_classifier(self.model, pretrained))
+
+    def library_names(self) -> tuple[str, ...]:
+        """Return torchvision's names, such as `features.0.weight`."""
+        net = _classifier(self.model, False)
+        return names_within(net, self._cut(net))
+
+    def _cut(self, net: Any) -> nn.ModuleList:
+        layers = list(net.features)
         stops = [*self.starts[1:], len(layers)]
         if isinstance(layers[-1], nn.BatchNorm2d):
             layers.append(nn.ReLU(inplace=True))  # DenseNet applies it outside its features

@@ -13,6 +13,7 @@ from mtlbench.cli.check import check
 from mtlbench.cli.cores import wait_asleep
 from mtlbench.cli.data import data_app
 from mtlbench.cli.export import export
+from mtlbench.cli.index import index
 from mtlbench.cli.list import list_
 from mtlbench.cli.new import new
 from mtlbench.cli.output import fit_streams, telling_what_is_left_out
@@ -37,6 +38,7 @@ app.command("run")(run)
 app.command("report")(report)
 app.command("tune")(tune)
 app.command("reproduce")(reproduce)
+app.command("index")(index)
 app.command("search")(search)
 app.command("export")(export)
 app.command("list")(list_)

@@ -30,6 +30,7 @@ class Precision(StrEnum):
 
     fp32 = "fp32"
     fp16 = "fp16"
+    int8 = "int8"
 
 
 def export(
@@ -42,7 +43,9 @@ def export(
     all_tasks: Annotated[
         bool, typer.Option("--all-tasks", help="Embed under every task: (T, N, D). The default.")
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="Of weights and computation: fp32 or fp16.")] = Precision.fp32,
+    precision: Annotated[
+        Precision, typer.Option(help="Of weights and computation: fp32, fp16; int8 with ONNX.")
+    ] = Precision.fp32,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -65,12 +68,13 @@ def export(
     with status(console, "loading torch …"):
         from mtlbench.export import exporting, formats
     formats.check_installed(format.value)
+    exporting.check_precision(format.value, precision.value)
     loaded = open_run(console, run, "cpu", plugins)
     index = loaded.tasks.index(loaded.find_task(task)) if task else None
     file = exporting.target(loaded, format.value, index, precision.value, output)
-    files, why = _test_images(console, loaded, data_dir)
+    files, training, why = _images(console, loaded, data_dir)
     with bar(console, "comparing embeddings") as progress:
-        made = exporting.export(loaded, format.value, file, index, precision.value, files, why, progress)
+        made = exporting.export(loaded, format.value, file, index, precision.value, files, why, progress, training)
     found = made.check
     say(console, f"file: {made.file} ({found.bytes:,} bytes)")
     say(console, f"card: {made.card}")
@@ -94,8 +98,10 @@ def export(
         )
 
 
-def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[tuple[Path, ...] | None, str]:
-    """Return the run's test images, or None and why they can't be compared."""
+def _images(
+    console: Console, loaded: Run, data_dir: Path | None
+) -> tuple[tuple[Path, ...] | None, tuple[Path, ...], str]:
+    """Return the run's test images, or None, its training images, and why the first can't be compared."""
     from mtlbench.cli.progress import bar, say
     from mtlbench.errors import UserError
     from mtlbench.report.originals import read_originals
@@ -104,13 +110,13 @@ def _test_images(console: Console, loaded: Run, data_dir: Path | None) -> tuple[
     try:
         stored, _ = read_stored(loaded)
     except UserError:
-        return None, "The run has no embeddings of its test images."
+        return None, (), "The run has no embeddings of its test images."
     try:
         with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
-            files = read_originals(loaded.record, data_dir, True, drawing, packing).files
+            found = read_originals(loaded.record, data_dir, True, drawing, packing)
     except UserError as error:
         say(console, f"note: no test images: {error}", "yellow")
-        return None, "The run's test images were not found."
-    if stored.shape[1] != len(files):
-        return None, "The run does not have one embedding for each test image."
-    return files, ""
+        return None, (), "The run's test images were not found."
+    if stored.shape[1] != len(found.files):
+        return None, (), "The run does not have one embedding for each test image."
+    return found.files, found.training, ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlbench.cli.options import DeviceOption, ImagesOption, PluginsOption, RunArgument
+from mtlbench.cli.options import DeviceOption, ImagesOption, PluginsOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,19 +15,29 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtlbench.report.originals import Originals
-    from mtlbench.search import Found, Run
+    from mtlbench.search import Embeds, Found, Run
 
 _UNLABELLED = "not labelled"
 _MOST_FILES = 3  # unreadable ones that are named
 
 
 def search(
-    run: RunArgument,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run's folder, such as results/shoes-quick/modulation/seed-0, or what mtlbench export wrote.",
+            show_default=False,
+        ),
+    ],
     query: Annotated[list[Path], typer.Option(help="A photo to search with; may be repeated.", show_default=False)],
     task: Annotated[str, typer.Option(help="The tasks to search under, joined by commas.", show_default="all")] = "",
     gallery: Annotated[
         Path | None,
         typer.Option(help="Search this folder of images, not the test images.", show_default="the run's test images"),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Search the images of an index that mtlbench index saved.", show_default=False),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many neighbours.", min=1)] = 10,
     output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("search.png"),
@@ -44,11 +54,19 @@ def search(
     console = Console()
     if not console.is_terminal:
         console.width = 250  # for grep and the like: a line each
-    _check(query, gallery, output)
+    _check(query, gallery, index, output)
     with status(console, "loading torch …"):
         from mtlbench import search as engine
-    loaded = open_run(console, run, device, plugins)
-    tasks = list(dict.fromkeys(loaded.find_task(word) for word in task.split(",") if word.strip())) or loaded.tasks
+        from mtlbench.index import read_index
+    loaded = open_model(console, run, device, plugins)
+    indexed = read_index(index) if index is not None else None
+    asked_for = [loaded.find_task(word) for word in task.split(",") if word.strip()]
+    tasks = list(dict.fromkeys(asked_for)) or (indexed.tasks if indexed else loaded.tasks)
+    if indexed is not None:
+        with status(console, "comparing the index with its folder …"):
+            indexed.check(loaded, tasks)
+    if indexed is None and gallery is None and not isinstance(loaded, engine.Run):
+        raise UserError(f"{run} carries no test images: name what to search, with --gallery FOLDER or --index FILE.")
     _warn_of_chance(console, loaded, tasks)
     asked, _, unreadable = engine.embed_files(loaded, query)
     if unreadable:
@@ -57,19 +75,23 @@ def search(
             f"--query {path} can't be read: {reason}. Give a photo in a common format, such as JPEG or PNG."
         )
     originals = None
-    if gallery is not None:
+    if indexed is not None:
+        embeddings, names = indexed.embeddings, list(indexed.names)
+        files = [indexed.folder / name for name in names] if indexed.folder.is_dir() else []
+        labels = [["" for _ in names] for _ in loaded.tasks]
+        gallery = indexed.folder
+        if not files:
+            say(console, f"note: no picture: the images are not at {gallery}.", "yellow")
+    elif gallery is not None:
         with bar(console, "embedding images") as progress:
             embeddings, files, left = engine.embed_files(loaded, _images(gallery), progress)
-        if left:
-            named = ", ".join(f"{path} ({reason})" for path, reason in left[:_MOST_FILES])
-            more = f" and {len(left) - _MOST_FILES:,} more" if len(left) > _MOST_FILES else ""
-            images = "image" if len(left) == 1 else "images"
-            say(console, f"note: {len(left):,} {images} left out that can't be read: {named}{more}.", "yellow")
+        tell_left_out(console, left)
         if not files:
             raise UserError(f"--gallery {gallery}: none of its images can be read.")
         names = [str(file.relative_to(gallery)) for file in files]
         labels = [["" for _ in files] for _ in loaded.tasks]
     else:
+        assert isinstance(loaded, engine.Run)
         embeddings, codes = engine.read_stored(loaded)
         originals = _originals(console, loaded, data_dir)
         if originals is not None:
@@ -81,7 +103,7 @@ def search(
             files = []
             names = [f"test image {n:,}" for n in range(1, embeddings.shape[1] + 1)]
             labels = [[f"value {c + 1}" if c >= 0 else _UNLABELLED for c in row] for row in codes.tolist()]
-    found = engine.search(loaded, asked, embeddings, tasks, k)
+    found = engine.search(loaded, asked, embeddings, tasks, k, indexed.tasks if indexed else None)
     for path, answers in zip(query, found, strict=True):
         _print(console, loaded, path, answers, names, labels, gallery is None)
     measure = "between embeddings of unit length" if loaded.benchmark.embedding.normalise else "between embeddings"
@@ -90,6 +112,34 @@ def search(
         with status(console, f"drawing {output} …"):
             _draw(loaded, query, found, files, labels, gallery, originals, output)
         say(console, f"picture: {output}")
+
+
+def open_model(console: Console, path: Path, device: str, plugins: Sequence[Path] | None) -> Embeds:
+    """Open what embeds images: a run's folder, or an exported file, which runs on the processor.
+
+    Raises:
+        UserError: see `open_run` and `mtlbench.export.served.open_exported`.
+    """
+    from mtlbench.cli.progress import say
+    from mtlbench.export.served import is_exported, open_exported
+    from mtlbench.plugins import load_plugins
+
+    if not is_exported(path):
+        return open_run(console, path, device, plugins)
+    for broken in load_plugins(plugins or []):
+        say(console, f"warning: {broken}", "yellow")
+    return open_exported(path)
+
+
+def tell_left_out(console: Console, left: Sequence[tuple[Path, str]]) -> None:
+    """Say which images can't be read."""
+    from mtlbench.cli.progress import say
+
+    if left:
+        named = ", ".join(f"{path} ({reason})" for path, reason in left[:_MOST_FILES])
+        more = f" and {len(left) - _MOST_FILES:,} more" if len(left) > _MOST_FILES else ""
+        images = "image" if len(left) == 1 else "images"
+        say(console, f"note: {len(left):,} {images} left out that can't be read: {named}{more}.", "yellow")
 
 
 def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path] | None) -> Run:
@@ -116,7 +166,7 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
     return loaded
 
 
-def _check(query: Sequence[Path], gallery: Path | None, output: Path) -> None:
+def _check(query: Sequence[Path], gallery: Path | None, index: Path | None, output: Path) -> None:
     """Refuse, before anything is loaded, what can't be read or written."""
     from PIL import Image
 
@@ -125,6 +175,8 @@ def _check(query: Sequence[Path], gallery: Path | None, output: Path) -> None:
     for path in query:
         if not path.is_file():
             raise UserError(f"--query {path}: there is no such file.")
+    if gallery is not None and index is not None:
+        raise UserError("--gallery and --index exclude each other: give one of them.")
     if gallery is not None and not gallery.is_dir():
         raise UserError(f"--gallery {gallery}: there is no such folder.")
     if output.suffix.lower() not in Image.registered_extensions():
@@ -133,7 +185,7 @@ def _check(query: Sequence[Path], gallery: Path | None, output: Path) -> None:
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
 
 
-def _warn_of_chance(console: Console, loaded: Run, tasks: Sequence[str]) -> None:
+def _warn_of_chance(console: Console, loaded: Embeds, tasks: Sequence[str]) -> None:
     """Say under which tasks this run tells little apart: their neighbours are nearly as if drawn at random."""
     from mtlbench.cli.progress import say
     from mtlbench.report.rows import at_chance
@@ -151,13 +203,10 @@ def _warn_of_chance(console: Console, loaded: Run, tasks: Sequence[str]) -> None
 
 def _images(folder: Path) -> list[Path]:
     """Return a folder's images, those of its folders too, by name."""
-    from PIL import Image
-
-    from mtlbench.data.files import files_in
     from mtlbench.errors import UserError
+    from mtlbench.index import image_names
 
-    endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
-    found = sorted(file for file in files_in(folder) if Path(file).suffix.lower() in endings)
+    found = image_names(folder)
     if not found:
         raise UserError(f"--gallery {folder} holds no images.")
     return [folder / file for file in found]
@@ -187,7 +236,7 @@ def _originals(console: Console, loaded: Run, data_dir: Path | None) -> Original
 
 def _print(
     console: Console,
-    loaded: Run,
+    loaded: Embeds,
     path: Path,
     answers: Sequence[Found],
     names: Sequence[str],
@@ -217,7 +266,7 @@ def _print(
 
 
 def _draw(
-    loaded: Run,
+    loaded: Embeds,
     query: Sequence[Path],
     found: Sequence[Sequence[Found]],
     files: Sequence[Path],

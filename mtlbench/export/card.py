@@ -12,6 +12,10 @@ from mtlbench.export.check import Check
 from mtlbench.runs import Record, decisive
 from mtlbench.search import Run
 
+_INT8 = (
+    "**int8.** Weights and inputs of convolutions and products are 8-bit integers, whose ranges were found on images of"
+    " the training split; pixel values, biases and a method's scales are float32. The table above says what that costs."
+)
 _SECTIONS = ("model", "loss", "embedding", "train", "evaluation")
 _RECEIPT = ("mtlbench", "commit", "torch", "device", "precision", "date", "steps", "selected_step")
 
@@ -51,7 +55,7 @@ def card(run: Run, format: str, file: Path, task: int | None, precision: str, ch
         format: of the file.
         file: it; the card names it without its folder.
         task: the task's index, or None for all.
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16` or `int8`.
         checked: what the file was found to do.
         random_why: why it was checked on random images, in a sentence; empty where it was not.
     """
@@ -76,7 +80,7 @@ def card(run: Run, format: str, file: Path, task: int | None, precision: str, ch
         "## Data",
         _data(run),
         "## Accuracy",
-        _accuracy(record, tasks, checked, random_why),
+        _accuracy(record, tasks, checked, random_why) + (f"\n\n{_INT8}" if precision == "int8" else ""),
         "## Cost",
         _cost(format, checked),
         "## Recipe and protocol",

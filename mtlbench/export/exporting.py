@@ -11,8 +11,9 @@ import torch
 
 from mtlbench.errors import UserError
 from mtlbench.export.card import about, card
-from mtlbench.export.check import Check, check
+from mtlbench.export.check import Check, check, read_pixels
 from mtlbench.export.formats import ENDINGS, check_installed, opened, write
+from mtlbench.export.int8 import quantise, sampled
 from mtlbench.names import file_name
 from mtlbench.search import Run
 
@@ -50,6 +51,16 @@ def target(run: Run, format: str, task: int | None, precision: str, output: Path
     return file
 
 
+def check_precision(format: str, precision: str) -> None:
+    """Refuse int8 in formats that it isn't made for.
+
+    Raises:
+        UserError: with the format to take.
+    """
+    if precision == "int8" and format != "onnx":
+        raise UserError(f"--precision int8 is for ONNX, not for {format}: take --format onnx, or --precision fp16.")
+
+
 def export(
     run: Run,
     format: str,
@@ -59,6 +70,7 @@ def export(
     test_images: Sequence[Path] | None = None,
     random_why: str = "",
     progress: Callable[[int, int], None] | None = None,
+    training_images: Sequence[Path] = (),
 ) -> Exported:
     """Export a run's network, check the file and write its card.
 
@@ -67,20 +79,30 @@ def export(
         format: `onnx`, `torch` or `safetensors`.
         file: where to; see `target`.
         task: the task's index, or None for all.
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16`, or `int8` of ONNX.
         test_images: the run's, in the order of its stored embeddings; None checks on random images.
         random_why: why they are not at hand, in a sentence.
         progress: told how many images are compared, of how many.
+        training_images: the run's, of which some calibrate int8.
 
     Raises:
-        UserError: a library is missing, the method can't be exported so, or the file does not embed as the run does.
+        UserError: a library is missing, int8 lacks training images, the method can't be exported so, or the file
+            does not embed as the run does.
     """
     check_installed(format)
+    check_precision(format, precision)
+    if precision == "int8" and not (training_images and test_images):
+        raise UserError(
+            f"--precision int8 is calibrated with images of the training split and judged on the test's. {random_why}"
+            " Name the data's folder with --data-dir."
+        )
     half = precision == "fp16"
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
         made = Path(folder) / f"network{ENDINGS[format]}"
         with torch.no_grad():
             write(format, run, task, half, about(run, task, precision), made)
+        if precision == "int8":
+            quantise(made, read_pixels(run, sampled(training_images)), run.record.method)
         embed = opened(format, made, run, task, half)
         checked = check(run, embed, made, task, precision, test_images, format == "onnx", progress)
         words = card(run, format, file, task, precision, checked, random_why)

@@ -42,6 +42,16 @@ def check_installed(format: str) -> None:
         )
 
 
+def check_readable(format: str) -> None:
+    """Refuse to run a file whose library is not installed.
+
+    Raises:
+        UserError: it says how to install it.
+    """
+    if format == "onnx" and importlib.util.find_spec("onnxruntime") is None:
+        raise UserError("An ONNX file is run by onnxruntime, which is not installed: pip install 'mtlbench[export]'.")
+
+
 def write(format: str, run: Run, task: int | None, half: bool, about: dict[str, Any], file: Path) -> None:
     """Write a run's network to a file.
 
@@ -112,8 +122,16 @@ def _weights(run: Run, task: int | None, half: bool) -> dict[str, Tensor]:
     return kept
 
 
-def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> Embed:
-    """Return a function that embeds images with an exported file, as someone would who has only that."""
+def opened(format: str, file: Path, run: Run | None, task: int | None, half: bool) -> Embed:
+    """Return a function that embeds images with an exported file, as someone would who has only that.
+
+    Args:
+        format: a key of `ENDINGS`.
+        file: it.
+        run: whose network takes the weights of a safetensors file; the other formats need none.
+        task: the task's index, or None for all.
+        half: weights and computation in float16.
+    """
     if format == "onnx":
         session = _session(file)
         return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
@@ -124,6 +142,7 @@ def opened(format: str, file: Path, run: Run, task: int | None, half: bool) -> E
                 warnings.filterwarnings("ignore", message="No complete tensor found in the group")
                 module = torch.export.load(copied).module()
         return lambda images: module(images)
+    assert run is not None
     network = Deployed(run, task, half)
     kept = load_file(file)
     with torch.no_grad():

@@ -29,7 +29,7 @@ from mtlbench.probes import rows as probe_rows
 from mtlbench.returned import check_learned
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
-from mtlbench.runs.provenance import packages_of, receipt
+from mtlbench.runs.provenance import packages_of, receipt, weights_of
 from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
 from mtlbench.runs.tried import Tried, note_tried
 from mtlbench.specs import groups_of
@@ -193,6 +193,7 @@ def _train_and_test(
             **({"selected_steps": state.task_steps} if state.task_steps else {"selected_step": state.best_step}),
             "validation_accuracy": state.best_accuracy,
             **({"normalised": state.normalised} if state.normalised else {}),
+            **weights_of(benchmark),
             "protocols_tried": benchmark.train.protocols_tried,
         }
     )

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mtlbench.backbones.weights import stated
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.errors import UserError
 from mtlbench.options import split
@@ -43,7 +44,7 @@ def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str
     keys = [key for key, _ in factors]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"--vary names {twice[0]} twice: join its values by commas, as in {twice[0]}=a,b.")
-    before = _flat(base.model_dump(mode="json"))
+    before = _settings(base)
     found: dict[str, Variant] = {}
     for values in itertools.product(*(words for _, words in factors)):
         changes = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
@@ -51,7 +52,7 @@ def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str
             benchmark = load_benchmark(name, quick=quick, settings=[*settings, *changes])
         except UserError as error:
             raise UserError(f"--vary {' '.join(changes)}: {str(error).removeprefix('--set: ')}") from error
-        after = _flat(benchmark.model_dump(mode="json"))
+        after = _settings(benchmark)
         if benchmark.name != base.name:
             raise UserError("--vary can't change the benchmark's name: all variants share it.")
         varied = {k: after.get(k) for k in dict.fromkeys([*before, *after]) if before.get(k) != after.get(k)}
@@ -68,6 +69,12 @@ def _factor(text: str) -> tuple[str, list[str]]:
     if not (key.strip() and equals and all(words)):
         raise UserError(f"--vary {text}: write it as key=value,value, such as --vary train.lr=1e-3,3e-3.")
     return key.strip(), words
+
+
+def _settings(benchmark: Benchmark) -> Json:
+    """Return the settings by whole keys; of a file of weights its content, since its path is one machine's."""
+    found = _flat(benchmark.model_dump(mode="json"))
+    return found | {"model.pretrained": stated(benchmark.model.pretrained)}
 
 
 def _flat(content: Json, prefix: str = "") -> Json:

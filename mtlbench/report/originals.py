@@ -35,6 +35,7 @@ class Originals:
         values: the tasks' label values.
         query, gallery: (N,) bool, which images are asked and which are searched.
         members: by task (V, U) bool where labels are sets, which values are in each; else None.
+        training: the image files of the training split.
     """
 
     root: Path
@@ -44,6 +45,7 @@ class Originals:
     query: npt.NDArray[np.bool_]
     gallery: npt.NDArray[np.bool_]
     members: tuple[npt.NDArray[np.bool_] | None, ...]
+    training: tuple[Path, ...] = ()
 
 
 def read_originals(
@@ -105,4 +107,5 @@ def read_originals(
     query, gallery = dataset.roles(test) or (everyone, everyone)
     labels = dataset.labels[:, test].numpy()
     members = tuple(None if one is None else one.numpy() for one in dataset.sets)
-    return Originals(dataset.root, files, labels, dataset.values, query.numpy(), gallery.numpy(), members)
+    training = tuple(dataset.root / dataset.paths[i] for i in dataset.members("train").tolist())
+    return Originals(dataset.root, files, labels, dataset.values, query.numpy(), gallery.numpy(), members, training)

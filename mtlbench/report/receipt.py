@@ -113,6 +113,12 @@ def _normalised(record: Record) -> str:
     return " to ".join(f"{number:,}" for number in sorted({*found[:1], *found[-1:]}))
 
 
+def _weights_file(record: Record) -> str:
+    """Return which file a run's network began from, where it was one."""
+    file = record.receipt.get("pretrained") or {}
+    return f" from {file['file']} (sha256 {file['sha256'][:16]})" if file else ""
+
+
 def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
     done = [r for r in records if r.status == "done" and r.kind == "method"]
@@ -299,7 +305,13 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     said = _Said(suite)
     backbone, size_of = said("model.backbone", "{} backbone"), said("model.embedding", "{}-d")
     if suite.benchmark["model"].get("pretrained") or "model.pretrained" in suite.factors:
-        backbone += f", {said('model.pretrained', 'pretrained')}"
+        from_file = _listed(done, _weights_file).replace("{", "{{").replace("}", "}}")
+        backbone += f", {said('model.pretrained', f'pretrained{from_file}')}"
+    if suite.benchmark["model"].get("freeze") or "model.freeze" in suite.factors:
+        all_of_them = suite.benchmark["model"].get("freeze") is True
+        backbone += f", {said('model.freeze', 'all stages frozen' if all_of_them else 'first stages frozen: {}')}"
+    if suite.benchmark["model"].get("pretrained_rate", 1) != 1 or "model.pretrained_rate" in suite.factors:
+        backbone += f", {said('model.pretrained_rate', 'pretrained stages at {:g} of the lr')}"
     averaged = _listed(done, _normalised) if len(_values(done, _normalised)) > 1 else ""
     norms = f"; images that batch norm averages over at a time: {averaged}" if averaged else ""
     return Receipt(

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import mtlbench
+from mtlbench.backbones.weights import digest, stated
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import device_name
@@ -48,7 +49,7 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     number. To the last bit, runs of one setup are equal; runs that differ in threads alone may still share a folder.
     """
     benchmark = benchmark.model_copy(update={"loss": resolved(benchmark.loss)})
-    setup = {
+    setup: Json = {
         "method": {key: value for key, value in asdict(method).items() if key != "recipe" or value is not None},
         "code": {"training": VERSION, **sources_of(method), **plugin_sources(method.protocol(benchmark))},
         # the plain one, whatever the recipe; a folder is a path of this machine
@@ -60,8 +61,17 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     }
     if dataset.device.type == "cpu":
         setup["threads"] = torch.get_num_threads()
+    setup["benchmark"]["model"]["pretrained"] = stated(benchmark.model.pretrained)
     restored: Json = json.loads(json.dumps(setup))
     return restored
+
+
+def weights_of(benchmark: Benchmark) -> Json:
+    """Return what a receipt says of the file of weights that networks begin from; empty where there is none."""
+    file = benchmark.model.pretrained
+    if isinstance(file, bool):
+        return {}
+    return {"pretrained": {"file": Path(file).name, "sha256": digest(Path(file))}}
 
 
 def sources_of(method: Method) -> dict[str, str]:

@@ -55,6 +55,11 @@ class _Data(_Part):
     unreadable: Count | None = None
 
 
+class _Weights(_Part):
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class _Receipt(_Part):
     data: _Data = _Data()
     precision: str | None = None
@@ -79,6 +84,7 @@ class _Receipt(_Part):
     varied: dict[str, Any] = {}
     costs_due: bool = False
     traceback: str | None = None
+    pretrained: _Weights | None = None
 
 
 class RecordFile(BaseModel):

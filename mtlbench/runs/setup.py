@@ -123,6 +123,8 @@ def without_training(setup: Json) -> Json:
     kept["code"] = {key: value for key, value in code.items() if key.partition(" ")[0] in ("backbone", "metric")}
     for section in ("train", "loss"):
         kept["benchmark"].pop(section, None)
+    for key in ("freeze", "pretrained_rate"):
+        kept["benchmark"].get("model", {}).pop(key, None)
     for key in _WHILE_TRAINING:
         kept["benchmark"].get("evaluation", {}).pop(key, None)
     return kept

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 
-timm = pytest.importorskip("timm", reason="timm isn't installed: pip install 'mtlbench[timm]'")
+timm = pytest.importorskip("timm", reason="timm isn't installed: pip install timm")
 
 CUT = [
     ("resnet10t", (64, 48), 5),
@@ -296,4 +298,9 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, "timm", None)
 
         assert BackboneFactory("small", 32, 8).channels[-1] == 128
-        assert message(lambda: cut("resnet10t", 64)).endswith("pip install 'mtlbench[timm]'.")
+        assert message(lambda: cut("resnet10t", 64)).endswith("pip install 'timm>=1.0'.")
+
+
+def test_timm_comes_with_mtlbench() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert any(needed.startswith("timm") for needed in project["dependencies"])

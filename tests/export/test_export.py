@@ -16,8 +16,10 @@ from support import leave_run, run_command
 from mtlbench.benchmark import load_benchmark
 from mtlbench.data.dataset import Dataset, prepare
 from mtlbench.data.pixels import PIXELS, normalise
+from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export.formats import ENDINGS, opened
 from mtlbench.export.network import trace
+from mtlbench.report.evidence import read_triplets
 from mtlbench.search import embed_pixels, load_run, read_stored
 
 SHORT = (
@@ -147,6 +149,57 @@ def test_half_precision_halves_the_weights_and_keeps_the_embeddings_near(made, f
         assert ended.code == 0, ended
         sizes[precision] = file.stat().st_size
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
+
+
+@pytest.mark.parametrize("task", [None, "closure"])
+def test_int8_quarters_the_weights_and_says_what_becomes_of_the_accuracy(made, task):
+    import onnx
+    import onnxruntime
+
+    run, folder, dataset = made
+    words = ["--data-dir", folder, *(["--task", task] if task else [])]
+    sizes = {}
+    for precision in ("fp32", "int8"):
+        ended = run_command("export", run, "--precision", precision, "--output", f"{precision}.onnx", *words)
+        assert ended.code == 0, ended
+        sizes[precision] = Path(f"{precision}.onnx").stat().st_size
+    assert ended.err == ""
+    assert sizes["int8"] < 0.35 * sizes["fp32"]
+    graph = onnx.load("int8.onnx").graph
+    eight_bits = sum(len(t.raw_data) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8)
+    convolutions = sum(m.weight.numel() for m in load_run(run, torch.device("cpu")).architecture.modules()
+                       if isinstance(m, torch.nn.Conv2d | torch.nn.Linear))  # fmt: skip
+    assert eight_bits >= convolutions
+    session = onnxruntime.InferenceSession("int8.onnx")
+    images = dataset.images[dataset.members("test")]
+    (found,) = session.run(None, {"images": images.numpy()})
+    stored = read_stored(load_run(run, torch.device("cpu")))[0]
+    wanted = stored if task is None else stored[dataset.tasks.index(task)]
+    far = torch.from_numpy(found) - wanted
+    assert 0 < float(far.norm()) < 0.2 * float(wanted.norm())
+    assert json.loads(session.get_modelmeta().custom_metadata_map["mtlbench"])["precision"] == "int8"
+    card = Path("int8.onnx.md").read_text()
+    assert "onnx, int8," in card
+    assert "**int8.** Weights and inputs" in card
+    assert "ms for one image" in card
+    for name in dataset.tasks if task is None else [task]:
+        said = next(line for line in ended.out.splitlines() if line.startswith(f"triplet accuracy, {name}: "))
+        after = float(said.split()[-4])
+        t = dataset.tasks.index(name)
+        asked = torch.from_numpy(read_triplets(run)[t].astype(np.int64))
+        points = torch.from_numpy(found if task else found[t])
+        assert after == pytest.approx(float(triplet_hits(points, asked, True).float().mean()), abs=5e-5)
+
+
+def test_int8_needs_onnx_and_images(made):
+    run, folder, _ = made
+    words = ["export", run, "--precision", "int8"]
+    assert "take --format onnx" in run_command(*words, "--format", "torch", "--data-dir", folder).error
+    said = run_command(*words)
+    assert said.code == 2
+    assert "calibrated with images of the training split" in said.err
+    assert "--data-dir" in said.err
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_a_file_that_embeds_otherwise_is_refused_and_not_kept(made, monkeypatch):
