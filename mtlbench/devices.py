@@ -37,7 +37,8 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        with torch.cuda.device(device):  # torch asks the current one
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
@@ -55,6 +56,19 @@ def device_name(device: torch.device) -> str:
         pass  # not Linux: the platform module's word stands
     threads = torch.get_num_threads()
     return f"{model}, {threads} thread{'s' * (threads > 1)}"
+
+
+def cuda_settings() -> dict[str, str | int | bool | None]:
+    """Return how CUDA's libraries compute in this process: in which float32, by which choice of kernels."""
+    cudnn = torch.backends.cudnn
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version() if cudnn.is_available() else None,
+        "tf32_convolutions": cudnn.allow_tf32,
+        "tf32_products": torch.get_float32_matmul_precision() != "highest",
+        "cudnn_benchmark": cudnn.benchmark,
+        "deterministic": cudnn.deterministic or torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def named_generator(device: torch.device, seed: int, *names: str) -> torch.Generator:
@@ -97,6 +111,11 @@ def sent(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 @contextlib.contextmanager
 def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Run networks in bfloat16 autocast, or in float32, as `precision` says."""
+    """Run networks in bfloat16 autocast, or in float32, as `precision` says.
+
+    On a GPU float32 is float32, for the gradients that follow too: convolutions take TF32 only beside bfloat16.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         yield

@@ -179,7 +179,6 @@ def load_run(folder: Path, device: torch.device) -> Run:
     edited = sources_of(method).get("architecture") != record.setup.get("code", {}).get("architecture")
     _load(architecture, file, edited)
     architecture = architecture.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    torch.backends.cudnn.allow_tf32 = record.setup["precision"] != "fp32"  # as in training
     return Run(folder, record, benchmark, architecture, device, edited)
 
 

@@ -81,6 +81,14 @@ def write_zappos(root: Path, images: int = 60, seed: int = 0, size: tuple[int, i
     return root
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where there is no CUDA device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
 def pytest_collection_finish() -> None:
     """Leave what is there now out of garbage collection: each run of a method ends with one, of all the modules."""
     gc.collect()
@@ -159,6 +167,7 @@ def real_data() -> Path:
 
 
 REMEDIES = {  # words of a skip's reason, and what brings the test back
+    "CUDA": "run tools/gpu/check.sh on a machine with a GPU",
     "chromium": "apt-get install chromium chromium-driver",
     "selenium": "pip install selenium",
     "timm": "pip install timm",

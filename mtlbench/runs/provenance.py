@@ -22,7 +22,7 @@ import mtlbench
 from mtlbench.backbones.weights import digest, stated
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
-from mtlbench.devices import device_name
+from mtlbench.devices import cuda_settings, device_name
 from mtlbench.losses.contract import resolved
 from mtlbench.plugins import files_imported_by
 from mtlbench.registry import (
@@ -151,6 +151,7 @@ def receipt(dataset: Dataset, precision: str, packages: Mapping[str, str] | None
         "data": dataset.facts,
         "precision": precision,
         "device": device_name(dataset.device),
+        **({"cuda": cuda_settings()} if dataset.device.type == "cuda" else {}),
         "mtlbench": mtlbench.__version__,
         "commit": commit(),
         "torch": torch.__version__,

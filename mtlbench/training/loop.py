@@ -105,7 +105,6 @@ class Trainer:
         self.benchmark, self.dataset, self.seed, self.precision = benchmark, dataset, seed, precision
         self.protocol, device = benchmark.train, dataset.device
         check_selection(benchmark)
-        torch.backends.cudnn.allow_tf32 = precision != "fp32"  # fp32 means float32
         architecture, balancer = build(method, benchmark, dataset.tasks, seed)
         check_architecture(architecture)
         self.architecture = architecture.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
