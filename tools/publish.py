@@ -71,6 +71,7 @@ def publish_tried(results: Path, place: Path, datasets: set[str]) -> None:
     for tried in noted:
         if tried.dataset in datasets and tried not in there:
             note_tried(place, tried)
+    (place / ".tried.jsonl.lock").unlink(missing_ok=True)
 
 
 def tables_of(results: Path, name: str) -> str:
