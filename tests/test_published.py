@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from support import tool
 
+from mtlbench import results
 from mtlbench.benchmark import load_benchmark
 from mtlbench.plugins import load_plugins
 from mtlbench.report.evidence import read_triplets
@@ -78,6 +79,27 @@ def test_bundled_recipes_are_those_of_the_published_trials():
         assert found["split"] == "val"
 
 
+def test_the_readme_says_what_tuning_changed():
+    found = results(TUNED, "shoes-quick")
+    text = (TUNED.parent / "README.md").read_text()
+    for method in load_benchmark("shoes", quick=True).recipes:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {method} |") and line.count("|") == 5]
+        _, default, tuned, difference = (cell.strip() for cell in line.strip("|").split("|"))
+        means = {
+            row: f"{100 * values.mean():.1f} ±{100 * values.std():.1f}"
+            for row, values in found.runs().groupby("method")["triplet/mean"]
+        }
+        assert default == means[method]
+        if not difference:
+            assert tuned == "the default won"
+            assert means[f"{method} · tuned"] == means[method]
+            continue
+        compared = found.compare(f"{method} · tuned", method)
+        low, high = compared.interval()
+        assert tuned.split(",")[0] == means[f"{method} · tuned"]
+        assert difference == f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def test_rendered_results_have_three_seeds_and_are_called_rendered():
     for name in ("shoes-quick", "faces-4-quick"):
         records = find_records(PUBLISHED, name)
@@ -92,7 +114,8 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
             size = file.stat().st_size
             if file.name == "test.safetensors":
                 hits, triplets = load_file(file), load_file(file.with_name("triplets.safetensors"))
-                assert set(hits) == {"hits"}
+                assert "hits" in hits
+                assert {name.split("/")[0] for name in hits} <= {"hits", "labels", "queries"}
                 assert set(triplets) == {"triplets"}
                 assert triplets["triplets"].shape == (*hits["hits"].shape, 3)
                 assert triplets["triplets"].dtype == "int16"
@@ -106,6 +129,8 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                     "agreement.csv",
                     "test.safetensors",
                     "triplets.safetensors",
+                    "trials.json",
+                    "tried.jsonl",
                 )
                 or file.suffix == ".md"
             )
@@ -185,7 +210,7 @@ def test_the_readme_says_what_the_tables_and_their_marks_say():
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
     ]
-    methods = next(cells for cells in lines if "cross-stitch" in cells)[1:]
+    methods = next(cells for cells in lines if {"cross-stitch", "single"} <= set(cells))[1:]
     for name, title in (("shoes-quick", "rendered shoes"), ("faces-4-quick", "rendered faces")):
         table = (PUBLISHED / f"{name}.md").read_text()
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
