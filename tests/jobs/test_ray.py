@@ -6,26 +6,15 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from support import make_dataset, run_command
+from support_remote import Seen, Shown, assert_same_bits, done_here, experiment, slow_plugin
 
 from mtlbench.errors import UserError
-from mtlbench.jobs.experiment import (
-    Experiment,
-    View,
-    executor_of,
-    plan_experiment,
-    read_experiment,
-    resources_of,
-    train,
-)
-from mtlbench.jobs.job import Job, Site, Watcher
+from mtlbench.jobs.experiment import View, executor_of, plan_experiment, resources_of, train
 from mtlbench.jobs.parcel import (
     packed,
     packed_plugins,
@@ -35,32 +24,10 @@ from mtlbench.jobs.parcel import (
     without_images,
 )
 from mtlbench.plugins import load_plugins
-from mtlbench.runs import Record, partial_folder, read_record
-from mtlbench.training.events import CheckpointSaved, Event
+from mtlbench.runs import partial_folder, read_record
 from mtlbench.training.state import Interrupted
 
 load_plugins()
-SHORT = [
-    "train.steps=8", "train.triplets=2", "train.joint_triplets=8", "evaluation.every=2", "evaluation.triplets=50",
-    "model.embedding=8", "data.image_size=24", "train.precision=fp32",
-]  # fmt: skip
-SLOW = '''
-import time
-
-from helper import PAUSE
-from mtlbench import register_architecture
-from mtlbench.methods.shared import Shared
-
-
-@register_architecture("slow-shared", groups=())
-class SlowShared(Shared):
-    """As shared, with a pause at every step."""
-
-    def embed(self, images):
-        if self.training:
-            time.sleep(PAUSE)
-        return super().embed(images)
-'''
 
 
 def test_a_data_set_survives_the_way(tmp_path):
@@ -110,71 +77,12 @@ def test_what_a_missing_package_needs_is_said(monkeypatch):
     assert "The executor ray needs ray: pip install ray, or pip install 'mtlbench[ray]'" in error
 
 
-class Seen(Watcher):
-    """Notes what happens, and does something at the first checkpoint."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.at_checkpoint: Any = lambda: None
-
-    def happened(self, job: Job, event: Event) -> None:
-        if isinstance(event, CheckpointSaved):
-            self.words.append(f"{job.method.name} kept {event.step}")
-            self.at_checkpoint()
-
-    def doing(self, job: Job, what: str) -> None:
-        self.words.append(f"{job.method.name}: {what}")
-
-    def ended(self, job: Job, record: Record) -> None:
-        self.words.append(f"{job.method.name}: {record.status} {record.reason}")
-
-
-class Shown(View):
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-
-    def watch(self, runs: int) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext(self.seen)
-
-
-@pytest.fixture
-def cluster(monkeypatch) -> Iterator[Any]:
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.other = made.add_node(num_cpus=1)
-    made.wait_for_nodes()
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
 @pytest.mark.slow
 def test_a_cluster_without_a_shared_disk_leaves_the_same_bits(cluster, zappos_folder, tmp_path, monkeypatch):
-    (tmp_path / "own").mkdir()
-    plugin = tmp_path / "own" / "slow.py"
-    plugin.write_text(SLOW)
-    (tmp_path / "own" / "helper.py").write_text("PAUSE = 0.4\n")
-    load_plugins([plugin])
-
-    def experiment(where: str, on: str, methods: str = "single,slow-shared") -> Experiment:
-        return read_experiment(
-            View(), dataset="zappos", methods=methods, quick=True, seeds=[0], settings=SHORT, vary=[], tasks=None,
-            site=Site(zappos_folder, "cpu", (plugin,)), results=tmp_path / where, on=on,
-        )  # fmt: skip
-
+    plugin = slow_plugin(tmp_path / "own")
     monkeypatch.setattr("helper.PAUSE", 0.0, raising=False)
-    here = experiment("here", "here")
-    with resources_of(here):
-        torch.set_num_threads(1)
-        assert not train(here, plan_experiment(here, View()), View(), lambda: False)
-
-    there, seen = experiment("there", "ray"), Seen()
+    done_here(tmp_path / "here", zappos_folder, plugin)
+    there, seen = experiment(tmp_path / "there", "ray", zappos_folder, plugin), Seen()
     folders = {name: tmp_path / "there" / "zappos-quick" / name / "seed-0" for name in ("single", "slow-shared")}
     with resources_of(there):
         parts = plan_experiment(there, View())
@@ -201,19 +109,10 @@ def test_a_cluster_without_a_shared_disk_leaves_the_same_bits(cluster, zappos_fo
         assert not train(there, again, Shown(seen), lambda: False), seen.words
     assert killed
     for name, folder in folders.items():
-        one, two = read_record(tmp_path / "here" / folder.relative_to(tmp_path / "there")), read_record(folder)
-        assert one is not None
-        assert two is not None
-        assert two.status == "done", seen.words
-        assert one.metrics == two.metrics
-        assert one.setup == two.setup
-        assert two.costs or two.receipt["costs_due"], name
-        first, second = (
-            load_file(f / "weights.safetensors")
-            for f in (tmp_path / "here" / folder.relative_to(tmp_path / "there"), folder)
-        )
-        assert all(torch.equal(first[key], second[key]) for key in first)
-        assert not partial_folder(folder).exists()
+        assert_same_bits(tmp_path / "here" / folder.relative_to(tmp_path / "there"), folder)
+        record = read_record(folder)
+        assert record is not None
+        assert record.costs or record.receipt["costs_due"], name
     assert any(record.costs for record in map(read_record, folders.values()) if record)
     noted = [json.loads(line) for line in (tmp_path / "there" / "tried.jsonl").read_text().splitlines()]
     assert {one["setup"]["method"]["name"] for one in noted} == {"single", "slow-shared"}

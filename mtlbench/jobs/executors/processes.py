@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
-import shutil
 import subprocess
 import tempfile
 import time
@@ -23,14 +21,14 @@ from mtlbench.jobs.execute import failure
 from mtlbench.jobs.executors.contract import Executor, register_executor
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.plan import seen
+from mtlbench.jobs.scratch import scratch
 from mtlbench.jobs.work import BUSY, FULL, INTERRUPTED, retell
 from mtlbench.jobs.worker import LOOK, Worker
-from mtlbench.runs.lock import busy_with, writer
+from mtlbench.runs.lock import busy_with
 from mtlbench.runs.record import read_record, write_record
 from mtlbench.training.state import Interrupted
 
 _GRACE = 10.0  # seconds in which processes may keep what they have, once asked to stop at once
-_ORDERS = "mtlbench-jobs-"  # how a folder of jobs begins, in the folder for temporary files; then whose it is
 
 
 class _Worker(Worker):
@@ -58,36 +56,13 @@ class Processes(Executor):
 
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
         """Train and test, several at a time; then measure costs, one at a time, as speed wants a quiet machine."""
-        _clear_away()
-        with tempfile.TemporaryDirectory(prefix=f"{_ORDERS}{writer()}-") as folder:
+        with scratch(Path(tempfile.gettempdir()), "mtlbench-jobs-") as folder:
             todo = [job for job in jobs if not job.costs_due]
-            _Round(self.jobs, Path(folder), watcher, stop, costs=False).run(todo)
+            _Round(self.jobs, folder, watcher, stop, costs=False).run(todo)
             due = [job for job in (seen(job, dataset_of(job).device.type) for job in jobs) if job.costs_due]
-            _Round(1, Path(folder), watcher, stop, costs=True).run(due)
+            _Round(1, folder, watcher, stop, costs=True).run(due)
         if stop():
             raise Interrupted
-
-
-def _clear_away() -> None:
-    """Remove the folders of jobs that killed processes of this machine left."""
-    host, _, _ = writer().rpartition("-")
-    for folder in Path(tempfile.gettempdir()).glob(f"{_ORDERS}{host}-*"):
-        number = folder.name.removeprefix(f"{_ORDERS}{host}-").partition("-")[0]
-        with contextlib.suppress(OSError):
-            if number.isdigit() and not _alive(int(number)):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(number: int) -> bool:
-    if os.name != "posix":  # there a signal would end it
-        return True
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 class _Round:
