@@ -18,7 +18,7 @@ from mtlbench.paper import schema as paper_schema
 from mtlbench.plugins import load_plugins
 from mtlbench.rendered.face.attributes import ATTRIBUTES
 from mtlbench.report.frames import SCHEMA
-from mtlbench.runs import Record, run_folder, write_record
+from mtlbench.runs import Record, find_records, run_folder, write_record
 from mtlbench.specs import parse_method
 
 TABLE = PaperTable(
@@ -201,13 +201,28 @@ def test_storage_is_counted_for_every_number_of_tasks():
     assert rows["single"][-2] == "0.00"
 
 
-def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, tmp_path, monkeypatch):
-    short = TABLE.model_copy(
-        update={"methods": ["single", "modulation[after=5]"], "reported": None, "kind": "accuracy"}
-    )
+def _made_up(monkeypatch: pytest.MonkeyPatch, *methods: str) -> None:
+    """Make every table one of these methods, trained for four steps."""
+    short = TABLE.model_copy(update={"methods": list(methods), "reported": None, "kind": "accuracy"})
     monkeypatch.setattr(paper, "load_table", lambda name: short)
     tiny = ["train.steps=4", "evaluation.every=2", "evaluation.triplets=50", "model.embedding=8", "data.image_size=24"]
     monkeypatch.setattr(paper, "run_settings", lambda *a: [*run_settings(*a), *tiny, "train.precision=fp32"])
+
+
+@pytest.mark.slow
+def test_slurm_trains_what_is_missing(zappos_folder, tmp_path, monkeypatch):
+    _made_up(monkeypatch, "single")
+    words = ["paper", "made-up", "--quick", "--results", str(tmp_path / "r"), "--run", "--data-dir", str(zappos_folder)]
+    done = CliRunner().invoke(app, [*words, "--on", "slurm[cluster=local]"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "[1/1] single, seed 0: triplet accuracy" in done.output
+    (record,) = (record for record in find_records(tmp_path / "r") if record.kind == "method")
+    assert record.status == "done"
+    assert record.costs
+
+
+def test_the_command_trains_what_is_missing_and_shows_the_table(zappos_folder, tmp_path, monkeypatch):
+    _made_up(monkeypatch, "single", "modulation[after=5]")
     words = ["paper", "made-up", "--quick", "--results", str(tmp_path / "r")]
     run = ["--run", "--data-dir", str(zappos_folder)]
     done = CliRunner().invoke(app, [*words, *run], catch_exceptions=False)

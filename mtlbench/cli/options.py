@@ -58,5 +58,8 @@ JobsOption = Annotated[
     int | None, typer.Option(min=1, help="How many runs at a time, each in its own process.", show_default="1")
 ]
 OnOption = Annotated[
-    str | None, typer.Option(help="Where runs are executed: here, processes, ray\\[address=auto].", show_default="here")
+    str | None,
+    typer.Option(
+        help="Where to execute: here, processes, ray\\[address=auto], slurm\\[partition=gpu].", show_default="here"
+    ),
 ]

@@ -1,0 +1,290 @@
+"""Jobs done by Slurm, through submitit; the results lie on a disk that the nodes share.
+
+Orders and words go through a folder beside the results, which is removed in the end: what a job says is a file of JSON
+lines, what continuing needs a folder of its own. The driver writes a number there that grows: a job that sees it
+standing still for minutes keeps what it has and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from mtlbench.data.dataset import Dataset
+from mtlbench.errors import UserError
+from mtlbench.jobs.executors.contract import register_executor
+from mtlbench.jobs.nodes import Died, Left, Line, Nodes, Order, Word, carry_out
+from mtlbench.jobs.parcel import packed, unpack
+from mtlbench.jobs.scratch import scratch
+from mtlbench.jobs.sweep import Remote
+from mtlbench.runs.disk import writing
+from mtlbench.runs.lock import writer
+
+_BOX = ".mtlbench-slurm-"  # how the folder's name begins
+_ASK = 60.0  # seconds between questions to Slurm's accounting about jobs that say nothing
+_LATE = 15.0  # seconds that a result may take to be seen on a shared disk
+_BEAT = 15.0  # seconds between the driver's signs of life
+_ORPHANED = 600.0  # seconds without one, after which a job ends
+_LISTEN = 2.0  # seconds between a job's looks for a word of the driver
+_WARNING = 120  # seconds before the end of its time at which Slurm tells a job
+
+
+@register_executor("slurm", needs=("submitit",), extra="slurm")
+class Slurm(Remote):
+    """On a Slurm cluster; the results lie on a disk that its nodes share.
+
+    Args:
+        partition: where jobs wait; account, qos, constraint: as sbatch takes them. Empty: the cluster's own.
+        jobs: at most so many in the queue at a time.
+        time: minutes that each job may take; a longer run goes on in another job.
+        cpus: threads of each run, and cores that its job takes.
+        memory: of each job, in gigabytes; 0: the cluster's own.
+        gpus: GPUs that each job takes where runs compute on one.
+        cluster: `local` does the jobs as processes of this machine, through submitit, to try it out.
+    """
+
+    def __init__(
+        self,
+        *,
+        partition: str = "",
+        account: str = "",
+        qos: str = "",
+        constraint: str = "",
+        jobs: Annotated[int, Field(ge=1)] = 16,
+        time: Annotated[int, Field(ge=5)] = 240,
+        cpus: Annotated[int, Field(ge=1)] = 1,
+        memory: Annotated[int, Field(ge=0)] = 0,
+        gpus: Annotated[int, Field(ge=1)] = 1,
+        cluster: Literal["slurm", "local"] = "slurm",
+    ) -> None:
+        self.jobs, self.cpus, self.gpus, self.cluster = jobs, cpus, gpus, cluster
+        self.asked: dict[str, Any] = {"timeout_min": time, "cpus_per_task": cpus, "tasks_per_node": 1, "nodes": 1}
+        if memory:
+            self.asked["mem_gb"] = memory
+        of_slurm = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+        self.asked |= {f"slurm_{name}": value for name, value in of_slurm.items() if value}
+        # a job that Slurm itself queued again would begin where it once began; the driver hands out what was kept
+        more = {"slurm_signal_delay_s": _WARNING, "slurm_additional_parameters": {"no-requeue": True}}
+        self.asked |= {"name": "mtlbench", **more}
+
+    def threads(self, available: int) -> int:
+        """Return the threads of each job, on whatever node."""
+        return self.cpus
+
+    @contextmanager
+    def nodes(self, results: Path) -> Iterator[Nodes]:
+        """Make the folder that orders and words go through."""
+        logging.getLogger("submitit").setLevel(logging.CRITICAL)  # what it says would break the live view
+        results.mkdir(parents=True, exist_ok=True)
+        with scratch(results.resolve(), _BOX) as box:
+            yield _SlurmNodes(self, box)
+
+
+class _SlurmNodes(Nodes):
+    """The nodes of a cluster; orders are submitit's jobs."""
+
+    def __init__(self, executor: Slurm, box: Path) -> None:
+        super().__init__(executor.cpus)
+        self.executor, self.box = executor, box
+        self.jobs: dict[int, Any] = {}  # submitit's, by the numbers of orders
+        self.silent: dict[int, float] = {}  # since when a job is known to have ended without a result
+        self.read: dict[int, int] = {}  # how far each job's words have been read
+        self.begun: set[int] = set()
+        self.taken_back: set[int] = set()
+        self.look = 0.2 if executor.cluster == "local" else 2.0
+        self.beats, self.last_beat, self.last_asked, self.asked_to_stop = 0, 0.0, time.monotonic(), False
+        self._beat()
+
+    def room(self, alone: bool = False) -> int:
+        """Return how many may be in the queue; Slurm gives a job a node of its own, this machine is one node."""
+        return 1 if alone and self.executor.cluster == "local" else self.executor.jobs
+
+    def places(self, done_on: str | None) -> list[str]:
+        """Return any node: waiting for a particular one may take days."""
+        return [""]
+
+    def put(self, rest: Dataset, images: NDArray[np.uint8]) -> Any:
+        """Put it beside the results."""
+        place = self.box / f"data-{len(self._data)}"
+        with writing(place, images.nbytes):
+            place.mkdir()
+            np.save(place / "images.npy", images)
+            (place / "rest.pickle").write_bytes(pickle.dumps(rest))
+        return place
+
+    def submit(self, order: Order, data: Any) -> None:
+        """Submit it as a job."""
+        import submitit
+
+        asked = dict(self.executor.asked)
+        if order.on_gpu:
+            asked["gpus_per_node"] = self.executor.gpus
+        if order.alone:
+            asked["slurm_exclusive"] = True
+        try:
+            executor = submitit.AutoExecutor(self.box / "jobs", cluster=self.executor.cluster)
+            executor.update_parameters(**asked)
+            self.jobs[order.number] = executor.submit(_do, order, data, self.box)
+        except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
+            words = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+            raise UserError(f"Slurm takes no jobs here: {words[-1]}") from error
+        self.read[order.number] = 0
+
+    def hear(self) -> list[Word]:
+        """Read what jobs have written."""
+        found: list[Word] = []
+        for number in self.jobs:
+            try:
+                with (self.box / f"{number}.words").open("rb") as file:
+                    file.seek(self.read[number])
+                    text = file.read()
+            except OSError:  # it has said nothing yet
+                continue
+            whole = text[: text.rfind(b"\n") + 1]
+            self.read[number] += len(whole)
+            for line in whole.splitlines():
+                self.begun.add(number)
+                event, facts = json.loads(line)
+                if "kept" in facts:
+                    place = self.box / facts.pop("kept")
+                    facts["files"] = packed(place)
+                    shutil.rmtree(place, ignore_errors=True)
+                    if not facts["files"]:  # not to be seen here yet: what was kept before stands
+                        continue
+                found.append((number, event, facts))
+        return found
+
+    def ended(self, seconds: float) -> list[int]:
+        """Look for results, and now and then ask Slurm for jobs that died."""
+        self._beat()
+        force = time.monotonic() - self.last_asked > _ASK
+        if force:
+            self.last_asked = time.monotonic()
+        found = []
+        for number, job in self.jobs.items():
+            with contextlib.suppress(OSError):
+                list(job.paths.folder.iterdir())  # so that a shared disk looks again
+            if job.paths.result_pickle.exists() or number in self.taken_back:
+                found.append(number)
+            elif job.done(force_check=force):
+                force = False  # one answer is of all jobs
+                since = self.silent.setdefault(number, time.monotonic())
+                if time.monotonic() - since >= (_LATE if self.executor.cluster == "slurm" else 0):
+                    found.append(number)
+        if not found:
+            time.sleep(max(seconds, self.look))
+        return found
+
+    def result(self, number: int) -> Left:
+        """Read it."""
+        job = self.jobs.pop(number)
+        if number in self.taken_back:
+            raise Died("taken back from the queue")
+        if not job.paths.result_pickle.exists():
+            raise Died(self._why(job))
+        try:
+            left: Left = job.result()
+        except Exception as error:  # what the job raised, in submitit's words
+            # submitit's own words stand around the trace, below a ruler each
+            trace = str(error).rpartition("\n-----")[0] or str(error)
+            words = [line for line in trace.splitlines() if line.strip()] or [type(error).__name__]
+            raise Died(words[-1]) from error
+        return left
+
+    def _why(self, job: Any) -> str:
+        why = f"Slurm's job {job.job_id} left no result ({job.state})"
+        if not job.paths.stdout.exists():
+            return f"{why} and no log in {job.paths.folder.parent.parent}: the nodes must see the folder of --results"
+        lines = [line for line in (job.stderr() or "").splitlines() if line.strip()]
+        return f"{why}{f': {lines[-1]}' if lines else ''}"
+
+    def stop(self) -> None:
+        """Leave word, and take jobs back that still wait."""
+        self.asked_to_stop = True
+        self._beat()
+        self.taken_back = self.jobs.keys() - self.begun
+        for number in self.taken_back:
+            self._cancel(number)
+
+    def cancel(self, number: int) -> None:
+        """Cancel its job."""
+        if number in self.jobs:
+            self._cancel(number)
+            del self.jobs[number]
+
+    def _cancel(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # it has just ended
+            self.jobs[number].cancel(check=False)
+
+    def _beat(self) -> None:
+        """Write the word to jobs: a number that grows, and whether to stop."""
+        if time.monotonic() - self.last_beat < _BEAT and not self.asked_to_stop and self.beats:
+            return
+        self.last_beat, self.beats = time.monotonic(), self.beats + 1
+        new = self.box / f"word.new-{writer()}"
+        with contextlib.suppress(OSError):  # a disk that is full or away for a while
+            new.write_text(json.dumps({"beat": self.beats, "stop": self.asked_to_stop}))
+            new.replace(self.box / "word")
+
+
+class _Line(Line):
+    """A job's line to the driver: files in the folder."""
+
+    def __init__(self, number: int, box: Path) -> None:
+        self.number, self.box = number, box
+        self.node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+        self.asked, self.kept, self.beat = False, 0, -1
+        self.heard = self.looked = time.monotonic()
+        # the end of its time, a wish for its place, scancel: Slurm tells it, and kills it later
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._ask)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the driver says what to do
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Write a line; files go into a folder, whole, before it."""
+        if "files" in facts:
+            self.kept += 1
+            facts["kept"] = f"{self.number}.kept-{self.kept}-{os.getpid()}"
+            unpack(facts.pop("files"), self.box / facts["kept"])
+        with contextlib.suppress(OSError), (self.box / f"{self.number}.words").open("a") as file:
+            file.write(json.dumps([event, facts]) + "\n")
+
+    def stopping(self) -> bool:
+        """Return whether Slurm or the driver has asked to stop, or the driver has gone."""
+        if not self.asked and time.monotonic() - self.looked > _LISTEN:
+            self.looked = time.monotonic()
+            try:
+                word = json.loads((self.box / "word").read_text())
+                self.asked = bool(word["stop"])
+                if word["beat"] != self.beat:
+                    self.beat, self.heard = word["beat"], self.looked
+            except (OSError, ValueError):  # for a moment, or for good
+                self.asked = not self.box.is_dir()
+            self.asked = self.asked or self.looked - self.heard > _ORPHANED
+        return self.asked
+
+
+def _do(order: Order, data: Path, box: Path) -> Left:
+    """Do an order in a job, on any node."""
+    line = _Line(order.number, box)
+    line.tell("begun")
+    rest: Dataset = pickle.loads((data / "rest.pickle").read_bytes())
+    return carry_out(order, rest, np.load(data / "images.npy", mmap_mode="r"), line)
