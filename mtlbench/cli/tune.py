@@ -15,6 +15,7 @@ from mtlbench.cli.options import (
     DatasetOption,
     DeviceOption,
     MethodsOption,
+    OnOption,
     PluginsOption,
     QuickOption,
     SettingsOption,
@@ -50,7 +51,10 @@ def tune(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat trials that are already done.")] = False,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many trials at a time, each in its own process.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="How many trials at a time, each in its own process.", show_default="1")
+    ] = None,
+    on: OnOption = None,
     halving: Annotated[
         bool,
         typer.Option(
@@ -72,9 +76,9 @@ def tune(
         from mtlbench.jobs.job import Site
         from mtlbench.plugins import load_plugins
         from mtlbench.training.state import Interrupted
+        from mtlbench.tuning.afar import do_trials
         from mtlbench.tuning.outcome import Outcome, write_recipes, write_trials
-        from mtlbench.tuning.tune import open_studies, read_tuning, work
-        from mtlbench.tuning.workers import work_in_processes
+        from mtlbench.tuning.tune import open_studies, read_tuning
 
     view = terminal(console)
     for broken in load_plugins(plugins or []):
@@ -83,7 +87,7 @@ def tune(
         tuning = read_tuning(
             view, dataset=dataset, methods=methods, quick=quick, trials=trials, seeds=read_seeds(seeds),
             settings=settings or [], tasks=tasks, site=Site(data_dir, device, tuple(plugins or ())), results=results,
-            jobs=jobs, halving=halving,
+            jobs=jobs, on=on, halving=halving,
         )  # fmt: skip
         check_folder(results)
         studies = open_studies(tuning, overwrite)
@@ -92,7 +96,7 @@ def tune(
 
         try:
             with asking(lambda: _stopping(console)) as asked, shown(console, tuning, studies) as told:
-                (work_in_processes if jobs > 1 else work)(tuning, studies, told, asked)
+                do_trials(tuning, studies, told, asked)
         except Interrupted:
             say(console, "Stopped; what is done is kept. The same command goes on from here.")
             raise typer.Exit(130) from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -40,7 +41,7 @@ def do_trial(
     method: Method,
     benchmark: Benchmark,
     dataset: Dataset,
-    seeds: list[int],
+    seeds: Sequence[int],
     precision: str,
     listen: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
@@ -59,10 +60,13 @@ def do_trial(
         DiskFull: nothing more can be written; what was kept stays.
     """
     try:
-        tried = method.with_recipe(nested(claim.values)) if claim.values else method
         for seed in seeds:
             if str(seed) not in claim.seeds():
-                claim.note(seed, _train(claim, tried, benchmark, dataset, seed, precision, listen, stop))
+                folder, until = seed_folder(claim, seed), claim.until
+                outcome = train_seed(
+                    folder, until, method, claim.values, benchmark, dataset, seed, precision, listen, stop
+                )  # fmt: skip
+                claim.note(seed, outcome)
         claim.done()
         if claim.until is not None:  # what it was trained to is kept until it is known whether it goes on
             return
@@ -74,15 +78,27 @@ def do_trial(
         claim.fail(reason_of(error))
     finally:
         gc.collect()
+    clear_away(claim, seeds)
+
+
+def seed_folder(claim: Claim, seed: int) -> Path:
+    """Return where a trial keeps what continuing its training with a seed needs."""
+    return claim.folder / f"seed-{seed}"
+
+
+def clear_away(claim: Claim, seeds: Sequence[int]) -> None:
+    """Remove what a trial kept while it trained."""
     for seed in seeds:
-        remove_run(claim.folder / f"seed-{seed}")
+        remove_run(seed_folder(claim, seed))
     with contextlib.suppress(OSError):  # something else lies there
         claim.folder.rmdir()
 
 
-def _train(
-    claim: Claim,
+def train_seed(
+    folder: Path,
+    until: int | None,
     method: Method,
+    values: Json,
     benchmark: Benchmark,
     dataset: Dataset,
     seed: int,
@@ -90,8 +106,19 @@ def _train(
     listen: Callable[[Event], None],
     stop: Callable[[], bool],
 ) -> Json:
-    """Train with one seed, from where it stood, as far as is claimed; return what validation says of it."""
-    folder, setup = claim.folder / f"seed-{seed}", setup_of(method, benchmark, dataset, seed, precision)
+    """Train with one seed, from where it stood; return what validation says of it.
+
+    Args:
+        folder: where it stood, see `seed_folder`.
+        until: the step to train to; None for the last.
+        method: plain; values: of the trial, nothing for the default.
+        benchmark, dataset, seed, precision, listen, stop: see `do_trial`.
+
+    Raises:
+        Interrupted, DiskFull: see `do_trial`; whatever a recipe breaks in a method.
+    """
+    method = method.with_recipe(nested(values)) if values else method
+    setup = setup_of(method, benchmark, dataset, seed, precision)
     trainer = Trainer(method, benchmark, dataset, seed, precision)
     if partial := read_partial(folder, setup, dataset.device.type):
         state, tensors = partial
@@ -99,8 +126,8 @@ def _train(
             trainer.restore(load_file(tensors), state)
         except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: from the beginning
             trainer = Trainer(method, benchmark, dataset, seed, precision)
-    last = benchmark.train.steps if claim.until is None else claim.until
-    if trainer.state.step < last or claim.until is None:
+    last = benchmark.train.steps if until is None else until
+    if trainer.state.step < last or until is None:
         try:
             trainer.run(
                 listen=listen,

@@ -14,9 +14,13 @@ from mtlbench.data.dataset import Dataset
 from mtlbench.devices import choose_device
 from mtlbench.errors import UserError
 from mtlbench.jobs.data import prepared
-from mtlbench.jobs.experiment import View, check_builds
+from mtlbench.jobs.executors.contract import Executor
+from mtlbench.jobs.executors.here import Here
+from mtlbench.jobs.executors.processes import Processes
+from mtlbench.jobs.experiment import View, check_builds, executor_of
 from mtlbench.jobs.job import Site
 from mtlbench.jobs.memory import guard_memory
+from mtlbench.jobs.sweep import Remote
 from mtlbench.runs.provenance import commit, setup_of
 from mtlbench.runs.record import Json
 from mtlbench.soundness import sound_precision
@@ -61,9 +65,10 @@ class Tuning:
         benchmark: the protocol, without recipes; precision: `bf16` or `fp32`.
         seeds: by whose mean a trial is judged; trials: how many each method gets.
         site: where data and devices are; folder: of the trials.
-        threads: with which each process computes; jobs: how many trials at a time.
+        threads: with which each trial computes; jobs: how many processes of this machine do them.
         dataset: without its test split.
         halving: by successive halving, see `ladder`.
+        executor: what does the trials.
     """
 
     methods: Sequence[Method]
@@ -78,6 +83,7 @@ class Tuning:
     threads: int = 1
     jobs: int = 1
     halving: bool = False
+    executor: Executor = field(default_factory=Here)
 
     @property
     def ladder(self) -> tuple[Rung, ...]:
@@ -103,7 +109,8 @@ def read_tuning(
     tasks: str | None,
     site: Site,
     results: Path,
-    jobs: int,
+    jobs: int | None = None,
+    on: str | None = None,
     halving: bool = False,
 ) -> Tuning:
     """Read and check what was asked for, and prepare the data; plug-ins are loaded already.
@@ -112,6 +119,9 @@ def read_tuning(
         UserError: something that there isn't, or that doesn't go together; no Optuna.
     """
     need_optuna()
+    executor = executor_of(jobs, on)
+    if not isinstance(executor, Here | Processes | Remote):
+        raise UserError(f"--on {on}: this executor does runs alone; tune takes here, processes, ray and slurm.")
     commit()  # noted now: a commit made while trials go on is not what they run
     chosen = parse_methods(methods)
     if waiting := left_out_methods(methods):
@@ -128,13 +138,14 @@ def read_tuning(
     for note in dict.fromkeys(filter(None, [*notes, warning])):
         view.warn(f"note: {note}")
     check_builds(chosen, benchmark, data.tasks, view)
-    if jobs == 1:  # a recipe that asks for too much memory fails by itself; processes have their own bounds
+    at_once = executor.jobs if isinstance(executor, Processes) else 1
+    if at_once == 1:  # a recipe that asks for too much memory fails by itself; processes have their own bounds
         guard_memory()
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads = executor.threads(torch.get_num_threads())
     folder = results / benchmark.name / FOLDER
     return Tuning(
-        chosen, spaces, benchmark, precision, seeds, trials, site, folder, without_test(data), threads, jobs,
-        halving,
+        chosen, spaces, benchmark, precision, seeds, trials, site, folder, without_test(data), threads,
+        at_once, halving, executor,
     )  # fmt: skip
 
 
