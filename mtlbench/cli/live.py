@@ -175,20 +175,29 @@ def _lines(console: Console, suite: Suite, live: Any) -> Watcher:
         def __init__(self) -> None:
             self.numbers: dict[Path, int] = {}
             self.courses: dict[Path, _Course] = {}
-            self.under_way: dict[Path, Any] = {}  # what the live view shows of each run
+            self.under_way: dict[Path, list[Any]] = {}  # the lines that the live view shows of each run
 
         def name(self, job: Job) -> str:
             number = self.numbers.setdefault(job.folder, len(self.numbers) + 1)
             return f"[{number}/{suite.runs}] {job.label}"
 
-        def show(self, job: Job, what: Any) -> None:
-            self.under_way[job.folder] = what
+        def show(self, job: Job, *lines: Any) -> None:
+            self.under_way[job.folder] = list(lines)
             self.update()
 
         def update(self) -> None:
             if live:
                 last = [line(str(suite), "dim")] if suite.runs > 1 else []
-                live.update(Group(*self.under_way.values(), *last))
+                live.update(Group(*self.fitting(console.height - len(last) - 1), *last))
+
+        def fitting(self, room: int) -> list[Any]:
+            """Return what fits: every line, else one of each run, those that train first, and how many are left out."""
+            runs = list(self.under_way.values())
+            if sum(map(len, runs)) <= room:
+                return [one for lines in runs for one in lines]
+            first = [lines[0] for lines in sorted(runs, key=lambda lines: len(lines) == 1)]
+            more = len(first) - (room - 1)
+            return first if len(first) <= room else [*first[: room - 1], line(f"… and {more} more", "dim")]
 
         def started(self, job: Job) -> None:
             suite.note(job.folder, 0.0)
@@ -214,7 +223,7 @@ def _lines(console: Console, suite: Suite, live: Any) -> Watcher:
                     cells.insert(1, ProgressBar(event.steps, event.step, width=min(_BAR, room)))
                 top.add_row(*cells)
                 below = [line(f"  {words}", "dim") for words in (course.speed, _validation(course.accuracy)) if words]
-                self.show(job, Group(top, *below))
+                self.show(job, top, *below)
 
         def doing(self, job: Job, what: str) -> None:
             self.show(job, line(f"{self.name(job)}: {what} …"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
@@ -15,9 +16,10 @@ from rich.console import Console
 
 from mtlbench import busy
 from mtlbench.cli import planned
-from mtlbench.cli.live import Suite
+from mtlbench.cli.live import Suite, _lines
 from mtlbench.cli.progress import command, say
 from mtlbench.jobs import plan
+from mtlbench.training.events import Started, StepWindow
 
 LONG = "  cross-stitch, seed 0: goes on from step 1,250 with the 2 threads that it began with, about 45 minutes"
 
@@ -166,3 +168,28 @@ def test_threads_get_no_more_than_all_of_the_processor_and_less_than_they_ask_fo
     assert 0 < busy.share_of_cores(1, 0.02) <= 1
     many = 8 * (os.cpu_count() or 1)
     assert busy.share_of_cores(many, 0.05) < 0.7
+
+
+def test_the_live_view_of_many_runs_fits_the_terminal_and_keeps_its_last_line() -> None:
+    console = Console(file=io.StringIO(), width=80, height=14, force_terminal=True, color_system=None)
+    jobs: list[Any] = [SimpleNamespace(folder=Path(str(n)), label=f"single, seed {n}") for n in range(20)]
+    shown: list[list[str]] = []
+
+    class Caught:
+        def update(self, group: Any) -> None:
+            kept = Console(file=io.StringIO(), width=80, color_system=None)
+            kept.print(group)
+            shown.append(text_of(kept).splitlines())
+
+    watcher: Any = _lines(console, Suite(20, {}), Caught())
+    for job in jobs[:4]:
+        watcher.started(job)
+        watcher.happened(job, Started(0, 100, 0.0))
+        watcher.happened(job, StepWindow(50, 100, 1.0, {"a": 0.5}, 10.0))
+    assert len(shown[-1]) == 4 * 3 + 1  # three lines of each, and all
+    for job in jobs[4:]:
+        watcher.doing(job, "waits for a node")
+    assert len(shown[-1]) == 13
+    assert [words.split("]")[0] for words in shown[-1][:4]] == [f"[{n}/20" for n in (1, 2, 3, 4)]
+    assert "waits for a node" in shown[-1][4]
+    assert [words.strip() for words in shown[-1][-2:]] == ["… and 9 more", "0 of 20 runs done"]
