@@ -94,7 +94,7 @@ def begin(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def wait_for_trials(folder: Path, number: int, seconds: float = 120) -> None:
+def wait_for_trials(folder: Path, number: int, seconds: float = 1200) -> None:
     """Wait until so many trials have been begun."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -50,7 +50,7 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 
 def output(process: subprocess.Popen[str]) -> str:
     try:
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=1200)
     finally:
         process.kill()
     return said

@@ -179,14 +179,14 @@ def test_killed_at_any_moment_two_processes_go_on_to_the_same(tmp_path):
     more = ("--halving", "--trials", "6")
     for jobs, begun in (("1", 3), ("2", 6)):
         process = begin(command(tmp_path, "--jobs", jobs, *more))
-        wait_for_trials(folder, begun, 300)
+        wait_for_trials(folder, begun)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     both = [begin(command(tmp_path, *more)) for _ in range(2)]
-    said = [process.communicate(timeout=400)[0] for process in both]
+    said = [process.communicate(timeout=1200)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     whole = begin(command(tmp_path / "whole", *more))
-    told, _ = whole.communicate(timeout=400)
+    told, _ = whole.communicate(timeout=1200)
     assert whole.returncode == 0, told
     for name in ("single", "shared"):
         kept = Studies(folder).trials(name)

@@ -262,10 +262,10 @@ def test_killed_at_any_moment_it_goes_on_to_equal_trials(tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     done = begin(command(tmp_path, "--jobs", "2"))
-    said, _ = done.communicate(timeout=240)
+    said, _ = done.communicate(timeout=1200)
     assert done.returncode == 0, said
     whole = begin(command(tmp_path / "whole"))
-    said, _ = whole.communicate(timeout=240)
+    said, _ = whole.communicate(timeout=1200)
     assert whole.returncode == 0, said
     found, wanted = outcomes(folder), outcomes(tmp_path / "whole" / "shoes-quick" / "tuning")
     for name, trials in found.items():
@@ -276,7 +276,7 @@ def test_killed_at_any_moment_it_goes_on_to_equal_trials(tmp_path):
 @pytest.mark.slow
 def test_two_processes_share_one_study(tmp_path):
     both = [begin(command(tmp_path)) for _ in range(2)]
-    said = [process.communicate(timeout=240)[0] for process in both]
+    said = [process.communicate(timeout=1200)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     for trials in outcomes(tmp_path / "shoes-quick" / "tuning").values():
         assert [(t.number, t.state) for t in trials] == [(0, "done"), (1, "done"), (2, "done")]
@@ -299,7 +299,7 @@ def test_a_trial_whose_process_dies_has_failed_and_the_others_go_on(tmp_path):
     words = command(tmp_path, "--jobs", "2", "--plugins", str(plugin))
     words[words.index("single,shared")] = "deadly,shared"
     done = begin(words)
-    said, _ = done.communicate(timeout=240)
+    said, _ = done.communicate(timeout=1200)
     assert done.returncode == 0, said
     folder = tmp_path / "shoes-quick" / "tuning"
     deadly = trials_in(folder, "deadly")
