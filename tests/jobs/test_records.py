@@ -25,7 +25,6 @@ from mtlbench.plugins import load_plugins
 from mtlbench.report.receipt import receipt_of
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, summarise
-from mtlbench.report.tables import as_frame
 from mtlbench.runs import find_records, read_record, write_record
 from mtlbench.runs.references import references
 from mtlbench.specs import groups_of
@@ -37,7 +36,6 @@ def test_a_run_whose_balancer_decided_nothing_says_so_in_its_record_and_below_th
     assert record.receipt["balancer_weights"] == {"even": 1.0, "single": 0.0}
     (summary,) = summarise([record], Choice(), tmp_path)
     assert summary.notes == [f"{record.method}: weights even, the plain mean, in 100 % of steps"]
-    assert as_frame([summary])["note"].tolist() == ["weights even, the plain mean, in 100 % of steps"]
 
 
 def test_a_run_leaves_a_whole_record(tmp_path):
