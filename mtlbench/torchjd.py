@@ -309,7 +309,7 @@ class Combiner(FromTorchJD):
         torch.autograd.backward([features], [combined.view_as(features).to(features.dtype)], inputs=shared)
         if any(p.grad is None for p in shared):
             raise UserError(
-                f"{type(self).__name__} at=representation: some parameters that the tasks share lie behind the"
+                f"{type(self).__name__} at=representation: some parameters that the tasks share come after the"
                 f" representation of {type(architecture).__name__}; set at=shared."
             )
         return weights

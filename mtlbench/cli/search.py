@@ -25,7 +25,7 @@ def search(
     run: Annotated[
         Path,
         typer.Argument(
-            help="A run's folder, such as results/shoes-quick/modulation/seed-0, or what mtlbench export wrote.",
+            help="A run's folder, such as results/shoes-quick/shared@tuned/seed-0, or what mtlbench export wrote.",
             show_default=False,
         ),
     ],

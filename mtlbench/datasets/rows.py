@@ -19,8 +19,8 @@ _JSON = "make JSON lines of it, as with pandas.read_json('{0}').to_json('labels.
 _PARQUET = "make a CSV of it, as with pandas.read_parquet('{0}').to_csv('labels.csv', index=False)"
 _SHEET = "save it as CSV, in Excel as 'CSV UTF-8 (comma delimited)'"
 OTHERS = {  # tables that are not read: what each is, and what makes one of it that is
-    ".parquet": ("a Parquet table", f"{_PARQUET}; images that lie in it are to be written to files first"),
-    ".arrow": ("an Arrow table", "write it as CSV, and images that lie in it to files"),
+    ".parquet": ("a Parquet table", f"{_PARQUET}, or set data.reader = 'hub', which reads images out of it too"),
+    ".arrow": ("an Arrow table", "write it as CSV, or set data.reader = 'hub', which reads images out of it too"),
     ".xlsx": ("a spreadsheet", _SHEET),
     ".xls": ("a spreadsheet", _SHEET),
     ".ods": ("a spreadsheet", _SHEET),
@@ -73,7 +73,7 @@ def _refused(file: Path) -> str:
 
 
 def unread(folder: Path) -> list[str]:
-    """Say of each table that lies in a folder, or one below, why no images of one's own are read from it."""
+    """Say of each table in a folder, or one below, why no images of one's own are read from it."""
     found = []
     for name in sorted(itertools.islice(files_in(folder), 20_000)):
         file = folder / name

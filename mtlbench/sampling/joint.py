@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.sets import triplets_of
+from mtlbench.sampling.mixed import triplets_of
 from mtlbench.sampling.triplets import joint_batch
 
 

@@ -6,7 +6,7 @@ import torch
 
 from mtlbench.devices import sent
 from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.sets import triplets_of
+from mtlbench.sampling.mixed import triplets_of
 from mtlbench.sampling.triplets import ListedTriplets
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlbench.devices import sent, uniforms, whole
 from mtlbench.errors import UserError
 from mtlbench.sampling.contract import Batch, Source
+from mtlbench.sampling.sets import SetTriplets
 
 
 class TripletSampler:
@@ -163,8 +164,6 @@ def set_triplets(labels: Tensor, members: Tensor, draws: Tensor) -> tuple[Tensor
         labels: (B,) int64 numbers of sets; members: (V, U) bool, the values in each.
         draws: (4, n) float64 in [0, 1): all chance.
     """
-    from mtlbench.sampling.sets import SetTriplets  # which draws other tasks' triplets by this file
-
     try:
         return SetTriplets(labels, members).drawn(draws), True
     except UserError:

@@ -245,17 +245,11 @@ def test_a_column_of_0_1_2_that_is_called_a_split_is_suggested_as_one_and_never_
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (
-            "labels.parquet",
-            b"PAR1",
-            r"is a Parquet table, which is not read: make a CSV of it, as with pandas\.read_parq",
-        ),
         ("labels.xlsx", b"PK", "is a spreadsheet, which is not read: save it as CSV, in Excel as"),
         ("labels.json", b"[]", "is one JSON text, which is not read: make JSON lines of it"),
         ("labels.txt", b"0.jpg red", "is plain text, which is not read: write it as CSV"),
         ("labels.csv", "path,colour\n".encode("utf-16"), "is not UTF-8 text .*: save it as UTF-8"),
         ("labels.csv", b"path|colour\n0.jpg|red\n", "no column of its first row names an image"),
-        ("data/train-00000-of-00001.parquet", b"PAR1", "images that lie in it are to be written to files first"),
     ],
 )
 def test_a_table_that_is_not_read_is_named_with_the_remedy(
@@ -269,3 +263,11 @@ def test_a_table_that_is_not_read_is_named_with_the_remedy(
         return
     with pytest.raises(UserError, match=said):
         read_csv(tmp_path, options(csv={"file": name}))
+
+
+def test_a_parquet_table_is_left_to_the_reader_that_reads_it(tmp_path: Path) -> None:
+    touch(tmp_path, *TEN)
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"is a Parquet table, which is not read: .* or set data.reader = 'hub'"):
+        read_csv(tmp_path, options(csv={"file": "labels.parquet"}))
+    assert suggested_benchmark(tmp_path)[0] == "a Hugging Face data set, parquet files"
