@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from support_gpu import PretendedGpu
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorDeviceMismatchError
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import BALANCERS
+
+Mismatch = getattr(fake_tensor, "FakeTensorDeviceMismatchError", None)
+if Mismatch is None:
+    pytest.skip(f"torch {torch.__version__} has no error of its own for devices that differ", allow_module_level=True)
 
 load_plugins()
 OPTIONS = {"static": "[weights=1:1]"}
@@ -44,7 +49,7 @@ def test_a_tensor_that_is_made_on_the_processor_is_found() -> None:
     embed = gpu.trainer.architecture.embed
     gpu.trainer.architecture.embed = lambda images: embed(images) + torch.zeros(8)
     with (
-        pytest.raises(FakeTensorDeviceMismatchError),
+        pytest.raises(Mismatch),
         gpu.computing() as trainer,
     ):
         trainer.step()
@@ -62,5 +67,5 @@ def test_one_in_a_balancers_gradients_is_found() -> None:
     gpu = PretendedGpu("shared")
     backward = gpu.trainer.balancer.weighted_backward
     gpu.trainer.balancer.weighted_backward = lambda losses, weights, net: backward(losses, torch.ones(2), net)
-    with pytest.raises(FakeTensorDeviceMismatchError), gpu.computing() as trainer:
+    with pytest.raises(Mismatch), gpu.computing() as trainer:
         trainer.step()
