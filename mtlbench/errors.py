@@ -40,11 +40,16 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def plain_name(name: str) -> str:
+    """Return what names have in common that differ in case, hyphens and underscores alone."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean: x?" with the nearest known words, or an empty string when none is near.
 
     Nearness ignores case, hyphens and underscores.
     """
-    plain = {name.lower().replace("-", "").replace("_", ""): name for name in known}
-    near = difflib.get_close_matches(word.lower().replace("-", "").replace("_", ""), plain, n=3, cutoff=0.6)
-    return f" Did you mean: {', '.join(plain[n] for n in near)}?" if near else ""
+    names = {plain_name(name): name for name in known}
+    near = difflib.get_close_matches(plain_name(word), names, n=3, cutoff=0.6)
+    return f" Did you mean: {', '.join(names[n] for n in near)}?" if near else ""

@@ -6,7 +6,6 @@ and each image's name, size, time and content, by which a change of the folder i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mtlbench.data.files import files_in
+from mtlbench.data.files import digest_of, files_in
 from mtlbench.errors import UserError
 from mtlbench.runs.disk import writing
 from mtlbench.search import Embeds, embed_files
@@ -40,19 +39,14 @@ class Stamp:
     def of(cls, file: Path) -> Stamp:
         """Take it from a file."""
         about = file.stat()
-        return cls(about.st_size, about.st_mtime_ns, _content(file))
+        return cls(about.st_size, about.st_mtime_ns, digest_of(file))
 
     def still_of(self, file: Path) -> bool:
         """Tell whether a file is as it was; its content is read only where it may have changed."""
         about = file.stat()
         if about.st_size != self.size:
             return False
-        return about.st_mtime_ns == self.time or _content(file) == self.content
-
-
-def _content(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        return about.st_mtime_ns == self.time or digest_of(file) == self.content
 
 
 @dataclass(frozen=True)

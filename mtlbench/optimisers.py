@@ -40,15 +40,16 @@ class OptimiserKind:
     momentum: bool = False
 
     @property
-    def options(self) -> dict[str, inspect.Parameter]:
-        """What `train.optimiser_options` is for, by name: the class's arguments but those that settings give.
+    def __signature__(self) -> inspect.Signature:
+        """What `train.optimiser_options` is for, as keyword-only arguments: the class's but those that settings give.
 
         Those that only choose among implementations of the same step are left out too.
         """
         given = {"params", "lr", "weight_decay", *_SAME_STEP, *dict(self.fixed)} | (
             {"momentum"} if self.momentum else set()
         )
-        return {n: p for n, p in inspect.signature(self.make).parameters.items() if n not in given}
+        own = [p for n, p in inspect.signature(self.make).parameters.items() if n not in given]
+        return inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own])
 
     def __call__(self, groups: Groups, train: Train) -> torch.optim.Optimizer:
         """Build the optimiser of parameter groups for a protocol.

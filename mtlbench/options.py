@@ -170,13 +170,12 @@ def _shown(value: Any) -> str:
 def described(thing: Any) -> str:
     """Write the options of a class or function with their defaults, as a user does: `after=3:4, relu=false`.
 
-    An option without a default stands alone; what takes no options, or can't be called, has none. What takes its
-    options in another way than as keyword-only arguments gives them as `options`, parameters by name.
+    An option without a default stands alone; what takes no options, or can't be called, has none.
     """
     if not callable(thing):
         return ""
     try:
-        parameters = getattr(thing, "options", None) or _parameters(thing)
+        parameters = _parameters(thing)
     except (TypeError, ValueError):  # a callable without a signature
         return ""
     written = []

@@ -5,7 +5,6 @@ The gallery is the run's test images, whose embeddings it kept, or the images of
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,16 @@ from torch import Tensor
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.decoding import BROKEN, FILE, Pixels, fitted, read_image, reason_of
+from mtlbench.data.files import digest_of
 from mtlbench.data.pixels import normalise
 from mtlbench.devices import computing_in
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, plain_name
 from mtlbench.evaluation.retrieval import nearest
 from mtlbench.networks import build, deployed_state
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.runs.provenance import sources_of
 from mtlbench.runs.setup import method_of
+from mtlbench.specs import TUNED
 
 _BATCH = 256  # images that are decoded and embedded at once
 LARGE = 50_000  # images of a gallery from which on faiss is asked first
@@ -122,21 +123,15 @@ def task_among(name: str, tasks: Sequence[str], where: Path) -> str:
     Raises:
         UserError: there is none.
     """
-    plain = {_plain(task): task for task in tasks}
-    if _plain(name) not in plain:
+    spelt = {_plain(task): task for task in tasks}
+    if _plain(name) not in spelt:
         known = ", ".join(tasks)
         raise UserError(f"{where} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {known}.")
-    return plain[_plain(name)]
-
-
-def digest_of(file: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return spelt[_plain(name)]
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+    return plain_name(name).replace(" ", "")
 
 
 def load_run(folder: Path, device: torch.device) -> Run:
@@ -152,8 +147,8 @@ def load_run(folder: Path, device: torch.device) -> Run:
         if (partial_folder(folder) / "state.json").exists():
             raise UserError(f"The run {folder} is not finished: the same mtlbench run command goes on with it.")
         inside = sorted(str(p.parent) for p in folder.glob("seed-*/run.json"))
-        tuned = folder.with_name(f"{folder.name}@tuned")  # a method's folder, where the benchmark has a recipe for it
-        for other in (tuned, folder.parent.with_name(f"{folder.parent.name}@tuned") / folder.name):
+        tuned = folder.with_name(f"{folder.name}@{TUNED}")  # a method's folder, where the benchmark has a recipe for it
+        for other in (tuned, folder.parent.with_name(f"{folder.parent.name}@{TUNED}") / folder.name):
             inside += [str(p.parent) for p in sorted([*other.glob("run.json"), *other.glob("seed-*/run.json")])]
         name = f" Did you mean: {inside[0]}?" if inside else ""
         raise UserError(f"{folder} is no run: name the folder of one, such as results/shoes-quick/shared/seed-0.{name}")

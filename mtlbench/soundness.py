@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -98,9 +99,9 @@ def unsound_convolutions(
     model, size = benchmark.model, benchmark.data.size
     factory = BackboneFactory(model.backbone, size, model.embedding)
     network = (type(factory.kind), model.backbone, size)  # a plug-in that has been edited is another class
+    of_backbone = cache(lambda: _of_network(factory.backbone(), size, torch.device("cpu")))
     if network not in _TRIED:
-        seen = _of_network(factory.backbone(), size, torch.device("cpu"))
-        _TRIED[network] = _wrong(seen)
+        _TRIED[network] = _wrong(of_backbone())
     wrong = list(_TRIED[network])
     for method in {method.architecture_spec: method for method in methods}.values():
         own = (
@@ -111,8 +112,8 @@ def unsound_convolutions(
             tasks,
         )
         if own not in _TRIED:
-            known = _of_network(factory.backbone(), size, torch.device("cpu"))
-            further = {one: name for one, name in _of_method(method, benchmark, tasks).items() if one not in known}
+            computed = _of_method(method, benchmark, tasks)
+            further = {one: name for one, name in computed.items() if one not in of_backbone()}
             _TRIED[own] = [f"{method.architecture}'s {name}" for name in _wrong(further)]
         wrong += _TRIED[own]
     return wrong

@@ -5,7 +5,6 @@ No pickled object is run: `.pth` files are read by torch's loader of tensors alo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mtlbench.data.files import digest_of
 from mtlbench.errors import UserError
 
 STATED = "sha256:"  # what a record has in place of a file's path begins so
@@ -54,8 +54,7 @@ def digest(file: Path) -> str:
 
 @lru_cache(maxsize=16)
 def _digest(file: Path, changed: int, size: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return digest_of(file)
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from mtlbench.errors import UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 _RUN = re.compile(r"/seed-\d+/run\.json$")
 _CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what systems leave behind; names with a leading dot go too
 
@@ -38,6 +41,17 @@ def files_in(root: Path, inside: str = "") -> Iterator[str]:
             yield from files_in(root, f"{inside}{entry.name}/")
         else:
             yield f"{inside}{entry.name}"
+
+
+def first_files_in(root: Path, inside: str = "") -> Iterator[str]:
+    """Yield what `files_in` yields, but no more files than tell what a folder holds."""
+    return itertools.islice(files_in(root, inside), _LOOKED_AT)
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlbench.data.roles import Bools, Roles
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, plain_name
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
@@ -157,13 +157,12 @@ class Table:
         Raises:
             UserError: there is no such task.
         """
-        plain = {t.lower().replace("_", "").replace("-", ""): t for t in self.columns}
-        key = name.lower().replace("_", "").replace("-", "")
-        if key not in plain:
+        tasks = {plain_name(task): task for task in self.columns}
+        if plain_name(name) not in tasks:
             raise UserError(
                 f"{self.name} has no task '{name}'.{did_you_mean(name, self.columns)} Tasks: {', '.join(self.columns)}."
             )
-        return plain[key]
+        return tasks[plain_name(name)]
 
     def choose(self, wanted: list[str]) -> list[str]:
         """Return the tasks that a user asked for, in the data set's spelling.
@@ -282,10 +281,10 @@ def check_distinct(tasks: Iterable[str], where: str) -> None:
     """Refuse names that `Table.find_task` can't tell apart."""
     seen: dict[str, str] = {}
     for task in tasks:
-        plain = task.lower().replace("_", "").replace("-", "")
-        if plain in seen:
-            raise UserError(f"{where}: the tasks '{seen[plain]}' and '{task}' have the same name; rename one.")
-        seen[plain] = task
+        key = plain_name(task)
+        if key in seen:
+            raise UserError(f"{where}: the tasks '{seen[key]}' and '{task}' have the same name; rename one.")
+        seen[key] = task
 
 
 def split_at_random(groups: list[str], seed: int) -> Labels:

@@ -5,7 +5,6 @@ Images are not opened here: packing and `data check` say which are missing or br
 
 from __future__ import annotations
 
-import itertools
 import posixpath
 import re
 import unicodedata
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from mtlbench.benchmark import Csv, Data
-from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of
+from mtlbench.data.files import IMAGE_ENDINGS, files_in, first_files_in, is_image, name_of
 from mtlbench.data.roles import GALLERY, QUERY, check_roles, roles_in, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
@@ -27,7 +26,6 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
-_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 _SPLITS = ("split", "splits", "partition", "subset", "set", "phase", "usage")  # columns that say the split, or nothing
 _NUMBERS = ("0", "1", "2")
 
@@ -57,7 +55,7 @@ class CsvFile(Reader):
                 named = f"files = {{ {listed} }}, path = {toml(column)}"
                 what = f"a table of images for each split, {', '.join(sides.values())}"
                 return Proposal(what, ('reader = "csv"', f"csv = {{ {named} }}"))
-        looked_at = itertools.islice(files_in(folder), _LOOKED_AT)
+        looked_at = first_files_in(folder)
         below = sorted(Path(folder, name) for name in looked_at if name.count("/") == 1 and name.endswith(TABLES))
         return _alone(folder, below)
 

@@ -5,7 +5,6 @@ Images are not opened here: packing and `data check` say which are missing or br
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,14 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from mtlbench.benchmark import Data
-from mtlbench.data.files import IMAGE_ENDINGS, files_in, is_image, name_of, run_folders
+from mtlbench.data.files import IMAGE_ENDINGS, files_in, first_files_in, is_image, name_of, run_folders
 from mtlbench.data.roles import check_roles, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own
 from mtlbench.data.table import Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.errors import UserError
-
-_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 
 
 @register_reader("folders")
@@ -34,7 +31,7 @@ class Folders(Reader):
     @classmethod
     def propose(cls, folder: Path) -> Proposal | None:
         """See `Reader.propose`; a look at some of the files is enough."""
-        files = list(itertools.islice(files_in(folder), _LOOKED_AT))
+        files = list(first_files_in(folder))
         runs = run_folders(files)
         paths = [path for path in files if "/" in path and is_image(path) and path.split("/")[0] not in runs]
         splits = are_split(paths)

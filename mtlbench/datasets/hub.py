@@ -6,7 +6,6 @@ may hold parquet files, images with a metadata file, or what `save_to_disk` wrot
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import sys
@@ -18,15 +17,14 @@ from typing import Any, Literal
 import numpy as np
 
 from mtlbench.benchmark import Data
-from mtlbench.data.files import files_in, name_of
+from mtlbench.data.files import first_files_in, name_of
 from mtlbench.data.roles import GALLERY, QUERY, Roles, check_roles, roles_in, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Column, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.hub_images import files_of
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, plain_name
 
-_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\b")
 _LOGIN = "ask for access on its page there, and log in on this machine with hf auth login"
@@ -166,7 +164,7 @@ class Hub(Reader):
     def propose(cls, folder: Path) -> Proposal | None:
         """See `Reader.propose`: parquet or arrow files; images in folders and beside tables are other readers'."""
         saved = any((folder / name).is_file() for name in _SAVED)
-        files = itertools.islice(files_in(folder), _LOOKED_AT)
+        files = first_files_in(folder)
         tables = [file for file in files if file.lower().endswith((".parquet", ".arrow"))]
         if not saved and not tables:
             return None
@@ -339,13 +337,13 @@ def _columns(
     remarks: list[str],
 ) -> dict[str, Column]:
     """Return the tasks, and remark on columns and cells that are none."""
-    asked = {_plain(task) for task in (*data.tasks, *data.ordered)}
+    asked = {plain_name(task) for task in (*data.tasks, *data.ordered)}
     columns: dict[str, Column] = {}
     for name, kind in kinds.items():
         real = next((v for v in cells[name] if _is_fraction(v)), None) if kind == "real" else None
         if not kind or real is not None:
             what = f"real numbers, such as {real:g}" if real is not None else _said(features[name])
-            if _plain(name) in asked:
+            if plain_name(name) in asked:
                 raise UserError(
                     f"{where}: the column '{name}' holds {what}, no labels. Put them into a column of words"
                     " or whole numbers first, such as low, medium and high, or take other tasks."
@@ -360,10 +358,6 @@ def _columns(
         if name not in columns:
             raise UserError(_no_column(where, name, columns, "data.ordered"))
     return columns
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def _is_fraction(cell: Any) -> bool:

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from mtlbench.benchmark import Data
-from mtlbench.data.files import files_in, is_image, name_of
+from mtlbench.data.files import files_in, first_files_in, is_image, name_of
 from mtlbench.data.roles import check_roles, roles_of
 from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.errors import UserError, counted, did_you_mean
 
-_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
 _PERSON = r"^(bounding_box_train|bounding_box_test|query)/(?P<identity>-?\d+)_c(?P<camera>\d+)"
 _PAIR = r"^images/(?P<attribute>[^/_ ]+)[_ ](?P<object>[^/]+)/"
 
@@ -185,7 +184,7 @@ class Names(Reader):
 
 def _fits(pattern: str, folder: Path, inside: str) -> bool:
     """Tell whether a pattern fits most of the images in a folder inside; a look at some is enough."""
-    found = [path for path in itertools.islice(files_in(folder, inside), _LOOKED_AT) if is_image(path)]
+    found = [path for path in first_files_in(folder, inside) if is_image(path)]
     return sum(re.search(pattern, path) is not None for path in found) > len(found) / 2
 
 

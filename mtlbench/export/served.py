@@ -15,12 +15,13 @@ from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.decoding import Pixels
+from mtlbench.data.files import digest_of
 from mtlbench.errors import UserError
 from mtlbench.export.formats import ENDINGS, KEY, check_readable, opened
 from mtlbench.networks import build
 from mtlbench.runs import Record, benchmark_of
 from mtlbench.runs.setup import method_of
-from mtlbench.search import Run, digest_of, task_among
+from mtlbench.search import Run, task_among
 
 
 @dataclass(frozen=True)

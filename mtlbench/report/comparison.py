@@ -88,11 +88,9 @@ class Compared:
             said.append(Line("comparison with the best", why, brief))
         if self.best:
             legend = "Against the best (*) of a column: ≈ tied, ? undecided, no mark worse."
-            said.append(
-                Line(
-                    "marks", " ".join(filter(None, self._marks())), " ".join(filter(None, [legend, *self._marks()[1:]]))
-                )
-            )
+            first, *others = self._marks()
+            text, brief = (" ".join(filter(None, [one, *others])) for one in (first, legend))
+            said.append(Line("marks", text, brief))
         if self.unmarked:
             names = ", ".join(key.removeprefix(MACRO) for key in self.unmarked)
             text = f"{names}: not all of these runs kept the scores of single queries."

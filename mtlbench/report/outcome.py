@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mtlbench.report.leading import joined
 from mtlbench.runs import Record
 
 _MOST = 0.9  # of a run's steps
@@ -102,8 +103,7 @@ class Outcome:
         """Return what a sentence about some runs begins with: their seeds, where there are several runs."""
         if len(self.seeds) == 1:
             return ""
-        *most, last = map(str, seeds)
-        return f"seeds {', '.join(most)} and {last} " if most else f"seed {last} "
+        return f"seed{'s' * (len(seeds) > 1)} {joined([str(seed) for seed in seeds])} "
 
     def collapse(self, seed: int) -> str:
         """Return the word for a collapsed run, with its tasks."""

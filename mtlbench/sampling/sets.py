@@ -43,11 +43,15 @@ class SetTriplets:
         self.images = found[labels[found].argsort(stable=True)]  # of the gallery, by set
         self.counts = torch.bincount(labels[found], minlength=sets)
         self.starts = self.counts.cumsum(0) - self.counts
-        self.of_value, self.value_counts, self.value_starts, own = self._by_value(found)
+        self.of_value, self.value_counts = self._by_value(found)
+        self.value_starts = self.value_counts.cumsum(0) - self.value_counts
+        # images of a value stand in ascending order, so that an image's place among them is found by its key
+        value_of = torch.repeat_interleave(torch.arange(len(self.value_counts)), self.value_counts)
+        self.keys = value_of * len(labels) + self.of_value
         asked = torch.nonzero((labels >= 0) & query).flatten()
         anchor, value = torch.nonzero(members[labels[asked]], as_tuple=True)
         anchor = asked[anchor]
-        inside = own[anchor] >= 0
+        inside = gallery[anchor]
         used = torch.unique(labels[asked])
         unlike = torch.zeros(sets, dtype=torch.int64)
         for some in used.split(max(1, _CELLS // max(1, sets))):
@@ -67,14 +71,10 @@ class SetTriplets:
         parts = self.of_able.clamp(max=min_images).double() if min_images else torch.ones(len(self.able)).double()
         self.bounds = parts.cumsum(0) / parts.sum()
 
-    def _by_value(self, found: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the gallery's images by value, how many each has, where they begin, and which images are there."""
+    def _by_value(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gallery's images by value, and how many each value has."""
         row, value = torch.nonzero(self.members[self.labels[found]], as_tuple=True)
-        order = value.argsort(stable=True)
-        counts = torch.bincount(value, minlength=self.members.shape[1])
-        there = torch.full((len(self.labels),), -1)
-        there[found] = 0
-        return found[row[order]], counts, counts.cumsum(0) - counts, there
+        return found[row[value.argsort(stable=True)]], torch.bincount(value, minlength=self.members.shape[1])
 
     def _apart(self, sets: Tensor) -> Tensor:
         """Return (n, V) bool: which sets share no value with each of some."""
@@ -90,10 +90,9 @@ class SetTriplets:
         pick = self.first[place] + whole(draws[1], self.of_able[place])
         anchor, value, inside = self.anchors[pick], self.able[place], self.inside[pick]
         positive = whole(draws[2], self.value_counts[value] - inside.long())
-        # images of a value stand in ascending order: those from the anchor on move up by one
         start = self.value_starts[value]
-        key = torch.repeat_interleave(torch.arange(len(self.value_counts)), self.value_counts) * len(self.labels)
-        own = torch.searchsorted(key + self.of_value, value * len(self.labels) + anchor) - start
+        own = torch.searchsorted(self.keys, value * len(self.labels) + anchor) - start
+        # those from the anchor on move up by one
         positive += (inside & (positive >= own)).long()
         nth = whole(draws[3], self.unlike[self.labels[anchor]])
         negative = [self._negative(self.labels[a], n) for a, n in self._parts(anchor, nth)]

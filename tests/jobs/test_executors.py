@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import make_dataset, protocol
+from support import make_dataset, protocol, run_command
 from typer.testing import CliRunner
 
 from mtlbench.cli import app
@@ -213,3 +214,11 @@ def test_a_signal_while_four_runs_are_under_way_keeps_every_one(zappos_folder, t
     assert min(steps) >= 10
     again = output(start([*command(zappos_folder, tmp_path / "r", *more, settings=settings), "--dry-run"]))
     assert again.count("goes on from step") == 4, again
+
+
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_what_a_missing_package_needs_is_said(name, package, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr("mtlbench.registry.find_spec", lambda one: None if one == package else found(one))
+    error = run_command("run", "--dataset", "shoes", "--quick", "--on", name).error
+    assert f"The executor {name} needs {package}: pip install {package}, or pip install 'mtlbench[{name}]'" in error

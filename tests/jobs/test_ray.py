@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from support import make_dataset, run_command
+from support import make_dataset
 from support_remote import Seen, Shown, assert_same_bits, done_here, experiment, slow_plugin
 
 from mtlbench.errors import UserError
@@ -68,13 +67,6 @@ def test_jobs_are_counted_once(tmp_path):
         executor_of(3, "processes[jobs=2]")
     with pytest.raises(UserError, match="does not divide its jobs"):
         executor_of(2, "here")
-
-
-def test_what_a_missing_package_needs_is_said(monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr("mtlbench.registry.find_spec", lambda name: None if name == "ray" else found(name))
-    error = run_command("run", "--dataset", "shoes", "--quick", "--on", "ray").error
-    assert "The executor ray needs ray: pip install ray, or pip install 'mtlbench[ray]'" in error
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import make_dataset, run_command
+from support import make_dataset
 from support_orders import means, waits
 from support_remote import Seen, Shown, assert_same_bits, done_here, experiment, slow_plugin
 
@@ -101,15 +101,6 @@ def test_options_are_checked():
     for wrong in ("slurm[time=1]", "slurm[jobs=0]", "slurm[partition=gpu,partion=x]", "slurm[cluster=pbs]"):
         with pytest.raises(UserError):
             executor_of(None, wrong)
-
-
-def test_a_missing_package_is_told(monkeypatch):
-    import importlib.util
-
-    found = importlib.util.find_spec
-    monkeypatch.setattr("mtlbench.registry.find_spec", lambda name: None if name == "submitit" else found(name))
-    error = run_command("run", "--dataset", "shoes", "--quick", "--on", "slurm").error
-    assert "The executor slurm needs submitit: pip install submitit, or pip install 'mtlbench[slurm]'" in error
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from support import make_dataset, protocol
 from mtlbench.cli.listing import make_listing
 from mtlbench.errors import UserError
 from mtlbench.optimisers import find_optimiser
-from mtlbench.options import described
+from mtlbench.options import described, options_of
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import OPTIMISERS
 from mtlbench.specs import parse_method
@@ -97,7 +97,7 @@ def test_the_list_shows_the_options_that_each_takes_by_the_settings_name():
     for name in OPTIMISERS:
         kind = find_optimiser(name)
         assert shown[name] == described(kind) != ""
-        assert set(kind.options) <= set(inspect.signature(kind.make).parameters) - {"params", "lr", "weight_decay"}
+        assert set(options_of(kind)) <= set(inspect.signature(kind.make).parameters) - {"params", "lr", "weight_decay"}
 
 
 def test_an_optimiser_that_the_network_does_not_suit_says_so():
