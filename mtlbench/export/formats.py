@@ -7,7 +7,8 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,21 @@ def write(format: str, run: Run, task: int | None, half: bool, about: dict[str, 
     if format == "safetensors":
         save_file(_weights(run, task, half), file, {KEY: words})
         return
-    program = trace(run, task, half)
-    if format == "torch":
-        with warnings.catch_warnings():  # of tensors that share memory: all are on the CPU here
-            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+    with _without_torchs_own_warnings():
+        program = trace(run, task, half)
+        if format == "torch":
             torch.export.save(program, file, extra_files={f"{KEY}.json": words})
-        return
-    _write_onnx(program, run, words, file, task)
+        else:
+            _write_onnx(program, run, words, file, task)
+
+
+@contextmanager
+def _without_torchs_own_warnings() -> Iterator[None]:
+    """Leave out what torch's exporter warns of in its own code: users can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # a class that torch 2.11 itself has deprecated
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # all are on the CPU here
+        yield
 
 
 def _write_onnx(program: Any, run: Run, words: str, file: Path, task: int | None) -> None:
@@ -138,8 +147,7 @@ def opened(format: str, file: Path, run: Run | None, task: int | None, half: boo
     if format == "torch":
         with tempfile.TemporaryDirectory() as folder:  # torch looks at the ending
             copied = shutil.copy(file, Path(folder) / "network.pt2")
-            with warnings.catch_warnings():  # of tensors that share memory: all are on the CPU here
-                warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            with _without_torchs_own_warnings():
                 module = torch.export.load(copied).module()
         return lambda images: module(images)
     assert run is not None
