@@ -64,6 +64,7 @@ def test_the_same_conditions_give_the_same_numbers(published, tmp_path):
     assert not (tmp_path / "again/shoes-quick/shared/seed-0").exists()
 
 
+@pytest.mark.slow
 def test_other_numbers_under_the_same_conditions_are_told(published, tmp_path):
     def change(content):
         content["metrics"]["heel"]["map@r"] += 1e-9
@@ -104,6 +105,7 @@ def test_a_precision_that_is_unsound_here_is_left(published, tmp_path, monkeypat
     assert record.setup["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_refusals_name_the_remedy(published, tmp_path):
     def change(content):
         content["setup"]["data"] = "of other images"

@@ -52,6 +52,7 @@ def one_thread() -> Any:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halving", [True, False])
 def test_nodes_that_die_leave_the_same_trials(tmp_path, halving):
     with one_thread():
@@ -64,6 +65,7 @@ def test_nodes_that_die_leave_the_same_trials(tmp_path, halving):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_stopped_they_go_on_here(tmp_path):
     with one_thread():
         whole = tuned(asked(tmp_path / "here"))
