@@ -80,7 +80,7 @@ class Experiment:
 
     Attributes:
         versions: the benchmark, under every combination of the settings that are varied.
-        results: where records go; overwrite: runs that are done are made anew.
+        results: where records go; overwrite: runs that are done are made again.
     """
 
     methods: Sequence[Method]
@@ -344,7 +344,7 @@ def _judge_references(experiment: Experiment, parts: Sequence[Part], view: View)
 
 
 def _remove(jobs: Sequence[Job]) -> None:
-    """Remove the runs that are to be made anew."""
+    """Remove the runs that are to be made again."""
     for job in jobs:
         if who := busy_with(job.folder):
             raise UserError(f"{who} works on {job.folder}: nothing is replaced. Stop it first, or wait for its end.")

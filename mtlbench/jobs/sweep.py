@@ -121,7 +121,7 @@ class _Sweep(Driver[Job]):
 
     def again(self, task: Task[Job], died: bool) -> bool:
         why = "its task died with its node or process" if died else "its node took its place back"
-        self.watcher.doing(task.what, f"{why}; going on elsewhere")
+        self.watcher.doing(task.what, f"{why}; continues elsewhere")
         self.waiting.append((task.what, task.tries))
         return False
 

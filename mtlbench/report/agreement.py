@@ -231,7 +231,7 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
         or set(zip(*(there[name].to_numpy(object) for name in ("step", "task_a", "task_b")), strict=True)) != wanted
     ):
         raise UserError(
-            f"{path} does not hold each of the {len(wanted):,} cosines of its run once; copy it anew, or remove its"
+            f"{path} does not hold each of the {len(wanted):,} cosines of its run once; copy it again, or remove its"
             " folder and run that method again."
         )
     return table

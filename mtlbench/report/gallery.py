@@ -156,7 +156,7 @@ def galleries(
         neighbours: of each query, in each method's row.
         seed: whose runs; by default the lowest of those that most methods have finished.
         methods: only these, by the names that tables show; tasks: only these.
-        draw_absent: draw a rendered data set anew where it is absent, which takes seconds to a minute.
+        draw_absent: draw a rendered data set again where it is absent, which takes seconds to a minute.
         drawing: progress of that; packing: of decoding images that were never packed on this machine.
 
     Raises:

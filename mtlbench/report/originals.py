@@ -60,7 +60,7 @@ def read_originals(
     Args:
         record: of the run.
         data_dir: the data set's folder; by default the one where `mtlbench run` looks.
-        draw_absent: draw a rendered data set anew where it is absent, which takes seconds to a minute.
+        draw_absent: draw a rendered data set again where it is absent, which takes seconds to a minute.
         drawing: progress of that; packing: of decoding images that were never packed on this machine.
 
     Raises:

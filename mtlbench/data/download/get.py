@@ -149,7 +149,7 @@ def download(
             waiting = [other.name for other in missing(source, folder)]
             raise UserError(
                 f"{urlsplit(file.url).hostname} does not deliver {file.name} ({reason}). What came is kept: this"
-                f" command goes on from there when run again. Or {_by_hand(waiting, source, folder)}"
+                f" command continues from there when run again. Or {_by_hand(waiting, source, folder)}"
             ) from None
         else:
             if file.unpacks_to:
