@@ -184,7 +184,7 @@ def say_next(
     words += ["--results", shlex.quote(str(results))] if results != Path("results") else []
     asked = " ".join([*words, *(f"--across {key}" for key in across)])
     if not notes:
-        command(console, "On what this was measured, and all columns", f"{asked} --notes")
+        command(console, "All columns, and how this was measured", f"{asked} --notes")
     command(console, "Next, a page of all this", f"{asked} --html page")
 
 

@@ -1,6 +1,6 @@
 """How the tasks' gradients agreed in training, as tables: the update compliance ratio and the mean cosine of methods.
 
-Made from the probes beside run records (`agreement.csv`); what a probe is stands in `agreement` and `training`.
+Made from the probes beside run records (`agreement.csv`); `agreement` and `training` define a probe.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Agreement:
                     f"{one}has no {FILE} beside its run.json that can be read, though its gradients were probed"
                 )
             if seed in self.unshared:
-                said.append(f"{one}no two tasks share parameters")
+                said.append(f"{one}shares no parameters between tasks")
             if seed in self.outcome.collapsed:
                 said.append(
                     f"{one}{self.outcome.collapse(seed)}: all embeddings are nearly equal, so their"

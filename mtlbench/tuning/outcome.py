@@ -76,7 +76,7 @@ def sentences(outcomes: Sequence[Outcome]) -> list[str]:
             said.append(f"Tuning raised the validation score of {high} by {gains[high]:.1f} points.")
         else:
             said.append(
-                f"Tuning raised the validation score by {median(gains.values()):.1f} points at the median of"
+                f"Tuning raised the validation score by {median(gains.values()):.1f} points in the median over"
                 f" {len(gains)} methods, from {gains[low]:.1f} ({low}) to {gains[high]:.1f} ({high})."
             )
     both = [one for one in outcomes if one.method in gains]

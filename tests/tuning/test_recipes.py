@@ -209,7 +209,7 @@ def test_the_sentence_says_how_much_tuning_changed_and_the_order():
     said = " ".join(
         sentences([outcome("single", 0.6, 0.61), outcome("modulation", 0.5, 0.7), outcome("csn", 0.55, 0.5)])
     )
-    assert "raised the validation score by 1.0 points at the median of 3 methods, from 0.0 (csn) to 20.0" in said
+    assert "raised the validation score by 1.0 points in the median over 3 methods, from 0.0 (csn) to 20.0" in said
     assert "changed in 2 of 3 pairs of methods; places: modulation from 3 to 1" in said
     assert "single from 1 to 2" in said
     assert "order of the methods stayed the same" in " ".join(
