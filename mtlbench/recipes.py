@@ -93,7 +93,7 @@ class Recipe(BaseModel):
     train: dict[str, Any] = Field(default={}, description="Settings of [train].")
     loss: dict[str, Any] = Field(default={}, description="Settings of [loss].")
     found: dict[str, Any] = Field(
-        default={}, description="Where it came from, for the receipt: trials, seeds, split, space, command."
+        default={}, description="Its origin, for the receipt: trials, seeds, split, space, command."
     )
 
     @model_validator(mode="after")

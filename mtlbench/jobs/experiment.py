@@ -144,7 +144,9 @@ def executor_of(jobs: int | None, on: str | None) -> Executor:
         raise UserError(f"The executor {missing}.")
     if jobs is not None and (on is not None or jobs > 1):
         if "jobs" not in options_of(entry.target):
-            raise UserError(f"--jobs {jobs}: the executor {entry.name} does not divide its jobs; leave one of the two.")
+            raise UserError(
+                f"--jobs {jobs}: the executor {entry.name} does not divide its jobs; leave out one of the two."
+            )
         if options.get("jobs", jobs) != jobs:
             raise UserError(f"--jobs {jobs} and --on {on}: give the number once.")
         options = options | {"jobs": jobs}

@@ -151,7 +151,9 @@ class _Costs(Driver[tuple[Job, list[str]]]):
         while self.waiting and len(self.under_way) < self.nodes.room(alone=True):
             job, places = self.waiting.popleft()
             if not places:
-                self.watcher.doing(job, "costs stay due: no node has the device that it was trained on")
+                self.watcher.doing(
+                    job, "its costs are still to be measured: no node has the device that it was trained on"
+                )
                 continue
             lock = ExitStack()
             try:

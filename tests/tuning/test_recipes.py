@@ -265,7 +265,7 @@ def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
     tuned_lr = tomllib.loads(file.read_text())["quick"]["recipes"]["single"].get("train", {}).get("lr")
     if tuned_lr:
         said = run_command(*words("run", *where, *two, "--recipes", file, "--set", "train.lr=1")).error
-        assert said == "train.lr is set, and the recipe of single has it too: add --plain to go without."
+        assert said == "train.lr is set, and the recipe of single has it too: add --plain to run without the recipe."
 
 
 def test_without_optuna_there_is_one_sentence(monkeypatch, tmp_path):

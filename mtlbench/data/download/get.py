@@ -148,8 +148,8 @@ def download(
             # the other files would be waited for in vain
             waiting = [other.name for other in missing(source, folder)]
             raise UserError(
-                f"{urlsplit(file.url).hostname} does not deliver {file.name} ({reason}). What came is kept: this"
-                f" command continues from there when run again. Or {_by_hand(waiting, source, folder)}"
+                f"{urlsplit(file.url).hostname} does not deliver {file.name} ({reason}). The part that came is kept:"
+                f" this command continues from there when run again. Or {_by_hand(waiting, source, folder)}"
             ) from None
         else:
             if file.unpacks_to:
@@ -162,7 +162,7 @@ def download(
     if refused:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise UserError(
-            f"{source.title} can't be had whole from its host ({reasons})."
+            f"{source.title} can't be downloaded whole from its host ({reasons})."
             f" With a browser, {_by_hand(list(refused), source, folder)}"
         )
 
