@@ -160,8 +160,8 @@ class Evaluation(Section):
     select: str = Field(
         default="mean",
         description="The measure that chooses the checkpoint on the validation split: mean or worst triplet accuracy"
-        " over tasks, or the mean of a retrieval metric such as map@r. per-task chooses each task's checkpoint by its own"
-        " accuracy, for methods whose tasks share no parameter.",
+        " over tasks, or the mean of a retrieval metric such as map@r. per-task chooses each task's checkpoint by its"
+        " own accuracy, for methods whose tasks share no parameter.",
     )
     ks: list[Positive] = Field(default=[1, 5, 10, 20], description="Depths k of hit@k and precision@k.")
     metrics: list[str] = Field(default=[], description="Further retrieval metrics: see mtlbench list metrics.")

@@ -1,4 +1,4 @@
-"""`mtlbench new`: writes the file of a new method, loss, reader …, which runs as it stands and says what to change."""
+"""`mtlbench new`: writes the file of a new method, loss, reader …, which runs unchanged and says what to edit."""
 
 from __future__ import annotations
 

@@ -128,5 +128,5 @@ def _show(console: Console, name: str, found: Profile) -> None:
     say(
         console,
         f"{found.images / found.seconds:,.0f} images/s; the network alone, one pass forward and one backward on images"
-        f" at hand: {found.images / found.network:,.0f}",
+        f" in memory: {found.images / found.network:,.0f}",
     )

@@ -148,7 +148,7 @@ class _Group:
 
     @cached_property
     def fastest(self) -> list[Row]:
-        """The candidates of which none was measured to embed surely faster than the others."""
+        """The candidates of which none was measured to embed clearly faster than the others."""
         return self._leading(_SPEED)
 
     @property

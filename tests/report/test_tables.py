@@ -139,7 +139,7 @@ def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named(
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
-    assert "Left out, since independent did not learn: heel height." in unwrapped(shown(records))
+    assert "Left out, because independent did not learn them: heel height." in unwrapped(shown(records))
     records[0].metrics["colour"]["triplet"] = 0.5
     assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
 

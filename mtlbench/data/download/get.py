@@ -90,7 +90,7 @@ def download(
     """Make `folder` hold the data set: download what is missing, check it, unpack the archives.
 
     What is there already is left alone; of label files that are not the official ones the user is told. A download
-    that was interrupted is kept in `<name>.part` and is gone on with; its archive is deleted once unpacked. An archive
+    that was interrupted is kept in `<name>.part` and is continued; its archive is deleted once unpacked. An archive
     that was put there by hand is checked, unpacked and kept.
 
     Args:
