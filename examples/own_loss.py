@@ -18,7 +18,7 @@ class OwnContrastive(mb.Loss):
     """Pairs of one label attract, all others keep a margin (Hadsell, Chopra and LeCun, CVPR 2006).
 
     Args:
-        margin: how far apart images of two labels shall be.
+        margin: how far apart images of two labels should be.
     """
 
     def __init__(self, context, *, margin: float = 0.5):

@@ -143,7 +143,8 @@ def check_share(name: str, balancer: Balancer, architecture: Architecture) -> No
     share = share_acted_on(balancer, architecture)
     if share == 0 and architecture.shared_parameters():
         raise UserError(
-            f"{name} would act on nothing, for all that {type(architecture).__name__} shares is frozen: freeze fewer"
+            f"{name} would have no effect, because everything that {type(architecture).__name__} shares is frozen:"
+            " freeze fewer"
             " stages (model.freeze), or take a balancer that weighs losses (`mtlbench list balancers`)."
         )
     if share < SMALLEST_SHARE:

@@ -48,9 +48,9 @@ class Model(Section):
         if self.freeze and not self.pretrained:
             raise ValueError("model.freeze would fix random weights: set model.pretrained too, to true or to a file")
         if self.pretrained_rate != 1 and not self.pretrained:
-            raise ValueError("model.pretrained_rate is of pretrained stages: set model.pretrained too")
+            raise ValueError("model.pretrained_rate applies to pretrained stages: set model.pretrained too")
         if self.pretrained_rate != 1 and self.freeze is True:
-            raise ValueError("model.pretrained_rate has nothing to slow down where model.freeze = true")
+            raise ValueError("model.pretrained_rate has no effect where model.freeze = true")
         if self.pretrained == "":
             raise ValueError("model.pretrained names no file: set true, false or a file's path")
         return self
@@ -121,7 +121,8 @@ class Train(Section):
         default=[], description="Further augmentations in order: see mtlbench list augmentations."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="Numbers that networks run in; auto takes bfloat16 where the device is made for it."
+        default="auto",
+        description="The numbers in which networks run; auto uses bfloat16 where the device is made for it.",
     )
     protocols_tried: Positive = Field(
         default=1,
@@ -136,7 +137,7 @@ class Train(Section):
 
 
 class Evaluation(Section):
-    """How checkpoints are chosen and networks judged; no setting of training plays a part."""
+    """How checkpoints are chosen and networks evaluated, independently of training settings."""
 
     renamed: ClassVar[dict[str, str]] = {"conflict_every": "agreement_every", "conflict_layers": "agreement_layers"}
 
@@ -158,9 +159,9 @@ class Evaluation(Section):
     )
     select: str = Field(
         default="mean",
-        description="What the checkpoint is chosen by on the validation split: mean or worst triplet accuracy over"
-        " tasks, or the mean of a retrieval metric such as map@r; per-task, each task's own by its own accuracy, is for"
-        " methods whose tasks share no parameter.",
+        description="The measure that chooses the checkpoint on the validation split: mean or worst triplet accuracy"
+        " over tasks, or the mean of a retrieval metric such as map@r. per-task chooses each task's checkpoint by its"
+        " own accuracy, for methods whose tasks share no parameter.",
     )
     ks: list[Positive] = Field(default=[1, 5, 10, 20], description="Depths k of hit@k and precision@k.")
     metrics: list[str] = Field(default=[], description="Further retrieval metrics: see mtlbench list metrics.")
@@ -193,16 +194,16 @@ class Benchmark(Section):
     loss: Loss = Field(default=Loss(), description="The loss.")
     train: Train = Field(default=Train(), description="The budget and the optimiser.")
     evaluation: Evaluation = Field(default=Evaluation(), description="Checkpoints and scores.")
-    search: Search = Field(default=Search(), description="Where mtlbench tune looks, for every method alike.")
+    search: Search = Field(default=Search(), description="The settings that mtlbench tune varies for every method.")
     recipes: dict[str, Recipe] = Field(
-        default={}, description="What single methods have of their own, as mtlbench tune found it: see docs/tuning.md."
+        default={}, description="Each method's own settings, as mtlbench tune found them: see docs/tuning.md."
     )
 
     def changed(self, content: Mapping[str, Any], where: str) -> Benchmark:
         """Return the benchmark with other settings in `train` and `loss`, without recipes.
 
         Args:
-            content: by section and key; what is no section of a benchmark is passed over.
+            content: by section and key; anything else is ignored.
             where: they were set, for messages.
 
         Raises:
@@ -276,7 +277,7 @@ def load_benchmark(name: str, *, quick: bool = False, settings: Iterable[str] = 
     files = benchmark_files()
     path = Path(name) if name.endswith(".toml") else files.get(name)
     if path is not None and path.suffix == ".toml" and name not in files and not path.is_file():
-        raise UserError(f"There is no file {path}. Bundled benchmarks go by their names: {', '.join(files)}.")
+        raise UserError(f"There is no file {path}. Give a bundled benchmark by its name: {', '.join(files)}.")
     if path is None or not path.is_file():
         raise UserError(
             f"Unknown data set or benchmark '{name}'.{did_you_mean(name, files)} Available: {', '.join(files)},"

@@ -92,7 +92,7 @@ class Modulated(nn.Module):
     In training mode batch norm moves its running statistics with every batch, whatever the optimiser holds: the other
     tasks would change, and a task's vectors would no longer be enough to save. Train a new task in evaluation mode.
 
-    Threads may share it. Under `torch.compile` give tasks as a tensor: for every name it would compile anew. Gradient
+    Threads may share it. Under `torch.compile` give tasks as a tensor: for every name it would compile again. Gradient
     checkpointing around a modulated module is refused, when backward gets there.
 
     Attributes:

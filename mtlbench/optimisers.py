@@ -67,7 +67,7 @@ class OptimiserKind:
         try:
             made = self.make(groups, lr=train.lr, **(arguments | train.optimiser_options))
         except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"The optimiser '{train.optimiser}' can't be used so: {error}.") from error
+            raise UserError(f"The optimiser '{train.optimiser}' can't be used this way: {error}.") from error
         return check_optimiser(self, made)
 
 

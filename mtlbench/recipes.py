@@ -66,7 +66,7 @@ class Search(BaseModel):
     train: dict[str, Where] = Field(
         default={}, description="Settings of [train], each with a range {low, high, log} or a list of values."
     )
-    loss: dict[str, Where] = Field(default={}, description="Settings of [loss], likewise.")
+    loss: dict[str, Where] = Field(default={}, description="Settings of [loss], in the same form.")
 
     @model_validator(mode="after")
     def _open(self) -> Search:
@@ -83,7 +83,7 @@ class Search(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What one method has of its own within a protocol, as `mtlbench tune` found it."""
+    """One method's own settings within a protocol, as `mtlbench tune` found them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     decisive: ClassVar[tuple[str, ...]] = PARTS
@@ -93,7 +93,7 @@ class Recipe(BaseModel):
     train: dict[str, Any] = Field(default={}, description="Settings of [train].")
     loss: dict[str, Any] = Field(default={}, description="Settings of [loss].")
     found: dict[str, Any] = Field(
-        default={}, description="Where it came from, for the receipt: trials, seeds, split, space, command."
+        default={}, description="Its origin, for the receipt: trials, seeds, split, space, command."
     )
 
     @model_validator(mode="after")

@@ -145,13 +145,13 @@ def load_run(folder: Path, device: torch.device) -> Run:
     record = read_record(folder)
     if record is None:
         if (partial_folder(folder) / "state.json").exists():
-            raise UserError(f"The run {folder} is not finished: the same mtlbench run command goes on with it.")
+            raise UserError(f"The run {folder} is not finished: the same mtlbench run command continues it.")
         inside = sorted(str(p.parent) for p in folder.glob("seed-*/run.json"))
         tuned = folder.with_name(f"{folder.name}@{TUNED}")  # a method's folder, where the benchmark has a recipe for it
         for other in (tuned, folder.parent.with_name(f"{folder.parent.name}@{TUNED}") / folder.name):
             inside += [str(p.parent) for p in sorted([*other.glob("run.json"), *other.glob("seed-*/run.json")])]
         name = f" Did you mean: {inside[0]}?" if inside else ""
-        raise UserError(f"{folder} is no run: name the folder of one, such as results/shoes-quick/shared/seed-0.{name}")
+        raise UserError(f"{folder} is not a run: name a run's folder, such as results/shoes-quick/shared/seed-0.{name}")
     if record.kind != "method":
         raise UserError(f"{folder} is a reference row, which keeps no network: name the run of a method.")
     if record.status != "done":

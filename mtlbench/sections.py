@@ -79,7 +79,7 @@ class Data(Section):
     )
     pixels: Literal["unit", "imagenet", "bgr"] = Field(
         default="unit",
-        description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as the modulation paper.",
+        description="How pixels are normalised: to -1 … 1, by ImageNet's statistics, or as in the modulation paper.",
     )
     limit: Count = Field(default=0, description="At most this many images, drawn at random; 0 takes all.")
     split: Literal["default", "identity", "image", "product", "csn"] = Field(

@@ -198,7 +198,9 @@ def test_an_unknown_benchmark_is_answered_with_the_nearest_and_all_there_are(nam
 
 
 def test_a_toml_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert f"There is no file {tmp_path / 'no.toml'}. Bundled benchmarks go by" in complaint(str(tmp_path / "no.toml"))
+    assert f"There is no file {tmp_path / 'no.toml'}. Give a bundled benchmark by its name" in complaint(
+        str(tmp_path / "no.toml")
+    )
     assert f"'{tmp_path}'" in complaint(str(tmp_path))
 
 

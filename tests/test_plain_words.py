@@ -14,6 +14,13 @@ HARD = re.compile(
     r"|fell to a point|left to others|taken for unlabelled|takes? (?:values|cells) [^.]* for unlabelled"
     r"|The file of shared|proves it against|host refuses often|modulation paper itself are not at hand"
     r"|variance as of|that says on what"
+    r"|tak(?:es?|en) for granted|are another matter|as (?:it|they) came out|wants? more seeds|by a hair"
+    r"|they play no part|(?:saved|drawn|made|packed|copy it) anew"
+    r"|goes on (?:from (?:here|there|step)|as it would)|gone on\b"
+    r"|give (?:the|this) (?:same )?command again|put them right|surely (?:worse|faster|below)"
+    r"|runs as it stands|must be there\.|never to be taken for|to be seen on them|in which alone"
+    r"|no (?:share:|state dict that|regular expression:|UTF-8 text|JSON object)|(?:can't|could not) be had whole"
+    r"|has nothing to slow down|would act on nothing|label an image, and"
 )
 
 
@@ -34,5 +41,9 @@ def test_no_hard_turn_of_phrase_is_left() -> None:
 
 
 def test_hard_turns_of_phrase_are_found() -> None:
-    for words in ("images that lie in no folder", "2 values of identity lie in several splits", "the test questions"):
-        assert HARD.search(words)
+    for words in (
+        "images that lie in no folder", "2 values of identity lie in several splits", "the test questions",
+        "What is taken for granted here", "The same command goes on from here", "give the command again",
+        "this file runs as it stands", "line 3 is no JSON object", "surely worse than the base",
+    ):  # fmt: skip
+        assert HARD.search(words), words

@@ -49,7 +49,7 @@ def run(
         on: another executor, as `mtlbench list executors` shows.
         plugins: files or folders with methods of your own; a class that is registered already is there without.
         track: trackers, as `["tensorboard"]`.
-        overwrite: make runs anew that are done.
+        overwrite: repeat runs that are done.
         plain: leave out the recipes that the benchmark has; recipes: a file with others.
         show: show progress as the command line does.
 
@@ -117,7 +117,7 @@ def run(
             with asking(lambda: view.warn("Stopping as soon as the runs under way can be kept.")) as asked:
                 train(experiment, parts, view, asked)
         except Interrupted:
-            raise KeyboardInterrupt("what is done is kept: the same call goes on from there") from None
+            raise KeyboardInterrupt("what is done is kept: the same call continues from there") from None
     name = experiment.versions[0].benchmark.name
     varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
     folders = frozenset(job.folder for part in parts for job in part.jobs)

@@ -63,7 +63,7 @@ class Paper(BackboneKind):
         return head
 
     def _restart(self, part: nn.Module) -> None:
-        """Draw the weights anew where they don't start as they were built."""
+        """Redraw the weights where they don't start as they were built."""
         if self.start == "truncated":
             for module in part.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):

@@ -141,7 +141,7 @@ class VisionTransformer(BackboneKind):
             near = [max(round(side / step), 1) * step for side, step in zip(self.image_size, patch, strict=True)]
             raise UserError(
                 f"The patches of timm's '{self.name}' are {patch[0]} x {patch[1]} pixels, and images of"
-                f" {self.image_size[0]} x {self.image_size[1]} are no whole number of them; set data.image_size to"
+                f" {self.image_size[0]} x {self.image_size[1]} are not a whole number of them; set data.image_size to"
                 f" [{near[0]}, {near[1]}]."
             )
         blocks = list(net.blocks)
@@ -271,7 +271,7 @@ def _kind_of(name: str) -> Callable[[], BackboneKind] | str:
                 features = stage(features)
                 shapes.append(features.shape)
         except Exception as error:  # networks refuse features_only, or to be built without memory, each in its own way
-            return f"its features can't be had one after the other ({_first_line(error)})"
+            return f"its features can't be computed one after the other ({_first_line(error)})"
     if any(len(shape) != 4 for shape in shapes) or [shape[1] for shape in shapes] != channels:
         return "its feature maps don't have the channels that timm says"
     return partial(FeatureList, name, as_list)

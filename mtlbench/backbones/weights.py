@@ -39,8 +39,8 @@ def digest(file: Path) -> str:
     """
     if str(file).startswith(STATED):
         raise UserError(
-            f"The runs began from a file of weights ({file}), and records keep no path of it: give the command with"
-            " --set model.pretrained=FILE."
+            f"The runs began from a file of weights ({file}), and records don't keep its path: add --set"
+            " model.pretrained=FILE to the command."
         )
     try:
         about = file.stat()
@@ -73,7 +73,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # of a damaged file torch's reader may raise any
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:150].rstrip(".")
         raise UserError(
-            f"model.pretrained = '{file}' is no state dict that can be read ({first}): save one by"
+            f"model.pretrained = '{file}' is not a readable state dict ({first}): save one by"
             " torch.save(network.state_dict(), file)."
         ) from error
     for key in _WRAPPED:

@@ -1,4 +1,4 @@
-"""The command line: one file a command. `--help` imports neither torch nor pandas; commands import what they need."""
+"""The command line, one file per command. `--help` imports neither torch nor pandas; commands import what they need."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def common(
 
 
 def main() -> None:
-    """Run the command line; errors that a user can cause are one sentence and exit code 2."""
+    """Run the command line; an error that a user can cause prints one sentence and gives exit code 2."""
     fit_streams()
     wait_asleep()
     try:
@@ -83,7 +83,7 @@ def main() -> None:
     except SystemExit as stop:  # typer makes Ctrl-C an exit of its own, without a word
         if not isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
             raise
-        print("\nStopped. What is finished is kept: the same command goes on from there.", file=sys.stderr)
+        print("\nStopped. What is finished is kept; the same command continues from there.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `mtlbench list methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

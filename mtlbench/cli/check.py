@@ -1,4 +1,4 @@
-"""`mtlbench check`: proves methods against the contract, item by item, in a few seconds each."""
+"""`mtlbench check`: tests methods against the contract, item by item, in a few seconds each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """Test a method against the contract, item by item, on the CPU, in less than a minute.
 
-    Exit code 0: all holds; 1: something does not.
+    Exit code 0: every item holds; 1: one does not.
     """
     from rich.console import Console
 
@@ -71,7 +71,7 @@ def check(
 
 
 def _chosen(methods: str, plugins: list[Path]) -> list[Any]:
-    """Load all methods and read which are meant.
+    """Load all methods and read which ones are named.
 
     Raises:
         UserError: there is no such method, or its file is broken, with the reason.
@@ -128,6 +128,6 @@ def _verdict(console: Console, names: list[str], bad: list[str]) -> None:
         words = f"{names[0]} keeps the contract." if len(names) == 1 else f"All {len(names)} methods keep the contract."
         say(console, words, "green")
     elif len(names) == 1:
-        say(console, f"{bad[0]} does not keep the contract; mend the first ✗ first.", "bold red")
+        say(console, f"{bad[0]} does not keep the contract; fix the first ✗ first.", "bold red")
     else:
         say(console, f"{len(bad)} of {len(names)} methods do not keep the contract: {', '.join(bad)}.", "bold red")

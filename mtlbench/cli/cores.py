@@ -1,4 +1,4 @@
-"""How threads wait for each other where other work wants the same cores."""
+"""How threads wait for each other while other work uses the same cores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def wait_asleep() -> None:
-    """Let OpenMP's threads sleep while they wait for each other, unless the user has said how they are to wait.
+    """Let OpenMP's threads sleep while they wait for each other, unless the user has set how they wait.
 
-    They spin by default. Where other processes want the same cores, a thread then spins away the time in which the one
-    that it waits for could run. It acts on what is imported later: torch's runtime reads it once.
+    They spin by default. Where other processes use the same cores, a spinning thread takes the time in which the
+    thread that it waits for could run. This affects only later imports: torch's runtime reads it once.
     """
     if "torch" not in sys.modules and not any(name in os.environ for name in _WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -1,4 +1,4 @@
-"""`mtlbench data`: get a data set, check it, look at it, or draw one, before training on it."""
+"""`mtlbench data`: get, check, show or draw a data set before training."""
 
 from __future__ import annotations
 
@@ -68,18 +68,18 @@ def check(
     source: SourceArgument,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Look at this task alone, value by value; joined by commas or repeated.", show_default=False),
+        typer.Option(help="Only this task, value by value; several joined by commas or repeated.", show_default=False),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Show every value, and the tasks without labels too.")
     ] = False,
     near_copies: Annotated[
         bool,
-        typer.Option("--near-copies", help="Find test images that look like a training image, saved anew or resized."),
+        typer.Option("--near-copies", help="Find test images that look like a training image, saved again or resized."),
     ] = False,
     plugins: PluginsOption = None,
 ) -> None:
-    """Say what a data set holds per task, value and split, and what is missing, broken or contradictory in it.
+    """Show what a data set holds per task, value and split, and what is missing, broken or contradictory in it.
 
     Every image is opened. Exit code 2 if it can't be trained on as it is.
     """
@@ -124,7 +124,7 @@ def check(
 
 
 def _load(console: Console, plugins: list[Path] | None) -> None:
-    """Load the plug-ins that are named; it loads torch, which the readers that come with mtlbench have no need of."""
+    """Load the named plug-ins; this loads torch, which bundled readers do not need."""
     from mtlbench.plugins import load_plugins
 
     for broken in load_plugins(plugins) if plugins else []:
@@ -148,7 +148,7 @@ def _grid(numbers: Sequence[str], *others: str, first: str) -> Any:
 def _show_tasks(console: Console, table: Table, named: list[str], everything: bool) -> None:
     """Show a line per task: how many images are labelled in each split, its values, why it can't be trained.
 
-    Tasks whose values are no and yes have a table of their own that says it all, however many they are.
+    Tasks whose values are no and yes have a table of their own, which shows all of them.
     """
     from rich.text import Text
 
@@ -195,7 +195,7 @@ def _by_count(codes: Labels, values: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _show_values(console: Console, table: Table, named: list[str], everything: bool) -> None:
-    """Show how many images of each split have each value of a task, for the tasks that were named or have few."""
+    """Show how many images of each split have each value, for the named tasks and those with few values."""
     tasks = [t for t in named or table.columns if (table.columns[t].codes >= 0).any()]
     counts = {t: len(_by_count(*(c := table.columns[t]).of_parts(c.codes >= 0))) for t in tasks}
     shown = [t for t in tasks if table.columns[t].values != _ATTRIBUTE]
@@ -242,14 +242,14 @@ def _values(table: Table, task: str, everything: bool) -> Any:
 
 
 def _count(number: int) -> Any:
-    """Return a number, a warning where it is 0: a value that a split lacks is not trained, or not tested."""
+    """Return a number, as a warning where it is 0: a value that a split lacks is not trained or not tested."""
     from rich.text import Text
 
     return Text(f"{number:,}", "" if number else "yellow")
 
 
 def _show_images(console: Console, table: Table, seen: Findings) -> None:
-    """Show what opening the images has found: sizes, copies, and what can't be used."""
+    """Show what was found on opening the images: sizes, copies, and images that can't be used."""
     from mtlbench.data.check import SMALL
     from mtlbench.data.table import SPLITS
 
@@ -270,15 +270,15 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
         such = f"of one colour, such as {paths[first]} (red, green, blue {', '.join(map(str, colour))})"
         say(
             console,
-            f"warning: {_images(len(seen.flat))} {such}: nothing can be seen on them as they are read.",
+            f"warning: {_images(len(seen.flat))} {such}: they show nothing as they are read.",
             "yellow",
         )
     if seen.leak:
         such = " and ".join(f"{paths[i]} ({SPLITS[table.split[i]]})" for i in seen.leak)
         say(
             console,
-            f"warning: {seen.leaks:,} images have the same content as one of another split, such as {such}: training"
-            " images must not be test images.",
+            f"warning: {seen.leaks:,} images have the same content as one of another split, such as {such}: a"
+            " training image must not be a test image.",
             "yellow",
         )
     if seen.contradiction:
@@ -304,7 +304,7 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
 
 
 def _show_near_copies(console: Console, table: Table, seen: Findings) -> None:
-    """Show how many held-out images resemble a training image, and the most alike of them to look at."""
+    """Show how many held-out images resemble a training image, and name the most similar ones."""
     from mtlbench.data.near_copies import near_copies
     from mtlbench.data.table import SPLITS
 
@@ -318,7 +318,7 @@ def _show_near_copies(console: Console, table: Table, seen: Findings) -> None:
         counts += [f"{number:,} of {total:,} {name} images ({number / total:.1%})"] if total else []
     say(
         console,
-        f"Images that look like a training image, perhaps saved anew: {', '.join(counts)}.",
+        f"Images that look like a training image, perhaps saved again: {', '.join(counts)}.",
         "yellow" if found else "",
     )
     for one in found[:_NAMED]:
@@ -328,7 +328,7 @@ def _show_near_copies(console: Console, table: Table, seen: Findings) -> None:
         say(
             console,
             "Look at them. Copies belong on one side of the split: data.csv.group keeps images of one value together in"
-            ' a CSV of your own, data.split = "product" those of one product in UT-Zappos50K.',
+            ' your own CSV, data.split = "product" those of one product in UT-Zappos50K.',
         )
 
 
@@ -337,7 +337,7 @@ def _images(count: int) -> str:
 
 
 def _show_verdict(console: Console, found: Recognised, seen: Findings, named: list[str]) -> bool:
-    """Say whether the data can be trained on as it is, and what to do if not."""
+    """Say whether the data can be trained on as they are, and what to do if not."""
     from mtlbench.data.pack import MOST_UNREADABLE
     from mtlbench.errors import UserError
 
@@ -349,9 +349,9 @@ def _show_verdict(console: Console, found: Recognised, seen: Findings, named: li
             usable = False
             say(
                 console,
-                f"Images that can't be used: {len(seen.unreadable):,} of {len(table):,} ({lost}). A run stops at them,"
-                f" and more than {MOST_UNREADABLE:.0%} are too many to leave out: put them right, or take them out of"
-                " the data set.",
+                f"Images that can't be used: {len(seen.unreadable):,} of {len(table):,} ({lost}). A run stops at"
+                f" them, and more than {MOST_UNREADABLE:.0%} are too many to leave out: repair them, or remove them"
+                " from the data set.",
                 "red",
             )
         elif found.skips_unreadable:
@@ -361,7 +361,7 @@ def _show_verdict(console: Console, found: Recognised, seen: Findings, named: li
             usable = False
             say(
                 console,
-                f"Images that can't be used: {len(seen.unreadable):,} ({lost}). A run stops at them: put them right, or"
+                f"Images that can't be used: {len(seen.unreadable):,} ({lost}). A run stops at them: repair them, or"
                 " leave them out with --skip-unreadable.",
                 "red",
             )
@@ -434,7 +434,7 @@ def render(
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
     conflict: Annotated[float, typer.Option(min=0.0, max=1.0, help="How strongly tasks conflict, from 0 to 1.")] = 0.0,
 ) -> None:
-    """Draw a rendered data set into a folder, in the layout of the real one that it stands in for."""
+    """Draw a rendered data set into a folder, in the layout of its real counterpart."""
     from rich.console import Console
 
     from mtlbench.benchmark import load_benchmark

@@ -26,7 +26,7 @@ class Format(StrEnum):
 
 
 class Precision(StrEnum):
-    """In what an exported network keeps its weights and computes."""
+    """The numbers in which an exported network keeps its weights and computes."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -101,7 +101,7 @@ def export(
 def _images(
     console: Console, loaded: Run, data_dir: Path | None
 ) -> tuple[tuple[Path, ...] | None, tuple[Path, ...], str]:
-    """Return the run's test images, or None, its training images, and why the first can't be compared."""
+    """Return the run's test images, or None; its training images; and why the test images can't be compared."""
     from mtlbench.cli.progress import bar, say
     from mtlbench.errors import UserError
     from mtlbench.report.originals import read_originals

@@ -1,4 +1,4 @@
-"""`mtlbench data get`: download a data set from its official place, check it and unpack it."""
+"""`mtlbench data get`: download a data set from its official source, check it and unpack it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ def get(
     data_dir: Annotated[
         Path | None, typer.Option(help="The data set's own folder; made where absent.", show_default=False)
     ] = None,
-    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Agree to the terms unasked.")] = False,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Agree to the terms without being asked.")
+    ] = False,
 ) -> None:
-    """Download a data set from its official place, check and unpack it; run it again to go on."""
+    """Download a data set from its official source, check and unpack it; run it again to continue."""
     from rich.console import Console
 
     from mtlbench.data.download.get import download, missing
@@ -46,7 +48,7 @@ def get(
         if not accept_licence:
             if not _asks():
                 raise UserError(
-                    f"{source.title} is only for those who agree to its terms: read them, then add --accept-licence."
+                    f"{source.title} requires that you agree to its terms: read them, then add --accept-licence."
                 )
             if not typer.confirm("Do you agree to these terms?"):
                 say(console, "Nothing was downloaded.")
@@ -72,7 +74,7 @@ def _source_of(name: str) -> Source:
 
 
 def _asks() -> bool:
-    """Tell whether somebody is there to answer."""
+    """Return whether somebody can answer a question."""
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()  # None: begun with it closed
 
 

@@ -1,4 +1,4 @@
-"""`mtlbench index`: a folder of images embedded once, for many searches."""
+"""`mtlbench index`: embeds a folder of images once, for many searches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mtlbench.cli.search import open_model, tell_left_out
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="A folder of images, with folders in it or not.", show_default=False)],
-    model: Annotated[
-        Path, typer.Option(help="What embeds them: a run's folder, or an exported file.", show_default=False)
-    ],
-    task: Annotated[str, typer.Option(help="Under which tasks; several joined by commas.", show_default="all")] = "",
-    output: Annotated[Path, typer.Option(help="The index, for mtlbench search --index.")] = Path("index.safetensors"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that is there.")] = False,
+    folder: Annotated[Path, typer.Argument(help="A folder of images, with or without subfolders.", show_default=False)],
+    model: Annotated[Path, typer.Option(help="The network: a run's folder or an exported file.", show_default=False)],
+    task: Annotated[str, typer.Option(help="The tasks to embed under, joined by commas.", show_default="all")] = "",
+    output: Annotated[Path, typer.Option(help="The index to write, for mtlbench search --index.")] = Path(
+        "index.safetensors"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
 ) -> None:

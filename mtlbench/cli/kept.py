@@ -1,7 +1,7 @@
-"""Listings kept in the user's cache, so that showing one again imports neither torch nor what is listed.
+"""Listings in the user's cache: showing one again imports neither torch nor what is listed.
 
 A listing is kept under a digest of all that it is made of: the files of mtlbench, its methods and benchmarks, plug-in
-files and those beside them, and the installed packages. One changed byte, and it is made anew.
+files and those beside them, and the installed packages. One changed byte, and it is made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mtlbench.plugins import plugin_files
 def listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
     """Return a listing, from the cache where nothing that it is made of has changed since; see `make_listing`.
 
-    It is made anew whenever a plug-in is broken, or an installed package brings plug-ins: those may do anything.
+    It is made again whenever a plug-in is broken, or an installed package brings plug-ins: those may do anything.
     """
     files = plugin_files(plugins)
     if importlib.metadata.entry_points(group="mtlbench.plugins"):
@@ -86,7 +86,7 @@ def _read(path: Path, key: str) -> Listing | None:
 
 
 def _write(path: Path, key: str, made: Listing) -> None:
-    """Keep a listing; where the cache can't be written to, it is made anew the next time."""
+    """Keep a listing; where the cache can't be written to, the next call makes it again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")

@@ -35,9 +35,7 @@ def list_(
             autocompletion=lambda incomplete: [kind for kind in CHOICES if kind.startswith(incomplete)],
         ),
     ],
-    benchmark: Annotated[
-        str, typer.Option(help="The benchmark whose backbone the parameters are counted for.")
-    ] = "shoes",
+    benchmark: Annotated[str, typer.Option(help="Count parameters for this benchmark's backbone.")] = "shoes",
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the sources of methods as BibTeX.")] = False,
     plugins: Annotated[
         list[Path] | None, typer.Option(help="A file or folder with things of your own; may be repeated.")
@@ -97,7 +95,7 @@ def _in_columns(found: Listing, width: int) -> Table | None:
 
 
 def _in_blocks(found: Listing) -> Group:
-    """Return each thing below the one before: its name, what it is, and the rest, a line each."""
+    """Return all things below each other: name, description, and the rest, a line each."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text

@@ -21,7 +21,7 @@ CHOICES = tuple(dict.fromkeys(["methods", *KINDS, "benchmarks", "settings"]))
 
 @dataclass(frozen=True)
 class Listing:
-    """What is printed of one kind; `notes` stand below, `warnings` are of plug-ins that could not be loaded."""
+    """What is printed of one kind: `notes` below it, `warnings` of plug-ins that could not be loaded."""
 
     headings: list[str]
     lines: list[list[str]]
@@ -89,7 +89,7 @@ def _citations(entries: Sequence[Entry[Any]]) -> tuple[list[str], list[str]]:
 
 
 def load_home(registry: Registry[Any]) -> None:
-    """Import what registers a kind's bundled things; a kind whose home isn't there has none.
+    """Import what registers a kind's bundled things; a kind without a home has none.
 
     Raises:
         UserError: the home is there and breaks.
@@ -121,7 +121,7 @@ def _entries(kind: str) -> Lines:
 
 
 def _methods(name: str, warnings: list[str]) -> Lines:
-    """List methods; one whose architecture fails on being built is warned of, and its numbers left out."""
+    """List methods; where an architecture can't be built, warn and leave out its numbers."""
     from mtlbench.balancer import share_acted_on
     from mtlbench.benchmark import load_benchmark
     from mtlbench.bibliography import paper

@@ -1,4 +1,4 @@
-"""The runs as they go: a live view of all that are under way on a terminal, plain lines elsewhere."""
+"""The progress of runs: a live view of all that are under way on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def watcher(console: Console, runs: int, planned: Mapping[Path, float] | None = 
 
 
 class Suite:
-    """How far all runs have come, each at its own pace: a plan that was made on a busy machine may be far off.
+    """The progress of all runs, each at its own pace: a plan made on a busy machine may be far off.
 
     Args:
         runs: how many there are.
@@ -96,10 +96,10 @@ class Suite:
         return sum(share >= 1 for share in self.shares.values())
 
     def seconds_left(self) -> float | None:
-        """Return how long the rest will take; None where that can't be told.
+        """Return how long the rest will take; None where that is unknown.
 
-        A run that has come some way goes on at its own pace. Any other takes what it was planned to take, times the
-        median of how much longer than planned the others take. Runs side by side share the time.
+        A run under way continues at its own pace. Any other takes what it was planned to take, times the median of how
+        much longer than planned the others take. Runs side by side share the time.
         """
         spent = {folder: last - first for folder, (first, last) in self.seen.items()}
         whole = {
@@ -131,7 +131,7 @@ def _validation(accuracy: dict[str, float]) -> str:
 
 @dataclass
 class _Course:
-    """How a run has gone in this session: an earlier one had other speeds."""
+    """A run's progress in this session; an earlier session had other speeds."""
 
     step: int
     seconds: float
@@ -139,7 +139,7 @@ class _Course:
     accuracy: dict[str, float] = field(default_factory=dict)  # of the latest validation
 
     def share(self, step: int, steps: int) -> float:
-        """Return how much of what this session has to do is done."""
+        """Return the share of this session's work that is done."""
         return (step - self.step) / (steps - self.step) if steps > self.step else 1.0
 
     def note(self, window: StepWindow) -> None:

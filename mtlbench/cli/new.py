@@ -1,4 +1,4 @@
-"""`mtlbench new`: writes the file of a new method, loss, reader …, which runs as it stands and says what to change."""
+"""`mtlbench new`: writes the file of a new method, loss, reader …, which runs unchanged and says what to edit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def new(
         str | None,
         typer.Argument(
             metavar="KIND|NAME",
-            help="A method's name: my-method; or what else it is, and its name: loss my-loss.",
+            help="A method's name: my-method; or a kind and a name: loss my-loss.",
             show_default=False,
         ),
     ] = None,
@@ -61,9 +61,9 @@ def new(
     balancer: Annotated[bool, typer.Option("--balancer", help="The same as --kind balancer.")] = False,
     benchmark: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Instead: the benchmark of your own images in DIR.", show_default=False),
+        typer.Option(metavar="DIR", help="Write a benchmark for your own images in DIR instead.", show_default=False),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="The folder of the new file.")] = Path(),
 ) -> None:
     """Write a commented, working template of a new method, loss, reader, …"""
     from rich.console import Console

@@ -9,7 +9,7 @@ import typer
 
 
 def benchmarks(incomplete: str) -> list[str]:
-    """Return the bundled benchmarks, and files here, that what was typed begins: for the shell's completion."""
+    """Return the bundled benchmarks and local files that begin with what was typed, for the shell's completion."""
     from mtlbench.benchmark import benchmark_files
 
     names = [*benchmark_files(), *(str(path) for path in Path().glob("*.toml"))]
@@ -47,7 +47,7 @@ ResultsOption = Annotated[Path, typer.Option(help="The folder of run records.")]
 NotesOption = Annotated[
     bool,
     typer.Option(
-        "--notes", help="All columns and the small print: on what, with what and how everything was measured."
+        "--notes", help="All columns and the small print: data, device, versions and how everything was measured."
     ),
 ]
 RunArgument = Annotated[
@@ -60,6 +60,6 @@ JobsOption = Annotated[
 OnOption = Annotated[
     str | None,
     typer.Option(
-        help="Where to execute: here, processes, ray\\[address=auto], slurm\\[partition=gpu].", show_default="here"
+        help="Where to run: here, processes, ray\\[address=auto], slurm\\[partition=gpu].", show_default="here"
     ),
 ]

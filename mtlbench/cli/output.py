@@ -1,4 +1,4 @@
-"""Standard output and error as they are: whatever their encoding, nothing that is written to them ends a command."""
+"""Standard output and error: no text written to them ends a command, whatever their encoding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
 
 
 def fit_streams() -> None:
-    """Write what standard output and error can't hold in plain signs: `≈` as `~` under cp1252, 高 as `_`."""
+    """Replace characters that standard output and error can't encode by plain ones: `≈` as `~` under cp1252, 高 as
+    `_`."""
     codecs.register_error("mtlbench", _in_plain_signs)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -37,7 +38,7 @@ def fit_streams() -> None:
 
 @contextmanager
 def telling_what_is_left_out() -> Iterator[None]:
-    """Show each warning once, as a line on standard error: of something that is left out, and what plug-ins warn of."""
+    """Show each warning once, as a line on standard error: what is left out, and plug-ins' own warnings."""
     told: set[str] = set()
     with warnings.catch_warnings():
 

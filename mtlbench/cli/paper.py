@@ -1,4 +1,4 @@
-"""`mtlbench paper`: the modulation paper's tables, measured beside reported; with --run what is missing is trained."""
+"""`mtlbench paper`: the modulation paper's tables, measured beside reported; --run trains what is missing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def paper(
-    table: Annotated[str | None, typer.Argument(help="Which table; without it they are listed.")] = None,
-    train: Annotated[bool, typer.Option("--run", help="Train what is missing; goes on where it was stopped.")] = False,
+    table: Annotated[str | None, typer.Argument(help="Which table; without it, list all.")] = None,
+    train: Annotated[bool, typer.Option("--run", help="Train what is missing; continues where it stopped.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="The short protocol, for two CPU cores.")] = False,
     data_dir: DataDirOption = None,
     seeds: Annotated[str, typer.Option(help="Seeds to train: 0,1,2 or 0-4.")] = "0",
@@ -63,7 +63,7 @@ def paper(
     if settings and not train:
         raise UserError("--set changes what is trained: it goes with --run.")
     if (jobs or on) and not train:
-        raise UserError("--jobs and --on say who trains: they go with --run.")
+        raise UserError("--jobs and --on change how runs are trained: they go with --run.")
     code = 0
     if train:
         try:

@@ -1,4 +1,4 @@
-"""The plan as `mtlbench run` prints it: what is done, what goes on, and how long the rest will take."""
+"""The plan that `mtlbench run` prints: which runs are done, which continue, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _A_DAY = 86_400
 
 
 def show_plan(console: Console, parts: Sequence[Part]) -> dict[Path, float]:
-    """Print what will be done and how long it will take, from a few timed steps of each method.
+    """Print what will be done and how long it will take, estimated from a few steps of each method.
 
     Returns:
         the seconds that each run has still to take, by its folder; 0 where its first steps failed.
@@ -48,7 +48,7 @@ def agreed(console: Console, planned: Mapping[Path, float], yes: bool) -> bool:
 
 
 def _tell_busy(console: Console, part: Part) -> None:
-    """Warn where others use the processor: what is timed now is too slow."""
+    """Warn where other work uses the processor: speeds measured now are too low."""
     import torch
 
     from mtlbench.busy import STARVED, share_of_cores
@@ -60,8 +60,8 @@ def _tell_busy(console: Console, part: Part) -> None:
     if share < STARVED:
         say(
             console,
-            f"This machine is busy: mtlbench gets {100 * share:.0f} % of the processor time that it asks for. Times of"
-            " this plan are too long for an idle machine, and speeds measured now too low.",
+            f"This machine is busy: mtlbench gets {100 * share:.0f} % of the processor time that it asks for. An"
+            " idle machine would be faster than this plan says, and speeds measured now are too low.",
             "yellow",
         )
 
@@ -81,7 +81,7 @@ def _show_head(console: Console, part: Part) -> None:
 
 
 def _show_jobs(console: Console, part: Part) -> dict[Path, float]:
-    """Print a line per run; return the seconds that those take which are to be trained, by folder."""
+    """Print a line per run; return the seconds that each run to be trained will take, by folder."""
     import torch
 
     from mtlbench.jobs.plan import seconds_needed
@@ -93,12 +93,12 @@ def _show_jobs(console: Console, part: Part) -> dict[Path, float]:
     for job in part.jobs:
         words = {
             "done": "done already",
-            "interrupted": f"goes on from step {job.steps_done:,}",
+            "interrupted": f"continues from step {job.steps_done:,}",
             "failed": "failed before, tried again",
             "new": "to do",
         }[job.state]
         if job.costs_due:
-            words = "done, its costs still to be measured"
+            words = "done, but its costs are still to be measured"
         other = part.dataset.device.type == "cpu" and job.threads not in (0, torch.get_num_threads())
         threads = f"{job.threads} thread{'s' * (job.threads > 1)}"
         if job.state == "done":

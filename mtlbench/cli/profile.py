@@ -33,17 +33,17 @@ def profile(
     data_dir: DataDirOption = None,
     tasks: TasksOption = None,
     settings: SettingsOption = None,
-    steps: Annotated[int, typer.Option(min=1, help="So many, of each method.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps of each method.")] = 20,
     trace: Annotated[
         Path | None,
-        typer.Option(help="Write two steps of one method into this file, for ui.perfetto.dev.", show_default=False),
+        typer.Option(help="Write two steps of one method to this file, for ui.perfetto.dev.", show_default=False),
     ] = None,
     device: DeviceOption = "auto",
     plugins: PluginsOption = None,
 ) -> None:
-    """Tell where the time of a method's training steps goes, and how near they come to the network's own.
+    """Show where the time of a method's training steps goes, beside the time of the network alone.
 
-    Takes real steps of a run that is thrown away; no record is written.
+    Takes real steps of a run that is then thrown away; writes no record.
     """
     from rich.console import Console
 
@@ -89,7 +89,7 @@ def profile(
 
 
 def _check_trace(trace: Path, methods: int) -> None:
-    """Refuse what can't be written before any step is taken.
+    """Refuse a trace that can't be written before any step is taken.
 
     Raises:
         UserError: several methods, a folder, or no folder to put it in.
@@ -128,5 +128,5 @@ def _show(console: Console, name: str, found: Profile) -> None:
     say(
         console,
         f"{found.images / found.seconds:,.0f} images/s; the network alone, one pass forward and one backward on images"
-        f" at hand: {found.images / found.network:,.0f}",
+        f" in memory: {found.images / found.network:,.0f}",
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def say(console: Console, words: str, style: str = "") -> None:
-    """Print a sentence: on a terminal broken between words, indented as it begins; elsewhere in one line."""
+    """Print a sentence: on a terminal wrapped between words with its indentation; elsewhere in one line."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -34,7 +34,7 @@ def say(console: Console, words: str, style: str = "") -> None:
 
 
 def command(console: Console, what: str, line: str) -> None:
-    """Print a command to be copied: beside what it is for, or below it where the line would be too long."""
+    """Print a command to be copied: beside its purpose, or below it where the line would be too long."""
     apart = console.is_terminal and len(what) + len(line) + 2 > console.width
     console.print(printable(f"{what}:{chr(10) if apart else ''} {line}"), markup=False, highlight=False, soft_wrap=True)
 
@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def status(console: Console, words: str) -> Iterator[None]:
-    """Show on a terminal what is being waited for."""
+    """Show on a terminal what mtlbench waits for."""
     from rich.text import Text
 
     if console.is_terminal:

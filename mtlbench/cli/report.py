@@ -1,4 +1,4 @@
-"""`mtlbench report`: the tables again, from run records alone."""
+"""`mtlbench report`: makes tables from run records, without training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Format(StrEnum):
 
 
 def folders(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the benchmarks that have runs, of those that what was typed begins: for the shell's completion."""
+    """Return the benchmarks that have runs and begin with what was typed, for the shell's completion."""
     results = Path(context.params.get("results") or "results")
     names = sorted({run.parent.parent.name for run in results.glob("*/*/seed-*")})
     return [name for name in names if name.startswith(incomplete)]
@@ -71,8 +71,8 @@ def report(
     across: Annotated[
         list[str] | None,
         typer.Option(
-            help="A setting in which runs of one table may differ, such as loss.margin; rows are named by it. May be"
-            " given several times.",
+            help="A setting in which runs of one table may differ, such as loss.margin; row names show it."
+            " May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -102,7 +102,7 @@ def report(
     html: Annotated[
         Path | None,
         typer.Option(
-            help="Write a page into this folder instead, to be opened in a browser: leaderboard, figures, galleries.",
+            help="Write a page for a browser into this folder instead: leaderboard, figures, galleries.",
             show_default=False,
         ),
     ] = None,
@@ -118,14 +118,14 @@ def report(
         Path | None,
         typer.Option(help="The folder of the galleries' images.", show_default="where mtlbench run looks"),
     ] = None,
-    columns: Annotated[bool, typer.Option("--columns", help="Say what the tables' columns mean, then stop.")] = False,
+    columns: Annotated[bool, typer.Option("--columns", help="Show what the tables' columns mean, then stop.")] = False,
     notes: NotesOption = False,
     format: Annotated[
         Format,
         typer.Option(
             metavar="FORMAT",
-            help="How to write the tables: table, md, latex, csv (a row per method), runs (a row per run), or verdict"
-            " (what they come to, as JSON).",
+            help="How to write the tables: table, md, latex, csv (a row per method), runs (a row per run),"
+            " or verdict (the conclusions, as JSON).",
         ),
     ] = Format.table,
 ) -> None:
@@ -156,7 +156,7 @@ def report(
     if html is not None and (agreement or format is not Format.table):
         raise UserError("--html writes all tables and formats into its folder: leave out --agreement and --format.")
     if tasks and (agreement or figures is not None):
-        raise UserError("--agreement and --figures are of all tasks: leave out --tasks.")
+        raise UserError("--agreement and --figures cover all tasks: leave out --tasks.")
     if html is not None:
         _page(console, records, choice, results, html, data_dir)
     elif agreement:
@@ -177,19 +177,19 @@ def report(
 def say_next(
     console: Console, benchmark: str | None, results: Path, across: Sequence[str] = (), notes: bool = True
 ) -> None:
-    """Say what to do with records after their tables; without `notes`, how to see the small print too."""
+    """Suggest what to do after the tables; without `notes`, also how to see the small print."""
     from mtlbench.cli.progress import command
 
     words = ["mtlbench report", *([benchmark] if benchmark else [])]
     words += ["--results", shlex.quote(str(results))] if results != Path("results") else []
     asked = " ".join([*words, *(f"--across {key}" for key in across)])
     if not notes:
-        command(console, "On what this was measured, and all columns", f"{asked} --notes")
+        command(console, "All columns, and how this was measured", f"{asked} --notes")
     command(console, "Next, a page of all this", f"{asked} --html page")
 
 
 def _explain_columns() -> None:
-    """Print what every column means; those of single tasks hold what the mean is of."""
+    """Print what every column means; columns of single tasks hold the same quantity as the mean."""
     import textwrap
 
     from mtlbench.cli.kept import listing
@@ -205,7 +205,7 @@ def _explain_columns() -> None:
 def _page(
     console: Console, records: Sequence[Record], choice: Choice, results: Path, folder: Path, data_dir: Path | None
 ) -> None:
-    """Write the pages, and say where they are."""
+    """Write the pages and print their path."""
     from mtlbench.cli.progress import say
     from mtlbench.report.page import write_page
     from mtlbench.report.summary import summarise
@@ -242,7 +242,7 @@ def _place(folder: Path, suite: Suite, names: list[str]) -> Path:
 def _draw_galleries(
     console: Console, records: Sequence[Record], choice: Choice, results: Path, folder: Path, data_dir: Path | None
 ) -> None:
-    """Draw every suite's galleries, a picture per task; where its images are absent, say so and go on."""
+    """Draw every suite's galleries, a picture per task; where its images are absent, say so and continue."""
     from mtlbench.cli.progress import bar, say, status
     from mtlbench.names import slug
     from mtlbench.report import gallery

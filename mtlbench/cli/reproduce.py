@@ -1,4 +1,4 @@
-"""`mtlbench reproduce`: make runs again from their records, and say whether the numbers agree."""
+"""`mtlbench reproduce`: repeats runs from their records and compares the numbers."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def reproduce(
 ) -> None:
     """Repeat runs from their records, under the same settings, and compare the numbers.
 
-    With as many threads, on the same processor and the same versions, all numbers are the same; otherwise they lie
-    within what another seed changes. Exit code 1 if a method's don't.
+    With the same number of threads, processor and versions, all numbers are the same; otherwise they differ by no
+    more than another seed changes them. Exit code 1 if a method's differ by more.
     """
     from rich.console import Console
 
@@ -70,7 +70,7 @@ def reproduce(
     published = finished_runs(folder)
     chosen = _chosen(published, methods, seeds)
     if results.resolve() in (folder.resolve(), *folder.resolve().parents[:2]):
-        raise UserError(f"--results {results} holds the records that are to be made again: name another folder.")
+        raise UserError(f"--results {results} holds the records to reproduce: name another folder.")
     site = Site(data_dir, str(choose_device(device)), tuple(plugins or ()))
     experiment = Experiment([], [], [], site, results, executor_of(jobs, None), overwrite=overwrite)
     with resources_of(experiment):
@@ -84,7 +84,7 @@ def reproduce(
             with asking(lambda: tell_stopping(console)) as asked:
                 train(experiment, parts, view, asked)
         except Interrupted:
-            say(console, "Stopped; what is done is kept. The same command goes on from here.")
+            say(console, "Stopped; what is done is kept. The same command continues from here.")
             raise typer.Exit(130) from None
     originals = [record for group in groups for record in group.originals]
     folders = [job.folder for part in parts for job in part.jobs]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Precision(StrEnum):
-    """In which numbers networks run."""
+    """The numbers in which networks run."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -58,7 +58,7 @@ def run(
     device: DeviceOption = "auto",
     precision: Annotated[
         Precision | None,
-        typer.Option(help="auto takes bfloat16 where the device is made for it.", show_default="auto"),
+        typer.Option(help="auto uses bfloat16 where the device is made for it.", show_default="auto"),
     ] = None,
     plugins: PluginsOption = None,
     jobs: JobsOption = None,
@@ -82,12 +82,12 @@ def run(
         ),
     ] = None,
     notes: NotesOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Begin days of work without being asked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Begin long work without being asked.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
-    """Train methods on a data set, judge them, and print the comparison.
+    """Train methods on a data set, evaluate them, and print the comparison.
 
-    Runs that are done are skipped, interrupted ones go on. Exit code 1 if a method failed, 2 if nothing could be done.
+    Skips finished runs and continues interrupted ones. Exit code 1 if a method failed, 2 if nothing could be done.
     """
     from rich.console import Console
 
@@ -133,7 +133,7 @@ def run(
                 failed = train(experiment, parts, view, asked)
         except Interrupted:
             same = "The same command without --overwrite" if overwrite else "The same command"
-            say(console, f"Stopped; what is done is kept. {same} goes on from here.")
+            say(console, f"Stopped; what is done is kept. {same} continues from here.")
             raise typer.Exit(130) from None
     _show_tables(console, parts, results, notes)
     if failed:
@@ -141,7 +141,7 @@ def run(
 
 
 def tell_stopping(console: Console) -> None:
-    """Say that the user's word to stop has been heard."""
+    """Confirm that the user has asked to stop."""
     say(console, "Stopping as soon as the runs under way can be kept; once more to stop at once.", "yellow")
 
 
@@ -149,7 +149,7 @@ def read_seeds(text: str) -> list[int]:
     """Read `0,1,2` or `0-4`, or both joined by commas.
 
     Raises:
-        UserError: something else, a number that torch takes for no seed, or more than a thousand.
+        UserError: something else, a number that torch does not take as a seed, or more than a thousand.
     """
     from mtlbench.errors import UserError
 
@@ -167,11 +167,10 @@ def read_seeds(text: str) -> list[int]:
 
 
 def _show_tables(console: Console, parts: Sequence[Part], results: Path, notes: bool = False) -> None:
-    """Print the tables of the methods that were asked for, with all their seeds, and of the reference rows.
+    """Print the tables of the requested methods, with all their seeds, and of the reference rows.
 
-    What they come to is left beside the records too, as `verdict.json`.
-
-    Other methods' runs count in the comparison, as they do in `mtlbench report`: a verdict hangs on how many there are.
+    Write the conclusions beside the records, as `verdict.json`. Other methods' runs count in the comparison, as in
+    `mtlbench report`: the verdict depends on how many methods there are.
     """
     from mtlbench.cli.report import say_next
     from mtlbench.report.summary import Choice, summarise

@@ -1,4 +1,4 @@
-"""`mtlbench runs`: what a results folder holds, how two of its runs differ, and how runs are removed."""
+"""`mtlbench runs`: lists, compares and removes the runs of a results folder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _line(folder: Path, results: Path) -> list[str]:
 
 
 def _below(place: Path) -> list[Path]:
-    """Return the folders of runs in a folder, or it alone; interrupted runs' too, sorted."""
+    """Return the folders of runs in a folder, or itself alone, sorted; includes interrupted runs."""
     from mtlbench.runs import partial_folder
 
     def is_run(folder: Path) -> bool:
@@ -90,7 +90,7 @@ def remove(
     folders: _FoldersArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without being asked.")] = False,
 ) -> None:
-    """Remove runs: their records, and what interrupted ones left. What was tried stays noted in tried.jsonl."""
+    """Remove runs: their records and interrupted runs' files. tried.jsonl still notes what was tried."""
     from contextlib import suppress
 
     from rich.console import Console
@@ -123,7 +123,7 @@ def remove(
             with suppress(OSError):
                 above.rmdir()
     if busy:
-        raise UserError(f"Left as they are, since a process works on them: {', '.join(busy)}.")
+        raise UserError(f"Not removed, because a process works on them: {', '.join(busy)}.")
 
 
 def _some_below(folder: Path) -> list[Path]:
@@ -140,7 +140,7 @@ def diff(
     first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     second: Annotated[Path, typer.Argument(help="Another's.", show_default=False)],
 ) -> None:
-    """Say how two runs differ: settings, what they were made with, and their numbers."""
+    """Show how two runs differ: settings, receipt and numbers."""
     from rich.console import Console
 
     from mtlbench.report.grids import Grid, for_terminal

@@ -1,4 +1,4 @@
-"""`mtlbench search`: the nearest images to one's own photo, as a trained run sees them."""
+"""`mtlbench search`: finds the images nearest to a photo of yours, by a trained run's embeddings."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def search(
 
 
 def open_model(console: Console, path: Path, device: str, plugins: Sequence[Path] | None) -> Embeds:
-    """Open what embeds images: a run's folder, or an exported file, which runs on the processor.
+    """Open a run's folder, or an exported file, which runs on the processor.
 
     Raises:
         UserError: see `open_run` and `mtlbench.export.served.open_exported`.
@@ -143,7 +143,7 @@ def tell_left_out(console: Console, left: Sequence[tuple[Path, str]]) -> None:
 
 
 def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path] | None) -> Run:
-    """Load plug-ins and a run's network, and say what may make it embed otherwise than it did.
+    """Load plug-ins and a run's network, and warn where it may embed differently than before.
 
     Raises:
         UserError: see `mtlbench.search.load_run`.
@@ -167,7 +167,7 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
 
 
 def _check(query: Sequence[Path], gallery: Path | None, index: Path | None, output: Path) -> None:
-    """Refuse, before anything is loaded, what can't be read or written."""
+    """Refuse what can't be read or written, before anything is loaded."""
     from PIL import Image
 
     from mtlbench.errors import UserError
@@ -186,7 +186,7 @@ def _check(query: Sequence[Path], gallery: Path | None, index: Path | None, outp
 
 
 def _warn_of_chance(console: Console, loaded: Embeds, tasks: Sequence[str]) -> None:
-    """Say under which tasks this run tells little apart: their neighbours are nearly as if drawn at random."""
+    """Warn of tasks on which this run is near chance: their neighbours are nearly random."""
     from mtlbench.cli.progress import say
     from mtlbench.report.rows import at_chance
 
@@ -202,7 +202,7 @@ def _warn_of_chance(console: Console, loaded: Embeds, tasks: Sequence[str]) -> N
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return a folder's images, those of its folders too, by name."""
+    """Return the images of a folder and its subfolders, by name."""
     from mtlbench.errors import UserError
     from mtlbench.index import image_names
 

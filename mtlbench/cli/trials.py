@@ -1,4 +1,4 @@
-"""Trials as they go: a live table of methods on a terminal, a line for each trial that ends elsewhere."""
+"""The progress of trials: on a terminal a live table of methods, elsewhere a line for each trial that ends."""
 
 from __future__ import annotations
 

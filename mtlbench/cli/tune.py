@@ -39,7 +39,7 @@ def tune(
     methods: MethodsOption = "core",
     quick: QuickOption = False,
     trials: Annotated[int, typer.Option(min=1, help="Trials of each method; the first is its default.")] = 16,
-    seeds: Annotated[str, typer.Option(help="Seeds, over which a trial's score is a mean: 0,1,2 or 0-4.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds; a trial's score is the mean over them: 0,1,2 or 0-4.")] = "0",
     write: Annotated[
         Path | None,
         typer.Option(help="Put the recipes into this TOML file, a new one or a benchmark's.", show_default=False),
@@ -64,8 +64,8 @@ def tune(
 ) -> None:
     """Find recipes: the same number of trials for every method, judged on the validation split alone.
 
-    What is done is kept, also when it is killed: the same command goes on, and several may work at once. Exit code 1 if
-    all trials of a method failed, 2 if nothing could be done.
+    Finished trials are kept, even after a kill: the same command continues, and several may work at once. Exit code 1
+    if all trials of a method failed, 2 if nothing could be done.
     """
     from rich.console import Console
 
@@ -98,7 +98,7 @@ def tune(
             with asking(lambda: _stopping(console)) as asked, shown(console, tuning, studies) as told:
                 do_trials(tuning, studies, told, asked)
         except Interrupted:
-            say(console, "Stopped; what is done is kept. The same command goes on from here.")
+            say(console, "Stopped; what is done is kept. The same command continues from here.")
             raise typer.Exit(130) from None
     outcomes = [Outcome(name, tuple(studies.trials(name)[:trials])) for name in tuning.names]
     command = _command(dataset, methods, quick, trials, seeds, tasks, settings or [], halving)
@@ -183,7 +183,7 @@ def _command(
     dataset: str, methods: str, quick: bool, trials: int, seeds: str, tasks: str | None, settings: Sequence[str],
     halving: bool,
 ) -> str:  # fmt: skip
-    """Return the command that finds the same, as far as it says what is tried: no path of this machine."""
+    """Return the command that finds the same recipes, without paths of this machine."""
     words = ["mtlbench", "tune", "--dataset", Path(dataset).name, *["--quick"] * quick, "--methods", methods]
     words += ["--trials", str(trials), "--seeds", seeds, *(["--tasks", tasks] if tasks is not None else [])]
     words += ["--halving"] * halving
@@ -191,7 +191,7 @@ def _command(
 
 
 def _show(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Print what tuning found, best first, and what it comes to."""
+    """Print what tuning found, best first, and a conclusion."""
     from rich.table import Table
 
     from mtlbench.recipes import in_words
@@ -213,4 +213,4 @@ def _show(console: Console, outcomes: Sequence[Outcome]) -> None:
     console.print(table)
     for sentence in sentences(outcomes):
         say(console, sentence)
-    say(console, "These are the winning trials' scores, and so too high: mtlbench run judges on the test split.")
+    say(console, "These are the winning trials' scores, so they are too high: mtlbench run measures on the test split.")

@@ -140,7 +140,7 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
     what, name, text = suggested_benchmark(source)
     raise UserError(
         f"{source} holds {what}: describe them in a benchmark of your own. Write these lines to {name}.toml,"
-        f" as mtlbench new --benchmark {shlex.quote(str(source))} does, then say mtlbench data check {name}.toml"
+        f" as mtlbench new --benchmark {shlex.quote(str(source))} does, then run mtlbench data check {name}.toml"
         f"\n\n{text}"
     )
 
@@ -157,7 +157,7 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
     for reader, cls in known.items():
         if cls.found(source):
             raise UserError(
-                f"{source} holds the data set '{reader}', which needs no file of its own: say mtlbench data check"
+                f"{source} holds the data set '{reader}', which needs no file of its own: run mtlbench data check"
                 f" {shlex.quote(str(source))}, or give the folder to a benchmark with --data-dir."
             )
     proposals = [found for cls in known.values() if (found := proposed_by(cls, source)) is not None]

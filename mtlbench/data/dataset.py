@@ -182,7 +182,7 @@ def prepare(
     pack = open_pack(table, data.size, data.fit, packing, data.skip_unreadable, tell)
     if pack.changed:
         files = "file" if pack.changed == 1 else "files"
-        notes.append(f"{pack.changed:,} {files} changed since the images were packed: packed anew.")
+        notes.append(f"{pack.changed:,} {files} changed since the images were packed: packed again.")
     if pack.unreadable:
         path, reason = pack.unreadable[0]
         images = "image" if len(pack.unreadable) == 1 else "images"

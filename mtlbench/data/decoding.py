@@ -344,7 +344,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return (image if image.mode == "RGBA" else image.convert("RGBA")).convert("RGBa")
     if image.mode == "F":
-        raise ValueError("its pixels are real numbers, whose black and white are not known")
+        raise ValueError("its pixels are real numbers with unknown black and white levels")
     return image.convert("RGB")
 
 

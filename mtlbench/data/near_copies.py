@@ -1,4 +1,4 @@
-"""Images that look like one of another split: the same picture, saved anew at another quality or size.
+"""Images that look like one of another split: the same picture, saved again at another quality or size.
 
 Each image is made a thumbnail of `SIDE` x `SIDE` pixels in colour, and two are compared by the correlation of their
 thumbnails. It is exact: every held-out image is compared with every training image.
@@ -15,8 +15,8 @@ from mtlbench.data.pack import Progress
 from mtlbench.data.table import SPLITS, Labels
 
 SIDE = 16
-# tools/near_copies.py on samples of UT-Zappos50K and CelebA: 99.5 % and more of the images that are saved anew, down to
-# JPEG quality 20 or half the size, are this much like themselves, 0.1 % are as much like another image
+# tools/near_copies.py on samples of UT-Zappos50K and CelebA: 99.5 % and more of the images that are saved again, down
+# to JPEG quality 20 or half the size, are this much like themselves, 0.1 % are as much like another image
 ALIKE = 0.995
 _QUERIES, _BLOCK = 1024, 8192
 Thumbnails = NDArray[np.uint8]  # (N, SIDE * SIDE * 3)

@@ -77,7 +77,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None, 
         if facts.get("drawing") != DRAWING:
             raise UserError(
                 f"{root} was drawn by another version of mtlbench, whose pictures differ. Remove that folder, so that"
-                " it is drawn anew."
+                " it is drawn again."
             )
         for key, wanted in data.rendered.model_dump().items():
             if facts.get(key) != wanted:

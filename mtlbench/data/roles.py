@@ -106,7 +106,7 @@ def roles_in(
         )
     idle = (split == 2) & ~(held_out.query | held_out.gallery)
     if idle.any():
-        remarks.append(f"{int(idle.sum()):,} test images are neither query nor gallery: they play no part.")
+        remarks.append(f"{int(idle.sum()):,} test images are neither query nor gallery: they are not used.")
     return held_out, remarks
 
 

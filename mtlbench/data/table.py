@@ -84,7 +84,7 @@ class Table:
         columns: every task there is, by name; those without labels too.
         split: (N,) 0 train, 1 val, 2 test.
         split_rule: in words, for the receipt.
-        rendered: drawn by this project, never to be taken for a real data set.
+        rendered: drawn by this project, and not a real data set.
         triplets: fixed triplets that came with the data set, by task and split: (n, 3) indices into `paths` of anchor,
             positive and negative; empty where they are drawn from the labels.
         remarks: what whoever looks at the data should know, a sentence each.

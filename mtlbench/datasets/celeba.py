@@ -173,7 +173,7 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
         columns["identity"] = Column(codes.astype(np.int64), tuple(str(v) for v in values))
         rendered = bool(values.min() >= FIRST_IDENTITY)
     else:
-        remarks.append(f"{IDENTITIES} is not there: identity is no task.")
+        remarks.append(f"{IDENTITIES} is missing: identity is not a task.")
     if split == "identity":
         people = columns["identity"]
         sides = split_at_random([people.values[code] for code in people.codes], split_seed)
@@ -237,7 +237,7 @@ def _attributes(file: Path, remarks: list[str]) -> tuple[pd.DataFrame, pd.Series
     if not found.isin(allowed).to_numpy().all():
         if joined is None:
             _refuse_first_bad_line(file, _skipped(file), found.shape[1] + 1, {-1, 1})
-        raise UserError(f"{file}: attributes are -1 and 1, or 0 and 1; other numbers are there. Fetch it again.")
+        raise UserError(f"{file}: attributes must be -1 and 1, or 0 and 1; it holds other numbers. Fetch it again.")
     if allowed == {0, 1} and (found == 0).to_numpy().any():
         remarks.append(f"{file.name} writes 0 for no, where the official file has -1.")
     return found, joined

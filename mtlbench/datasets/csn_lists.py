@@ -51,7 +51,7 @@ def read_lists(root: Path, homes: list[Path]) -> TripletLists:
     missing = [name if name == _FILENAMES else f"tripletlists/{name}" for name, path in paths.items() if path is None]
     if missing:
         raise UserError(
-            f"{root} has not all of CSN's lists: missing {'are' if len(missing) > 1 else 'is'} {', '.join(missing)}."
+            f"{root} lacks some of CSN's lists: missing {'are' if len(missing) > 1 else 'is'} {', '.join(missing)}."
             " Unpack csn_zappos_triplets.zip of CSN's authors there, or take data.split = 'default'."
         )
     there = {name: path for name, path in paths.items() if path is not None}
@@ -90,8 +90,8 @@ def _read_filenames(path: Path) -> list[str]:
         stem, _, suffix = re.split(r"[/\\]", str(line))[-1].strip().rpartition(".")
         if suffix.lower() not in ("jpg", "jpeg"):
             raise UserError(
-                f"{path}, {'entry' if is_json else 'line'} {number}: '{str(line).strip()[:60]}' is no path of an image."
-                " Unpack CSN's lists again."
+                f"{path}, {'entry' if is_json else 'line'} {number}: '{str(line).strip()[:60]}' is not the path of"
+                " an image. Unpack CSN's lists again."
             )
         cids.append(stem.replace(".", "-"))
     return cids

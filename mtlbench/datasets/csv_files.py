@@ -163,7 +163,7 @@ def read_csv(root: Path, data: Data) -> Table:
     if section.split and section.split not in column:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
     if not tasks:
-        raise UserError(f"{file} has no column to be a task: give it one for each kind of label, beside '{known}'.")
+        raise UserError(f"{file} has no column for a task: add one for each kind of label, beside '{known}'.")
     check_distinct(tasks, str(file))
     for name in data.ordered:
         if name not in tasks:
@@ -255,8 +255,8 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
             )
         if str(path) in first:
             raise UserError(
-                f"{file}: lines {first[str(path)]} and {line} both list {path}; each image has one line. A table with"
-                " a line per label is to be pivoted to a column per task first, as with pandas' DataFrame.pivot."
+                f"{file}: lines {first[str(path)]} and {line} both list {path}; each image has one line. Pivot a"
+                " table with a line per label to a column per task first, as with pandas' DataFrame.pivot."
             )
         first[str(path)] = line
     return list(first)
@@ -296,7 +296,7 @@ def _read_tables(root: Path, section: Csv, separator: str) -> tuple[Path, Rows]:
         table = read_rows(root / name, section.path, separator)
         header = header or [*table.header, section.split]
         if sorted(table.header) != sorted(header[:-1]) or section.split in table.header:
-            raise UserError(f"{root / name} has other columns than {first}: make them alike.")
+            raise UserError(f"{root / name} has different columns from {first}: make them alike.")
         order = [table.header.index(column) for column in header[:-1]]
         at = header.index(section.path) if section.path in table.header else None
         above = PurePosixPath(name).parent

@@ -227,18 +227,18 @@ def _refusal(place: Path | str, error: Exception) -> str:
         return f"{place}: {words}. Name one with data.options.config."
     if isinstance(place, Path):
         return (
-            f"{place} is no data set that the library datasets can read: {words or type(error).__name__}. It takes"
+            f"{place} is not a data set that the library datasets can read: {words or type(error).__name__}. It takes"
             " parquet files, images with a metadata file, and what save_to_disk wrote."
         )
     copy = f"copy it to this machine and name its folder with --data-dir ({type(error).__name__})"
     if "gated" in words.lower():
         return f"The data set '{place}' is gated: {_LOGIN}, or {copy}."
     if isinstance(error, ConnectionError):
-        return f"The Hub can't be reached for '{place}': {words}. Try again when it can, or {copy}."
+        return f"The Hub can't be reached for '{place}': {words}. Try again later, or {copy}."
     if type(error).__name__ == "DatasetNotFoundError":
         private = f"or, if it is private, {_LOGIN}"
         return f"The Hub has no data set '{place}' that you may see: correct data.options.id, {private}."
-    return f"The data set '{place}' can't be had from the Hub: {words or type(error).__name__}. Or {copy}."
+    return f"The data set '{place}' can't be loaded from the Hub: {words or type(error).__name__}. Or {copy}."
 
 
 def _features(splits: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -248,7 +248,8 @@ def _features(splits: Mapping[str, Any], where: str) -> dict[str, Any]:
         unlike = sorted(set(part.features) ^ set(other.features))
         if unlike:
             raise UserError(
-                f"{where}: the splits {first} and {name} have other columns, such as '{unlike[0]}': make them alike, or"
+                f"{where}: the splits {first} and {name} have different columns, such as '{unlike[0]}': make them"
+                " alike, or"
                 " take one with data.options.splits."
             )
     if not sum(map(len, splits.values())):
@@ -352,7 +353,7 @@ def _columns(
             continue
         columns[name] = _column(name, cells[name], kind, features[name], data, where, remarks)
     if not columns:
-        raise UserError(f"{where} has no column to be a task beside its images: {', '.join(remarks) or 'none at all'}")
+        raise UserError(f"{where} has no column for a task beside its images: {', '.join(remarks) or 'none at all'}")
     check_distinct(columns, where)
     for name in data.ordered:
         if name not in columns:
@@ -412,7 +413,7 @@ def _text(cell: Any, feature: Any, separator: str, name: str, where: str) -> str
         torn = next((part for part in parts if separator in part), None)
         if torn is not None:
             raise UserError(
-                f"{where}: a list in column '{name}' holds '{torn}', in which '{separator}' would part it: set"
+                f"{where}: a list in column '{name}' holds '{torn}', in which '{separator}' would split it: set"
                 " data.separator to another mark."
             )
         return separator.join(parts)

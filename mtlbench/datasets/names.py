@@ -40,7 +40,7 @@ class Names(Reader):
         try:
             self.pattern = re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
-            raise UserError(f"data.options.pattern is no regular expression: {error}.") from error
+            raise UserError(f"data.options.pattern is not a regular expression: {error}.") from error
         self.tasks = sorted(self.pattern.groupindex, key=self.pattern.groupindex.__getitem__)
         if not self.tasks:
             raise UserError(
@@ -206,5 +206,5 @@ def _lines(file: Path) -> list[tuple[int, list[str]]]:
     except OSError as error:
         raise UserError(f"{file} can't be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"{file} is no UTF-8 text: save it as UTF-8.") from error
+        raise UserError(f"{file} is not UTF-8 text: save it as UTF-8.") from error
     return [(i, line.split()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]

@@ -171,7 +171,7 @@ def _json_lines(file: Path, text: str, separator: str) -> Rows:
             raise UserError(f"{file}: line {number} can't be read as JSON: {reason}.") from error
         if not isinstance(row, dict):
             raise UserError(
-                f'{file}: line {number} is no JSON object; give each image a line such as {{"file_name": "a.jpg",'
+                f'{file}: line {number} is not a JSON object; give each image a line such as {{"file_name": "a.jpg",'
                 ' "colour": "red"}.'
             )
         cells = {name.strip(): _cell(value, separator) for name, value in row.items()}

@@ -353,7 +353,7 @@ def _find_images(root: Path) -> dict[str, str]:
                 cid = stem.replace(".", "-")
                 path = name if inside == "." else f"{inside}/{name}"
                 if cid in files:
-                    raise UserError(f"{root} holds two images of {cid}: {files[cid]} and {path}. Take one out.")
+                    raise UserError(f"{root} holds two images of {cid}: {files[cid]} and {path}. Remove one.")
                 files[cid] = path
     return files
 

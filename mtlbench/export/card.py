@@ -89,7 +89,7 @@ def card(run: Run, format: str, file: Path, task: int | None, precision: str, ch
         _table(("", ""), [(k, pathless(record.receipt[k])) for k in _RECEIPT if k in record.receipt]),
     ]
     if run.edited:
-        parts.insert(2, "**The method's source has changed since the run; the network may embed otherwise.**")
+        parts.insert(2, "**The method's source has changed since the run; the network may embed differently.**")
     return "\n\n".join(parts) + "\n"
 
 

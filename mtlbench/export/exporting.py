@@ -42,7 +42,7 @@ def target(run: Run, format: str, task: int | None, precision: str, output: Path
     named += ([run.tasks[task]] if task is not None else []) + ([precision] if precision != "fp32" else [])
     file = output or Path(file_name("-".join(named), r"\w.+=,@\[\]-") + ENDINGS[format])
     if file.suffix != ENDINGS[format]:
-        raise UserError(f"--output {file}: end its name in {ENDINGS[format]}, as --format {format} has it.")
+        raise UserError(f"--output {file}: end its name in {ENDINGS[format]}, as --format {format} requires.")
     if not file.parent.is_dir():
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
     for there in (file, beside(file)):

@@ -37,7 +37,7 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
     if unlike := differences(job.setup, setup_of(job.method, job.protocol, dataset, job.seed, job.precision)):
         raise UserError(
             f"{job.method.name}, seed {job.seed}: since the runs were planned, something has changed"
-            f" ({'; '.join(unlike[:4])}); give the command again."
+            f" ({'; '.join(unlike[:4])}); run the command again."
         )
     with working_on(job.folder):
         before, job = job.state, seen(job, dataset.device.type)

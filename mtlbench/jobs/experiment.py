@@ -80,7 +80,7 @@ class Experiment:
 
     Attributes:
         versions: the benchmark, under every combination of the settings that are varied.
-        results: where records go; overwrite: runs that are done are made anew.
+        results: where records go; overwrite: runs that are done are made again.
     """
 
     methods: Sequence[Method]
@@ -144,7 +144,9 @@ def executor_of(jobs: int | None, on: str | None) -> Executor:
         raise UserError(f"The executor {missing}.")
     if jobs is not None and (on is not None or jobs > 1):
         if "jobs" not in options_of(entry.target):
-            raise UserError(f"--jobs {jobs}: the executor {entry.name} does not divide its jobs; leave one of the two.")
+            raise UserError(
+                f"--jobs {jobs}: the executor {entry.name} does not divide its jobs; leave out one of the two."
+            )
         if options.get("jobs", jobs) != jobs:
             raise UserError(f"--jobs {jobs} and --on {on}: give the number once.")
         options = options | {"jobs": jobs}
@@ -344,7 +346,7 @@ def _judge_references(experiment: Experiment, parts: Sequence[Part], view: View)
 
 
 def _remove(jobs: Sequence[Job]) -> None:
-    """Remove the runs that are to be made anew."""
+    """Remove the runs that are to be made again."""
     for job in jobs:
         if who := busy_with(job.folder):
             raise UserError(f"{who} works on {job.folder}: nothing is replaced. Stop it first, or wait for its end.")

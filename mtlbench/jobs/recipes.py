@@ -97,4 +97,6 @@ def refuse_settings_of_recipes(methods: Sequence[Method], versions: Sequence[Var
         recipe = versions[0].benchmark.recipes.get(method.name)
         for key in flat(recipe.content()) if recipe else ():
             if key in keys:
-                raise UserError(f"{key} is set, and the recipe of {method.name} has it too: add --plain to go without.")
+                raise UserError(
+                    f"{key} is set, and the recipe of {method.name} has it too: add --plain to run without the recipe."
+                )

@@ -120,8 +120,8 @@ def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> l
             unlike = [one.key for one in changes(original.setup, job.setup) if one.path[0] not in _MAY_DIFFER]
             if unlike:
                 raise UserError(
-                    f"{job.label} can't be made again as it was: {', '.join(unlike[:4])} would differ in this version"
-                    " of mtlbench; use that of the record."
+                    f"{job.label} can't be reproduced: {', '.join(unlike[:4])} would differ in this version of"
+                    " mtlbench; use the record's version."
                 )
             jobs.append(job)
         parts.append(Part(Variant(group.benchmark, group.varied), data, precision, jobs))

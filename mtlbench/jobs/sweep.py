@@ -121,7 +121,7 @@ class _Sweep(Driver[Job]):
 
     def again(self, task: Task[Job], died: bool) -> bool:
         why = "its task died with its node or process" if died else "its node took its place back"
-        self.watcher.doing(task.what, f"{why}; going on elsewhere")
+        self.watcher.doing(task.what, f"{why}; continues elsewhere")
         self.waiting.append((task.what, task.tries))
         return False
 
@@ -151,7 +151,9 @@ class _Costs(Driver[tuple[Job, list[str]]]):
         while self.waiting and len(self.under_way) < self.nodes.room(alone=True):
             job, places = self.waiting.popleft()
             if not places:
-                self.watcher.doing(job, "costs stay due: no node has the device that it was trained on")
+                self.watcher.doing(
+                    job, "its costs are still to be measured: no node has the device that it was trained on"
+                )
                 continue
             lock = ExitStack()
             try:

@@ -103,7 +103,7 @@ class Tracking(Watcher):
             self.trackers.get(folder, {}).pop(name, None)
             if name not in self.warned:
                 self.warned.add(name)
-                self.warn(f"the tracker {name} failed, the run goes on: {described(error)}")
+                self.warn(f"the tracker {name} failed, the run continues: {described(error)}")
 
 
 @contextmanager

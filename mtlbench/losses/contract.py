@@ -142,7 +142,7 @@ def build_loss(section: benchmark.Loss, context: LossContext) -> Loss:
     odd = [task for task, of_sets in zip(context.tasks, context.sets, strict=False) if of_sets]
     if odd and not cls.takes_sets:
         raise UserError(
-            f"The loss {section.name} needs one label an image, and those of '{odd[0]}' are sets: set loss.name ="
+            f"The loss {section.name} needs one label per image, and those of '{odd[0]}' are sets: set loss.name ="
             " 'triplet', or data.multi_valued to another rule than 'set'."
         )
     loss: Loss = cls(context, **resolved(section).options)

@@ -13,7 +13,7 @@ from mtlbench.data.table import Table
 
 FACTS = "rendered.json"
 DRAWING = 1  # raised when the same settings come to draw other pictures
-# the path of a picture from the set's folder on, also where someone sorted them anew; own photos are not numbered so
+# the path of a picture from the set's folder on, also where someone sorted them again; own photos are not numbered so
 _PICTURE = re.compile(r"(img_align_celeba|ut-zap50k-images)/(.+/)?\d{6,}(\.\d+)?\.\w+")
 FIRST_IDENTITY = 900001  # of rendered faces; CelebA's own end at 10177
 BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Rendered E's")  # of rendered shoes

@@ -1,6 +1,6 @@
 """How the tasks' gradients agreed in training, as tables: the update compliance ratio and the mean cosine of methods.
 
-Made from the probes beside run records (`agreement.csv`); what a probe is stands in `agreement` and `training`.
+Made from the probes beside run records (`agreement.csv`); `agreement` and `training` define a probe.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Agreement:
                     f"{one}has no {FILE} beside its run.json that can be read, though its gradients were probed"
                 )
             if seed in self.unshared:
-                said.append(f"{one}no two tasks share parameters")
+                said.append(f"{one}shares no parameters between tasks")
             if seed in self.outcome.collapsed:
                 said.append(
                     f"{one}{self.outcome.collapse(seed)}: all embeddings are nearly equal, so their"
@@ -231,7 +231,7 @@ def read_probes(suite: Suite, results: Path, record: Record) -> pd.DataFrame | N
         or set(zip(*(there[name].to_numpy(object) for name in ("step", "task_a", "task_b")), strict=True)) != wanted
     ):
         raise UserError(
-            f"{path} does not hold each of the {len(wanted):,} cosines of its run once; copy it anew, or remove its"
+            f"{path} does not hold each of the {len(wanted):,} cosines of its run once; copy it again, or remove its"
             " folder and run that method again."
         )
     return table

@@ -94,7 +94,7 @@ def _accuracy_column(
 def _seeds_column() -> Column:
     return Column(
         "seeds", "seeds", lambda row: str(len(row.seeds)) if row.seeds else "", lambda row: len(row.seeds),
-        meaning="How many runs, with different random starts, are behind the numbers.",
+        meaning="How many runs with different seeds the numbers are means of.",
     )  # fmt: skip
 
 
@@ -149,12 +149,14 @@ def _base_columns() -> list[Column]:
     return [
         _accuracy_column(
             "delta_m", "Δm",
-            "Difference to the base, a network for each task, in per cent of what that has above chance, mean over the"
-            " tasks that it learned: above 0, sharing helped.", "+.1f", 1, base_ranked=False,
+            "Difference to the base, a network for each task, in per cent of what the base has above"
+            " chance; mean over the tasks that the base learned. Above 0, sharing helped.",
+            "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
             "hurt", "tasks hurt",
-            "The number of tasks on which the method is surely worse than the base; empty where it was not compared.",
+            "The number of tasks on which the method is significantly worse than the base; empty where it was not"
+            " compared.",
             ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip
@@ -164,8 +166,8 @@ def _retrieval_columns() -> list[Column]:
     return [
         _accuracy_column(
             "macro map@r", "mAP@R",
-            "Retrieval: mean average precision among the R nearest, R the number of images of the same label, in per"
-            " cent; macro mean over label values, so that a rare one counts as much as a common one.",
+            "Retrieval: mean average precision among the R nearest, where R is the number of images of the same"
+            " label, in per cent; macro mean over label values, so that a rare value counts as much as a common one.",
         ),
         _accuracy_column(
             "macro precision@1", "P@1",

@@ -1,4 +1,4 @@
-"""How a table's rows stand to the best of each column, and to the base: what was compared, and what it says.
+"""How a table's rows compare with the best of each column and with the base.
 
 Scores of triplets and queries are read here, from beside `run.json`; the test itself is in `inference`.
 """
@@ -23,11 +23,11 @@ from mtlbench.report.rows import MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, folder_of
 
-EQUAL = 0.01  # a difference surely below this is none
+EQUAL = 0.01  # a difference significantly below this counts as none
 Obstacle = Literal["", "few", "metric", "answers", "triplets", "questions", "seeds"]
 _REASONS: dict[Obstacle, str] = {
-    "metric": "not compared, since among means over queries, only those that weigh all label values"
-    " equally, such as macro/map@r, can be compared",
+    "metric": "not compared, since only means over queries that weigh all label values equally, such as macro/map@r,"
+    " can be compared",
     "answers": "not compared, since these runs' test.safetensors is missing, incomplete or from another run",
     "triplets": "not compared, since these runs kept no triplets",
     "questions": "not compared, since the runs were tested on different triplets or images",

@@ -1,6 +1,6 @@
 """Comparison tables for machines: what `--format csv` and `runs` write, and their schema.
 
-Columns are the same whatever was measured, in the same order; what a suite lacks is empty. Those of single tasks and of
+Columns are always the same, in the same order; those that a suite lacks are empty. Those of single tasks and of
 further metrics come last. Cells hold numbers, names and dates, never sentences. Meanings are the table columns' own.
 """
 
@@ -36,7 +36,7 @@ class Field:
 
 _ABOUT = (
     Field("schema", "", "The version of these columns."),
-    Field("suite", "", "Rows of one number may share a table."),
+    Field("suite", "", "Rows with the same number may share a table."),
     Field("benchmark", "", "The benchmark's name."),
     Field("method", "", "The row's name: the method, and the factors that rows are named by."),
     Field("kind", "", "`method` or `reference`."),
@@ -66,10 +66,10 @@ _AGAINST = (
 )
 _COSTS = {  # unit, and the meaning of what has no column in tables
     "parameters": ("", ""),
-    "parameters_shared": ("", "Trained numbers that all tasks use."),
-    "parameters_per_task": ("", "Trained numbers that one task uses alone, a mean over tasks."),
-    "parameters_added": ("", "Trained numbers that one more task would add."),
-    "training_parameters": ("", "Trained numbers of loss and balancer, which are not deployed."),
+    "parameters_shared": ("", "Trained parameters that all tasks use."),
+    "parameters_per_task": ("", "Trained parameters that one task uses alone, a mean over tasks."),
+    "parameters_added": ("", "Trained parameters that one more task would add."),
+    "training_parameters": ("", "Trained parameters of loss and balancer, which are not deployed."),
     "file_bytes": ("bytes", ""),
     "bytes": ("bytes", "Size of all stored tensors."),
     "bytes_shared": ("bytes", ""),
@@ -102,7 +102,7 @@ _RECEIPT = (  # what the rows of a suite have in common; of values that differ b
     Field("receipt/embedding", "", "The number of an embedding's dimensions."),
     Field("receipt/loss", "", "The loss."),
     Field("receipt/steps", "", "The number of training steps."),
-    Field("receipt/precision", "", "In which numbers networks ran."),
+    Field("receipt/precision", "", "The numbers in which networks ran."),
     Field("receipt/device", "", "The processor, and how many threads of it."),
     Field("receipt/mtlbench", "", "mtlbench's version."),
     Field("receipt/commit", "", "mtlbench's commit."),
@@ -112,13 +112,13 @@ _RECEIPT = (  # what the rows of a suite have in common; of values that differ b
 )
 _RUN = (
     Field("schema", "", "The version of these columns."),
-    Field("suite", "", "Runs of one number may share a table."),
+    Field("suite", "", "Runs with the same number may share a table."),
     Field("benchmark", "", "The benchmark's name."),
     Field("method", "", "The method, and the factors that rows are named by."),
     Field("seed", "", "The seed."),
     Field("kind", "", "`method` or `reference`."),
     Field("status", "", "`done` or `failed`."),
-    Field("reason", "", "The message of the error that a failed run ended with, as it came."),
+    Field("reason", "", "The error message of a failed run, unchanged."),
     Field("collapsed", "", "The tasks under which embeddings collapsed, joined by `;`."),
     Field("<metric>/mean", "share", "A metric, mean over the tasks; `triplet` is triplet accuracy."),
     Field("<metric>/worst", "share", "The same on the task where it is lowest."),

@@ -156,7 +156,7 @@ def galleries(
         neighbours: of each query, in each method's row.
         seed: whose runs; by default the lowest of those that most methods have finished.
         methods: only these, by the names that tables show; tasks: only these.
-        draw_absent: draw a rendered data set anew where it is absent, which takes seconds to a minute.
+        draw_absent: draw a rendered data set again where it is absent, which takes seconds to a minute.
         drawing: progress of that; packing: of decoding images that were never packed on this machine.
 
     Raises:
@@ -416,9 +416,9 @@ def caption(found: Galleries, task: str) -> str:
     return (
         f"{suite.benchmark['title']} ({suite.benchmark['name']}), seed {found.seed}: {images},"
         f" {len(found.files):,} in the test split; each query's nearest come first. Network: {model['backbone']}"
-        f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy;"
+        f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in order of mean accuracy;"
         " P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
         " the smallest share of right neighbours over all methods; methods disagree most: the largest difference"
-        f" between two methods' shares; both among {among} {askable:,} images of which another has the label, labels"
-        f" taking turns; typical: drawn at random.{left}"
+        f" between two methods' shares; both among {among} {askable:,} images whose label another image has"
+        f" too, labels taking turns; typical: drawn at random.{left}"
     )

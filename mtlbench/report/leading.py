@@ -1,4 +1,4 @@
-"""Who may be said to lead: nobody is named as first before those whose interval reaches theirs."""
+"""The leaders of a column: the best method, and all whose intervals reach its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The test images behind a run's embeddings: the data set is read again, and must be what the run was made with.
 
-Records keep a fingerprint of their data and no path, so that they can be copied; whether its images are on this machine
-is found out here.
+Records keep a fingerprint of their data and no path, so that they can be copied; this module finds the images.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:  # reports without images do without PyTorch
 
 
 class NoImages(UserError):
-    """A run's images are not at hand, or they are other ones."""
+    """A run's images are absent, or different from the run's."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def read_originals(
     Args:
         record: of the run.
         data_dir: the data set's folder; by default the one where `mtlbench run` looks.
-        draw_absent: draw a rendered data set anew where it is absent, which takes seconds to a minute.
+        draw_absent: draw a rendered data set again where it is absent, which takes seconds to a minute.
         drawing: progress of that; packing: of decoding images that were never packed on this machine.
 
     Raises:
@@ -89,7 +88,9 @@ def read_originals(
     there = root.is_dir() and any(root.iterdir())
     if not there and (not made_anew or data_dir is not None or not draw_absent):
         raise NoImages(f"its images are not at {root}; name their folder with --data-dir.")
-    others = NoImages(f"the images in {root} are not those it was made with; name the folder of those with --data-dir.")
+    others = NoImages(
+        f"the images in {root} are not those that it was made with; name the right folder with --data-dir."
+    )
     facts = record.receipt.get("data", {})
     expected = facts.get("images", 0) + facts.get("unreadable", 0)
     folder = root if there else None

@@ -1,7 +1,7 @@
 """A comparison as a folder of web pages that open from disk: words, leaderboard, figures, curves, galleries, downloads.
 
-All numbers are `summary`'s, as the other tables write them, and all words `verdict`'s. How pages look and what they do
-in a browser is left to `templates/`; with scripts off they can still be read.
+All numbers are `summary`'s, as the other tables write them, and all words `verdict`'s. `templates/` holds how pages
+look and what they do in a browser; they can be read with scripts off.
 """
 
 from __future__ import annotations
@@ -192,9 +192,9 @@ def _intro(summary: Summary) -> str:
     named = f": {', '.join(tasks)}" if 1 < len(tasks) <= _FEW_TASKS else ""
     methods = "1 method" if done == 1 else f"{done} methods"
     several = "1 notion" if len(tasks) == 1 else f"{len(tasks)} notions"
-    said = f"{methods} of teaching a network {several} of when two images are alike{named}."
+    said = f"{methods} of teaching a network {several} of similarity between images{named}."
     if summary.metric == "triplet":
-        said += " Accuracy: of two test images, how often the one like a third is found closer to it; 50 % is chance."
+        said += " Accuracy: how often a test image is closer to an image like it than to one unlike it; 50 % is chance."
     return said
 
 
@@ -266,8 +266,8 @@ def _matrix(summary: Summary) -> dict[str, Any] | None:
 def _without_figures(tasks: Sequence[str], summary: Summary) -> str:
     every = len(summary.suite.tasks)
     return (
-        f"No figures and curves: they are over all {every} tasks, this page is of {len(tasks)} of them. A page made"
-        " without --tasks has them."
+        f"No figures and curves: they cover all {every} tasks, and this page covers {len(tasks)} of them."
+        " A page made without --tasks has them."
     )
 
 

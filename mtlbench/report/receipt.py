@@ -174,7 +174,7 @@ def factors_line(suite: Suite) -> Line | None:
     """Say by which settings rows are named."""
     if not suite.factors:
         return None
-    named = f"named by {', '.join(suite.factors)}, in which alone their runs differ beside method and seed."
+    named = f"named by {', '.join(suite.factors)}, the only difference between their runs besides method and seed."
     return Line("rows", named, f"rows: {named}")
 
 
@@ -247,8 +247,8 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         f"difference to {method}{same} in % of what {method} has above chance, mean over the tasks that it learned"
         f" (more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
         f" difference to {method} lies below 0, unknown with one seed."
-        + (f" Left out, since {method} did not learn: {', '.join(left_out)}." if left_out else "")
-        + (f" Left out, since {method} has no such seed: {'; '.join(without)}." if without else "")
+        + (f" Left out, because {method} did not learn them: {', '.join(left_out)}." if left_out else "")
+        + (f" Left out, because {method} lacks these seeds: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
         " ".join(filter(None, doubts)),
     )
@@ -277,14 +277,14 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     named = "rendered, not real" if data.get("rendered") else "real images"
     cells = {
         "value": "",
-        "first": ", of several values in a cell the first",
-        "unlabelled": ", cells of several values unlabelled",
-        "set": ", cells of several values sets, alike where they share one",
+        "first": ", the first of several values in a cell",
+        "unlabelled": ", cells with several values unlabelled",
+        "set": ", cells with several values are sets, alike where they share a value",
     }
     several = data_settings.get("multi_valued", "value")  # a later version may know another rule
-    rules = cells.get(several, f", cells of several values by the rule {several}")
+    rules = cells.get(several, f", cells with several values by the rule {several}")
     if data_settings.get("min_images"):
-        rules += f", values of fewer than {data_settings['min_images']} images unlabelled"
+        rules += f", values with fewer than {data_settings['min_images']} images unlabelled"
     lost = ""
     if data.get("unreadable"):
         lost = f"{data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"

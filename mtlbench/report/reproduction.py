@@ -1,4 +1,4 @@
-"""Runs beside their repetition: the same numbers, within what another seed changes, or neither.
+"""Runs beside their repetition: equal numbers, numbers as close as another seed's, or neither.
 
 Training in other conditions, such as another number of threads, adds up numbers in another order. The last bits differ
 at first and everything after some hundred steps, so that a repetition in other conditions is like another seed.
@@ -22,11 +22,11 @@ from mtlbench.runs import Record, folder_of
 Verdict = Literal["same", "agrees", "undecided", "differs", "failed"]
 MEANINGS: dict[Verdict, str] = {
     "same": "all numbers are equal, to the last bit",
-    "agrees": "the means are as close as those of two sets of so many seeds of one method are in 95 of 100 cases, by"
-    " the spread of the record's seeds and of earlier runs' (allowed)",
-    "undecided": "the numbers differ, and how much another seed changes is not known from a record of one seed",
+    "agrees": "the means are as close as those of two sets of as many seeds of one method in 95 of 100 cases, by the"
+    " spread of the record's seeds and of earlier runs' (allowed)",
+    "undecided": "the numbers differ, and a record of one seed does not tell how much another seed changes",
     "differs": "the numbers differ by more than that, or under the same conditions",
-    "failed": "it could not be made again",
+    "failed": "it could not be repeated",
 }
 # What decides the last bits, in words; what else decides a result is the same, or nothing is repeated.
 _CONDITIONS = {"mtlbench": "mtlbench", "torch": "PyTorch", "device": "device", "python": "Python"}

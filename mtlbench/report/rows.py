@@ -1,6 +1,6 @@
 """The rows of comparison tables, one per method.
 
-What may share a table is decided in `suites`, what columns are made of rows in `columns`.
+`suites` decides what may share a table; `columns` makes columns of rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The picture of a search: each query apart at the left, a row of neighbours per method, right and wrong marked.
 
-Right and wrong are told by mark (✓, ✗), by frame (solid, dashed) and by colour. What is found is left to `gallery` and
-to `mtlbench search`.
+Mark (✓, ✗), frame (solid, dashed) and colour tell right from wrong. `gallery` and `mtlbench search` find the
+neighbours.
 """
 
 from __future__ import annotations

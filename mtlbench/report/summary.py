@@ -321,7 +321,7 @@ def _at_seconds(
             lasts[method] = max(lasts.get(method, 0.0), math.inf if curve is None else curve["seconds"].max())
         seconds = min(lasts.values(), default=math.inf)
         if not math.isfinite(seconds):
-            none = "none, no run here kept its curve with seconds."
+            none = "none, because no run here kept its curve with seconds."
             return None, found, Line("equal seconds", none, f"equal seconds: {none}")
         whose = f", the time that {min(lasts, key=lambda m: lasts[m])} took"
     else:
@@ -341,7 +341,7 @@ def _at_seconds(
         "equal seconds",
         f"triplet accuracy on the validation split, mean over tasks, of the best checkpoint within"
         f" {seconds:,.4g} s of training steps{whose}, as the curves have it; empty where nothing was validated by then."
-        " All other columns are of each run's whole budget, equal in steps.",
+        " All other columns are of whole runs, which have equal steps.",
     )
     return seconds, added, line
 

@@ -1,6 +1,6 @@
 """Comparison tables as they are written: for the terminal, in Markdown and LaTeX. Nothing here loads an image.
 
-What they hold is decided in `summary`; what machines read is made in `frames`.
+`summary` decides what they hold; `frames` writes tables for machines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was tried on a table's data and is not in the table: runs that its results folder holds, or once held."""
+"""Runs on a table's data that are not in the table, but that its results folder holds or once held."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
     kept = set(held)
     gone = sum(run.identity not in kept for run in others)
     if gone:
-        said.append(f"of all these, {gone:,} without a record: removed, replaced or not finished")
+        said.append(f"{gone:,} of all these left no record: removed, replaced or not finished")
     return said
 
 

@@ -1,6 +1,6 @@
-"""What a suite's tables come to, in words: which method to take, what it costs, and how sure that is.
+"""The conclusions of a suite's tables, in words: which method to take, what it costs, and how sure that is.
 
-Every number is one of `summary`'s, written as the tables write it; nothing is said that its test does not say.
+Every number is one of `summary`'s, written as in the tables; a test supports every claim.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Verdict:
 
 
 def verdict(summary: Summary) -> Verdict:
-    """Say what a suite's tables come to."""
+    """Return the conclusions of a suite's tables."""
     every = [row for row in summary.rows if row.kind == "method"]
     rows = sorted(
         (row for row in every if row.accuracy["mean"].mean is not None),
@@ -148,7 +148,7 @@ class _Group:
 
     @cached_property
     def fastest(self) -> list[Row]:
-        """The candidates of which none was measured to embed surely faster than the others."""
+        """The candidates of which none was measured to embed clearly faster than the others."""
         return self._leading(_SPEED)
 
     @property
@@ -161,7 +161,7 @@ class _Group:
         said = []
         for rows, key, word, unit, all_of_them in (
             (self.smallest, _SIZE, "Smallest", "MB", "None of them is smaller"),
-            (self.fastest, _SPEED, "Fastest", "images/s under all tasks", "None of them is surely faster"),
+            (self.fastest, _SPEED, "Fastest", "images/s under all tasks", "None of them is clearly faster"),
         ):
             if len(self.candidates) < 2 or not rows or not self.words.number(rows[0], key):
                 continue
@@ -191,7 +191,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
         short = "undecided: one seed"
         lead = f"{highest}, of {best.method}; another seed might change the order."
     elif "mean" not in comparison.best:
-        lead = f"{highest}; it was not tested whether by chance."
+        lead = f"{highest}; whether by chance was not tested."
         more += [text for text in (comparison.reason, comparison.lacking) if text]
     else:
         tied, undecided = ([row.method for row in some] for some in (group.tied, group.undecided))
@@ -212,7 +212,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
             more.append(f"Not tested: {joined(comparison.missing, 5)}.")
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and not best.is_base:
-        below = f"; surely worse than it on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
+        below = f"; significantly worse than it on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
         more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
         more.append("Under some task all its embeddings are nearly equal: see what went wrong.")
@@ -255,7 +255,7 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
             are = "is fastest" if len(texts) == 1 else "are fastest, their ranges overlapping"
             line += f"; of the tied, {joined(list(texts))} {are}: {'; '.join(dict.fromkeys(texts.values()))}"
         elif group.tied:
-            line += "; no tied method is surely faster"
+            line += "; no tied method is clearly faster"
         more.append(line + ".")
     trained = words.number(best, "training_seconds", "s")
     if trained:
@@ -302,7 +302,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
             more.append(f"Against the highest mean: {counts}, at 5 % for all pairs of {comparison.methods} methods.")
             if comparison.single:
                 more.append(
-                    f"One seed, so undecided however far below: {joined(comparison.single, 4)}."
+                    f"One seed, so undecided, however far below: {joined(comparison.single, 4)}."
                     " Run the same seeds for all."
                 )
             if comparison.images:
@@ -310,13 +310,13 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
                     f"The weakest column rests on as much evidence as {comparison.images:,.0f} independent test images."
                 )
     if suite.quick:
-        more.append("Quick protocol, a short training of a small network: a full one may order them otherwise.")
+        more.append("Quick protocol, a short training of a small network: a full one may rank them differently.")
     if failed:
         more.append(f"Failed: {joined(failed, 4)}.")
     if collapsed:
         more.append(f"Collapsed: {joined(collapsed, 4)}.")
     if summary.warnings:
-        more.append("Not all is equal between these runs: see the remarks above the leaderboard.")
+        more.append("These runs differ in more than the method: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
 
 

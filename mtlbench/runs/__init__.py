@@ -1,4 +1,4 @@
-"""Run records: what a run leaves behind, how it is found, read and compared. What is named here needs no torch."""
+"""Run records: what a run leaves behind, how it is found, read and compared. Nothing named here needs torch."""
 
 from mtlbench.runs.record import SCHEMA as SCHEMA
 from mtlbench.runs.record import Json as Json

@@ -1,4 +1,4 @@
-"""A full disk: told apart from a method's failure, with what is needed and what there is."""
+"""A full disk: told apart from a method's failure, with the space needed and the space left."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def disk_full(path: Path | str, needed: int = 0, number: int | None = errno.ENOS
     elif needed:
         takes = f" It takes {_size(needed)}; {_size(shutil.disk_usage(place).free)} are free."
     return DiskFull(
-        f"{os.strerror(number or errno.ENOSPC)} for {path}.{takes} {remedy} and give the same command again: what is"
+        f"{os.strerror(number or errno.ENOSPC)} for {path}.{takes} {remedy} and run the same command again: what is"
         " finished is kept."
     )
 

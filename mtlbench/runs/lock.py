@@ -1,4 +1,4 @@
-"""One process at a time works on a run; others learn which one, and what dead processes left is removed."""
+"""The lock of a run: one process at a time works on it, others learn which, and dead processes' files are removed."""
 
 from __future__ import annotations
 

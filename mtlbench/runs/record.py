@@ -113,7 +113,7 @@ def read_record(folder: Path) -> Record | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
-            raise UserError(f"{path} was written by a newer mtlbench; update this one to read it.")
+            raise UserError(f"{path} was written by a newer mtlbench; update mtlbench to read it.")
         return Record(**checked(content), folder=folder)
     except (OSError, ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))

@@ -112,7 +112,7 @@ class RecordFile(BaseModel):
                 raise ValueError(f"a finished run has metrics of each of its tasks; '{task}' has none")
             accuracy = self.metrics[task].get("triplet")
             if accuracy is None or not 0 <= accuracy <= 1:
-                raise ValueError(f"the triplet accuracy of '{task}' is no share: {accuracy}")
+                raise ValueError(f"the triplet accuracy of '{task}' is not between 0 and 1: {accuracy}")
             if any(value in (float("inf"), -float("inf")) for value in self.metrics[task].values()):
                 raise ValueError(f"a metric of '{task}' is infinite")
         for one in self.learned or ():
@@ -156,7 +156,7 @@ class _Protocol(_Part):
 
 
 class _Elsewhere(_Part):
-    """What another version of mtlbench must have written out: its defaults may be others than those known here."""
+    """What another version of mtlbench must have written out: its defaults may differ from those here."""
 
     title: str
     train: _Protocol

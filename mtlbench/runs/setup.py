@@ -30,7 +30,7 @@ _WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # 
 
 
 def in_todays_words(benchmark: Json) -> Json:
-    """Return a record's benchmark with today's names of settings, and the default of those that it knew nothing of."""
+    """Return a record's benchmark with today's names of settings, and defaults for those that it did not know."""
     try:
         return Benchmark.model_validate(with_protocol(benchmark)).model_dump(mode="json")
     except ValidationError:
@@ -64,8 +64,8 @@ def benchmark_of(record: Record) -> Benchmark:
         return Benchmark.model_validate(with_protocol(record.setup["benchmark"]))
     except ValidationError as error:
         raise UserError(
-            f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench, which"
-            " this one can't read; use that one."
+            f"The settings of {record.method}, seed {record.seed}, were written by another version of mtlbench,"
+            " which this one can't read; use that version."
         ) from error
 
 
@@ -78,7 +78,7 @@ def method_of(record: Record) -> Method:
     try:
         return Method(**record.setup["method"])
     except TypeError as error:
-        raise UserError(f"{record.folder} was written by another version of mtlbench; use that one.") from error
+        raise UserError(f"{record.folder} was written by another version of mtlbench; use that version.") from error
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 <Authors: Title, Venue Year (arXiv number).>
 
 <Say here what the idea is, in two or three sentences, and write down the formula that the code
-follows. This file runs as it stands: with F(x) the features of an image x after the last stage,
+follows. This file runs unchanged: with F(x) the features of an image x after the last stage,
 and h the embedding layer, task t embeds by
 
     e_t(x) = h(gamma_t * F(x) + beta_t),    gamma_t, beta_t in R^C
@@ -31,8 +31,8 @@ BIBTEX = """
 """
 
 
-# The name is what users write: --methods my-method. To be found by --methods architectures too, it
-# takes groups=("architectures",).
+# The name is what users write: --methods my-method.
+# Add groups=("architectures",) to have it in --methods architectures too.
 @register_architecture("my-method", cite=BIBTEX, shares="all but a scale and a shift per channel")
 class MyMethod(Architecture):
     """One network whose last features each task scales and shifts.
@@ -46,19 +46,19 @@ class MyMethod(Architecture):
     """
 
     # Options are keyword-only arguments with a type and a default; users set one by
-    # 'my-method[shift=false]'. They are all that it is told: no architecture sees the data set.
-    # Refuse a value that makes no sense by raising mtlbench.UserError with one sentence.
+    # 'my-method[shift=false]'. An architecture gets nothing else: it never sees the data set. Refuse a
+    # value that makes no sense by raising mtlbench.UserError with one sentence.
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, shift: bool = True) -> None:
         super().__init__(backbones, tasks)
         # backbones.backbone() is a fresh network: .stages, a list of modules, and .head, which makes the
-        # embedding. How many stages and channels there are is the benchmark's to say: ask
-        # backbones.channels and backbones.feature_size. What one task has alone is made by
-        # backbones.backbone(task) or backbones.head(task), so that it starts the same whichever other
-        # tasks there are; modules of your own with random values, within `with backbones.seeded(task):`.
+        # embedding. The benchmark decides how many stages and channels there are: ask backbones.channels
+        # and backbones.feature_size. Make a task's own parts by backbones.backbone(task) or
+        # backbones.head(task), and your own random modules within `with backbones.seeded(task):`; then
+        # they start the same whatever the other tasks are.
         self.net = backbones.backbone()
         channels = backbones.channels[-1]
-        # Tensors that are learned are nn.Parameters, one for each task; others are buffers. So they are
-        # saved with the network and moved with it.
+        # Make learned tensors nn.Parameters, one for each task, and other tensors buffers: then they are
+        # saved and moved with the network.
         self.scales = nn.ParameterList([torch.ones(channels) for _ in tasks])
         self.shifts = nn.ParameterList([torch.zeros(channels) for _ in tasks if shift])
 
@@ -77,14 +77,14 @@ class MyMethod(Architecture):
         embeddings: Tensor = self.net.head(features)
         return embeddings
 
-    # The one method that must be there. The leading axis is the task, always.
+    # The one required method. The leading axis is always the task.
     def forward(self, images: Tensor) -> Tensor:
         """(T, B, 3, H, W) -> (T, B, D): group t of the images is embedded under task t."""
         # All groups pass the shared part at once. Nothing else may mix them.
         groups = self._features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         return torch.stack([self._embedding(group, t) for t, group in enumerate(groups)])
 
-    # What follows may be left out: the defaults are right, but slower, and count everything as shared.
+    # The methods below are optional: the defaults are correct, but slower, and count everything as shared.
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (T, B, D): the same images under every task, the shared part once."""
@@ -96,7 +96,7 @@ class MyMethod(Architecture):
         return self._embedding(self._features(images), task)
 
     def task_state(self, task: int) -> Iterable[nn.Module | nn.Parameter]:
-        """Return what this task alone has: it counts as storage per task, balancers treat it apart."""
+        """Return what this task alone has: it counts as storage per task, and balancers treat it separately."""
         return (self.scales[task], *self.shifts[task : task + 1])
 
     def last_shared_layer(self) -> Sequence[nn.Parameter]:

@@ -1,9 +1,9 @@
-"""My-method: each image is brightened or darkened by chance.
+"""My-method: brightens or darkens each image at random.
 
 <Authors: Title, Venue Year (arXiv number).>
 
-<Say here what is done to training images; test images stay as they are. This file runs as it stands:
-an image x becomes clip(a x), with a drawn evenly from [1 - strength, 1 + strength] for each image.>
+<Say here what is done to training images; test images stay as they are. This file runs unchanged: an
+image x becomes clip(a x), with a drawn uniformly from [1 - strength, 1 + strength] for each image.>
 """
 
 import torch
@@ -16,13 +16,13 @@ from mtlbench import register_augmentation
 # type and a default; there, 'my-method[strength=0.1]' sets one.
 @register_augmentation("my-method")
 def my_method(images: Tensor, generator: torch.Generator, *, strength: float = 0.2) -> Tensor:
-    """Brighten or darken each image by chance.
+    """Brighten or darken each image at random.
 
     <The line above is what `mtlbench list augmentations` shows.>
 
     Args:
         images: (B, C, H, W) uint8, on the device.
-        generator: all chance comes from it, so that an interrupted run goes on as it would have gone on.
+        generator: the only source of randomness, so an interrupted run continues as if it had not stopped.
         strength: from 0, nothing, to 1.
 
     Returns:

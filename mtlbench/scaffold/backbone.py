@@ -3,7 +3,7 @@
 <Authors: Title, Venue Year (arXiv number).>
 
 <Say here what the network is. A backbone is a list of stages and a head: architectures share, copy or
-modulate the stages one by one. This file runs as it stands.>
+modulate the stages one by one. This file runs unchanged.>
 """
 
 from itertools import pairwise
@@ -35,13 +35,13 @@ class MyMethod(BackboneKind):
     def __init__(self, *, width: int = 16) -> None:
         self.width = width
 
-    # Weights are drawn with torch alone: what is built here is seeded outside.
+    # Draw weights with torch alone; mtlbench seeds them.
     def stages(self, pretrained: bool) -> nn.ModuleList:
         """Return fresh stages; each maps (B, C, H, W) to (B, C', H', W')."""
         channels = [3, *(self.width * 2**i for i in range(4))]
         return nn.ModuleList([_stage(a, b) for a, b in pairwise(channels)])
 
-    # Leave this one out where it is as here, the default.
+    # Leave this one out if yours is the default, as here.
     def head(self, channels: int, feature_size: tuple[int, int], embedding_size: int) -> nn.Module:
         """Return what makes (B, D) embeddings of the last stage's (B, channels, *feature_size)."""
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, embedding_size))

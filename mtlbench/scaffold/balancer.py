@@ -1,9 +1,9 @@
-"""My-method: tasks whose losses have been larger of late weigh more.
+"""My-method: tasks with larger recent losses weigh more.
 
 <Authors: Title, Venue Year (arXiv number).>
 
 <Say here what the idea is, in two or three sentences, and write down the formula that the code
-follows. This file runs as it stands: with m_t a moving mean of task t's loss, the T weights are
+follows. This file runs unchanged: with m_t a moving mean of task t's loss, the T weights are
 
     w = T softmax(m / temperature),    m_t <- momentum m_t + (1 - momentum) L_t
 
@@ -54,24 +54,24 @@ class MyMethod(Balancer):
         if not 0 <= momentum < 1:
             raise UserError(f"my-method: momentum={momentum} must be 0 or more and below 1.")
         self.temperature, self.momentum = temperature, momentum
-        # What is remembered lives in buffers: an interrupted run goes on from its checkpoint as it would
-        # have gone on.
+        # Keep memory in buffers: an interrupted run continues from its checkpoint as if it had not
+        # stopped.
         self.register_buffer("losses", torch.zeros(len(tasks)))
         self.register_buffer("seen", torch.zeros(()))
 
-    # The one method that must be there.
+    # The one required method.
     def backward(self, losses: Tensor, architecture: Architecture) -> Tensor:
         """Add the update's gradient to every parameter's `.grad`, and return the (T,) weights used, for the log."""
-        # Without their graph: no gradient shall flow through the weights.
+        # Detached: no gradient may flow through the weights.
         latest = losses.detach().float()
         self.losses = self.momentum * self.losses + (1 - self.momentum) * latest
         self.seen = self.seen + 1
         means = self.losses / (1 - self.momentum**self.seen)  # of the losses seen alone
-        # Weights of 1 are the plain mean. They sum to T: else a learning rate would be hidden in them.
+        # Weights of 1 mean the plain mean. They sum to T; otherwise they would hide a learning rate.
         weights = len(losses) * torch.softmax(means / self.temperature, 0)
-        # Shared parameters get the mean of the tasks' weighted gradients, a task's own its own one. A
-        # method that combines gradients instead takes those of architecture.shared_parameters() by
-        # torch.autograd.grad.
+        # Shared parameters get the mean of the tasks' weighted gradients, a task's own parameters its
+        # own gradient. A method that combines gradients instead takes those of
+        # architecture.shared_parameters() by torch.autograd.grad.
         self.weighted_backward(losses, weights, architecture)
         return weights
 

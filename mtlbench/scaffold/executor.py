@@ -1,7 +1,7 @@
 """My-method: does jobs one after the other, the shortest name first.
 
-<Say here where jobs are done. A job is data: one method with one seed on one benchmark; what it leaves
-is its run record, on disk. This file runs as it stands.>
+<Say here where jobs are done. A job is data: one method with one seed on one benchmark; it leaves its
+run record on disk. This file runs unchanged.>
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ class MyMethod(Executor):
     def __init__(self, *, reverse: bool = False) -> None:
         self.reverse = reverse
 
-    # The one method that must be there. `watcher` is told how the jobs go; `stop` says whether the user
-    # wants to stop. Here the engine's own executor does the jobs; elsewhere, a process on any machine
-    # does one by `python -m mtlbench.jobs.work JOB.json`, see mtlbench/jobs/executors/processes.py.
+    # The one required method. `watcher` hears how the jobs progress; `stop` says whether the user wants
+    # to stop. Here the engine's own executor does the jobs; elsewhere, a process on any machine does one
+    # by `python -m mtlbench.jobs.work JOB.json`, see mtlbench/jobs/executors/processes.py.
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
         """Do all jobs; each leaves its run record, also where it fails."""
         Here().run(sorted(jobs, key=lambda job: job.method.name, reverse=self.reverse), watcher, stop)

@@ -2,8 +2,8 @@
 
 <Authors: Title, Venue Year (arXiv number).>
 
-<Say here what the idea is, and write down the formula that the code follows. This file runs as it
-stands: with d the Euclidean distance of two embeddings under one task, the loss of a pair is
+<Say here what the idea is, and write down the formula that the code follows. This file runs unchanged:
+with d the Euclidean distance of two embeddings under one task, the loss of a pair is
 
     d^2                     where both carry the same label,
     max(0, margin - d)^2    where they don't,
@@ -26,20 +26,20 @@ class MyMethod(Loss):
     <The line above is what `mtlbench list losses` shows.>
 
     Args:
-        margin: above 0; how far apart images of two labels shall lie.
+        margin: above 0; how far apart images of two labels should be.
     """
 
-    # Options are keyword-only arguments with a type and a default. `context` says what the loss is for: the
-    # tasks, how many label values each has, the size of embeddings, whether they are normalised, a seed.
-    # A loss may own nn.Parameters, such as proxies, for each task its own: they are trained, saved and
-    # restored as the network is, and don't count as its storage.
+    # Options are keyword-only arguments with a type and a default. `context` says what the loss is for:
+    # the tasks, how many label values each has, the size of embeddings, whether they are normalised, a
+    # seed. A loss may own nn.Parameters, such as proxies for each task: they are trained, saved and
+    # restored with the network, and don't count as its storage.
     def __init__(self, context: LossContext, *, margin: float = 0.5) -> None:
         super().__init__(context)
         if margin <= 0:
             raise UserError(f"my-method: margin={margin} must be above 0.")
         self.margin = margin
 
-    # The one method that must be there. The leading axis is the task, always.
+    # The one required method. The leading axis is always the task.
     def forward(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """(T, B, D) embeddings and their batch -> (T,) losses, each of one task."""
         points = self.points(embeddings)  # float32, of unit length where the benchmark says so

@@ -2,9 +2,9 @@
 
 <Authors: Title, Venue Year (arXiv number).>
 
-<Say here what is measured, from which value to which, and write down the formula. This file runs as it
-stands: a query whose first relevant image comes at place r scores 1/r; the metric is the mean over
-queries. Images at the same distance count in the worst order, for every metric alike.>
+<Say here what is measured and in which range, and write down the formula. This file runs unchanged: a
+query whose first relevant image comes at place r scores 1/r; the metric is the mean over queries.
+Images at the same distance count in the worst order, for every metric alike.>
 """
 
 import torch
@@ -22,7 +22,7 @@ def my_method(ranked: Ranked, *, depth: int = 100) -> Tensor:
 
     Args:
         ranked: some queries with their galleries in order of distance; one exact ranking serves all metrics.
-        depth: how far down the gallery is looked.
+        depth: how many of the nearest images are looked at.
 
     Returns:
         (queries,) one score each; a table shows the mean over queries.

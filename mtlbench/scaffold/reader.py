@@ -1,7 +1,7 @@
 """My-method: reads images from one folder for each label.
 
-<Authors: Title, Venue Year. Say where the data set is published, and what lies where in its folder.
-This file runs as it stands: it reads
+<Authors: Title, Venue Year. Say where the data set is published, and how its folder is laid out. This
+file runs unchanged: it reads
 
     FOLDER/boots/17.jpg, FOLDER/sandals/4.png, …
 
@@ -32,34 +32,35 @@ class MyMethod(Reader):
     <The line above is what `mtlbench list readers` shows.>
 
     Args:
-        task: what the task is called whose labels the folders name.
+        task: the name of the task whose labels the folders give.
     """
 
     # Options are keyword-only arguments with a type and a default; a benchmark sets them in
-    # `[data.options]`. What `[data]` says of any data set, such as the split's seed, comes with `data`.
+    # `[data.options]`. `data` holds what `[data]` sets for any data set, such as the split's seed.
     def __init__(self, *, task: str = "label") -> None:
         self.task = task
 
-    # The one method that must be there. Images are not opened: packing does so, and says which are broken.
+    # The one required method. It opens no image: packing does so, and says which are broken.
     def read(self, folder: Path, data: Data) -> Table:
         """Return the paths, labels and split of the data set in a folder."""
         found = sorted(file for file in folder.glob("*/*") if file.suffix.lower() in ENDINGS)
         if not found:
-            # What a user can cause is one sentence that says what to do.
+            # An error that a user can cause is one sentence that says what to do.
             raise UserError(
                 f"{folder} holds no images in folders: put them into a folder for each label, as {ENDINGS}."
             )
         paths = [file.relative_to(folder).as_posix() for file in found]
         labels = [file.parent.name for file in found]
         # Images of one group, such as a person's, must stay on one side of the split: the first argument
-        # names each image's group. Here each image is its own. A split that is published is given instead:
-        # 0 train, 1 val, 2 test for each image.
+        # names each image's group. Here each image is its own. Give a published split instead where
+        # there is one: 0 train, 1 val, 2 test for each image.
         split, rule = split_own(paths, data.split_seed, "image", folder)
         return Table(
             name=folder.name,
             root=folder,
             paths=tuple(paths),
-            # Each task's labels, in words; an empty word is an image without a label. Tasks may be many.
+            # Each task's labels as text; an empty text is an image without a label. There may be many
+            # tasks.
             columns={self.task: column_of(labels)},
             split=split,
             split_rule=rule,

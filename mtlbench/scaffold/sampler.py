@@ -2,7 +2,7 @@
 
 <Authors: Title, Venue Year (arXiv number).>
 
-<Say here what a batch is made of. This file runs as it stands: a task is drawn, then some of its label
+<Say here what a batch is made of. This file runs unchanged: a task is drawn, then some of its label
 values and `per_class` training images of each, with replacement. All images of the batch count for all
 tasks: labels (T, B) say what each is under each task.>
 """
@@ -18,7 +18,7 @@ from mtlbench import Batch, Sampler, Source, UserError, register_sampler
 # The name is what a benchmark's `train.sampling` says, or --set train.sampling=my-method in a run.
 @register_sampler("my-method")
 class MyMethod(Sampler):
-    """A few label values of one task, a few images of each; tasks take turns by chance.
+    """A few label values of one task, a few images of each; tasks alternate at random.
 
     <The line above is what `mtlbench list samplers` shows.>
 
@@ -42,8 +42,8 @@ class MyMethod(Sampler):
             if len(self.images[-1]) < 2:
                 raise UserError(f"my-method: '{task}' needs two labels with two images each.")
 
-    # The one method that must be there. All chance comes from the generators, one for each task, on the
-    # CPU: an interrupted run goes on from their states, and a seed draws the same on every device.
+    # The one required method. All randomness comes from the generators, one for each task, on the CPU:
+    # an interrupted run continues from their states, and a seed draws the same on every device.
     def draw(self, generators: Mapping[str, torch.Generator]) -> Batch:
         """Draw a batch."""
         generator = generators[self.source.tasks[0]]
@@ -59,13 +59,14 @@ class MyMethod(Sampler):
         index = torch.cat([images[pick(len(images), self.per_class)] for images in chosen])[:wanted]
         labels = self.source.labels[:, index]
         return Batch(
-            # (B, 3, H, W): every image is embedded under every task; (T, B, 3, H, W): group t under task t alone
+            # (B, 3, H, W): every image is embedded under every task; (T, B, 3, H, W): group t under task
+            # t alone
             images=self.source.load(index, generator),
             labels=labels,  # (T, B)
-            # (T, n, 3) indices into the batch of anchor, positive and negative, for the triplet loss; None
-            # leaves it to the loss to find pairs or triplets by the labels.
+            # (T, n, 3) indices into the batch of anchor, positive and negative, for the triplet loss;
+            # with None the loss finds pairs or triplets by the labels.
             triplets=None,
-            # (T,) whether a task has what a loss needs in this batch; where not, its loss is 0.
+            # (T,) whether a task has what a loss needs in this batch; otherwise its loss is 0.
             possible=torch.stack([_comparable(row) for row in labels]),
         )
 

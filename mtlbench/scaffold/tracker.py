@@ -1,7 +1,7 @@
 """My-method: writes what happens in a run to a file, a line of JSON for each event.
 
-<Say here where the numbers go. A tracker hears of a run what happens, as typed events, and can change
-nothing. This file runs as it stands.>
+<Say here where the numbers go. A tracker receives a run's typed events and can't change the run. This
+file runs unchanged.>
 """
 
 import json
@@ -30,9 +30,10 @@ class MyMethod(Tracker):
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / file
 
-    # The one method that must be there. Events are Started, StepWindow, Validation, CheckpointSaved and Ended
-    # of mtlbench.training.events; take those that you want by `isinstance` or `match`, and let others pass.
-    # An exception here is reported and does not stop the run. `close` may be added: it is called in the end.
+    # The one required method. Events are Started, StepWindow, Validation, CheckpointSaved and Ended of
+    # mtlbench.training.events; take those that you want by `isinstance` or `match`, and ignore the
+    # others. An exception here is reported and does not stop the run. `close` may be added: it is called
+    # in the end.
     def handle(self, event: Event) -> None:
         """Take one event; called in the order in which they happen."""
         line = {"event": type(event).__name__, **vars(event)}

@@ -67,7 +67,7 @@ def sampler_of(benchmark: Benchmark, dataset: Dataset) -> Sampler:
     odd = [task for task, members in zip(dataset.tasks, dataset.sets, strict=True) if members is not None]
     if odd and not entry.target.takes_sets:
         raise UserError(
-            f"train.sampling = '{train.sampling}' needs one label an image, and those of '{odd[0]}' are sets: set"
+            f"train.sampling = '{train.sampling}' needs one label per image, and those of '{odd[0]}' are sets: set"
             " train.sampling = 'joint' or 'per-task', or data.multi_valued to another rule than 'set'."
         )
     augment = read_augmentations(train.augment)

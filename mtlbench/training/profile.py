@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and how near it comes to its limit: the network alone on images at hand."""
+"""Where the time of a training step goes, and the limit: the network alone on images in memory."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def sentences(outcomes: Sequence[Outcome]) -> list[str]:
             said.append(f"Tuning raised the validation score of {high} by {gains[high]:.1f} points.")
         else:
             said.append(
-                f"Tuning raised the validation score by {median(gains.values()):.1f} points at the median of"
+                f"Tuning raised the validation score by {median(gains.values()):.1f} points in the median over"
                 f" {len(gains)} methods, from {gains[low]:.1f} ({low}) to {gains[high]:.1f} ({high})."
             )
     both = [one for one in outcomes if one.method in gains]
@@ -128,7 +128,7 @@ def read_trials(folder: Path) -> list[Outcome]:
         methods = json.loads(path.read_text())["methods"]
         return [Outcome(name, tuple(Trial(**trial) for trial in trials)) for name, trials in methods.items()]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} can't be read ({error}): give the mtlbench tune command again.") from error
+        raise UserError(f"{path} can't be read ({error}): run the mtlbench tune command again.") from error
 
 
 def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, Json], quick: bool) -> None:
@@ -147,7 +147,7 @@ def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, J
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"--write {path}: the file that is there can't be read as TOML ({error}).") from error
+        raise UserError(f"--write {path}: the existing file can't be read as TOML ({error}).") from error
     above = "quick.recipes" if quick else "recipes"
     tables = [one for one in outcomes if one.recipe is not None]
     parts = []

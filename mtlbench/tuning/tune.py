@@ -121,7 +121,7 @@ def read_tuning(
     need_optuna()
     executor = executor_of(jobs, on)
     if not isinstance(executor, Here | Processes | Remote):
-        raise UserError(f"--on {on}: this executor does runs alone; tune takes here, processes, ray and slurm.")
+        raise UserError(f"--on {on}: this executor can't train trials; tune takes here, processes, ray and slurm.")
     commit()  # noted now: a commit made while trials go on is not what they run
     chosen = parse_methods(methods)
     if waiting := left_out_methods(methods):

@@ -103,11 +103,11 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     torch.save({f"nets.{i}.{k}": v for i in range(2) for k, v in state.items()}, file)
     assert "holds several networks" in refused(file)
     torch.save(resnet(), file)  # a pickled network, which is code
-    assert "no state dict that can be read" in refused(file)
+    assert "not a readable state dict" in refused(file)
     torch.save({"epoch": 3}, file)
     assert "holds no tensors by name" in refused(file)
     file.write_bytes(b"broken")
-    assert "no state dict that can be read" in refused(file)
+    assert "not a readable state dict" in refused(file)
     assert "can't be read (No such file" in refused(tmp_path / "none.pth")
     (tmp_path / "net.zip").write_bytes(b"")
     assert "files in .pth, .pt, .bin, .safetensors" in refused(tmp_path / "net.zip")

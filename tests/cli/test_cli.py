@@ -131,7 +131,7 @@ def test_ctrl_c_anywhere_says_how_to_go_on(mtlbench: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr("mtlbench.plugins.load_plugins", interrupted)
     ended = mtlbench("list", "methods")
     assert ended.code == 130
-    assert ended.err == "\nStopped. What is finished is kept: the same command goes on from there.\n"
+    assert ended.err == "\nStopped. What is finished is kept; the same command continues from there.\n"
 
 
 # --- run: what is found before anything is trained --------------------------------------------------------------------

@@ -222,7 +222,7 @@ def test_an_edited_plug_in_changes_the_listing(tmp_path: Path, monkeypatch: pyte
 
 
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the kinds that were listed anew since."""
+    """Return the kinds that were listed again since."""
     from mtlbench.cli import kept
 
     kinds: list[str] = []

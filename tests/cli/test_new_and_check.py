@@ -145,7 +145,7 @@ def test_a_fault_is_shown_with_its_reason_and_exit_code_1(monkeypatch: pytest.Mo
     assert lines[at + 1].startswith("      expected: the plain mean's gradient")
     assert lines[at + 2] == "      found: one 0.333 times as long"
     assert lines[at + 3].startswith("      to mend it: bring the weights to a sum of T")
-    assert lines[-1] == "shared+sums-to-one does not keep the contract; mend the first ✗ first."
+    assert lines[-1] == "shared+sums-to-one does not keep the contract; fix the first ✗ first."
 
 
 def test_several_methods_take_a_line_each_and_what_they_share_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:

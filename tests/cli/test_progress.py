@@ -21,7 +21,7 @@ from mtlbench.cli.progress import command, say
 from mtlbench.jobs import plan
 from mtlbench.training.events import Started, StepWindow
 
-LONG = "  cross-stitch, seed 0: goes on from step 1,250 with the 2 threads that it began with, about 45 minutes"
+LONG = "  cross-stitch, seed 0: continues from step 1,250 with the 2 threads that it began with, about 45 minutes"
 
 
 def on_a_terminal(width: int = 40, terminal: bool = True) -> Console:

@@ -178,11 +178,11 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(zappos_folder, tmp_pa
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "The same command goes on from here." in rest
+    assert "The same command continues from here." in rest
     assert not (tmp_path / "r" / "zappos-quick" / "shared" / "seed-0").exists()
     plan = run(*words("zappos", zappos_folder, tmp_path / "r", "--methods", "shared", "--dry-run"),
                "--set", "train.steps=2000", "--set", "evaluation.every=40")  # fmt: skip
-    assert "shared, seed 0: goes on from step" in plan.output
+    assert "shared, seed 0: continues from step" in plan.output
 
 
 def test_the_readmes_own_method_runs(zappos_folder, tmp_path):

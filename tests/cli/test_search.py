@@ -187,7 +187,7 @@ def test_an_edited_method_is_warned_of_and_weights_of_another_are_refused(made, 
 def test_what_is_missing_or_wrong_is_one_sentence_with_its_remedy(made, copied, tmp_path):
     run, _, dataset = made
     photo = query_image(dataset, 0)
-    assert "is no run: name the folder of one" in error(tmp_path / "no", "--query", photo)
+    assert "is not a run: name a run's folder" in error(tmp_path / "no", "--query", photo)
     assert f"Did you mean: {copied}?" in error(copied.parent, "--query", photo)
     assert "has no task 'closur'. Did you mean: closure? Tasks: category, closure." in error(
         run, "--query", photo, "--task", "closur"
@@ -214,7 +214,7 @@ def test_what_is_missing_or_wrong_is_one_sentence_with_its_remedy(made, copied, 
     (copied / "run.json").unlink()
     copied.rename(copied.with_name("seed-0.partial"))
     (copied.with_name("seed-0.partial") / "state.json").write_text("{}")
-    assert "is not finished: the same mtlbench run command goes on" in error(copied, "--query", photo)
+    assert "is not finished: the same mtlbench run command continues it" in error(copied, "--query", photo)
 
 
 def test_a_method_that_is_not_there_is_asked_for_with_plugins(made, copied):

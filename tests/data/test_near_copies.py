@@ -1,4 +1,4 @@
-"""Near-copies: an image saved anew or resized is found across splits, one of another colour or scene is not."""
+"""Near-copies: an image saved again or resized is found across splits, one of another colour or scene is not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _thumbnails(*files: Path) -> np.ndarray:
 
 @pytest.fixture
 def pictures(tmp_path) -> list[Path]:
-    """0 to 2: training images; 3: the first saved anew at half the size; 4: the second with its colours exchanged;
+    """0 to 2: training images; 3: the first saved again at half the size; 4: the second with its colours exchanged;
     5: the third mirrored; 6: another scene."""
     first, second, third, other = map(_scene, range(4))
     images = [first, second, third, first.resize((48, 48)), Image.merge("RGB", second.split()[::-1]),

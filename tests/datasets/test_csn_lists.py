@@ -182,7 +182,7 @@ def test_triplet_lists_may_have_windows_line_ends_tabs_and_no_last_line_end(csn_
 )
 def test_a_malformed_list_of_file_names_is_refused_by_its_line(csn_folder: Path, text: str, where: str) -> None:
     (csn_folder / "filenames.json").write_text(text)
-    with pytest.raises(UserError, match=rf"filenames\.json, {where} is no path of an image"):
+    with pytest.raises(UserError, match=rf"filenames\.json, {where} is not the path of an image"):
         read_zappos(csn_folder, split="csn")
 
 

@@ -74,7 +74,7 @@ def test_blank_lines_and_rows_of_empty_cells_are_no_images(tmp_path: Path) -> No
 def test_columns_without_a_name_are_left_out_and_remarked(tmp_path: Path) -> None:
     rows = [[str(i), path, side, ""] for i, (path, side) in enumerate(zip(TEN, SIDES, strict=True))]
     write(tmp_path, ["", "path", "split", ""], *rows)
-    with pytest.raises(UserError, match="no column to be a task"):
+    with pytest.raises(UserError, match="no column for a task"):
         read_csv(tmp_path, options())
     write(tmp_path, ["", "path", "split", "kind"], *rows)
     table = read_csv(tmp_path, options())
@@ -254,7 +254,7 @@ def test_a_missing_column_is_named_with_the_nearest_and_the_key_to_set(tmp_path:
 
 def test_a_table_without_a_task_is_refused(tmp_path: Path) -> None:
     ten(tmp_path, split=SIDES)
-    with pytest.raises(UserError, match="no column to be a task"):
+    with pytest.raises(UserError, match="no column for a task"):
         read_csv(tmp_path, options())
 
 
@@ -412,7 +412,7 @@ def test_a_table_in_each_splits_folder_names_the_images_beside_it(tmp_path: Path
 def test_tables_of_splits_with_other_columns_are_refused(tmp_path: Path) -> None:
     write(tmp_path, ["path", "colour"], ["a.jpg", "red"], name="train.csv")
     write(tmp_path, ["path", "color"], ["b.jpg", "red"], name="test.csv")
-    with pytest.raises(UserError, match=r"test\.csv has other columns than .*train\.csv"):
+    with pytest.raises(UserError, match=r"test\.csv has different columns from .*train\.csv"):
         read_csv(tmp_path, options(csv={"files": {"train": "train.csv", "test": "test.csv"}}))
     with pytest.raises(UserError, match="'tarin' is no split"):
         read_csv(tmp_path, options(csv={"files": {"tarin": "train.csv"}}))
@@ -452,7 +452,9 @@ def test_a_nul_in_a_path_is_named_by_its_line(tmp_path: Path) -> None:
 
 def test_a_line_per_label_is_told_to_be_pivoted(tmp_path: Path) -> None:
     write(tmp_path, ["path", "task", "label"], ["0.jpg", "colour", "red"], ["0.jpg", "size", "s"])
-    with pytest.raises(UserError, match=r"lines 2 and 3 both list 0\.jpg; .*pivoted to a column per task"):
+    with pytest.raises(
+        UserError, match=r"lines 2 and 3 both list 0\.jpg; .*Pivot a table with a line per label to a column per task"
+    ):
         read_csv(tmp_path, options())
 
 

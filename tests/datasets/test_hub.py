@@ -240,7 +240,7 @@ def test_ordered_values_and_their_order(tmp_path: Path) -> None:
 
 def test_a_list_whose_value_holds_the_separator_is_refused(tmp_path: Path) -> None:
     folder = parquet(tmp_path / "shop", train=rows(tags=[["a;b", "c"]] + [["c"]] * 9))
-    assert "a list in column 'tags' holds 'a;b', in which ';' would part it" in refusal(folder)
+    assert "a list in column 'tags' holds 'a;b', in which ';' would split it" in refusal(folder)
     assert names(read(folder, {"separator": "|"}).columns["tags"])[0] == "a;b|c"
 
 
@@ -276,11 +276,11 @@ def test_an_absent_folder_and_one_that_the_library_cannot_read_are_refused(tmp_p
     assert "no such folder" in refusal(tmp_path / "absent")
     assert "there is no such folder. Correct data.folder, or name one with --data-dir" in refusal(None)
     (tmp_path / "empty").mkdir()
-    assert "is no data set that the library datasets can read" in refusal(tmp_path / "empty")
+    assert "is not a data set that the library datasets can read" in refusal(tmp_path / "empty")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "train.parquet").write_bytes(b"PAR1 no more")
-    assert "is no data set that the library datasets can read" in refusal(broken)
+    assert "is not a data set that the library datasets can read" in refusal(broken)
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +357,7 @@ def test_a_data_set_that_the_hub_refuses_is_told_by_its_reason(tmp_path: Path) -
         )
     assert gated.startswith("refused: The data set 'me/secret' is gated: ask for access on its page there, and log in")
     assert absent.startswith("refused: The Hub has no data set 'me/shaeps' that you may see: correct data.options.id, ")
-    assert malformed.startswith("refused: The data set 'me:shapes' can't be had from the Hub: ")
+    assert malformed.startswith("refused: The data set 'me:shapes' can't be loaded from the Hub: ")
 
 
 def test_a_hub_that_cannot_be_reached_is_told_and_a_copy_is_the_way_out(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:
     ("section", "words"),
     [
         ({"pattern": r"(\d+)_c(\d+)"}, "names no task: give each a named group"),
-        ({"pattern": "(?P<a>["}, "pattern is no regular expression: unterminated character set"),
+        ({"pattern": "(?P<a>["}, "pattern is not a regular expression: unterminated character set"),
         ({"pattern": PERSON, "group": "identiy"}, r"no task 'identiy'\. Did you mean: identity\?"),
         ({"pattern": r"^(?P<kind>[a-z]+)_"}, r"fits none of 1 image, such as 0001_c1\.jpg\."),
         ({"pattern": "(?P<a_b>1)(?P<ab>_)"}, "'a_b' and 'ab' have the same name"),
@@ -160,7 +160,7 @@ def test_lists_that_share_pairs_are_refused_for_what_they_lack_and_not_suggested
     [
         (lambda file: file.write_text("Suede\n"), r"line 1 has 1 word where 2 belong, attribute object"),
         (lambda file: file.unlink(), r"train_pairs\.txt can't be read: No such file"),
-        (lambda file: file.write_bytes(b"\xff\xfe"), r"train_pairs\.txt is no UTF-8 text"),
+        (lambda file: file.write_bytes(b"\xff\xfe"), r"train_pairs\.txt is not UTF-8 text"),
     ],
     ids=["one word", "missing", "another encoding"],
 )

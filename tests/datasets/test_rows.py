@@ -76,7 +76,7 @@ def test_objects_are_no_labels_and_said_to_be_left_out(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ('{"file_name": "a.jpg"}\n{"file_name": ', r"line 2 can't be read as JSON"),
-        ('\n["a.jpg"]', r"line 2 is no JSON object"),
+        ('\n["a.jpg"]', r"line 2 is not a JSON object"),
         ('{"file_name": "a.jpg", "k": 1, "k": 2}', r"line 1 can't be read as JSON: it has 'k' twice"),
         ("[" * 100_000, r"line 1 can't be read as JSON"),
         ('{"file_name": "a.jpg", "k": "\\ud800"}', r"line 1 holds half of a character"),

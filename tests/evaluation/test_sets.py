@@ -188,12 +188,12 @@ def test_a_network_trains_on_sets_and_a_plain_task_beside_them_draws_what_it_dre
     [
         (
             "loss.name='pml:SupConLoss'",
-            "The loss pml:SupConLoss needs one label an image, and those of 'shape' are sets",
+            "The loss pml:SupConLoss needs one label per image, and those of 'shape' are sets",
         ),
         ("loss.mining='hard'", "loss.mining = 'hard' looks for images of another label, and labels here are sets"),
         (
             "train.sampling='m-per-class'",
-            "train.sampling = 'm-per-class' needs one label an image, and those of 'shape'",
+            "train.sampling = 'm-per-class' needs one label per image, and those of 'shape'",
         ),
     ],
 )

@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_every_run_and_a_killed_worker_is_told_and_goes_on(zappos_f
     os.kill(process.pid, signal.SIGINT)
     seen += output(process)
     assert process.returncode == 130, seen
-    assert "The same command goes on from here." in seen
+    assert "The same command continues from here." in seen
     assert all((partial_folder(folder) / "state.json").exists() for folder in folders)
     found = {folder.parent.name: read_record(folder) for folder in folders}
     dead = found.pop(method)
@@ -160,7 +160,7 @@ def test_ctrl_c_keeps_every_run_and_a_killed_worker_is_told_and_goes_on(zappos_f
     assert (dead.status, dead.reason) == ("failed", "the process died (signal 9)")
     assert list(found.values()) == [None]
     plan = output(start([*words, "--dry-run"]))
-    assert plan.count("goes on from step") == 2, plan
+    assert plan.count("continues from step") == 2, plan
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_a_signal_while_four_runs_are_under_way_keeps_every_one(zappos_folder, t
     assert len(steps) == 4, said
     assert min(steps) >= 10
     again = output(start([*command(zappos_folder, tmp_path / "r", *more, settings=settings), "--dry-run"]))
-    assert again.count("goes on from step") == 4, again
+    assert again.count("continues from step") == 4, again
 
 
 @pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])

@@ -159,7 +159,7 @@ def test_killed_and_stopped_jobs_leave_the_same_bits(zappos_folder, tmp_path, mo
         seen.at_checkpoint = kill
         assert not train(there, again, Shown(seen), lambda: False), seen.words
     assert killed
-    assert any("its task died with its node or process; going on elsewhere" in words for words in seen.words)
+    assert any("its task died with its node or process; continues elsewhere" in words for words in seen.words)
     for folder in folders.values():
         assert_same_bits(tmp_path / "here" / folder.relative_to(tmp_path / "there"), folder)
         record = read_record(folder)
@@ -202,4 +202,4 @@ def test_a_job_that_dies_again_and_again_has_failed(zappos_folder, tmp_path):
     assert record is not None
     assert record.status == "failed"
     assert f"its task died {TRIES} times: Slurm's job" in record.reason
-    assert sum("going on elsewhere" in words for words in seen.words) == TRIES - 1
+    assert sum("continues elsewhere" in words for words in seen.words) == TRIES - 1

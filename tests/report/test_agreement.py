@@ -159,7 +159,7 @@ def test_what_is_not_in_the_table_is_said_with_the_reason(tmp_path):
     leave(tmp_path, record("broken", status="failed", reason="out of memory", metrics={}), None)
     leave(tmp_path, record("flat", collapsed=["colour"]), constant(0.1, 0.1, 0.1))
     text = shown(tmp_path)
-    assert "independent: no two tasks share parameters." in text
+    assert "independent: shares no parameters between tasks." in text
     assert "lost: has no agreement.csv beside its run.json" in text
     assert "broken: FAILED: out of memory." in text
     assert "flat: COLLAPSED (colour)" in text

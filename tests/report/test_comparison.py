@@ -277,7 +277,7 @@ def test_at_equal_seconds_tasks_are_read_from_the_checkpoint_that_all_tasks_chos
 @pytest.mark.parametrize("kept", [(), [{"step": 1.0, "seconds": math.nan, "accuracy": 0.5}]])
 def test_without_curves_that_have_seconds_there_is_no_shortest_run(tmp_path, kept):
     (summary,) = summarise([written(tmp_path, "one", 0, 0.9, kept)], Choice(seconds="shortest"), tmp_path)
-    assert "equal seconds: none, no run here kept its curve with seconds." in summary.receipt
+    assert "equal seconds: none, because no run here kept its curve with seconds." in summary.receipt
     assert not any("no column" in line for line in summary.receipt)
 
 

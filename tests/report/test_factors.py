@@ -68,7 +68,9 @@ def test_rows_are_named_by_their_difference_and_references_join_once(results):
     }  # fmt: skip
     assert len(named) == 5
     assert all(row.seeds == (0, 1, 2) for row in summary.rows)
-    assert "rows: named by loss.margin, in which alone their runs differ beside method and seed." in summary.receipt
+    assert (
+        "rows: named by loss.margin, the only difference between their runs besides method and seed." in summary.receipt
+    )
 
 
 def test_the_test_goes_over_those_rows(results):

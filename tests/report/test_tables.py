@@ -139,7 +139,7 @@ def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named(
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
-    assert "Left out, since independent did not learn: heel height." in unwrapped(shown(records))
+    assert "Left out, because independent did not learn them: heel height." in unwrapped(shown(records))
     records[0].metrics["colour"]["triplet"] = 0.5
     assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
 
@@ -159,7 +159,7 @@ def test_seeds_that_independent_lacks_are_left_out_of_delta_m_and_named():
     records = [record("independent", 0, (0.8, 0.6)), record("one", 0, (0.8, 0.6)), record("one", 1, (0.9, 0.9))]
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == 0
-    assert "Left out, since independent has no such seed: one 1." in unwrapped(shown(records))
+    assert "Left out, because independent lacks these seeds: one 1." in unwrapped(shown(records))
 
 
 def test_without_a_recorded_base_it_is_the_method_with_a_network_for_each_task():

@@ -75,7 +75,7 @@ def test_subsets_of_tasks_and_other_protocols_count_wherever_they_lie(tmp_path):
     assert "4 runs that the table leaves out" in text
     assert "other sets of tasks: without heel_height, with toe" in text
     assert "2 other protocols, which differ in train.steps, train.lr" in text
-    assert "without a record" not in text
+    assert "left no record" not in text
 
 
 def test_what_was_removed_is_still_known_to_have_been_tried(tmp_path):
@@ -90,7 +90,7 @@ def test_what_was_removed_is_still_known_to_have_been_tried(tmp_path):
     assert "methods not shown: two" in text
     assert "other seeds, recipes or sources of one: 1" in text
     assert "other sets of tasks: without heel_height" in text
-    assert text.endswith("of all these, 3 without a record: removed, replaced or not finished.")
+    assert text.endswith("3 of all these left no record: removed, replaced or not finished.")
 
 
 def test_runs_on_other_data_are_no_matter(tmp_path):

@@ -265,7 +265,7 @@ def test_another_versions_choice_of_a_setting_is_shown_as_it_stands(tmp_path: Pa
     file.write_text(json.dumps(content))
     ended = run_command("report", "--results", tmp_path, "--notes")
     assert ended.code == 0, ended
-    assert f"cells of several values by the rule {value}" in " ".join(ended.out.split())
+    assert f"cells with several values by the rule {value}" in " ".join(ended.out.split())
 
 
 def test_a_record_with_nothing_for_its_data_is_left_out_by_name(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_tracker_that_fails_is_told_once_and_stops_no_run(tmp_path, where):
     warnings = do(job_in(tmp_path), "broken", "tensorboard", watcher=Seen())
     (warning,) = warnings
     assert warning.startswith(
-        "the tracker broken failed, the run goes on: RuntimeError: no connection (test_trackers.py:"
+        "the tracker broken failed, the run continues: RuntimeError: no connection (test_trackers.py:"
     )
     assert isinstance(events[-1], Ended)  # the live view is told all the same
     assert scalars(tmp_path / "shoes-quick" / "tensorboard" / "shared" / "seed-0").Tags()["scalars"]

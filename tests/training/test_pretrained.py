@@ -168,7 +168,7 @@ class TestSettings:
         for settings, words in (
             (["model.freeze=2"], "would fix random weights"),
             (["model.pretrained_rate=0.1"], "set model.pretrained too"),
-            (["model.pretrained=true", "model.freeze=true", "model.pretrained_rate=0.1"], "nothing to slow down"),
+            (["model.pretrained=true", "model.freeze=true", "model.pretrained_rate=0.1"], "no effect"),
             (['model.pretrained=""'], "names no file"),
             ([f"model.pretrained={file}", "model.freeze=-1"], "model.freeze"),
             ([f"model.pretrained={file}", "model.pretrained_rate=0"], "model.pretrained_rate"),

@@ -35,7 +35,7 @@ def test_a_class_of_torch_takes_its_options(spelling):
 def test_an_option_that_the_class_does_not_have_is_refused():
     with pytest.raises(UserError, match=r"The optimiser 'rmsprop' has no option 'alpa'\. Did you mean: alpha\?"):
         trainer("train.optimiser=rmsprop", "train.optimiser_options={alpa=0.9}")
-    with pytest.raises(UserError, match=r"The optimiser 'rmsprop' can't be used so: Invalid alpha value: -1"):
+    with pytest.raises(UserError, match=r"The optimiser 'rmsprop' can't be used this way: Invalid alpha value: -1"):
         trainer("train.optimiser=rmsprop", "train.optimiser_options={alpha=-1.0}")
 
 
@@ -101,7 +101,9 @@ def test_the_list_shows_the_options_that_each_takes_by_the_settings_name():
 
 
 def test_an_optimiser_that_the_network_does_not_suit_says_so():
-    with pytest.raises(UserError, match="The optimiser 'muon' can't be used so: Muon only supports 2D parameters"):
+    with pytest.raises(
+        UserError, match="The optimiser 'muon' can't be used this way: Muon only supports 2D parameters"
+    ):
         trainer("train.optimiser=muon")
 
 

@@ -109,7 +109,7 @@ def test_an_executor_of_runs_alone_is_refused(tmp_path):
     )
     words = ["tune", "--dataset", "shoes", "--quick", "--on", "backwards", "--plugins", str(plugin)]
     error = run_command(*words, "--results", str(tmp_path)).error
-    assert "--on backwards: this executor does runs alone; tune takes here, processes, ray and slurm." in error
+    assert "--on backwards: this executor can't train trials; tune takes here, processes, ray and slurm." in error
     assert "does not divide its jobs" in run_command(*words[:4], "--on", "here", "--jobs", "2").error
 
 

@@ -209,7 +209,7 @@ def test_the_sentence_says_how_much_tuning_changed_and_the_order():
     said = " ".join(
         sentences([outcome("single", 0.6, 0.61), outcome("modulation", 0.5, 0.7), outcome("csn", 0.55, 0.5)])
     )
-    assert "raised the validation score by 1.0 points at the median of 3 methods, from 0.0 (csn) to 20.0" in said
+    assert "raised the validation score by 1.0 points in the median over 3 methods, from 0.0 (csn) to 20.0" in said
     assert "changed in 2 of 3 pairs of methods; places: modulation from 3 to 1" in said
     assert "single from 1 to 2" in said
     assert "order of the methods stayed the same" in " ".join(
@@ -265,7 +265,7 @@ def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
     tuned_lr = tomllib.loads(file.read_text())["quick"]["recipes"]["single"].get("train", {}).get("lr")
     if tuned_lr:
         said = run_command(*words("run", *where, *two, "--recipes", file, "--set", "train.lr=1")).error
-        assert said == "train.lr is set, and the recipe of single has it too: add --plain to go without."
+        assert said == "train.lr is set, and the recipe of single has it too: add --plain to run without the recipe."
 
 
 def test_without_optuna_there_is_one_sentence(monkeypatch, tmp_path):

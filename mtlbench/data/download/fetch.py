@@ -143,7 +143,7 @@ def _attempt(file: File, part: Path, progress: Progress, timeout: float) -> None
             raise RefusedError(f"HTTP status {response.status}")
         most = file.size * SLACK if total is None else total
         if most > file.size * SLACK:
-            raise RefusedError(f"the host announces {in_words(most)} where about {in_words(file.size)} belong")
+            raise RefusedError(f"the host announces {in_words(most)} instead of about {in_words(file.size)}")
         check_room(part.parent, most - start + file.unpacked if total else 0, file.name)
         if not start:
             forget(part)
@@ -159,7 +159,7 @@ def _attempt(file: File, part: Path, progress: Progress, timeout: float) -> None
                 progress(done, total or 0, what)
     if done > most:
         forget(part)
-        raise RefusedError(f"the host sends more than the {in_words(most)} that belong there")
+        raise RefusedError(f"the host sends more than the expected {in_words(most)}")
     if total is None:
         note_of(part).write_text(json.dumps({**version, "total": done}))
     elif done < total:
@@ -181,9 +181,9 @@ def _refusal(error: urllib.error.HTTPError, part: Path) -> Exception:
     with error:
         if error.code == 416:
             forget(part)
-            return DroppedError("the host can't go on from where the download stopped")
+            return DroppedError("the host can't continue where the download stopped")
         if 300 <= error.code < 400:
-            return RefusedError("the host sends on to an address that is not followed")
+            return RefusedError("the host redirects to an address that is not followed")
         words = f"HTTP status {error.code} {clean(error.reason)}".rstrip()
         return DroppedError(words) if error.code >= 500 or error.code == 408 else RefusedError(words)
 

@@ -90,7 +90,7 @@ def download(
     """Make `folder` hold the data set: download what is missing, check it, unpack the archives.
 
     What is there already is left alone; of label files that are not the official ones the user is told. A download
-    that was interrupted is kept in `<name>.part` and is gone on with; its archive is deleted once unpacked. An archive
+    that was interrupted is kept in `<name>.part` and is continued; its archive is deleted once unpacked. An archive
     that was put there by hand is checked, unpacked and kept.
 
     Args:
@@ -148,8 +148,8 @@ def download(
             # the other files would be waited for in vain
             waiting = [other.name for other in missing(source, folder)]
             raise UserError(
-                f"{urlsplit(file.url).hostname} does not deliver {file.name} ({reason}). What came is kept: this"
-                f" command goes on from there when run again. Or {_by_hand(waiting, source, folder)}"
+                f"{urlsplit(file.url).hostname} does not deliver {file.name} ({reason}). The part that came is kept:"
+                f" this command continues from there when run again. Or {_by_hand(waiting, source, folder)}"
             ) from None
         else:
             if file.unpacks_to:
@@ -162,7 +162,7 @@ def download(
     if refused:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise UserError(
-            f"{source.title} can't be had whole from its host ({reasons})."
+            f"{source.title} can't be downloaded whole from its host ({reasons})."
             f" With a browser, {_by_hand(list(refused), source, folder)}"
         )
 

@@ -152,7 +152,7 @@ def _highest(shown: Sequence[Method], errors: Mapping[int, float]) -> str:
     several = [method for method in shown if len(method.records) > 1]
     if not several:
         means = [method.mean for method in shown]
-        return f"{_ONE_SEED} Means reach from {percent(min(means))} to {percent(max(means))}."
+        return f"{_ONE_SEED} Means range from {percent(min(means))} to {percent(max(means))}."
     first = leading({method.name: Span.around(method.mean, method.deviation) for method in several})
     single = [method.name for method in shown if len(method.records) == 1]
     undecided = f"; of one seed, so undecided: {joined(single, 4)}" if single else ""
@@ -258,7 +258,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     best, worst = scene.methods[0], scene.methods[-1]
     spread = [f"{best.name} {percent(best.mean)}", f"{worst.name} {percent(worst.mean)}"]
     by_task = sorted(zip(task_means, scene.tasks, strict=True))
-    easy = f" Over the methods, tasks reach from {by_task[0][1]} ({percent(by_task[0][0])}) to"
+    easy = f" Over the methods, tasks range from {by_task[0][1]} ({percent(by_task[0][0])}) to"
     alt = (
         f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, highest mean"
         f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."

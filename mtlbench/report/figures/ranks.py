@@ -43,7 +43,7 @@ def mean_ranks(ranks: Ranks) -> Drawing:
     over = f"Over {count(len(ranks.suites), 'suite')} of {what}"
     if ranks.critical is None:
         told = "which of them differ is not tested" if ranks.p is None else "none are told apart"
-        says = f"{over} mean ranks reach from {means[0]:.2f} to {means[-1]:.2f}; {told}."
+        says = f"{over} mean ranks range from {means[0]:.2f} to {means[-1]:.2f}; {told}."
     else:  # nobody is first before those whose mean rank does not differ
         near = [name for name, mean in zip(ranks.methods, means, strict=True) if mean - means[0] <= ranks.critical]
         says = f"{over} the lowest mean rank is {means[0]:.2f}, of {near[0]}"

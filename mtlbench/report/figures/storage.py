@@ -56,8 +56,8 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
     legend(figure, lines)
     title = "Storage against the number of tasks"
     where = (
-        f"{scene.subject}; from these records: marks are files at {count(here, 'task')}, lines go on by the bytes that"
-        f" one more task adds; numbers: MB at {most} tasks"
+        f"{scene.subject}; from these records: marks are files at {count(here, 'task')}, lines continue with the bytes"
+        f" that one more task adds; numbers: MB at {most} tasks"
     )
     head(figure, title, where)
     order = sorted(ends, key=lambda name: (ends[name], name))

@@ -245,7 +245,7 @@ Segment = tuple[float, float, float, float]  # x, y, x, y
 
 
 class _Box(NamedTuple):
-    """A rectangle in pixels; matplotlib's own works out its corners anew whenever it is asked."""
+    """A rectangle in pixels; matplotlib's own works out its corners again whenever it is asked."""
 
     x0: float
     y0: float

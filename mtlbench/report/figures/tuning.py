@@ -107,11 +107,11 @@ def _by_trial(outcomes: Sequence[Outcome], where: str) -> Drawing:
         _by_parameter(axes, name, outcomes, look)
     if shown:
         legend(figure, [_point(name, look[one.method]) for one, name in zip(outcomes, _names(outcomes), strict=True)])
-    title = "What trials gained: median and quartiles over methods, and each by its parameters"
+    title = "The gain of trials: median and quartiles over methods, and each by its parameters"
     head(figure, title, where)
     final = gains[:, -1]
     alt = (
-        f"The best of {gains.shape[1]} trials is {np.median(final):.1f} points above the default at the median of"
+        f"The best of {gains.shape[1]} trials is {np.median(final):.1f} points above the default in the median over"
         f" {count(len(outcomes), 'method')}, {final.min():.1f} at the least and {final.max():.1f} at the most."
     )
     return Drawing("tuning-trials", title, where, alt, figure)
@@ -177,15 +177,15 @@ def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
         lines.append(line)
     axes.set(xlabel="trials", ylabel="expected best score on validation, %")
     legend(figure, lines)
-    title = "What the best of fewer trials would be expected to score, the default among them"
+    title = "The expected score of the best of fewer trials, the default among them"
     head(figure, title, where)
     reach = [
         " to ".join(dict.fromkeys(percent(end([curve[place] for curve in ends.values()])) for end in (min, max)))
         for place in (0, -1)
     ]
     alt = (
-        f"With one trial, the default, methods score {reach[0]}; with all, {reach[1]} is to be expected. Trials are"
-        " drawn at random from those that were made."
+        f"With one trial, the default, methods score {reach[0]}; with all, {reach[1]} is expected. Trials are drawn at"
+        " random from all that were made."
     )
     return Drawing("tuning-expected", title, where, alt, figure)
 

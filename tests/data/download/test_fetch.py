@@ -265,13 +265,13 @@ def test_a_redirect_off_the_web_is_refused(
     bring: Callable[..., list[str]], host: Host, folder: Path, location: str
 ) -> None:
     host.faults["labels.txt"] = [Fault(location=location)]
-    assert "labels.txt: the host sends on to an address that is not followed" in refusal(bring)
+    assert "labels.txt: the host redirects to an address that is not followed" in refusal(bring)
     assert contents(folder) == IMAGES
 
 
 def test_a_redirect_round_in_circles_is_refused(bring: Callable[..., list[str]], host: Host) -> None:
     host.faults["labels.txt"] = [Fault(location=f"{host.address}labels.txt")]
-    assert "labels.txt: the host sends on to an address that is not followed" in refusal(bring)
+    assert "labels.txt: the host redirects to an address that is not followed" in refusal(bring)
 
 
 def test_an_encrypted_address_is_not_left_for_a_plain_one() -> None:
@@ -291,8 +291,8 @@ def test_a_file_address_is_never_opened(bring: Callable[..., list[str]], source:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fault(announce=10**9), "the host announces 1.0 GB where about 30.0 kB belong"),
-        (Fault(chunked=True), "the host sends more than the 300.0 kB that belong there"),
+        (Fault(announce=10**9), "the host announces 1.0 GB instead of about 30.0 kB"),
+        (Fault(chunked=True), "the host sends more than the expected 300.0 kB"),
     ],
     ids=["announced", "not announced"],
 )

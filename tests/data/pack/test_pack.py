@@ -1,4 +1,4 @@
-"""The pack: in the table's order, made once, made anew where files change, and what becomes of unreadable images."""
+"""The pack: in the table's order, made once, made again where files change, and what becomes of unreadable images."""
 
 from __future__ import annotations
 

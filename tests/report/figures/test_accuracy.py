@@ -121,7 +121,7 @@ def test_a_caption_names_no_fastest_method_before_those_whose_bars_reach_its_own
     drawing = accuracy_against(scene(tmp_path), EMBEDDING)
     assert drawing is not None
     assert drawing.says == (
-        "One seed: the order of the methods is not known. Means reach from 70.0 % to 90.0 %. Fastest, whose bars"
+        "One seed: the order of the methods is not known. Means range from 70.0 % to 90.0 %. Fastest, whose bars"
         " overlap: two 1,200 images/s and one 1,000 images/s. Varied by more than ±20 %, so not to be compared: two."
     )
     put(tmp_path, record("slow", hits=(0.7, 0.7, 0.7), costs=with_speed(500, 450)))

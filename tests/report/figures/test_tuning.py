@@ -53,7 +53,7 @@ def test_trials_are_drawn_with_what_they_came_to():
     assert (trials.stem, expected.stem) == ("tuning-trials", "tuning-expected")
     (median,) = [line for line in trials.figure.axes[0].lines if line.get_gid() == "median"]
     assert list(median.get_ydata()) == pytest.approx([0, 20, 25])  # csn, whose default failed, has no gain
-    assert "25.0 points above the default at the median of 2 methods, 10.0 at the least and 40.0" in trials.alt
+    assert "25.0 points above the default in the median over 2 methods, 10.0 at the least and 40.0" in trials.alt
     assert {"train.lr", "relu"} <= set(texts(trials.figure))
     assert "methods score 40.0 % to 50.0 %; with all" in expected.alt
     assert not any(f"{one.method} " in expected.alt for one in outcomes)  # trials are chance's too

@@ -248,7 +248,7 @@ def test_a_page_of_some_tasks_has_no_figures_and_curves_of_all_and_says_so(resul
     index = write_page(found(results, tasks="colour"), results, tmp_path / "page")
     assert 'id="curves"' not in index.read_text("utf-8")
     assert "img" not in Parsed(index).tags
-    assert "they are over all 2 tasks, this page is of 1 of them" in Parsed(index).text
+    assert "they cover all 2 tasks, and this page covers 1 of them" in Parsed(index).text
     check_links(tmp_path / "page")
     index = write_page(found(results), results, tmp_path / "page")
     assert len(curves_of(index)) == 3
