@@ -46,8 +46,8 @@ class MyMethod(Architecture):
     """
 
     # Options are keyword-only arguments with a type and a default; users set one by
-    # 'my-method[shift=false]'. An architecture gets nothing else: it never sees the data set. Refuse a
-    # value that makes no sense by raising mtlbench.UserError with one sentence.
+    # 'my-method[shift=false]'. An architecture gets nothing else: it never sees the data set.
+    # Refuse a value that makes no sense by raising mtlbench.UserError with one sentence.
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str], *, shift: bool = True) -> None:
         super().__init__(backbones, tasks)
         # backbones.backbone() is a fresh network: .stages, a list of modules, and .head, which makes the
