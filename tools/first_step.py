@@ -35,60 +35,40 @@ def moved(before: Tensor, gradient: Tensor, accumulator: float, rate: float) -> 
     return ((weight.detach() - before) / before).abs().flatten()
 
 
-def shares_of(start: str, images: int, folder: Path) -> dict[float, tuple[float, float, float, float]]:
-    """Take the first step of modulation under CelebA's protocol.
-
-    Args:
-        start: of the network, a key of `STARTS`; images: rendered faces to draw triplets from; folder: for them.
-
-    Returns:
-        By Adagrad's first accumulator: the median length of a weight's gradient, and the median shares of itself by
-        which a weight moves, a modulation vector's number, and that with 1/T of its gradient.
-    """
-    drawn = f"data.rendered={{what='faces', images={images}}}"
-    settings = [drawn, f"model.backbone={STARTS[start]}", "evaluation.triplets=1"]
-    benchmark = load_benchmark("celeba", settings=settings)
-    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
-    trainer = Trainer(parse_method("modulation"), benchmark, dataset, 0, "fp32")
-    parameters = dict(trainer.architecture.named_parameters())
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    trainer.step()
-    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    own = {id(p) for t in range(len(dataset.tasks)) for p in trainer.architecture.task_parameters(t)}
-    vectors = [name for name in gradients if id(parameters[name]) in own]
-    weights = [name for name in gradients if name not in vectors and parameters[name].dim() > 1]
-    size = statistics.median(float(gradients[name].abs().median()) for name in weights)
-    rate = benchmark.train.lr
-
-    def share(names: list[str], scale: float, accumulator: float) -> float:
-        by = torch.cat([moved(before[n], scale * gradients[n], accumulator, rate) for n in names])
-        return float(by.median())
-
-    return {
-        accumulator: (
-            size,
-            share(weights, 1.0, accumulator),
-            share(vectors, 1.0, accumulator),
-            share(vectors, 1 / len(dataset.tasks), accumulator),
-        )
-        for accumulator in ACCUMULATORS
-    }
-
-
 def main() -> None:
     """Print one line for each start and accumulator."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=400, help="rendered faces to draw triplets from")
     images = parser.parse_args().images
     load_plugins()
+    drawn = f"data.rendered={{what='faces', images={images}}}"
     print(
         "start      accumulator  median |gradient|  weights move by  vectors by  vectors by, with 1/T of the gradient"
     )
     with tempfile.TemporaryDirectory() as folder:
-        for start in STARTS:
-            for accumulator, (size, *shares) in shares_of(start, images, Path(folder)).items():
-                by = [f"{100 * share:.3g} %" for share in shares]
-                print(f"{start:10} {accumulator:<12g} {size:<18.1e} {by[0]:<16} {by[1]:<11} {by[2]}", flush=True)
+        for start, backbone in STARTS.items():
+            settings = [drawn, f"model.backbone={backbone}", "evaluation.triplets=1"]
+            benchmark = load_benchmark("celeba", settings=settings)
+            dataset, _ = prepare(benchmark, Path(folder), None, torch.device("cpu"))
+            trainer = Trainer(parse_method("modulation"), benchmark, dataset, 0, "fp32")
+            parameters = dict(trainer.architecture.named_parameters())
+            before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+            trainer.step()
+            gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+            own = {id(p) for t in range(len(dataset.tasks)) for p in trainer.architecture.task_parameters(t)}
+            vectors = [name for name in gradients if id(parameters[name]) in own]
+            weights = [name for name in gradients if name not in vectors and parameters[name].dim() > 1]
+            size = statistics.median(float(gradients[name].abs().median()) for name in weights)
+            for accumulator in ACCUMULATORS:
+                rate = benchmark.train.lr
+                shares = []
+                for names, scale in ((weights, 1.0), (vectors, 1.0), (vectors, 1 / len(dataset.tasks))):
+                    by = torch.cat([moved(before[n], scale * gradients[n], accumulator, rate) for n in names])
+                    shares.append(f"{100 * float(by.median()):.3g} %")
+                print(
+                    f"{start:10} {accumulator:<12g} {size:<18.1e} {shares[0]:<16} {shares[1]:<11} {shares[2]}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

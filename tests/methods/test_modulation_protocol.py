@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import make_dataset, tool
+from support import make_dataset
 from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
@@ -139,9 +139,9 @@ def figures() -> tuple[float, ...]:
     """
     module = inspect.getmodule(ARCHITECTURES.get("modulation").target)
     found = re.search(
-        r"with seven tasks and its own start, the first step moves the median weight by ([\d.]+) % of itself, the median"
-        r" scale by ([\d.]+) % here and by ([\d.]+) % with 1/T of the gradient \(with the accumulator at 0: (\d+) % and"
-        r" twice (\d+) %;",
+        r"with seven tasks and its own start, the first step moves the median weight by ([\d.]+) % of itself, the"
+        r" median scale by ([\d.]+) % here and by ([\d.]+) % with 1/T of the gradient \(with the accumulator at 0:"
+        r" (\d+) % and twice (\d+) %;",
         " ".join(module.__doc__.split()),
     )
     assert found is not None
@@ -157,11 +157,3 @@ def test_the_figures_of_the_docstring_follow_from_each_other_and_the_benchmark_r
     text = (Path(__file__).parents[2] / "benchmarks" / "celeba.toml").read_text()
     header = " ".join(line.removeprefix("# ") for line in text.splitlines())
     assert "a task's own parameters get their whole gradient (theirs: 1/T of it, see methods/modulation.py)" in header
-
-
-@pytest.mark.slow
-def test_the_figures_of_the_docstring_are_those_of_the_papers_network(tmp_path):
-    weight, scale, theirs, weight_at_0, scale_at_0 = figures()
-    measured = tool("first_step").shares_of("truncated", 400, tmp_path)
-    assert measured[0.1][1:] == pytest.approx([weight, scale, theirs], rel=0.05)
-    assert measured[0.0][1:] == pytest.approx([weight_at_0, scale_at_0, scale_at_0], rel=0.05)
