@@ -175,3 +175,21 @@ def test_weights_of_another_method_are_refused_rather_than_measured():
     weights = cost.weights_of(build(parse_method("shared"), protocol(), make_dataset().tasks, 0)[0])
     with pytest.raises(KeyError, match="other names"):
         measure(parse_method("modulation"), protocol(), make_dataset(), "fp32", weights)
+
+
+def test_a_step_whose_speed_is_measured_holds_the_second_pass_of_a_balancer_that_judges_by_the_same_batch(monkeypatch):
+    """FAMO's weights want the losses after the step."""
+    losses, passes, counted = Trainer.losses, [], []
+
+    def rate(step, images, device):
+        passes.clear()
+        step()
+        counted.append(len(passes))
+        return {}
+
+    monkeypatch.setattr(Trainer, "losses", lambda self, batch: passes.append(1) or losses(self, batch))
+    monkeypatch.setattr(cost, "training_rate", rate)
+    monkeypatch.setattr(cost, "embedding_rates", lambda *rest: {})
+    for method in ("shared", "shared+famo"):
+        measure(parse_method(method), protocol(), make_dataset(), "fp32")
+    assert counted == [1, 2]

@@ -164,6 +164,7 @@ def test_figures_measured_on_the_reported_split_are_not_said_to_be_on_another(tm
     assert "data.split = csn there, default here" in said["ours"]
     assert "on its own split and triplets" in said["ours"]
     assert "on its own split and triplets" not in said["theirs"]
+    assert [cells(tmp_path / f, theirs)["single"][2] for f in ("ours", "theirs")] == ["", "+1.28"]
     assert "table 1." in said["theirs"]
 
 

@@ -38,6 +38,14 @@ def test_a_run_whose_balancer_decided_nothing_says_so_in_its_record_and_below_th
     assert summary.notes == [f"{record.method}: weights even, the plain mean, in 100 % of steps"]
 
 
+def test_a_run_whose_balancer_put_all_weight_on_one_task_says_so_in_its_record_and_below_the_table(tmp_path):
+    (job,) = jobs_for(tmp_path, "shared+excess-mtl[step=1,warmup=0]")  # as the authors' code, undivided
+    record = do(job)
+    assert record.receipt["balancer_weights"] == {"even": 0.0, "single": 1.0}
+    (summary,) = summarise([record], Choice(), tmp_path)
+    assert summary.notes == [f"{record.method}: all weight on one task in 100 % of steps"]
+
+
 def test_a_run_leaves_a_whole_record(tmp_path):
     (job,) = jobs_for(tmp_path, "gradnorm")
     record = do(job)

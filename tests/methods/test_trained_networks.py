@@ -15,6 +15,8 @@ from support import make_dataset, protocol
 from torch import nn
 
 from mtlbench import Architecture
+from mtlbench.plugins import load_plugins
+from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
 
@@ -253,6 +255,13 @@ def gated(net: Architecture, images: Array, task: int) -> Array:
 
 
 FORMULAS["task-se"] = gated
+
+
+def test_every_architecture_with_a_part_of_its_own_has_a_formula_here() -> None:
+    """The others are a backbone, alone or once a task, or with a head a task."""
+    load_plugins()
+    written = {parse_method(spec).architecture for spec in FORMULAS}
+    assert set(ARCHITECTURES) == written | {"single", "independent", "shared"}
 
 
 @pytest.mark.slow

@@ -74,9 +74,26 @@ def test_a_method_that_varies_much_is_undecided_and_not_called_equal(tmp_path):
     pair = summary.rows[1].versus["mean"]
     low, high = pair.interval(summary.rows[1].level)
     assert low < pair.difference < -0.1 < 0 < high
-    assert cells(shown(records, results=tmp_path), "wild")[5] == f"{100 * pair.difference:+.1f}"
+    text = shown(records, results=tmp_path)
+    assert cells(text, "wild")[5] == f"{100 * pair.difference:+.1f}"
+    assert f"{100 * pair.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in unwrapped(text)
     frame = as_frame([summary]).set_index("method")
     assert frame.loc["wild", ["mean/standing", "mean/vs_best/low"]].tolist() == ["undecided", low]
+
+
+def test_a_task_that_is_below_the_base_but_not_told_apart_from_it_is_not_hurt(tmp_path):
+    def runs(colour: float, heel: float) -> list[torch.Tensor]:
+        drawn = [torch.rand(2, 2000, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+        return [(one < torch.tensor([[colour], [heel]])).to(torch.uint8) for one in drawn]
+
+    records = answered(tmp_path, "independent", runs(0.9, 0.8)) + answered(tmp_path, "one", runs(0.6, 0.795))
+    assert all(
+        one.metrics["heel_height"]["triplet"] < base.metrics["heel_height"]["triplet"]
+        for base, one in zip(records[:3], records[3:], strict=True)
+    )
+    (summary,) = summarise(records, Choice(), tmp_path)
+    (row,) = (row for row in summary.rows if row.method == "one")
+    assert row.accuracy["hurt"].mean == 1
 
 
 def test_a_pairs_verdict_depends_neither_on_other_rows_nor_on_what_is_shown(tmp_path):

@@ -86,6 +86,18 @@ def test_rendered_data_are_never_to_be_taken_for_real():
     assert "rendered" not in shown([real])
 
 
+def test_the_small_print_says_what_chose_the_checkpoint_and_that_a_network_is_pretrained():
+    plain = unwrapped(shown([record("one")]))
+    assert "checkpoint of highest mean triplet accuracy on the validation split" in plain
+    assert "pretrained" not in plain
+    made = record("one")
+    made.receipt["selection"] = "each task's highest triplet accuracy on the validation split, task by task"
+    made.setup["benchmark"]["model"]["pretrained"] = True
+    text = unwrapped(shown([made]))
+    assert "checkpoint of each task's highest triplet accuracy on the validation split, task by task" in text
+    assert "small backbone, pretrained, 8-d" in text
+
+
 @pytest.mark.parametrize("where", ["device", "precision", "data", "steps"])
 def test_runs_that_differ_in_more_than_method_and_seed_get_tables_of_their_own(where):
     other = record("two")

@@ -17,6 +17,8 @@ from scipy.optimize import minimize
 from support import tool
 from torchjd_support import GRADIENTS, lacks, make, update, weights_at
 
+from mtlbench.registry import BALANCERS
+
 Array = npt.NDArray[np.float64]
 RECORDED = json.loads((Path(__file__).parent / "gradients.json").read_text())
 NAMES = [f"{one['benchmark']}-{one['step']}-{one['place']}" for one in RECORDED]
@@ -89,6 +91,15 @@ def test_what_was_recorded_is_as_unlike_as_runs_are():
     assert max(map(np.max, lengths)) > 0.3
     assert min(map(np.min, lengths)) < 3e-3
     assert max(length.max() / length.min() for length in lengths) > 3
+
+
+def test_every_balancer_has_a_reference_here():
+    """But the fixed weights, and `rlw`, whose weights are drawn whatever the gradients are."""
+    tested = Path(__file__).read_text().rpartition("# --- references")[2]
+    assert {name for name in BALANCERS if f'"{name}"' not in tested} == {"mean", "static", "rlw"}
+
+
+# --- references ------------------------------------------------------------------------------------------------------
 
 
 def test_mgda(rows):
@@ -335,6 +346,26 @@ def test_graddrop_keeps_at_each_place_the_gradients_of_one_sign(rows):
     positive, negative = np.maximum(rows, 0).sum(0), np.minimum(rows, 0).sum(0)
     wrong = np.minimum(abs(combined - positive), abs(combined - negative))
     assert wrong.max() < 1e-5 * abs(rows).max()
+
+
+@pytest.mark.parametrize("name", ["modo", "sdmgrad", "excess-mtl"])
+def test_the_defaults_of_balancers_with_weights_of_their_own_suit_a_short_run(name):
+    """100 steps, of the recorded gradients over and over: neither the plain mean nor one task alone in most of them."""
+    steps = [torch.tensor(o["rows"]) for o in RECORDED if o["benchmark"].startswith("shoes") and o["place"] == "shared"]
+    balancer, even, single = make(name, 4), 0, 0
+    for n in range(100):
+        weights = update(balancer, steps[n % len(steps)])[1]
+        even += bool((weights - 1).abs().max() < 0.01)
+        single += bool(weights.max() > 0.99 * weights.sum())
+    assert even <= 30
+    assert single <= 10
+
+
+def test_dwas_default_is_the_plain_mean_for_40_steps_and_no_longer():
+    """Losses that fall at unlike rates."""
+    balancer, rates = make("dwa", 4), np.array([0.0, 0.01, 0.02, 0.05])
+    even = [weights_at(balancer, np.exp(-n * rates).tolist()).sub(1).abs().max() < 0.01 for n in range(60)]
+    assert sum(map(bool, even)) == 40
 
 
 # --- balancers that weigh losses, on recorded losses -----------------------------------------------------------------

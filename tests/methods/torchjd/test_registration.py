@@ -8,12 +8,12 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchjd import aggregation
-from torchjd_support import GRADIENTS, LOSSES, PACKAGES, Losses, lacks, make
+from torchjd_support import GRADIENTS, LOSSES, PACKAGES, Given, Losses, lacks, make
 
 from mtlbench import UserError
-from mtlbench.balancer import share_acted_on
+from mtlbench.balancer import check_share, share_acted_on
 from mtlbench.registry import ALIASES, BALANCERS
 from mtlbench.specs import left_out_methods, parse_method
 
@@ -73,11 +73,37 @@ def test_nets_that_share_nothing_are_refused_with_the_reason(backbones, solvers,
         parse_method(f"independent+{name}").build(backbones, ("colour", "shape"))
 
 
+def test_nets_whose_mixing_layers_are_the_tasks_own_are_refused_too(backbones):
+    with pytest.raises(UserError, match="shares none: gradient surgery is meaningless there"):
+        parse_method("nddr+pcgrad").build(backbones, ("colour", "shape"))
+
+
 @pytest.mark.parametrize("name", sorted(set(GRADIENTS) - {"cagrad"}))
 def test_a_balancer_that_would_act_on_next_to_nothing_is_refused(backbones, name):
     """Cross-stitch networks share a few scalars between all tasks, and nothing else."""
     with pytest.raises(UserError, match=f"{name} would act on 0.00.* % of the trained parameters"):
         parse_method(f"cross-stitch+{name}").build(backbones, ("colour", "shape"))
+
+
+@pytest.mark.parametrize(("own", "refused"), [(48, False), (49, True)])
+def test_the_share_below_which_a_balancer_is_refused_is_one_in_a_hundred(own, refused):
+    """One shared number to two tasks of 49 numbers each, or of 50."""
+
+    class Little(Given):
+        def __init__(self) -> None:
+            super().__init__([[1.0], [1.0]])
+            self.more = nn.ParameterList([nn.Parameter(torch.ones(own)) for _ in self.tasks])
+
+        def task_state(self, task: int) -> tuple[nn.Parameter, ...]:
+            return (self.own[task], self.more[task])
+
+    net, balancer = Little(), make("pcgrad")
+    assert share_acted_on(balancer, net) == 1 / (1 + 2 * (1 + own))
+    if refused:
+        with pytest.raises(UserError, match=r"pcgrad would act on 0\.99.* % of the trained parameters"):
+            check_share("pcgrad", balancer, net)
+    else:
+        check_share("pcgrad", balancer, net)
 
 
 @pytest.mark.parametrize("name", [*GRADIENTS, *LOSSES, "gradnorm", "mean"])

@@ -19,6 +19,18 @@ from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS
 from mtlbench.report.page import leaderboard, write_page
 
+
+@pytest.mark.usefixtures("_undrawn")
+def test_with_one_seed_the_page_says_before_all_else_what_is_missing_and_marks_nothing(tmp_path: Path) -> None:
+    put(tmp_path / "runs", "shared")
+    put(tmp_path / "runs", "other", hits=(0.5, 0.5))
+    parsed = Parsed(write_page(found(tmp_path / "runs"), tmp_path / "runs", tmp_path / "page"))
+    answers = " ".join(parsed.text.partition("Leaderboard")[0].split())
+    assert "undecided: one seed" in answers
+    assert "With one seed, the variation between seeds is unknown." in answers
+    assert not re.search("[≈?*]", " ".join(cell for row in parsed.cells[1:] for cell in row))
+
+
 # --- the leaderboard --------------------------------------------------------------------------------------------------
 
 
