@@ -31,9 +31,13 @@ class Collapse:
 def _remark(record: Record) -> str:
     """Return what else a finished run's record says."""
     shares = record.receipt.get("balancer_weights", {})
-    words = {"even": "weights even, the plain mean,", "single": "all weight on one task"}
+    words = {
+        "even": "weights even, the plain mean,",
+        "single": "all weight on one task",
+        "constant": "weights constant",
+    }
     found = [f"{words[kind]} in {100 * shares[kind]:.0f} % of steps" for kind in words if shares.get(kind, 0) > _MOST]
-    return "; ".join(filter(None, [record.reason, *found]))
+    return "; ".join(filter(None, [record.reason, *found[:1]]))
 
 
 @dataclass(frozen=True)

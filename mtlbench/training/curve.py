@@ -80,3 +80,11 @@ class Curve:
         raise TrainingError(
             f"the {what.replace('_', ' ')}{of} became {rows[step, column].item()} at step {first + step + 1}"
         )
+
+
+def constant_share(curve: Sequence[Row], tasks: Sequence[str]) -> float:
+    """Return the share of a curve's rows whose weights are, to 0.01, those of its last row."""
+    if not curve:
+        return 0.0
+    last = curve[-1]
+    return sum(all(abs(row[f"weight/{t}"] - last[f"weight/{t}"]) < _EVEN for t in tasks) for row in curve) / len(curve)

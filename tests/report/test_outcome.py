@@ -68,6 +68,8 @@ def test_words_in_a_reason_decide_nothing():
         ({"even": 0.97, "single": 0.0}, "weights even, the plain mean, in 97 % of steps"),
         ({"even": 0.02, "single": 0.93}, "all weight on one task in 93 % of steps"),
         ({"even": 0.5, "single": 0.4}, ""),
+        ({"even": 0.02, "single": 0.0, "constant": 0.95}, "weights constant in 95 % of steps"),
+        ({"even": 0.97, "single": 0.0, "constant": 0.98}, "weights even, the plain mean, in 97 % of steps"),
     ],
 )
 def test_a_balancer_that_decided_nothing_is_remarked_on(shares, note):
