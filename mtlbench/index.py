@@ -129,6 +129,64 @@ class Index:
         return found
 
 
+@dataclass(frozen=True)
+class Gallery:
+    """Images that are searched.
+
+    Attributes:
+        names: of the images: relative to their folder, or paths as they were given.
+        tasks: of the first axis of the embeddings.
+        embeddings: (T, n, D) float32.
+        files: where the images lie; empty where they are not at hand.
+        left_out: images that can't be read, with the reason.
+    """
+
+    names: tuple[str, ...]
+    tasks: tuple[str, ...]
+    embeddings: Tensor
+    files: tuple[Path, ...]
+    left_out: tuple[tuple[Path, str], ...] = ()
+
+
+def indexed(model: Embeds, index: Index, tasks: Sequence[str]) -> Gallery:
+    """Return the images of an index, to be searched with the network that made it.
+
+    Raises:
+        UserError: see `Index.check`.
+    """
+    index.check(model, tasks)
+    files = tuple(index.folder / name for name in index.names) if index.folder.is_dir() else ()
+    return Gallery(index.names, index.tasks, index.embeddings, files)
+
+
+def embedded(
+    model: Embeds, images: Path | Sequence[Path], progress: Callable[[int, int], None] | None = None
+) -> Gallery:
+    """Embed the images of a folder and of the folders in it, by name, or files, to be searched.
+
+    Args:
+        model: embeds them.
+        images: a folder, or files.
+        progress: told how many images are embedded, of how many.
+
+    Raises:
+        UserError: there is no such folder, it holds no images, or none that can be read.
+    """
+    if not isinstance(images, Path):
+        embeddings, read, left = embed_files(model, images, progress)
+        return Gallery(tuple(map(str, read)), model.tasks, embeddings, tuple(read), tuple(left))
+    if not images.is_dir():
+        raise UserError(f"{images}: there is no such folder.")
+    found = image_names(images)
+    if not found:
+        raise UserError(f"{images} holds no images.")
+    embeddings, read, left = embed_files(model, [images / name for name in found], progress)
+    if not read:
+        raise UserError(f"{images}: none of its images can be read; {left[0][0]}, for one, is {left[0][1]}.")
+    names = tuple(str(file.relative_to(images)) for file in read)
+    return Gallery(names, model.tasks, embeddings, tuple(read), tuple(left))
+
+
 def image_names(folder: Path) -> list[str]:
     """Return the images of a folder, those of its folders too, by name, relative to it."""
     from PIL import Image

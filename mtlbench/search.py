@@ -110,11 +110,16 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """What a query's search found under one task: places in the gallery and distances, the nearest first."""
+    """What a query's search found under one task: places in the gallery and distances, the nearest first.
+
+    Attributes:
+        names: of the images that were found, where the gallery names its images.
+    """
 
     task: str
     places: tuple[int, ...]
     distances: tuple[float, ...]
+    names: tuple[str, ...] = ()
 
 
 def task_among(name: str, tasks: Sequence[str], where: Path) -> str:
@@ -196,12 +201,17 @@ def _load(architecture: Architecture, file: Path, edited: bool) -> None:
     architecture.load_state_dict(weights, strict=False)
 
 
-def read_stored(run: Run) -> tuple[Tensor, Tensor]:
+def read_stored(run: Embeds) -> tuple[Tensor, Tensor]:
     """Return the embeddings (T, N, D) float32 of a run's test images, and their labels (T, N).
 
     Raises:
-        UserError: they are missing or can't be read.
+        UserError: they are missing or can't be read, or it is an exported file, which has none.
     """
+    if not isinstance(run, Run):
+        raise UserError(
+            f"{run.folder} carries no test images: name what to search, a folder of images with --gallery or an index"
+            " with --index; from Python with gallery= or index=."
+        )
     file = run.folder / "test.safetensors"
     if not file.exists():
         raise UserError(
@@ -267,6 +277,7 @@ def search(
     tasks: Sequence[str],
     k: int,
     gallery_tasks: Sequence[str] | None = None,
+    names: Sequence[str] = (),
 ) -> list[list[Found]]:
     """Find each query's k nearest images of a gallery, by query and task; exactly, whatever the gallery's size.
 
@@ -277,13 +288,14 @@ def search(
         tasks: under which to search.
         k: how many, at most those that there are.
         gallery_tasks: of the gallery's first axis, where they aren't the run's.
+        names: of the gallery's images.
     """
     unit, found = run.benchmark.embedding.normalise, list[list[Found]]()
     found += [[] for _ in range(queries.shape[1])]
     for task in tasks:
         points, asked = gallery[(gallery_tasks or run.tasks).index(task)], queries[run.tasks.index(task)]
         for i, (row, far) in enumerate(zip(*_nearest(points, asked, k, unit), strict=True)):
-            found[i].append(Found(task, tuple(row), tuple(far)))
+            found[i].append(Found(task, tuple(row), tuple(far), tuple(names[place] for place in row if names)))
     return found
 
 

@@ -96,6 +96,12 @@ class Data(Section):
     missing: list[str] = Field(
         default=[], description='Words that mean no label, such as ["NaN", "n/a"]; empty cells always do.'
     )
+    camera: str = Field(
+        default="",
+        description="The column that says by which camera an image was taken: images of a query's own group by its own"
+        " camera are left out of its gallery, as in re-identification. The reader must know groups, as by"
+        " options.group.",
+    )
     separator: str = Field(default=";", min_length=1, description="The mark between several values in a cell.")
     min_images: Count = Field(default=0, description="Label values with fewer images than this count as unlabelled.")
     ordered: dict[str, list[str]] = Field(

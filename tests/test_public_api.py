@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
 import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from unittest.mock import create_autospec
 
+import matplotlib
 import pytest
+from matplotlib import pyplot
 
 import mtlbench
+from mtlbench import Embedder, Results
+from mtlbench.api.plots import Plots
 from mtlbench.registry import ALIASES, ARCHITECTURES, BACKBONES, BALANCERS
 
 ALL = (ARCHITECTURES, BACKBONES, BALANCERS, ALIASES)
+METHODS = [
+    "Results.split",
+    "Results.table",
+    "Results.runs",
+    "Results.curves",
+    "Results.compare",
+    "Plots.pareto",
+    "Plots.heatmap",
+    "Plots.curves",
+    "Embedder.embed",
+    "Embedder.search",
+]
 
 PACKAGE = Path(mtlbench.__file__).parent
 ROOT = PACKAGE.parent
@@ -81,10 +99,56 @@ def test_every_name_has_an_example_that_runs(name):
     example = doctest.DocTestParser().get_doctest(thing.__doc__ or "", {"__name__": "example"}, name, None, 0)
     assert example.examples, f"the docstring of mtlbench.{name} has no example"
     assert "from mtlbench import" in example.docstring, "an example says where its names come from"
+    runs_as_it_says(example)
+
+
+def runs_as_it_says(example: doctest.DocTest) -> None:
     said: list[str] = []
     results = doctest.DocTestRunner(verbose=False).run(example, out=said.append)
     assert results.attempted == len(example.examples)
     assert results.failed == 0, "".join(said)
+
+
+def public_methods(cls: type) -> list[str]:
+    return [name for name, thing in vars(cls).items() if inspect.isfunction(thing) and not name.startswith("_")]
+
+
+def test_the_methods_that_need_an_example_are_known():
+    assert [f"{cls.__name__}.{name}" for cls in (Results, Plots, Embedder) for name in public_methods(cls)] == METHODS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_that_people_call_has_an_example_that_runs(name, monkeypatch):
+    monkeypatch.chdir(ROOT)  # results/published
+    home, method = name.split(".")
+    cls = {"Results": Results, "Plots": Plots, "Embedder": Embedder}[home]
+    thing = getattr(cls, method)
+    example = doctest.DocTestParser().get_doctest(thing.__doc__ or "", {home: cls}, name, None, 0)
+    assert example.examples, f"the docstring of {name} has no example"
+    assert f".{method}(" in example.docstring.split("Example:")[1], "an example calls what it explains"
+    runs_as_it_says(example)
+
+
+def test_the_page_on_python_runs_on_published_results(monkeypatch):
+    """Training and a network's weights are pretended; what is called, with which words, and the numbers are real."""
+    matplotlib.use("Agg")
+    monkeypatch.chdir(ROOT)
+    train, net = inspect.signature(mtlbench.run), create_autospec(Embedder, instance=True)
+    asked = []
+
+    def run(*words: object, **named: object) -> Results:
+        asked.append(train.bind(*words, **named))
+        return mtlbench.results("results/tuned", "shoes-quick")
+
+    monkeypatch.setattr(mtlbench, "run", run)
+    monkeypatch.setattr(mtlbench, "load", lambda folder: net)
+    code = (ROOT / "docs" / "python.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(compile(code, "docs/python.md", "exec"), names)
+    assert len(asked) == 1
+    assert names["pair"].interval()[0] < names["pair"].difference
+    assert [call[0] for call in net.method_calls] == ["embed", "search", "search"]
+    pyplot.close("all")
 
 
 def test_names_load_on_first_use():

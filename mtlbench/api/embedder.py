@@ -1,10 +1,10 @@
-"""A finished run's network, embedding images from Python."""
+"""A finished run's network, or an exported file, embedding images from Python."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,23 @@ from mtlbench.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mtlbench.search import Found, Run
+    from mtlbench.search import Embeds, Found
 
     Images = Sequence[str | Path] | npt.NDArray[np.uint8] | Tensor
 
 
 def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path] = ()) -> Embedder:
-    """Load the network of a finished run.
+    """Load the network of a finished run, or a file that `mtlbench export` wrote of one.
 
     Args:
-        run: the run's folder, such as `results/shoes-quick/modulation@tuned/seed-0`.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        run: the run's folder, such as `results/shoes-quick/modulation@tuned/seed-0`; or a file that ends in .onnx, .pt2
+            or .safetensors, which needs no folder of a run beside it.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`; exported files run on the processor.
         plugins: files or folders with methods of your own that the run used.
 
     Raises:
-        UserError: no run, an unfinished or failed one, weights that are missing or don't fit.
+        UserError: no run, an unfinished or failed one, weights that are missing or don't fit; a file that `mtlbench
+            export` did not write, or whose library is not installed.
 
     Example:
         >>> import tempfile
@@ -44,22 +46,22 @@ def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path]
         >>> net.embed(np.zeros((3, 200, 300, 3), np.uint8), "heel").shape
         (3, 8)
     """
-    from mtlbench.devices import choose_device
+    from mtlbench.export.served import open_network
     from mtlbench.plugins import load_plugins
-    from mtlbench.search import load_run
 
     for broken in load_plugins([Path(plugin) for plugin in plugins]):
         raise UserError(str(broken))
-    return Embedder(load_run(Path(run), choose_device(device)))
+    return Embedder(open_network(Path(run), device))
 
 
 class Embedder:
     """Embeds images under each task as a run's network does. `mtlbench.load` makes it.
 
     Attributes:
-        tasks: the run's tasks.
+        tasks: the tasks that it embeds under: the run's, or the one that a file was exported for.
         size: numbers an embedding has, D.
-        edited: the method's source has changed since the run; the weights fit, but it may embed otherwise.
+        edited: the method's source has changed since the run; the weights fit, but it may embed otherwise. An exported
+            ONNX file or program keeps what it computes, and has False.
 
     Example:
         >>> from mtlbench import Embedder, load
@@ -68,11 +70,11 @@ class Embedder:
         ...     return float(a @ b)
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.tasks = run.tasks
-        self.size: int = run.benchmark.model.embedding
-        self.edited = run.edited
+    def __init__(self, model: Embeds) -> None:
+        self._model = model
+        self.tasks = model.tasks
+        self.size: int = model.benchmark.model.embedding
+        self.edited: bool = getattr(model, "edited", False)
 
     def embed(
         self, images: Sequence[str | Path] | npt.NDArray[np.uint8] | Tensor, task: str
@@ -89,35 +91,90 @@ class Embedder:
 
         Raises:
             UserError: no such task, an image that can't be read, or pixels of another shape or type.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from mtlbench import load, run
+            >>> short = {"train.steps": 2, "train.triplets": 2, "evaluation.triplets": 20, "data.rendered.images": 120,
+            ...          "model.embedding": 8, "data.image_size": 24, "evaluation.every": 2}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     done = run("single", "shoes", quick=True, plain=True, settings=short, results=folder, show=False)
+            ...     net = load(f"{folder}/shoes-quick/single/seed-0")
+            >>> first, second = net.embed(np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8), "heel")
+            >>> first.shape, round(float(first @ first), 3)  # of unit length
+            ((8,), 1.0)
         """
-        row = self.tasks.index(self._run.find_task(task))
+        row = self.tasks.index(self._model.find_task(task))
         found = self._all_tasks(images)[row]
-        if self._run.benchmark.embedding.normalise:
+        if self._model.benchmark.embedding.normalise:
             found = found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return found.numpy()
 
     def search(
-        self, queries: Sequence[str | Path], task: str, gallery: Sequence[str | Path] | None = None, k: int = 10
+        self,
+        queries: Sequence[str | Path],
+        task: str,
+        gallery: str | Path | Sequence[str | Path] | None = None,
+        k: int = 10,
+        *,
+        index: str | Path | None = None,
     ) -> list[Found]:
-        """Find each query's nearest images under a task.
+        """Find each query's nearest images under a task, as `mtlbench search` does.
 
         Args:
             queries: paths of images.
             task: its name.
-            gallery: paths of the images to search; None for the run's test images, by their places.
-            k: how many neighbours.
+            gallery: what to search: a folder of images, of which those that can't be read are left out, or paths of
+                images; None for the run's test images, by their places.
+            k: how many neighbours, at most those that there are.
+            index: what to search instead: a file that `mtlbench index` saved, made with this same network.
 
         Returns:
-            for each query `places` in the gallery and `distances`, the nearest first.
+            for each query `places` in the gallery and `distances`, the nearest first, and the images' `names`: paths,
+            within the folder where one was given; no names of test images.
 
         Raises:
-            UserError: see `embed`; or the run keeps no embeddings of its test images.
+            UserError: see `embed`; nothing to search, as the run keeps no embeddings of its test images, or an exported
+                file has none; an index of another network, or of a folder that has changed.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from mtlbench import load, run
+            >>> from PIL import Image
+            >>> short = {"train.steps": 2, "train.triplets": 2, "evaluation.triplets": 20, "data.rendered.images": 120,
+            ...          "model.embedding": 8, "data.image_size": 24, "evaluation.every": 2}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     done = run("single", "shoes", quick=True, plain=True, settings=short, results=folder, show=False)
+            ...     net = load(f"{folder}/shoes-quick/single/seed-0")
+            ...     for colour in ("red", "green", "blue"):
+            ...         Image.new("RGB", (60, 40), colour).save(f"{folder}/{colour}.png")
+            ...     [found] = net.search([f"{folder}/green.png"], "heel", gallery=folder, k=2)
+            >>> found.names[0], found.places[0]
+            ('green.png', 1)
+            >>> len(found.distances)
+            2
         """
+        from mtlbench.index import embedded, indexed, read_index
         from mtlbench.search import read_stored, search
 
-        name = self._run.find_task(task)
-        stored = read_stored(self._run)[0] if gallery is None else self._all_tasks(gallery)
-        return [found[0] for found in search(self._run, self._all_tasks(queries), stored, [name], k)]
+        name = self._model.find_task(task)
+        if gallery is not None and index is not None:
+            raise UserError("Give gallery= or index=, not both.")
+        if index is not None:
+            found = indexed(self._model, read_index(Path(index)), [name])
+        elif gallery is not None:
+            one = isinstance(gallery, str | Path)
+            found = embedded(self._model, Path(gallery) if one else [Path(image) for image in gallery])  # type: ignore[arg-type]
+            if found.left_out and not one:
+                _refuse(*found.left_out[0])
+        else:
+            stored, asked = read_stored(self._model)[0], self._all_tasks(queries)
+            return [answers[0] for answers in search(self._model, asked, stored, [name], k)]
+        asked = self._all_tasks(queries)
+        every = search(self._model, asked, found.embeddings, [name], k, found.tasks, found.names)
+        return [answers[0] for answers in every]
 
     def _all_tasks(self, images: Images) -> Tensor:
         """Return (T, N, D) float32 on the CPU."""
@@ -126,17 +183,20 @@ class Embedder:
         from mtlbench.search import embed_files, embed_pixels
 
         if isinstance(images, np.ndarray | torch.Tensor):
-            return embed_pixels(self._run, _pixels(images))
+            return embed_pixels(self._model, _pixels(images))
         if isinstance(images, str | Path):
             raise UserError(f"Give a list of paths, such as [{str(images)!r}].")
-        embeddings, _, unreadable = embed_files(self._run, [Path(image) for image in images])
+        embeddings, _, unreadable = embed_files(self._model, [Path(image) for image in images])
         if unreadable:
-            path, reason = unreadable[0]
-            raise UserError(f"{path} can't be read: {reason}.")
+            _refuse(*unreadable[0])
         return embeddings
 
     def __repr__(self) -> str:
-        return f"Embedder({str(self._run.folder)!r}): {', '.join(self.tasks)}; {self.size} numbers an embedding"
+        return f"Embedder({str(self._model.folder)!r}): {', '.join(self.tasks)}; {self.size} numbers an embedding"
+
+
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise UserError(f"{path} can't be read: {reason}.")
 
 
 def _pixels(images: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:

@@ -37,6 +37,14 @@ class Plots:
 
         Raises:
             UserError: fewer than two methods have that cost, or there is no such cost.
+
+        Example:
+            >>> from matplotlib.figure import Figure
+            >>> from mtlbench import results
+            >>> found = results("results/published", "shoes-quick")
+            >>> axes = found.plot.pareto("storage", ax=Figure().subplots())
+            >>> {"shared", "modulation"} <= {text.get_text() for text in axes.texts}
+            True
         """
         if cost not in _COSTS:
             raise UserError(f"There is no cost {cost!r} to draw. Take one of: {', '.join(_COSTS)}.")
@@ -46,7 +54,15 @@ class Plots:
         return _plain(axes)
 
     def heatmap(self, ax: Axes | None = None) -> Axes:
-        """Draw every method's accuracy on every task; colours are differences to the base, or to the mean."""
+        """Draw every method's accuracy on every task; colours are differences to the base, or to the mean.
+
+        Example:
+            >>> from matplotlib.figure import Figure
+            >>> from mtlbench import results
+            >>> axes = results("results/published", "shoes-quick").plot.heatmap(ax=Figure().subplots())
+            >>> [label.get_text() for label in axes.get_xticklabels()]
+            ['mean', 'category', 'closure', 'gender', 'heel']
+        """
         axes = _axes(ax)
         accuracy.heat_map(self._scene(), axes)
         return _plain(axes)
@@ -60,6 +76,13 @@ class Plots:
 
         Raises:
             UserError: no run kept a curve, or one without seconds.
+
+        Example:
+            >>> from matplotlib.figure import Figure
+            >>> from mtlbench import results
+            >>> axes = results("results/published", "shoes-quick").plot.curves("step", ax=Figure().subplots())
+            >>> axes.get_xlabel()
+            'training step'
         """
         if by not in ("step", "seconds"):
             raise UserError(f"Curves are by 'step' or by 'seconds', not by {by!r}.")

@@ -128,7 +128,14 @@ class Results:
         )
 
     def split(self) -> tuple[Results, ...]:
-        """Return what may share a table, each as results of its own."""
+        """Return what may share a table, each as results of its own.
+
+        Example:
+            >>> from mtlbench import results
+            >>> parts = results("results/published").split()
+            >>> "shoes-quick" in [part.benchmarks[0] for part in parts]
+            True
+        """
         made = []
         for suite in self.suites:
             folders = {record.folder for record in suite.records}
@@ -153,6 +160,14 @@ class Results:
 
         Raises:
             UserError: there is no such metric, task or method.
+
+        Example:
+            >>> from mtlbench import results
+            >>> table = results("results/published", "shoes-quick").table("map@r", tasks="heel", methods="core")
+            >>> sorted(table.index)
+            ['cross-stitch', 'gradnorm', 'independent', 'modulation', 'shared']
+            >>> bool(table["task/heel"].between(0, 1).all())  # shares
+            True
         """
         from mtlbench.report.tables import as_frame
 
@@ -162,7 +177,14 @@ class Results:
         return frame[kept].set_index("method")
 
     def runs(self) -> pd.DataFrame:
-        """Return a row per run with every metric, cost and receipt entry, unrounded."""
+        """Return a row per run with every metric, cost and receipt entry, unrounded.
+
+        Example:
+            >>> from mtlbench import results
+            >>> runs = results("results/published", "shoes-quick").runs()
+            >>> sorted(runs[runs["method"] == "shared"]["seed"])
+            [0, 1, 2]
+        """
         from mtlbench.report.tables import runs_frame
 
         return runs_frame(self.suites)
@@ -172,6 +194,15 @@ class Results:
 
         The columns are those of `curve.csv`: `step`, `seconds` of training, losses, weights, `accuracy` on validation
         and `accuracy/<task>`; empty where a step logged none.
+
+        Example:
+            >>> from mtlbench import results
+            >>> curves = results("results/published", "shoes-quick", methods="shared,modulation").curves()
+            >>> curves.columns[:4].tolist()
+            ['benchmark', 'method', 'seed', 'step']
+            >>> best = curves.groupby(["method", "seed"])["accuracy"].max()  # on validation
+            >>> len(best)
+            6
         """
         import pandas as pd
 
@@ -203,6 +234,13 @@ class Results:
         Raises:
             UserError: no such row or task, one seed alone, a metric that can't be compared, or runs whose answers are
                 missing.
+
+        Example:
+            >>> from mtlbench import results
+            >>> pair = results("results/published", "shoes-quick").compare("shared", "modulation", task="heel")
+            >>> low, high = pair.interval()
+            >>> low < pair.difference < high
+            True
         """
         from mtlbench.report.comparison import compare_rows
 

@@ -61,6 +61,7 @@ def export(
 
     from mtlbench.cli.progress import bar, say, status
     from mtlbench.errors import UserError
+    from mtlbench.runs.sizes import keep_sizes
 
     console = Console()
     if task and all_tasks:
@@ -90,12 +91,29 @@ def export(
         say(console, f"note: checked on random images. {why}", "yellow")
     for name, before in found.before.items():
         say(console, f"triplet accuracy, {name}: {before:.4f} of the run, {found.after[name]:.4f} of the file.")
+    for name in found.fallen:
+        say(
+            console,
+            f"warning: {precision.value} lowers the triplet accuracy under {name} by {found.fall_in_words(name)}, more"
+            f" than other test images explain{_remedy(precision)}.",
+            "yellow",
+        )
     if found.one is not None and found.many is not None:
         say(
             console,
             f"onnxruntime, {found.threads} thread{'s' * (found.threads > 1)}: {found.one:.2f} ms for one image,"
             f" {found.many:.2f} ms an image in batches of 32.",
         )
+    if made.added is not None:
+        say(console, f"one more task adds {made.added:,} bytes to such a file.")
+    if made.sizes and (why := keep_sizes(loaded.folder, made.sizes)):
+        say(console, f"note: tables will not show the size, which the run's record did not get: {why}", "yellow")
+
+
+def _remedy(precision: Precision) -> str:
+    """Return what to do against a loss of accuracy."""
+    better = {Precision.int8: "fp16", Precision.fp16: "fp32"}.get(precision)
+    return f": export with --precision {better}" if better else ""
 
 
 def _images(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from mtlbench.cli.options import DeviceOption, ImagesOption, PluginsOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
     from mtlbench.report.originals import Originals
     from mtlbench.search import Embeds, Found, Run
+
+M = TypeVar("M")
 
 _UNLABELLED = "not labelled"
 _MOST_FILES = 3  # unreadable ones that are named
@@ -57,16 +59,18 @@ def search(
     _check(query, gallery, index, output)
     with status(console, "loading torch …"):
         from mtlbench import search as engine
-        from mtlbench.index import read_index
+        from mtlbench.index import embedded, indexed, read_index
     loaded = open_model(console, run, device, plugins)
-    indexed = read_index(index) if index is not None else None
+    saved = read_index(index) if index is not None else None
     asked_for = [loaded.find_task(word) for word in task.split(",") if word.strip()]
-    tasks = list(dict.fromkeys(asked_for)) or (indexed.tasks if indexed else loaded.tasks)
-    if indexed is not None:
+    tasks = list(dict.fromkeys(asked_for)) or (saved.tasks if saved else loaded.tasks)
+    searched = None
+    if saved is not None:
         with status(console, "comparing the index with its folder …"):
-            indexed.check(loaded, tasks)
-    if indexed is None and gallery is None and not isinstance(loaded, engine.Run):
-        raise UserError(f"{run} carries no test images: name what to search, with --gallery FOLDER or --index FILE.")
+            searched = indexed(loaded, saved, tasks)
+        gallery = saved.folder
+    elif gallery is None:
+        embeddings, codes = engine.read_stored(loaded)
     _warn_of_chance(console, loaded, tasks)
     asked, _, unreadable = engine.embed_files(loaded, query)
     if unreadable:
@@ -75,24 +79,17 @@ def search(
             f"--query {path} can't be read: {reason}. Give a photo in a common format, such as JPEG or PNG."
         )
     originals = None
-    if indexed is not None:
-        embeddings, names = indexed.embeddings, list(indexed.names)
-        files = [indexed.folder / name for name in names] if indexed.folder.is_dir() else []
+    if gallery is not None:
+        if searched is None:
+            with bar(console, "embedding images") as progress:
+                searched = embedded(loaded, gallery, progress)
+            tell_left_out(console, searched.left_out)
+        embeddings, names, files = searched.embeddings, list(searched.names), list(searched.files)
         labels = [["" for _ in names] for _ in loaded.tasks]
-        gallery = indexed.folder
         if not files:
             say(console, f"note: no picture: the images are not at {gallery}.", "yellow")
-    elif gallery is not None:
-        with bar(console, "embedding images") as progress:
-            embeddings, files, left = engine.embed_files(loaded, _images(gallery), progress)
-        tell_left_out(console, left)
-        if not files:
-            raise UserError(f"--gallery {gallery}: none of its images can be read.")
-        names = [str(file.relative_to(gallery)) for file in files]
-        labels = [["" for _ in files] for _ in loaded.tasks]
     else:
         assert isinstance(loaded, engine.Run)
-        embeddings, codes = engine.read_stored(loaded)
         originals = _originals(console, loaded, data_dir)
         if originals is not None:
             files = list(originals.files)
@@ -103,7 +100,7 @@ def search(
             files = []
             names = [f"test image {n:,}" for n in range(1, embeddings.shape[1] + 1)]
             labels = [[f"value {c + 1}" if c >= 0 else _UNLABELLED for c in row] for row in codes.tolist()]
-    found = engine.search(loaded, asked, embeddings, tasks, k, indexed.tasks if indexed else None)
+    found = engine.search(loaded, asked, embeddings, tasks, k, searched.tasks if searched else None, names)
     for path, answers in zip(query, found, strict=True):
         _print(console, loaded, path, answers, names, labels, gallery is None)
     measure = "between embeddings of unit length" if loaded.benchmark.embedding.normalise else "between embeddings"
@@ -118,17 +115,11 @@ def open_model(console: Console, path: Path, device: str, plugins: Sequence[Path
     """Open a run's folder, or an exported file, which runs on the processor.
 
     Raises:
-        UserError: see `open_run` and `mtlbench.export.served.open_exported`.
+        UserError: see `mtlbench.export.served.open_network`.
     """
-    from mtlbench.cli.progress import say
-    from mtlbench.export.served import is_exported, open_exported
-    from mtlbench.plugins import load_plugins
+    from mtlbench.export.served import open_network
 
-    if not is_exported(path):
-        return open_run(console, path, device, plugins)
-    for broken in load_plugins(plugins or []):
-        say(console, f"warning: {broken}", "yellow")
-    return open_exported(path)
+    return _opened(console, plugins, lambda: open_network(path, device))
 
 
 def tell_left_out(console: Console, left: Sequence[tuple[Path, str]]) -> None:
@@ -148,15 +139,22 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
     Raises:
         UserError: see `mtlbench.search.load_run`.
     """
-    from mtlbench.cli.progress import say
     from mtlbench.devices import choose_device
-    from mtlbench.plugins import load_plugins
     from mtlbench.search import load_run
+
+    return _opened(console, plugins, lambda: load_run(folder, choose_device(device)))
+
+
+def _opened(console: Console, plugins: Sequence[Path] | None, load: Callable[[], M]) -> M:
+    """Load plug-ins and then a network, and warn of a run whose method has changed."""
+    from mtlbench.cli.progress import say
+    from mtlbench.plugins import load_plugins
+    from mtlbench.search import Run
 
     for broken in load_plugins(plugins or []):
         say(console, f"warning: {broken}", "yellow")
-    loaded = load_run(folder, choose_device(device))
-    if loaded.edited:
+    loaded = load()
+    if isinstance(loaded, Run) and loaded.edited:
         say(
             console,
             f"warning: the source of {loaded.record.method} has changed since {loaded.folder} was made; its"
@@ -199,17 +197,6 @@ def _warn_of_chance(console: Console, loaded: Embeds, tasks: Sequence[str]) -> N
                 " its neighbours mean little.",
                 "yellow",
             )
-
-
-def _images(folder: Path) -> list[Path]:
-    """Return the images of a folder and its subfolders, by name."""
-    from mtlbench.errors import UserError
-    from mtlbench.index import image_names
-
-    found = image_names(folder)
-    if not found:
-        raise UserError(f"--gallery {folder} holds no images.")
-    return [folder / file for file in found]
 
 
 def _within(file: Path, root: Path) -> str:

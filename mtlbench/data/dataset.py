@@ -40,6 +40,7 @@ class Dataset:
         set_members: by task (V, U) bool on the CPU where labels are sets, see `Column`; else None, or empty.
         query, gallery: (N,) bool on the device, which held-out images are asked and which are searched; None where
             each is both.
+        apart: (N,) int64 on the device, codes of images that are left out of each other's galleries, see `Table`.
     """
 
     images: Tensor
@@ -56,6 +57,7 @@ class Dataset:
     set_members: tuple[Tensor | None, ...] = ()
     query: Tensor | None = None
     gallery: Tensor | None = None
+    apart: Tensor | None = None
 
     @property
     def sets(self) -> tuple[Tensor | None, ...]:
@@ -204,6 +206,8 @@ def prepare(
     roles = table.roles
     for flags in (roles.query, roles.gallery) if roles else ():
         digest.update(flags.tobytes())
+    if table.apart is not None:
+        digest.update(table.apart.tobytes())
     pixels = placed(pack.images, device)
     counts = {split: int((table.split == i).sum()) for i, split in enumerate(SPLITS)}
     tested = roles.of(table.split == SPLITS.index("test")) if roles else None
@@ -216,6 +220,7 @@ def prepare(
         "split": table.split_in_words,
         **({"unreadable": len(pack.unreadable)} if pack.unreadable else {}),
         **({"test_queries": int(tested.query.sum()), "test_gallery": int(tested.gallery.sum())} if tested else {}),
+        **({"camera": data.camera} if data.camera else {}),
     }
     fixed = {
         split: [torch.from_numpy(table.triplets[task][split]).to(device) for task in chosen]
@@ -237,5 +242,6 @@ def prepare(
         set_members=tuple(None if c.members is None else torch.from_numpy(c.members) for c in columns),
         query=torch.from_numpy(roles.query).to(device) if roles else None,
         gallery=torch.from_numpy(roles.gallery).to(device) if roles else None,
+        apart=None if table.apart is None else torch.from_numpy(table.apart).to(device),
     )
     return dataset, notes

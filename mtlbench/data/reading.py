@@ -85,6 +85,8 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None, 
                     f"{root} was drawn with {key} {facts.get(key)} and this benchmark has {wanted}. Name another folder"
                     f" with --data-dir, or --set data.rendered.{key}={facts.get(key)}."
                 )
+    if data.camera:
+        table = table.by_camera(data.camera)
     return table.limited(data.limit).without_rare(data.min_images)
 
 

@@ -92,6 +92,8 @@ class Table:
         kin: which images show one product, one person or the like, where that is known; `split_in_words` says how many
             test images have one of theirs in train.
         roles: which held-out images are queries and which gallery; None where each is both.
+        apart: (N,) codes; images with the same one are left out of each other's galleries, but for -1, which is no
+            code. None where all images may be found.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Table:
     group: str = ""
     kin: Kin | None = None
     roles: Roles | None = None
+    apart: Labels | None = None
 
     @property
     def split_in_words(self) -> str:
@@ -233,7 +236,32 @@ class Table:
             kin=replace(self.kin, codes=self.kin.codes[keep]) if self.kin else None,
             triplets={t: {s: rows[(rows >= 0).all(1)] for s, rows in splits.items()} for t, splits in moved.items()},
             roles=self.roles.subset(keep) if self.roles else None,
+            apart=None if self.apart is None else self.apart[keep],
         )
+
+    def by_camera(self, name: str) -> Table:
+        """Return the table in which images of one group by one camera are not searched for among each other.
+
+        Args:
+            name: of the column that says by which camera an image was taken.
+
+        Raises:
+            UserError: there is no such column, its cells hold several cameras, or no groups are known.
+        """
+        camera = self.columns[self.find_task(name)]
+        if self.kin is None:
+            raise UserError(
+                f"data.camera = '{name}' needs groups, such as persons: name their column to the reader, as in"
+                ' data.options.group = "identity" or csv = { group = "identity" }.'
+            )
+        if camera.members is not None:
+            raise UserError(f"data.camera = '{name}': its cells hold several values; name a column with one.")
+        both = np.stack([self.kin.codes, camera.codes])
+        codes = np.unique(both, axis=1, return_inverse=True)[1].reshape(-1)
+        other = self.kin.other[:1].upper() + self.kin.other[1:]
+        said = f"{other} is left out of a query's gallery where its {name} is the query's too."
+        apart = np.where((both >= 0).all(0), codes, -1).astype(np.int64)
+        return replace(self, apart=apart, remarks=(*self.remarks, said))
 
     def without_rare(self, least: int) -> Table:
         """Return the table without the label values that fewer than `least` images have; those become unlabelled."""

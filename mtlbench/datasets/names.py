@@ -21,6 +21,7 @@ from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.errors import UserError, counted, did_you_mean
 
 _PERSON = r"^(bounding_box_train|bounding_box_test|query)/(?P<identity>-?\d+)_c(?P<camera>\d+)"
+_NOBODY = "0000"  # what Market-1501 calls boxes that are no person of a query
 _PAIR = r"^images/(?P<attribute>[^/_ ]+)[_ ](?P<object>[^/]+)/"
 
 
@@ -104,10 +105,7 @@ class Names(Reader):
         if listed is None and are_split(paths):
             roles = check_roles(roles_of(tops), split, tops, str(folder))
         if roles and "bounding_box_test" in tops:
-            remarks.append(
-                "query/ is searched for in bounding_box_test/. Published figures leave out the images of a query's own"
-                " camera and count boxes without a person as wrong, which is not done here: don't compare with them."
-            )
+            remarks.append(_as_published(data))
         return Table(
             name_of(folder), folder, tuple(paths), columns, split, rule, remarks=tuple(remarks), kin=kin, roles=roles
         )
@@ -164,7 +162,8 @@ class Names(Reader):
                 (
                     'reader = "names"',
                     f"options = {{ pattern = '{_PERSON}', group = \"identity\" }}",
-                    'missing = ["-1", "0000"]  # boxes without a person, and persons who are no one\'s match',
+                    'missing = ["-1"]  # boxes that published figures leave out; 0000 is nobody\'s match, and wrong',
+                    'camera = "camera"  # a query\'s own person by its own camera is left out of its gallery',
                     'tasks = ["identity"]  # camera is one too',
                 ),
                 certain=True,
@@ -180,6 +179,19 @@ class Names(Reader):
                 certain=True,
             )
         return None
+
+
+def _as_published(data: Data) -> str:
+    """Return whether persons are searched for as in published figures of Market-1501."""
+    said = "query/ is searched for in bounding_box_test/."
+    if data.camera and _NOBODY not in data.missing:
+        return (
+            f"{said} A query's own person by its own camera is left out, and {_NOBODY} counts as wrong, as published."
+        )
+    return (
+        f"{said} Published figures leave out a query's own person by its own camera and count {_NOBODY} as wrong: don't"
+        f' compare with them, or set data.camera = "camera" and keep {_NOBODY} out of data.missing.'
+    )
 
 
 def _fits(pattern: str, folder: Path, inside: str) -> bool:

@@ -79,6 +79,7 @@ def retrieval_scores(
     query: Tensor | None = None,
     gallery: Tensor | None = None,
     members: Tensor | None = None,
+    apart: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score every labelled image of one task as a query that is searched for among the other labelled ones.
 
@@ -119,6 +120,9 @@ def retrieval_scores(
         query, gallery: `(N,)` bool, both or neither.
         members: `(V, U)` bool where labels are sets, which of U values are in each: an image that shares one with the
             query is relevant, and gains the Jaccard index of both sets, |a and b| / |a or b|, in `ndcg`.
+        apart: `(N,)` int64: gallery images with the query's code are left out, whatever their label, as if they were
+            not there; -1 is no code. Re-identification leaves out the query's own person by its own camera (Zheng et
+            al.: Scalable Person Re-identification, ICCV 2015).
 
     Returns:
         Metric name -> (N,) float64 on the CPU, NaN where a query has no score.
@@ -137,6 +141,7 @@ def retrieval_scores(
         query=query,
         gallery=gallery,
         members=[members],
+        apart=apart,
     )
     return scores
 
@@ -154,6 +159,7 @@ def scores_of_tasks(
     query: Tensor | None = None,
     gallery: Tensor | None = None,
     members: Sequence[Tensor | None] | None = None,
+    apart: Tensor | None = None,
 ) -> list[dict[str, Tensor]]:
     """Return `retrieval_scores` of several tasks that have the same embeddings; distances are worked out once.
 
@@ -161,7 +167,7 @@ def scores_of_tasks(
         embeddings: `(N, D)`.
         labels: `(T, N)`.
         ordered_values: of each task.
-        normalise, ks, extra, max_bytes, query, gallery: see `retrieval_scores`.
+        normalise, ks, extra, max_bytes, query, gallery, apart: see `retrieval_scores`.
         members: of each task.
     """
     check_embeddings(embeddings)
@@ -188,8 +194,10 @@ def scores_of_tasks(
         rows = [of_part[labels[tasks[0], of_part].argsort(stable=True)] for of_part in rows]
         labelled, first, stop = torch.cat(rows), len(rows[0]), len(rows[0]) + len(rows[1])
         distances = Distances(embeddings[labelled.to(embeddings.device)], normalise, first)
+        shots = None if apart is None else apart[labelled.to(apart.device)].to(distances.device)
         asked = [
-            _Task(labels[t, labelled].to(distances.device), first, ordered_values[t], ks, extra, sets[t]) for t in tasks
+            _Task(labels[t, labelled].to(distances.device), first, ordered_values[t], ks, extra, sets[t], shots)
+            for t in tasks
         ]
         for task, t in zip(asked, tasks, strict=True):
             found = torch.full((labels.shape[1], len(task.metrics)), torch.nan, dtype=torch.float64)
@@ -235,6 +243,7 @@ class _Task:
         ks: Sequence[int],
         extra: Sequence[str],
         members: Tensor | None = None,
+        apart: Tensor | None = None,
     ) -> None:
         n, device = len(labels) - first, labels.device
         values, codes, counts = torch.unique(labels, return_inverse=True, return_counts=True)
@@ -258,8 +267,11 @@ class _Task:
         self._ideal = None
         graded = ordered_values is not None or self._sets is not None
         if graded:
-            apart = [self._ideal_gains(ranks, 0)[codes[:first]]] if first else []
-            self._ideal = torch.cat([*apart, self._ideal_gains(ranks, 1)[codes[first:]]])
+            alone = [self._ideal_gains(ranks, 0)[codes[:first]]] if first else []
+            self._ideal = torch.cat([*alone, self._ideal_gains(ranks, 1)[codes[first:]]])
+        self._apart = apart if apart is not None and bool((apart >= 0).any()) else None
+        if self._apart is not None:
+            self._leave_apart_out(self._apart, codes, ranks)
         self.metrics = measured(ks, extra, ordered=graded)
         # Sort key: the distance's step above, the gain in the bits below: of a tie the least relevant comes first.
         self._factor = max(1, (1 << self._best.bit_length()) // STEP)
@@ -278,6 +290,22 @@ class _Task:
             gains = order.double() if self._worth is None else self._worth[order.long()]
             best.append(gains @ self._discount[: len(order)])
         return torch.stack(best) if best else self._discount.new_zeros(0)
+
+    def _leave_apart_out(self, apart: Tensor, codes: Tensor, ranks: Tensor) -> None:
+        """Count again what queries look for whose gallery lacks images with their own code, themselves among them."""
+        known = (apart >= 0).nonzero().squeeze(1)
+        pairs, place = torch.unique(torch.stack([codes[known], apart[known]]), dim=1, return_inverse=True)
+        relevant, ideal = torch.empty_like(self._relevant[: pairs.shape[1]]), []
+        for i, (code, shot) in enumerate(pairs.T):
+            gains = self._gains(ranks[code])[apart[self._first :] != shot]
+            relevant[i] = (gains == self._best if self._worth is None else gains > 0).sum()
+            if self._ideal is not None:
+                order = gains.sort(descending=True).values
+                best = order.double() if self._worth is None else self._worth[order.long()]
+                ideal.append(best @ self._discount[: len(order)])
+        self._relevant[known] = relevant[place]
+        if self._ideal is not None and ideal:
+            self._ideal[known] = torch.stack(ideal)[place]
 
     def _gains(self, rank: Tensor) -> Tensor:
         """Return `(g,)` int32: what the gallery's images gain for a query of that rank."""
@@ -308,6 +336,10 @@ class _Task:
             alike = torch.unique_consecutive(ranks[rows], return_counts=True)
             for rank, same in zip(alike[0], keys.split(alike[1].tolist()), strict=True):
                 same.add_(self._gains(rank))
+            if self._apart is not None:
+                shots = self._apart[rows + start, None]
+                left = (shots == self._apart[self._first :]) & (shots >= 0)
+                keys.masked_fill_(left, torch.iinfo(keys.dtype).max - (STEP * self._factor - 1))  # last, without gain
             itself = start >= self._first
             if itself:
                 own = rows + (start - self._first)

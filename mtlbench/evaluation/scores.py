@@ -55,6 +55,7 @@ def scores_of(embeddings: Tensor, held_out: HeldOutTriplets, benchmark: Benchmar
             query=query,
             gallery=gallery,
             members=[dataset.sets[t] for t in tasks],
+            apart=None if dataset.apart is None else dataset.apart[held_out.images],
         )
         for t, of_task in zip(tasks, scores, strict=True):
             each[t] = of_task

@@ -47,7 +47,16 @@ def pathless(value: Any) -> Any:
     return value
 
 
-def card(run: Run, format: str, file: Path, task: int | None, precision: str, checked: Check, random_why: str) -> str:
+def card(
+    run: Run,
+    format: str,
+    file: Path,
+    task: int | None,
+    precision: str,
+    checked: Check,
+    random_why: str,
+    added: float | None = None,
+) -> str:
     """Return the Markdown of a model card.
 
     Args:
@@ -58,6 +67,7 @@ def card(run: Run, format: str, file: Path, task: int | None, precision: str, ch
         precision: `fp32`, `fp16` or `int8`.
         checked: what the file was found to do.
         random_why: why it was checked on random images, in a sentence; empty where it was not.
+        added: bytes that one more task adds to the file; None where that was not measured.
     """
     record, benchmark = run.record, run.benchmark
     tasks = run.tasks if task is None else (run.tasks[task],)
@@ -82,7 +92,7 @@ def card(run: Run, format: str, file: Path, task: int | None, precision: str, ch
         "## Accuracy",
         _accuracy(record, tasks, checked, random_why) + (f"\n\n{_INT8}" if precision == "int8" else ""),
         "## Cost",
-        _cost(format, checked),
+        _cost(format, checked, added),
         "## Recipe and protocol",
         _protocol(record),
         "## Origin",
@@ -146,21 +156,33 @@ def _accuracy(record: Record, tasks: tuple[str, ...], checked: Check, random_why
         if checked.stored is not None
         else ""
     )
+    lowered = ""
+    if checked.fallen:
+        falls = ", ".join(f"`{task}` by {checked.fall_in_words(task)}" for task in checked.fallen)
+        lowered = (
+            f"\n\n**This file orders fewer triplets rightly than the run, by more than chance explains: {falls}.**"
+        )
+    elif checked.before:
+        lowered = (
+            "\n\nUnder no task does the file order fewer triplets rightly than the run by more than other test images"
+            " would explain."
+        )
     fallen = [task for task in tasks if task in record.collapsed]
     warning = f"\n\n**The embeddings collapsed under {', '.join(fallen)}: don't use them.**" if fallen else ""
     return (
         f"{table}\n\nThe file's embeddings differ from the run's network in float32 by at most"
         f" {checked.difference:.3g}, where the largest number in them is {checked.largest:.3g}: on"
-        f" {where}{stored}{warning}"
+        f" {where}{stored}{lowered}{warning}"
     )
 
 
-def _cost(format: str, checked: Check) -> str:
+def _cost(format: str, checked: Check, added: float | None) -> str:
+    size = f"{checked.bytes:,} bytes{'' if added is None else f'; one more task adds {added:,.0f}'}."
     if checked.one is None or checked.many is None:
-        return f"{checked.bytes:,} bytes. Speed was not measured in this format."
+        return f"{size} Speed was not measured in this format."
     threads = f"{checked.threads} thread{'s' if checked.threads > 1 else ''}"
     return (
-        f"{checked.bytes:,} bytes. Under onnxruntime on the exporting machine's processor ({threads}):"
+        f"{size} Under onnxruntime on the exporting machine's processor ({threads}):"
         f" {checked.one:.2f} ms for one image, {checked.many:.2f} ms an image in batches of 32."
     )
 

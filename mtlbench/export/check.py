@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,15 +18,17 @@ from mtlbench.errors import UserError
 from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export.formats import Embed
 from mtlbench.export.network import Deployed
+from mtlbench.report.clustering import SharedImages
 from mtlbench.report.evidence import read_hits, read_triplets
 from mtlbench.search import Run, read_stored
 
 _BATCH = 64
 _RANDOM = 16  # images
 # of the largest number in an embedding; wrong conversions are far beyond. In int8 no difference is known beforehand:
-# what it does to the accuracy is measured, and only a file that embeds at random is refused
+# what it does to the accuracy is measured and said, and only a file that embeds at random is refused
 _TOLERATED = {"fp32": 1e-3, "fp16": 5e-2, "int8": 1.0}
 _TIMED_BATCH, _REPEATS = 32, 10
+_SURE = 1.96  # standard errors
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Check:
         difference: the largest absolute difference of the file's embeddings to those.
         stored: the largest absolute difference to the embeddings that the run stored in float16; None without them.
         before, after: triplet accuracy by task, of the run and of the file, on the same triplets; empty without them.
+        errors: the standard error by task that other test images would bring to the difference of the two, a share.
         bytes: the file's size.
         one, many: milliseconds an image under onnxruntime, one at a time and in batches of 32; None elsewhere.
         threads: that it ran on.
@@ -51,10 +55,24 @@ class Check:
     stored: float | None
     before: dict[str, float]
     after: dict[str, float]
+    errors: dict[str, float]
     bytes: int
     one: float | None
     many: float | None
     threads: int
+
+    @property
+    def fallen(self) -> tuple[str, ...]:
+        """The tasks whose accuracy the file lowers by more than other test images explain."""
+        return tuple(task for task in self.before if self.fall(task) > _SURE * self.errors[task])
+
+    def fall(self, task: str) -> float:
+        """Return by how much the file's accuracy is below the run's, a share."""
+        return self.before[task] - self.after[task]
+
+    def fall_in_words(self, task: str) -> str:
+        """Return by how much the file's accuracy is below the run's, in points with the 95 % interval's half."""
+        return f"{100 * self.fall(task):.1f} ±{100 * _SURE * self.errors[task]:.1f} points"
 
 
 @torch.no_grad()
@@ -107,11 +125,11 @@ def check(
             f" where the largest is {largest:.3g}; nothing was kept. Take another --format"
             f"{' or --precision fp32' if precision != 'fp32' else ''}."
         )
-    stored, before, after = None, dict[str, float](), dict[str, float]()
+    stored, before, after, errors = None, dict[str, float](), dict[str, float](), dict[str, float]()
     if test_images is not None:
         kept = read_stored(run)[0]
         stored = _apart(ours, kept if task is None else kept[task])
-        before, after = _accuracies(run, ours if task is None else ours[None], task)
+        before, after, errors = _accuracies(run, ours if task is None else ours[None], task)
     one = _milliseconds(embed, random[:1]) if timed else None
     many = _milliseconds(embed, random.repeat(_TIMED_BATCH // _RANDOM, 1, 1, 1)) if timed else None
     return Check(
@@ -122,6 +140,7 @@ def check(
         stored,
         before,
         after,
+        errors,
         file.stat().st_size,
         one,
         many,
@@ -156,20 +175,27 @@ def read_pixels(run: Run, files: Sequence[Path]) -> Pixels:
     return np.stack(pixels)
 
 
-def _accuracies(run: Run, embeddings: Tensor, task: int | None) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the triplet accuracy of the run and of the file's embeddings (T or 1, N, D), by task."""
+def _accuracies(
+    run: Run, embeddings: Tensor, task: int | None
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Return the triplet accuracy of the run and of the file's embeddings (T or 1, N, D), by task.
+
+    And the standard error of their difference: both answered the same triplets, which share images.
+    """
     hits, triplets = read_hits(run.folder, run.record), read_triplets(run.folder)
     count = embeddings.shape[1]
     if hits is None or triplets is None or triplets.shape[:2] != hits.shape or int(triplets.max()) >= count:
-        return {}, {}
+        return {}, {}, {}
     tasks = range(len(run.tasks)) if task is None else (task,)
-    before, after = {}, {}
+    before, after, errors = {}, {}, {}
     for t, points in zip(tasks, embeddings, strict=True):
         asked = torch.from_numpy(triplets[t].astype(np.int64))
-        before[run.tasks[t]] = float(hits[t].mean())
-        ordered = triplet_hits(points, asked, run.benchmark.embedding.normalise)
-        after[run.tasks[t]] = float(ordered.float().mean())
-    return before, after
+        name, own = run.tasks[t], hits[t].astype(np.float64)
+        ordered = triplet_hits(points, asked, run.benchmark.embedding.normalise).numpy().astype(np.float64)
+        before[name], after[name] = float(own.mean()), float(ordered.mean())
+        shared = SharedImages(triplets[t][None])
+        errors[name] = math.sqrt(shared.spread((own - ordered)[None]))
+    return before, after, errors
 
 
 def _milliseconds(embed: Embed, images: Tensor) -> float:

@@ -14,17 +14,26 @@ from mtlbench.export.card import about, card
 from mtlbench.export.check import Check, check, read_pixels
 from mtlbench.export.formats import ENDINGS, check_installed, opened, write
 from mtlbench.export.int8 import quantise, sampled
+from mtlbench.export.stored import stored_sizes
 from mtlbench.names import file_name
+from mtlbench.runs.sizes import stored_as
 from mtlbench.search import Run
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` left."""
+    """What `export` left.
+
+    Attributes:
+        sizes: bytes by cost, for the run's record: see `stored_sizes`.
+        added: bytes that one more task adds to such a file; None where that was not measured.
+    """
 
     file: Path
     card: Path
     check: Check
+    sizes: dict[str, int]
+    added: int | None
 
 
 def beside(file: Path) -> Path:
@@ -99,15 +108,19 @@ def export(
     half = precision == "fp16"
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
         made = Path(folder) / f"network{ENDINGS[format]}"
+        said = about(run, task, precision)
         with torch.no_grad():
-            write(format, run, task, half, about(run, task, precision), made)
+            write(format, run, task, half, said, made)
         if precision == "int8":
             quantise(made, read_pixels(run, sampled(training_images)), run.record.method)
         embed = opened(format, made, run, task, half)
         checked = check(run, embed, made, task, precision, test_images, format == "onnx", progress)
-        words = card(run, format, file, task, precision, checked, random_why)
+        sizes = stored_sizes(run, format, task, precision, said, checked.bytes)
+        kind = stored_as(format, precision)
+        added = sizes.get(kind.added) if kind else None
+        words = card(run, format, file, task, precision, checked, random_why, added)
         written = beside(made)
         written.write_text(words, encoding="utf-8")
         made.replace(file)
         written.replace(beside(file))
-    return Exported(file, beside(file), checked)
+    return Exported(file, beside(file), checked, sizes, added)

@@ -16,12 +16,13 @@ from torch import Tensor
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.decoding import Pixels
 from mtlbench.data.files import digest_of
+from mtlbench.devices import choose_device
 from mtlbench.errors import UserError
 from mtlbench.export.formats import ENDINGS, KEY, check_readable, opened
 from mtlbench.networks import build
 from mtlbench.runs import Record, benchmark_of
 from mtlbench.runs.setup import method_of
-from mtlbench.search import Run, task_among
+from mtlbench.search import Run, load_run, task_among
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,19 @@ def open_exported(file: Path) -> Served:
     run = _network(file, record, benchmark, whole) if format == "safetensors" else None
     call = opened(format, file, run, task, about["precision"] == "fp16")
     return Served(file, record, benchmark, embeds, digest_of(file), call)
+
+
+def open_network(path: Path, device: str = "auto") -> Run | Served:
+    """Open what embeds images: a run's folder, or a file that `mtlbench export` wrote, which runs on the processor.
+
+    Args:
+        path: of either. Plug-ins must have been loaded before.
+        device: of a run's network: `auto`, `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        UserError: see `mtlbench.search.load_run` and `open_exported`.
+    """
+    return open_exported(path) if is_exported(path) else load_run(path, choose_device(device))
 
 
 def _about(format: str, file: Path) -> dict[str, Any]:

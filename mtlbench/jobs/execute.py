@@ -31,6 +31,7 @@ from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import packages_of, receipt, weights_of
 from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
+from mtlbench.runs.sizes import SIZES
 from mtlbench.runs.tried import Tried, note_tried
 from mtlbench.specs import groups_of
 from mtlbench.training.curve import constant_share
@@ -112,7 +113,9 @@ def add_costs(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str, 
     if record is None or not record.receipt.pop(COSTS_DUE, False):
         return  # another process has done it
     weights = job.folder / "weights.safetensors"
+    exported = {name: cost for name, cost in record.costs.items() if name in SIZES}
     _measure(record, job, benchmark, dataset, precision, watcher, lambda: load_file(weights))
+    record.costs |= exported
     update_record(job.folder, record)
 
 

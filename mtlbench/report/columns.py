@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mtlbench.report.pairs import in_points
 from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
+from mtlbench.runs.sizes import STORED
 
 _METRICS = {  # what the column of means holds
     "triplet": "Mean over the tasks. Triplet accuracy, in per cent: how often a test image is nearer to one of the same"
@@ -258,6 +259,25 @@ def _rate(key: str, heading: str, meaning: str) -> Column:
     )
 
 
+def _stored_columns() -> list[Column]:
+    """Return the columns of exported files: shown where one was written."""
+    found = []
+    for kind in STORED:
+        found += [
+            _cost(
+                kind.size, f"{kind.heading} MB", 1e-6,
+                f"Size of the {kind.words} that mtlbench export wrote with all tasks, in MB; empty where none was"
+                " exported.",
+            ),
+            _cost(
+                kind.added, f"{kind.heading}: next task adds kB", 1e-3,
+                "What one more task adds to that file, in kB: the difference of two files that are exported in the same"
+                " way, with made-up weights, of these tasks and of one more.",
+            ),
+        ]  # fmt: skip
+    return found
+
+
 def cost_columns() -> list[Column]:
     """Return the columns of the cost table."""
     return [
@@ -275,6 +295,7 @@ def cost_columns() -> list[Column]:
             spare=True,
         ),
         _cost("bytes_added", "next task adds kB", 1e-3, "What one more task would add to the stored network, in kB."),
+        *_stored_columns(),
         _cost("flops_one_task", "MFLOPs, 1 task", 1e-6, "Million operations to embed one image under one task."),
         _cost("flops_all_tasks", "MFLOPs, all tasks", 1e-6, "Million operations to embed one image under all tasks."),
         _rate("train_rate", "train img/s", "How many images a second training takes in."),

@@ -20,6 +20,7 @@ from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
 from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.report.summary import Summary, Table
 from mtlbench.runs import Record
+from mtlbench.runs.sizes import STORED
 
 SCHEMA = 3
 """The version of the columns; it grows when one is renamed, goes, or changes its unit."""
@@ -75,6 +76,7 @@ _COSTS = {  # unit, and the meaning of what has no column in tables
     "bytes_shared": ("bytes", ""),
     "bytes_per_task": ("bytes", ""),
     "bytes_added": ("bytes", ""),
+    **{key: ("bytes", "") for kind in STORED for key in (kind.size, kind.added)},
     "flops_one_task": ("operations", "Operations to embed one image under one task; a multiply-add counts as two."),
     "flops_all_tasks": ("operations", "Operations to embed one image under all tasks; a multiply-add counts as two."),
     **{

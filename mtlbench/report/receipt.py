@@ -292,6 +292,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     sets = ""
     if data.get("test_queries"):
         sets = f" ({data['test_queries']:,} queries against {data['test_gallery']:,} gallery images)"
+    if data.get("camera"):
+        sets += f", images of a query's own group by its own {data['camera']} left out of its gallery in retrieval"
     shown = done or runs or records
     made = {name: _listed(shown, pick) for name, pick in _made_by(shown).items()}
     timed = any("train_rate" in r.costs for r in done)

@@ -8,11 +8,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from support import leave_run, run_command
 
+import mtlbench
+from mtlbench import UserError
 from mtlbench import search as engine
 from mtlbench.benchmark import load_benchmark
 from mtlbench.data.dataset import Dataset, prepare
@@ -189,6 +192,48 @@ def test_faiss_finds_what_an_exact_search_of_a_large_gallery_does(made, monkeypa
     assert found[0][0].places[:2] == (5, 7)
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     assert engine.search(run, queries, gallery, run.tasks, 10) == exact
+
+
+@pytest.mark.parametrize(("name", "tasks"), [("all.onnx", 2), ("w.safetensors", 2), ("one.pt2", 1)])
+def test_python_opens_an_exported_file_as_a_run(made, exported, photos, name, tasks):
+    net, run = mtlbench.load(exported / name), mtlbench.load(made[0], device="cpu")
+    assert net.tasks == (("category", "closure") if tasks == 2 else ("closure",))
+    assert (net.size, net.edited) == (8, False)
+    files = [photos / f"{i}.jpg" for i in range(4)]
+    np.testing.assert_allclose(net.embed(files, "Closure"), run.embed(files, "closure"), atol=2e-4)
+    pixels = np.stack([np.asarray(Image.open(file).resize((64, 48))) for file in files])
+    np.testing.assert_allclose(net.embed(pixels, "closure"), run.embed(pixels, "closure"), atol=2e-4)
+    [by_folder] = net.search([photos / "2.jpg"], "closure", photos, k=3)
+    assert by_folder.names[0] == "2.jpg"
+    assert run_command("index", photos, "--model", exported / name, "--output", "e.safetensors").code == 0
+    assert net.search([photos / "2.jpg"], "closure", index="e.safetensors", k=3) == [by_folder]
+    words = ("--query", photos / "2.jpg", "--index", "e.safetensors", "-k", 3, "--task", "closure")
+    by_command = run_command("search", exported / name, *words)
+    assert ranks(by_command.out) == [
+        (found, f"{far:.4f}") for found, far in zip(by_folder.names, by_folder.distances, strict=True)
+    ]
+
+
+def test_python_says_what_the_command_line_does(made, exported, photos):
+    net, query = mtlbench.load(exported / "all.onnx"), [photos / "0.jpg"]
+    assert repr(net).endswith("all.onnx'): category, closure; 8 numbers an embedding")
+    with pytest.raises(UserError, match=r"all\.onnx carries no test images: name what to search"):
+        net.search(query, "closure")
+    assert run_command("index", photos, "--model", made[0]).code == 0
+    with pytest.raises(UserError, match="was made with another network"):
+        net.search(query, "closure", index="index.safetensors")
+    with pytest.raises(UserError, match="not both"):
+        net.search(query, "closure", photos, index="index.safetensors")
+    with pytest.raises(UserError, match=r"no task 'closur'\. Did you mean: closure"):
+        net.embed(query, "closur")
+    with pytest.raises(UserError, match=r"broken\.png can't be read"):
+        net.search(query, "closure", [photos / "1.jpg", photos / "broken.png"])
+    with pytest.raises(UserError, match=r"There is no file no\.onnx"):
+        mtlbench.load("no.onnx")
+    with pytest.raises(UserError, match=r"Give a list of paths"):
+        net.embed("photo.jpg", "closure")
+    [found] = mtlbench.load(made[0], device="cpu").search(query, "closure", [photos / "1.jpg", photos / "0.jpg"], k=1)
+    assert (found.places, found.names) == ((1,), (str(photos / "0.jpg"),))
 
 
 def test_an_exported_file_embeds_as_the_run(made, exported):

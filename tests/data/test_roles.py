@@ -113,8 +113,51 @@ def test_market_1501_is_searched_as_its_folders_say(tmp_path: Path) -> None:
     table = read_table(data, None)
     assert table.roles is not None
     assert str(table.roles) == "9 queries against 11 gallery images"
-    assert any("query/ is searched for in bounding_box_test/" in remark for remark in table.remarks)
+    assert any("Published figures leave out a query's own person by its own camera" in said for said in table.remarks)
     assert table.trainable("identity") is None
+    assert table.apart is None
+    known = read_table(data.model_copy(update={"camera": "Camera", "missing": ["-1"]}), None)
+    assert any("0000 counts as wrong, as published" in said for said in known.remarks)
+    assert known.apart is not None
+    by_code: dict[int, set[str]] = {}
+    for path, code in zip(known.paths, known.apart.tolist(), strict=True):
+        by_code.setdefault(code, set()).add(path.split("/")[1][:7])
+    assert by_code.pop(-1) == {"-1_c1s1"}  # of no person
+    assert all(len(names) == 1 for names in by_code.values())  # one person by one camera
+    assert len(by_code) == 24 * 3 + 3 * 3 + 1
+    part = known.subset(np.array([0, 5, 9]))
+    assert part.apart is not None
+    assert part.apart.tolist() == known.apart[[0, 5, 9]].tolist()
+
+
+def test_cameras_need_groups_and_a_column_that_is_there(tmp_path: Path) -> None:
+    head, rows = ["path", "who", "cam", "split"], [[*row[:2], "1", row[2]] for row in TRAIN + TEST]
+    root = write(tmp_path, head, *rows)
+    data = Data(reader="csv", folder=str(root), camera="cam")
+    with pytest.raises(UserError, match=r"data\.camera = 'cam' needs groups, such as persons"):
+        read_table(data, None)
+    with pytest.raises(UserError, match=r"has no task 'came'\. Did you mean: cam\?"):
+        read_table(data.model_copy(update={"camera": "came"}), None)
+
+
+def test_the_rule_is_in_the_receipt_and_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTLBENCH_CACHE", str(tmp_path / "cache"))
+    head = ["path", "who", "pid", "cam", *HEAD[2:]]
+    rows = [[*row[:2], f"p{i // 4}", "12"[i % 2], *row[2:]] for i, row in enumerate(TRAIN + TEST)]
+    root = write(tmp_path / "mine", head, *rows)
+    draw(root, read_csv(root, options()))
+    data = {"reader": "csv", "folder": str(root), "image_size": 8, "csv": {"group": "pid"}, "tasks": ["who"]}
+    plain, told_plain = prepare(Benchmark(name="mine", data=data), None, None, torch.device("cpu"))
+    known, told = prepare(Benchmark(name="mine", data=data | {"camera": "cam"}), None, None, torch.device("cpu"))
+    assert plain.apart is None
+    assert "camera" not in plain.facts
+    assert known.facts["camera"] == "cam"
+    said = "Another image of the same pid is left out of a query's gallery where its cam is the query's too."
+    assert said in told
+    assert said not in told_plain
+    assert known.facts["fingerprint"] != plain.facts["fingerprint"]
+    assert known.apart is not None
+    assert len(known.apart) == 53
 
 
 def test_a_task_whose_queries_have_nothing_to_find_is_no_task(tmp_path: Path) -> None:

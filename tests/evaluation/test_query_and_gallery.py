@@ -60,6 +60,67 @@ def test_an_image_in_both_sets_is_not_found_by_itself_and_is_found_by_others() -
     assert scores["hit@1"][2:].isnan().all()
 
 
+def test_a_querys_own_person_by_its_own_camera_is_not_in_its_gallery_by_hand() -> None:
+    """On a line, the query is person a by camera 1 at 0: a1 0.1, b1 1, a2 2, b2 3, a2 4; b1, b2 are found as ever."""
+    points = torch.tensor([[0.0], [0.1], [1.0], [2.0], [3.0], [4.0]])
+    labels = torch.tensor([0, 0, 1, 0, 1, 0])
+    apart = torch.tensor([0, 0, 1, 2, 3, 2])  # person and camera
+    query, gallery = flags(0, of=6), flags(1, 2, 3, 4, 5, of=6)
+    asked = {"normalise": False, "ks": (1, 2), "extra": ("map",), "query": query, "gallery": gallery}
+    plain = retrieval_scores(points, labels, **asked)
+    assert [plain[name][0].item() for name in ("hit@1", "r-precision")] == pytest.approx([1, 2 / 3])
+    scores = retrieval_scores(points, labels, apart=apart, **asked)
+    # b1 a2 b2 a2: R = 2
+    assert scores["hit@1"][0] == 0
+    assert scores["precision@2"][0] == 0.5
+    assert scores["r-precision"][0] == 0.5
+    assert scores["map@r"][0] == pytest.approx((1 / 2) / 2)
+    assert scores["map"][0] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    alone = retrieval_scores(points, labels, apart=torch.tensor([0, 0, 1, 0, 3, 0]), **asked)
+    assert alone["hit@1"][0].isnan()  # every image of the person is by the query's camera
+    unknown = retrieval_scores(points, labels, apart=torch.full((6,), -1), **asked)
+    assert all(torch.equal(unknown[name], plain[name]) or unknown[name].isnan().any() for name in plain)
+    assert unknown["map"][0] == plain["map"][0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(-3, 3), st.integers(-1, 2), st.booleans(), st.booleans(), st.integers(-1, 2)),
+        min_size=2,
+        max_size=14,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_every_score_is_that_of_a_gallery_without_the_images_that_are_apart(
+    images: list[tuple[int, int, bool, bool, int]], ordered: bool, everyone: bool
+) -> None:
+    points, labels = torch.tensor([[float(x)] for x, *_ in images]), torch.tensor([label for _, label, *_ in images])
+    query, gallery = torch.tensor([q for _, _, q, *_ in images]), torch.tensor([g for *_, g, _ in images])
+    if everyone:
+        query, gallery = torch.ones_like(query), torch.ones_like(gallery)
+    apart, best = torch.tensor([code for *_, code in images]), 2 if ordered else 1
+    scores = retrieval_scores(
+        points, labels, normalise=False, ordered_values=3 if ordered else None, apart=apart,
+        **({} if everyone else {"query": query, "gallery": gallery}),
+    )  # fmt: skip
+    for i, (x, label, _, _, code) in enumerate(images):
+        found = sorted(
+            (abs(x - y), max(0, best - abs(label - other)) if ordered or other == label else 0)
+            for j, (y, other, _, _, shot) in enumerate(images)
+            if gallery[j] and other >= 0 and j != i and not (code >= 0 and shot == code)
+        )
+        gains = [gain for _, gain in found]
+        if not query[i] or label < 0 or best not in gains:
+            assert all(of[i].isnan() for of in scores.values())
+            continue
+        expected = scores_of_ranking(gains, sorted(gains, reverse=True), best)
+        assert {name: of[i].item() for name, of in scores.items()} == pytest.approx(
+            {name: expected[name] for name in scores}
+        )
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(-3, 3), st.integers(-1, 2), st.booleans(), st.booleans()), min_size=2, max_size=14),

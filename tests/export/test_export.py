@@ -152,10 +152,11 @@ def test_half_precision_halves_the_weights_and_keeps_the_embeddings_near(made, f
 
 
 @pytest.mark.parametrize("task", [None, "closure"])
-def test_int8_quarters_the_weights_and_says_what_becomes_of_the_accuracy(made, task):
+def test_int8_quarters_the_weights_and_says_what_becomes_of_the_accuracy(made, task, monkeypatch):
     import onnx
     import onnxruntime
 
+    monkeypatch.setattr("mtlbench.export.exporting.stored_sizes", lambda *given: {})  # two exports more: in test_sizes
     run, folder, dataset = made
     words = ["--data-dir", folder, *(["--task", task] if task else [])]
     sizes = {}
