@@ -56,7 +56,7 @@ def _made_up(run: Run, tasks: tuple[str, ...]) -> Run:
     benchmark = run.benchmark.model_copy(update={"model": model})
     architecture, _ = build(method, benchmark, tasks, run.record.seed)
     _stir(architecture)
-    architecture = architecture.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    architecture = architecture.to(memory_format=torch.channels_last).eval()
     record = replace(run.record, setup=run.record.setup | {"tasks": list(tasks)})
     return replace(run, record=record, architecture=architecture)
 
