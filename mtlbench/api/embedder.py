@@ -164,10 +164,11 @@ class Embedder:
             raise UserError("Give gallery= or index=, not both.")
         if index is not None:
             found = indexed(self._model, read_index(Path(index)), [name])
+        elif isinstance(gallery, str | Path):
+            found = embedded(self._model, Path(gallery))
         elif gallery is not None:
-            one = isinstance(gallery, str | Path)
-            found = embedded(self._model, Path(gallery) if one else [Path(image) for image in gallery])  # type: ignore[arg-type]
-            if found.left_out and not one:
+            found = embedded(self._model, [Path(image) for image in gallery])
+            if found.left_out:
                 _refuse(*found.left_out[0])
         else:
             stored, asked = read_stored(self._model)[0], self._all_tasks(queries)
