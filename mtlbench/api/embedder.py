@@ -164,13 +164,12 @@ class Embedder:
             raise UserError("Give gallery= or index=, not both.")
         if index is not None:
             found = indexed(self._model, read_index(Path(index)), [name])
+        elif isinstance(gallery, str | Path):
+            found = embedded(self._model, Path(gallery))
         elif gallery is not None:
-            if isinstance(gallery, str | Path):
-                found = embedded(self._model, Path(gallery))
-            else:
-                found = embedded(self._model, [Path(image) for image in gallery])
-                if found.left_out:
-                    _refuse(*found.left_out[0])
+            found = embedded(self._model, [Path(image) for image in gallery])
+            if found.left_out:
+                _refuse(*found.left_out[0])
         else:
             stored, asked = read_stored(self._model)[0], self._all_tasks(queries)
             return [answers[0] for answers in search(self._model, asked, stored, [name], k)]
