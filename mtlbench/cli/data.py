@@ -251,6 +251,7 @@ def _count(number: int) -> Any:
 def _show_images(console: Console, table: Table, seen: Findings) -> None:
     """Show what opening the images has found: sizes, copies, and what can't be used."""
     from mtlbench.data.check import SMALL
+    from mtlbench.data.depth import remark_on_dim
     from mtlbench.data.table import SPLITS
 
     paths = table.paths
@@ -265,6 +266,8 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
     if seen.small:
         size = f"less than {SMALL} pixels wide or high, such as {paths[seen.small[0]]}"
         say(console, f"warning: {_images(len(seen.small))} {size}.", "yellow")
+    for remark in remark_on_dim(table, seen.dim, len(table)):
+        say(console, f"warning: {remark}", "yellow")
     if seen.flat:
         first, colour = next(iter(seen.flat.items()))
         such = f"of one colour, such as {paths[first]} (red, green, blue {', '.join(map(str, colour))})"
@@ -367,7 +370,8 @@ def _show_verdict(console: Console, found: Recognised, seen: Findings, named: li
             )
     able = [t for t in table.tasks_with_labels() if (t in named if named else t != table.group)]
     if not able:
-        say(console, f"No task {'named' if named else 'here'} can be trained and tested.", "red")
+        can = f"No task {'named' if named else 'here'} can be trained and tested."
+        say(console, f"{can} {'' if table.tasks_with_labels() else table.what_splits_need}".strip(), "red")
         return False
     if found.tasks and not named:
         try:

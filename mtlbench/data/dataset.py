@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.data.depth import dim_images, remark_on_dim
 from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import gathered, moved, normalise
@@ -189,6 +190,8 @@ def prepare(
         notes.append(f"Left out {len(pack.unreadable):,} {images} that can't be read, such as {path}: {reason}.")
         table = table.subset(pack.kept)
         chosen = table.choose(chosen)
+    if not table.rendered:
+        notes += remark_on_dim(table, *dim_images(table))
     for section, anchors in (("train", benchmark.train.anchors), ("evaluation", benchmark.evaluation.anchors)):
         if anchors == "positive":
             _check_positives(table, chosen, f"{section}.anchors")

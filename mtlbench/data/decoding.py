@@ -289,6 +289,25 @@ def size_of(file: Path) -> tuple[int, int]:
         return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
+def most_of_deep(file: Path) -> int | None:
+    """Return the highest value, 0 to 255, that an image of 16 bits a channel has as it is read; None of any other.
+
+    12 bits in 16 come to 15 at most, 8 bits to 0: black. The header says how many bits there are.
+
+    Raises:
+        one of `BROKEN`: the image is missing or broken.
+    """
+    regular(file)
+    with Image.open(file, formats=_formats()) as image:
+        if image.mode.startswith("I"):
+            return int(np.asarray(_from_sixteen_bits(image)).max())
+        if ";16" not in str(getattr(image, "tile", "")):  # what Pillow makes 8 bits of while it decodes
+            return None
+        values = np.asarray(image)
+        opaque = 1 if image.mode == "LA" else 3
+        return int((values[..., :opaque] if values.ndim > 2 else values).max())
+
+
 # what each EXIF orientation asks to be done to the pixels as they are stored
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],

@@ -92,7 +92,7 @@ def roles_in(
         raise UserError(
             f"{where} has a column '{there}' and none '{lacking}': add it, or rename the first to be a task."
         )
-    found = Roles(_flags(query, QUERY, where), _flags(gallery, GALLERY, where))
+    found = Roles(flags_in(query, QUERY, where), flags_in(gallery, GALLERY, where))
     trained = (split == 0) & (found.query | found.gallery)
     held_out = Roles(found.query & (split != 0), found.gallery & (split != 0))
     for name, flags in ((QUERY, held_out.query), (GALLERY, held_out.gallery)):
@@ -110,9 +110,17 @@ def roles_in(
     return held_out, remarks
 
 
-def _flags(cells: Sequence[str], name: str, where: str) -> Bools:
+def flags_in(cells: Sequence[str], name: str, where: str) -> Bools:
+    """Return which of a column's cells say yes, (N,) bool; an empty one says no.
+
+    Raises:
+        UserError: a cell says neither yes nor no.
+    """
     plain = [cell.strip().lower() for cell in cells]
     odd = next((cell for cell, word in zip(cells, plain, strict=True) if word not in (*_YES, *_NO, "nan")), None)
     if odd is not None:
-        raise UserError(f"{where}: the column '{name}' says '{odd}' where true or false belongs.")
+        raise UserError(
+            f"{where}: the column '{name}' says '{odd}' where true or false belongs: correct it, or"
+            " rename the column if it is a task."
+        )
     return np.array([word in _YES for word in plain], dtype=bool)

@@ -268,6 +268,8 @@ def test_a_table_that_is_not_read_is_named_with_the_remedy(
 def test_a_parquet_table_is_left_to_the_reader_that_reads_it(tmp_path: Path) -> None:
     touch(tmp_path, *TEN)
     (tmp_path / "labels.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"is a Parquet table, which is not read: .* or set data.reader = 'hub'"):
+    with pytest.raises(
+        UserError, match=r"read_parquet\('labels\.parquet'\).*; if the images are in it, write reader = 'hub'"
+    ):
         read_csv(tmp_path, options(csv={"file": "labels.parquet"}))
     assert suggested_benchmark(tmp_path)[0] == "a Hugging Face data set, parquet files"
