@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,7 +136,8 @@ class Embedder:
         return embeddings
 
     def __repr__(self) -> str:
-        return f"Embedder({str(self._run.folder)!r}): {', '.join(self.tasks)}; {self.size} numbers an embedding"
+        size = f"{counted(self.size, 'number')} an embedding"
+        return f"Embedder({str(self._run.folder)!r}): {', '.join(self.tasks)}; {size}"
 
 
 def _pixels(images: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import typer
 
 from mtlbench.cli.get import get
 from mtlbench.cli.progress import bar, say
+from mtlbench.errors import counted
 from mtlbench.names import printable, slug
 from mtlbench.rendered.kinds import KINDS
 
@@ -99,7 +100,7 @@ def check(
     rendered = " (rendered)" if table.rendered and "rendered" not in table.name.lower() else ""
     say(
         console,
-        f"{table.root}: {table.name}{rendered}, {len(table):,} images"
+        f"{table.root}: {table.name}{rendered}, {counted(len(table), 'image')}"
         f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_in_words})",
     )
     for number, name in enumerate(SPLITS):
@@ -260,9 +261,10 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
         (w, h), n = common[0]
         widths, heights = ([size[i] for size in seen.sizes] for i in (0, 1))
         sides = f"{min(widths):,} to {max(widths):,} wide, {min(heights):,} to {max(heights):,} high"
-        say(console, f"Sizes in pixels: {sides}; most often {w}x{h} ({n:,} images).")
+        say(console, f"Sizes in pixels: {sides}; most often {w}x{h} ({counted(n, 'image')}).")
     elif common:
-        say(console, f"Sizes in pixels: {', '.join(f'{w}x{h} ({n:,} images)' for (w, h), n in common)}.")
+        each = ", ".join(f"{w}x{h} ({counted(n, 'image')})" for (w, h), n in common)
+        say(console, f"Sizes in pixels: {each}.")
     if seen.small:
         size = f"less than {SMALL} pixels wide or high, such as {paths[seen.small[0]]}"
         say(console, f"warning: {_images(len(seen.small))} {size}.", "yellow")

@@ -21,7 +21,7 @@ from mtlbench.data.pixels import gathered, moved, normalise
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table, remarks_on_words
 from mtlbench.devices import here, sent, uniforms, whole
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def _check_positives(table: Table, tasks: list[str], key: str) -> None:
             raise UserError(f"The labels of '{task}' are sets, which have no label 1 for {key} = 'positive'. {remedy}")
         if len(column.values) != 2:
             raise UserError(
-                f"The task '{task}' has {len(column.values)} values, and {key} = 'positive' is for tasks with"
-                f" two, such as no and yes. {remedy}"
+                f"The task '{task}' has {counted(len(column.values), 'value')}, and {key} = 'positive' is for tasks"
+                f" with two, such as no and yes. {remedy}"
             )
         for number, split in enumerate(SPLITS):
             if (column.codes[table.split == number] == 1).sum() < 2:

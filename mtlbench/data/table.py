@@ -229,7 +229,7 @@ class Table:
             members = order[self.split[order] == number]
             quantile[members] = (np.arange(len(members)) + 0.5) / max(1, len(members))
         keep = np.sort(order[np.argsort(quantile[order], kind="stable")[:limit]])
-        rule = f"{self.split_rule}; {limit} images drawn at random"
+        rule = f"{self.split_rule}; {limit} image{'s' * (limit > 1)} drawn at random"
         return replace(self.subset(keep), split_rule=rule)
 
     def subset(self, keep: Labels) -> Table:

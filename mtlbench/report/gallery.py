@@ -20,7 +20,7 @@ from PIL import Image
 
 from mtlbench.data import canvas
 from mtlbench.data.table import alike_counts
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.report.originals import NoImages as NoImages
 from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import at_chance, rows
@@ -416,8 +416,8 @@ def caption(found: Galleries, task: str) -> str:
     return (
         f"{suite.benchmark['title']} ({suite.benchmark['name']}), seed {found.seed}: {images},"
         f" {len(found.files):,} in the test split; each query's nearest come first. Network: {model['backbone']}"
-        f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in the order of their mean accuracy;"
-        " P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
+        f" backbone, {model['embedding']}-d, {counted(train['steps'], 'step')}. Methods in the order of their mean"
+        " accuracy; P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
         " the smallest share of right neighbours over all methods; methods disagree most: the largest difference"
         f" between two methods' shares; both among {among} {askable:,} images of which another has the label, labels"
         f" taking turns; typical: drawn at random.{left}"
