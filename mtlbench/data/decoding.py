@@ -375,7 +375,7 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 0xFFFF:
-        raise ValueError("its pixels have more than 16 bits")
+        raise ValueError("its pixels are below 0 or above 65,535, and their black and white are not known")
     eight = values if image.mode == "I" and high <= 0xFF and image.format == "TIFF" else values >> 8
     grey = eight.astype(np.uint8)
     clear = image.info.get("transparency")

@@ -13,6 +13,7 @@ from typing import Any
 from mtlbench.data.files import first_files_in
 from mtlbench.errors import UserError, counted
 
+csv.field_size_limit(2**31 - 1)  # a column of masks or prose, which is no task, must not stop the others
 TABLES = (".csv", ".tsv", ".jsonl")
 _JSON = "make JSON lines of it, as with pandas.read_json('{0}').to_json('labels.jsonl', orient='records', lines=True)"
 _PARQUET = "make a CSV of it, as with pandas.read_parquet('{0}').to_csv('labels.csv', index=False)"

@@ -265,6 +265,12 @@ def test_a_table_that_is_not_read_is_named_with_the_remedy(
         read_csv(tmp_path, options(csv={"file": name}))
 
 
+def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
+    """Masks as text are longer than Python's reader of CSV takes by itself."""
+    ten(tmp_path, colour=COLOURS, mask=["1 " * 100_000, *["2 3"] * 9])
+    assert list(read_csv(tmp_path, options()).columns) == ["colour", "mask"]
+
+
 def test_a_parquet_table_is_left_to_the_reader_that_reads_it(tmp_path: Path) -> None:
     touch(tmp_path, *TEN)
     (tmp_path / "labels.parquet").write_bytes(b"PAR1")
