@@ -31,8 +31,10 @@ def leave_out(sentence: str) -> None:
 
 
 def a(word: str) -> str:
-    """Return a word with its indefinite article: `a loss`, `an architecture`."""
-    return f"{'an' if word[:1].lower() in set('aeiou') else 'a'} {word}"
+    """Return a word with its indefinite article: `a loss`, `an architecture`, `a unit`."""
+    plain = word.lower()
+    vowel = plain[:1] in set("aeiou") and not plain.startswith(("eu", "one", "uni", "use", "usu"))
+    return f"{'an' if vowel else 'a'} {word}"
 
 
 def counted(number: int, what: str) -> str:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, a, counted, did_you_mean
 
 _SIDE, _LARGER = 224, 32  # of the images of a dry run, in pixels; what the second one's sides have more
 
@@ -222,8 +222,8 @@ class Modulated(nn.Module):
             rows = task.long() if task.dim() else task.long().expand(len(images))
         if rows.shape != images.shape[:1]:
             raise UserError(
-                f"modulate: task has the shape {tuple(rows.shape)} for {len(images)} images; give one task for all, or"
-                f" one for each."
+                f"modulate: task has the shape {tuple(rows.shape)} for {counted(len(images), 'image')}; give one task"
+                " for all, or one for each."
             )
         # on an accelerator, looking would wait for all that is queued
         if rows.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -292,8 +292,8 @@ class _Scale:
         rows, channels = scales.shape
         if output.shape[self.axis] != channels or rows not in (1, len(output)):
             raise UserError(
-                f"modulate: the output of {name} is {tuple(output.shape)}, and its scales are for {channels} channels"
-                + (f" of {rows} images." if rows > 1 else ".")
+                f"modulate: the output of {name} is {tuple(output.shape)}, and its scales are for"
+                f" {counted(channels, 'channel')}" + (f" of {rows} images." if rows > 1 else ".")
             )
         shape = [1] * output.dim()
         shape[0], shape[self.axis] = rows, channels
@@ -350,11 +350,11 @@ def _dry_run(
             )
         (output,) = calls
         if not isinstance(output, Tensor):
-            raise UserError(f"modulate: {_quoted(name)} returns a {type(output).__name__}, not a tensor of channels.")
+            raise UserError(f"modulate: {_quoted(name)} returns {a(type(output).__name__)}, not a tensor of channels.")
         if output.dim() < 2 or len(output) != len(example):
             raise UserError(
                 f"modulate: the output of {_quoted(name)} has no channels of every image: it is {tuple(output.shape)}"
-                f" for {len(example)} images."
+                f" for {counted(len(example), 'image')}."
             )
         if axis is not None and not (-output.dim() < axis < output.dim() and axis % output.dim()):
             raise UserError(

@@ -158,7 +158,8 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
     notes = []
     if len(real) < len(records):
         left_out = len(records) - len(real)
-        notes.append(f"{left_out} runs on rendered images are left out: they say nothing about {benchmark.title}.")
+        runs = f"{left_out} runs on rendered images are" if left_out > 1 else "1 run on rendered images is"
+        notes.append(f"{runs} left out: rendered images say nothing about {benchmark.title}.")
     found = suites(real)
     if len(found) > 1:
         raise UserError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.blame import breach, said
+from mtlbench.errors import counted
 from mtlbench.learned import Learned
 from mtlbench.registry import (
     ARCHITECTURES,
@@ -210,7 +211,7 @@ def check_batch(sampler: Sampler, found: object, tasks: int, device: torch.devic
     size = found.images.shape[-4]
     drawn = size if found.joint else tasks * size
     if drawn != sampler.images_per_step:
-        raise refuse(f"draw images_per_step = {sampler.images_per_step} images at every step", f"{drawn}")
+        raise refuse(f"draw images_per_step = {counted(sampler.images_per_step, 'image')} at every step", f"{drawn}")
     for name, wanted, dtype in (
         ("labels", (tasks, size), torch.int64),
         ("triplets", None, torch.int64),
@@ -245,7 +246,7 @@ def check_indices(sampler: Sampler, batch: Batch, values: Sequence[int]) -> None
     for row, number in zip(batch.labels, values, strict=True):
         low, high = int(row.min()), int(row.max())
         if low < -1 or high >= number:
-            must = f"draw labels from -1 to {number - 1} for a task of {number} values"
+            must = f"draw labels from -1 to {number - 1} for a task of {counted(number, 'value')}"
             raise breach(SAMPLERS, cls, must, f"from {low} to {high}", cls.draw)
     if batch.triplets is not None and batch.triplets.numel():
         low, high, size = int(batch.triplets.min()), int(batch.triplets.max()), batch.images.shape[-4]

@@ -5,8 +5,11 @@ of one a channel, gets a weight gradient from memory that was never written, cha
 stride 2 on maps of width 1, at strides 3 and 4 on maps of width up to 4. Small images meet it.
 
 Every convolution that a network computes is tried, of one, two or three dimensions, transposed or not, a layer's or a
-function's (`F.conv2d`): what PyTorch is asked for is listened to. Not tried: products of matrices, and convolutions
-that a network computes in training on other paths than one call of `forward` and one of `embed` take.
+function's (`F.conv2d`): what PyTorch is asked for is listened to. `tools/bf16_reproduction.py` shows the fault by torch
+alone. Products of matrices are not tried in a run: on the same processor and release, linear layers, batched products
+and attention of widths 1, 2, odd and even were right in all of 4,091 shapes, forward and backward, within 1.2 % of
+float32 (`tools/bf16_products.py`). Nor are convolutions that a network computes in training on other paths than one
+call of `forward` and one of `embed` take.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,7 +193,8 @@ class Embedder:
         return embeddings
 
     def __repr__(self) -> str:
-        return f"Embedder({str(self._model.folder)!r}): {', '.join(self.tasks)}; {self.size} numbers an embedding"
+        size = f"{counted(self.size, 'number')} an embedding"
+        return f"Embedder({str(self._model.folder)!r}): {', '.join(self.tasks)}; {size}"
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

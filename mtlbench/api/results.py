@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlbench.api.plots import Plots
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.report.evidence import read_curve
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.summary import Choice, Summary, check_metric, chosen_records, records_in, summarise
@@ -249,7 +249,7 @@ class Results:
     def __repr__(self) -> str:
         named = f", {self._named!r}" if self._named else ""
         runs = sum(record.kind == "method" for suite in self.suites for record in suite.records)
-        return f"Results({str(self.folder)!r}{named}): {len(self.methods)} methods, {runs} runs"
+        return f"Results({str(self.folder)!r}{named}): {counted(len(self.methods), 'method')}, {counted(runs, 'run')}"
 
     def __str__(self) -> str:
         """Write the tables as a terminal shows them."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtlbench.backbones.heads import Heads
 from mtlbench.backbones.weights import freeze, load_stages, read_state
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
 from mtlbench.returned import check_features, check_head, check_stages
@@ -143,8 +143,8 @@ class BackboneFactory:
         self.frozen = len(shapes) if frozen is True else int(frozen)
         if self.frozen > len(shapes):
             raise UserError(
-                f"model.freeze = {self.frozen}: the backbone '{name}' has {len(shapes)} stages; freeze at most these,"
-                " or set true."
+                f"model.freeze = {self.frozen}: the backbone '{name}' has {counted(len(shapes), 'stage')}; freeze at"
+                " most these, or set true."
             )
         self._parts = _Parts()
 

@@ -20,7 +20,7 @@ from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
 from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
 from mtlbench.checks.rates import rate_acts
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.networks import load_state, state_of
 from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.specs import Method
@@ -349,13 +349,13 @@ def works_with_any_number(subject: BalancerSubject) -> str:
             balancer, net = subject.build(tasks), subject.line(tasks)
         except UserError:
             if any(isinstance(v, tuple | list) for v in subject.method.balancer_options.values()):
-                raise NotApplicable(f"its options are for {len(subject.tasks)} tasks") from None
+                raise NotApplicable(f"its options are for {counted(len(subject.tasks), 'task')}") from None
             refused.append(str(number))
             continue
         for step in range(2):
             weights, shared, _ = update(balancer, net, losses_of(net, subject.targets(step, number)))
             if tuple(weights.shape) != (number,) or not (weights.isfinite().all() and shared.isfinite().all()):
-                raise Fault(f"finite weights ({number},) and gradients with {number} tasks", _shown(weights))
+                raise Fault(f"finite weights ({number},) and gradients with {counted(number, 'task')}", _shown(weights))
     if len(refused) == len(numbers):
         raise Fault("to work with one of 1, 2 and 40 tasks at least", "it refuses all of them")
     return f"it refuses {' and '.join(refused)}" if refused else ""

@@ -13,6 +13,7 @@ import typer
 
 from mtlbench.cli.get import get
 from mtlbench.cli.progress import bar, say
+from mtlbench.errors import counted
 from mtlbench.names import printable, slug
 from mtlbench.rendered.kinds import KINDS
 
@@ -99,7 +100,7 @@ def check(
     rendered = " (rendered)" if table.rendered and "rendered" not in table.name.lower() else ""
     say(
         console,
-        f"{table.root}: {table.name}{rendered}, {len(table):,} images"
+        f"{table.root}: {table.name}{rendered}, {counted(len(table), 'image')}"
         f" ({' / '.join(f'{c:,}' for c in counts)} {' / '.join(SPLITS)}, {table.split_in_words})",
     )
     for number, name in enumerate(SPLITS):
@@ -251,6 +252,7 @@ def _count(number: int) -> Any:
 def _show_images(console: Console, table: Table, seen: Findings) -> None:
     """Show what was found on opening the images: sizes, copies, and images that can't be used."""
     from mtlbench.data.check import SMALL
+    from mtlbench.data.depth import remark_on_dim
     from mtlbench.data.table import SPLITS
 
     paths = table.paths
@@ -259,12 +261,15 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
         (w, h), n = common[0]
         widths, heights = ([size[i] for size in seen.sizes] for i in (0, 1))
         sides = f"{min(widths):,} to {max(widths):,} wide, {min(heights):,} to {max(heights):,} high"
-        say(console, f"Sizes in pixels: {sides}; most often {w}x{h} ({n:,} images).")
+        say(console, f"Sizes in pixels: {sides}; most often {w}x{h} ({counted(n, 'image')}).")
     elif common:
-        say(console, f"Sizes in pixels: {', '.join(f'{w}x{h} ({n:,} images)' for (w, h), n in common)}.")
+        each = ", ".join(f"{w}x{h} ({counted(n, 'image')})" for (w, h), n in common)
+        say(console, f"Sizes in pixels: {each}.")
     if seen.small:
         size = f"less than {SMALL} pixels wide or high, such as {paths[seen.small[0]]}"
         say(console, f"warning: {_images(len(seen.small))} {size}.", "yellow")
+    for remark in remark_on_dim(table, seen.dim, len(table)):
+        say(console, f"warning: {remark}", "yellow")
     if seen.flat:
         first, colour = next(iter(seen.flat.items()))
         such = f"of one colour, such as {paths[first]} (red, green, blue {', '.join(map(str, colour))})"
@@ -367,7 +372,8 @@ def _show_verdict(console: Console, found: Recognised, seen: Findings, named: li
             )
     able = [t for t in table.tasks_with_labels() if (t in named if named else t != table.group)]
     if not able:
-        say(console, f"No task {'named' if named else 'here'} can be trained and tested.", "red")
+        can = f"No task {'named' if named else 'here'} can be trained and tested."
+        say(console, f"{can} {'' if table.tasks_with_labels() else table.what_splits_need}".strip(), "red")
         return False
     if found.tasks and not named:
         try:

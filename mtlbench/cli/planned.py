@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtlbench.cli.progress import duration, say, status
+from mtlbench.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,11 +73,12 @@ def _show_head(console: Console, part: Part) -> None:
     data, benchmark = part.dataset, part.variant.benchmark
     drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
     varied = "".join(f", {key}={value}" for key, value in part.variant.varied.items())
+    tasks = counted(len(data.tasks), "task")
     say(
         console,
-        f"{benchmark.title} ({benchmark.name}{varied}){drawn}: {len(data.tasks)} tasks ({', '.join(data.tasks)}),"
+        f"{benchmark.title} ({benchmark.name}{varied}){drawn}: {tasks} ({', '.join(data.tasks)}),"
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
-        f" {benchmark.train.steps:,} steps, on {device_name(data.device)}, {part.precision}",
+        f" {counted(benchmark.train.steps, 'step')}, on {device_name(data.device)}, {part.precision}",
     )
 
 

@@ -19,6 +19,7 @@ from mtlbench.cli.options import (
     TasksOption,
 )
 from mtlbench.cli.progress import say, status
+from mtlbench.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ def profile(
         data, benchmark = part.dataset, part.variant.benchmark
         say(
             console,
-            f"{benchmark.title} ({benchmark.name}): {len(data.tasks)} tasks, {benchmark.model.backbone},"
+            f"{benchmark.title} ({benchmark.name}): {counted(len(data.tasks), 'task')}, {benchmark.model.backbone},"
             f" {'x'.join(map(str, benchmark.data.size))} px, {device_name(data.device)}, {part.precision},"
             f" medians of {steps} step{'s' * (steps > 1)}",
         )

@@ -11,6 +11,7 @@ import typer
 
 from mtlbench.cli.options import ResultsOption
 from mtlbench.cli.progress import say
+from mtlbench.errors import counted
 
 if TYPE_CHECKING:
     from mtlbench.runs import Record
@@ -44,7 +45,9 @@ def list_(
         console.width = 1000  # for grep and the like: a line each
     body = [_line(folder, results) for folder in found]
     head = ["run", "state", "accuracy %", "date", "MB"]
-    console.print(for_terminal([Grid(f"{len(found)} runs in {results}", head, body, names=2)], [], console.width))
+    console.print(
+        for_terminal([Grid(f"{counted(len(found), 'run')} in {results}", head, body, names=2)], [], console.width)
+    )
 
 
 def _line(folder: Path, results: Path) -> list[str]:
@@ -106,7 +109,7 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("Nothing was removed: there is no terminal to ask on. --yes removes without asking.")
-        runs = f"these {len(found)} runs, {sum(map(_size, found)) / 1e6:,.1f} MB"
+        runs = f"these {counted(len(found), 'run')}, {sum(map(_size, found)) / 1e6:,.1f} MB"
         if not typer.confirm(f"Remove {runs if len(found) > 1 else 'this run'}?"):
             say(console, "Nothing was removed.")
             return

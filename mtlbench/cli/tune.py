@@ -23,6 +23,7 @@ from mtlbench.cli.options import (
 )
 from mtlbench.cli.progress import say, status
 from mtlbench.cli.run import read_seeds
+from mtlbench.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,12 +139,15 @@ def _show_plan(console: Console, tuning: Tuning) -> None:
     plural = "s" * (len(tuning.seeds) > 1)
     say(
         console,
-        f"{benchmark.title} ({benchmark.name}){drawn}: {len(tuning.methods)} methods, {tuning.trials} trials each,"
-        f" {benchmark.train.steps:,} steps with seed{plural} {', '.join(map(str, tuning.seeds))}, judged on"
+        f"{benchmark.title} ({benchmark.name}){drawn}: {counted(len(tuning.methods), 'method')},"
+        f" {counted(tuning.trials, 'trial')} each,"
+        f" {counted(benchmark.train.steps, 'step')} with seed{plural} {', '.join(map(str, tuning.seeds))}, judged on"
         f" {data.facts['val_images']:,} validation images, on {device_name(data.device)}, {tuning.precision}",
     )
     if tuning.halving:
-        instead = f"{budget(tuning.ladder):,} steps a method instead of {tuning.trials * benchmark.train.steps:,}"
+        instead = (
+            f"{counted(budget(tuning.ladder), 'step')} a method instead of {tuning.trials * benchmark.train.steps:,}"
+        )
         say(console, f"  halving: {in_words(tuning.ladder)}, the default to the end; {instead}")
     for name in tuning.names:
         where = ", ".join(f"{key} {w}" for key, w in tuning.spaces[name].as_json().items())

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from mtlbench.benchmark import Data, benchmark_files, load_benchmark
-from mtlbench.data.decoding import BROKEN, FILE, Pixels, read_image, reason_of, size_of
+from mtlbench.data.decoding import BROKEN, FILE, Pixels, most_of_deep, read_image, reason_of, size_of
+from mtlbench.data.depth import DIM
 from mtlbench.data.making import Tell
 from mtlbench.data.near_copies import SIDE, Thumbnails
 from mtlbench.data.pack import Progress
@@ -86,6 +87,7 @@ class Findings:
         broken: images that can't be decoded, with the reasons.
         sizes: how many images have each (width, height) in pixels.
         small: images with a side shorter than `SMALL`.
+        dim: images of 16 bits a channel whose values fill no more than 12, with the highest, of 255.
         flat: images of one colour, on which nothing can be seen, with that colour.
         copies: images whose file has the same bytes as another's.
         leaks: those of them whose copy is in another split; two that are copies of each other in `leak`.
@@ -97,6 +99,7 @@ class Findings:
     broken: dict[int, str] = field(default_factory=dict)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     small: list[int] = field(default_factory=list)
+    dim: dict[int, int] = field(default_factory=dict)
     flat: dict[int, tuple[int, ...]] = field(default_factory=dict)
     copies: int = 0
     leaks: int = 0
@@ -262,7 +265,9 @@ def open_images(table: Table, progress: Progress | None = None, thumbnails: bool
                 elif isinstance(image, str):
                     found.broken[i] = image
                 else:
-                    digest, size, pixels = image
+                    digest, size, pixels, most = image
+                    if most is not None and most <= DIM:
+                        found.dim[i] = most
                     if found.thumbnails is not None:
                         found.thumbnails[i] = pixels.reshape(-1)
                     same.setdefault(digest, []).append(i)
@@ -279,12 +284,15 @@ def open_images(table: Table, progress: Progress | None = None, thumbnails: bool
     return found
 
 
-def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels] | str | None:
-    """Return an image's digest, (width, height) and thumbnail, or why it can't be decoded, or None without a file."""
+def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels, int | None] | str | None:
+    """Return an image's digest, (width, height), thumbnail and what `most_of_deep` says.
+
+    Or why it can't be decoded, or None without a file.
+    """
     record = np.zeros(1, FILE)
     try:
         pixels = read_image(file, (SIDE, SIDE), "squash", record[0])
-        return record["digest"].tobytes(), size_of(file), pixels
+        return record["digest"].tobytes(), size_of(file), pixels, most_of_deep(file)
     except FileNotFoundError:
         return None
     except UnidentifiedImageError as error:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.data.depth import dim_images, remark_on_dim
 from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import gathered, moved, normalise
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import SPLITS, Table, remarks_on_words
 from mtlbench.devices import here, sent, uniforms, whole
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def _check_positives(table: Table, tasks: list[str], key: str) -> None:
             raise UserError(f"The labels of '{task}' are sets, which have no label 1 for {key} = 'positive'. {remedy}")
         if len(column.values) != 2:
             raise UserError(
-                f"The task '{task}' has {len(column.values)} values, and {key} = 'positive' is for tasks with"
-                f" two, such as no and yes. {remedy}"
+                f"The task '{task}' has {counted(len(column.values), 'value')}, and {key} = 'positive' is for tasks"
+                f" with two, such as no and yes. {remedy}"
             )
         for number, split in enumerate(SPLITS):
             if (column.codes[table.split == number] == 1).sum() < 2:
@@ -191,6 +192,8 @@ def prepare(
         notes.append(f"Left out {len(pack.unreadable):,} {images} that can't be read, such as {path}: {reason}.")
         table = table.subset(pack.kept)
         chosen = table.choose(chosen)
+    if not table.rendered:
+        notes += remark_on_dim(table, *dim_images(table))
     for section, anchors in (("train", benchmark.train.anchors), ("evaluation", benchmark.evaluation.anchors)):
         if anchors == "positive":
             _check_positives(table, chosen, f"{section}.anchors")

@@ -289,6 +289,25 @@ def size_of(file: Path) -> tuple[int, int]:
         return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
+def most_of_deep(file: Path) -> int | None:
+    """Return the highest value, 0 to 255, that an image of 16 bits a channel has as it is read; None of any other.
+
+    12 bits in 16 come to 15 at most, 8 bits to 0: black. The header says how many bits there are.
+
+    Raises:
+        one of `BROKEN`: the image is missing or broken.
+    """
+    regular(file)
+    with Image.open(file, formats=_formats()) as image:
+        if image.mode.startswith("I"):
+            return int(np.asarray(_from_sixteen_bits(image)).max())
+        if ";16" not in str(getattr(image, "tile", "")):  # what Pillow makes 8 bits of while it decodes
+            return None
+        values = np.asarray(image)
+        opaque = 1 if image.mode == "LA" else 3
+        return int((values[..., :opaque] if values.ndim > 2 else values).max())
+
+
 # what each EXIF orientation asks to be done to the pixels as they are stored
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],
@@ -356,7 +375,7 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 0xFFFF:
-        raise ValueError("its pixels have more than 16 bits")
+        raise ValueError("its pixels are below 0 or above 65,535, and their black and white are not known")
     eight = values if image.mode == "I" and high <= 0xFF and image.format == "TIFF" else values >> 8
     grey = eight.astype(np.uint8)
     clear = image.info.get("transparency")

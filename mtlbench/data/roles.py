@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 Bools = npt.NDArray[np.bool_]
 QUERY, GALLERY = "is_query", "is_gallery"  # columns that say so
@@ -41,7 +41,9 @@ class Roles:
     def __str__(self) -> str:
         both = int((self.query & self.gallery).sum())
         also = f", {both:,} of them both" if both else ""
-        return f"{int(self.query.sum()):,} queries against {int(self.gallery.sum()):,} gallery images{also}"
+        number = int(self.query.sum())
+        queries = f"{number:,} queries" if number != 1 else "1 query"
+        return f"{queries} against {counted(int(self.gallery.sum()), 'gallery image')}{also}"
 
 
 def roles_of(words: Sequence[str]) -> Roles | None:
@@ -92,7 +94,7 @@ def roles_in(
         raise UserError(
             f"{where} has a column '{there}' and none '{lacking}': add it, or rename the first to be a task."
         )
-    found = Roles(_flags(query, QUERY, where), _flags(gallery, GALLERY, where))
+    found = Roles(flags_in(query, QUERY, where), flags_in(gallery, GALLERY, where))
     trained = (split == 0) & (found.query | found.gallery)
     held_out = Roles(found.query & (split != 0), found.gallery & (split != 0))
     for name, flags in ((QUERY, held_out.query), (GALLERY, held_out.gallery)):
@@ -100,19 +102,29 @@ def roles_in(
             raise UserError(f"{where}: no test image is marked by '{name}': mark some, or leave out both columns.")
     remarks = []
     if trained.any():
-        remarks.append(
-            f"{int(trained.sum()):,} training images are marked as query or gallery: they are trained on, and not"
-            " searched."
-        )
+        remarks.append(f"{_images(trained, 'training')} marked as query or gallery: trained on, not searched.")
     idle = (split == 2) & ~(held_out.query | held_out.gallery)
     if idle.any():
-        remarks.append(f"{int(idle.sum()):,} test images are neither query nor gallery: they are not used.")
+        remarks.append(f"{_images(idle, 'test')} neither query nor gallery, and not used.")
     return held_out, remarks
 
 
-def _flags(cells: Sequence[str], name: str, where: str) -> Bools:
+def _images(which: Bools, split: str) -> str:
+    number = int(which.sum())
+    return f"{number:,} {split} images are" if number != 1 else f"1 {split} image is"
+
+
+def flags_in(cells: Sequence[str], name: str, where: str) -> Bools:
+    """Return which of a column's cells say yes, (N,) bool; an empty one says no.
+
+    Raises:
+        UserError: a cell says neither yes nor no.
+    """
     plain = [cell.strip().lower() for cell in cells]
     odd = next((cell for cell, word in zip(cells, plain, strict=True) if word not in (*_YES, *_NO, "nan")), None)
     if odd is not None:
-        raise UserError(f"{where}: the column '{name}' says '{odd}' where true or false belongs.")
+        raise UserError(
+            f"{where}: the column '{name}' says '{odd}' where true or false belongs: correct it, or"
+            " rename the column if it is a task."
+        )
     return np.array([word in _YES for word in plain], dtype=bool)

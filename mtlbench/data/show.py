@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from mtlbench.data.canvas import GREY, INK, RULE, font, thumbnail, wrap
 from mtlbench.data.table import SPLITS, Table
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 MOST_VALUES = 40  # rows of one picture
 _HEIGHT, _WIDEST = 96, 192  # of an example, in pixels
@@ -57,11 +57,11 @@ def draw_examples(table: Table, task: str, split: str = "train", examples: int =
         heads.append((name, f"{len(images):,} image{'s' * (len(images) != 1)}, {percent} %"))
         strips.append([_example(table, int(i)) for i in chosen])
     title = f"{table.name}{' (rendered)' if table.rendered and 'rendered' not in table.name.lower() else ''}: {task}"
-    below = f"{split} split, {len(members):,} images; examples drawn at random, seed {seed}"
+    below = f"{split} split, {counted(len(members), 'image')}; examples drawn at random, seed {seed}"
     left = len(common) - len(drawn)
     if left:
         rest = int(counts[common[MOST_VALUES:]].sum())
-        below += f"; the {MOST_VALUES} most common values, {left:,} others ({rest:,} images) left out"
+        below += f"; the {MOST_VALUES} most common values, {counted(left, 'other')} ({counted(rest, 'image')}) left out"
     return _lay_out(title, below, heads, strips)
 
 

@@ -2,20 +2,81 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mtlbench.data.roles import flags_in
 from mtlbench.data.table import SPLITS, Labels, split_at_random
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, plain_name
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "bounding_box_train"), 0),
     **dict.fromkeys(("val", "validation", "valid", "dev"), 1),
     **dict.fromkeys(("test", "testing", "query", "gallery", "bounding_box_test"), 2),
 }
+_FLAGS = {
+    f"is{word}": side for word, side in SPLIT_WORDS.items() if word.isalpha() and word not in ("query", "gallery")
+}
+_FOLDS = ("fold", "folds", "foldid", "foldnumber", "kfold", "cvfold")
+
+
+def flags_of_splits(names: Iterable[str]) -> dict[str, int]:
+    """Return the columns that say of one split each whether an image is in it, as `is_train`, with the split's number.
+
+    None where two speak of one split, as `is_test` and `is_testing` may.
+    """
+    found = {name: _FLAGS[plain_name(name)] for name in names if plain_name(name) in _FLAGS}
+    return found if len(set(found.values())) == len(found) else {}
+
+
+def split_by_flags(
+    cells: Mapping[str, Sequence[str]], sides: Mapping[str, int], lines: Sequence[int], where: str
+) -> Labels:
+    """Return the (N,) sides that columns of true and false say, see `flags_of_splits`.
+
+    An image of which none is true is in the split that has no column: of `is_train` alone in test, of `is_val` or
+    `is_test` alone in train.
+
+    Args:
+        cells: of each of these columns, N.
+        sides: the columns' splits.
+        lines: N, numbers of the rows; where: the data, for messages.
+
+    Raises:
+        UserError: a cell says neither, or an image is in two splits or in none; it names the line.
+    """
+    split = np.full(len(lines), -1, dtype=np.int64)
+    for name, side in sides.items():
+        flags = flags_in(cells[name], name, where)
+        twice = np.flatnonzero(flags & (split >= 0))
+        if len(twice):
+            raise UserError(
+                f"{where}: line {lines[twice[0]]} is in two splits by the columns {', '.join(sides)}: correct it, or"
+                " name them in data.tasks if they are tasks."
+            )
+        split[flags] = side
+    others = [side for side in (2, 0, 1) if side not in sides.values()]
+    if 0 not in sides.values():
+        others = [0]
+    left = np.flatnonzero(split < 0)
+    if len(left) and not others:
+        raise UserError(
+            f"{where}: line {lines[left[0]]} is in no split by the columns {', '.join(sides)}: correct it, or name"
+            " them in data.tasks if they are tasks."
+        )
+    split[left] = others[0] if others else -1
+    return split
+
+
+def are_folds(name: str, cells: Iterable[str]) -> bool:
+    """Tell whether a column numbers the folds of a cross-validation, by its name and its cells."""
+    return plain_name(name) in _FOLDS and all(
+        re.fullmatch(r"((fold)?[ _-]?\d+(\.0)?)?", cell.strip().lower()) for cell in set(cells)
+    )
 
 
 def are_split(paths: Iterable[str]) -> bool:

@@ -18,6 +18,7 @@ from mtlbench.errors import UserError, did_you_mean, plain_name
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
 Labels = npt.NDArray[np.int64]
+_NAMED = 3  # tasks that a sentence names
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,15 @@ class Table:
                 return f"has no {split} query with a gallery image of its value and one of another"
         return None
 
+    @property
+    def what_splits_need(self) -> str:
+        """What to do where no task can be trained, a sentence."""
+        counts = ", ".join(f"{name} {int((self.split == n).sum()):,}" for n, name in enumerate(SPLITS))
+        return (
+            "Each split needs two labelled images of one value and one of another: add images, or move some there from"
+            f" another split ({counts})."
+        )
+
     def tasks_with_labels(self) -> list[str]:
         """Return the tasks that can be trained and tested, in the data set's own order."""
         return [task for task in self.columns if self.trainable(task) is None]
@@ -181,8 +191,9 @@ class Table:
                 raise UserError(f"The task '{task}' is named twice.")
             reason = self.trainable(task)
             if reason:
-                able = ", ".join(self.tasks_with_labels()) or "none"
-                raise UserError(f"In {self.root} the task '{task}' {reason}. Tasks with labels there: {able}.")
+                able = ", ".join(self.tasks_with_labels())
+                also = f"Tasks with labels there: {able}." if able else self.what_splits_need
+                raise UserError(f"In {self.root} the task '{task}' {reason}. {also}")
         return tasks
 
     def choose_default(self, wanted: list[str], fallback: list[str]) -> tuple[list[str], str]:
@@ -205,8 +216,9 @@ class Table:
             others = [] if self.triplets else [self.find_task(s) for s in fallback]  # CSN's lists have four tasks
             chosen += [t for t in others if t not in chosen and self.trainable(t) is None]
         if not chosen:
-            names = ", ".join(asked or self.columns) or "none"
-            raise UserError(f"In {self.root} no task can be trained (tasks there: {names}). See mtlbench data check.")
+            why = "; ".join(f"{task} {self.trainable(task)}" for task in asked[:_NAMED]) or "it has none"
+            more = f"; and {len(asked) - _NAMED:,} more" if len(asked) > _NAMED else ""
+            raise UserError(f"In {self.root} no task can be trained: {why}{more}. {self.what_splits_need}")
         missing = [f"{t} {self.trainable(t)}" for t in asked if t not in chosen]
         return chosen, f"{'; '.join(missing)} in {self.root}: using {', '.join(chosen)} instead (choose with --tasks)."
 
@@ -220,7 +232,7 @@ class Table:
             members = order[self.split[order] == number]
             quantile[members] = (np.arange(len(members)) + 0.5) / max(1, len(members))
         keep = np.sort(order[np.argsort(quantile[order], kind="stable")[:limit]])
-        rule = f"{self.split_rule}; {limit} images drawn at random"
+        rule = f"{self.split_rule}; {limit} image{'s' * (limit > 1)} drawn at random"
         return replace(self.subset(keep), split_rule=rule)
 
     def subset(self, keep: Labels) -> Table:

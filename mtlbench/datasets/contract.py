@@ -14,6 +14,7 @@ from mtlbench.benchmark import Data
 from mtlbench.blame import breach
 from mtlbench.data.download.source import Source
 from mtlbench.data.table import SPLITS, Column, Kin, Table
+from mtlbench.errors import counted
 from mtlbench.options import valid
 from mtlbench.registry import READERS, register_class
 
@@ -164,7 +165,7 @@ def read_with(reader: Reader, folder: Path, data: Data) -> Table:
             raise refuse(f"{where} {number} whole numbers, one an image, as codes", column.codes)
         low, high = int(column.codes.min()), int(column.codes.max())
         if low < -1 or high >= len(column.values):
-            words = f"{where} codes from -1 to {len(column.values) - 1}, of its {len(column.values)} values"
+            words = f"{where} codes from -1 to {len(column.values) - 1}, of its {counted(len(column.values), 'value')}"
             raise refuse(words, f"from {low} to {high}")
         if column.members is not None:
             shape = (len(column.values), len(column.parts))

@@ -18,11 +18,21 @@ import numpy as np
 from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, first_files_in, is_image, name_of
 from mtlbench.data.roles import GALLERY, QUERY, check_roles, roles_in, roles_of
-from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
+from mtlbench.data.splits import (
+    SPLIT_WORDS,
+    are_folds,
+    are_split,
+    check_splits,
+    completed,
+    flags_of_splits,
+    split_by_flags,
+    split_own,
+    torn_groups,
+)
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, plain_name
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
@@ -133,8 +143,10 @@ def read_csv(root: Path, data: Data) -> Table:
     of paths and splits is a task, the group's only where it is asked for. Empty cells are unlabelled;
     `data.multi_valued` says what a cell "a;b" is, `data.ordered` which tasks have ordered values. Without a column of
     splits, the split is that of the paths where all begin with train/, val/, test/ or the like; else it is 70/10/20 at
-    random by `data.split_seed`, images of one group on one side; an image without a group is on its own. Columns
-    `is_query` and `is_gallery`, or splits called query and gallery, say which test images are searched for among which.
+    random by `data.split_seed`, images of one group on one side; an image without a group is on its own. Without a
+    column of splits, columns `is_train`, `is_val` and `is_test` of true and false say it. They, and a column `fold` or
+    `kfold` of numbers, are no tasks unless `data.tasks` names them. Columns `is_query` and `is_gallery`, or splits
+    called query and gallery, say which test images are searched for among which.
 
     Raises:
         UserError: the file or a column is missing, a line is malformed (it names the line and what belongs there), or
@@ -160,7 +172,12 @@ def read_csv(root: Path, data: Data) -> Table:
                 f" with data.csv.{key}."
             )
     tasks = [name for name in column if name not in (section.path, section.split, QUERY, GALLERY)]
-    if section.split and section.split not in column:
+    asked = {plain_name(name) for name in (*data.tasks, *data.ordered, section.group)}
+    free = [name for name in tasks if plain_name(name) not in asked]
+    folds = [name for name in free if are_folds(name, (row[column[name]] for row in rows))]
+    flagged = flags_of_splits(free) if section.split else {}
+    tasks = [name for name in tasks if name not in (*flagged, *folds)]
+    if section.split and section.split not in column and not flagged:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
     if not tasks:
         raise UserError(f"{file} has no column for a task: add one for each kind of label, beside '{known}'.")
@@ -174,6 +191,8 @@ def read_csv(root: Path, data: Data) -> Table:
     paths, found_elsewhere = _as_they_lie(paths, root)
     cells = {task: [row[column[task]] for row in rows] for task in tasks}
     columns, remarks = {}, [*table.remarks, *found_elsewhere]
+    remarks += [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
+    remarks += [f"'{name}' says the split, and is no task unless data.tasks names it." for name in flagged]
     for task in tasks:
         order = data.ordered.get(task)
         try:
@@ -203,6 +222,16 @@ def read_csv(root: Path, data: Data) -> Table:
             split,
             f"{file}, column {section.split}",
             "give it some images, or drop the column to split 70/10/20 at random",
+        )
+        remarks += torn_groups(section.group, own, split)
+    elif flagged:
+        of_flags = {name: [row[column[name]] for row in rows] for name in flagged}
+        split, drawn = completed(split_by_flags(of_flags, flagged, lines, str(file)), groups, data.split_seed)
+        rule = f"as in {file.name}, {', '.join(flagged)}{drawn}"
+        check_splits(
+            split,
+            f"{file}, {', '.join(flagged)}",
+            "give it some images, or drop these columns to split 70/10/20 at random",
         )
         remarks += torn_groups(section.group, own, split)
     elif section.split and all("/" in path for path in paths) and are_split(paths):

@@ -19,7 +19,16 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.data.files import first_files_in, name_of
 from mtlbench.data.roles import GALLERY, QUERY, Roles, check_roles, roles_in, roles_of
-from mtlbench.data.splits import SPLIT_WORDS, check_splits, completed, split_own, torn_groups
+from mtlbench.data.splits import (
+    SPLIT_WORDS,
+    are_folds,
+    check_splits,
+    completed,
+    flags_of_splits,
+    split_by_flags,
+    split_own,
+    torn_groups,
+)
 from mtlbench.data.table import SPLITS, Column, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.hub_images import files_of
@@ -82,6 +91,7 @@ class Hub(Reader):
             for name in (QUERY, GALLERY)
         ]
         kinds = {name: kind for name, kind in kinds.items() if name not in (QUERY, GALLERY)}
+        flagged = self._aside(kinds, cells, data, remarks)
         columns = _columns(cells, kinds, features, data, where, remarks)
         if self.group and self.group not in columns:
             raise UserError(_no_column(where, self.group, columns, "data.options.group"))
@@ -94,7 +104,7 @@ class Hub(Reader):
             own.values[code] if own is not None and (code := int(own.codes[i])) >= 0 else f"{i:09d}"
             for i in range(len(paths))
         ]
-        split, rule = self._split(splits, groups, data.split_seed, Path(where))
+        split, rule = self._split(splits, groups, data.split_seed, Path(where), flagged)
         if own is not None:
             remarks += torn_groups(self.group, [own.values[c] if c >= 0 else "" for c in own.codes.tolist()], split)
         roles, said = roles_in(marks[0], marks[1], split, where)
@@ -145,10 +155,40 @@ class Hub(Reader):
             remarks.append(f"Left out {'splits' if len(left) > 1 else 'the split'} {', '.join(left)}.")
         return used
 
-    def _split(self, splits: Mapping[str, Any], groups: list[str], seed: int, root: Path) -> tuple[Labels, str]:
+    def _aside(
+        self, kinds: dict[str, str], cells: Mapping[str, list[Any]], data: Data, remarks: list[str]
+    ) -> dict[str, list[str]]:
+        """Take columns that say a split or number folds out of the tasks; return the cells of the first kind."""
+        asked = {plain_name(name) for name in (*data.tasks, *data.ordered, self.group)}
+        free = [
+            name for name, kind in kinds.items() if kind in ("flag", "whole", "text") and plain_name(name) not in asked
+        ]
+        flagged = {}
+        for name in flags_of_splits(free):
+            flagged[name] = ["" if cell is None else str(cell) for cell in cells[name]]
+            remarks.append(f"'{name}' says the split, and is no task unless data.tasks names it.")
+        folds = [name for name in free if are_folds(name, ("" if c is None else str(c) for c in cells[name]))]
+        remarks += [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
+        for name in (*flagged, *folds):
+            del kinds[name]
+        return flagged
+
+    def _split(
+        self,
+        splits: Mapping[str, Any],
+        groups: list[str],
+        seed: int,
+        root: Path,
+        flagged: Mapping[str, Sequence[str]],
+    ) -> tuple[Labels, str]:
         """Return the (N,) sides of images and the rule in words."""
         if len(splits) == 1 and not self.splits:
-            return split_own(groups, seed, self.group or "image", root)
+            if not flagged:
+                return split_own(groups, seed, self.group or "image", root)
+            rows = range(1, len(groups) + 1)
+            split, drawn = completed(split_by_flags(flagged, flags_of_splits(flagged), rows, str(root)), groups, seed)
+            check_splits(split, f"{root}, {', '.join(flagged)}", "give it some images, or drop these columns")
+            return split, f"as in {', '.join(flagged)}{drawn}"
         sides = [SPLITS.index(self.splits[s]) if self.splits else SPLIT_WORDS[s.lower()] for s in splits]
         given = np.repeat(np.array(sides, dtype=np.int64), [len(part) for part in splits.values()])
         split, drawn = completed(given, groups, seed)

@@ -13,13 +13,15 @@ from typing import Any
 from mtlbench.data.files import first_files_in
 from mtlbench.errors import UserError, counted
 
+csv.field_size_limit(2**31 - 1)  # a column of masks or prose, which is no task, must not stop the others
 TABLES = (".csv", ".tsv", ".jsonl")
 _JSON = "make JSON lines of it, as with pandas.read_json('{0}').to_json('labels.jsonl', orient='records', lines=True)"
 _PARQUET = "make a CSV of it, as with pandas.read_parquet('{0}').to_csv('labels.csv', index=False)"
+_HUB = "write reader = 'hub' in place of reader and csv in [data]"
 _SHEET = "save it as CSV, in Excel as 'CSV UTF-8 (comma delimited)'"
 OTHERS = {  # tables that are not read: what each is, and what makes one of it that is
-    ".parquet": ("a Parquet table", f"{_PARQUET}, or set data.reader = 'hub', which reads images out of it too"),
-    ".arrow": ("an Arrow table", "write it as CSV, or set data.reader = 'hub', which reads images out of it too"),
+    ".parquet": ("a Parquet table", f"{_PARQUET}; if the images are in it, {_HUB}"),
+    ".arrow": ("an Arrow table", f"write it as CSV; if the images are in it, {_HUB}"),
     ".xlsx": ("a spreadsheet", _SHEET),
     ".xls": ("a spreadsheet", _SHEET),
     ".ods": ("a spreadsheet", _SHEET),

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console, Group
 
-from mtlbench.errors import UserError, leave_out
+from mtlbench.errors import UserError, counted, leave_out
 from mtlbench.probes import ALL, COLUMNS, FILE, pairs, probes_file
 from mtlbench.report import grids
 from mtlbench.report.frames import SCHEMA, Field
@@ -310,9 +310,8 @@ def definition_lines(suite: Suite, found: Sequence[Agreement]) -> list[str]:
     images = 3 * train.get("triplets", 0)
     batch = f"{images} images for each task" if images else "images as another version of mtlbench draws them"
     if images and train["sampling"] == "joint" and "joint_triplets" in train:
-        batch = (
-            f"{images * number} images for all tasks, {train['joint_triplets']} triplets formed within it for each task"
-        )
+        triplets = counted(train["joint_triplets"], "triplet")
+        batch = f"{images * number} images for all tasks, {triplets} formed within it for each task"
     over = ", mean ± sample standard deviation over seeds" if seeds > 1 else ""
     probes = max(row.probes for row in found)
     when = f"{probes:,} a run, before every {_every(suite.benchmark)}th step from the first; the last third from step"

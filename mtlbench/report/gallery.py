@@ -20,7 +20,7 @@ from PIL import Image
 
 from mtlbench.data import canvas
 from mtlbench.data.table import alike_counts
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.report.originals import NoImages as NoImages
 from mtlbench.report.originals import read_originals
 from mtlbench.report.rows import at_chance, rows
@@ -409,14 +409,14 @@ def caption(found: Galleries, task: str) -> str:
     """Say what a task's galleries show, of which runs, and how the queries were chosen."""
     suite, model, train = found.suite, found.suite.benchmark["model"], found.suite.benchmark["train"]
     images = "rendered images, not real ones" if suite.receipt.get("data", {}).get("rendered") else "real images"
-    askable = found.askable[task]
+    askable, steps = found.askable[task], counted(train["steps"], "step")
     among = "all" if found.searched[task] == askable else f"{found.searched[task]:,}, drawn at random, of"
     more = len(found.methods) - MOST_METHODS
     left = f" The {MOST_METHODS} best methods of {len(found.methods)} are shown." if more > 0 else ""
     return (
         f"{suite.benchmark['title']} ({suite.benchmark['name']}), seed {found.seed}: {images},"
         f" {len(found.files):,} in the test split; each query's nearest come first. Network: {model['backbone']}"
-        f" backbone, {model['embedding']}-d, {train['steps']:,} steps. Methods in order of mean accuracy;"
+        f" backbone, {model['embedding']}-d, {steps}. Methods in order of mean accuracy;"
         " P@1 is the share of all test images whose nearest neighbour has their label under this task, in %. Hardest:"
         " the smallest share of right neighbours over all methods; methods disagree most: the largest difference"
         f" between two methods' shares; both among {among} {askable:,} images whose label another image has"

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from mtlbench.busy import STARVED
+from mtlbench.errors import counted
 from mtlbench.recipes import in_words
 from mtlbench.report.groups import BASE
 from mtlbench.report.rows import LEARNED, Row
@@ -161,7 +162,7 @@ def accuracy_line(suite: Suite, tasks: Sequence[str], records: Sequence[Record],
         some = f" All columns are over {', '.join(tasks)}; trained and chosen on all {len(suite.tasks)} tasks."
     rare = suite.benchmark["evaluation"].get("min_images")
     if rare and metric == "triplet" and suite.benchmark["data"].get("split") != "csn":
-        what += f", fewer in proportion from label values with fewer than {rare} images"
+        what += f", fewer in proportion from label values with fewer than {counted(rare, 'image')}"
     spread = f"±: sample standard deviation over {len(seeds)} seeds." if over else ""
     return Line(
         "accuracy",
@@ -203,7 +204,8 @@ def _origin(found: dict[str, Any]) -> str:
     counted = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
     by = f", by {found['command']}" if found.get("command") else ""
     halved = f" by successive halving ({found['halving']})" if found.get("halving") else ""
-    return f"tuned, {found['trials']} trials a method{halved} on the {found.get('split', 'val')} split{counted}{by}"
+    trials = f"{found['trials']} trial{'s' * (found['trials'] != 1)}"
+    return f"tuned, {trials} a method{halved} on the {found.get('split', 'val')} split{counted}{by}"
 
 
 def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
@@ -284,7 +286,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     several = data_settings.get("multi_valued", "value")  # a later version may know another rule
     rules = cells.get(several, f", cells with several values by the rule {several}")
     if data_settings.get("min_images"):
-        rules += f", values with fewer than {data_settings['min_images']} images unlabelled"
+        rules += f", values with fewer than {counted(data_settings['min_images'], 'image')} unlabelled"
     lost = ""
     if data.get("unreadable"):
         lost = f"{data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"

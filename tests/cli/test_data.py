@@ -249,7 +249,7 @@ def test_a_data_set_without_a_usable_task_exits_with_2(mtlbench, tmp_path, write
     ended = mtlbench("data", "check", folder)
     assert ended.code == 2
     assert "has no two train images of one value" in ended.out
-    assert ended.out.endswith("No task here can be trained and tested.\n")
+    assert "No task here can be trained and tested. Each split needs two labelled images of one value" in ended.out
 
 
 def test_a_named_task_that_can_not_be_trained_exits_with_2(mtlbench, zappos_folder):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from mtlbench.benchmark import Benchmark, benchmark_files, load_benchmark
 from mtlbench.data.check import few_test_images, open_images, read_source
+from mtlbench.data.depth import dim_images, remark_on_dim
 from mtlbench.data.pack import _Process, open_pack
 from mtlbench.data.table import Table, column_of
 from mtlbench.errors import UserError
@@ -308,6 +311,55 @@ def test_images_of_one_colour_are_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     assert open_images(table_of(tmp_path, ["noise.png"])).flat == {}
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+@pytest.mark.parametrize(
+    ("most", "colours", "read"),
+    [
+        (255, False, 0),
+        (4095, False, 15),
+        (4096, False, None),
+        (60_000, False, None),
+        (255, True, 0),
+        (9000, True, None),
+    ],
+)
+def test_images_of_16_bits_that_hold_8_or_12_are_told_with_the_remedy(
+    tmp_path: Path, kind: str, most: int, colours: bool, read: int | None
+) -> None:
+    if colours and kind == "tif":
+        pytest.skip("Pillow reads no TIFF of 16 bits a colour")
+    names = write_images(tmp_path, 3)
+    values = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
+    file = tmp_path / f"deep.{kind}"
+    file.write_bytes(png_of_16_bits(values)) if colours else Image.fromarray(values).save(file)
+    table = table_of(tmp_path, [*names, file.name])
+    expected = {} if read is None else {3: read}
+    assert open_images(table).dim == expected
+    assert dim_images(table) == (expected, 4)
+    said = remark_on_dim(table, expected, 4)
+    assert len(said) == len(expected)
+    if said:
+        assert f"deep.{kind}, whose brightest pixel is read as {read} of 255: save such images with 8 bits" in said[0]
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits a colour, which Pillow reads and doesn't write: red, green and blue alike."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").repeat(3).tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_a_32_bit_tiff_that_holds_8_is_not_dim_and_one_that_holds_12_is(tmp_path: Path) -> None:
+    for most in (200, 4000):
+        Image.fromarray(np.linspace(0, most, 64).astype(np.int32).reshape(8, 8)).save(tmp_path / f"{most}.tif")
+    assert open_images(table_of(tmp_path, ["200.tif", "4000.tif"])).dim == {1: 15}
 
 
 def test_progress_ends_with_all_images(tmp_path):

@@ -343,6 +343,18 @@ def test_an_image_that_cannot_be_read_stops_a_run_or_is_left_out_and_counted(tmp
     ]
 
 
+def test_a_run_remarks_on_images_of_16_bits_that_hold_8(tmp_path: Path) -> None:
+    benchmark = load_benchmark(str(write_own(tmp_path / "own", [])))
+    values = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "own" / "9.png")
+    data, notes = prepare(benchmark, None, None, CPU)
+    assert notes == [
+        "1 image has 16 bits a channel and uses 12 or fewer, such as 9.png, whose brightest pixel is read as 0 of 255:"
+        " save such images with 8 bits, or spread their values over 0 to 65,535, else they are black or nearly so."
+    ]
+    assert data.images[9].max() == 0
+
+
 def test_a_file_that_changed_since_it_was_packed_is_told_and_packed_anew(tmp_path: Path) -> None:
     benchmark = load_benchmark(str(write_own(tmp_path / "own", [])))
     before, _ = prepare(benchmark, None, None, CPU)

@@ -60,8 +60,8 @@ def test_what_columns_can_not_mean_is_refused_and_what_plays_no_part_is_said(tmp
     idle = [*TEST, ["n.png", "x", "test", "", ""]]
     table = read_csv(write(tmp_path, HEAD, *marked, *idle), options())
     assert table.remarks == (
-        "2 training images are marked as query or gallery: they are trained on, and not searched.",
-        "1 test images are neither query nor gallery: they are not used.",
+        "2 training images are marked as query or gallery: trained on, not searched.",
+        "1 test image is neither query nor gallery, and not used.",
     )
     assert table.roles is not None
     assert not table.roles.gallery[:48].any()

@@ -116,8 +116,13 @@ def test_a_benchmark_without_tasks_of_its_own_takes_all_that_have_labels() -> No
 
 
 def test_no_task_with_labels_at_all_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no task can be trained \(tasks there: a, b\)"):
+    with pytest.raises(UserError, match=r"no task can be trained: a has no labels; b has no labels\. Each split needs"):
         table(a=NONE, b=NONE).choose_default(["a", "b"], ["b"])
+    with pytest.raises(UserError, match=r"the task 'a' has no labels\. Each split needs .* \(train \d+, val \d+, test"):
+        table(a=NONE, b=NONE).choose(["a"])
+    many = table(**dict.fromkeys("abcde", NONE))
+    with pytest.raises(UserError, match=r"c has no labels; and 2 more\. Each"):
+        many.choose_default([], [])
 
 
 def numbered(images: int = 100) -> Table:

@@ -184,6 +184,95 @@ def test_a_column_of_other_words_or_of_one_split_alone_is_a_task(tmp_path: Path,
     assert list(read_csv(tmp_path, options()).columns) == ["vehicle"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "drawn"),
+    [
+        ({"is_train": "1111110000", "is_val": "0000001100", "is_test": "0000000011"}, ""),
+        ({"is_train": "1111110000", "is_valid": "0000001100"}, ""),
+        ({"IsVal": "0000001100", "isTest": "0000000011"}, ""),
+        ({"is_training": "1111110000", "is_test": "0000000011"}, ""),
+        ({"is_train": "1111111100"}, ", validation an eighth of train"),
+        ({"is_test": "0000000011"}, ", validation an eighth of train"),
+        ({"is_valid": "0000000011"}, ", val taken as test, validation an eighth of train"),
+    ],
+)
+@pytest.mark.parametrize("words", [("0", "1"), ("False", "True"), ("no", "yes"), ("", "1.0")])
+def test_columns_that_say_of_one_split_who_is_in_it_are_the_split_and_no_tasks(
+    tmp_path: Path, flags: dict[str, str], drawn: str, words: tuple[str, str]
+) -> None:
+    ten(tmp_path, colour=COLOURS, **{name: [words[int(i)] for i in cells] for name, cells in flags.items()})
+    table = read_csv(tmp_path, options())
+    assert list(table.columns) == ["colour"]
+    expected = [0] * 6 + [1] * 2 + [2] * 2
+    assert (table.split == 2).tolist() == [side == 2 for side in expected]
+    if not drawn:
+        assert table.split.tolist() == expected
+    assert table.split_rule.startswith(f"as in labels.csv, {', '.join(flags)}{drawn}")
+    assert [r for r in table.remarks if "says the split, and is no task" in r] != []
+    assert set(read_csv(tmp_path, options(csv={"split": ""})).columns) == {"colour", *flags}
+    asked = read_csv(tmp_path, options(tasks=["colour", *flags]))
+    assert set(asked.columns) == {"colour", *flags}
+    assert asked.split_rule.startswith("by image at random")
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test", "said"),
+    [
+        ("1111110000", "0000011100", "0000000011", "line 7 is in two splits by the columns is_train, is_val, is_test"),
+        ("1111100000", "0000001100", "0000000011", "line 7 is in no split by the columns is_train, is_val, is_test"),
+        (
+            "11111100x0",
+            "0000001100",
+            "0000000011",
+            "the column 'is_train' says 'x' where true or false belongs: correct",
+        ),
+        ("0000000000", "1111111100", "0000000011", "no image is in the split train: give it some images, or drop"),
+    ],
+)
+def test_flags_of_splits_that_contradict_each_other_are_refused_with_the_remedy(
+    tmp_path: Path, train: str, val: str, test: str, said: str
+) -> None:
+    ten(tmp_path, colour=COLOURS, is_train=list(train), is_val=list(val), is_test=list(test))
+    with pytest.raises(UserError, match=said):
+        read_csv(tmp_path, options())
+
+
+def test_a_flag_beside_a_column_of_splits_is_no_task_and_changes_no_split(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, is_train=list("0101010101"), split=SIDES)
+    table = read_csv(tmp_path, options())
+    assert (list(table.columns), table.split.tolist()) == (["colour"], [0] * 6 + [1] * 2 + [2] * 2)
+
+
+@pytest.mark.parametrize("name", ["fold", "kfold", "K-Fold", "fold_id"])
+@pytest.mark.parametrize("form", ["{}", "fold{}", "{}.0", "Fold {}"])
+def test_folds_of_a_cross_validation_are_no_task_unless_asked_for(tmp_path: Path, name: str, form: str) -> None:
+    ten(tmp_path, colour=COLOURS, **{name: [form.format(i % 5) for i in range(10)]})
+    table = read_csv(tmp_path, options())
+    assert list(table.columns) == ["colour"]
+    assert table.remarks[-1] == f"'{name}' numbers folds, and is no task unless data.tasks names it: left out."
+    assert list(read_csv(tmp_path, options(tasks=["colour", name])).columns) == ["colour", name]
+
+
+def test_folds_of_cloth_are_a_task_and_folds_may_be_a_group(tmp_path: Path) -> None:
+    ten(tmp_path, fold=["pleated", "plain"] * 5)
+    assert list(read_csv(tmp_path, options()).columns) == ["fold"]
+    ten(tmp_path, colour=COLOURS, fold=list("0123456789"))
+    assert read_csv(tmp_path, options(csv={"group": "fold"})).group == "fold"
+
+
+def test_a_train_split_too_small_to_draw_validation_from_ends_with_the_remedy(tmp_path: Path) -> None:
+    """One training image leaves none to draw; six leave one, which no task can be judged on."""
+    ten(tmp_path, colour=COLOURS, split=["train"] + ["test"] * 9)
+    with pytest.raises(UserError, match="no image is in the split val: give it some images, or drop the column to"):
+        read_csv(tmp_path, options())
+    ten(tmp_path, colour=["red", "blue"] * 5, split=["train"] * 6 + ["test"] * 4)
+    table = read_csv(tmp_path, options())
+    for choose in (lambda: table.choose_default([], []), lambda: table.choose(["colour"])):
+        with pytest.raises(UserError, match=r"colour has only one value in the val split|'colour' has only") as refused:
+            choose()
+        assert "add images, or move some there from another split (train 5, val 1, test 4)." in str(refused.value)
+
+
 def test_beside_a_split_column_one_of_the_same_words_is_a_task(tmp_path: Path) -> None:
     ten(tmp_path, split=SIDES, old=SIDES[::-1])
     table = read_csv(tmp_path, options())

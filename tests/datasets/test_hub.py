@@ -158,6 +158,18 @@ def test_splits_or_columns_of_query_and_gallery_are_the_sets(tmp_path: Path) -> 
     assert str(table.roles) == "2 queries against 2 gallery images, 1 of them both"
 
 
+def test_flags_of_splits_and_folds_are_no_tasks(tmp_path: Path) -> None:
+    columns = {"kind": list("abab") * 5, "is_train": [True] * 15 + [False] * 5, "fold": [0, 1, 2, 3] * 5}
+    parquet(tmp_path, train=rows(**columns))
+    table = read(tmp_path)
+    assert list(table.columns) == ["kind"]
+    assert (table.split == 2).tolist() == [False] * 15 + [True] * 5
+    assert table.split_rule.startswith("as in is_train, validation an eighth of train at random")
+    assert sum("no task unless data.tasks names it" in remark for remark in table.remarks) == 2
+    asked = read(tmp_path, {"tasks": ["kind", "is_train", "fold"]})
+    assert (list(asked.columns), asked.split_rule[:18]) == (["kind", "is_train", "fold"], "by image at random")
+
+
 def test_a_group_stays_on_one_side(tmp_path: Path) -> None:
     made = rows(colour=COLOURS * 4, product=[f"p{i // 2}" for i in range(40)])
     table = read(parquet(tmp_path / "shop", train=made), group="product")

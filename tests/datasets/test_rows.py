@@ -265,9 +265,17 @@ def test_a_table_that_is_not_read_is_named_with_the_remedy(
         read_csv(tmp_path, options(csv={"file": name}))
 
 
+def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
+    """Masks as text are longer than Python's reader of CSV takes by itself."""
+    ten(tmp_path, colour=COLOURS, mask=["1 " * 100_000, *["2 3"] * 9])
+    assert list(read_csv(tmp_path, options()).columns) == ["colour", "mask"]
+
+
 def test_a_parquet_table_is_left_to_the_reader_that_reads_it(tmp_path: Path) -> None:
     touch(tmp_path, *TEN)
     (tmp_path / "labels.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"is a Parquet table, which is not read: .* or set data.reader = 'hub'"):
+    with pytest.raises(
+        UserError, match=r"read_parquet\('labels\.parquet'\).*; if the images are in it, write reader = 'hub'"
+    ):
         read_csv(tmp_path, options(csv={"file": "labels.parquet"}))
     assert suggested_benchmark(tmp_path)[0] == "a Hugging Face data set, parquet files"

@@ -12,6 +12,7 @@ from mtlbench.checks.architecture import stored
 from mtlbench.checks.architecture.subject import EMBEDDING, SIDE, TASKS, Subject, noise
 from mtlbench.checks.items import Fault, Items, described, listed
 from mtlbench.devices import computing_in
+from mtlbench.errors import counted
 
 SAME = stored.SAME
 MANY, FEWER = 40, 12
@@ -39,9 +40,9 @@ def _works_with(subject: Subject, number: int, batch: int = 2) -> Architecture:
             ("forward", groups(images), (number, batch, EMBEDDING)),
         ):
             if tuple(found.shape) != wanted:
-                raise Fault(f"{wanted} from {what} with {number} tasks", str(tuple(found.shape)))
+                raise Fault(f"{wanted} from {what} with {counted(number, 'task')}", str(tuple(found.shape)))
             if not found.isfinite().all():
-                raise Fault(f"finite embeddings from {what} with {number} tasks", "inf or nan")
+                raise Fault(f"finite embeddings from {what} with {counted(number, 'task')}", "inf or nan")
     return net
 
 

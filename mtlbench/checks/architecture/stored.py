@@ -45,7 +45,7 @@ def counts_are_true(subject: Subject) -> str:
         len(net.task_parameters(t)) for t in range(3)
     ):  # parts that are claimed twice are another item's finding
         raise Fault("shared and own parameters that add up to all", f"{whole:,.0f} of {numbers['counted']:,}")
-    return f"{numbers['counted']:,}, in {len(saved)} tensors"
+    return f"{numbers['counted']:,}, in {len(saved)} tensor{'s' * (len(saved) != 1)}"
 
 
 @check("a checkpoint brings it back", SAME)
@@ -68,7 +68,7 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
             "a network loaded from its file to embed as the saved one", gap(expected, found),
             "keep what a network learns or draws in nn.Parameters and buffers (self.register_buffer)",
         )  # fmt: skip
-    return f"{len(weights_of(net))} tensors"
+    return f"{len(weights_of(net))} tensor{'s' * (len(weights_of(net)) != 1)}"
 
 
 ITEMS: Items[Subject] = check

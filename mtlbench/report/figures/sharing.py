@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtlbench.errors import counted
 from mtlbench.report.figures import data
 from mtlbench.report.figures.data import Array, Method, mean_known, windows
 from mtlbench.report.figures.maps import closely, drawn_of, maps_of_tasks
@@ -243,5 +244,5 @@ def _task_legend(figure: Figure, tasks: Sequence[str], others: int) -> None:
     names = shorts(tasks, 24)
     lines = [Line2D([], [], color=c, lw=1.2, label=n) for c, n in zip(TASK_COLOURS, names, strict=False)]
     if others:
-        lines.append(Line2D([], [], color=FAINT, lw=0.8, label=f"{others} other tasks"))
+        lines.append(Line2D([], [], color=FAINT, lw=0.8, label=f"{counted(others, 'other task')}"))
     legend(figure, lines)

@@ -166,6 +166,13 @@ def test_real_valued_pixels_are_refused_with_the_reason(tmp_path: Path) -> None:
         decode(tmp_path / "real.tif", (4, 4), "squash")
 
 
+@pytest.mark.parametrize("value", [-5, 70_000])
+def test_whole_numbers_that_no_16_bits_hold_are_refused_with_the_reason(tmp_path: Path, value: int) -> None:
+    Image.fromarray(np.full((4, 4), value, np.int32)).save(tmp_path / "odd.tif")
+    with pytest.raises(UserError, match=r"odd\.tif can't be decoded: its pixels are below 0 or above 65,535"):
+        decode(tmp_path / "odd.tif", (4, 4), "squash")
+
+
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("L", (4, 4), grey) for grey in (10, 90, 200)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
