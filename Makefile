@@ -1,12 +1,13 @@
 # make demo: a first comparison on rendered shoes.   make test: the quick tests.   make slow: the tests that only CI needs.
 # make lint: style and types.   make docs: the site.
+# make results: the pages of the published results, from their records alone.
 # make torture: 200 kills, 20 races, 30 full disks and 2,000 damaged inputs, about 20 minutes.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test slow lint docs torture clean
+.PHONY: demo test slow lint docs results torture clean
 
 demo: $(VENV)/installed
 	$(BIN)/mtlbench run --methods core --dataset shoes --quick
@@ -26,11 +27,15 @@ docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/build
 	@echo "open docs/build/index.html"
 
+results: $(VENV)/installed
+	$(BIN)/mtlbench report --results results/published --html results-pages/published
+	$(BIN)/mtlbench report --results results/tuned --recipes both --html results-pages/tuned
+
 torture: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support_torture.py
 
 clean:
-	rm -rf $(VENV) build dist docs/build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist results-pages docs/build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("mtlbench needs Python 3.11 or newer: make PYTHON=python3.12 …")'
