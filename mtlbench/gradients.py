@@ -159,10 +159,7 @@ class TaskGradients:
             shares = weights / len(losses)
             combined = torch.tensordot(shares, found.rows.to(shares.dtype), dims=1).to(found.rows.dtype)
             if found.own:
-                by_owner = weights.unbind()
-                scaled = torch._foreach_mul([g for _, g in found.own], [by_owner[owners[id(p)]] for p, _ in found.own])
-                for (parameter, _), gradient in zip(found.own, scaled, strict=True):
-                    add_gradient(parameter, gradient)
+                _add_weighted(found.own, [owners[id(p)] for p, _ in found.own], weights)
             for parameter, gradients in found.layer:
                 add_gradient(parameter, torch.tensordot(shares, gradients.to(shares.dtype), dims=1))
         done = {id(p) for p, _ in found.layer} | owners.keys()
@@ -212,6 +209,23 @@ def add_gradient(parameter: nn.Parameter | Tensor, gradient: Tensor) -> None:
     """Add to `.grad`, laid out in memory as its parameter: fused optimisers take that for granted."""
     part = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
     parameter.grad = part if parameter.grad is None else parameter.grad + part
+
+
+def _add_weighted(own: Sequence[tuple[Tensor, Tensor]], owners: Sequence[int], weights: Tensor) -> None:
+    """Add gradients to `.grad`, each times its task's weight: those of one shape in one product, whatever T is."""
+    by_task = weights.unbind()
+    alike: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
+    for i, (_, gradient) in enumerate(own):
+        alike.setdefault((gradient.shape, gradient.dtype), []).append(i)
+    for (shape, dtype), members in alike.items():
+        factors = torch.stack([by_task[owners[i]] for i in members]).to(dtype)
+        scaled = torch.stack([own[i][1] for i in members]).mul_(factors.view(-1, *[1] * len(shape)))
+        for i, part in zip(members, scaled, strict=True):
+            parameter = own[i][0]
+            if parameter.grad is None and part.stride() == parameter.stride() and dtype == parameter.dtype:
+                parameter.grad = part
+            else:
+                add_gradient(parameter, part)
 
 
 def _each(losses: Tensor, features: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtlbench import Architecture, BackboneFactory
-from mtlbench.gradients import TaskGradients
+from mtlbench.gradients import TaskGradients, _add_weighted
 from mtlbench.layer_gradients import lengths, of_parameters, uses_of
 from mtlbench.specs import parse_method
 
@@ -199,3 +200,44 @@ def test_lengths_are_those_of_all_parameters_together():
         ]
     )
     assert found.tolist() == pytest.approx([5.0, 3.0])
+
+
+class Computing(TorchDispatchMode):
+    """Counts operations inside the block that are more than another look at the same numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def heads(tasks):
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 3) for _ in range(tasks)]
+    own = [(p, torch.randn_like(p)) for layer in layers for p in layer.parameters()]
+    return own, [t for t in range(tasks) for _ in range(2)], torch.rand(tasks) + 0.5
+
+
+def test_weighing_the_tasks_own_gradients_takes_as_many_operations_whatever_their_number():
+    counts = []
+    for tasks in (2, 40):
+        given = heads(tasks)
+        with Computing() as computing, torch.no_grad():
+            _add_weighted(*given)
+        counts.append(computing.count)
+    assert counts[0] == counts[1] <= 6
+
+
+def test_weighed_gradients_are_the_products_to_the_bit_and_added_to_what_is_there():
+    own, owners, weights = heads(5)
+    kernel = nn.Parameter(torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    own, owners = [*own, (kernel, torch.randn(2, 3, 2, 2))], [*owners, 4]
+    own[0][0].grad = torch.ones(3, 6)
+    with torch.no_grad():
+        _add_weighted(own, owners, weights)
+    for number, ((parameter, gradient), owner) in enumerate(zip(own, owners, strict=True)):
+        assert parameter.grad.equal(gradient * weights[owner] + (1 if number == 0 else 0))
+        assert parameter.grad.stride() == parameter.stride()
