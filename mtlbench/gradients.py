@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from mtlbench.architecture import Architecture
-from mtlbench.layer_gradients import Use, dtype_of, lengths, nodes, of_parameters, uses_of
+from mtlbench.layer_gradients import Use, before_norm, dtype_of, lengths, nodes, of_parameters, uses_of
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the longest gradient
 _COARSE = 2e-2  # bfloat16 has 8 bits
@@ -124,16 +124,8 @@ class TaskGradients:
             return None if at_outputs is None else lengths(of_parameters(uses, at_outputs))
         views, beside = _there(architecture.views), list(self._beside.values())
         rows, *own = torch.autograd.grad(losses.sum(), [views, *beside], retain_graph=True, allow_unused=True)
-        if rows.is_cuda:  # there launches count; on a CPU the loop is no slower
-            arrived = torch.autograd.grad(
-                _there(architecture.representation),
-                edges,
-                rows,
-                retain_graph=True,
-                allow_unused=True,
-                is_grads_batched=True,
-            )
-            at_outputs = None if any(g is None for g in arrived) else list(arrived)
+        if _all_at_once(rows):
+            at_outputs = _together(architecture.representation, rows, uses)
         else:
             at_outputs = _stacked(_passes(architecture.representation, rows, edges))
         if at_outputs is None:
@@ -192,6 +184,25 @@ def _passes(features: Tensor | None, rows: Tensor | None, places: Any) -> list[t
     """Go on from T gradients at the features, (T, B, ...), to places before them: a pass for each."""
     each = _there(rows)
     return [torch.autograd.grad(_there(features), places, row, retain_graph=True, allow_unused=True) for row in each]
+
+
+def _all_at_once(rows: Tensor) -> bool:
+    """Tell whether T gradients are to go on together: on a GPU launches count; on a CPU the loop is no slower."""
+    return rows.is_cuda
+
+
+def _together(features: Tensor | None, rows: Tensor, uses: Sequence[Use]) -> list[Tensor] | None:
+    """Go on from T gradients at the features, (T, B, ...), to outputs of operations before them, in one pass.
+
+    None where none reached an output.
+    """
+    edges = [GradientEdge(use.node if use.norm is None else use.norm, 0) for use in uses]
+    arrived = torch.autograd.grad(
+        _there(features), edges, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
+    )
+    if any(gradient is None for gradient in arrived):
+        return None
+    return [g if use.norm is None else before_norm(use.norm, g) for use, g in zip(uses, arrived, strict=True)]
 
 
 def _stacked(found: Sequence[tuple[Tensor | None, ...]]) -> list[Tensor] | None:

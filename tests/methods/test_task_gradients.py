@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtlbench import Architecture, BackboneFactory
+from mtlbench import Architecture, BackboneFactory, gradients
 from mtlbench.gradients import TaskGradients, _add_weighted
 from mtlbench.layer_gradients import lengths, of_parameters, uses_of
 from mtlbench.specs import parse_method
@@ -241,3 +241,25 @@ def test_weighed_gradients_are_the_products_to_the_bit_and_added_to_what_is_ther
     for number, ((parameter, gradient), owner) in enumerate(zip(own, owners, strict=True)):
         assert parameter.grad.equal(gradient * weights[owner] + (1 if number == 0 else 0))
         assert parameter.grad.stride() == parameter.stride()
+
+
+def test_all_at_once_as_on_a_gpu_they_are_autograds_and_take_as_many_operations_whatever_t(monkeypatch):
+    monkeypatch.setattr("mtlbench.gradients._all_at_once", lambda rows: True)
+    counts = []
+    for tasks in (2, 5):
+        torch.manual_seed(0)
+        backbones = BackboneFactory("resnet18", 48, 8, seed=0)
+        net = parse_method("shared").build(backbones, tuple(map(str, range(tasks))))[0].train()
+        losses = net.embed(torch.randn(6, 3, 48, 48)).square().mean((1, 2))
+        layer = list(net.last_shared_layer())
+        uses = uses_of(losses, layer)
+        assert all(use.norm is not None for use in uses)
+        found = TaskGradients()
+        wanted = by_autograd(losses, layer).float()
+        torch.testing.assert_close(found.norms(losses, net, layer), wanted, rtol=1e-4, atol=1e-6)
+        assert found._direct
+        rows = torch.randn_like(net.views)
+        with Computing() as computing:
+            gradients._together(net.representation, rows, uses)
+        counts.append(computing.count)
+    assert counts[0] == counts[1]
