@@ -124,6 +124,15 @@ class Train(Section):
         default="auto",
         description="The numbers in which networks run; auto uses bfloat16 where the device is made for it.",
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="off",
+        description="Compile networks with torch.compile for training, which changes the last bits; auto does so on a"
+        " GPU in runs of 20,000 steps and more.",
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="On a GPU, train with those kernels alone that give the same bits every time; it is slower.",
+    )
     protocols_tried: Positive = Field(
         default=1,
         description="How many versions of this protocol were compared before it was fixed; the receipt states it.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import zlib
 from collections.abc import Iterator, Sequence
@@ -58,8 +59,12 @@ def device_name(device: torch.device) -> str:
     return f"{model}, {threads} thread{'s' * (threads > 1)}"
 
 
-def cuda_settings() -> dict[str, str | int | bool | None]:
-    """Return how CUDA's libraries compute in this process: in which float32, by which choice of kernels."""
+def cuda_settings(deterministic: bool = False) -> dict[str, str | int | bool | None]:
+    """Return how CUDA's libraries compute in this process: in which float32, by which choice of kernels.
+
+    Args:
+        deterministic: whether training took `deterministic_kernels`, which leave nothing behind.
+    """
     cudnn = torch.backends.cudnn
     return {
         "cuda": torch.version.cuda,
@@ -67,8 +72,35 @@ def cuda_settings() -> dict[str, str | int | bool | None]:
         "tf32_convolutions": cudnn.allow_tf32,
         "tf32_products": torch.get_float32_matmul_precision() != "highest",
         "cudnn_benchmark": cudnn.benchmark,
-        "deterministic": cudnn.deterministic or torch.are_deterministic_algorithms_enabled(),
+        "deterministic": deterministic or cudnn.deterministic or torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def allow_deterministic(device: torch.device) -> None:
+    """Let cuBLAS be deterministic later on: it looks at this once, before its first product."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@contextlib.contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Take only kernels of a GPU that give the same bits every time, if that is wanted; torch refuses what has none.
+
+    What was set before is set again in the end: other runs of this process, and evaluation, compute as they would.
+    """
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn.deterministic, cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
 def named_generator(device: torch.device, seed: int, *names: str) -> torch.Generator:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from mtlbench.architecture import Architecture
-from mtlbench.layer_gradients import Use, dtype_of, lengths, nodes, of_parameters, uses_of
+from mtlbench.layer_gradients import Use, before_norm, dtype_of, lengths, nodes, of_parameters, uses_of
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the longest gradient
 _COARSE = 2e-2  # bfloat16 has 8 bits
@@ -124,16 +124,8 @@ class TaskGradients:
             return None if at_outputs is None else lengths(of_parameters(uses, at_outputs))
         views, beside = _there(architecture.views), list(self._beside.values())
         rows, *own = torch.autograd.grad(losses.sum(), [views, *beside], retain_graph=True, allow_unused=True)
-        if rows.is_cuda:  # there launches count; on a CPU the loop is no slower
-            arrived = torch.autograd.grad(
-                _there(architecture.representation),
-                edges,
-                rows,
-                retain_graph=True,
-                allow_unused=True,
-                is_grads_batched=True,
-            )
-            at_outputs = None if any(g is None for g in arrived) else list(arrived)
+        if _all_at_once(rows):
+            at_outputs = _together(architecture.representation, rows, uses)
         else:
             at_outputs = _stacked(_passes(architecture.representation, rows, edges))
         if at_outputs is None:
@@ -159,10 +151,7 @@ class TaskGradients:
             shares = weights / len(losses)
             combined = torch.tensordot(shares, found.rows.to(shares.dtype), dims=1).to(found.rows.dtype)
             if found.own:
-                by_owner = weights.unbind()
-                scaled = torch._foreach_mul([g for _, g in found.own], [by_owner[owners[id(p)]] for p, _ in found.own])
-                for (parameter, _), gradient in zip(found.own, scaled, strict=True):
-                    add_gradient(parameter, gradient)
+                _add_weighted(found.own, [owners[id(p)] for p, _ in found.own], weights)
             for parameter, gradients in found.layer:
                 add_gradient(parameter, torch.tensordot(shares, gradients.to(shares.dtype), dims=1))
         done = {id(p) for p, _ in found.layer} | owners.keys()
@@ -197,6 +186,25 @@ def _passes(features: Tensor | None, rows: Tensor | None, places: Any) -> list[t
     return [torch.autograd.grad(_there(features), places, row, retain_graph=True, allow_unused=True) for row in each]
 
 
+def _all_at_once(rows: Tensor) -> bool:
+    """Tell whether T gradients are to go on together: on a GPU launches count; on a CPU the loop is no slower."""
+    return rows.is_cuda
+
+
+def _together(features: Tensor | None, rows: Tensor, uses: Sequence[Use]) -> list[Tensor] | None:
+    """Go on from T gradients at the features, (T, B, ...), to outputs of operations before them, in one pass.
+
+    None where none reached an output.
+    """
+    edges = [GradientEdge(use.node if use.norm is None else use.norm, 0) for use in uses]
+    arrived = torch.autograd.grad(
+        _there(features), edges, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
+    )
+    if any(gradient is None for gradient in arrived):
+        return None
+    return [g if use.norm is None else before_norm(use.norm, g) for use, g in zip(uses, arrived, strict=True)]
+
+
 def _stacked(found: Sequence[tuple[Tensor | None, ...]]) -> list[Tensor] | None:
     """Return what T passes found at each place, (T, ...); None where none reached a place."""
     stacked = []
@@ -212,6 +220,23 @@ def add_gradient(parameter: nn.Parameter | Tensor, gradient: Tensor) -> None:
     """Add to `.grad`, laid out in memory as its parameter: fused optimisers take that for granted."""
     part = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
     parameter.grad = part if parameter.grad is None else parameter.grad + part
+
+
+def _add_weighted(own: Sequence[tuple[Tensor, Tensor]], owners: Sequence[int], weights: Tensor) -> None:
+    """Add gradients to `.grad`, each times its task's weight: those of one shape in one product, whatever T is."""
+    by_task = weights.unbind()
+    alike: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
+    for i, (_, gradient) in enumerate(own):
+        alike.setdefault((gradient.shape, gradient.dtype), []).append(i)
+    for (shape, dtype), members in alike.items():
+        factors = torch.stack([by_task[owners[i]] for i in members]).to(dtype)
+        scaled = torch.stack([own[i][1] for i in members]).mul_(factors.view(-1, *[1] * len(shape)))
+        for i, part in zip(members, scaled, strict=True):
+            parameter = own[i][0]
+            if parameter.grad is None and part.stride() == parameter.stride() and dtype == parameter.dtype:
+                parameter.grad = part
+            else:
+                add_gradient(parameter, part)
 
 
 def _each(losses: Tensor, features: Tensor) -> Tensor:

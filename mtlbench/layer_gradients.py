@@ -20,12 +20,19 @@ _CASTS = {"TBackward0", "ToCopyBackward0"}  # what may stand between a parameter
 _PATCHES = 2**24  # numbers of a convolution's patches that are held at a time
 
 
+_NORMS = {"NativeBatchNormBackward0", "CudnnBatchNormBackward0"}
+
+
 class Use(NamedTuple):
-    """An operation of the graph that takes parameters of a layer: a convolution or a product of matrices."""
+    """An operation of the graph that takes parameters of a layer: a convolution or a product of matrices.
+
+    `norm` is the batch norm, in training, that takes what it gives; None where something else does.
+    """
 
     node: Any
     weight: nn.Parameter | None
     bias: nn.Parameter | None
+    norm: Any = None
 
 
 def nodes(root: Any, stop: Any = None) -> Iterator[Any]:
@@ -63,7 +70,33 @@ def uses_of(losses: Tensor, layer: Sequence[nn.Parameter]) -> list[Use] | None:
         if not wanted:
             break
     uses = [_as_use(node, parameters) for node, parameters in found.items()]
-    return None if wanted or not uses or None in uses else [use for use in uses if use is not None]
+    if wanted or not uses or None in uses:
+        return None
+    return [use._replace(norm=_norm_of(above.get(use.node))) for use in uses if use is not None]
+
+
+def _norm_of(node: Any) -> Any:
+    """Return a node of the graph if it is a batch norm of maps in training."""
+    known = node is not None and node.name() in _NORMS and node._saved_training
+    return node if known and node._saved_input.dim() == 4 and node._saved_weight is not None else None
+
+
+@torch.no_grad()
+def before_norm(norm: Any, at_output: Tensor) -> Tensor:
+    """Return T gradients at a batch norm's input for those at its output, (T, B, C, H, W): as of T C channels.
+
+    torch's own way for several at a time goes from one to the next.
+    """
+    tasks, channels = len(at_output), at_output.shape[2]
+    together = at_output.movedim(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    inputs = norm._saved_input.repeat(1, tasks, 1, 1).contiguous(memory_format=torch.channels_last)
+    weight, mean, scale = (t.repeat(tasks) for t in (norm._saved_weight, norm._saved_result1, norm._saved_result2))
+    found = torch.ops.aten.native_batch_norm_backward(
+        together, inputs, weight, None, None, mean, scale, True, norm._saved_epsilon if norm.name().startswith("Cudnn")
+        else norm._saved_eps, (True, False, False),
+    )  # fmt: skip
+    at_input: Tensor = found[0].unflatten(1, (tasks, channels)).movedim(1, 0)
+    return at_input
 
 
 def _as_use(node: Any, parameters: dict[int, nn.Parameter]) -> Use | None:

@@ -42,6 +42,14 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class Compile(StrEnum):
+    """Whether networks are compiled for training."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 def run(
     dataset: DatasetOption,
     methods: MethodsOption = "core",
@@ -59,6 +67,10 @@ def run(
     precision: Annotated[
         Precision | None,
         typer.Option(help="auto uses bfloat16 where the device is made for it.", show_default="auto"),
+    ] = None,
+    compile_: Annotated[
+        Compile | None,
+        typer.Option("--compile", help="torch.compile; auto: long runs on a GPU.", show_default="off"),
     ] = None,
     plugins: PluginsOption = None,
     jobs: JobsOption = None,
@@ -112,6 +124,7 @@ def run(
     for broken in load_plugins(plugins or []):
         view.warn(f"warning: {broken}")
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
+    overrides += [f"train.compile={compile_.value}"] if compile_ else []
     overrides += ["data.skip_unreadable=true"] if skip_unreadable else []
     experiment = read_experiment(
         view, dataset=dataset, methods=methods, quick=quick, seeds=read_seeds(seeds), settings=overrides,

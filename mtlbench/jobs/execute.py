@@ -142,9 +142,9 @@ def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: st
     """Return the record of a run that failed for `reason`."""
     record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason)
     packages = packages_of(job.method, job.protocol) if job.benchmark else {}
-    record.receipt = (
-        receipt(dataset, precision, packages) | {"groups": groups_of(job.method.name)} | _beside(job) | facts
-    )
+    deterministic = job.benchmark is not None and job.benchmark.train.deterministic
+    made = receipt(dataset, precision, packages, deterministic)
+    record.receipt = made | {"groups": groups_of(job.method.name)} | _beside(job) | facts
     return record
 
 
@@ -185,7 +185,7 @@ def _train_and_test(
     record.collapsed = [t for t, yes in zip(dataset.tasks, collapsed, strict=True) if yes or t in state.collapsed]
     record.learned = learned
     record.receipt = (
-        receipt(dataset, precision, packages_of(job.method, benchmark))
+        receipt(dataset, precision, packages_of(job.method, benchmark), benchmark.train.deterministic)
         | _beside(job)
         | {
             "groups": groups_of(job.method.name),
@@ -197,6 +197,7 @@ def _train_and_test(
             **({"selected_steps": state.task_steps} if state.task_steps else {"selected_step": state.best_step}),
             "validation_accuracy": state.best_accuracy,
             **({"normalised": state.normalised} if state.normalised else {}),
+            **({"compiled": f"no: {state.compiled}" if state.compiled else "yes"} if trainer.compiled else {}),
             **weights_of(benchmark),
             "protocols_tried": benchmark.train.protocols_tried,
         }

@@ -16,7 +16,7 @@ import torch
 from mtlbench.benchmark import Benchmark
 from mtlbench.blame import breach, culprit
 from mtlbench.data.dataset import Dataset
-from mtlbench.devices import choose_device
+from mtlbench.devices import allow_deterministic, choose_device
 from mtlbench.errors import UserError
 from mtlbench.evaluation.selection import own_tensors
 from mtlbench.jobs import memory
@@ -35,6 +35,7 @@ from mtlbench.runs.lock import Busy, busy_with, working_on
 from mtlbench.runs.references import references
 from mtlbench.soundness import sound_precision
 from mtlbench.specs import Method, left_out_line, left_out_methods, parse_methods
+from mtlbench.training.compiled import check_compiler
 from mtlbench.training.protocol import check_protocol
 
 if TYPE_CHECKING:
@@ -198,6 +199,9 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
     device, parts, told = torch.device(site.device), [], set[str]()
     for version in experiment.versions:
         check_protocol(version.benchmark)
+        check_compiler(version.benchmark, device)
+        if version.benchmark.train.deterministic:
+            allow_deterministic(device)  # before the first run of this process, which may be another version's
     for version in experiment.versions:
         with view.bar("drawing images") as drawing, view.bar("packing images") as packing:
             data, notes = prepared(

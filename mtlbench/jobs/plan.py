@@ -110,6 +110,8 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
     """Estimate the seconds of a whole run from a few timed steps; where that fails, return 0 and the reason."""
     probing = benchmark.evaluation.agreement_every
     try:
+        train = benchmark.train.model_copy(update={"compile": "off"})  # compiling takes longer than the timing
+        benchmark = benchmark.model_copy(update={"train": train})
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
         probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0

@@ -21,7 +21,7 @@ from mtlbench.runs.setup import benchmark_of, changes, method_of
 from mtlbench.soundness import unsound_convolutions
 from mtlbench.training.protocol import check_protocol
 
-_MAY_DIFFER = ("code", "precision", "threads")  # the comparison says so
+_MAY_DIFFER = ("code", "precision", "threads", "compiled", "deterministic")  # the comparison says so
 
 
 @dataclass(frozen=True)

@@ -303,6 +303,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     if timed:
         rates = f"median ± half the range; rates count images, not images × tasks{_batches(done)}"
     shaken = unsteady(done)
+    numbers = f"{receipt.get('device')}, {receipt.get('precision')}{_how_computed(suite, done)}"
     commit = f", commit {made['commit']}" if made["commit"] else ""
     dates = sorted({str(r.receipt.get("date"))[:10] for r in shown})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
@@ -335,7 +336,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         ),
         Line(
             "speed, memory",
-            " ".join(filter(None, (f"{receipt.get('device')}, {receipt.get('precision')}; {rates}.", shaken))),
+            " ".join(filter(None, (f"{numbers}; {rates}.", shaken))),
             shaken,
         ),
         Line(
@@ -344,6 +345,14 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f" {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         ),
     )
+
+
+def _how_computed(suite: Suite, done: Sequence[Record]) -> str:
+    """Say what decides the last bits of a suite's runs, where it is not as ever."""
+    setup = suite.records[0].setup
+    compiled = f"; networks compiled: {_listed(done, lambda r: r.receipt.get('compiled'))}"
+    kernels = "; trained with deterministic kernels alone"
+    return (compiled if setup.get("compiled") else "") + (kernels if setup.get("deterministic") else "")
 
 
 def _batches(done: Sequence[Record]) -> str:

@@ -152,6 +152,10 @@ def unlike_conditions(old: Record, new: Record) -> list[str]:
         found.append(f"threads: {there} there, {here} here")
     if old.setup["precision"] != new.setup["precision"]:
         found.append(f"{old.setup['precision']} there, {new.setup['precision']} here")
+    for key, words in (("compiled", "compiled networks"), ("deterministic", "deterministic kernels")):
+        there, here = (f"{'' if record.setup.get(key) else 'no '}{words}" for record in (old, new))
+        if there != here:
+            found.append(f"{there} there, {here} here")
     for key, words in _CONDITIONS.items():
         there, here = old.receipt.get(key), new.receipt.get(key)
         if there != here:

@@ -39,6 +39,7 @@ from mtlbench.registry import (
 )
 from mtlbench.runs.record import Json
 from mtlbench.specs import Method
+from mtlbench.training.compiled import compiles
 from mtlbench.training.loop import VERSION
 
 
@@ -47,6 +48,7 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
 
     On a processor that is the number of threads too, which torch has now: sums are taken in another order with another
     number. To the last bit, runs of one setup are equal; runs that differ in threads alone may still share a folder.
+    `compiled` and, on a GPU, `deterministic` are there where they are so: without, the setup is that of older versions.
     """
     benchmark = benchmark.model_copy(update={"loss": resolved(benchmark.loss)})
     setup: Json = {
@@ -61,6 +63,10 @@ def setup_of(method: Method, benchmark: Benchmark, dataset: Dataset, seed: int, 
     }
     if dataset.device.type == "cpu":
         setup["threads"] = torch.get_num_threads()
+    if compiles(method.protocol(benchmark), dataset.device):
+        setup["compiled"] = True
+    if benchmark.train.deterministic and dataset.device.type == "cuda":
+        setup["deterministic"] = True
     setup["benchmark"]["model"]["pretrained"] = stated(benchmark.model.pretrained)
     restored: Json = json.loads(json.dumps(setup))
     return restored
@@ -138,12 +144,15 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def receipt(dataset: Dataset, precision: str, packages: Mapping[str, str] | None = None) -> Json:
+def receipt(
+    dataset: Dataset, precision: str, packages: Mapping[str, str] | None = None, deterministic: bool = False
+) -> Json:
     """Return where, when and with what a run is made.
 
     Args:
         dataset: its data; precision: of its networks.
         packages: see `packages_of`.
+        deterministic: whether it trained with the GPU's deterministic kernels alone.
     """
     import torchvision
 
@@ -151,7 +160,7 @@ def receipt(dataset: Dataset, precision: str, packages: Mapping[str, str] | None
         "data": dataset.facts,
         "precision": precision,
         "device": device_name(dataset.device),
-        **({"cuda": cuda_settings()} if dataset.device.type == "cuda" else {}),
+        **({"cuda": cuda_settings(deterministic)} if dataset.device.type == "cuda" else {}),
         "mtlbench": mtlbench.__version__,
         "commit": commit(),
         "torch": torch.__version__,

@@ -39,6 +39,8 @@ class _Setup(_Part):
     seed: Seed | None = None
     data: str | None = None
     precision: str | None = None
+    compiled: bool = False
+    deterministic: bool = False
     code: dict[str, str | int] = {}
     threads: Annotated[int, Field(ge=1, le=2**16)] | None = None
 
@@ -85,6 +87,7 @@ class _Receipt(_Part):
     costs_due: bool = False
     traceback: str | None = None
     pretrained: _Weights | None = None
+    compiled: str | None = None
 
 
 class RecordFile(BaseModel):

@@ -24,6 +24,8 @@ _WITHOUT_EFFECT = (
     ("data", "folder"),
     ("data", "skip_unreadable"),
     ("train", "precision"),
+    ("train", "compile"),
+    ("train", "deterministic"),
     ("train", "protocols_tried"),
 )
 _WHILE_TRAINING = ("every", "select", "agreement_every", "agreement_layers")  # settings of evaluation as a run trains
@@ -118,7 +120,8 @@ def _unlike(old: Json, new: Json, above: tuple[str, ...]) -> list[Change]:
 
 def without_training(setup: Json) -> Json:
     """Return the part of a setup that decides the reference rows: neither method nor how it is trained."""
-    kept = {key: value for key, value in decisive(setup).items() if key not in ("method", "seed")}
+    left_out = ("method", "seed", "compiled", "deterministic")
+    kept = {key: value for key, value in decisive(setup).items() if key not in left_out}
     code = kept.get("code", {})  # of plug-ins, each under its kind and name
     kept["code"] = {key: value for key, value in code.items() if key.partition(" ")[0] in ("backbone", "metric")}
     for section in ("train", "loss"):

@@ -5,18 +5,21 @@ The loop prints nothing, writes no record, and never sees the test split; whoeve
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from mtlbench.agreement import preserved_state
 from mtlbench.augmentation import read_augmentations
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
-from mtlbench.devices import computing_in, named_generator
+from mtlbench.devices import allow_deterministic, computing_in, deterministic_kernels, named_generator
 from mtlbench.errors import UserError
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.selection import check_selection, criterion, own_tensors
@@ -40,6 +43,7 @@ from mtlbench.returned import (
 from mtlbench.sampling.contract import Batch, Sampler, Source
 from mtlbench.specs import Method
 from mtlbench.training.checkpoint import Checkpoint
+from mtlbench.training.compiled import CompiledNetwork, Gradients, compiles, why_not
 from mtlbench.training.curve import Curve
 from mtlbench.training.events import CheckpointSaved, Ended, Event, Listener, Started, StepWindow, Validation
 from mtlbench.training.norms import counting_normalised
@@ -109,6 +113,10 @@ class Trainer:
         check_architecture(architecture)
         self.architecture = architecture.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.balancer = balancer.to(device)
+        self.compiled = CompiledNetwork(self.architecture, device) if compiles(benchmark, device) else None
+        self._deterministic = self.protocol.deterministic and device.type == "cuda"
+        if self._deterministic:
+            allow_deterministic(device)
         values, embedding = tuple(map(len, dataset.values)), benchmark.embedding
         context = LossContext(
             dataset.tasks, values, benchmark.model.embedding, embedding.distance, embedding.normalise, seed,
@@ -145,22 +153,31 @@ class Trainer:
         """Images drawn from the data set at every step, the same for every method."""
         return self.sampler.images_per_step
 
-    def losses(self, batch: Batch) -> Tensor:
-        """Return the tasks' losses on a batch, (T,), the network in training.
+    def losses(self, batch: Batch, compiled: bool = False) -> Tensor:
+        """Return the tasks' losses on a batch, (T,), the network in training, as it is or compiled.
 
         Raises:
             ContractError: the sampler, the architecture or the loss returned what its contract does not allow.
         """
+        return self._losses_at(self._embeddings(batch, compiled), batch)
+
+    def _embeddings(self, batch: Batch, compiled: bool) -> Tensor:
         tasks = len(self.dataset.tasks)
         check_batch(self.sampler, batch, tasks, self.dataset.device)
         self.architecture.train()
         self.loss.train()
         with computing_in(self.precision, self.dataset.device):
-            embed = self.architecture.embed if batch.joint else self.architecture
-            embeddings = embed(batch.images)
+            if compiled and self.compiled is not None:
+                embeddings = self.compiled.embed(batch.images, batch.joint)
+            else:
+                embeddings = (self.architecture.embed if batch.joint else self.architecture)(batch.images)
         shape = (tasks, batch.images.shape[-4], self.benchmark.model.embedding)
         name = "embed" if batch.joint else "forward"
         check_embeddings(self.architecture, embeddings, shape, name, graph=torch.is_grad_enabled())
+        return embeddings
+
+    def _losses_at(self, embeddings: Tensor, batch: Batch) -> Tensor:
+        tasks = len(self.dataset.tasks)
         first, self._looked = not self._looked and self.state.step == 0, True
         if first:
             check_indices(self.sampler, batch, tuple(map(len, self.dataset.values)))
@@ -180,8 +197,16 @@ class Trainer:
 
     def step(self) -> None:
         """Take one step: draw a batch, embed, balance, update."""
+        with deterministic_kernels(self._deterministic):
+            self._step()
+
+    def _step(self) -> None:
         batch = self.sampler.draw(self.generators)
-        losses = self._losses_of_a_step(batch)
+        if self.compiled is not None and self.state.compiled is None:
+            self.state.compiled = why_not(partial(self._tried, batch), self.precision, self.dataset.device)
+        counted = self.state.step == 0 and isinstance(batch, Batch) and not batch.joint
+        compiled = self.state.compiled == "" and not counted
+        losses = self._counted_losses(batch) if counted else self.losses(batch, compiled)
         penalty = self.architecture.regulariser()
         check_regulariser(self.architecture, penalty)
         factor = schedule_factor(self.protocol, self.state.step)
@@ -196,16 +221,34 @@ class Trainer:
         self.optimiser.step()
         if self.balancer.judges_again:
             with torch.no_grad():
-                self.balancer.judge(self.losses(batch).detach())
+                self.balancer.judge(self.losses(batch, compiled).detach())
         self.architecture.forget()
         by_task = self.balancer.gradient_norms
         self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
         self.state.step += 1
 
-    def _losses_of_a_step(self, batch: Batch) -> Tensor:
-        """Return a batch's losses; the first one tells over how many images batch norms average."""
-        if self.state.step or not isinstance(batch, Batch) or batch.joint:
-            return self.losses(batch)
+    def _tried(self, batch: Batch, compiled: bool) -> tuple[Gradients, int]:
+        """Return a step's gradients by parameter, and how many times they come through the embeddings.
+
+        All is left as it was, but that the network's parameters have no gradients.
+        """
+        passes: list[None] = []
+        with preserved_state(self.architecture, self.loss, self.dataset.device):
+            balancer = copy.deepcopy(self.balancer)
+            embeddings = self._embeddings(batch, compiled)
+            if embeddings.requires_grad:
+                embeddings.register_hook(lambda gradient: passes.append(None))
+            losses = self._losses_at(embeddings, batch)
+            penalty = self.architecture.regulariser()
+            self.optimiser.zero_grad(set_to_none=True)
+            balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
+            found = {n: p.grad.clone() for n, p in self.architecture.named_parameters() if p.grad is not None}
+            self.optimiser.zero_grad(set_to_none=True)
+            self.architecture.forget()
+        return found, len(passes)
+
+    def _counted_losses(self, batch: Batch) -> Tensor:
+        """Return the first batch's losses, and note over how many images batch norms average."""
         with counting_normalised(self.architecture) as seen:
             losses = self.losses(batch)
         self.state.normalised = sorted(seen)
@@ -224,16 +267,17 @@ class Trainer:
         """Note how the tasks' gradients agree before the step that comes; return the seconds that it took."""
         self._synchronise()
         begun = time.perf_counter()
-        self.state.probes += probe_gradients(
-            self.architecture,
-            self.sampler,
-            self.losses,
-            self.loss,
-            seed=self.seed,
-            step=self.state.step,
-            device=self.dataset.device,
-            by_layer=self.benchmark.evaluation.agreement_layers,
-        )
+        with deterministic_kernels(self._deterministic):
+            self.state.probes += probe_gradients(
+                self.architecture,
+                self.sampler,
+                self.losses,
+                self.loss,
+                seed=self.seed,
+                step=self.state.step,
+                device=self.dataset.device,
+                by_layer=self.benchmark.evaluation.agreement_layers,
+            )
         return time.perf_counter() - begun
 
     def _synchronise(self) -> None:

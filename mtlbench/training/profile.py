@@ -110,6 +110,8 @@ def _told_apart(trainer: Trainer, clock: _Clock) -> Iterator[None]:
         (torch.autograd, "backward", "backward"),
         (torch.autograd, "grad", "backward"),
     ]
+    if trainer.compiled is not None:
+        places.append((trainer.compiled, "embed", "network forward"))
     with ExitStack() as patches:
         for owner, attribute, name in places:
             patches.enter_context(mock.patch.object(owner, attribute, clock.timed(getattr(owner, attribute), name)))
@@ -163,7 +165,10 @@ def _network(trainer: Trainer, images: Tensor, joint: bool) -> Callable[[], None
     def work() -> None:
         architecture.train()
         with computing_in(trainer.precision, trainer.dataset.device):
-            embeddings = (architecture.embed if joint else architecture)(images)
+            if trainer.compiled is not None and trainer.state.compiled == "":
+                embeddings = trainer.compiled.embed(images, joint)
+            else:
+                embeddings = (architecture.embed if joint else architecture)(images)
         if not direction:
             direction.append(torch.full_like(embeddings, 1e-3))
         trained = [p for p in architecture.parameters() if p.requires_grad]

@@ -35,4 +35,5 @@ class State:
     curve: list[Row] = field(default_factory=list)
     even_steps: int = 0  # in which a balancer's weights were those of the plain mean
     single_steps: int = 0  # in which one task had all of the weight
+    compiled: str | None = None  # why the network is not, where that was asked for: empty where it is, None until known
     probes: list[Probe] = field(default_factory=list)

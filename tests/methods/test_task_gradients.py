@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtlbench import Architecture, BackboneFactory
-from mtlbench.gradients import TaskGradients
+from mtlbench import Architecture, BackboneFactory, gradients
+from mtlbench.gradients import TaskGradients, _add_weighted
 from mtlbench.layer_gradients import lengths, of_parameters, uses_of
 from mtlbench.specs import parse_method
 
@@ -199,3 +200,66 @@ def test_lengths_are_those_of_all_parameters_together():
         ]
     )
     assert found.tolist() == pytest.approx([5.0, 3.0])
+
+
+class Computing(TorchDispatchMode):
+    """Counts operations inside the block that are more than another look at the same numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def heads(tasks):
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 3) for _ in range(tasks)]
+    own = [(p, torch.randn_like(p)) for layer in layers for p in layer.parameters()]
+    return own, [t for t in range(tasks) for _ in range(2)], torch.rand(tasks) + 0.5
+
+
+def test_weighing_the_tasks_own_gradients_takes_as_many_operations_whatever_their_number():
+    counts = []
+    for tasks in (2, 40):
+        given = heads(tasks)
+        with Computing() as computing, torch.no_grad():
+            _add_weighted(*given)
+        counts.append(computing.count)
+    assert counts[0] == counts[1] <= 6
+
+
+def test_weighed_gradients_are_the_products_to_the_bit_and_added_to_what_is_there():
+    own, owners, weights = heads(5)
+    kernel = nn.Parameter(torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    own, owners = [*own, (kernel, torch.randn(2, 3, 2, 2))], [*owners, 4]
+    own[0][0].grad = torch.ones(3, 6)
+    with torch.no_grad():
+        _add_weighted(own, owners, weights)
+    for number, ((parameter, gradient), owner) in enumerate(zip(own, owners, strict=True)):
+        assert parameter.grad.equal(gradient * weights[owner] + (1 if number == 0 else 0))
+        assert parameter.grad.stride() == parameter.stride()
+
+
+def test_all_at_once_as_on_a_gpu_they_are_autograds_and_take_as_many_operations_whatever_t(monkeypatch):
+    monkeypatch.setattr("mtlbench.gradients._all_at_once", lambda rows: True)
+    counts = []
+    for tasks in (2, 5):
+        torch.manual_seed(0)
+        backbones = BackboneFactory("resnet18", 48, 8, seed=0)
+        net = parse_method("shared").build(backbones, tuple(map(str, range(tasks))))[0].train()
+        losses = net.embed(torch.randn(6, 3, 48, 48)).square().mean((1, 2))
+        layer = list(net.last_shared_layer())
+        uses = uses_of(losses, layer)
+        assert all(use.norm is not None for use in uses)
+        found = TaskGradients()
+        wanted = by_autograd(losses, layer).float()
+        torch.testing.assert_close(found.norms(losses, net, layer), wanted, rtol=1e-4, atol=1e-6)
+        assert found._direct
+        rows = torch.randn_like(net.views)
+        with Computing() as computing:
+            gradients._together(net.representation, rows, uses)
+        counts.append(computing.count)
+    assert counts[0] == counts[1]

@@ -98,7 +98,7 @@ def test_the_small_print_says_what_chose_the_checkpoint_and_that_a_network_is_pr
     assert "small backbone, pretrained, 8-d" in text
 
 
-@pytest.mark.parametrize("where", ["device", "precision", "data", "steps"])
+@pytest.mark.parametrize("where", ["device", "precision", "compiled", "deterministic", "data", "steps"])
 def test_runs_that_differ_in_more_than_method_and_seed_get_tables_of_their_own(where):
     other = record("two")
     if where == "device":
@@ -109,6 +109,17 @@ def test_runs_that_differ_in_more_than_method_and_seed_get_tables_of_their_own(w
         other.setup[where] = "different"
     assert [len(s.records) for s in suites([record("one"), other])] == [1, 1]
     assert [len(s.records) for s in suites([record("one"), record("two"), record("one", 1)])] == [3]
+
+
+def test_what_decides_the_last_bits_is_in_the_small_print():
+    plain, one, two = record("one"), record("one"), record("two")
+    assert "compiled" not in shown([plain])
+    assert "deterministic" not in shown([plain])
+    for made, said in ((one, "yes"), (two, "no: its reason")):
+        made.setup |= {"compiled": True, "deterministic": True}
+        made.receipt["compiled"] = said
+    small_print = " ".join(shown([one, two]).split())
+    assert "networks compiled: no: its reason (two); yes (one); trained with deterministic kernels alone" in small_print
 
 
 def test_reference_rows_join_every_suite_with_the_same_questions():

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from mtlbench import gradients
 from mtlbench.benchmark import load_benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.plugins import load_plugins
@@ -87,6 +88,7 @@ def trainer_of(spec: str, tasks: int, sampling: str, *, null: bool = False) -> T
     with nullgpu.Values():  # tables that are made once want true values
         trainer = Trainer(parse_methods(spec)[0], load_benchmark("zappos", settings=settings), dataset, 0, "bf16")
     trainer._looked = True  # no kernel computes: there is no value to look at
+    gradients._alike = lambda *_: True  # so no short cut is seen to hold: each is taken that values would have shown to
     return trainer
 
 

@@ -10,6 +10,10 @@ ways find them in the system's cache. Packing includes checksums and writing the
     DataLoader   Pillow in as many worker processes as cores, batches of 64: what an epoch costs without a pack
     packing      decodes, resizes and writes, on all cores: what the first run costs, once
     pack         batches of 64 drawn at random from the finished pack, on one thread: what an epoch costs with it
+
+Where packing goes, in processor seconds of all processes, 2,560 JPEG files of 178 x 218 px to 48 px, on two cores:
+packing 2.38, the DataLoader 1.94. Of the 2.38, 0.32 start the two processes (mostly imports, of NumPy above all),
+once; what is left is 1.06 of the DataLoader's: a SHA-256 and a look for the end of each file, writing, a checksum.
 """
 
 from __future__ import annotations
