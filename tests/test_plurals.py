@@ -56,6 +56,7 @@ MANY = {
     ("report/receipt.py", "data['test_queries']"),
     ("report/verdict.py", "triplet_count(suite, [r for r in suite.records if r.method in shown])"),
     ("checks/balancer.py", "len(NAMES)"),
+    ("tuning/outcome.py", "len(gains)"),  # one method is a sentence of its own
 }
 CONSONANTS = {  # what always begins with one
     ("settings.py", "'whole ' if annotation is int else ''"),
