@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -178,20 +178,30 @@ def factors_line(suite: Suite) -> Line | None:
     return Line("rows", named, f"rows: {named}")
 
 
-def recipes_line(records: Sequence[Record]) -> Line | None:
-    """Say what each tuned row has of its own, and where that came from."""
+def recipes_line(records: Sequence[Record], again: Mapping[str, str]) -> Line | None:
+    """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again."""
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
         return None
     origins: dict[str, list[str]] = {}
     for row, record in tuned.items():
-        content = in_words(record.setup["method"]["recipe"])
+        recipe = record.setup["method"]["recipe"]
+        content = in_words(recipe) if recipe else "the default won"
         origins.setdefault(_origin(record.receipt.get("recipe", {})), []).append(f"{row}: {content}")
     said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
+    own = [row for row, record in tuned.items() if record.setup["method"]["recipe"]]
+    default = [row for row in tuned if row not in own]
+    twice = [row for row in default if row in again or row in again.values()]
+    once = ", so they stand there twice and count once" if twice else ""
+    brief = [
+        f"Rows with their own recipe (shown by --notes): {', '.join(own)}." if own else "",
+        f"Tuned, but the default won{once}: {', '.join(default)}." if default else "",
+    ]
+    same = f" The same run twice, counted once: {'; '.join(f'{row} and {first}' for row, first in again.items())}."
     return Line(
         "recipes",
-        f"{'. '.join(said)}. All other settings are the protocol's.",
-        f"Rows with their own recipe (shown by --notes): {', '.join(tuned)}.",
+        f"{'. '.join(said)}. All other settings are the protocol's.{same if again else ''}",
+        " ".join(filter(None, brief)),
     )
 
 

@@ -55,7 +55,7 @@ class Verdict:
 
 def verdict(summary: Summary) -> Verdict:
     """Say what a suite's tables come to."""
-    every = [row for row in summary.rows if row.kind == "method"]
+    every = [row for row in summary.rows if row.kind == "method" and not row.again]
     rows = sorted(
         (row for row in every if row.accuracy["mean"].mean is not None),
         key=lambda row: -(row.accuracy["mean"].mean or 0),
@@ -322,8 +322,9 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
 
 def _base_of(summary: Summary, rows: Sequence[Row], best: Row) -> Row | None:
     """Return the row that Δm of the best is relative to, where it is among some rows."""
-    suite = summary.suite
-    return next((row for row in rows if row.method == suite.row_of(suite.base, best.method)), None)
+    base = summary.suite.row_of(summary.suite.base, best.method)
+    base = next((row.again for row in summary.rows if row.method == base and row.again), base)
+    return next((row for row in rows if row.method == base), None)
 
 
 # --- the three lines below tables -----------------------------------------------------------------------------------
