@@ -18,10 +18,11 @@ from mtlbench.data.decoding import Pixels
 from mtlbench.data.files import digest_of
 from mtlbench.errors import UserError
 from mtlbench.export.formats import ENDINGS, KEY, check_readable, opened
+from mtlbench.names import find_task
 from mtlbench.networks import build
 from mtlbench.runs import Record, benchmark_of
 from mtlbench.runs.setup import method_of
-from mtlbench.search import Run, task_among
+from mtlbench.search import Run
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Served:
         Raises:
             UserError: there is none.
         """
-        return task_among(name, self.tasks, self.folder)
+        return find_task(name, self.tasks, self.folder)
 
 
 def is_exported(path: Path) -> bool:

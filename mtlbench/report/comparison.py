@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.names import joined
 from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
 from mtlbench.report.evidence import read_hits, read_queries, read_triplets
 from mtlbench.report.inference import Comparison, compare, threshold
-from mtlbench.report.leading import joined
 from mtlbench.report.receipt import Line
 from mtlbench.report.rows import MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite

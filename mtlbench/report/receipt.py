@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from mtlbench.busy import STARVED
+from mtlbench.names import joined
 from mtlbench.recipes import in_words
 from mtlbench.report.groups import BASE
 from mtlbench.report.rows import LEARNED, Row
@@ -365,7 +366,7 @@ def unsteady(done: Sequence[Record]) -> str:
     shaky = {r.method for r in done if any(varied(r, key) for key in r.costs)}
     busy = {r.method for r in done if r.receipt.get("share_of_cores", 1) < STARVED}
     said = [
-        f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        f"{what}: {joined(names, 4)}"
         for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", shaky), ("measured on a busy machine", busy))
         if (names := [name for name in dict.fromkeys(r.method for r in done) if name in who])
     ]

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mtlbench.report.leading import Span, joined, leading, listed_with
+from mtlbench.names import joined
+from mtlbench.report.leading import Span, leading, listed_with
 from mtlbench.report.receipt import triplet_count
 from mtlbench.report.rows import Cell, Row
 from mtlbench.report.summary import Summary
