@@ -110,7 +110,7 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
     if tasks:
         sets = [_against(one, suite.tasks) for one in tasks]  # their own names are joined by "and"
         more = [f"{len(sets) - _NAMED} more"] * (len(sets) > _NAMED)
-        said.append(f"other sets of tasks: {'; '.join([*sets[:_NAMED], *more])}")
+        said.append(f"other sets of tasks: {', '.join([*sets[:_NAMED], *more])}")
     unlike = {run.key: run.protocol for run in others if run.key not in protocols}
     if unlike:
         keys = [
