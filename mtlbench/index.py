@@ -19,12 +19,14 @@ from torch import Tensor
 
 from mtlbench.data.files import digest_of, files_in
 from mtlbench.errors import UserError
+from mtlbench.names import joined
 from mtlbench.runs.disk import writing
 from mtlbench.search import Embeds, embed_files
 
 ENDING = ".safetensors"
 _KEY = "mtlbench-index"
 _NAMED = 3  # changed files
+_DAMAGED = (OSError, KeyError, ValueError, ValidationError, SafetensorError)  # what reading another file raises
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,8 @@ class Index:
                 f" of these with --task, or {again} --overwrite."
             )
         if changed := self.changed():
-            more = f" and {len(changed) - _NAMED:,} more" if len(changed) > _NAMED else ""
             raise UserError(
-                f"The images in {self.folder} are no longer those of {self.file} ({', '.join(changed[:_NAMED])}{more});"
+                f"The images in {self.folder} are no longer those of {self.file} ({joined(changed, _NAMED)});"
                 f" {again} --overwrite."
             )
 
@@ -254,21 +255,24 @@ def read_index(file: Path) -> Index:
     if not file.is_file():
         raise UserError(f"There is no index {file}: make one with mtlbench index FOLDER --model RUN.")
     try:
-        with safe_open(file, "pt") as tensors:
-            words = (tensors.metadata() or {}).get(_KEY, "")
-        head: _Head = TypeAdapter(_Head).validate_python(json.loads(words))
-        embeddings = load_file(file)["embeddings"]
-        if embeddings.shape[:2] != (len(head.tasks), len(head.images)):
-            raise ValueError("other embeddings than it says")
-    except (OSError, KeyError, ValueError, ValidationError, SafetensorError) as error:
+        return Index(file, _head_of(file), load_file(file)["embeddings"])
+    except _DAMAGED as error:
         raise UserError(f"{file} is no index that mtlbench index wrote, or it is damaged: make it again.") from error
-    return Index(file, head, embeddings)
 
 
 def is_index(file: Path) -> bool:
-    """Tell whether a file is an index."""
+    """Tell whether a file is an index, from its beginning: embeddings may be gigabytes."""
     try:
-        read_index(file)
-    except UserError:
+        _head_of(file)
+    except _DAMAGED:
         return False
     return True
+
+
+def _head_of(file: Path) -> _Head:
+    """Read what an index says of itself, and that it holds as many embeddings as it says."""
+    with safe_open(file, "pt") as tensors:
+        head: _Head = TypeAdapter(_Head).validate_python(json.loads((tensors.metadata() or {}).get(_KEY, "")))
+        if tuple(tensors.get_slice("embeddings").get_shape()[:2]) != (len(head.tasks), len(head.images)):
+            raise ValueError("other embeddings than it says")
+    return head

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
+
+from mtlbench.errors import UserError, did_you_mean, plain_name
 
 LONGEST = 200  # bytes of a file's name; file systems allow 255
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows, whatever the ending
@@ -51,3 +54,27 @@ def slug(name: str) -> str:
 def printable(text: str) -> str:
     """Return text without characters that a terminal would obey or that UTF-8 can't hold; each becomes �."""
     return _CONTROL.sub("�", text)
+
+
+def joined(names: Sequence[str], most: int = 99) -> str:
+    """Join names, saying how many were left out: `a`, `a and b`, `a, b and 3 more`.
+
+    >>> joined(["a", "b", "c"]), joined(["a", "b", "c"], 2)
+    ('a, b and c', 'a, b and 1 more')
+    """
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def find_task(name: str, tasks: Sequence[str], where: object) -> str:
+    """Return a task in its own spelling; case, hyphens, underscores and blanks don't matter.
+
+    Raises:
+        UserError: there is none; it says whose tasks there are, those of `where`.
+    """
+    for plain in (str, plain_name, lambda text: plain_name(text).replace(" ", "")):
+        spelt = {plain(task): task for task in tasks}
+        if plain(name) in spelt:
+            return spelt[plain(name)]
+    raise UserError(f"{where} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {', '.join(tasks)}.")

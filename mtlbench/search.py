@@ -23,8 +23,9 @@ from mtlbench.data.decoding import BROKEN, FILE, Pixels, fitted, read_image, rea
 from mtlbench.data.files import digest_of
 from mtlbench.data.pixels import normalise
 from mtlbench.devices import computing_in
-from mtlbench.errors import UserError, did_you_mean, plain_name
+from mtlbench.errors import UserError
 from mtlbench.evaluation.retrieval import nearest
+from mtlbench.names import find_task
 from mtlbench.networks import build, deployed_state
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.runs.provenance import sources_of
@@ -63,7 +64,7 @@ class Run:
         Raises:
             UserError: there is none.
         """
-        return task_among(name, self.tasks, self.folder)
+        return find_task(name, self.tasks, self.folder)
 
     @property
     def digest(self) -> str:
@@ -120,23 +121,6 @@ class Found:
     places: tuple[int, ...]
     distances: tuple[float, ...]
     names: tuple[str, ...] = ()
-
-
-def task_among(name: str, tasks: Sequence[str], where: Path) -> str:
-    """Return a task in its own spelling; case, hyphens and underscores don't matter.
-
-    Raises:
-        UserError: there is none.
-    """
-    spelt = {_plain(task): task for task in tasks}
-    if _plain(name) not in spelt:
-        known = ", ".join(tasks)
-        raise UserError(f"{where} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {known}.")
-    return spelt[_plain(name)]
-
-
-def _plain(name: str) -> str:
-    return plain_name(name).replace(" ", "")
 
 
 def load_run(folder: Path, device: torch.device) -> Run:

@@ -18,9 +18,10 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
-from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, near
 from mtlbench.checks.rates import rate_acts
 from mtlbench.errors import UserError, counted
+from mtlbench.names import joined
 from mtlbench.networks import load_state, state_of
 from mtlbench.registry import ARCHITECTURES, BALANCERS
 from mtlbench.specs import Method
@@ -184,7 +185,7 @@ def gradients_arrive(subject: BalancerSubject) -> str:
         gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
         broken = [n for n, gradient in gradients.items() if not gradient.isfinite().all()]
         if broken:
-            raise Fault("finite gradients", f"inf or nan for {listed(broken)}")
+            raise Fault("finite gradients", f"inf or nan for {joined(broken, 4)}")
         without = [n for n in without if n not in gradients or not gradients[n].any()]
         if not without:
             break
@@ -192,7 +193,7 @@ def gradients_arrive(subject: BalancerSubject) -> str:
         optimiser.step()
     if without:
         raise Fault(
-            "a gradient for every parameter", f"none for {listed(without)}", "end with self.weighted_backward(…)"
+            "a gradient for every parameter", f"none for {joined(without, 4)}", "end with self.weighted_backward(…)"
         )
     return f"{sum(p.requires_grad for p in net.parameters())} parameters of {method.architecture}"
 

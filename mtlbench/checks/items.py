@@ -139,12 +139,6 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{where}"
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Join names for a sentence; of many, the first ones and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def near(a: Tensor, b: Tensor, relative: float = 1e-4, absolute: float = 1e-5) -> bool:
     """Whether two tensors are equal but for rounding."""
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=relative, atol=absolute)

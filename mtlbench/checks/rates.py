@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mtlbench.checks.items import Fault, NotApplicable, listed
+from mtlbench.checks.items import Fault, NotApplicable
+from mtlbench.names import joined
 from mtlbench.optimisers import parameter_groups
 from mtlbench.options import options_of
 
@@ -44,12 +45,12 @@ def rate_acts(
     faster = [n for n, step in moved.items() if (high[n] - HIGH / LOW * step).abs().max() < 4 * rounding[n]]
     others = [n for n, step in moved.items() if n not in faster and not torch.equal(high[n], step)]
     if others:
-        raise Fault(f"steps {HIGH / LOW:g} times as long, or as long as before", f"others of {listed(others)}")
+        raise Fault(f"steps {HIGH / LOW:g} times as long, or as long as before", f"others of {joined(others, 4)}")
     if not faster:
         if not build(LOW).learning_rate_scales(adaptive=False):  # type: ignore[operator]
             raise NotApplicable("with these options it has no parameters of a rate of their own")
         raise Fault("a rate that acts", "the same steps whatever it is", "return it in learning_rate_scales")
-    return f"on {listed(faster, 2)}"
+    return f"on {joined(faster, 2)}"
 
 
 def _first_step(module: nn.Module, gradients: Callable[[nn.Module], None]) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,12 @@ import typer
 
 from mtlbench.cli.options import ResultsOption
 from mtlbench.cli.progress import say
+from mtlbench.cli.report import folders
 from mtlbench.errors import counted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mtlbench.runs import Record
 
 runs_app = typer.Typer(no_args_is_help=True, help="List, compare or remove the runs of a results folder.")
@@ -28,26 +32,40 @@ _FoldersArgument = Annotated[
 
 @runs_app.command("list")
 def list_(
-    benchmark: Annotated[str | None, typer.Argument(help="Only this benchmark's, by its folder's name.")] = None,
+    benchmark: Annotated[
+        str | None, typer.Argument(help="Only this benchmark's, by its folder's name.", autocompletion=folders)
+    ] = None,
     results: ResultsOption = Path("results"),
+    all: Annotated[
+        bool, typer.Option("--all", help="Also those of results folders inside it, such as the published ones.")
+    ] = False,
 ) -> None:
     """List runs, a line each: done, failed or interrupted, with mean accuracy, date and size on disk."""
     from rich.console import Console
 
     from mtlbench.errors import UserError
     from mtlbench.report.grids import Grid, for_terminal
+    from mtlbench.runs import results_inside
 
-    found = _below(results / benchmark if benchmark else results)
+    place = results / benchmark if benchmark else results
+    found = _below(place)
     if not found:
-        raise UserError(f"There are no runs in {results / benchmark if benchmark else results}.")
+        there = results_inside(results, benchmark)
+        hint = f" {there[0]} has some: mtlbench runs list {benchmark} --results {there[0]}" if there else ""
+        raise UserError(f"There are no runs in {place}.{hint}")
+    own, inside = (found, {}) if all else _apart(place, found)
     console = Console()
     if not console.is_terminal:
         console.width = 1000  # for grep and the like: a line each
-    body = [_line(folder, results) for folder in found]
-    head = ["run", "state", "accuracy %", "date", "MB"]
-    console.print(
-        for_terminal([Grid(f"{counted(len(found), 'run')} in {results}", head, body, names=2)], [], console.width)
-    )
+    if own:
+        body = [_line(folder, results) for folder in own]
+        head = ["run", "state", "accuracy %", "date", "MB"]
+        title = f"{counted(len(own), 'run')} in {place}"
+        console.print(for_terminal([Grid(title, head, body, names=2)], [], console.width))
+    else:
+        say(console, f"There are no runs in {place} itself.")
+    for folder, number in inside.items():
+        say(console, f"{counted(number, 'run')} in {folder}: --all lists them too.")
 
 
 def _line(folder: Path, results: Path) -> list[str]:
@@ -81,6 +99,17 @@ def _below(place: Path) -> list[Path]:
     return sorted(folder for folder in every if is_run(folder))
 
 
+def _apart(place: Path, found: Sequence[Path]) -> tuple[list[Path], Mapping[Path, int]]:
+    """Return the runs of a folder itself, and of each results folder inside it how many there are."""
+    own = [run for run in found if len(run.relative_to(place).parts) <= _depth(run)]
+    return own, Counter(run.parents[_depth(run) - 1] for run in found if run not in set(own))
+
+
+def _depth(run: Path) -> int:
+    """Return how deep a run lies in its results folder: benchmark, method, seed; of a trial, two folders deeper."""
+    return 5 if run.parent.name.startswith("trial-") else 3
+
+
 def _size(folder: Path) -> int:
     from mtlbench.runs import partial_folder
 
@@ -93,7 +122,10 @@ def remove(
     folders: _FoldersArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without being asked.")] = False,
 ) -> None:
-    """Remove runs: their records and interrupted runs' files. tried.jsonl still notes what was tried."""
+    """Remove runs: their records and interrupted runs' files. tried.jsonl still notes what was tried.
+
+    A results folder inside another, such as results/published, stays unless it is named alone.
+    """
     from contextlib import suppress
 
     from rich.console import Console
@@ -103,7 +135,9 @@ def remove(
     from mtlbench.runs.lock import Busy, working_on
 
     console = Console()
-    found = list(dict.fromkeys(run for folder in folders for run in _some_below(folder)))
+    found = list(dict.fromkeys(run for folder in folders for run in _meant(folder, len(folders) == 1, console)))
+    if not found:
+        raise UserError("Nothing was removed: name a results folder alone, or what is in it.")
     for run in found:
         say(console, str(run))
     if not yes:
@@ -129,13 +163,21 @@ def remove(
         raise UserError(f"Not removed, because a process works on them: {', '.join(busy)}.")
 
 
-def _some_below(folder: Path) -> list[Path]:
+def _meant(folder: Path, alone: bool, console: Console) -> list[Path]:
+    """Return the runs that are removed with a folder: none of a results folder that is not named alone."""
     from mtlbench.errors import UserError
 
     found = _below(folder)
     if not found:
         raise UserError(f"{folder}: there is no run. mtlbench runs list shows what there is.")
-    return found
+    own, inside = _apart(folder, found)
+    if not alone:
+        whole = [run for run in own if len(run.relative_to(folder).parts) == _depth(run)]
+        own = [run for run in own if run not in whole]
+        inside = {**inside, **Counter(run.parents[_depth(run) - 1] for run in whole)}
+    for kept, number in inside.items():
+        say(console, f"Left as they are: {number} runs in {kept}, a results folder of its own.")
+    return own
 
 
 @runs_app.command("diff")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mtlbench.data.roles import Bools, Roles
 from mtlbench.errors import UserError, did_you_mean, plain_name
+from mtlbench.names import find_task
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
@@ -165,17 +166,12 @@ class Table:
         return [task for task in self.columns if self.trainable(task) is None]
 
     def find_task(self, name: str) -> str:
-        """Return the data set's own spelling of a task name; case, hyphens and underscores don't matter.
+        """Return the data set's own spelling of a task name; case, hyphens, underscores and blanks don't matter.
 
         Raises:
             UserError: there is no such task.
         """
-        tasks = {plain_name(task): task for task in self.columns}
-        if plain_name(name) not in tasks:
-            raise UserError(
-                f"{self.name} has no task '{name}'.{did_you_mean(name, self.columns)} Tasks: {', '.join(self.columns)}."
-            )
-        return tasks[plain_name(name)]
+        return find_task(name, list(self.columns), self.name)
 
     def choose(self, wanted: list[str]) -> list[str]:
         """Return the tasks that a user asked for, in the data set's spelling.

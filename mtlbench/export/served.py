@@ -19,10 +19,11 @@ from mtlbench.data.files import digest_of
 from mtlbench.devices import choose_device
 from mtlbench.errors import UserError
 from mtlbench.export.formats import ENDINGS, KEY, check_readable, opened
+from mtlbench.names import find_task
 from mtlbench.networks import build
 from mtlbench.runs import Record, benchmark_of
 from mtlbench.runs.setup import method_of
-from mtlbench.search import Run, load_run, task_among
+from mtlbench.search import Run, load_run
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Served:
         Raises:
             UserError: there is none.
         """
-        return task_among(name, self.tasks, self.folder)
+        return find_task(name, self.tasks, self.folder)
 
 
 def is_exported(path: Path) -> bool:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.names import joined
 from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
 from mtlbench.report.evidence import read_hits, read_queries, read_triplets
 from mtlbench.report.inference import Comparison, compare, threshold
-from mtlbench.report.leading import joined
 from mtlbench.report.receipt import Line
 from mtlbench.report.rows import MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite
@@ -43,7 +43,7 @@ class Compared:
         best: the best method of each column in which the others were compared with it, by key.
         missing: methods that were compared in no column, since a run's answers are missing or are not its own.
         single: methods of one seed among others of several: undecided.
-        methods: how many finished methods the suite has, shown or not.
+        methods: how many finished methods the suite has, shown or not; rows that are the same run twice count once.
         images: how many test images of equal weight carry as much evidence as those of the weakest column.
         weakest: that column's key.
         obstacle: why the mean and the tasks were not compared; `few` where there are no two methods.
@@ -180,14 +180,16 @@ def compared_with_best(
 ) -> tuple[list[Row], Compared]:
     """Say how rows stand to the best of each column, and on how many tasks they are below the base.
 
-    The verdict about a pair depends on that pair's runs and on the number of the suite's finished methods alone.
+    The verdict about a pair depends on that pair's runs and on the number of the suite's finished methods alone. A row
+    that is another one again counts once, and stands as that one does.
     """
-    methods = len({record.method for record in suite.done})
-    rivals = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
+    methods = len(set(suite.configurations.values()))
+    measured = [row for row in found if row.kind == "method" and row.accuracy["mean"].mean is not None]
+    rivals = [row for row in measured if not row.again]
     if len(rivals) > 1 and all(len(row.seeds) < 2 for row in rivals):
         return found, Compared(obstacle="seeds", methods=methods)
-    bases = {row.method: suite.row_of(suite.base, row.method) for row in rivals}
-    wanted = {row.method for row in rivals} | set(bases.values())
+    bases = {row.method: suite.row_of(suite.base, row.method) for row in measured}
+    wanted = set(bases) | set(bases.values())
     records = [record for record in suite.done if record.method in wanted]
     place = [suite.tasks.index(task) for task in tasks]
     answers = _read(suite, records, results, metric)
@@ -251,6 +253,11 @@ def _marked(
             standing.setdefault(row.method, {})[key] = "best" if row.method == leader else judge.standing(pair)
             if pair:
                 versus.setdefault(row.method, {})[key] = pair
+    for row in rows:
+        if row.again in standing:
+            first = standing[row.again]
+            standing[row.method] = {key: "tied" if stands == "best" else stands for key, stands in first.items()}
+            versus[row.method] = versus.get(row.again, {})
     return best, [
         replace(row, standing=standing.get(row.method, {}), versus=versus.get(row.method, {}), level=threshold(methods))
         for row in rows

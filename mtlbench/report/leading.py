@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mtlbench.names import joined
+
 
 @dataclass(frozen=True)
 class Span:
@@ -49,14 +51,3 @@ def listed_with(names: Sequence[str], texts: Mapping[str, str], most: int = 4) -
     if len(said) == 1:
         return f"{joined(names, most)}, {said[0]}"
     return joined([f"{name} {texts[name]}" for name in names], most)
-
-
-def joined(names: Sequence[str], most: int = 99) -> str:
-    """Join names, saying how many were left out: `a`, `a and b`, `a, b and 3 more`.
-
-    >>> joined(["a", "b", "c"]), joined(["a", "b", "c"], 2)
-    ('a, b and c', 'a, b and 1 more')
-    """
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

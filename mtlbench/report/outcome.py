@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mtlbench.report.leading import joined
+from mtlbench.names import joined
 from mtlbench.runs import Record
 
 _MOST = 0.9  # of a run's steps

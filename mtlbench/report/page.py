@@ -179,7 +179,7 @@ def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
 
 def _facts(summary: Summary) -> list[str]:
     """Count the finished methods, tasks and seeds that are shown."""
-    done = [row for row in summary.rows if row.kind == "method" and row.seeds]
+    done = [row for row in summary.rows if row.kind == "method" and row.seeds and not row.again]
     seeds = {seed for row in done for seed in row.seeds}
     parts = [(len(done), "method"), (len(summary.tasks), "task"), (len(seeds), "seed")]
     return [f"{number} {what}{'s' * (number != 1)}" for number, what in parts]
@@ -187,7 +187,7 @@ def _facts(summary: Summary) -> list[str]:
 
 def _intro(summary: Summary) -> str:
     """Say to a stranger, in two sentences, what is compared and what its numbers are."""
-    done = sum(row.kind == "method" and bool(row.seeds) for row in summary.rows)
+    done = sum(row.kind == "method" and bool(row.seeds) and not row.again for row in summary.rows)
     tasks = [task.replace("_", " ") for task in summary.tasks]
     named = f": {', '.join(tasks)}" if 1 < len(tasks) <= _FEW_TASKS else ""
     methods = "1 method" if done == 1 else f"{done} methods"

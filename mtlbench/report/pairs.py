@@ -50,7 +50,7 @@ def pairs_of(rows: Sequence[Row], compared: Compared) -> Pairs | None:
     judge = compared.judge
     if judge is None:
         return None
-    able = [row for row in rows if row.kind == "method" and judge.seeds(row.method) > 1]
+    able = [row for row in rows if row.kind == "method" and not row.again and judge.seeds(row.method) > 1]
     able.sort(key=lambda row: -(row.accuracy["mean"].mean or 0.0))
     methods = tuple(row.method for row in able[:MOST])
     differences = {}

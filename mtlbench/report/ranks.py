@@ -87,7 +87,9 @@ def _ranks(rendered: bool, suites: Sequence[Summary], left_out: Sequence[str]) -
         {row.method: mean for row in s.rows if row.kind == "method" and (mean := row.accuracy["mean"].mean) is not None}
         for s in suites
     ]
-    common = sorted(set.intersection(*map(set, means))) if means else []
+    again = [{row.method for row in s.rows if row.again} for s in suites]
+    twice = set.intersection(*again) if again else set()  # the same run twice on every data set: a method counts once
+    common = sorted(set.intersection(*map(set, means)) - twice) if means else []
     if len(suites) < 2 or len(common) < 2:
         return None
     accuracy = np.array([[by[method] for by in means] for method in common])

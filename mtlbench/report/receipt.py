@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mtlbench.busy import STARVED
 from mtlbench.errors import counted
+from mtlbench.names import joined
 from mtlbench.recipes import in_words
 from mtlbench.report.groups import BASE
 from mtlbench.report.rows import LEARNED, Row
@@ -179,20 +180,30 @@ def factors_line(suite: Suite) -> Line | None:
     return Line("rows", named, f"rows: {named}")
 
 
-def recipes_line(records: Sequence[Record]) -> Line | None:
-    """Say what each tuned row has of its own, and where that came from."""
+def recipes_line(records: Sequence[Record], again: Mapping[str, str]) -> Line | None:
+    """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again."""
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
         return None
     origins: dict[str, list[str]] = {}
     for row, record in tuned.items():
-        content = in_words(record.setup["method"]["recipe"])
+        recipe = record.setup["method"]["recipe"]
+        content = in_words(recipe) if recipe else "the default won"
         origins.setdefault(_origin(record.receipt.get("recipe", {})), []).append(f"{row}: {content}")
     said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
+    own = [row for row, record in tuned.items() if record.setup["method"]["recipe"]]
+    default = [row for row in tuned if row not in own]
+    twice = [row for row in default if row in again or row in again.values()]
+    once = ", so they stand there twice and count once" if twice else ""
+    brief = [
+        f"Rows with their own recipe (shown by --notes): {', '.join(own)}." if own else "",
+        f"Tuned, but the default won{once}: {', '.join(default)}." if default else "",
+    ]
+    same = f" The same run twice, counted once: {'; '.join(f'{row} and {first}' for row, first in again.items())}."
     return Line(
         "recipes",
-        f"{'. '.join(said)}. All other settings are the protocol's.",
-        f"Rows with their own recipe (shown by --notes): {', '.join(tuned)}.",
+        f"{'. '.join(said)}. All other settings are the protocol's.{same if again else ''}",
+        " ".join(filter(None, brief)),
     )
 
 
@@ -368,7 +379,7 @@ def unsteady(done: Sequence[Record]) -> str:
     shaky = {r.method for r in done if any(varied(r, key) for key in r.costs)}
     busy = {r.method for r in done if r.receipt.get("share_of_cores", 1) < STARVED}
     said = [
-        f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        f"{what}: {joined(names, 4)}"
         for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", shaky), ("measured on a busy machine", busy))
         if (names := [name for name in dict.fromkeys(r.method for r in done) if name in who])
     ]

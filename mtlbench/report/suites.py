@@ -75,6 +75,32 @@ class Suite:
         """The methods that Δm may be relative to, finished or not; see `bases_of`."""
         return bases_of(self.records)
 
+    @cached_property
+    def configurations(self) -> dict[str, str]:
+        """What each row with a finished run was trained as, seeds aside; equal of rows that are the same run twice."""
+        found: dict[str, str] = {}
+        for record in self.done:
+            if record.method not in found:
+                factors = [value for value in self.values.get(record.method, ()) if value != RECIPE]
+                found[record.method] = json.dumps([_trained_as(record), factors], sort_keys=True)
+        return found
+
+    def again(self, rows: Sequence[str]) -> dict[str, str]:
+        """Return the rows of some that are another one of them again, each with that one.
+
+        Such is a tuned row whose recipe is the default, beside the row by default: `shared · tuned` and `shared`. The
+        one with more finished runs stands for both; of equals, the one without a recipe.
+        """
+        seeds = [record.method for record in self.done]
+        order = sorted(
+            (row for row in rows if row in self.configurations),
+            key=lambda row: (-seeds.count(row), RECIPE in self.values.get(row, ())),
+        )
+        first: dict[str, str] = {}
+        for row in order:
+            first.setdefault(self.configurations[row], row)
+        return {row: first[self.configurations[row]] for row in order if first[self.configurations[row]] != row}
+
     @property
     def base(self) -> str:
         """The method that Δm is relative to; empty where there is none, or no telling which."""
@@ -100,6 +126,25 @@ def row_name(method: str, values: Values) -> str:
 def has_recipe(record: Record) -> bool:
     """Return whether a run was made with a recipe of its method's own."""
     return record.kind == "method" and record.setup["method"].get("recipe") is not None
+
+
+def _trained_as(record: Record) -> Json:
+    """Return what decides a run beside its seed and what all runs of a suite have in common, its recipe dissolved."""
+    method = {key: value for key, value in record.setup["method"].items() if key != "recipe"}
+    code = record.setup.get("code", {})
+    recipe = record.setup["method"].get("recipe") or {}
+    changed = {section: recipe[section] for section in ("train", "loss") if recipe.get(section)}
+    if changed:
+        settings = in_todays_words(record.setup["benchmark"])
+        changed = {
+            section: {key: value for key, value in values.items() if settings.get(section, {}).get(key) != value}
+            for section, values in changed.items()
+        }
+    return {
+        "method": method,
+        "code": {part: code.get(part) for part in ("architecture", "balancer")},
+        "changed": {section: values for section, values in changed.items() if values},
+    }
 
 
 def by_recipe(records: Sequence[Record], which: str) -> list[Record]:

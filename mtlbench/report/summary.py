@@ -30,7 +30,7 @@ from mtlbench.report.receipt import (
 from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.tried import tried_line
-from mtlbench.runs import Change, Record, find_records, folder_of, record_folders
+from mtlbench.runs import Change, Record, find_records, folder_of, record_folders, results_inside
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,11 @@ def records_in(results: Path, benchmark: str | None) -> list[Record]:
         there = sorted({folder.relative_to(results).parts[0] for folder in record_folders(results)})
         has = f"{did_you_mean(benchmark or '', there)} There: {', '.join(there)}." if there else ""
         whose = benchmark or "any benchmark"
-        raise UserError(f"No run records of {whose} in {results}.{has or ' Make some with mtlbench run.'}")
+        asked = f"mtlbench report {benchmark}" if benchmark else "mtlbench report"
+        has = has or " Make some with mtlbench run."
+        inside = results_inside(results, benchmark)[:1]
+        has += "".join(f" {folder} has some: {asked} --results {folder}" for folder in inside)
+        raise UserError(f"No run records of {whose} in {results}.{has}")
     return records
 
 
@@ -253,6 +257,8 @@ def _columns(tables: Sequence[Table]) -> list[Column]:
 def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Choice, results: Path | None) -> Summary:
     chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods and choice.has(r)}
     found = [row for row in rows(suite, choice.metric, tasks) if row.method in chosen]
+    again = suite.again([row.method for row in found])
+    found = [replace(row, again=again.get(row.method, "")) for row in found]
     seconds, comparison = None, Compared()
     against = choice.against if choice.against in _against_names(found, suite) else ""
     lines: list[Line | None] = [factors_line(suite)]
@@ -287,7 +293,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     made_by = [r for r in suite.records if r.method in shown]
     small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
-        *(line for line in (*lines, recipes_line(made_by)) if line is not None),
+        *(line for line in (*lines, recipes_line(made_by, again)) if line is not None),
         *receipt_of(suite, made_by).lines(),
         *filter(None, [tried_line(suite, made_by, results) if results is not None else None]),
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtlbench.errors import UserError, counted
+from mtlbench.names import joined
 from mtlbench.report.receipt import Line
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Json, Record, changes, decisive, read_record, record_folders
@@ -100,14 +101,16 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
     said = [f"{len(others):,} run{'s' * (len(others) > 1)} that the table leaves out"]
     methods = dict.fromkeys(run.method for run in alike if run.method not in names)
     if methods:
-        said.append(f"methods not shown: {_listed(list(methods))}")
+        said.append(f"methods not shown: {joined(list(methods), _NAMED)}")
     again = [run for run in alike if run.method in names]
     if again:
-        who = _listed(list(dict.fromkeys(run.method for run in again)))
+        who = joined(list(dict.fromkeys(run.method for run in again)), _NAMED)
         said.append(f"other seeds, recipes or sources of {who}: {len(again)}")
     tasks = dict.fromkeys(run.tasks for run in others if run.tasks != suite.tasks)
     if tasks:
-        said.append(f"other sets of tasks: {_listed([_against(one, suite.tasks) for one in tasks])}")
+        sets = [_against(one, suite.tasks) for one in tasks]  # their own names are joined by "and"
+        more = [f"{len(sets) - _NAMED} more"] * (len(sets) > _NAMED)
+        said.append(f"other sets of tasks: {', '.join([*sets[:_NAMED], *more])}")
     unlike = {run.key: run.protocol for run in others if run.key not in protocols}
     if unlike:
         keys = [
@@ -116,7 +119,7 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
             for change in changes({"benchmark": rows[0].protocol}, {"benchmark": protocol})
         ]
         many = f"{len(unlike)} other protocol{'s' * (len(unlike) > 1)}"
-        said.append(f"{many}, which differ{'s' * (len(unlike) == 1)} in {_listed(list(dict.fromkeys(keys)))}")
+        said.append(f"{many}, which differ{'s' * (len(unlike) == 1)} in {joined(list(dict.fromkeys(keys)), _NAMED)}")
     kept = set(held)
     gone = sum(run.identity not in kept for run in others)
     if gone:
@@ -131,11 +134,6 @@ def _against(tasks: Sequence[str], usual: Sequence[str]) -> str:
         return " and ".join(tasks)
     parts = [f"without {' and '.join(less)}"] if less else []
     return " ".join([*parts, *([f"with {' and '.join(more)}"] if more else [])])
-
-
-def _listed(words: Sequence[str]) -> str:
-    left = len(words) - _NAMED
-    return ", ".join(words[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
 class _Reader:

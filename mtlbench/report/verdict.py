@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mtlbench.report.leading import Span, joined, leading, listed_with
+from mtlbench.names import joined
+from mtlbench.report.leading import Span, leading, listed_with
 from mtlbench.report.receipt import triplet_count
 from mtlbench.report.rows import Cell, Row
 from mtlbench.report.summary import Summary
@@ -55,7 +56,7 @@ class Verdict:
 
 def verdict(summary: Summary) -> Verdict:
     """Return the conclusions of a suite's tables."""
-    every = [row for row in summary.rows if row.kind == "method"]
+    every = [row for row in summary.rows if row.kind == "method" and not row.again]
     rows = sorted(
         (row for row in every if row.accuracy["mean"].mean is not None),
         key=lambda row: -(row.accuracy["mean"].mean or 0),
@@ -322,8 +323,9 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
 
 def _base_of(summary: Summary, rows: Sequence[Row], best: Row) -> Row | None:
     """Return the row that Δm of the best is relative to, where it is among some rows."""
-    suite = summary.suite
-    return next((row for row in rows if row.method == suite.row_of(suite.base, best.method)), None)
+    base = summary.suite.row_of(summary.suite.base, best.method)
+    base = next((row.again for row in summary.rows if row.method == base and row.again), base)
+    return next((row for row in rows if row.method == base), None)
 
 
 # --- the three lines below tables -----------------------------------------------------------------------------------

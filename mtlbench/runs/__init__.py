@@ -10,6 +10,7 @@ from mtlbench.runs.record import partial_folder as partial_folder
 from mtlbench.runs.record import read_record as read_record
 from mtlbench.runs.record import record_folders as record_folders
 from mtlbench.runs.record import remove_run as remove_run
+from mtlbench.runs.record import results_inside as results_inside
 from mtlbench.runs.record import run_folder as run_folder
 from mtlbench.runs.record import tidy as tidy
 from mtlbench.runs.record import update_record as update_record

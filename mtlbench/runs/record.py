@@ -140,6 +140,12 @@ def record_folders(results: Path, benchmark: str | None = None) -> list[Path]:
     return [path.parent for path in sorted(found) if path.parent.suffix == ""]
 
 
+def results_inside(results: Path, benchmark: str | None = None) -> list[Path]:
+    """Return the results folders inside another that hold records, or one benchmark's: results/published."""
+    inside = sorted(path for path in results.glob("*") if path.is_dir())
+    return [path for path in inside if record_folders(path, benchmark)]
+
+
 def write_record(
     folder: Path,
     record: Record,

@@ -20,7 +20,7 @@ from mtlbench import search as engine
 from mtlbench.benchmark import load_benchmark
 from mtlbench.data.dataset import Dataset, prepare
 from mtlbench.export.served import open_exported
-from mtlbench.index import read_index
+from mtlbench.index import is_index, read_index
 from mtlbench.search import embed_files, load_run
 
 SHORT = (
@@ -113,6 +113,13 @@ def test_an_index_of_one_task_is_searched_under_that(made, photos):
     assert len(ranks(ended.out)) == 2
     words = ("search", made[0], "--query", photos / "0.jpg", "--index", "index.safetensors", "--task", "category")
     assert "has no embeddings under category, but under closure: name one" in run_command(*words).error
+
+
+def test_an_index_is_known_by_its_beginning_alone(made, photos, monkeypatch):
+    run_command("index", photos, "--model", made[0], "--output", "known.safetensors")
+    monkeypatch.setattr("mtlbench.index.load_file", lambda file: pytest.fail("the embeddings were read"))
+    assert is_index(Path("known.safetensors"))
+    assert not is_index(made[0] / "weights.safetensors")
 
 
 def test_another_network_is_refused_by_its_content(made, exported, photos):

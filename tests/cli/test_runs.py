@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import typer
 from report_records import record, written
 from typer.testing import CliRunner, Result
 
 from mtlbench.cli import app
+from mtlbench.cli.report import folders
 from mtlbench.errors import UserError
+from mtlbench.report.summary import records_in
 from mtlbench.runs import partial_folder, run_folder, write_record
 from mtlbench.runs.lock import working_on
 
@@ -55,6 +59,63 @@ def test_runs_are_removed_only_when_that_is_meant_and_nobody_works_on_them(resul
     assert not (results / "made-up").exists()
     with pytest.raises(UserError, match="there is no run"):
         runs("rm", results, "--yes")
+
+
+@pytest.fixture
+def published(results: Path) -> Path:
+    """A results folder inside another, as in a fresh clone."""
+    for seed in (0, 1, 2):
+        written(results / "published", "theirs", seed, 0.8)
+    return results / "published"
+
+
+def test_ones_own_runs_are_listed_alone_before_those_of_results_folders_inside(results: Path, published: Path) -> None:
+    text = runs("list", "--results", results).output
+    assert text.splitlines()[0] == f"4 runs in {results}"
+    assert "theirs" not in text
+    assert text.splitlines()[-1] == f"3 runs in {published}: --all lists them too."
+    assert runs("list", "--results", results, "--all").output.count("theirs") == 3
+    assert runs("list", "--results", published).output.count("theirs") == 3
+    shutil.rmtree(results / "made-up")
+    said = runs("list", "--results", results)
+    assert said.exit_code == 0
+    assert said.output.splitlines()[0] == f"There are no runs in {results} itself."
+    with pytest.raises(UserError, match=f"published has some: mtlbench runs list made-up --results {published}"):
+        runs("list", "made-up", "--results", results)
+    with pytest.raises(UserError, match=f"published has some: mtlbench report --results {published}"):
+        records_in(results, None)
+
+
+def test_reports_and_the_shells_completion_are_of_ones_own_runs(results: Path, published: Path) -> None:
+    (published / "made-up").rename(published / "another")
+    assert {record.method for record in records_in(results, None)} == {"one", "bad"}
+    context = typer.Context(typer.main.get_command(app))
+    context.params["results"] = str(results)
+    assert folders(context, "") == ["made-up"]
+
+
+def test_a_results_folder_inside_another_is_never_removed_with_it(results: Path, published: Path) -> None:
+    kept = published / "made-up" / "theirs"
+    said = runs("rm", results, "--yes").output
+    assert f"Left as they are: 3 runs in {published}, a results folder of its own." in said
+    assert not (results / "made-up").exists()
+    with pytest.raises(UserError, match="Nothing was removed: name a results folder alone"):
+        runs("rm", results, "--yes")
+    written(results, "one", 0, 0.8)
+    runs("rm", *sorted(results.iterdir()), "--yes")  # as the shell makes of results/*
+    assert not (results / "made-up").exists()
+    assert len(list(kept.iterdir())) == 3
+    runs("rm", kept / "seed-0", kept / "seed-1", "--yes")
+    runs("rm", published, "--yes")
+    assert not kept.exists()
+
+
+def test_an_interrupted_trial_belongs_to_its_benchmark(results: Path) -> None:
+    trial = results / "made-up" / "tuning" / "one" / "trial-001"
+    partial_folder(trial / "seed-0").mkdir(parents=True)
+    assert "tuning/one/trial-001/seed-0  interrupted" in runs("list", "--results", results).output
+    runs("rm", results / "made-up", "--yes")
+    assert not partial_folder(trial / "seed-0").exists()
 
 
 def test_what_is_no_run_is_never_removed(results: Path) -> None:

@@ -53,7 +53,7 @@ def test_methods_and_seeds_that_a_table_leaves_out_are_named(tmp_path):
     for method in ("one", "two", "three"):
         leave(tmp_path, method, noted=False)
     text = said(tmp_path, ("one",))
-    assert text.endswith("also has 2 runs that the table leaves out; methods not shown: three, two.")
+    assert text.endswith("also has 2 runs that the table leaves out; methods not shown: three and two.")
     assert said(tmp_path) is None
 
 
@@ -74,7 +74,7 @@ def test_subsets_of_tasks_and_other_protocols_count_wherever_they_lie(tmp_path):
     text = said(tmp_path)
     assert "4 runs that the table leaves out" in text
     assert "other sets of tasks: without heel_height, with toe" in text
-    assert "2 other protocols, which differ in train.steps, train.lr" in text
+    assert "2 other protocols, which differ in train.steps and train.lr" in text
     assert "left no record" not in text
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mtlbench.checks.architecture.subject import BATCH, EMBEDDING, TASKS, Subject, train_a_little
-from mtlbench.checks.items import Fault, Items, gap, listed
+from mtlbench.checks.items import Fault, Items, gap
 from mtlbench.cost import weights_of
+from mtlbench.names import joined
 
 SAME = "two passes in evaluation are equal"
 check = Items[Subject]()
@@ -58,7 +59,7 @@ def trains(subject: Subject) -> str:
     net = subject.trained
     broken = [n for n, p in net.named_parameters() if not p.isfinite().all()]
     if broken:
-        raise Fault("finite parameters after three small steps", f"inf or nan in {listed(broken)}")
+        raise Fault("finite parameters after three small steps", f"inf or nan in {joined(broken, 4)}")
     last = subject.build().to(memory_format=torch.channels_last)
     last = train_a_little(last, subject.images.movedim(2, -1).contiguous().movedim(-1, 2), 2)
     with torch.no_grad():
@@ -87,7 +88,7 @@ def is_repeatable(subject: Subject) -> str:
         changed = [n for n, tensor in weights_of(net).items() if not torch.equal(before[n], tensor)]
     if changed:
         raise Fault(
-            "nothing of the network changed by passes in evaluation", listed(changed), "update `if self.training:`"
+            "nothing of the network changed by passes in evaluation", joined(changed, 4), "update `if self.training:`"
         )
     return ""
 

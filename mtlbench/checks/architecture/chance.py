@@ -6,8 +6,9 @@ import torch
 
 from mtlbench.checks.architecture import tasks
 from mtlbench.checks.architecture.subject import TASKS, Subject, train_a_little
-from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, near
 from mtlbench.cost import weights_of
+from mtlbench.names import joined
 
 SAME, LEAK = tasks.SAME, tasks.LEAK
 check = Items[Subject](tasks.ITEMS)
@@ -21,7 +22,7 @@ def seed_decides(subject: Subject) -> str:
     differ = [n for n in states[0] if not torch.equal(states[0][n], states[1][n])]
     if differ:
         raise Fault(
-            "initial values that depend on the seed alone", f"others by chance for {listed(differ)}",
+            "initial values that depend on the seed alone", f"others by chance for {joined(differ, 4)}",
             "draw them within `with backbones.seeded(task):`, or `backbones.seeded():` for what is shared",
         )  # fmt: skip
     if all(torch.equal(states[0][n], states[2][n]) for n in states[0]):
@@ -33,7 +34,7 @@ def seed_decides(subject: Subject) -> str:
     differ = [n for n in states[0] if not torch.equal(states[0][n], states[1][n])]
     if differ:
         raise Fault(
-            "the same training from the same random state of PyTorch", f"other values for {listed(differ)}",
+            "the same training from the same random state of PyTorch", f"other values for {joined(differ, 4)}",
             "draw with torch alone: Python's and NumPy's generators don't follow the run's seed",
         )  # fmt: skip
     return ""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from mtlbench.architecture import Architecture
 from mtlbench.checks.architecture import sizes
 from mtlbench.checks.architecture.subject import BATCH, TASKS, Subject
-from mtlbench.checks.items import Fault, Items, NotApplicable, described, gap, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, described, gap, near
 from mtlbench.checks.rates import rate_acts
+from mtlbench.names import joined
 from mtlbench.registry import ARCHITECTURES
 
 SAME = sizes.SAME
@@ -58,7 +59,9 @@ def moves(subject: Subject) -> str:
     net = subject.build()
     loose = unregistered(net)
     if loose:
-        raise Fault("every tensor to move and be saved with the network", f"a plain attribute: {listed(loose)}", _LOOSE)
+        raise Fault(
+            "every tensor to move and be saved with the network", f"a plain attribute: {joined(loose, 4)}", _LOOSE
+        )
     target = torch.device("cuda" if torch.cuda.is_available() else "meta")
     with torch.no_grad():
         before = net.eval().embed(subject.images[0])
@@ -92,7 +95,7 @@ def moves(subject: Subject) -> str:
     if target.type == "cuda" and not near(before, found[1].cpu(), 1e-2, 1e-3):
         raise Fault("the processor's embeddings on CUDA", gap(before, found[1].cpu()))
     if blind:
-        return f"every tensor is registered; meta lacks the values that it looks at in {listed(blind, 5)}"
+        return f"every tensor is registered; meta lacks the values that it looks at in {joined(blind, 5)}"
     return "really moved, embeds as on the processor" if target.type == "cuda" else "every tensor is registered"
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from mtlbench.architecture import Architecture
 from mtlbench.checks.architecture import stored
 from mtlbench.checks.architecture.subject import EMBEDDING, SIDE, TASKS, Subject, noise
-from mtlbench.checks.items import Fault, Items, described, listed
+from mtlbench.checks.items import Fault, Items, described
 from mtlbench.devices import computing_in
 from mtlbench.errors import counted
+from mtlbench.names import joined
 
 SAME = stored.SAME
 MANY, FEWER = 40, 12
@@ -113,7 +114,7 @@ def computes_in_bfloat16(subject: Subject) -> str:
         raise Fault("no error under bfloat16 autocast, where float32 works", described(error), mend) from error
     bad = [n for n, p in fresh.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if bad:
-        raise Fault("finite gradients under bfloat16 autocast", f"inf or nan for {listed(bad)}")
+        raise Fault("finite gradients under bfloat16 autocast", f"inf or nan for {joined(bad, 4)}")
     errors = [
         float((a - b.float()).square().mean().sqrt() / a.square().mean().sqrt())
         for a, b in zip(exact, rough, strict=True)

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from mtlbench.checks.architecture import chance
 from mtlbench.checks.architecture.subject import TASKS, Subject
-from mtlbench.checks.items import Fault, Items, gap, listed
+from mtlbench.checks.items import Fault, Items, gap
 from mtlbench.cost import storage, weights_of
+from mtlbench.names import joined
 
 SAME = chance.SAME
 check = Items[Subject](chance.ITEMS)
@@ -60,7 +61,7 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
     tied = {name for name in net.state_dict() if name not in weights_of(net)}  # a tensor's second name
     lost = [n for n in missing if n not in tied]
     if lost or unexpected:
-        raise Fault("the same names in every network", f"{listed([*lost, *unexpected])} in one of two alone")
+        raise Fault("the same names in every network", f"{joined([*lost, *unexpected], 4)} in one of two alone")
     with torch.no_grad():
         expected, found = net(subject.images), other(subject.images)
     if not torch.equal(expected, found):

@@ -11,7 +11,8 @@ from torch import Tensor
 from mtlbench.architecture import Architecture
 from mtlbench.checks.architecture import basics
 from mtlbench.checks.architecture.subject import BATCH, EMBEDDING, TASKS, Subject, noise, train_a_little
-from mtlbench.checks.items import Fault, Items, NotApplicable, gap, listed, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, near
+from mtlbench.names import joined
 
 SAME = basics.SAME
 LEAK = "no leak between tasks"
@@ -114,7 +115,7 @@ def every_parameter_is_used(subject: Subject) -> str:
     ]
     if unused:
         raise Fault(
-            "a gradient for every parameter from the losses of all tasks", f"none for {listed(unused)}",
+            "a gradient for every parameter from the losses of all tasks", f"none for {joined(unused, 4)}",
             "leave out what is not used, or say requires_grad_(False) of what is fixed by design",
         )  # fmt: skip
     frozen = sum(p.numel() for p in net.parameters() if not p.requires_grad)
@@ -144,7 +145,9 @@ def own_state_is_own(subject: Subject) -> str:
     for t, mine in own.items():
         missed = [n for n in mine if n in trained and n not in subject.reached[t]]
         if missed:
-            raise Fault(f"the loss of task {t} to reach all of its own parameters", f"no gradient for {listed(missed)}")
+            raise Fault(
+                f"the loss of task {t} to reach all of its own parameters", f"no gradient for {joined(missed, 4)}"
+            )
         mixed += [(s, t, n) for s in own if s != t for n in mine if n in subject.reached[s]]
     if mixed and not net.mixes_tasks:
         s, t, name = mixed[0]
@@ -183,9 +186,9 @@ def shared_is_shared(subject: Subject) -> str:
                     rows.append(name)
                     break
     if lonely:
-        raise Fault("shared parameters to serve several tasks", f"one task's alone: {listed(lonely)}", mend)
+        raise Fault("shared parameters to serve several tasks", f"one task's alone: {joined(lonely, 4)}", mend)
     if rows:
-        raise Fault("shared parameters to serve several tasks", f"a part for each task in {listed(rows)}", mend)
+        raise Fault("shared parameters to serve several tasks", f"a part for each task in {joined(rows, 4)}", mend)
     strangers = [p for p in net.last_shared_layer() if id(p) not in shared]
     if strangers:
         raise Fault("last_shared_layer to name shared parameters", f"{len(strangers)} that are not shared")

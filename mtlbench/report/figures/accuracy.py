@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtlbench.names import joined
 from mtlbench.report.figures.data import Array, Method, against
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import (
@@ -27,14 +28,13 @@ from mtlbench.report.figures.style import (
     head,
     heat,
     legend,
-    listed,
     log_x,
     panel,
     percent,
     place_labels,
     shorts,
 )
-from mtlbench.report.leading import Span, joined, leading, listed_with
+from mtlbench.report.leading import Span, leading, listed_with
 from mtlbench.report.receipt import STEADY, varied
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     ends = [f"{shown[n].name} ({percent(points[n][1])} at {points[n][0]:,.4g} {cost.unit})" for n in best]
     alt = (
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
-        f" {len(shown)} methods. On the Pareto front: {listed(ends)}."
+        f" {len(shown)} methods. On the Pareto front: {joined(ends, 6)}."
     )
     says = f"{_highest(shown, errors)} {_cheapest(shown, points, bars, cost)}{_unsteady(shown, cost)}"
     return Drawing(cost.stem, title, where, alt, figure, says)
@@ -333,7 +333,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         + (f" after {known[m.name]['seconds'].iloc[-1]:,.3g} s" if timed else "")
         for m in last
     ]
-    alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {listed(parts)}."
+    alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {joined(parts, 6)}."
     spans = {m.name: Span(*(float(known[m.name][key].iloc[-1]) for key in ("low", "mean", "high"))) for m in shown}
     texts = {name: percent(span.middle) for name, span in spans.items()}
     first, order = leading(spans), sorted(spans, key=lambda name: spans[name].middle)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mtlbench.names import joined
 from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, blank, count, head, looks, shorts
-from mtlbench.report.leading import joined
 from mtlbench.report.ranks import LEVEL, Ranks
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtlbench.errors import counted
+from mtlbench.names import joined
 from mtlbench.report.figures import data
 from mtlbench.report.figures.data import Array, Method, mean_known, windows
 from mtlbench.report.figures.maps import closely, drawn_of, maps_of_tasks
@@ -24,7 +25,6 @@ from mtlbench.report.figures.style import (
     count,
     head,
     legend,
-    listed,
     shorts,
     signed,
 )
@@ -137,7 +137,7 @@ def _agreement_over_training(
     else:
         says = f"Over training the mean over probes is {' to '.join(dict.fromkeys((value(low[0]), value(high[0]))))}"
     says += " (0: neither for nor against)." if measure is _COSINE else " of pairs and probes (50 %: as by chance)."
-    return Drawing(measure.stem, measure.title, where, f"{what}: {listed(ends, 8)}.", figure, says)
+    return Drawing(measure.stem, measure.title, where, f"{what}: {joined(ends, 8)}.", figure, says)
 
 
 def _agreement_of_pairs(
@@ -215,10 +215,9 @@ def weights(scene: Scene) -> Drawing | None:
         last = moving[method.name].iloc[-1]
         high, low = (scene.tasks[columns.index(str(c))] for c in (last.idxmax(), last.idxmin()))
         parts.append(f"{method.name} {last.max():.3g} ({high}) to {last.min():.3g} ({low})")
-    alt = (
-        f"Loss weights over training of {count(len(shown), 'method')}. At the end, highest to lowest: {listed(parts)}."
-    )
-    says = f"At the end, each balancer's highest and lowest weight: {listed(parts, 3)}."
+    over = f"Loss weights over training of {count(len(shown), 'method')}"
+    alt = f"{over}. At the end, highest to lowest: {joined(parts, 6)}."
+    says = f"At the end, each balancer's highest and lowest weight: {joined(parts, 3)}."
     return Drawing("balancer-weights", title, where, alt, figure, says)
 
 

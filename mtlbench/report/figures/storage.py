@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtlbench.names import joined
 from mtlbench.report.figures.scene import Scene, method_lines
-from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend, listed
-from mtlbench.report.leading import joined
+from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
     )
     head(figure, title, where)
     order = sorted(ends, key=lambda name: (ends[name], name))
-    alt = f"At {most} tasks: {listed([f'{name} {ends[name]:,.4g} MB' for name in order], 8)}."
+    alt = f"At {most} tasks: {joined([f'{name} {ends[name]:,.4g} MB' for name in order], 8)}."
     texts = {name: f"{size:,.3g} MB" for name, size in ends.items()}
     small, large = ([name for name in order if texts[name] == texts[order[end]]] for end in (0, -1))
     says = f"At {most} tasks {joined(large, 4)} would take {texts[large[0]]}"

@@ -128,12 +128,6 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def listed(parts: Sequence[str], most: int = 6) -> str:
-    """Join parts of a sentence, saying how many were left out."""
-    more = f" and {len(parts) - most} more" if len(parts) > most else ""
-    return ", ".join(parts[:most]) + more
-
-
 def blank(width: float, height: float) -> Figure:
     """Return an empty figure, sizes in inches; its layout keeps parts from running into each other."""
     from matplotlib.figure import Figure

@@ -210,7 +210,8 @@ def slopes(scene: Scene) -> Iterator[Drawing]:
                 said, (x, place[name]), xytext=(-6 if x == 0 else 6, 0), textcoords="offset points", fontsize=7,
                 ha="right" if x == 0 else "left", va="center", color=INK,
             )  # fmt: skip
-    axes.set_xlim(-1.1, 2.1)
+    beside = max(1.1, 0.095 * (max(map(len, shorts(both, 18))) + 7))  # room for the longest name with its number
+    axes.set_xlim(-beside, 1 + beside)
     axes.set_ylim(len(both) + 0.6, 0.4)
     axes.set_xticks([0, 1], ["default", "tuned"])
     axes.set_yticks([])
@@ -220,7 +221,8 @@ def slopes(scene: Scene) -> Iterator[Drawing]:
     where = scene.where([found[name] for name in both] + [found[name + _TUNED] for name in both])
     head(figure, title, where)
     moved = [name for name in both if before[name] != after[name]]
-    alt = f"{count(len(moved), 'method')} of {len(both)} change places. " + _moves(moved, before, after)
+    changed = f"By the means alone, whose differences may be chance, {len(moved)} of {len(both)} methods change places"
+    alt = f"{changed}: {_moves(moved, before, after)}" if moved else "No method changes its place."
     yield Drawing("tuning-places", title, where, alt.strip(), figure)
 
 

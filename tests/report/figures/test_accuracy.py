@@ -57,7 +57,7 @@ def test_the_front_is_drawn_through_its_points_and_named_in_words(results: Path)
     x, y = line(drawing.figure, "front")
     assert x == pytest.approx([SMALL_MB, LARGE_MB])
     assert y == pytest.approx([204.5 / 3, 209.5 / 3])
-    assert "On the Pareto front: modulation (68.2 % at 2.5 MB), independent (69.8 % at 7.5 MB)." in drawing.alt
+    assert "On the Pareto front: modulation (68.2 % at 2.5 MB) and independent (69.8 % at 7.5 MB)." in drawing.alt
 
 
 def test_one_seed_has_no_bar_and_a_collapsed_method_is_hollow(tmp_path: Path) -> None:

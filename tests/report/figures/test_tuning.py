@@ -94,11 +94,30 @@ def test_places_by_default_and_tuned_recipe(tmp_path):
     tuned(tmp_path, "modulation", (0.8, 0.8, 0.8))
     (suite,) = suites(find_records(tmp_path))
     (drawing,) = slopes(Scene.of(suite, tmp_path))
-    assert drawing.alt == "2 methods of 2 change places. modulation from 2 to 1, shared from 1 to 2."
+    assert drawing.alt == (
+        "By the means alone, whose differences may be chance, 2 of 2 methods change places:"
+        " modulation from 2 to 1, shared from 1 to 2."
+    )
     assert {"shared 70.0 %", "80.0 % modulation"} <= set(texts(drawing.figure))
     write_trials(tmp_path / "made-up-quick" / "tuning", [outcome("shared", 0.5, 0.6)], {})
     stems = [figure.stem for figure in draw_all(suite, tmp_path, tmp_path / "figures", ("svg",))]
     assert stems[-3:] == ["tuning-places", "tuning-trials", "tuning-expected"]
+
+
+def test_the_longest_names_of_places_are_not_cut(tmp_path):
+    for method, share in (("embedding-mask", 0.7), ("representation-a", 0.6)):
+        put(tmp_path, record(method, 0, (share, share, share)))
+        tuned(tmp_path, method, (share, share, share))
+    (suite,) = suites(find_records(tmp_path))
+    (drawing,) = slopes(Scene.of(suite, tmp_path))
+    figure = drawing.figure
+    canvas = FigureCanvasAgg(figure)
+    settle(figure)
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts]
+    assert len(boxes) == 4
+    assert min(box.x0 for box in boxes) >= 0
+    assert max(box.x1 for box in boxes) <= figure.bbox.width
 
 
 def test_trials_of_other_methods_stay(tmp_path):
