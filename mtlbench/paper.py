@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.bundled import bundled
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, counted, did_you_mean
 from mtlbench.report.agreement import agreement
 from mtlbench.report.frames import SCHEMA, Field
 from mtlbench.report.grids import Grid
@@ -158,8 +158,8 @@ def fill(name: str, table: PaperTable, results: Path, quick: bool) -> FilledTabl
     notes = []
     if len(real) < len(records):
         left_out = len(records) - len(real)
-        runs = f"{left_out} runs on rendered images are" if left_out > 1 else "1 run on rendered images is"
-        notes.append(f"{runs} left out: rendered images say nothing about {benchmark.title}.")
+        runs = f"{counted(left_out, 'run')} on rendered images"
+        notes.append(f"Left out: {runs}. Rendered images say nothing about {benchmark.title}.")
     found = suites(real)
     if len(found) > 1:
         raise UserError(

@@ -107,7 +107,8 @@ def test_rendered_images_never_fill_a_cell_of_a_real_data_set(tmp_path):
     leave(tmp_path, "single", 0, (0.9, 0.9), receipt=receipt)
     assert folder.exists()
     assert cells(tmp_path)["single"] == ("", "23.72", "", "")
-    assert any("rendered images are left out" in note for note in fill("made-up", TABLE, tmp_path, quick=False).notes)
+    notes = fill("made-up", TABLE, tmp_path, quick=False).notes
+    assert any("Left out: 1 run on rendered images. Rendered images say nothing about" in note for note in notes)
 
 
 def test_failed_and_collapsed_runs_are_named(tmp_path):

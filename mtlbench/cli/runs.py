@@ -176,7 +176,7 @@ def _meant(folder: Path, alone: bool, console: Console) -> list[Path]:
         own = [run for run in own if run not in whole]
         inside = {**inside, **Counter(run.parents[_depth(run) - 1] for run in whole)}
     for kept, number in inside.items():
-        say(console, f"Left as they are: {number} runs in {kept}, a results folder of its own.")
+        say(console, f"Left as they are: {counted(number, 'run')} in {kept}, a results folder of its own.")
     return own
 
 

@@ -169,12 +169,12 @@ def test_other_images_are_refused(net: Embedder, images: object, said: str) -> N
 def test_an_unknown_task_or_run_is_said(net: Embedder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no task 'hell'\. Did you mean: heel"):
         net.embed(np.zeros((1, 8, 8, 3), np.uint8), "hell")
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match="is not a run"):
         mtlbench.load(tmp_path)
     tuned = tmp_path / "shoes-quick" / "modulation@tuned" / "seed-0"
     tuned.mkdir(parents=True)
     (tuned / "run.json").touch()
     for left in (tmp_path / "shoes-quick/modulation", tmp_path / "shoes-quick/modulation/seed-0"):
-        with pytest.raises(UserError, match=rf"is no run: .* Did you mean: {tuned}\?"):  # the benchmark has a recipe
+        with pytest.raises(UserError, match=rf"is not a run: .* Did you mean: {tuned}\?"):  # the benchmark has a recipe
             mtlbench.load(left)
     assert repr(net).endswith("modulation/seed-0'): category, closure, gender, heel; 8 numbers an embedding")

@@ -257,7 +257,7 @@ def test_list_ends_well_in_every_encoding(surroundings: dict[str, str], tmp_path
 @SURROUNDINGS
 def test_report_ends_well_in_every_encoding(surroundings: dict[str, str], tmp_path: Path) -> None:
     for seed in (0, 1):
-        put(tmp_path / "results", record("shared", seed=seed, tasks=("größe", "色")), curve=curve(0.5))
+        put(tmp_path / "results", record("shared", seed, (0.9, 0.7), tasks=("größe", "色")))
     said = said_in(surroundings, tmp_path / "out.txt", "report", "--results", tmp_path / "results", "--notes")
     assert "shared" in said
     assert "?" not in said.splitlines()[0]
