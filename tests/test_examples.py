@@ -57,6 +57,7 @@ def test_a_task_is_added_to_a_modulated_network(capsys):
     assert "gender is unchanged: True" in said
 
 
+@pytest.mark.slow
 def test_tasks_are_added_to_a_trained_network(capsys):
     said = " ".join(_run("trained_network.py", capsys).split())
     assert "pretrained from weights.safetensors (sha256 " in said

@@ -105,6 +105,7 @@ def test_a_folder_with_a_file_of_every_kind_trains_and_shows_in_a_table(folder: 
     assert "shared" in table
 
 
+@pytest.mark.slow
 def test_a_plug_in_that_has_been_edited_makes_another_run(folder: Path) -> None:
     for kind in ("loss", "metric"):
         done("new", kind, f"my-{kind}", "--folder", folder)

@@ -112,6 +112,7 @@ class TestTorchvision:
         assert [len(stage) for stage in small.stages] == [len(stage) for stage in large.stages]
         assert small.channels == large.channels
 
+    @pytest.mark.slow
     def test_is_not_imported_before_it_is_asked_for(self) -> None:
         script = (
             "import sys; from mtlbench.backbones import BackboneFactory;"
@@ -187,6 +188,7 @@ class TestPretrained:
             factory.backbone()
 
 
+@pytest.mark.slow
 def test_every_family_of_torchvision_classifiers_is_cut_or_refused() -> None:
     import torchvision
 

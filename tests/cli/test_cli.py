@@ -240,6 +240,7 @@ def test_a_plug_in_that_is_not_there_is_an_error(mtlbench: Any, tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_a_listing_whose_reader_leaves_early_is_no_traceback() -> None:
     pipe = subprocess.Popen(
         [sys.executable, "-c", "from mtlbench.cli import main; main()", "list", "benchmarks"],

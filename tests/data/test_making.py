@@ -72,6 +72,7 @@ def test_a_pack_is_made_by_one_and_waited_for_by_the_other(tmp_path: Path) -> No
     assert words[0].startswith(f"Waiting for process {os.getpid()}, which makes ")
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_on_an_undrawn_set_all_get_it(tmp_path: Path) -> None:
     code = """
 import sys

@@ -151,6 +151,7 @@ def test_half_precision_halves_the_weights_and_keeps_the_embeddings_near(made, f
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [None, "closure"])
 def test_int8_quarters_the_weights_and_says_what_becomes_of_the_accuracy(made, task, monkeypatch):
     import onnx

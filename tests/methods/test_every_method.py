@@ -86,6 +86,7 @@ def test_a_step_leaves_no_graph_and_operations_can_be_counted_behind_it(method, 
     assert kept(net) == []
 
 
+@pytest.mark.slow
 def test_it_can_be_counted_for_forty_tasks_without_memory(method):
     with torch.device("meta"):
         net = parse_method(method).build(BackboneFactory("small", 48, 64), tuple(f"task {t}" for t in range(40)))[0]

@@ -31,11 +31,12 @@ def steps_probes_and_embeds(gpu: PretendedGpu) -> None:
         assert (embeddings.device.type, embeddings.shape) == ("cuda", (2, len(images), 8))
 
 
-@pytest.mark.parametrize("sampling", ["joint", "per-task"])
+@pytest.mark.parametrize("sampling", ["joint", pytest.param("per-task", marks=pytest.mark.slow)])
 def test_nothing_of_an_architecture_stays_on_the_processor(method: str, sampling: str) -> None:
     steps_probes_and_embeds(PretendedGpu(method, f"train.sampling={sampling}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balancer", sorted(BALANCERS))
 def test_nothing_of_a_balancer_stays_on_the_processor(balancer: str) -> None:
     try:

@@ -249,6 +249,7 @@ def test_what_reads_and_trains_ends_well_in_every_encoding(surroundings: dict[st
     assert "keeps the contract" in said_in(surroundings, out, "check", "shared")
 
 
+@pytest.mark.slow
 @SURROUNDINGS
 def test_list_ends_well_in_every_encoding(surroundings: dict[str, str], tmp_path: Path) -> None:
     assert "triplet" in said_in(surroundings, tmp_path / "out.txt", "list", "losses")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-DRIVERS = {"runs": 3, "packs": 2, "races": 1, "disks": 2, "inputs": 40}
+DRIVERS = {"runs": 2, "packs": 1, "races": 1, "disks": 1, "inputs": 20}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists() or not hasattr(os, "fork"), reason="it forks, and reads /proc")

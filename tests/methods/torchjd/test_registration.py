@@ -40,6 +40,7 @@ def test_a_package_that_is_needed_stands_in_the_summary():
         assert all(package in BALANCERS.get(name).summary for package in packages)
 
 
+@pytest.mark.slow
 def test_loading_the_methods_does_not_import_torchjd():
     program = "import sys, mtlbench.plugins as p; assert p.load_plugins() == []; assert 'torchjd' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -197,6 +198,7 @@ for text in ("cagrad", "shared+cagrad"):
 """
 
 
+@pytest.mark.slow
 def test_methods_without_their_packages_are_left_out_of_groups_and_say_so() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_SOLVERS], capture_output=True, text=True, check=True)
     names, numbers, held, rest, line, said, *_ = done.stdout.splitlines()

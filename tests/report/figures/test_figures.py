@@ -80,6 +80,7 @@ def test_real_images_are_not_called_rendered(results: Path) -> None:
     assert found.where(found.methods) == "Made up, quick protocol; 2 seeds"
 
 
+@pytest.mark.slow
 def test_the_users_settings_of_matplotlib_are_left_alone(results: Path, tmp_path: Path) -> None:
     import matplotlib.pyplot as plt
 
