@@ -68,9 +68,10 @@ def test_records_say_the_groups_that_their_methods_are_in_today(path):
             assert record.receipt["groups"] == groups_of(record.method)
 
 
-def test_bundled_recipes_are_those_of_the_published_trials():
-    recipes = load_benchmark("shoes", quick=True).recipes
-    outcomes = {one.method: one for one in read_trials(TUNED / "shoes-quick" / FOLDER)}
+@pytest.mark.parametrize("benchmark", ["shoes", "celeba"])
+def test_bundled_recipes_are_those_of_the_published_trials(benchmark):
+    recipes = load_benchmark(benchmark, quick=True).recipes
+    outcomes = {one.method: one for one in read_trials(TUNED / f"{benchmark}-quick" / FOLDER)}
     assert set(recipes) == set(outcomes) >= CORE
     for method, one in outcomes.items():
         found = recipes[method].found
@@ -79,25 +80,42 @@ def test_bundled_recipes_are_those_of_the_published_trials():
         assert found["split"] == "val"
 
 
-def test_the_readme_says_what_tuning_changed():
-    found = results(TUNED, "shoes-quick")
-    text = (TUNED.parent / "README.md").read_text()
-    for method in load_benchmark("shoes", quick=True).recipes:
-        (line,) = [line for line in text.splitlines() if line.startswith(f"| {method} |") and line.count("|") == 5]
-        _, default, tuned, difference = (cell.strip() for cell in line.strip("|").split("|"))
-        means = {
-            row: f"{100 * values.mean():.1f} ±{100 * values.std():.1f}"
-            for row, values in found.runs().groupby("method")["triplet/mean"]
-        }
-        assert default == means[method]
-        if not difference:
-            assert tuned == "the default won"
-            assert means[f"{method} · tuned"] == means[method]
-            continue
-        compared = found.compare(f"{method} · tuned", method)
+@pytest.mark.parametrize(("benchmark", "where"), [("shoes", "rendered shoes"), ("celeba", "real faces")])
+def test_the_readme_says_what_tuning_changed(benchmark, where):
+    found = results(TUNED, f"{benchmark}-quick")
+    text = (TUNED.parent / "README.md").read_text().split(f"## What tuning changed, on {where}\n")[1].split("\n## ")[0]
+    runs = found.runs().groupby("method")["triplet/mean"]
+    means = {row: f"{100 * values.mean():.1f} ±{100 * values.std():.1f}" for row, values in runs}
+    for method in load_benchmark(benchmark, quick=True).recipes:
+        lines = [line for line in text.splitlines() if line.startswith(f"| {method} |")]
+        assert len(lines) == (method in means)
+        for line in lines:
+            _, default, tuned, difference = (cell.strip() for cell in line.strip("|").split("|"))
+            assert default == means[method]
+            if not difference:
+                assert tuned == "the default won"
+                assert means.get(f"{method} · tuned", means[method]) == means[method]
+                continue
+            compared = found.compare(f"{method} · tuned", method)
+            low, high = compared.interval()
+            assert tuned.split(",")[0] == means[f"{method} · tuned"]
+            assert difference == f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def test_the_readme_says_where_tuning_puts_modulation_on_real_faces():
+    found = results(TUNED, "celeba-quick")
+    text = (
+        (TUNED.parent / "README.md").read_text().split("## What tuning changed, on real faces\n")[1].split("\n## ")[0]
+    )
+    means = found.runs().groupby("method")["triplet/mean"].mean()
+    assert means.idxmax() == "modulation · tuned"
+    for method, other in [
+        ("modulation", "shared"),
+        *(("modulation · tuned", f"{m} · tuned") for m in ("shared", "gradnorm")),
+    ]:
+        compared = found.compare(method, other)
         low, high = compared.interval()
-        assert tuned.split(",")[0] == means[f"{method} · tuned"]
-        assert difference == f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        assert f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in " ".join(text.split())
 
 
 def test_rendered_results_have_three_seeds_and_are_called_rendered():
