@@ -24,6 +24,7 @@ from mtlbench.tuning.outcome import FOLDER, read_trials
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"
 TUNED = ROOT / "results" / "tuned"
+MISSING = {"tuned-celeba-quick": {"cross-stitch", "independent"}}  # results/README.md says so
 NAMES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
 ALL = sorted(path for folder in (PUBLISHED, TUNED) for path in folder.iterdir() if path.is_dir())
 
@@ -56,7 +57,7 @@ def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(
         assert record.status == "done"
         assert len(record.receipt["commit"]) == 12
         assert not record.receipt["commit"].endswith("+")
-    assert set(seeds) >= CORE
+    assert set(seeds) >= CORE - MISSING.get(name_of(path), set())
     assert len({frozenset(s) for s in seeds.values()}) == 1
 
 
@@ -137,7 +138,7 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                 assert set(triplets) == {"triplets"}
                 assert triplets["triplets"].shape == (*hits["hits"].shape, 3)
                 assert triplets["triplets"].dtype == "int16"
-            assert size < (200_000 if file.name in ("triplets.safetensors", "tried.jsonl") else 100_000), file
+            assert size < (200_000 if file.suffix == ".safetensors" or file.name == "tried.jsonl" else 100_000), file
             assert (
                 file.name
                 in (
