@@ -2,7 +2,7 @@
 
     python tools/publish.py RESULTS shoes-quick faces-quick --to results/published
     python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
-    python tools/publish.py results/published shoes-quick          # what is published already: its tables anew
+    python tools/publish.py results/tuned shoes-quick              # what is published already: its tables again
 
 Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
 triplets were ordered rightly, and the scores of single queries with their labels, which comparisons between methods
@@ -91,9 +91,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="where the run records lie")
     parser.add_argument("names", nargs="+", help="benchmarks, by their folders' names")
-    parser.add_argument("--to", type=Path, default=Path("results/published"), help="where they go")
+    parser.add_argument(
+        "--to", type=Path, help="where they go: results/published, or, of those in results/, where they are"
+    )
     parser.add_argument("--without-times", action="store_true", help="leave speeds and seconds out")
     chosen = parser.parse_args()
+    published = chosen.results.resolve().parent.name == "results"
+    chosen.to = chosen.to or (chosen.results if published else Path("results/published"))
     for name in chosen.names:
         records = find_records(chosen.results, name)
         if not any(record.status == "done" for record in records):
