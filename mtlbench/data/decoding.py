@@ -102,7 +102,7 @@ def pack_chunk(
 
     def work(i: int) -> None:
         try:
-            pixels[i] = read_image(paths[i], size, fit, files[i])
+            pixels[i] = read_image(Path(paths[i]), size, fit, files[i])
         except BROKEN as error:
             reasons[start + i] = reason_of(error)
 
@@ -185,7 +185,7 @@ LARGE_FILE = 2**20  # bytes
 _LARGE_IMAGE = 2**18  # pixels
 
 
-def read_image(path: Path | str, size: tuple[int, int], fit: str, file: np.void) -> Pixels:
+def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pixels:
     """Return an image's pixels, and fill in the record of its file as far as that can be read.
 
     Raises:
@@ -193,7 +193,7 @@ def read_image(path: Path | str, size: tuple[int, int], fit: str, file: np.void)
     """
     about = regular(path)  # before reading: a file that changes meanwhile is then seen to have changed
     file["size"], file["mtime"] = about.st_size, about.st_mtime_ns
-    with open(path, "rb") as source, ExitStack() as stack:  # noqa: PTH123 - a Path for each image takes a while
+    with path.open("rb") as source, ExitStack() as stack:
         stream: IO[bytes] = source
         if about.st_size > LARGE_FILE:  # read twice rather than held, by as many threads as there are cores
             digest = hashlib.file_digest(source, "sha256")
@@ -225,13 +225,13 @@ def read_image(path: Path | str, size: tuple[int, int], fit: str, file: np.void)
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
 
 
-def regular(path: Path | str) -> os.stat_result:
+def regular(path: Path) -> os.stat_result:
     """Return what the system says of a file; a pipe would be waited for, and a device has no end.
 
     Raises:
         OSError: it is no regular file.
     """
-    found = os.stat(path)  # noqa: PTH116 - as above
+    found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):

@@ -141,7 +141,7 @@ def test_a_changed_folder_is_noticed_and_a_touched_or_moved_one_is_none(made, ph
     Image.new("RGB", (40, 30), "red").save(photos / "3.jpg")
     said = run_command(*words).error
     assert "The images in photos are no longer those of index.safetensors" in said
-    assert "(new: new.jpg, gone: 2.jpg, changed: 3.jpg)" in said
+    assert "(new: new.jpg, gone: 2.jpg and changed: 3.jpg)" in said
     assert run_command("index", photos, "--model", made[0], "--overwrite").code == 0
     assert run_command(*words).code == 0
     photos.rename(tmp_path / "elsewhere")

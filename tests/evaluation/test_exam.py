@@ -38,6 +38,8 @@ OTHER = {
     "shift": "3",
     "augment": "['flip']",
     "precision": "bf16",
+    "compile": "'on'",
+    "deterministic": "true",
     "protocols_tried": "4",
 }
 

@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "train.schedule": "cosine",
     "train.milestones": [0.5],
     "train.precision": "bf16",
+    "train.compile": "on",
     "train.optimiser_options": {"momentum": 0.5},
     "train.augment": ["flip"],
     "loss.name": "pml:ContrastiveLoss",
