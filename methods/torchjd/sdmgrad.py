@@ -50,10 +50,10 @@ class SDMGrad(Remembering, Combiner):
     batches, a triplet loss's gradients are so unlike that it is near 0 or below, and the weights jump from one task to
     another whatever the rate.
 
-    Measured over 350 steps of rendered shoes with four tasks (`python tools/balancer_weights.py sdmgrad 'sdmgrad[lr=0.1]'
-    --set train.triplets=4`): weights from 0.23, the least that `pull` leaves, to 2.34. Some task is at that bound in
-    28 % of steps, none has all of the weight, and the weights are those of the plain mean in 1 %. With a rate of 0.1
-    some task is at the bound in 71 %.
+    Measured over 350 steps of rendered shoes with four tasks (`python tools/balancer_weights.py sdmgrad
+    'sdmgrad[lr=0.1]' --set train.triplets=4`): weights from 0.23, the least that `pull` leaves, to 2.34. Some task is
+    at that bound in 28 % of steps, none has all of the weight, and the weights are those of the plain mean in 1 %. With
+    a rate of 0.1 some task is at the bound in 71 %.
 
     Scale: weights sum to 1, a mean.
 
