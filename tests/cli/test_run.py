@@ -47,7 +47,7 @@ def run(*arguments: str) -> Result:
 @pytest.mark.parametrize("dataset", ["celeba", "zappos"])
 def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_folder, zappos_folder, tmp_path):
     folder = {"celeba": celeba_folder, "zappos": zappos_folder}[dataset]
-    first = run(*words(dataset, folder, tmp_path / "r"))
+    first = run(*words(dataset, folder, tmp_path / "r"), "--plain")
     assert first.exit_code == 0, first.output
     core = ("independent", "shared", "cross-stitch", "gradnorm", "modulation")
     table, cost = first.output.split("Cost")
@@ -59,7 +59,7 @@ def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_
     assert "\nuntrained " in table
     assert "fingerprint" not in cost  # that is small print
 
-    again = run(*words(dataset, folder, tmp_path / "r"))
+    again = run(*words(dataset, folder, tmp_path / "r"), "--plain")
     assert again.output.count("done already") == 5
     assert "step" not in again.output.split("steps, on")[1].split("Cost")[0]
     assert again.output.split("triplet accuracy in %")[1] == first.output.split("triplet accuracy in %")[1]
@@ -73,7 +73,7 @@ def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_
     with pytest.raises(UserError, match="Did you mean: map@r"):
         run("report", f"{dataset}-quick", "--results", str(tmp_path / "r"), "--metric", "map-r")
 
-    refused = CliRunner().invoke(app, [*words(dataset, folder, tmp_path / "r"), "--set", "train.lr=0.5"])
+    refused = CliRunner().invoke(app, [*words(dataset, folder, tmp_path / "r"), "--plain", "--set", "train.lr=0.5"])
     assert isinstance(refused.exception, UserError)
     assert "train.lr" in str(refused.exception)
 
