@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -17,7 +17,7 @@ import torch
 from mtlbench import cost
 from mtlbench.benchmark import Benchmark, load_benchmark
 from mtlbench.cli import main
-from mtlbench.data.dataset import Dataset
+from mtlbench.data.dataset import Dataset, prepare
 from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.losses.contract import LossContext
@@ -149,6 +149,15 @@ def triplet_losses(
     batch = Batch(points, torch.zeros(points.shape[:2], dtype=torch.int64), triplets, possible)
     losses: torch.Tensor = Triplet(context, margin=margin)(points, batch)
     return losses
+
+
+def leave_runs(
+    results: Path, name: str, folder: Path | None, settings: Sequence[str], *methods: str
+) -> tuple[list[Path], Dataset]:
+    """Leave runs under a bundled benchmark's quick protocol on a folder's images, see `leave_run`."""
+    benchmark = load_benchmark(name, quick=True, settings=settings)
+    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
+    return [leave_run(results, method, benchmark, dataset) for method in methods], dataset
 
 
 def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, seed: int = 0) -> Path:

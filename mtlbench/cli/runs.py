@@ -101,8 +101,8 @@ def _below(place: Path) -> list[Path]:
 
 def _apart(place: Path, found: Sequence[Path]) -> tuple[list[Path], Mapping[Path, int]]:
     """Return the runs of a folder itself, and of each results folder inside it how many there are."""
-    own = [run for run in found if len(run.relative_to(place).parts) <= _depth(run)]
-    return own, Counter(run.parents[_depth(run) - 1] for run in found if run not in set(own))
+    own = dict.fromkeys(run for run in found if len(run.relative_to(place).parts) <= _depth(run))
+    return list(own), Counter(run.parents[_depth(run) - 1] for run in found if run not in own)
 
 
 def _depth(run: Path) -> int:

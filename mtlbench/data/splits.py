@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,49 @@ def flags_of_splits(names: Iterable[str]) -> dict[str, int]:
     """
     found = {name: _FLAGS[plain_name(name)] for name in names if plain_name(name) in _FLAGS}
     return found if len(set(found.values())) == len(found) else {}
+
+
+def columns_aside(
+    names: Iterable[str], cells: Callable[[str], Iterable[str]], asked: Iterable[str]
+) -> tuple[dict[str, int], list[str]]:
+    """Return the columns that are no tasks unless asked for: of splits, see `flags_of_splits`, and numbers of folds.
+
+    Args:
+        names: of columns; cells: those of one.
+        asked: names of what the user wants as a task or a group.
+    """
+    wanted = {plain_name(name) for name in asked}
+    free = [name for name in names if plain_name(name) not in wanted]
+    return flags_of_splits(free), [name for name in free if are_folds(name, cells(name))]
+
+
+def flags_remarks(flagged: Iterable[str]) -> list[str]:
+    """Say of columns that say splits that they are no tasks."""
+    return [f"'{name}' says the split, and is no task unless data.tasks names it." for name in flagged]
+
+
+def folds_remarks(folds: Iterable[str]) -> list[str]:
+    """Say of columns that number folds that they are no tasks."""
+    return [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
+
+
+def split_of_flags(
+    flagged: Mapping[str, Sequence[str]], lines: Sequence[int], groups: Sequence[str], seed: int, where: str
+) -> tuple[Labels, str]:
+    """Return the whole split of columns of true and false, a side that has no images drawn, and what was drawn.
+
+    Args:
+        flagged: the cells of each column, N.
+        lines: N, numbers of the rows; where: the data, for messages.
+        groups, seed: see `completed`.
+
+    Raises:
+        UserError: see `split_by_flags` and `check_splits`.
+    """
+    split, drawn = completed(split_by_flags(flagged, flags_of_splits(flagged), lines, where), groups, seed)
+    remedy = "give it some images, or drop these columns to split 70/10/20 at random"
+    check_splits(split, f"{where}, {', '.join(flagged)}", remedy)
+    return split, f"{', '.join(flagged)}{drawn}"
 
 
 def split_by_flags(

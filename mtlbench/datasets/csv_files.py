@@ -20,19 +20,20 @@ from mtlbench.data.files import IMAGE_ENDINGS, files_in, first_files_in, is_imag
 from mtlbench.data.roles import GALLERY, QUERY, check_roles, roles_in, roles_of
 from mtlbench.data.splits import (
     SPLIT_WORDS,
-    are_folds,
     are_split,
     check_splits,
+    columns_aside,
     completed,
-    flags_of_splits,
-    split_by_flags,
+    flags_remarks,
+    folds_remarks,
+    split_of_flags,
     split_own,
     torn_groups,
 )
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
-from mtlbench.errors import UserError, did_you_mean, plain_name
+from mtlbench.errors import UserError, did_you_mean
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
@@ -172,10 +173,10 @@ def read_csv(root: Path, data: Data) -> Table:
                 f" with data.csv.{key}."
             )
     tasks = [name for name in column if name not in (section.path, section.split, QUERY, GALLERY)]
-    asked = {plain_name(name) for name in (*data.tasks, *data.ordered, section.group)}
-    free = [name for name in tasks if plain_name(name) not in asked]
-    folds = [name for name in free if are_folds(name, (row[column[name]] for row in rows))]
-    flagged = flags_of_splits(free) if section.split else {}
+    flagged, folds = columns_aside(
+        tasks, lambda name: (row[column[name]] for row in rows), (*data.tasks, *data.ordered, section.group)
+    )
+    flagged = flagged if section.split else {}
     tasks = [name for name in tasks if name not in (*flagged, *folds)]
     if section.split and section.split not in column and not flagged:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
@@ -191,8 +192,7 @@ def read_csv(root: Path, data: Data) -> Table:
     paths, found_elsewhere = _as_they_lie(paths, root)
     cells = {task: [row[column[task]] for row in rows] for task in tasks}
     columns, remarks = {}, [*table.remarks, *found_elsewhere]
-    remarks += [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
-    remarks += [f"'{name}' says the split, and is no task unless data.tasks names it." for name in flagged]
+    remarks += [*folds_remarks(folds), *flags_remarks(flagged)]
     for task in tasks:
         order = data.ordered.get(task)
         try:
@@ -226,13 +226,8 @@ def read_csv(root: Path, data: Data) -> Table:
         remarks += torn_groups(section.group, own, split)
     elif flagged:
         of_flags = {name: [row[column[name]] for row in rows] for name in flagged}
-        split, drawn = completed(split_by_flags(of_flags, flagged, lines, str(file)), groups, data.split_seed)
-        rule = f"as in {file.name}, {', '.join(flagged)}{drawn}"
-        check_splits(
-            split,
-            f"{file}, {', '.join(flagged)}",
-            "give it some images, or drop these columns to split 70/10/20 at random",
-        )
+        split, by_flags = split_of_flags(of_flags, lines, groups, data.split_seed, str(file))
+        rule = f"as in {file.name}, {by_flags}"
         remarks += torn_groups(section.group, own, split)
     elif section.split and all("/" in path for path in paths) and are_split(paths):
         sides = [path.split("/")[0] for path in paths]

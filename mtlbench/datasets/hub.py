@@ -21,11 +21,12 @@ from mtlbench.data.files import first_files_in, name_of
 from mtlbench.data.roles import GALLERY, QUERY, Roles, check_roles, roles_in, roles_of
 from mtlbench.data.splits import (
     SPLIT_WORDS,
-    are_folds,
     check_splits,
+    columns_aside,
     completed,
-    flags_of_splits,
-    split_by_flags,
+    flags_remarks,
+    folds_remarks,
+    split_of_flags,
     split_own,
     torn_groups,
 )
@@ -159,16 +160,14 @@ class Hub(Reader):
         self, kinds: dict[str, str], cells: Mapping[str, list[Any]], data: Data, remarks: list[str]
     ) -> dict[str, list[str]]:
         """Take columns that say a split or number folds out of the tasks; return the cells of the first kind."""
-        asked = {plain_name(name) for name in (*data.tasks, *data.ordered, self.group)}
-        free = [
-            name for name, kind in kinds.items() if kind in ("flag", "whole", "text") and plain_name(name) not in asked
-        ]
-        flagged = {}
-        for name in flags_of_splits(free):
-            flagged[name] = ["" if cell is None else str(cell) for cell in cells[name]]
-            remarks.append(f"'{name}' says the split, and is no task unless data.tasks names it.")
-        folds = [name for name in free if are_folds(name, ("" if c is None else str(c) for c in cells[name]))]
-        remarks += [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
+
+        def text(name: str) -> list[str]:
+            return ["" if cell is None else str(cell) for cell in cells[name]]
+
+        able = [name for name, kind in kinds.items() if kind in ("flag", "whole", "text")]
+        sides, folds = columns_aside(able, text, (*data.tasks, *data.ordered, self.group))
+        flagged = {name: text(name) for name in sides}
+        remarks += [*flags_remarks(flagged), *folds_remarks(folds)]
         for name in (*flagged, *folds):
             del kinds[name]
         return flagged
@@ -185,10 +184,8 @@ class Hub(Reader):
         if len(splits) == 1 and not self.splits:
             if not flagged:
                 return split_own(groups, seed, self.group or "image", root)
-            rows = range(1, len(groups) + 1)
-            split, drawn = completed(split_by_flags(flagged, flags_of_splits(flagged), rows, str(root)), groups, seed)
-            check_splits(split, f"{root}, {', '.join(flagged)}", "give it some images, or drop these columns")
-            return split, f"as in {', '.join(flagged)}{drawn}"
+            split, by_flags = split_of_flags(flagged, range(1, len(groups) + 1), groups, seed, str(root))
+            return split, f"as in {by_flags}"
         sides = [SPLITS.index(self.splits[s]) if self.splits else SPLIT_WORDS[s.lower()] for s in splits]
         given = np.repeat(np.array(sides, dtype=np.int64), [len(part) for part in splits.values()])
         split, drawn = completed(given, groups, seed)

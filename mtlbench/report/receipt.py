@@ -212,11 +212,11 @@ def _origin(found: dict[str, Any]) -> str:
     if not found.get("trials"):
         return "of unknown origin"
     seeds = found.get("seeds", [])
-    counted = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
+    of_seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
     by = f", by {found['command']}" if found.get("command") else ""
     halved = f" by successive halving ({found['halving']})" if found.get("halving") else ""
-    trials = f"{found['trials']} trial{'s' * (found['trials'] != 1)}"
-    return f"tuned, {trials} a method{halved} on the {found.get('split', 'val')} split{counted}{by}"
+    trials = counted(found["trials"], "trial")
+    return f"tuned, {trials} a method{halved} on the {found.get('split', 'val')} split{of_seeds}{by}"
 
 
 def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:

@@ -161,16 +161,20 @@ class Trainer:
         """
         return self._losses_at(self._embeddings(batch, compiled), batch)
 
+    def embed(self, images: Tensor, joint: bool, compiled: bool) -> Tensor:
+        """Return (T, B, D) of a batch's images in the run's precision, by the network as it is or compiled."""
+        with computing_in(self.precision, self.dataset.device):
+            if compiled and self.compiled is not None:
+                return self.compiled.embed(images, joint)
+            embeddings: Tensor = (self.architecture.embed if joint else self.architecture)(images)
+            return embeddings
+
     def _embeddings(self, batch: Batch, compiled: bool) -> Tensor:
         tasks = len(self.dataset.tasks)
         check_batch(self.sampler, batch, tasks, self.dataset.device)
         self.architecture.train()
         self.loss.train()
-        with computing_in(self.precision, self.dataset.device):
-            if compiled and self.compiled is not None:
-                embeddings = self.compiled.embed(batch.images, batch.joint)
-            else:
-                embeddings = (self.architecture.embed if batch.joint else self.architecture)(batch.images)
+        embeddings = self.embed(batch.images, batch.joint, compiled)
         shape = (tasks, batch.images.shape[-4], self.benchmark.model.embedding)
         name = "embed" if batch.joint else "forward"
         check_embeddings(self.architecture, embeddings, shape, name, graph=torch.is_grad_enabled())

@@ -17,7 +17,6 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from mtlbench.devices import computing_in
 from mtlbench.training.loop import Trainer
 
 PARTS = ("data", "network forward", "loss", "backward", "balancer", "optimiser", "logging", "the rest")
@@ -164,11 +163,7 @@ def _network(trainer: Trainer, images: Tensor, joint: bool) -> Callable[[], None
 
     def work() -> None:
         architecture.train()
-        with computing_in(trainer.precision, trainer.dataset.device):
-            if trainer.compiled is not None and trainer.state.compiled == "":
-                embeddings = trainer.compiled.embed(images, joint)
-            else:
-                embeddings = (architecture.embed if joint else architecture)(images)
+        embeddings = trainer.embed(images, joint, compiled=trainer.state.compiled == "")
         if not direction:
             direction.append(torch.full_like(embeddings, 1e-3))
         trained = [p for p in architecture.parameters() if p.requires_grad]

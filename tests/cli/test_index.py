@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import leave_run, run_command
+from support import leave_runs, run_command
 
 import mtlbench
 from mtlbench import UserError
 from mtlbench import search as engine
-from mtlbench.benchmark import load_benchmark
-from mtlbench.data.dataset import Dataset, prepare
+from mtlbench.data.dataset import Dataset
 from mtlbench.export.served import open_exported
 from mtlbench.index import is_index, read_index
 from mtlbench.search import embed_files, load_run
@@ -34,9 +33,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_zappos: Callable[..., P
     """A run's folder and its data set; 30 of 150 images are for testing."""
     root = tmp_path_factory.mktemp("index")
     folder = write_zappos(root / "zappos", images=150)
-    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
-    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
-    return leave_run(root / "results", "modulation", benchmark, dataset), dataset
+    (run,), dataset = leave_runs(root / "results", "zappos", folder, SHORT, "modulation")
+    return run, dataset
 
 
 @pytest.fixture(scope="module")

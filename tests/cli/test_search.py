@@ -14,13 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
-from mtlbench.data.dataset import Dataset, prepare
+from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.evaluation.retrieval import nearest
 from mtlbench.search import embed_files, load_run, read_stored
-from tests.support import leave_run
+from tests.support import leave_runs
 
 SHORT = (
     "data.image_size=[24, 32]", "data.fit=crop", "model.embedding=8", "evaluation.triplets=40",
@@ -33,9 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_zappos: Callable[..., P
     """A run's folder, that of its images, and its data set; 30 of 150 images are for testing."""
     root = tmp_path_factory.mktemp("search")
     folder = write_zappos(root / "zappos", images=150)
-    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
-    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
-    return leave_run(root / "results", "modulation", benchmark, dataset), folder, dataset
+    (run,), dataset = leave_runs(root / "results", "zappos", folder, SHORT, "modulation")
+    return run, folder, dataset
 
 
 @pytest.fixture

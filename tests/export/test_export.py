@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support import leave_run, run_command
+from support import leave_run, leave_runs, run_command
 
 from mtlbench.benchmark import load_benchmark
-from mtlbench.data.dataset import Dataset, prepare
+from mtlbench.data.dataset import Dataset
 from mtlbench.data.pixels import PIXELS, normalise
 from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export.formats import ENDINGS, opened
@@ -35,9 +35,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_zappos: Callable[..., P
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     root = tmp_path_factory.mktemp("export")
     folder = write_zappos(root / "zappos", images=150)
-    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
-    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
-    return leave_run(root / "results", "modulation", benchmark, dataset), folder, dataset
+    (run,), dataset = leave_runs(root / "results", "zappos", folder, SHORT, "modulation")
+    return run, folder, dataset
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,8 @@ import pytest
 import torch
 from report_records import record, shown, unwrapped
 from safetensors.torch import load_file, save_file
-from support import leave_run, run_command
+from support import leave_runs, run_command
 
-from mtlbench.benchmark import load_benchmark
-from mtlbench.data.dataset import prepare
 from mtlbench.export import stored
 from mtlbench.export.check import Check
 from mtlbench.jobs import execute
@@ -44,9 +42,7 @@ def left(tmp_path_factory: pytest.TempPathFactory, write_zappos: Callable[..., P
     """A results folder with a run of modulation, and the folder of its images."""
     root = tmp_path_factory.mktemp("sizes")
     folder = write_zappos(root / "zappos", images=150)
-    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
-    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
-    run = leave_run(root / "results", "modulation", benchmark, dataset)
+    (run,), _ = leave_runs(root / "results", "zappos", folder, SHORT, "modulation")
     kept = read_record(run)
     assert kept is not None
     kept.costs = {"parameters": 5.0, "file_bytes": 7e6}

@@ -16,15 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
-from mtlbench.data.dataset import prepare
 from mtlbench.errors import UserError
 from mtlbench.report import gallery, sheet
 from mtlbench.report.gallery import DISAGREE, HARDEST, TYPICAL, Galleries, NoImages, galleries
 from mtlbench.report.suites import Suite, suites
 from mtlbench.runs import find_records
-from tests.support import leave_run
+from tests.support import leave_runs
 
 METHODS = ("shared", "single", "independent")
 SHORT = ("data.image_size=24", "model.embedding=8", "evaluation.triplets=40", "data.tasks=['category','closure']")
@@ -35,10 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_zappos: Callable[..., P
     """Results of three methods, and the folder of their 200 images, 40 of them for testing."""
     root = tmp_path_factory.mktemp("gallery")
     folder = write_zappos(root / "zappos", images=200)
-    benchmark = load_benchmark("zappos", quick=True, settings=SHORT)
-    dataset, _ = prepare(benchmark, folder, None, torch.device("cpu"))
-    for method in METHODS:
-        leave_run(root / "results", method, benchmark, dataset)
+    leave_runs(root / "results", "zappos", folder, SHORT, *METHODS)
     return root / "results", folder
 
 
@@ -329,9 +324,7 @@ def test_without_images_the_report_says_so_in_a_sentence_and_goes_on(made, tmp_p
 
 def test_a_rendered_set_that_is_absent_is_drawn_anew(tmp_path, cache, monkeypatch):
     settings = ("data.rendered.images=60", "data.image_size=24", "model.embedding=4", "evaluation.triplets=20")
-    benchmark = load_benchmark("shoes", quick=True, settings=settings)
-    dataset, _ = prepare(benchmark, None, None, torch.device("cpu"))
-    leave_run(tmp_path, "shared", benchmark, dataset)
+    leave_runs(tmp_path, "shoes", None, settings, "shared")
     monkeypatch.setenv("MTLBENCH_DATA", str(tmp_path / "elsewhere"))
     with pytest.raises(NoImages, match="its images are not at"):
         galleries(only(tmp_path), tmp_path, draw_absent=False)
