@@ -23,6 +23,7 @@ MARKS: dict[str, str] = {"best": "*", "tied": "≈", "undecided": "?"}  # of how
 Look = Literal["plain", "reference", "trouble"]  # of a row
 _ROWS: dict[Look, str] = {"plain": "", "reference": "dim", "trouble": "red"}
 Kind = Literal["warning", "trouble", "remark", "small"]
+_LENGTHS = (80, 20, 12)  # of a heading's lines, in characters, from the widest table to the narrowest
 _NOTES: dict[Kind, str] = {"warning": "bold yellow", "trouble": "bold red", "remark": "", "small": "dim"}
 
 
@@ -117,14 +118,18 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int, whole
         marked = [any(row[column].standing for row in cells) for column in range(len(grid.head))]
         plain = [[_plain(cell, mark) for cell, mark in zip(row, marked, strict=True)] for row in cells]
         parts.append(Text(grid.title, style="bold"))
-        blocks = _blocks(grid, plain, width)
+        for length in _LENGTHS:  # headings are broken as little as the width allows
+            head = [_heading(text, length) for text in grid.head]
+            blocks = _blocks(grid, head, plain, width)
+            if len(blocks) == 1:
+                break
         if len(blocks) > 1 and not whole:
-            blocks = _blocks(grid, plain, width, grid.spare)
+            blocks = _blocks(grid, head, plain, width, grid.spare)
         for number, block in enumerate(blocks):
             table = RichTable(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
             for column in block:
                 side: Any = "left" if column < grid.names else "right"
-                heading = Text(_heading(grid.head[column]))  # rich would read the brackets of a method as markup
+                heading = Text(head[column])  # rich would read the brackets of a method as markup
                 table.add_column(heading, justify=side, no_wrap=True, vertical="bottom")
             for place, row in enumerate(cells):
                 if place and place == grid.rule:
@@ -146,22 +151,24 @@ def _plain(cell: CellText, marked: bool) -> str:
     return f"{cell.number}{cell.spread and ' '}{cell.spread}{mark}"
 
 
-def _heading(text: str) -> str:
-    """Break a heading at its spaces; a method's name has none."""
+def _heading(text: str, length: int = _LENGTHS[-1]) -> str:
+    """Break a heading at its spaces into lines of at most `length` characters; a method's name has none."""
     lines: list[str] = []
     for word in text.split(" "):
-        if lines and len(lines[-1]) + len(word) < 12:
+        if lines and len(lines[-1]) + len(word) < length:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
     return "\n".join(lines)
 
 
-def _blocks(grid: Grid, plain: Sequence[Sequence[str]], width: int, without: Sequence[int] = ()) -> list[list[int]]:
+def _blocks(
+    grid: Grid, head: Sequence[str], plain: Sequence[Sequence[str]], width: int, without: Sequence[int] = ()
+) -> list[list[int]]:
     """Cut columns into blocks that fit a width, each with the columns that name rows; leave out those of `without`."""
 
     def needed(column: int) -> int:
-        texts = [*_heading(grid.head[column]).split("\n"), *(cells[column] for cells in plain)]
+        texts = [*head[column].split("\n"), *(cells[column] for cells in plain)]
         return max(map(len, texts)) + 2
 
     names = list(range(grid.names))
