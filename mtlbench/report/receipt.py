@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -121,8 +121,11 @@ def _weights_file(record: Record) -> str:
     return f" from {file['file']} (sha256 {file['sha256'][:16]})" if file else ""
 
 
-def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
-    """Say in what the runs of one table differ beside method and seed, and which come from edited sources."""
+def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection[str] = ()) -> list[str]:
+    """Say in what the runs of one table differ beside method and seed, and which come from edited sources.
+
+    Methods of which `default_won` in tuning are tuned, whatever their runs say.
+    """
     done = [r for r in records if r.status == "done" and r.kind == "method"]
     unlike = [name for name, pick in (_CHOSEN | _made_by(done)).items() if len(_values(done, pick)) > 1]
     found = [f"these runs differ in {', '.join(unlike)}: see the small print."] if unlike else []
@@ -132,7 +135,7 @@ def warnings_of(suite: Suite, records: Sequence[Record]) -> list[str]:
     if len(set(map(frozenset, seeds.values()))) > 1:
         found.append("methods have different seeds: each mean is over the seeds that its method has.")
     tuned = {str(r.setup["method"]["name"]): r.receipt.get("recipe", {}).get("trials") for r in done if has_recipe(r)}
-    plain = {str(r.setup["method"]["name"]) for r in done} - tuned.keys()
+    plain = {str(r.setup["method"]["name"]) for r in done} - tuned.keys() - set(default_won)
     if tuned and plain:
         found.append(f"not tuned: {', '.join(sorted(plain))}. Methods with a tuned recipe had more trials.")
     if len(set(tuned.values())) > 1:
@@ -180,8 +183,16 @@ def factors_line(suite: Suite) -> Line | None:
     return Line("rows", named, f"rows: {named}")
 
 
-def recipes_line(records: Sequence[Record], again: Mapping[str, str]) -> Line | None:
-    """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again."""
+def recipes_line(
+    records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str] = ()
+) -> Line | None:
+    """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again.
+
+    Args:
+        records: of the rows.
+        again: rows that are the same runs as another, with that row.
+        default_won: methods whose trials found nothing better than the default, so that plain runs are their tuned ones.
+    """
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
         return None
@@ -192,7 +203,10 @@ def recipes_line(records: Sequence[Record], again: Mapping[str, str]) -> Line | 
         origins.setdefault(_origin(record.receipt.get("recipe", {})), []).append(f"{row}: {content}")
     said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
     own = [row for row, record in tuned.items() if record.setup["method"]["recipe"]]
-    default = [row for row in tuned if row not in own]
+    named = {str(r.setup["method"]["name"]) for r in tuned.values()}
+    plain = {r.method: str(r.setup["method"]["name"]) for r in records if r.kind == "method" and not has_recipe(r)}
+    kept = [row for row, method in plain.items() if method in default_won and method not in named]
+    default = [*(row for row in tuned if row not in own), *kept]
     twice = [row for row in default if row in again or row in again.values()]
     once = ", so they stand there twice and count once" if twice else ""
     brief = [
@@ -202,7 +216,8 @@ def recipes_line(records: Sequence[Record], again: Mapping[str, str]) -> Line | 
     same = f" The same run twice, counted once: {'; '.join(f'{row} and {first}' for row, first in again.items())}."
     return Line(
         "recipes",
-        f"{'. '.join(said)}. All other settings are the protocol's.{same if again else ''}",
+        f"{'. '.join(said)}.{f' The default won: {joined(kept)}.' if kept else ''}"
+        f" All other settings are the protocol's.{same if again else ''}",
         " ".join(filter(None, brief)),
     )
 
@@ -377,7 +392,8 @@ def _batches(done: Sequence[Record]) -> str:
 def unsteady(done: Sequence[Record]) -> str:
     """Warn of speeds that can't be compared: they varied too much between repeats, or others used the processor."""
     shaky = {r.method for r in done if any(varied(r, key) for key in r.costs)}
-    busy = {r.method for r in done if r.receipt.get("share_of_cores", 1) < STARVED}
+    timed = [r for r in done if any("_rate" in key for key in r.costs)]
+    busy = {r.method for r in timed if r.receipt.get("share_of_cores", 1) < STARVED}
     said = [
         f"{what}: {joined(names, 4)}"
         for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", shaky), ("measured on a busy machine", busy))

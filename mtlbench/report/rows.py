@@ -15,7 +15,6 @@ from mtlbench.report.inference import LEVEL, Comparison
 from mtlbench.report.outcome import Outcome, Status
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
-from mtlbench.runs.sizes import SIZES
 
 # Above chance, what Δm's base must reach on a task for Δm to be measured on it: over less, a ratio is mostly noise.
 LEARNED = 0.05
@@ -140,9 +139,8 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
         **{f"{MACRO}{m}": over(lambda r, m=m: across(r, f"macro/{m}", statistics.fmean)) for m in retrieval},  # type: ignore[misc]
     }
     names = dict.fromkeys(k for r in done for k in r.costs)
-    costs = {k: over(lambda r, k=k: r.costs.get(k)) for k in names}  # type: ignore[misc]
-    # a file's size is every seed's: one that was exported is enough
-    costs |= {k: Cell.of([r.costs[k] for r in done if k in r.costs]) for k in names if k in SIZES}
+    # those of some seeds may be due yet, and one exported file is enough
+    costs = {k: Cell.of([r.costs[k] for r in done if k in r.costs]) for k in names}
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
     return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
 

@@ -31,6 +31,7 @@ from mtlbench.report.rows import Cell, Row, in_order, rows
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.tried import tried_line
 from mtlbench.runs import Change, Record, find_records, folder_of, record_folders, results_inside
+from mtlbench.tuning.outcome import FOLDER, read_trials
 
 
 @dataclass(frozen=True)
@@ -291,14 +292,16 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
             lines.insert(0, _order(f"by {by.heading}, {by.better} first."))
     shown = {row.method for row in found}
     made_by = [r for r in suite.records if r.method in shown]
+    trials = read_trials(results / str(suite.benchmark["name"]) / FOLDER) if results is not None else []
+    kept = [one.method for one in trials if one.recipe == {}]
     small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
-        *(line for line in (*lines, recipes_line(made_by, again)) if line is not None),
+        *(line for line in (*lines, recipes_line(made_by, again, kept)) if line is not None),
         *receipt_of(suite, made_by).lines(),
         *filter(None, [tried_line(suite, made_by, results) if results is not None else None]),
     ]
     return Summary(
-        suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by), small, comparison,
+        suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by, kept), small, comparison,
         choice.metric, bool(choice.sort),
     )  # fmt: skip
 

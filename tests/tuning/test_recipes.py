@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from mtlbench.runs import Record, differences, find_records
 from mtlbench.runs.provenance import setup_of
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
-from mtlbench.tuning.outcome import Outcome, places, sentences, write_recipes
+from mtlbench.tuning.outcome import FOLDER, Outcome, places, sentences, write_recipes, write_trials
 from mtlbench.tuning.study import Trial
 
 load_plugins()
@@ -146,6 +147,22 @@ def test_plain_and_tuned_rows_stand_beside_each_other():
     assert "methods were tuned with different numbers of trials" in unwrapped(
         shown([tuned_record("single", trials=8), tuned_record("modulation")])
     )
+
+
+def test_a_plain_row_whose_method_was_tuned_in_vain_counts_as_tuned(tmp_path):
+    trials = tmp_path / "shoes-quick" / FOLDER
+    trials.mkdir(parents=True)
+    tried = [Trial("single", 0, "done", {}, 0.7), Trial("single", 1, "done", {"train.lr": 0.1}, 0.6)]
+    write_trials(trials, [Outcome("single", tuple(tried))], {})
+    records = [tuned_record("modulation"), record("single")]
+    for one in records:
+        one.setup = one.setup | {"benchmark": one.setup["benchmark"] | {"name": "shoes-quick"}}
+    text = unwrapped(shown(records, results=tmp_path))
+    assert "not tuned" not in text
+    assert "The default won: single." in text
+    write_trials(trials, [Outcome("single", tuple(replace(t, score=1 - t.score) for t in tried))], {})
+    assert "not tuned: single." in unwrapped(shown(records, results=tmp_path))
+    assert "not tuned: single." in unwrapped(shown(records))
 
 
 def test_which_of_them_is_the_users_choice():
