@@ -307,7 +307,9 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
         texts |= cell_texts(table)
         columns |= {column.key: column for column in table.columns if column.key not in columns}
     shown = summary.rows
-    keys = [key for key in _order(columns) if any(texts.get((row.method, key), _NOTHING).number for row in shown)]
+    said = {"seeds"} if len({one.seeds for one in shown if one.kind == "method"}) == 1 else set()  # by the facts above
+    given = {key for (_, key), text in texts.items() if text.number}
+    keys = [key for key in _order(columns) if key in given - said]
     tasks = sum(columns[key].task is not None for key in keys)
     marked = {key for (_, key), text in texts.items() if text.standing}
     names = {record.method: str(record.setup["method"]["name"]) for record in summary.suite.records}
@@ -332,7 +334,6 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
         "references": [row(one) for one in shown if one.kind == "reference"],
         "groups": list(dict.fromkeys(group for one in rows for group in one["groups"])),
         "tasks": tasks,
-        "same_seeds": len({one.seeds for one in shown if one.kind == "method"}) == 1,  # then the facts say it
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(columns[key]) == "more" for key in keys),
         "terms": _terms([columns[key] for key in keys], bool(summary.comparison.best)),
@@ -366,7 +367,6 @@ def _heading(column: Column, order: str) -> dict[str, Any]:
         "kind": _kind(column),
         "better": column.better,
         "meaning": column.meaning,
-        "key": column.key,
         "order": order,
     }
 
@@ -383,7 +383,6 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
         "rank": text.rank,
         "value": "" if value is None else repr(float(value)) if not isinstance(value, str) else value,
         "kind": _kind(column),
-        "key": column.key,
     }
 
 
