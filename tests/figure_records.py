@@ -69,6 +69,13 @@ def put(results: Path, made: Record, **files: Any) -> None:
     write_record(run_folder(results, "made-up-quick", name, made.seed), made, **files)
 
 
+def tuned(results: Path, method: str, hits: Sequence[float], seed: int = 0, **recipe: Any) -> None:
+    """Leave a run with a recipe; without settings in it, it is the default's."""
+    made = record(method, seed, hits)
+    made.setup = made.setup | {"method": {"name": method, "recipe": recipe}}
+    write_record(run_folder(results, "made-up-quick", f"{method}@tuned", seed), made, curve=curve(0.5))
+
+
 def scene(results: Path) -> Scene:
     (suite,) = suites(find_records(results))
     return Scene.of(suite, results)

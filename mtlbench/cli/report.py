@@ -251,7 +251,7 @@ def _draw_galleries(
     names: list[str] = []
     for summary in summarise(records, choice):
         place = _place(folder, summary.suite, names)
-        methods = [row.method for row in summary.rows]
+        methods = [row.method for row in summary.rows if not row.again]
         try:
             with bar(console, "drawing images") as drawing, bar(console, "packing images") as packing:
                 found = gallery.galleries(

@@ -211,9 +211,7 @@ def _suite_page(
     place = folder / name
     place.mkdir()
     title = summary.subject
-    scene = Scene.of(summary.suite, results)
-    rows = {row.method for table in summary.tables for row in table.rows}
-    scene.methods = [method for method in scene.methods if method.name in rows]  # those asked for
+    scene = Scene.of(summary.suite, results, {row.method for table in summary.tables for row in table.rows})
     tasks = summary.tasks
     few = len(scene.tasks) <= _MANY_TASKS
     formats = _FORMATS if few else _FORMATS[:1]

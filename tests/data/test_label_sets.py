@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support_own_images import TEN, options, ten
+from support_own_images import SIDES, TEN, options, ten
 
 from mtlbench.benchmark import Benchmark, Data
 from mtlbench.data.dataset import prepare
+from mtlbench.data.reading import read_table
 from mtlbench.data.table import Column, Table, alike_counts, labels_of, remarks_on_words
 from mtlbench.datasets.contract import Reader, read_with
 from mtlbench.datasets.csv_files import read_csv
@@ -108,6 +109,18 @@ def test_a_data_set_carries_its_sets_and_another_rule_is_other_data(
     positive = Benchmark.model_validate({"name": "mine", "data": data.model_dump(), "train": {"anchors": "positive"}})
     with pytest.raises(UserError, match="The labels of 'tags' are sets, which have no label 1"):
         prepare(positive, root, None, torch.device("cpu"))
+
+
+def test_sets_are_searched_without_the_querys_own_group_by_its_own_camera(tmp_path: Path) -> None:
+    cameras, both = list("1122112212"), ["1|2"] + ["1"] * 9
+    root = ten(tmp_path, tags=CELLS, who=[*"ppppqqqq", "", "q"], cam=cameras, both=both, split=SIDES)
+    data = options(multi_valued="set", separator="|", folder=str(root), csv={"group": "who"}, camera="cam")
+    table = read_table(data, None)
+    assert sets(table.columns["tags"])[5] == {"b", "c"}
+    assert table.apart is not None
+    assert table.apart.tolist() == [1, 1, 2, 2, 3, 3, 4, 4, -1, 4]  # of nobody: -1
+    with pytest.raises(UserError, match=r"data\.camera = 'both': its cells hold several values"):
+        read_table(data.model_copy(update={"camera": "both"}), None)
 
 
 def test_sets_of_a_csv_are_those_of_its_cells(tmp_path: Path) -> None:

@@ -48,6 +48,24 @@ def test_an_image_that_shares_a_value_is_relevant_and_gains_the_jaccard_index_by
     assert all(each[5].isnan() for each in scores.values())
 
 
+def test_what_is_left_out_of_a_querys_gallery_is_neither_found_nor_looked_for_by_hand() -> None:
+    """On a line from {0, 1}: {0} left out, {2}, {1, 3}, {2} left out, {0, 1, 2}, {0, 1} left out."""
+    points = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0]])
+    labels = torch.tensor([3, 0, 2, 5, 2, 4, 3])
+    apart = torch.tensor([0, 0, 1, 2, 0, 3, 0])  # of the query's own group, by another camera: 2
+    asked = {"normalise": False, "ks": (1, 2), "extra": ("map",), "members": MEMBERS}
+    scores = retrieval_scores(points, labels, apart=apart, **asked)
+    of_first = {name: each[0].item() for name, each in scores.items()}
+    # R = 2, at places 2 and 3 of 3
+    assert (of_first["hit@1"], of_first["hit@2"], of_first["precision@2"]) == (0, 1, 0.5)
+    assert of_first["r-precision"] == 0.5
+    assert of_first["map@r"] == pytest.approx((1 / 2) / 2)
+    assert of_first["map"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    # gains 0, 1/3, 2/3; ideal 2/3, 1/3
+    found = (1 / 3) / math.log2(3) + (2 / 3) / math.log2(4)
+    assert of_first["ndcg"] == pytest.approx(found / (2 / 3 + (1 / 3) / math.log2(3)))
+
+
 def test_of_images_at_one_distance_the_least_alike_comes_first() -> None:
     labels = torch.tensor([3, 3, 4, 2])
     scores = retrieval_scores(torch.zeros(4, 2), labels, normalise=False, ks=(1, 2, 3), members=MEMBERS)

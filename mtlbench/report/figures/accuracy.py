@@ -225,7 +225,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     if not scene.methods:
         return None
     rows = [*scene.methods, *scene.references]
-    base = next((method for method in scene.methods if method.name == scene.suite.base), None)
+    base = next((method for method in scene.methods if method.name == scene.base), None)
     task_means = np.mean([method.accuracy.mean(0) for method in scene.methods], 0)
     accuracy = np.stack([with_mean(method.accuracy.mean(0)) for method in rows])
     gained = np.stack(

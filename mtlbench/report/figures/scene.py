@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +32,12 @@ class Scene:
     """A suite, ready to be drawn.
 
     Attributes:
-        methods: those with finished runs, best first.
+        methods: those with finished runs, best first; of rows that are the same run twice, one (see `Suite.again`).
         references: rows that nothing was trained for.
         looks: by method.
         core: the methods of the core comparison.
+        base: what Δm is relative to, or the row that stands for it; empty where there is none.
+        again: the rows that another one of `methods` stands for.
     """
 
     suite: Suite
@@ -44,6 +46,8 @@ class Scene:
     references: list[Method]
     looks: dict[str, Look]
     core: frozenset[str] = frozenset()
+    base: str = ""
+    again: list[Method] = field(default_factory=list)
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     validations: dict[str, pd.DataFrame] = field(default_factory=dict)  # see `accuracy.validations`
     _learned: dict[str, list[tuple[int, list[Part]]]] = field(default_factory=dict)
@@ -52,15 +56,20 @@ class Scene:
     )  # the last triplets that were read, for all runs alike
 
     @staticmethod
-    def of(suite: Suite, results: Path) -> Scene:
-        """Set up a suite whose runs are in folders below `results`."""
+    def of(suite: Suite, results: Path, rows: Collection[str] | None = None) -> Scene:
+        """Set up a suite whose runs are in folders below `results`; of its methods, `rows` alone where given."""
         found = data.finished(suite)
-        methods = [method for method in found if method.kind != "reference"]
+        methods = [method for method in found if method.kind != "reference" and (rows is None or method.name in rows)]
         references = [method for method in found if method.kind == "reference"]
         plain = [r for r in suite.records if r.method == r.setup["method"]["name"]]  # factors would make it many
         core = frozenset(r.method for r in plain if recorded(r, CORE) or r.method == suite.base)
         look = looks((record.method for record in suite.records), core, suite.base)
-        return Scene(suite, results, methods, references, look, core)
+        twins = suite.again([method.name for method in methods])
+        once = [method for method in methods if method.name not in twins]
+        core = frozenset(twins.get(name, name) for name in core)
+        base = twins.get(suite.base, suite.base)
+        again = [method for method in methods if method.name in twins]
+        return Scene(suite, results, once, references, look, core, base, again)
 
     @property
     def tasks(self) -> list[str]:

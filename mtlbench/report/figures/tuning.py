@@ -192,7 +192,7 @@ def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
 
 def slopes(scene: Scene) -> Iterator[Drawing]:
     """Draw the places of methods by their default and by their tuned recipe, where two or more have both."""
-    found = {method.name: method for method in scene.methods}
+    found = {method.name: method for method in (*scene.methods, *scene.again)}
     both = [name for name in found if name + _TUNED in found]
     if len(both) < 2:
         return

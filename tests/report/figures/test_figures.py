@@ -7,11 +7,12 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from figure_records import curve, put, record, scene
+from figure_records import cells, curve, line, put, record, scene, tuned
 
 from mtlbench.errors import LeftOut
 from mtlbench.report.figures import FORMATS, draw_all
-from mtlbench.report.figures.accuracy import STORAGE, accuracy_against
+from mtlbench.report.figures.accuracy import STORAGE, accuracy_against, heat_map, learning_curves
+from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import styled
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records, folder_of, remove_run, run_folder
@@ -62,6 +63,33 @@ def test_a_suite_without_a_finished_run_has_no_figure(tmp_path: Path) -> None:
     put(tmp_path, record("one", metrics={}, costs={}, status="failed", reason="out of memory"))
     (suite,) = suites(find_records(tmp_path))
     assert draw_all(suite, tmp_path, tmp_path / "figures") == []
+
+
+def test_a_row_that_is_another_one_again_is_drawn_once(tmp_path: Path) -> None:
+    for method, hits in (("independent", (0.8, 0.6, 0.7)), ("shared", (0.7, 0.6, 0.5))):
+        put(tmp_path, record(method, 0, hits), curve=curve(0.5))
+        tuned(tmp_path, method, hits)
+    tuned(tmp_path, "modulation", (0.7, 0.7, 0.7), train={"lr": 0.1})
+    found = scene(tmp_path)
+    assert [method.name for method in found.methods] == ["independent", "modulation · tuned", "shared"]
+    against, map_of_tasks, curves = accuracy_against(found, STORAGE), heat_map(found), learning_curves(found)
+    assert against is not None
+    assert map_of_tasks is not None
+    assert curves is not None
+    assert {text.get_text() for text in against.figure.axes[0].texts} == {method.name for method in found.methods}
+    assert list(cells(map_of_tasks)) == [method.name for method in found.methods]
+    assert line(curves.figure, "shared")[0] == [20, 40]
+    with pytest.raises(ValueError, match="not enough values"):
+        line(curves.figure, "shared · tuned")
+    # where the other one is not asked for, it is drawn like any other
+    alone = Scene.of(found.suite, tmp_path, {"shared · tuned", "modulation · tuned"})
+    assert [method.name for method in alone.methods] == ["modulation · tuned", "shared · tuned"]
+    # the one with more seeds stands for both, and the map's colours are relative to it
+    tuned(tmp_path, "independent", (0.8, 0.6, 0.7), seed=1)
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    assert "difference to independent · tuned" in drawing.title
+    assert cells(drawing)["shared"] == pytest.approx([-10, -10, 0, -20])
 
 
 def test_a_failed_seed_is_left_out_and_the_number_of_seeds_says_so(results: Path) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from figure_records import put, record, texts
+from figure_records import put, record, texts, tuned
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mtlbench.report.figures import draw_all, tuning
@@ -17,7 +16,7 @@ from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.style import settle
 from mtlbench.report.figures.tuning import drawings, expected_best, slopes
 from mtlbench.report.suites import suites
-from mtlbench.runs import find_records, run_folder, write_record
+from mtlbench.runs import find_records
 from mtlbench.tuning.outcome import Outcome, write_trials
 from mtlbench.tuning.study import Trial
 
@@ -75,13 +74,6 @@ def test_the_numbers_below_a_parameters_axis_stand_apart(rates):
     boxes = [label.get_window_extent() for label in inside]
     assert len(boxes) > 1
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
-
-
-def tuned(folder: Path, method: str, hits: tuple[float, float, float]) -> None:
-    """Leave a run with a recipe."""
-    made = record(method, 0, hits)
-    made.setup = made.setup | {"method": {"name": method, "recipe": {}}}
-    write_record(run_folder(folder, "made-up-quick", f"{method}@tuned", 0), made)
 
 
 def test_places_by_default_and_tuned_recipe(tmp_path):
