@@ -213,7 +213,7 @@ def _lines_of(summary: Summary, number: int) -> Iterator[dict[str, Any]]:
         if row.against is not None:
             low, high = row.against.interval(row.level)
             line |= {"mean/against": row.against.difference, "mean/against/low": low, "mean/against/high": high}
-        line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items()}
+        line |= {f"cost/{key}": cell.mean for key, cell in row.costs.items() if key in _COSTS}
         yield line
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import typer
 from rich.console import Console
 
@@ -148,6 +149,34 @@ def test_a_dry_run_says_on_a_terminal_which_method_is_timed(monkeypatch: pytest.
     assert "two, seed 1: to do, about 40 s" in text_of(console)
 
 
+def test_the_plan_fits_80_columns_with_whole_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "seconds_needed", lambda *known: (4000.0, ""))
+    monkeypatch.setattr(busy, "share_of_cores", lambda threads: 0.4)
+    monkeypatch.setattr(planned, "status", lambda *words: nullcontext())  # its line is gone when the plan is there
+    names = ("shared", "modulation[after=3,kernel=1]+gradnorm[alpha=0.12]")
+    jobs = [
+        SimpleNamespace(method=SimpleNamespace(name=name), state=state, costs_due=False, threads=64, steps_done=1250,
+                        folder=Path(f"{name}-{state}"), label=f"{name}, train.lr=0.001, seed 0")
+        for name in names for state in ("new", "interrupted", "failed", "done")
+    ]  # fmt: skip
+    tasks = [f"a_task_with_a_long_name_{n}" for n in range(7)]
+    facts = {"name": "rendered shoes", "rendered": True} | dict.fromkeys(("train_images", "val_images"), 10_000)
+    dataset = SimpleNamespace(tasks=tasks, device=torch.device("cpu"), facts=facts | {"test_images": 2000})
+    known = {"title": "Made up", "name": "made-up", "protocol": "full", "train": SimpleNamespace(steps=361_700)}
+    variant = SimpleNamespace(varied={"train.lr": "0.001"}, benchmark=SimpleNamespace(**known))
+    part = SimpleNamespace(jobs=jobs, precision="fp32", dataset=dataset, variant=variant)
+    shown = {}
+    for terminal in (True, False):
+        console = on_a_terminal(80, terminal)
+        planned.show_plan(console, [part])  # type: ignore[list-item]
+        shown[terminal] = text_of(console)
+    lines = shown[True].splitlines()
+    assert max(map(len, lines)) <= 80 < max(map(len, shown[False].splitlines()))
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert shown[True].split() == shown[False].split()  # no word is broken
+    assert "In all about 7 hours." in lines
+
+
 def test_the_plan_says_so_where_others_use_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     part = SimpleNamespace(
         jobs=[SimpleNamespace(state="new")], dataset=SimpleNamespace(device=SimpleNamespace(type="cpu"))
@@ -192,4 +221,7 @@ def test_the_live_view_of_many_runs_fits_the_terminal_and_keeps_its_last_line() 
     assert len(shown[-1]) == 13
     assert [words.split("]")[0] for words in shown[-1][:4]] == [f"[{n}/20" for n in (1, 2, 3, 4)]
     assert "waits for a node" in shown[-1][4]
+    every = [line for lines in shown for line in lines]
+    assert max(map(len, every)) <= 80
+    assert [line for line in every if line != line.rstrip()] == []
     assert [words.strip() for words in shown[-1][-2:]] == ["… and 9 more", "0 of 20 runs done"]

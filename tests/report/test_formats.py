@@ -178,6 +178,26 @@ def test_the_csv_has_the_same_columns_whatever_was_measured_and_they_are_those_o
     assert re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE) == [*documented, *(field.name for field in others)]
 
 
+def test_two_suites_of_which_other_things_were_measured_have_the_same_columns(tmp_path):
+    compared = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
+    unmeasured = record("alone", costs={}, receipt={})
+    for numbers in unmeasured.metrics.values():
+        for name in ("macro/map@r", "macro/precision@1"):
+            del numbers[name]
+    failed = record("failed", metrics={}, costs={}, status="failed", reason="x")
+    other, wordy = record("other"), record("wordy")
+    other.costs = other.costs | {
+        "onnx_int8_bytes": 9,
+        "a_cost_of_another_version": 9,
+        "embed_rate_all_tasks": 10.0,
+        "parameters_shared": 3,
+    }
+    wordy.receipt = wordy.receipt | {"threads": 3, "test_triplets": 2000, "share_of_cores": 0.2}
+    suites_of = (compared, [unmeasured], [failed], [other], [wordy], [*compared, failed, wordy])
+    headings = {shown(records, style="csv", results=tmp_path).splitlines()[0] for records in suites_of}
+    assert len(headings) == 1
+
+
 def test_no_cell_for_machines_holds_a_sentence(tmp_path):
     records = [written(tmp_path, m, s, 0.8) for m in ("independent", "one") for s in (0, 1)]
     records[-1].receipt = records[-1].receipt | {"commit": "another", "share_of_cores": 0.1}
