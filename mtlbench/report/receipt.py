@@ -183,15 +183,13 @@ def factors_line(suite: Suite) -> Line | None:
     return Line("rows", named, f"rows: {named}")
 
 
-def recipes_line(
-    records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str] = ()
-) -> Line | None:
+def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str] = ()) -> Line | None:
     """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again.
 
     Args:
         records: of the rows.
         again: rows that are the same runs as another, with that row.
-        default_won: methods whose trials found nothing better than the default, so that plain runs are their tuned ones.
+        default_won: methods whose default was the best of their trials: plain runs are their tuned ones.
     """
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
