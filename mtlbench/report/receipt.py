@@ -189,7 +189,7 @@ def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_wo
     Args:
         records: of the rows.
         again: rows that are the same runs as another, with that row.
-        default_won: methods whose trials found nothing better than the default: their plain runs are the tuned ones.
+        default_won: methods whose default was the best of their trials: plain runs are their tuned ones.
     """
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
