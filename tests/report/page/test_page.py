@@ -39,18 +39,21 @@ def test_the_leaderboard_has_the_tables_own_numbers_and_marks(results: Path, tmp
     (summary,) = found(results)
     cells = Parsed(write_page([summary], results, tmp_path / "page")).cells
     head, rows = cells[0], {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[1:]}
-    assert head[:7] == ["method", "seeds", "mean", "vs best", "worst", "Δm", "tasks hurt"]
+    assert head[:6] == ["method", "mean", "vs best", "worst", "Δm", "tasks hurt"]  # all have the same seeds
     assert list(rows) == ["shared", "modulation", "independent"]
     for table in summary.tables:
         for column in table.columns:
             for row in table.rows:
-                if any(column.number(other) for other in table.rows) and column.key != "method":
+                if any(column.number(other) for other in table.rows) and column.key not in ("method", "seeds"):
                     expected = " ".join(filter(None, (column.number(row), column.spread(row))))
                     expected += MARKS.get(row.standing.get(column.key, ""), "")
                     assert re.sub(" ([*≈?])$", r"\1", rows[row.method][column.heading]) == expected, column.key
     assert rows["shared"]["mean"].endswith("*")
     assert rows["modulation"]["mean"].endswith("≈")
     assert rows["independent"]["mean"][-1].isdigit()
+    put(results, "shared", 3, (0.894, 0.7), megabytes=4)
+    (summary,) = found(results)
+    assert [column["text"] for column in leaderboard(summary)["columns"]][:2] == ["seeds", "mean"]
 
 
 def test_a_methods_groups_are_by_its_name_without_options(results: Path) -> None:
@@ -245,6 +248,19 @@ def curves_of(index: Path) -> Any:
 
 
 @pytest.mark.usefixtures("_a_figure")
+def test_of_35_methods_few_curves_have_a_colour_and_no_name_is_broken_within_its_parts(tmp_path: Path) -> None:
+    names = ["independent", "shared", "modulation", *(f"method-{n:02}" for n in range(31)), "film[after=3,relu]+pcgrad"]
+    for place, method in enumerate(names):
+        put(tmp_path / "results", method, hits=(0.95 - place / 100, 0.7))
+    index = write_page(found(tmp_path / "results"), tmp_path / "results", tmp_path / "page")
+    curves = curves_of(index)
+    assert [one["method"] for one in curves] == names
+    assert [one["method"] for one in curves if one["prominent"]] == names[:8]
+    text = index.read_text("utf-8")
+    for parts in (["method-30"], ["film[", "after=3,", "relu]+", "pcgrad"]):
+        assert "<wbr>".join(f'<span class="part">{part}</span>' for part in parts) in text
+
+
 def test_curves_of_records_without_times_are_still_read_by_browsers(tmp_path: Path) -> None:
     put(tmp_path / "results", "shared", timed=False)
     put(tmp_path / "results", "other")
