@@ -88,7 +88,7 @@ def test_without_records_only_what_was_reported_is_there(tmp_path):
         "modulation": ("", "", "", ""),
     }
     notes = fill("made-up", TABLE, tmp_path, quick=False).notes
-    assert any("mtlbench paper made-up --run" in note for note in notes)
+    assert any("mtlbench paper made-up --run --data-dir DIR trains" in note for note in notes)
     assert any("Somebody, table 1" in note for note in notes)
 
 

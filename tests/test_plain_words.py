@@ -13,7 +13,7 @@ HARD = re.compile(
     r"|\blies? in several\b|None of those|test questions?|says the rest|all of it to be|comes only to those"
     r"|fell to a point|left to others|taken for unlabelled|takes? (?:values|cells) [^.]* for unlabelled"
     r"|The file of shared|proves it against|host refuses often|modulation paper itself are not at hand"
-    r"|variance as of|that says on what"
+    r"|variance as of|that says on what|as published records do"
     r"|tak(?:es?|en) for granted|are another matter|as (?:it|they) came out|wants? more seeds|by a hair"
     r"|they play no part|(?:saved|drawn|made|packed|copy it) anew"
     r"|goes on (?:from (?:here|there|step)|as it would)|gone on\b"

@@ -20,7 +20,7 @@ from mtlbench.cli import planned
 from mtlbench.cli.live import Suite, _lines
 from mtlbench.cli.progress import command, say
 from mtlbench.jobs import plan
-from mtlbench.training.events import Started, StepWindow
+from mtlbench.training.events import Started, StepWindow, Validation
 
 LONG = "  cross-stitch, seed 0: continues from step 1,250 with the 2 threads that it began with, about 45 minutes"
 
@@ -197,6 +197,27 @@ def test_threads_get_no_more_than_all_of_the_processor_and_less_than_they_ask_fo
     assert 0 < busy.share_of_cores(1, 0.02) <= 1
     many = 8 * (os.cpu_count() or 1)
     assert busy.share_of_cores(many, 0.05) < 0.7
+
+
+def test_a_resumed_run_is_told_by_this_sessions_speed_and_validation_alone() -> None:
+    console = on_a_terminal(terminal=False)
+    job: Any = SimpleNamespace(folder=Path("a"), label="shared, seed 0")
+    watcher: Any = _lines(console, Suite(1, {}), None)
+    watcher.started(job)
+    watcher.happened(job, Validation(400, 1000, 1400.0, {"a": 0.9}))  # of an earlier session
+    watcher.happened(job, Started(500, 1000, 1440.0))  # which took 1,440 s on a slow machine
+    window = StepWindow(600, 1000, 1450.0, {"a": 0.5}, 960.0)
+    watcher.happened(job, window)
+    shown: list[Any] = []
+    live: Any = _lines(on_a_terminal(), Suite(1, {}), SimpleNamespace(update=shown.append))
+    for event in (Started(500, 1000, 1440.0), window):
+        live.happened(job, event)
+    kept = on_a_terminal(80)
+    kept.print(shown[-1])
+    assert "no validation yet" in text_of(kept)
+    watcher.happened(job, Validation(600, 1000, 1450.0, {"a": 0.7}))
+    last = text_of(console).splitlines()[-1]
+    assert "step 600/1,000, loss 0.5000, 960 images/s, 40 s left; validation mean 70.0 (a 70.0)" in last
 
 
 def test_the_live_view_of_many_runs_fits_the_terminal_and_keeps_its_last_line() -> None:
