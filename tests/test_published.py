@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -198,6 +199,13 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert not {"train_rate", "embed_rate_one_task"} & set(content["costs"])
     assert content["costs"]["parameters"] == record.costs["parameters"]
     assert "training_seconds" not in content["receipt"]
+    shutil.move(tmp_path / "from" / NAMES[0] / "shared", tmp_path / "from" / NAMES[0] / "single")
+    monkeypatch.setattr(sys, "argv", [*words, "--add"])
+    publish.main()
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single"}
+    monkeypatch.setattr(sys, "argv", words)
+    publish.main()
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single"}
     with (place / "curve.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
     assert {name: t.tolist() for name, t in load_file(place / "test.safetensors").items()} == {"hits": [[1, 1, 1]] * 2}
