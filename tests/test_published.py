@@ -199,6 +199,12 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert not {"train_rate", "embed_rate_one_task"} & set(content["costs"])
     assert content["costs"]["parameters"] == record.costs["parameters"]
     assert "training_seconds" not in content["receipt"]
+    with (place / "curve.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
+    assert {name: t.tolist() for name, t in load_file(place / "test.safetensors").items()} == {"hits": [[1, 1, 1]] * 2}
+    assert load_file(place / "triplets.safetensors")["triplets"].tolist() == places.tolist()
+    assert read_triplets(place).tolist() == places.tolist()
+    assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
     shutil.move(tmp_path / "from" / NAMES[0] / "shared", tmp_path / "from" / NAMES[0] / "single")
     monkeypatch.setattr(sys, "argv", [*words, "--add"])
     publish.main()
@@ -206,12 +212,6 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     monkeypatch.setattr(sys, "argv", words)
     publish.main()
     assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single"}
-    with (place / "curve.csv").open(newline="") as file:
-        assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
-    assert {name: t.tolist() for name, t in load_file(place / "test.safetensors").items()} == {"hits": [[1, 1, 1]] * 2}
-    assert load_file(place / "triplets.safetensors")["triplets"].tolist() == places.tolist()
-    assert read_triplets(place).tolist() == places.tolist()
-    assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
 
 
 def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():
