@@ -104,7 +104,39 @@ def compliance(results: Path, name: str, row: str) -> list[float]:
 
 def claims() -> Iterator[Claim]:
     """Yield the claims in the order of the table."""
-    raise NotImplementedError
+    modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
+    faces = {2: "claims/celeba-2-quick", 4: "claims/celeba-4-quick", 7: "tuned/celeba-quick", 20: "claims/celeba-20-quick"}
+    shoes = "tuned/shoes-quick"
+    above = "(a) modulation is more accurate than"
+    for where in (*faces.values(), shoes):
+        yield compared(f"{above} `shared`", where, modulation, shared)
+    for where in (faces[2], faces[4], faces[7], shoes):
+        yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
+    for where in (faces[7], shoes):
+        yield compared(f"{above} `cross-stitch`", where, modulation, f"cross-stitch{TUNED}")
+        yield compared(f"{above} `independent`", where, modulation, "independent")
+    yield stored("(b) a further task adds less than an embedding layer", faces[7], modulation, shared)
+    yield stored("(b) a further task adds less than a network", faces[7], modulation, "independent")
+    half = "model.backbone=small[width=0.5]"
+    widths = "claims/celeba-4-width-quick"
+    yield compared(
+        "(c) modulation is more accurate than nets of half the width, one for each task, at equal storage", widths,
+        f"{modulation} · model.backbone=small", f"independent{TUNED} · {half}",
+    )  # fmt: skip
+    yield compared(
+        "(c) half the width costs modulation accuracy", widths,
+        f"{modulation} · model.backbone=small", f"{modulation} · {half}",
+    )  # fmt: skip
+    for other in ("single", "shared"):
+        yield agreed(f"(d) gradients agree more often than in `{other}`", faces[4], modulation, f"{other}{TUNED}")
+    layers = "claims/celeba-4-layers-quick"
+    every = "modulation[after=3:4:5,rate=87.26]"
+    for after, what in (("3:4", "the embedding"), ("4", "stage 3 and the embedding"), ("5", "both stages")):
+        yield compared(f"(e) modulating {what} adds accuracy", layers, every, f"modulation[after={after},rate=87.26]")
+    yield compared("(e) modulating all layers adds accuracy", layers, "modulation[after=all,rate=87.26]", every)
+    yield from transferred()
+    for where in (faces[7], shoes):
+        yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
 
 
 def table() -> str:
