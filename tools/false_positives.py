@@ -11,7 +11,7 @@
 
 A method orders a triplet correctly if a margin is above 0. The margin is a sum: a constant, the method's own effect of
 each of the three images, an effect of the seed, an effect of seed and image together, and noise. For retrieval, the
-tool draws embeddings and scores them as those of runs are scored. Equal methods draw from the same distributions, so
+tool draws embeddings and scores them as in real runs. Equal methods draw from the same distributions, so
 no image set and no seed favours one of them. A table is wrong if any method is told apart from the best of a column.
 Several tables share a set of triplets, or of labels; everything else is drawn for each table.
 """
@@ -309,7 +309,7 @@ def _rate(rate: float, tables: int) -> str:
 
 
 def at_most(rate: float, tables: int) -> float:
-    """Return the upper end of the 95 % interval of a share that was found among so many tables (Wilson, 1927)."""
+    """Return the upper end of the 95 % interval of a share found in a number of tables (Wilson, 1927)."""
     z = 1.96
     middle = rate + z * z / (2 * tables)
     half = z * math.sqrt(rate * (1 - rate) / tables + z * z / (4 * tables * tables))

@@ -36,7 +36,7 @@ def flags_of_splits(names: Iterable[str]) -> dict[str, int]:
 def columns_aside(
     names: Iterable[str], cells: Callable[[str], Iterable[str]], asked: Iterable[str]
 ) -> tuple[dict[str, int], list[str]]:
-    """Return columns that are no tasks unless the user asks: those of splits (see `flags_of_splits`), and of folds.
+    """Return columns that are tasks only if the user asks: columns of splits (see `flags_of_splits`), and of folds.
 
     Args:
         names: of columns; cells: returns the cells of a column.

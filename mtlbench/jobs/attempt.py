@@ -23,7 +23,7 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
 
     Args:
         job: the job as planned.
-        watcher: gets the job's progress.
+        watcher: receives the job's progress.
         stop: called after every step; returns whether to stop.
         costs: measure the costs too.
         waited: the job had to wait for another process at this run; if that process failed, don't try again.

@@ -91,7 +91,7 @@ class Driver(ABC, Generic[T]):
         """Work until nothing is left to do.
 
         Raises:
-            Interrupted: `stop` returned true; UserError: the work can't continue. Both keep the state of the orders.
+            Interrupted: `stop` returned true; UserError: the work can't continue. The orders' state is kept.
         """
         until = float("inf")
         try:

@@ -54,7 +54,7 @@ def execute(
 
     Args:
         job: the run; benchmark, dataset, precision: the protocol, its data, and the precision of the networks.
-        watcher: gets the run's progress.
+        watcher: receives the run's progress.
         stop: called after every step; returns whether to stop.
         costs: measure the costs too. Speeds measured beside other runs are wrong; without costs, the record notes that
             they are due.

@@ -1,6 +1,6 @@
 """Jobs and watchers.
 
-A job is one method with one seed, as data that any process can work from. A watcher gets the progress of jobs.
+A job is one method with one seed, as data that any process can work from. A watcher receives the progress of jobs.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Job:
 
 
 class Watcher:
-    """Gets the progress of runs, several at once; this base class ignores it."""
+    """Receives the progress of runs, several at once; this base class ignores it."""
 
     def started(self, job: Job) -> None:
         """A run begins or continues."""

@@ -37,8 +37,8 @@ class Tracking(Watcher):
 
     Args:
         chosen: see `read_trackers`.
-        watcher: gets every event.
-        warn: gets a sentence about a tracker that fails, once per tracker.
+        watcher: receives every event.
+        warn: receives a sentence about a tracker that fails, once per tracker.
     """
 
     def __init__(self, chosen: Chosen, watcher: Watcher, warn: Callable[[str], None]) -> None:

@@ -53,7 +53,7 @@ def do_trial(
         method: the plain method; this function applies the trial's recipe.
         benchmark: the protocol; dataset: see `without_test`; precision: `bf16` or `fp32`.
         seeds: of the runs; the trial's score is their mean.
-        listen: gets the events; stop: called after every step, returns whether to stop.
+        listen: receives the events; stop: called after every step, returns whether to stop.
 
     Raises:
         Interrupted: `stop` returned true; the trial can be continued.

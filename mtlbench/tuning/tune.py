@@ -41,7 +41,7 @@ _LOOK = 0.5  # seconds between checks of other processes' trials
 
 
 class Told:
-    """Gets the progress of trials, several at once; this base class ignores it."""
+    """Receives the progress of trials, several at once; this base class ignores it."""
 
     def begun(self, method: str, number: int) -> None:
         """A trial begins or continues."""
@@ -188,7 +188,7 @@ def work(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool])
 
     Args:
         tuning: the user's request; studies: its trials.
-        told: gets the progress; stop: called after every step, returns whether to stop.
+        told: receives the progress; stop: called after every step, returns whether to stop.
 
     Raises:
         Interrupted: `stop` returned true; begun trials can be continued.

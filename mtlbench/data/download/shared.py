@@ -23,7 +23,7 @@ class DroppedError(Exception):
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError unless so many bytes are free on a folder's disk."""
+    """Raise UserError unless this many bytes are free on a folder's disk."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(

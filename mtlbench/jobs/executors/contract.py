@@ -35,7 +35,7 @@ class Executor(ABC):
         Args:
             jobs: planned jobs that are not done, in the order wanted. `Job.to_json` is all that another process needs;
                 `python -m mtlbench.jobs.work` does one job.
-            watcher: gets the progress of every run: started, progress, ended.
+            watcher: receives the progress of every run: started, progress, ended.
             stop: call it often; once it returns true, every run under way must save the state needed to continue.
 
         Raises:

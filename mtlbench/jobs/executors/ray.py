@@ -34,10 +34,10 @@ class Ray(Remote):
     """On a Ray cluster, or on this machine's cores through Ray.
 
     Args:
-        address: of the cluster, as `auto` or `10.0.0.1:6379`; by default RAY_ADDRESS, else this machine alone.
-        jobs: at most so many at a time; 0: as many as the cluster has room for.
+        address: of the cluster, such as `auto` or `10.0.0.1:6379`; by default RAY_ADDRESS, else this machine alone.
+        jobs: the most jobs at a time; 0: as many as the cluster has room for.
         cpus: threads of each job, and cores that it takes.
-        gpus: GPUs that each job takes where it runs on one; less than 1 shares one.
+        gpus: GPUs that each job takes if it runs on a GPU; less than 1 shares one.
     """
 
     def __init__(

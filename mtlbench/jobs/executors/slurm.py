@@ -39,7 +39,7 @@ _BOX = ".mtlbench-slurm-"  # start of the folder's name
 _ASK = 60.0  # seconds between queries to Slurm's accounting about silent jobs
 _LATE = 15.0  # seconds that a result may take to appear on a shared disk
 _BEAT = 15.0  # seconds between the driver's signs of life
-_ORPHANED = 600.0  # a job ends after this many seconds without a sign of life
+_ORPHANED = 600.0  # seconds without a sign of the driver after which a job ends
 _LISTEN = 2.0  # seconds between a job's checks for a message from the driver
 _WARNING = 120  # seconds before the end of its time at which Slurm warns a job
 
@@ -49,13 +49,13 @@ class Slurm(Remote):
     """On a Slurm cluster; the results lie on a disk that its nodes share.
 
     Args:
-        partition: where jobs wait; account, qos, constraint: as sbatch takes them. Empty: the cluster's own.
-        jobs: at most so many in the queue at a time.
-        time: minutes that each job may take; a longer run goes on in another job.
+        partition: the queue for jobs; account, qos, constraint: as sbatch takes them. Empty: the cluster's default.
+        jobs: the most jobs in the queue at a time.
+        time: minutes that each job may take; a longer run continues in another job.
         cpus: threads of each run, and cores that its job takes.
-        memory: of each job, in gigabytes; 0: the cluster's own.
-        gpus: GPUs that each job takes where runs compute on one.
-        cluster: `local` does the jobs as processes of this machine, through submitit, to try it out.
+        memory: of each job, in gigabytes; 0: the cluster's default.
+        gpus: GPUs that each job takes if runs compute on a GPU.
+        cluster: `local` runs the jobs as processes of this machine, through submitit, for a trial.
     """
 
     def __init__(
