@@ -58,6 +58,20 @@ def test_a_task_is_added_to_a_modulated_network(capsys):
 
 
 @pytest.mark.slow
+def test_a_frozen_network_gets_tasks_by_their_scales_alone(capsys):
+    said = _run("new_tasks.py", capsys)
+    assert "frozen-network[rate=100]: " in said
+    assert "one more task adds 1,280 bytes" in said  # 128 + 128 + 64 scales in float32
+    (first,) = Path("results-first/shoes-quick").glob("modulation*/seed-0/weights.safetensors")
+    (new,) = Path("results-modulation/shoes-quick").glob("frozen-network*/seed-0/weights.safetensors")
+    there, found = load_file(first), load_file(new)
+    network = [name for name in there if name.startswith("net.")]
+    assert network
+    assert all(torch.equal(found[name], there[name]) for name in network)
+    assert any((found[name] != 1).any() for name in found if name.startswith("scales."))
+
+
+@pytest.mark.slow
 def test_tasks_are_added_to_a_trained_network(capsys):
     said = " ".join(_run("trained_network.py", capsys).split())
     assert "pretrained from weights.safetensors (sha256 " in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -204,6 +205,13 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert load_file(place / "triplets.safetensors")["triplets"].tolist() == places.tolist()
     assert read_triplets(place).tolist() == places.tolist()
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
+    shutil.move(tmp_path / "from" / NAMES[0] / "shared", tmp_path / "from" / NAMES[0] / "single")
+    monkeypatch.setattr(sys, "argv", [*words, "--add"])
+    publish.main()
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single"}
+    monkeypatch.setattr(sys, "argv", words)
+    publish.main()
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single"}
 
 
 def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():

@@ -2,6 +2,7 @@
 
     python tools/publish.py RESULTS shoes-quick faces-quick --to results/published
     python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
+    python tools/publish.py RESULTS shoes-quick --add              # further runs, beside those that are published
     python tools/publish.py results/tuned shoes-quick              # write the tables of published records again
 
 The tool keeps `run.json`, the validations of `curve.csv`, and `agreement.csv` of each run. From `test.safetensors` it
@@ -37,7 +38,8 @@ TIMES = ("train_rate", "embed_rate")  # beginnings of the names of costs
 
 
 def publish(run: Path, place: Path, times: bool) -> None:
-    """Copy one run's record, with or without its speeds."""
+    """Copy one run's record, with or without its speeds, in place of an earlier copy."""
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     content = json.loads((run / "run.json").read_text())
     if not times:
@@ -87,7 +89,7 @@ def tables_of(results: Path, name: str) -> str:
 
 
 def main() -> None:
-    """Publish the benchmarks named on the command line, in place of what was published of them before."""
+    """Publish the benchmarks named on the command line; without `--add`, first remove what was published of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="where the run records lie")
     parser.add_argument("names", nargs="+", help="benchmarks, by their folders' names")
@@ -95,6 +97,7 @@ def main() -> None:
         "--to", type=Path, help="where they go: results/published, or, of those in results/, where they are"
     )
     parser.add_argument("--without-times", action="store_true", help="leave speeds and seconds out")
+    parser.add_argument("--add", action="store_true", help="keep the other runs that are published of these benchmarks")
     chosen = parser.parse_args()
     published = chosen.results.resolve().parent.name == "results"
     chosen.to = chosen.to or (chosen.results if published else Path("results/published"))
@@ -103,16 +106,17 @@ def main() -> None:
         if not any(record.status == "done" for record in records):
             raise UserError(f"{chosen.results} has no finished runs of {name}.")
         if chosen.results.resolve() != chosen.to.resolve():
-            shutil.rmtree(chosen.to / name, ignore_errors=True)
+            if not chosen.add:
+                shutil.rmtree(chosen.to / name, ignore_errors=True)
             for run in [record.folder for record in records if record.folder]:
                 publish(run, chosen.to / run.relative_to(chosen.results), not chosen.without_times)
             if (trials := chosen.results / name / FOLDER / TRIALS).exists():
-                (chosen.to / name / FOLDER).mkdir()
+                (chosen.to / name / FOLDER).mkdir(exist_ok=True)
                 shutil.copyfile(trials, chosen.to / name / FOLDER / TRIALS)
             datasets = {str(record.receipt.get("data", {}).get("name")) for record in records}
             publish_tried(chosen.results, chosen.to, datasets)
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
-        print(f"{chosen.to / name}: {len(records)} records; tables in {chosen.to / name}.md")
+        print(f"{chosen.to / name}: {len(find_records(chosen.to, name))} records; tables in {chosen.to / name}.md")
 
 
 if __name__ == "__main__":

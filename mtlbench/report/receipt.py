@@ -183,15 +183,13 @@ def factors_line(suite: Suite) -> Line | None:
     return Line("rows", named, f"rows: {named}")
 
 
-def recipes_line(
-    records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str] = ()
-) -> Line | None:
+def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str] = ()) -> Line | None:
     """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again.
 
     Args:
         records: of the rows.
         again: rows that are the same runs as another, with that row.
-        default_won: methods whose trials found nothing better than the default, so that plain runs are their tuned ones.
+        default_won: methods whose default was the best of their trials: plain runs are their tuned ones.
     """
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
@@ -329,7 +327,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     if timed:
         rates = f"median ± half the range; rates count images, not images × tasks{_batches(done)}"
     shaken = unsteady(done)
-    numbers = f"{receipt.get('device')}, {receipt.get('precision')}{_how_computed(suite, done)}"
+    precision = _listed(shown, lambda r: r.receipt.get("precision"))
+    numbers = f"{receipt.get('device')}, {precision}{_how_computed(done)}"
     commit = f", commit {made['commit']}" if made["commit"] else ""
     dates = sorted({str(r.receipt.get("date"))[:10] for r in shown})
     versions = [f"{name} {text}" for name, text in made.items() if text and name not in ("commit", "mtlbench")]
@@ -373,12 +372,17 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     )
 
 
-def _how_computed(suite: Suite, done: Sequence[Record]) -> str:
-    """Say what decides the last bits of a suite's runs, where it is not as ever."""
-    setup = suite.records[0].setup
-    compiled = f"; networks compiled: {_listed(done, lambda r: r.receipt.get('compiled'))}"
-    kernels = "; trained with deterministic kernels alone"
-    return (compiled if setup.get("compiled") else "") + (kernels if setup.get("deterministic") else "")
+def _how_computed(done: Sequence[Record]) -> str:
+    """Say what decides the last bits of a suite's runs, where it differs from the default."""
+    compiled = f"; networks compiled: {_listed(done, lambda r: r.receipt.get('compiled', 'no'))}"
+    kept = [r for r in done if r.setup.get("deterministic")]
+    some = f" ({_who(kept, done)})" if len(kept) < len(done) else ""
+    kernels = f"; trained with deterministic kernels alone{some}"
+    return "".join(
+        said
+        for said, key in ((compiled, "compiled"), (kernels, "deterministic"))
+        if any(r.setup.get(key) for r in done)
+    )
 
 
 def _batches(done: Sequence[Record]) -> str:

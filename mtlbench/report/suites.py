@@ -18,6 +18,8 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.report.groups import bases_of
 from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
+# Settings that say how to compute, and where a setup holds what came of them on the run's device.
+_COMPUTING = {"train.precision": "precision", "train.compile": "compiled", "train.deterministic": "deterministic"}
 _APART = ("method", "code", "seed", "benchmark", "threads")  # of a setup; the device's name has its threads
 _LOSS = "loss.name"
 _FACTOR_KINDS = {  # which plug-ins a setting names
@@ -174,17 +176,23 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
     """
     settings: dict[str, Json] = {}  # validating a benchmark takes a while, and most records have the same
 
+    computing = [key for key in across if key in _COMPUTING]
+
     def decisive_settings(record: Record) -> Json:
-        text = json.dumps(record.setup["benchmark"], sort_keys=True)
+        came = {key.removeprefix("train."): record.setup.get(_COMPUTING[key], False) for key in computing}
+        if "compile" in came:
+            came["compile"] = "on" if came["compile"] else "off"
+        text = json.dumps([record.setup["benchmark"], came], sort_keys=True)
         if text not in settings:
-            settings[text] = decisive({"benchmark": record.setup["benchmark"]})["benchmark"]
+            found = decisive({"benchmark": record.setup["benchmark"]})["benchmark"]
+            settings[text] = {**found, "train": {**found.get("train", {}), **came}} if came else found
         return settings[text]
 
     methods = [record for record in records if record.kind == "method"]
     ambiguous = _several_options([decisive_settings(record) for record in methods]) if _LOSS in across else frozenset()
     found: dict[str, list[Record]] = {}
     for record in methods:
-        setup = {k: v for k, v in record.setup.items() if k not in _APART}
+        setup = {k: v for k, v in record.setup.items() if k not in (*_APART, *(_COMPUTING[key] for key in computing))}
         shared = _without(decisive_settings(record), across)
         if _LOSS in across and _value(decisive_settings(record), _LOSS) not in ambiguous:
             shared = {k: v for k, v in shared.items() if k != "loss"}  # its options come with it

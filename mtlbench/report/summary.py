@@ -273,7 +273,11 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
             found, line = compared_with(found, suite, comparison, against)
             lines.append(line)
     lines.append(base_line(found, suite, choice.metric))
-    columns = accuracy_columns(found, tasks, seconds, choice.metric, against)
+    columns = [
+        column
+        for column in accuracy_columns(found, tasks, seconds, choice.metric, against)
+        if column.key != "hurt" or any(column.number(row) for row in found)  # with one seed nothing is told apart
+    ]
     costly = [row for row in found if row.costs.get("parameters")]
     measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
     subject = _subject(suite, tasks)

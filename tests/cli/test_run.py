@@ -44,6 +44,18 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
+def test_compiled_runs_say_so_and_stand_beside_others_where_asked(zappos_folder, tmp_path):
+    asked = ("--methods", "shared", "--plain", "--vary", "train.compile=off,on", "--notes")
+    both = run(*words("zappos", zappos_folder, tmp_path / "r", *asked))
+    assert both.exit_code == 0, both.output
+    assert "shared · train.compile=on" in both.output
+    assert both.output.count("triplet accuracy in %") == 1
+    assert "networks compiled: " in " ".join(both.output.split())
+    (refused,) = [run(*words("zappos", zappos_folder, tmp_path / "r", "--compile", "maybe"))]
+    assert refused.exit_code == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["celeba", "zappos"])
 def test_core_methods_are_trained_compared_skipped_and_reported(dataset, celeba_folder, zappos_folder, tmp_path):
     folder = {"celeba": celeba_folder, "zappos": zappos_folder}[dataset]

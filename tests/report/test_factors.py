@@ -23,12 +23,20 @@ TASKS = ("category", "closure")
 NARROW, WIDE = "loss.margin=0.1", "loss.margin=0.5"
 
 
-def put(results: Path, method: str, share: float, *settings: str, seed: int = 0, kind: str = "method") -> None:
+def put(
+    results: Path,
+    method: str,
+    share: float,
+    *settings: str,
+    seed: int = 0,
+    kind: str = "method",
+    **computed: str | bool,
+) -> None:
     """Write a run on shoes-quick with some settings of its own; each task has this share of its questions right."""
     benchmark = load_benchmark("shoes", quick=True, settings=settings)
     setup = {
         "method": {"name": method}, "benchmark": benchmark.model_dump(mode="json"), "tasks": list(TASKS),
-        "data": "abc", "precision": "fp32", "seed": seed,
+        "data": "abc", "precision": "fp32", "seed": seed, **computed,
     }  # fmt: skip
     hits = (np.random.default_rng([seed, 7]).random((2, 1000)) < share).astype(np.uint8)
     metrics = {task: {"triplet": float(row.mean())} for task, row in zip(TASKS, hits, strict=True)}
@@ -53,6 +61,22 @@ def results(tmp_path: Path) -> Path:
 
 def across(results: Path, *keys: str) -> list[Summary]:
     return summarise(find_records(results), Choice(across=keys), results)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "computed"),
+    [
+        ("train.precision", ("fp32", "bf16"), ({"precision": "fp32"}, {"precision": "bf16"})),
+        ("train.compile", ("off", "on"), ({}, {"compiled": True})),
+        ("train.deterministic", ("false", "true"), ({}, {"deterministic": True})),
+    ],
+)
+def test_how_runs_were_computed_is_a_factor_where_it_is_named(tmp_path, key, values, computed):
+    for value, setup in zip(values, computed, strict=True):
+        put(tmp_path, "modulation", 0.7, f"{key}={value}", **setup)
+    assert len(across(tmp_path)) == 2
+    (together,) = across(tmp_path, key)
+    assert {row.method for row in together.rows} == {f"modulation · {key}={value}" for value in values}
 
 
 def test_without_factors_the_two_are_tables_of_their_own(results):

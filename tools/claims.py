@@ -1,0 +1,161 @@
+"""Write the table of results/README.md that holds the modulation paper's claims against the published records.
+
+    python tools/claims.py            # the table in Markdown
+    python tools/claims.py --write    # put it into results/README.md
+
+A difference of two methods is that of their mean test triplet accuracy, in points, with the 95 % interval of that pair
+alone, which allows for other seeds and other test images (`mtlbench.Results.compare`). A claim holds where the whole
+interval is above 0, fails where it is below 0, is `level` where it lies within ±1 point, and can't be told otherwise.
+Counts, such as bytes, are exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import t as student
+
+import mtlbench
+from mtlbench.probes import ALL
+from mtlbench.report.tables import rows
+from mtlbench.runs import find_records, folder_of
+
+ROOT = Path(__file__).parents[1] / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- tools/claims.py -->\n", "<!-- end -->\n"
+TUNED = " · tuned"
+LEVEL = 1.0  # points
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row: what is claimed, of how many tasks, what was measured, the verdict, and the results that say it."""
+
+    what: str
+    tasks: str
+    measured: str
+    verdict: str
+    where: str
+
+
+def verdict(low: float, high: float) -> str:
+    """Judge an interval of a difference, in points, that is claimed to be above 0."""
+    if low > 0:
+        return "holds"
+    if high < 0:
+        return "does not hold"
+    return "level" if low > -LEVEL and high < LEVEL else "can't be told"
+
+
+def compared(what: str, where: str, first: str, second: str, task: str = "") -> Claim:
+    """Compare two rows of a suite, `FOLDER/NAME`."""
+    folder, name = where.split("/")
+    found = mtlbench.results(ROOT / folder, name)
+    pair = found.compare(first, second, task)
+    low, high = (100 * end for end in pair.interval())
+    said = f"{first} - {second}: {100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return Claim(what, str(len(found.tasks)), said, verdict(low, high), where)
+
+
+def stored(what: str, where: str, first: str, second: str) -> Claim:
+    """Count what one more task adds to two rows, and what both take in all."""
+    folder, name = where.split("/")
+    costs = {row.method: row.costs for row in rows(mtlbench.results(ROOT / folder, name).one)}
+    total, adds = (
+        {row: float(costs[row][key].mean or 0) for row in (first, second)} for key in ("file_bytes", "bytes_added")
+    )
+    said = "; ".join(f"{row} {total[row] / 1e6:.2f} MB, {adds[row] / 1e3:,.2f} kB more a task" for row in total)
+    tasks = str(len(mtlbench.results(ROOT / folder, name).tasks))
+    return Claim(what, tasks, said, "holds" if adds[first] < adds[second] else "does not hold", where)
+
+
+def agreed(what: str, where: str, first: str, second: str) -> Claim:
+    """Compare how often two rows' gradients agree: Welch's interval over seeds, in points."""
+    folder, name = where.split("/")
+    ratios = {row: compliance(ROOT / folder, name, row) for row in (first, second)}
+    (one, other) = ratios.values()
+    spread = [statistics.variance(values) / len(values) for values in (one, other)]
+    freedom = sum(spread) ** 2 / sum(part**2 / (len(one) - 1) for part in spread)
+    half = float(student.ppf(0.975, freedom)) * math.sqrt(sum(spread))
+    difference = statistics.fmean(one) - statistics.fmean(other)
+    said = f"{first} - {second}: {difference:+.1f} [{difference - half:+.1f}, {difference + half:+.1f}]"
+    tasks = str(len(mtlbench.results(ROOT / folder, name).tasks))
+    return Claim(what, tasks, said, verdict(difference - half, difference + half), where)
+
+
+def compliance(results: Path, name: str, row: str) -> list[float]:
+    """Return a row's update compliance ratio of each seed, in %."""
+    method = row.removesuffix(TUNED)
+    found = []
+    for record in find_records(results, name):
+        tuned = record.setup["method"].get("recipe") is not None
+        if record.method == method and tuned == row.endswith(TUNED) and record.kind == "method":
+            table = pd.read_csv(folder_of(record, results) / "agreement.csv")
+            cosines = table[table["layer"] == ALL]["cosine"].dropna()
+            found.append(100 * float((cosines > 0).mean()))
+    return found
+
+
+def claims() -> Iterator[Claim]:
+    """Yield the claims in the order of the table."""
+    modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
+    faces = {2: "claims/celeba-2-quick", 4: "claims/celeba-4-quick", 7: "tuned/celeba-quick", 20: "claims/celeba-20-quick"}
+    shoes = "tuned/shoes-quick"
+    above = "(a) modulation is more accurate than"
+    for where in (*faces.values(), shoes):
+        yield compared(f"{above} `shared`", where, modulation, shared)
+    for where in (faces[2], faces[4], faces[7], shoes):
+        yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
+    for where in (faces[7], shoes):
+        yield compared(f"{above} `cross-stitch`", where, modulation, f"cross-stitch{TUNED}")
+        yield compared(f"{above} `independent`", where, modulation, "independent")
+    yield stored("(b) a further task adds less than an embedding layer", faces[7], modulation, shared)
+    yield stored("(b) a further task adds less than a network", faces[7], modulation, "independent")
+    half = "model.backbone=small[width=0.5]"
+    widths = "claims/celeba-4-width-quick"
+    yield compared(
+        "(c) modulation is more accurate than nets of half the width, one for each task, at equal storage", widths,
+        f"{modulation} · model.backbone=small", f"independent{TUNED} · {half}",
+    )  # fmt: skip
+    yield compared(
+        "(c) half the width costs modulation accuracy", widths,
+        f"{modulation} · model.backbone=small", f"{modulation} · {half}",
+    )  # fmt: skip
+    for other in ("single", "shared"):
+        yield agreed(f"(d) gradients agree more often than in `{other}`", faces[4], modulation, f"{other}{TUNED}")
+    layers = "claims/celeba-4-layers-quick"
+    every = "modulation[after=3:4:5,rate=87.26]"
+    for after, what in (("3:4", "the embedding"), ("4", "stage 3 and the embedding"), ("5", "both stages")):
+        yield compared(f"(e) modulating {what} adds accuracy", layers, every, f"modulation[after={after},rate=87.26]")
+    yield compared("(e) modulating all layers adds accuracy", layers, "modulation[after=all,rate=87.26]", every)
+    yield from transferred()
+    for where in (faces[7], shoes):
+        yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
+
+
+def table() -> str:
+    """Return the claims as a table in Markdown."""
+    lines = ["| claim | tasks | measured | verdict | records |", "|---|---|---|---|---|"]
+    lines += [f"| {c.what} | {c.tasks} | {c.measured} | {c.verdict} | {c.where} |" for c in claims()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print the table, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put it into results/README.md")
+    if not parser.parse_args().write:
+        print(table())
+        return
+    before, rest = README.read_text().split(BEGIN)
+    README.write_text(before + BEGIN + table() + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
