@@ -1,11 +1,12 @@
-"""Adds the test triplets to run records that mtlbench 0.1 left without them, drawn again from their data set.
+"""Adds test triplets to run records of mtlbench 0.1, which lack them, by drawing them again from the data set.
 
     python tools/add_triplets.py results/published shoes-quick
     python tools/add_triplets.py results/published celeba-10k-quick --data-dir DIR
 
-Comparisons between methods need to know which triplets share images. A benchmark draws its test triplets by its own
-seed, so they can be drawn again. Two checks come first: the data set's fingerprint must be the records', and random
-embeddings must get the accuracy that the record of `chance` holds. If either fails, nothing is written.
+Comparisons between methods need to know which triplets share images. A benchmark draws its test triplets from its own
+seed, so the tool can draw the same ones again. It first makes two checks: the data set's fingerprint must equal that of
+the records, and random embeddings must reach the accuracy in the record of `chance`. If either check fails, it writes
+nothing.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from mtlbench.runs.setup import benchmark_of
 
 
 def redraw(records: list[Record], data_dir: Path | None) -> NDArray[np.integer]:
-    """Return the (T, n, 3) test triplets of records of one benchmark, tasks and data.
+    """Return the (T, n, 3) test triplets of records of the same benchmark, tasks and data.
 
     Raises:
-        UserError: the images are not those of the records, or the triplets are not.
+        UserError: the images or the triplets differ from those of the records.
     """
     first = records[0]
     benchmark = benchmark_of(first)

@@ -1,12 +1,13 @@
-"""What weights balancers give over a whole run: their range, and how often they decide nothing, or one task alone.
+"""Shows the weights that balancers give over a whole run: their range, and how often they single out one task.
 
     python tools/balancer_weights.py modo sdmgrad dwa famo excess-mtl --set train.triplets=4
     python tools/balancer_weights.py 'excess-mtl[step=0.001]' --dataset faces
 
-Trains `shared` with each on a rendered set, by its `--quick` protocol with 350 steps, and prints a row each: the lowest
-and highest weight of any task at any step, the 5th and 95th percentile of all weights, the shares of steps at the plain
-mean and with all of the weight on one task, as run records count them, and the share of steps at a bound, where some
-task's weight is the lowest of the run, as it is again and again where weights pile up. Nothing is validated or written.
+The tool trains `shared` with each balancer on a rendered set, by its `--quick` protocol with 350 steps, and prints one
+row each. A row has the lowest and highest weight of any task at any step, and the 5th and 95th percentile of all
+weights. It has the shares of steps at the plain mean and with all of the weight on one task, as run records count them.
+It also has the share of steps at a bound: at these, some task's weight equals the lowest of the run, which happens
+often where weights pile up. The tool validates and writes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
 
-_NEAR = 0.01  # weights nearer to each other are the same
+_NEAR = 0.01  # weights that differ by less count as equal
 
 
 def weights_of(balancer: str, benchmark: Benchmark, dataset: Dataset, seed: int = 0) -> tuple[np.ndarray, float, float]:

@@ -1,11 +1,11 @@
-"""Whether products of matrices are right in bfloat16 on this processor, as `mtlbench.soundness` asks of convolutions.
+"""Checks whether matrix products are right in bfloat16 on this processor; `mtlbench.soundness` checks convolutions.
 
 python tools/bf16_products.py
 
-Linear layers, batched products and attention of widths 1, 2, odd and even, under bfloat16 autocast, forward and
-backward, against float32 on the same numbers, with freed memory full of 1e20 before each. What counts is the error of
-all of an operation's results together, output and gradients: one number alone may nearly cancel, and attention among
-one key has gradients that are zero.
+The tool runs linear layers, batched products and attention of widths 1, 2, odd and even, under bfloat16 autocast,
+forward and backward, and compares them with float32 on the same numbers. Before each, it fills freed memory with 1e20.
+The error is taken over all results of an operation together, output and gradients: a single number may nearly cancel,
+and attention with one key has zero gradients.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Operation = Callable[..., Tensor]
 
 
 def self_attention(x: Tensor, into: Tensor, out: Tensor) -> Tensor:
-    """Return the attention of two heads, (B, S, D), as `nn.MultiheadAttention` computes it in training."""
+    """Return attention with two heads, (B, S, D), computed as `nn.MultiheadAttention` does in training."""
     heads = nn.MultiheadAttention(x.shape[-1], 2, bias=False, batch_first=True)
-    scale = x.shape[-1] ** -0.5  # as layers start: of larger products the softmax makes rounding an error of any size
+    scale = x.shape[-1] ** -0.5  # as layers start; with larger products, softmax may enlarge rounding errors
     weights = {"in_proj_weight": into * scale, "out_proj.weight": out * scale}
     return torch.func.functional_call(heads, weights, (x, x, x), {"need_weights": False})[0]
 
 
 def operations() -> list[tuple[str, Operation, tuple[tuple[int, ...], ...]]]:
-    """Return what is tried: its name, the function, and the shapes of its arguments."""
+    """Return the operations to try: name, function, and the shapes of the arguments."""
     found: list[tuple[str, Operation, tuple[tuple[int, ...], ...]]] = []
     for b, i, o in itertools.product(NUMBERS, repeat=3):
         found.append(("linear", F.linear, ((b, i), (o, i), (o,))))
@@ -66,13 +66,13 @@ def error(operation: Operation, shapes: tuple[tuple[int, ...], ...], seed: int) 
 
 
 def stain() -> None:
-    """Free memory of many sizes that holds what no result does."""
+    """Fill memory of many sizes with a number that no result has, and free it."""
     stains = [torch.full((2**size,), 1e20) for size in range(4, 14) for _ in range(8)]
     del stains
 
 
 def main() -> None:
-    """Print the largest error of each kind of operation, and each that is wrong."""
+    """Print the largest error of each kind of operation, and every wrong operation."""
     print(f"torch {torch.__version__}, bfloat16 instructions: {torch.cpu._is_avx512_bf16_supported()}")
     largest: dict[str, float] = {}
     counts: dict[str, int] = {}

@@ -1,10 +1,10 @@
-"""Gradients of convolutions that torch reads in bfloat16 from memory never written; for a report upstream.
+"""Shows bfloat16 gradients of convolutions that torch reads from memory never written; for a report upstream.
 
 It needs torch alone, no part of mtlbench: python tools/bf16_reproduction.py
 
-Each convolution is computed on a CPU, channels last, in bfloat16 and in float32, on the same numbers. Before, memory
-of every size is filled with 1e20 and freed: a gradient that was not written then holds such numbers. Rounding to
-bfloat16 alone is a relative error of about 0.003.
+The tool computes each convolution on a CPU, channels last, in bfloat16 and in float32, on the same numbers. Before
+that, it fills memory of every size with 1e20 and frees it: a gradient that was never written then holds such numbers.
+Rounding to bfloat16 alone gives a relative error of about 0.003.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHANNELS, BATCH = 32, 8
 
 
 def processor() -> str:
-    """Return the processor's name, and which of its instructions compute in bfloat16."""
+    """Return the processor's name, and its instructions that compute in bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -44,7 +44,7 @@ def gradient(images: Tensor, weights: Tensor, stride: int, groups: int, kind: to
 
 
 def main() -> None:
-    """Print which of some convolutions have a wrong gradient, in how many tries, and how wrong it is."""
+    """Print which convolutions have a wrong gradient, in how many tries, and how wrong it is."""
     print(f"torch {torch.__version__}, {processor()}, {torch.get_num_threads()} threads")
     kinds = list(itertools.product((1, 2, 3, 4), (1, 4, CHANNELS), (1, 2, 5), (1, 2, 3, 4, 5, 8)))
     wrong = 0
@@ -57,7 +57,7 @@ def main() -> None:
             images, weights = (one.to(memory_format=torch.channels_last) for one in (images, weights))
             right, found = (gradient(images, weights, stride, groups, one) for one in (torch.float32, torch.bfloat16))
             errors.append(float((found - right).norm() / right.norm()))
-        bad = [error for error in errors if not error <= WORST]  # a NaN is bad
+        bad = [error for error in errors if not error <= WORST]  # a NaN is bad too
         if bad:
             wrong += 1
             print(

@@ -1,4 +1,4 @@
-"""How often methods that are all equal are told apart: the false-positive rate of the tables' marks, simulated.
+"""Simulates the false-positive rate of the tables' marks: how often they tell apart methods that are all equal.
 
     python tools/false_positives.py triplets     # docs/inference.md holds its figures
     python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 5000
@@ -6,14 +6,14 @@
     python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
     python tools/false_positives.py both         # seeds and images, both normal, of any size, with --tables 20000
     python tools/false_positives.py unequal      # seeds alone, by methods that vary unequally, with --tables 20000
-    python tools/false_positives.py prior        # the same by what is known of seeds beforehand, with --tables 20000
+    python tools/false_positives.py prior        # the same, by prior knowledge of seeds, with --tables 20000
     python tools/false_positives.py triplets --tables 100   # quicker, less exact
 
-A method orders a triplet rightly when a margin is above 0: a constant, an effect of each of the three images that is
-the method's own, one of the seed, one of seed and image, and noise. For retrieval, embeddings are drawn and scored as
-those of runs are. Equal methods draw theirs from the same distributions, so that no image set and no seed favours one.
-A table is wrong when any method is told apart from the best of a column. Some tables each share a set of triplets, or
-of labels; all else is drawn for each.
+A method orders a triplet correctly if a margin is above 0. The margin is a sum: a constant, the method's own effect of
+each of the three images, an effect of the seed, an effect of seed and image together, and noise. For retrieval, the
+tool draws embeddings and scores them as in real runs. Equal methods draw from the same distributions, so
+no image set and no seed favours one of them. A table is wrong if any method is told apart from the best of a column.
+Several tables share a set of triplets, or of labels; everything else is drawn for each table.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQu
 from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, threshold
 
 IMAGES, TRIPLETS = 600, 2000
-QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and numbers of an embedding
+QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and dimensions of an embedding
 RETRIEVED = ("map@r", "precision@1", "recall@10")
-TOGETHER = 10  # tables of one set of triplets or of labels
+TOGETHER = 10  # tables per set of triplets or of labels
 NOISES = (0.0, 0.1, 0.2, 0.3)
-# methods, share of the rarer label, tasks, noise, seeds: 0.2 is where seeds alone are wrong most often, for four tasks
+# methods, share of the rarer label, tasks, noise, seeds; with four tasks, seeds alone are wrong most often at 0.2
 WORST = ((2, 0.5, 4, 0.2, 3), (2, 0.5, 4, 0.2, 5), (2, 0.5, 4, 0.3, 3), (2, 0.03, 4, 0.0, 5), (2, 0.03, 1, 0.1, 5),
          (6, 0.5, 4, 0.2, 3))  # fmt: skip
 WORST_RETRIEVAL = ((2, 0.5, 4, 0.2, 3), (2, 0.5, 4, 0.2, 5), (2, 0.5, 4, 0.3, 5), (2, 0.5, 1, 0.3, 5))
 
 
 def draw_triplets(random: np.random.Generator, share: float, tasks: int, images: int, number: int) -> NDArray[np.int64]:
-    """Draw (T, n, 3) triplets: anchors evenly from the two labels of each task, one of which `share` images have."""
+    """Draw (T, n, 3) triplets: anchors evenly from the two labels of each task; a `share` of images has one of them."""
     drawn = []
     for _ in range(tasks):
         order = random.permutation(images)
@@ -63,16 +63,16 @@ def draw_triplets(random: np.random.Generator, share: float, tasks: int, images:
 def draw_hits(
     random: np.random.Generator, triplets: NDArray[np.int64], images: int, seeds: int, noise: float
 ) -> list[NDArray[np.uint8]]:
-    """Draw one method's hits, (T, n) a seed; `noise` is the standard deviation of a seed's effect on the margin."""
+    """Draw one method's hits, (T, n) per seed; `noise` is the standard deviation of a seed's effect on the margin."""
     tasks, number = triplets.shape[:2]
     own = 0.5 * random.standard_normal((3, tasks, images), np.float32)
-    # places in the raveled effects, (3, T * n)
+    # positions in the flattened effects, (3, T * n)
     places = np.moveaxis(triplets, 2, 0) + images * np.arange(3 * tasks).reshape(3, tasks, 1)
     places = places.reshape(3, -1)
     hits = []
     for _ in range(seeds):
         effects = (own + 0.3 * random.standard_normal(own.shape, np.float32) if noise else own).ravel()
-        # a seed moves all tasks together and each alone
+        # a seed shifts all tasks together and each task alone
         level = 0.8 + random.normal(0, noise) + random.normal(0, noise, tasks)
         margin = random.standard_normal(tasks * number, np.float32)
         for role in places:
@@ -89,8 +89,9 @@ def generator(seed: int) -> np.random.Generator:
 def wrong_tables(
     methods: int, share: float, tasks: int, noise: float, seeds: int, tables: int, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the share of tables of equal methods in which any mark of the column is wrong, and the mean number of
-    comparisons that could be made.
+    """Return the share of tables of equal methods with a wrong mark in the column, and the mean number of comparisons.
+
+    Only comparisons that could be made are counted.
     """
     random = generator(seed)
     wrong = made = 0
@@ -105,13 +106,13 @@ def wrong_tables(
 
 
 def _any_differs(found: Sequence[Comparison], level: float) -> bool:
-    """Return whether any two methods are told apart; Student's t is asked only beyond the normal value, its least."""
+    """Return whether any two methods are told apart; compute Student's t only beyond the normal value, its minimum."""
     least = NormalDist().inv_cdf(1 - level / 2)
     return any(abs(one.difference) > least * one.error and one.differs(level) for one in found)
 
 
 def _with_best(scores: Sequence[Sequence[Scores]], shared: Clustered) -> list[Comparison]:
-    """Compare methods, each with its runs' scores, with the best of them, as tables do."""
+    """Compare methods with the best of them, as tables do; each method has the scores of its runs."""
     means = [float(np.mean([shared.mean(run) for run in runs])) for runs in scores]
     best = int(np.argmax(means))
     pairs = [compare(scores[best], runs, shared) for place, runs in enumerate(scores) if place != best]
@@ -129,10 +130,10 @@ def draw_labels(random: np.random.Generator, share: float, tasks: int, images: i
 def draw_scores(
     random: np.random.Generator, labels: NDArray[np.int64], seeds: int, noise: float
 ) -> list[dict[str, NDArray[np.float64]]]:
-    """Draw one method's embeddings and score them as runs are, (T, N) by metric a seed.
+    """Draw one method's embeddings and score them as runs are scored, (T, N) by metric, per seed.
 
-    An embedding is its label's centre, an effect of the image that is the method's own, and one of seed and image;
-    `noise` is the standard deviation of a seed's effect on how far centres lie apart, in shares of that.
+    An embedding is the sum of its label's centre, the method's own effect of the image, and an effect of seed and image
+    together. `noise` is the standard deviation of a seed's effect on the distance between centres, as a share of it.
     """
     tasks, images = labels.shape
     own = 0.6 * random.standard_normal((tasks, images, LENGTH), np.float32)
@@ -140,7 +141,7 @@ def draw_scores(
     found = []
     for _ in range(seeds):
         embeddings = own + (0.3 if noise else 0.0) * random.standard_normal(own.shape, np.float32)
-        # a seed moves all tasks together and each alone
+        # a seed shifts all tasks together and each task alone
         embeddings[:, :, 0] += 0.7 * (1 + random.normal(0, noise) + random.normal(0, noise, (tasks, 1))) * signs
         each = [scored(points, own_labels) for points, own_labels in zip(embeddings, labels, strict=True)]
         found.append({name: np.stack([scores[name] for scores in each]) for name in RETRIEVED})
@@ -148,16 +149,17 @@ def draw_scores(
 
 
 def scored(points: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return what `mtlbench.evaluation.retrieval` scores (N,) queries of one task with, four times as fast; a test
-    holds the two against each other.
+    """Return the scores that `mtlbench.evaluation.retrieval` gives (N,) queries of one task, four times as fast.
+
+    A test compares both.
 
     Args:
-        points: (N, D), no two as far from a third.
-        labels: (N,), of values that two images or more have.
+        points: (N, D), no two at the same distance from a third.
+        labels: (N,), each value on at least two images.
     """
     squares = (points * points).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
-    # what is not negative is ordered by its bits; the lowest says who is relevant, so that sorting values is enough
+    # bits order nonnegative numbers; the lowest bit marks relevant ones, so that sorting values is enough
     keys = distances.view(np.int32) & ~1 | (labels[:, None] == labels)
     np.fill_diagonal(keys, np.iinfo(np.int32).max - 1)
     keys.sort(axis=1)
@@ -177,7 +179,7 @@ def scored(points: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, 
 def wrong_columns(
     methods: int, share: float, tasks: int, noise: float, seeds: int, tables: int, seed: int = 0
 ) -> tuple[dict[str, float], float]:
-    """Return the same as `wrong_tables` for the columns of retrieval metrics, the share by metric."""
+    """Return the same as `wrong_tables` for the columns of retrieval metrics, with a share for each metric."""
     random = generator(seed)
     wrong = dict.fromkeys(RETRIEVED, 0)
     made = 0
@@ -201,17 +203,17 @@ def told_by_seeds(
     from_images: NDArray[np.float64] | float = 0.0,
     images: float = 2.0,
 ) -> NDArray[np.bool_]:
-    """Say which methods of many tables are told apart from the best, by their seeds' means.
+    """Return which methods of many tables are told apart from the best, by their seeds' means.
 
-    What `compare` does, for all tables at once; a test holds the two against each other.
+    This does the work of `compare` for all tables at once; a test compares both.
 
     Args:
         means: (tables, methods, seeds) of a mean over `tasks`.
-        methods: of the suite, by which the level is divided.
-        prior: what is known of seeds beforehand, by default what tables take.
-        from_images: (tables, methods) variance that other test images would bring to the difference to the best, as it
-            was estimated; by default seeds alone play a part.
-        images: how many test images of equal weight stand behind that.
+        methods: of the suite; the level is divided by it.
+        prior: prior knowledge of seeds; by default, the one that tables use.
+        from_images: (tables, methods) estimated variance of the difference to the best between sets of test images; by
+            default, only seeds matter.
+        images: how many test images of equal weight that estimate rests on.
 
     Returns:
         (tables, methods).
@@ -235,7 +237,7 @@ def told_by_seeds(
     half = threshold(methods) / 2
     told = (difference > NormalDist().inv_cdf(1 - half) * error) & (np.arange(means.shape[1]) != best)
     ones, other = variance[told], others[told]
-    # as `Comparison.critical`, asked only beyond the normal value, its least
+    # as `Comparison.critical`; computed only beyond the normal value, its minimum
     critical = -(ones * stdtrit(freedom[told], half) + other * stdtrit(images - 1, half)) / (ones + other)
     told[told] = difference[told] > critical * error[told]
     return told
@@ -250,8 +252,9 @@ def wrong_by_seeds(
     seed: int = 0,
     prior: Prior | None = None,
 ) -> float:
-    """Return the share of wrong tables where nothing but seeds plays a part; a mean's deviation is over seeds, of all
-    methods or of each.
+    """Return the share of wrong tables if only seeds matter.
+
+    `deviation` is the standard deviation of a mean over seeds, one for all methods or one for each.
     """
     spread = np.broadcast_to(deviation, methods)[:, None]
     means = np.random.default_rng(seed).normal(0, 1, (tables, methods, seeds)) * spread
@@ -261,13 +264,13 @@ def wrong_by_seeds(
 def wrong_by_both(
     methods: int, tasks: int, by_seed: float, by_image: float, images: int, seeds: int, tables: int, seed: int = 0
 ) -> float:
-    """Return the share of wrong tables where seeds and images play a part, both with normal effects.
+    """Return the share of wrong tables if both seeds and images matter, with normal effects.
 
     Args:
-        methods, tasks, seeds, tables: of a table, and how many tables.
+        methods, tasks, seeds, tables: of a table, and the number of tables.
         by_seed: the standard deviation of a method's mean between seeds.
-        by_image: that of the difference of two methods' means between sets of test images, which is estimated.
-        images: how many test images of equal weight there are.
+        by_image: the standard deviation of the difference of two means between sets of test images; it is estimated.
+        images: the number of test images of equal weight.
         seed: of the random numbers.
     """
     random = np.random.default_rng(seed)
@@ -306,7 +309,7 @@ def _rate(rate: float, tables: int) -> str:
 
 
 def at_most(rate: float, tables: int) -> float:
-    """Return the upper end of the 95 % interval of a share that was found in so many tables (Wilson, 1927)."""
+    """Return the upper end of the 95 % interval of a share found in a number of tables (Wilson, 1927)."""
     z = 1.96
     middle = rate + z * z / (2 * tables)
     half = z * math.sqrt(rate * (1 - rate) / tables + z * z / (4 * tables * tables))
@@ -344,7 +347,7 @@ def print_worst_retrieval(tables: int) -> None:
 
 
 def print_triplets(tables: int) -> None:
-    """Print a row per situation for the columns of triplet accuracy: the mean of four tasks, and a task alone."""
+    """Print a row per situation for the columns of triplet accuracy: the mean of four tasks, and a single task."""
     _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
     situations = product((2, 6), (0.5, 0.03), (4, 1), NOISES, (1, 3, 5))
     for place, (methods, share, tasks, noise, seeds) in enumerate(situations):
@@ -384,8 +387,9 @@ def print_seeds(tables: int) -> None:
 
 
 def print_both(tables: int) -> None:
-    """Print how often seeds and images together make a wrong mark: the highest share over how much seeds vary, and how
-    much images.
+    """Print how often seeds and images together make a wrong mark.
+
+    Each row has the highest share among several spreads of seeds and of images.
     """
     by_seed, by_image = (0.3, 0.6, 1.0, 2.0, 3.0, 4.0, 5.0, 7.5), (0.3, 0.6, 1.0, 2.0, 4.0)  # points
     _print_head("methods", "tasks", "seeds", "images", "highest share of tables with a wrong mark", "at sd of seeds",
@@ -400,7 +404,7 @@ def print_both(tables: int) -> None:
 
 
 def print_unequal(tables: int) -> None:
-    """Print how often seeds alone make a wrong mark where methods of the same true mean vary unequally."""
+    """Print how often seeds alone make a wrong mark if methods of the same true mean vary unequally."""
     _print_head("standard deviations", "tasks", "3 seeds", "5 seeds")
     for deviations, tasks in product(((3.4, 0.9), (5.0, 2.0), (5.0, 0.5), (7.5, 1.0), (7.5, *[1.0] * 5)), (1, 4)):
         spread = [one / 100 for one in deviations]

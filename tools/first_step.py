@@ -1,10 +1,10 @@
-"""Measures how far the first step of the CelebA protocol moves the paper's network, and modulation's vectors in it.
+"""Measures how far the first step of the CelebA protocol moves the paper's network and its modulation vectors.
 
     python tools/first_step.py [--images 400]
 
-The same images, triplets and gradients, under He's start and the released code's truncated normal, and
-with Adagrad's accumulator at 0 as in torch and at 0.1 as in TensorFlow. The images are rendered faces at 150 px: the
-labels of CelebA are not needed for a first step, its protocol is.
+The tool uses the same images, triplets and gradients with He's initial values and with the released code's truncated
+normal, and with Adagrad's accumulator at 0 as in torch and at 0.1 as in TensorFlow. The images are rendered faces
+at 150 px: a first step needs CelebA's protocol, but not its labels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ACCUMULATORS = (0.0, 0.1)
 
 
 def moved(before: Tensor, gradient: Tensor, accumulator: float, rate: float) -> Tensor:
-    """Return by what share of itself each weight moves in Adagrad's first step."""
+    """Return how far each weight moves in Adagrad's first step, as a share of itself."""
     weight = torch.nn.Parameter(before.clone())
     weight.grad = gradient.clone()
     torch.optim.Adagrad([weight], lr=rate, initial_accumulator_value=accumulator).step()

@@ -1,8 +1,8 @@
-"""Measures how well near-copies are told from other images: what `mtlbench.data.near_copies.ALIKE` rests on.
+"""Measures how well near-copies are told from other images, the basis of `mtlbench.data.near_copies.ALIKE`.
 
     python tools/near_copies.py DATA_SET [--images 1500]
 
-Prints the share of images that are recognised after being saved anew, resized or cropped, and the share of images that
+The tool prints two shares: images that are recognised after they were saved again, resized or cropped; and images that
 resemble another image of the same data set as much.
 """
 
@@ -24,18 +24,18 @@ Change = Callable[[Image.Image], Image.Image]
 
 
 def resized(factor: float) -> Change:
-    """Return what changes an image's size."""
+    """Return a function that changes an image's size."""
     return lambda image: image.resize(
         (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS
     )
 
 
 def cropped(pixels: int) -> Change:
-    """Return what cuts an image's edges off."""
+    """Return a function that crops an image's edges."""
     return lambda image: image.crop((pixels, pixels, image.width - pixels, image.height - pixels))
 
 
-CHANGES: dict[str, tuple[Change, int]] = {  # and the JPEG quality that it is saved with
+CHANGES: dict[str, tuple[Change, int]] = {  # with the JPEG quality to save with
     "JPEG quality 90": (resized(1), 90),
     "JPEG quality 50": (resized(1), 50),
     "JPEG quality 20": (resized(1), 20),

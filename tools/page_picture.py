@@ -1,9 +1,9 @@
-"""Take pictures of a page that `mtlbench report --html` wrote, in Chromium without a window: `docs/page.png` is one.
+"""Takes pictures of a page written by `mtlbench report --html`, in headless Chromium; one is `docs/page.png`.
 
     mtlbench report shoes-quick --results results/published --html /tmp/page
     python tools/page_picture.py /tmp/page/index.html docs/page.png --width 1440 --height 900
 
-Needs selenium (of the extra `test`), chromium and chromedriver. No network is used.
+The tool needs selenium (from the extra `test`), chromium and chromedriver. It uses no network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def browser(profile: str, *more: str) -> Any:
-    """Return Debian's Chromium, without a window and without a network, with `more` of its own arguments."""
+    """Return Debian's Chromium, without a window or a network, with `more` command-line arguments."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -38,7 +38,7 @@ def browser(profile: str, *more: str) -> Any:
 
 
 def picture(driven: Any, page: Path, width: int, height: int, dark: bool, scale: float) -> bytes:
-    """Open a page at a size in CSS pixels and return its picture, a PNG; a height of 0 is that of the whole page."""
+    """Open a page at a size in CSS pixels and return its picture as a PNG; height 0 means the whole page."""
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driven.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 

@@ -1,15 +1,15 @@
-"""Copies run records as they are published: numbers alone, without networks and embeddings, with their tables.
+"""Copies run records in the form to publish: numbers and tables, without networks and embeddings.
 
     python tools/publish.py RESULTS shoes-quick faces-quick --to results/published
     python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
     python tools/publish.py RESULTS shoes-quick --add              # further runs, beside those that are published
-    python tools/publish.py results/tuned shoes-quick              # what is published already: its tables again
+    python tools/publish.py results/tuned shoes-quick              # write the tables of published records again
 
-Of each run stay `run.json`, the validations of `curve.csv`, `agreement.csv`, and of `test.safetensors` which test
-triplets were ordered rightly, and the scores of single queries with their labels, which comparisons between methods
-need. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark, so git stores it
-once. `NAME.md` beside a benchmark's folder holds its tables, `tried.jsonl` what else was run on its data, and
-`tuning/trials.json` the trials that its recipes come from.
+The tool keeps `run.json`, the validations of `curve.csv`, and `agreement.csv` of each run. From `test.safetensors` it
+keeps which test triplets were ordered correctly, and the scores of single queries with their labels: comparisons
+between methods need them. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark,
+so git stores it once. Beside a benchmark's folder, `NAME.md` holds its tables, `tried.jsonl` the other runs on its
+data, and `tuning/trials.json` the trials behind its recipes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mtlbench.runs.tried import note_tried, read_tried
 from mtlbench.tuning.outcome import FILE as TRIALS
 from mtlbench.tuning.outcome import FOLDER
 
-TIMES = ("train_rate", "embed_rate")  # beginnings of costs' names
+TIMES = ("train_rate", "embed_rate")  # beginnings of the names of costs
 
 
 def publish(run: Path, place: Path, times: bool) -> None:
-    """Copy one run's record, with what it says of speed or without; what was there of it is replaced."""
+    """Copy one run's record, with or without its speeds, in place of an earlier copy."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     content = json.loads((run / "run.json").read_text())
@@ -68,7 +68,7 @@ def publish(run: Path, place: Path, times: bool) -> None:
 
 
 def publish_tried(results: Path, place: Path, datasets: set[str]) -> None:
-    """Copy what was noted of every run on some data sets: also of those that are not published, or gone."""
+    """Copy the notes on every run on some data sets, including runs that are not published or were deleted."""
     noted, there = (read_tried(folder) or [] for folder in (results, place))
     for tried in noted:
         if tried.dataset in datasets and tried not in there:
@@ -77,7 +77,7 @@ def publish_tried(results: Path, place: Path, datasets: set[str]) -> None:
 
 
 def tables_of(results: Path, name: str) -> str:
-    """Return a benchmark's tables in Markdown: accuracy and cost, and how gradients agreed where that was probed."""
+    """Return a benchmark's tables in Markdown: accuracy, cost, and the agreement of gradients if it was recorded."""
     records = find_records(results, name)
     console = Console(file=io.StringIO(), width=200)
     tables.show(records, "md", console, results=results)
@@ -89,7 +89,7 @@ def tables_of(results: Path, name: str) -> str:
 
 
 def main() -> None:
-    """Publish the benchmarks named on the command line; unless runs are added, what was published of them goes."""
+    """Publish the benchmarks named on the command line; without `--add`, first remove what was published of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="where the run records lie")
     parser.add_argument("names", nargs="+", help="benchmarks, by their folders' names")

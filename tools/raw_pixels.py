@@ -1,9 +1,9 @@
-"""How far nearest neighbours on raw pixels get on a benchmark's own test triplets: what networks have to beat.
+"""Measures nearest neighbours on raw pixels by a benchmark's own test triplets: the baseline for networks.
 
     python tools/raw_pixels.py shoes-quick
     python tools/raw_pixels.py celeba --data-dir ~/celeba --set data.limit=20000 --results results
 
-Nothing is trained. Trained networks stand beside it where `--results` holds their run records.
+Nothing is trained. If `--results` holds run records of trained networks, the table shows them too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mean_image(dataset: Dataset) -> Tensor:
 
 
 def without_training(benchmark: Benchmark, dataset: Dataset) -> dict[str, Metrics]:
-    """Judge pixels by Euclidean distance, the same at unit length about the mean image, and random embeddings."""
+    """Judge pixels by Euclidean distance, pixels at unit length about the mean image, and random embeddings."""
     questions = HeldOutTriplets.draw(dataset, benchmark, "test")
     plain = pixels(dataset, questions.images)
     noise = torch.randn(len(plain), benchmark.model.embedding, generator=torch.Generator().manual_seed(0))
@@ -61,7 +61,7 @@ def without_training(benchmark: Benchmark, dataset: Dataset) -> dict[str, Metric
 
 
 def trained(results: Path, benchmark: Benchmark, dataset: Dataset) -> dict[str, list[Metrics]]:
-    """Return the metrics of the runs that answered the same questions, a list over seeds by method."""
+    """Return the metrics of the runs that answered the same triplets, a list over seeds by method."""
     found: dict[str, list[Metrics]] = {}
     asked = benchmark.evaluation.model_dump(mode="json")
     for record in find_records(results, benchmark.name):
@@ -73,7 +73,7 @@ def trained(results: Path, benchmark: Benchmark, dataset: Dataset) -> dict[str, 
 
 
 def main() -> None:
-    """Print one table a metric, in per cent."""
+    """Print one table per metric, in per cent."""
     parser = argparse.ArgumentParser(description="Nearest neighbours on raw pixels, on a benchmark's test triplets.")
     parser.add_argument("benchmark", help="shoes-quick, celeba, or the path of a .toml file")
     parser.add_argument("--data-dir", type=Path, help="the data set's folder")

@@ -1,9 +1,9 @@
-"""Record the tasks' gradients while `shared` trains, for tests of balancers on gradients as they are.
+"""Records the tasks' gradients while `shared` trains, so that tests of balancers have realistic gradients.
 
 python tools/record_gradients.py > tests/methods/torchjd/gradients.json
 
-Of each step only the Gramian counts for most balancers, so the T gradients (T, P) are written as the rows of its root
-(T, T), which have the same lengths and angles. Needs no data set: shoes and faces are rendered.
+Most balancers use only the Gramian of a step. The tool therefore writes the T gradients (T, P) as the rows of its root
+(T, T), which have the same lengths and angles. It needs no data set: shoes and faces are rendered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS = {"shoes": (1, 40, 300), "faces": (1, 40)}
 
 
 def rows_of(losses: torch.Tensor, places: list[torch.Tensor]) -> torch.Tensor:
-    """Return the root (T, T) of the Gramian of the tasks' gradients at some places; the graph is kept."""
+    """Return the root (T, T) of the Gramian of the tasks' gradients at some places, and keep the graph."""
     found = [torch.autograd.grad(loss, places, retain_graph=True, materialize_grads=True) for loss in losses]
     gradients = torch.stack([torch.cat([one.flatten() for one in of_task]) for of_task in found]).double()
     values, vectors = torch.linalg.eigh(gradients @ gradients.T)
@@ -31,7 +31,7 @@ def rows_of(losses: torch.Tensor, places: list[torch.Tensor]) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train on both rendered sets and print what was recorded."""
+    """Train on both rendered sets and print the recorded gradients."""
     load_plugins()
     found = []
     for name, steps in STEPS.items():

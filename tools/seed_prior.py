@@ -1,11 +1,11 @@
-"""Measures how much methods vary between seeds: what `report/inference.py` knows of a variance beforehand, `PRIORS`.
+"""Measures how much methods vary between seeds, for `PRIORS`: the prior on variances in `report/inference.py`.
 
     python tools/seed_prior.py results/published    # docs/inference.md holds its figures
 
-Every method with three seeds and more gives a sample variance of its mean over each choice of one, two, three and four
-tasks. Of these variances, taken for draws from a scaled inverse chi-square, the scale s0 and the degrees of freedom d0
-follow from mean and variance of their logarithms (Smyth, Statistical Applications in Genetics and Molecular Biology
-2004, section 6.2). Choices of tasks overlap, so that the variances are not independent: d0 is rough.
+For every choice of one, two, three and four tasks, each method with at least three seeds gives a sample variance of its
+mean. The tool treats these variances as draws from a scaled inverse chi-square. Mean and variance of their logarithms
+give the scale s0 and the degrees of freedom d0 (Smyth, Statistical Applications in Genetics and Molecular Biology 2004,
+section 6.2). Choices of tasks overlap, so the variances are not independent, and d0 is rough.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fit(found: Sequence[float], freedom: int) -> tuple[float, float]:
     excess = float(np.var(logs, ddof=1)) - _trigamma(freedom / 2)
     if excess <= 0:
         return math.exp(float(np.mean(logs)) / 2), math.inf
-    low, high = 1e-3, 1e6  # trigamma falls
+    low, high = 1e-3, 1e6  # trigamma decreases
     for _ in range(100):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if _trigamma(middle) > excess else (low, middle)

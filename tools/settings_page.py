@@ -1,4 +1,4 @@
-"""Write docs/settings.md, the page of every setting, from the descriptions in the code.
+"""Writes docs/settings.md, the page of every setting, from the descriptions in the code.
 
 python tools/settings_page.py
 """
@@ -22,7 +22,7 @@ stand with that part.
 
 
 def page() -> str:
-    """Return the page: a table for each section."""
+    """Return the page, with a table for each section."""
     meanings = section_meanings()
     parts = [_HEAD]
     for name, found in groupby(settings(), key=_section):

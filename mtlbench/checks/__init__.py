@@ -1,7 +1,7 @@
-"""What is proved of a method before its numbers are believed: the contracts, item by item, with reasons.
+"""Checks that a method keeps the contracts, before anybody relies on its numbers: item by item, with reasons.
 
-`mtlbench check` and the tests run the same items. They use made-up images and tiny networks on the processor; how well
-a method learns is no concern of theirs.
+`mtlbench check` and the tests run the same items. They use made-up images and tiny networks on the CPU. They do not
+judge how well a method learns.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["ARCHITECTURE_ITEMS", "BALANCER_ITEMS", "BalancerSubject", "Part", "R
 
 @dataclass(frozen=True)
 class Part:
-    """One half of a method and the items that are checked of it."""
+    """One half of a method, its architecture or its balancer, and the items that are checked for it."""
 
     kind: str  # architecture or balancer
     method: Method
 
     @property
     def spec(self) -> str:
-        """What is checked, so that the same is checked once."""
+        """The name of what is checked; parts with the same name need only one check."""
         return self.method.architecture_spec if self.kind == "architecture" else self.method.name
 
     @property
     def items(self) -> list[str]:
-        """The items' names, in order."""
+        """The names of the items, in order."""
         return [item.name for item in (ARCHITECTURE_ITEMS if self.kind == "architecture" else BALANCER_ITEMS)]
 
     def results(self) -> Iterator[Result]:
-        """Check one item after the other.
+        """Check the items one by one.
 
         Raises:
             UserError: the method can't be built with these options.
@@ -49,6 +49,6 @@ class Part:
 
 
 def parts_of(method: Method) -> list[Part]:
-    """Return what of a method is to be checked: its architecture, and its balancer unless that is the plain mean."""
+    """Return the parts of a method to check: its architecture, and its balancer unless that is the plain mean."""
     parts = [Part("architecture", method)]
     return parts if method.balancer == PLAIN else [*parts, Part("balancer", method)]

@@ -1,7 +1,7 @@
-"""The items that are checked of a balancer: on the method's own architecture, and on one small enough to calculate.
+"""The items that are checked for a balancer, on the method's own architecture and on one small enough to calculate.
 
-Each is a statement of the contract in `mtlbench.balancer`. Whether a balancer's weights are those of its paper is for
-its own tests.
+Each item states a part of the contract in `mtlbench.balancer`. The balancer's own tests check whether its weights
+follow its paper.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEPS = 4
 
 
 class Line(Architecture):
-    """A linear trunk on vectors, whose features each task scales by a vector of its own."""
+    """A linear trunk on vectors; each task scales the trunk's features by its own vector."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__(BackboneFactory("small", SIDE, EMBEDDING), tasks)
@@ -51,7 +51,7 @@ class Line(Architecture):
         return torch.stack([features * own for own in self.own])
 
     def task_state(self, task: int) -> Sequence[nn.Parameter]:
-        """Its vector."""
+        """The task's own vector."""
         return list(self.own.parameters())[task : task + 1]
 
     def last_shared_layer(self) -> Sequence[nn.Parameter]:
@@ -60,7 +60,7 @@ class Line(Architecture):
 
 
 class BalancerSubject:
-    """A balancer under examination, with as many tasks as its options are for; three where they don't say."""
+    """A balancer under examination, with as many tasks as its options have values, or three."""
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -71,26 +71,26 @@ class BalancerSubject:
         self.tasks = NAMES[:number]
 
     def build(self, tasks: Sequence[str] | None = None, **changed: Any) -> Balancer:
-        """Build it afresh."""
+        """Build a new one."""
         cls = BALANCERS.get(self.method.balancer).target
         options = self.method.balancer_options | changed
         balancer: Balancer = cls(self.tasks if tasks is None else tuple(tasks), **options)
         return balancer
 
     def line(self, tasks: Sequence[str] | None = None) -> Line:
-        """Return the small architecture, which the balancer may refuse."""
+        """Return the small architecture; a balancer that refuses it raises its error here."""
         net = Line(self.tasks if tasks is None else tasks)
         self.build(tasks).check(net)
         return net
 
     def targets(self, step: int, number: int | None = None) -> Tensor:
-        """Return what the embeddings are to become, (T, 3, 5), other ones at every step and of unlike size."""
+        """Return the targets of the embeddings, (T, 3, 5): different at every step, and larger for later tasks."""
         number = len(self.tasks) if number is None else number
         return noise(number, 3, 5, seed=20 + step) * torch.linspace(0.5, 1.5, number)[:, None, None]
 
     @cached_property
     def draws_by_chance(self) -> bool:
-        """Whether the global generator makes a difference to what it does."""
+        """Whether the state of the global generator changes what it does."""
         found = []
         for seed in range(4):
             torch.default_generator.manual_seed(seed)
@@ -108,7 +108,7 @@ def losses_of(net: Line, targets: Tensor) -> Tensor:
 
 
 def update(balancer: Balancer, net: Line, losses: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Take one update: its weights, the trunk's gradient and the tasks' own gradients."""
+    """Take one update; return its weights, the trunk's gradient and the tasks' own gradients."""
     net.zero_grad(set_to_none=True)
     weights = balancer.backward(losses, net)
     net.forget()
@@ -119,7 +119,10 @@ def update(balancer: Balancer, net: Line, losses: Tensor) -> tuple[Tensor, Tenso
 
 
 def rehearse(balancer: Balancer, net: Line, targets: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-    """Take several updates at the same place with other losses, the balancer's own parameters trained as in a run."""
+    """Take several updates of a network that stays as it is, with different losses.
+
+    The balancer's own parameters are trained as in a run.
+    """
     own = [p for p in balancer.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(own, lr=0.1) if own else None
     found = []
@@ -129,7 +132,7 @@ def rehearse(balancer: Balancer, net: Line, targets: Sequence[Tensor]) -> list[t
         weights, shared, owned = update(balancer, net, losses_of(net, target))
         if optimiser:
             optimiser.step()
-        if balancer.judges_again:  # the network stays where it is: a step's gain is made up, another one for each task
+        if balancer.judges_again:  # the network does not move: made-up gains, a different one for each task
             gains = torch.tensor([0.95 - 0.1 * len(task) / 10 for task in balancer.tasks])
             balancer.judge(losses_of(net, target).detach() * gains)
         found.append((weights.clone(), shared, owned))
@@ -141,7 +144,7 @@ check = Items[BalancerSubject]()
 
 @check("its weights are (T,), detached and its own copy")
 def weights_are_well_formed(subject: BalancerSubject) -> str:
-    """What is returned is logged at every step, and so must not change later or hold a graph."""
+    """The returned weights are logged at every step, so they must not change later or hold a graph."""
     balancer, net = subject.build(), subject.line()
     weights = balancer.backward(losses_of(net, subject.targets(0)), net)
     wanted = (len(subject.tasks),)
@@ -167,7 +170,7 @@ def weights_are_well_formed(subject: BalancerSubject) -> str:
 
 @check("gradients arrive in .grad")
 def gradients_arrive(subject: BalancerSubject) -> str:
-    """On the method's own architecture: every parameter gets a finite gradient from backward."""
+    """On the method's own architecture, backward gives every parameter a finite gradient."""
     method = subject.method
     cls = ARCHITECTURES.get(method.architecture).target
     net: Architecture = cls(BackboneFactory("small", SIDE, EMBEDDING, 3), subject.tasks, **method.architecture_options)
@@ -175,7 +178,7 @@ def gradients_arrive(subject: BalancerSubject) -> str:
     balancer.check(net)
     optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.05)
     without = [n for n, p in net.named_parameters() if p.requires_grad]
-    for _ in range(3):  # behind a factor that starts at 0 a gradient arrives at a later step
+    for _ in range(3):  # behind a factor that starts at 0, a gradient arrives only at a later step
         optimiser.zero_grad(set_to_none=True)
         embeddings = net.train().embed(noise(BATCH, 3, SIDE, SIDE, seed=1))
         losses = (embeddings - noise(*embeddings.shape, seed=2)).square().mean((1, 2))
@@ -204,10 +207,10 @@ WEIGHTS = "its weights are (T,), detached and its own copy"
 
 @check("weights of 1 mean the plain mean", WEIGHTS, ARRIVE)
 def scale_is_the_plain_means(subject: BalancerSubject) -> str:
-    """Where all tasks agree, the update is that of the plain mean; else a hidden learning rate is compared.
+    """Where all tasks agree, the update equals that of the plain mean; else comparisons hide a learning rate.
 
-    Tasks with the same loss: what they share gets the mean of their gradients, which is the gradient of each, and the
-    weights sum to T, at every step. What is a task's own gets its gradient times its weight, or as it is.
+    All tasks have the same loss. Shared parameters get the mean of the tasks' gradients, which equals each of them, and
+    the weights sum to T at every step. A task's own parameters get their gradient, with or without the task's weight.
     """
     number = len(subject.tasks)
     balancer, net = subject.build(), subject.line()
@@ -215,8 +218,8 @@ def scale_is_the_plain_means(subject: BalancerSubject) -> str:
         raise NotApplicable("its update's length is its own by design (own_scale)")
     target = subject.targets(0)[:1].expand(number, -1, -1)
     plain = torch.autograd.grad(losses_of(net, target)[0], [net.trunk.weight, net.own[0]])
-    for step in range(1, STEPS + 1):  # several: some begin with weights of 1
-        found = update(balancer, net, losses_of(net, target))  # what it learns by its own optimiser stays at its start
+    for step in range(1, STEPS + 1):  # several, since some balancers begin with weights of 1
+        found = update(balancer, net, losses_of(net, target))  # the balancer's own parameters keep their initial values
         _is_the_plain_means(found, plain, "where all tasks agree" + (f", at step {step}" if step > 1 else ""))
     return ""
 
@@ -245,7 +248,7 @@ def _is_the_plain_means(found: tuple[Tensor, Tensor, list[Tensor]], plain: Seque
 
 @check("the same losses give the same update", WEIGHTS, ARRIVE)
 def is_repeatable(subject: BalancerSubject) -> str:
-    """Two new balancers do the same, given the same random state."""
+    """Two new balancers do the same when they start from the same random state."""
     runs = []
     for _ in range(2):
         torch.default_generator.manual_seed(1)
@@ -264,7 +267,7 @@ SAME = "the same losses give the same update"
 
 @check("a checkpoint brings its memory back", SAME)
 def checkpoint_brings_memory_back(subject: BalancerSubject) -> str:
-    """Saved after some steps and loaded into a new one, it goes on as if nothing had happened."""
+    """A new balancer that loads the saved state continues exactly as the saved one does."""
     balancer, net = subject.build(), subject.line()
     first, rest = [[subject.targets(n) for n in span] for span in (range(STEPS), range(STEPS, 2 * STEPS))]
     rehearse(balancer, net, first)
@@ -292,7 +295,7 @@ def _shown(weights: Tensor) -> str:
 
 @check("another order of tasks only reorders its weights", SAME)
 def order_plays_no_part(subject: BalancerSubject) -> str:
-    """No task is special by its place; options with a value a task are reordered too."""
+    """No task is special because of its position; options with one value per task are reordered too."""
     number = len(subject.tasks)
     if subject.draws_by_chance:
         raise NotApplicable("it draws by chance, in the tasks' order")
@@ -321,7 +324,7 @@ def order_plays_no_part(subject: BalancerSubject) -> str:
 
 @check("losses of 0 leave all finite", WEIGHTS, ARRIVE)
 def zero_losses_are_harmless(subject: BalancerSubject) -> str:
-    """A triplet loss is 0 where every triplet is satisfied: of one task, of all, at the first step or later."""
+    """A triplet loss is 0 where every triplet is satisfied: for one task or for all, at the first step or later."""
     number = len(subject.tasks)
     patterns = [torch.ones(number), torch.ones(number), torch.zeros(number), torch.ones(number)]
     patterns[0][0] = 0
@@ -342,7 +345,7 @@ def zero_losses_are_harmless(subject: BalancerSubject) -> str:
 
 @check("it works with 1, 2 and 40 tasks", WEIGHTS, ARRIVE)
 def works_with_any_number(subject: BalancerSubject) -> str:
-    """Where its options leave the number open."""
+    """It works with other numbers of tasks, if its options leave the number open."""
     refused, numbers = [], (1, 2, 40)
     for number in numbers:
         tasks = tuple(f"task {t}" for t in range(number))
@@ -364,7 +367,7 @@ def works_with_any_number(subject: BalancerSubject) -> str:
 
 @check("a rate acts", WEIGHTS, ARRIVE)
 def a_rate_acts(subject: BalancerSubject) -> str:
-    """An option `rate` multiplies the learning rate of what it learns itself."""
+    """An option `rate` multiplies the learning rate of the balancer's own parameters."""
 
     def gradients(balancer: nn.Module) -> None:
         assert isinstance(balancer, Balancer)

@@ -1,6 +1,6 @@
-"""How an item is checked: it passes, fails with a reason, or says why it does not apply.
+"""Items and how they run: an item passes, fails with a reason, or says why it does not apply.
 
-Knows nothing of what is checked.
+This module knows nothing about what the items check.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Fault(Exception):
     """The method breaks the contract.
 
     Args:
-        expected: what the contract asks for.
+        expected: what the contract requires.
         found: what the method does instead.
-        mend: how that is usually put right.
+        mend: the usual remedy.
     """
 
     def __init__(self, expected: str, found: str, mend: str = "") -> None:
@@ -41,11 +41,11 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one item."""
+    """The result of one item."""
 
     name: str
     status: Status
-    note: str = ""  # of what passed: figures; of what was skipped: why
+    note: str = ""  # figures if it passed, the reason if it was skipped
     expected: str = ""
     found: str = ""
     mend: str = ""
@@ -53,14 +53,14 @@ class Result:
 
     @property
     def lines(self) -> list[str]:
-        """The reasons of a failure, a line each."""
+        """The reasons for a failure, one per line."""
         said = (("expected", self.expected), ("found", self.found), ("to mend it", self.mend))
         return [f"{what}: {words}" for what, words in said if words]
 
 
 @dataclass(frozen=True)
 class Item(Generic[S]):
-    """One property: its name, what checks it, and the items without which it would say nothing."""
+    """One property: its name, the function that checks it, and the items that must hold before it means anything."""
 
     name: str
     check: Callable[[S], str | None]  # returns a note
@@ -68,7 +68,7 @@ class Item(Generic[S]):
 
 
 class Items(list[Item[S]]):
-    """Items in the order in which they are checked; called, it is a decorator that adds one."""
+    """Items in the order in which they are checked; calling the list gives a decorator that adds an item."""
 
     def __call__(self, name: str, *needs: str) -> Callable[[Callable[[S], str | None]], Callable[[S], str | None]]:
         """Add the decorated function as the item `name`."""
@@ -84,19 +84,18 @@ class Items(list[Item[S]]):
 
 
 def run_items(items: Sequence[Item[S]], subject: S) -> Iterator[Result]:
-    """Check every item of a subject; an item whose needs have failed is skipped, with that reason.
+    """Check every item on a subject; an item that needs a failed one is skipped, with that reason.
 
-    The caller's random state and number formats are left as they were.
+    The caller's random state and number formats are not changed.
 
     Raises:
-        UserError: the first item can't be checked with these options, as the method itself says to its user. In a
-            later item that is a failure.
+        UserError: the method refused its options in the first item. In a later item, a refusal counts as a failure.
     """
     failed: set[str] = set()
     for item in items:
         blocked = [name for name in item.needs if name in failed]
         if blocked:
-            failed.add(item.name)  # what needs this one needs the same
+            failed.add(item.name)  # items that need this one need the same
             yield Result(item.name, "skipped", f"not checked, since '{blocked[0]}' did not hold")
             continue
         begun = time.perf_counter()
@@ -112,19 +111,19 @@ def _checked(item: Item[S], subject: S, *, first: bool) -> Result:
     try:
         return Result(item.name, "passed", item.check(subject) or "")
     except UserError as error:
-        if first:  # it can't be built at all with these options
+        if first:  # the method can't be built with these options
             raise
         return Result(item.name, "failed", "", "no refusal", str(error))
     except NotApplicable as reason:
         return Result(item.name, "skipped", str(reason))
     except Fault as fault:
         return Result(item.name, "failed", "", fault.expected, fault.found, fault.mend)
-    except Exception as error:  # a method may break in any way; that it broke is the finding
+    except Exception as error:  # a method may fail in any way, and every failure is a result
         return Result(item.name, "failed", "", "no error", described(error))
 
 
 def described(error: BaseException) -> str:
-    """Return an error in one line, with the place in the method's own file where it arose."""
+    """Return an error as one line, with the place in the method's own file where it arose."""
     text = " ".join(str(error).split())
     text = f"{text[:300]} …" if len(text) > 300 else text
     engine = Path(__file__).parent.parent
@@ -140,7 +139,7 @@ def described(error: BaseException) -> str:
 
 
 def near(a: Tensor, b: Tensor, relative: float = 1e-4, absolute: float = 1e-5) -> bool:
-    """Whether two tensors are equal but for rounding."""
+    """Return whether two tensors are equal up to rounding."""
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=relative, atol=absolute)
 
 

@@ -1,4 +1,4 @@
-"""Whether an option `rate` acts: that the engine gives the parameters that it is meant for another learning rate."""
+"""Checks that an option `rate` works: the engine gives the parameters in question a different learning rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOW, HIGH = 2.0, 6.0
 
 
 class Rated(Protocol):
-    """What may have learning rates of its own: an architecture, a balancer."""
+    """An object that may set its own learning rates: an architecture or a balancer."""
 
     def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
         """See `Architecture.learning_rate_scales`."""
@@ -26,16 +26,16 @@ class Rated(Protocol):
 def rate_acts(
     cls: Callable[..., object], build: Callable[[float], nn.Module], gradients: Callable[[nn.Module], None]
 ) -> str:
-    """Check that a rate multiplies the first step of some parameters, and leaves that of all others as it is.
+    """Check that a rate multiplies the first step of some parameters and leaves the steps of all others unchanged.
 
     Args:
-        cls: the class, which may have no such option.
-        build: builds it with a rate, the same every time but for that.
-        gradients: leaves gradients in its parameters, the same every time.
+        cls: the class, which may lack the option.
+        build: builds the module with a given rate; everything else is the same every time.
+        gradients: sets the gradients of its parameters, the same ones every time.
 
     Raises:
-        NotApplicable: it has no option `rate`.
-        Fault: the rate does nothing, or is every parameter's.
+        NotApplicable: the class has no option `rate`.
+        Fault: the rate changes nothing, or changes every parameter.
     """
     if "rate" not in options_of(cls):
         raise NotApplicable("it has no option rate")
@@ -54,7 +54,7 @@ def rate_acts(
 
 
 def _first_step(module: nn.Module, gradients: Callable[[nn.Module], None]) -> dict[str, Tensor]:
-    """Return how far each parameter goes in a step of gradient descent."""
+    """Return how far each parameter moves in one step of gradient descent."""
     scales = module.learning_rate_scales(adaptive=False)  # type: ignore[operator]
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     gradients(module)

@@ -1,1 +1,4 @@
-"""From image files to triplets on the device: readers make a table, the table is packed, batches are drawn from it."""
+"""From image files to triplets on the device.
+
+Readers make a table, the table's images are packed, and batches are drawn from the packed images.
+"""

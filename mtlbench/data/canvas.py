@@ -1,4 +1,4 @@
-"""What every picture made of images and words needs: a font that has all letters, lines that fit, thumbnails."""
+"""Helpers for pictures made of images and words: a font with all letters, lines that fit, thumbnails."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def thumbnail(file: Path, height: int, widest: int | None = None) -> Image.Image:
-    """Return an image as packing reads it, its shape kept, at most so high and wide (twice as wide as high by default).
+    """Return an image as packing reads it, scaled in proportion to fit a height and a width.
 
-    An image that can't be read is a crossed box with its name.
+    By default, the width is at most twice the height. An image that can't be read becomes a crossed box with its name.
     """
     try:
         wide, high = size_of(file)
@@ -38,7 +38,7 @@ def thumbnail(file: Path, height: int, widest: int | None = None) -> Image.Image
 
 
 def wrap(text: str, face: Font, width: float, most: int) -> list[str]:
-    """Break text into at most so many lines of a width in pixels; what does not fit ends in an ellipsis."""
+    """Break text into at most `most` lines of a width in pixels; text that does not fit ends in an ellipsis."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".lstrip()
@@ -46,7 +46,7 @@ def wrap(text: str, face: Font, width: float, most: int) -> list[str]:
             lines[-1] = joined
             continue
         lines += [""] if lines[-1] else []
-        for letter in word:  # a word that is too long for a line is cut
+        for letter in word:  # a word that is too long for a line is split
             if lines[-1] and face.getlength(lines[-1] + letter) > width:
                 lines.append("")
             lines[-1] += letter
@@ -60,9 +60,9 @@ def wrap(text: str, face: Font, width: float, most: int) -> list[str]:
 
 @functools.cache
 def font(size: int, bold: bool = False) -> Font:
-    """Return DejaVu Sans as matplotlib brings it: Pillow's own font lacks accents, Greek and Cyrillic."""
+    """Return DejaVu Sans, which matplotlib ships: Pillow's own font lacks accents, Greek and Cyrillic."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    matplotlib = importlib.util.find_spec("matplotlib")  # found, not imported: that takes a second
+    matplotlib = importlib.util.find_spec("matplotlib")  # locate it without importing it, which takes a second
     home = Path(matplotlib.origin).parent if matplotlib and matplotlib.origin else Path()
     try:
         return ImageFont.truetype(home / "mpl-data/fonts/ttf" / name, size)

@@ -1,4 +1,4 @@
-"""Recognises a data set on disk, opens every image in it, and finds what would spoil a comparison."""
+"""Recognises a data set on disk, opens every image in it, and reports what would spoil a comparison."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from mtlbench.errors import UserError
 from mtlbench.options import toml
 from mtlbench.rendered.marks import as_rendered
 
-FEW = 24  # test images of a value: with fewer, a handful of images decides its triplets
-SMALL = 8  # pixels: on an image with a shorter side than this nothing can be seen
-_NAMED = 3  # tables that can't be read, of a folder that holds nothing known
+FEW = 24  # test images per value: with fewer, a handful of images decides its triplets
+SMALL = 8  # pixels: nothing is visible on an image with a shorter side
+_NAMED = 3  # how many unreadable tables to name, of a folder that holds nothing known
 _BENCHMARK = """\
 name = {name}
 title = {title}
@@ -64,8 +64,8 @@ class Recognised:
 
     Attributes:
         table: its images and labels.
-        min_images: values of fewer test images anchor fewer triplets, by its benchmark.
-        tasks, fallback_tasks: those that its benchmark names, and those for want of them; empty for a folder.
+        min_images: in its benchmark, values with fewer test images anchor fewer triplets.
+        tasks, fallback_tasks: the tasks that its benchmark names, and their replacements; empty for a folder.
         skips_unreadable: its benchmark leaves out images that are missing or broken.
         anchors: which images anchor its benchmark's test triplets: `balanced` or `positive`.
     """
@@ -80,19 +80,19 @@ class Recognised:
 
 @dataclass
 class Findings:
-    """What was found by opening the images of a table; numbers are indices into its paths.
+    """The findings from opening the images of a table; numbers are indices into its paths.
 
     Attributes:
-        missing: images whose file is not there.
+        missing: images whose file does not exist.
         broken: images that can't be decoded, with the reasons.
         sizes: how many images have each (width, height) in pixels.
         small: images with a side shorter than `SMALL`.
-        dim: images of 16 bits a channel whose values fill no more than 12, with the highest, of 255.
-        flat: images of one colour, on which nothing can be seen, with that colour.
+        dim: images of 16 bits per channel whose values need at most 12 bits, with the highest value, of 255.
+        flat: images of a single colour, with that colour.
         copies: images whose file has the same bytes as another's.
-        leaks: those of them whose copy is in another split; two that are copies of each other in `leak`.
-        contradictions: those of them whose copy has another label; two of those, and the task, in `contradiction`.
-        thumbnails: of all images where they were asked for, for `near_copies`.
+        leaks: copies whose twin is in another split; `leak` is one such pair.
+        contradictions: copies whose twin has another label; `contradiction` is one such pair, and the task.
+        thumbnails: of all images, for `near_copies`, if requested.
     """
 
     missing: list[int] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Findings:
 
 
 def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None = None) -> Recognised:
-    """Read the table of the data set in a folder, or of the one that a benchmark's file names.
+    """Read the table of a data set, given its folder or the file of a benchmark.
 
     Args:
         source: a folder that a reader recognises, or the path of a benchmark's .toml.
@@ -123,8 +123,8 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
         tell: called with a sentence before waiting for another process that draws them.
 
     Raises:
-        UserError: there is nothing known, or its label files can't be used. For a folder of the user's own images it
-            gives a benchmark to write.
+        UserError: the folder holds nothing known, or its label files can't be used. For a folder of the user's own
+            images, the message gives a benchmark to write.
     """
     if source.suffix == ".toml" and not source.is_dir():
         benchmark = load_benchmark(str(source))
@@ -149,10 +149,10 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
 
 
 def suggested_benchmark(source: Path) -> tuple[str, str, str]:
-    """Return what a folder of the user's own images holds, and the name and the text of a benchmark that reads it.
+    """Return what a folder of the user's own images holds, and the name and text of a benchmark that reads it.
 
     Raises:
-        UserError: there is no such folder, nothing known in it, or a data set that needs no benchmark of its own.
+        UserError: there is no such folder, it holds nothing known, or its data set already has a benchmark.
     """
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder.")
@@ -174,7 +174,7 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
         )
     folder = source.resolve()
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "photos"
-    if name in benchmark_files():  # their results would be in one folder
+    if name in benchmark_files():  # the results of both would share a folder
         name = f"my-{name}"
     text = _BENCHMARK.format(
         name=toml(name),
@@ -186,13 +186,13 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class FewImages:
-    """A task some of whose values have few test images.
+    """A task with values that have few test images.
 
     Attributes:
         task: its name.
-        values: these values with their numbers of test images, from two on, the fewest first.
-        share: of the task's test triplets whose anchor has one of them.
-        anchors: `balanced`: they are drawn evenly over values; `positive`: from label 1 alone.
+        values: these values with their numbers of test images, at least two, the fewest first.
+        share: the share of the task's test triplets whose anchor has one of these values.
+        anchors: `balanced`: anchors are drawn evenly over values; `positive`: from label 1 alone.
     """
 
     task: str
@@ -219,7 +219,9 @@ class FewImages:
 
 
 def few_test_images(table: Table, tasks: Sequence[str], anchors: str = "balanced") -> list[FewImages]:
-    """Return the tasks some of whose values have few test images, those first whose triplets depend on them most.
+    """Return the tasks with values that have few test images.
+
+    Tasks whose triplets depend most on such values come first.
 
     Args:
         table: of the data set; tasks: by name.
@@ -227,14 +229,14 @@ def few_test_images(table: Table, tasks: Sequence[str], anchors: str = "balanced
     """
     found: list[FewImages] = []
     if table.roles and table.roles.of(table.split == SPLITS.index("test")):
-        return found  # what is said there is of pairs of any two images
+        return found  # the message counts pairs of any two images, which does not apply to queries and gallery
     for task in tasks:
         column = table.columns[task]
         if column.members is not None:
             continue
         codes = column.codes[(table.split == SPLITS.index("test")) & (column.codes >= 0)]
         counts = np.bincount(codes, minlength=len(column.values))
-        able = counts >= 2  # one image alone anchors no triplet
+        able = counts >= 2  # a single image anchors no triplet
         if anchors == "positive":
             able &= np.arange(len(counts)) == 1
         few = sorted((int(counts[code]), column.values[code]) for code in np.flatnonzero(able & (counts < FEW)))
@@ -250,13 +252,13 @@ def open_images(table: Table, progress: Progress | None = None, thumbnails: bool
     Args:
         table: its images.
         progress: called as images are opened.
-        thumbnails: keep one of each image.
+        thumbnails: keep a thumbnail of each image.
     """
     found = Findings()
     if thumbnails:
         found.thumbnails = np.zeros((len(table), SIDE * SIDE * 3), np.uint8)
     same: dict[bytes, list[int]] = {}  # by the digest of the file
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter's lock
         for start in range(0, len(table), 512):
             chunk = range(start, min(start + 512, len(table)))
             for i, image in zip(chunk, pool.map(_open, (table.root / table.paths[i] for i in chunk)), strict=True):
@@ -285,9 +287,9 @@ def open_images(table: Table, progress: Progress | None = None, thumbnails: bool
 
 
 def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels, int | None] | str | None:
-    """Return an image's digest, (width, height), thumbnail and what `most_of_deep` says.
+    """Return an image's digest, (width, height), thumbnail and the result of `most_of_deep`.
 
-    Or why it can't be decoded, or None without a file.
+    If it can't be decoded, return the reason; if there is no file, return None.
     """
     record = np.zeros(1, FILE)
     try:
@@ -306,7 +308,7 @@ def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels, int | None] | str
 
 
 def _compare(table: Table, group: list[int], found: Findings) -> None:
-    """Note images of the same bytes, whether they are in several splits, and whether their labels differ."""
+    """Record images with the same bytes, and whether their splits or labels differ."""
     found.copies += len(group)
     splits = table.split[group]
     if (splits != splits[0]).any():

@@ -1,4 +1,7 @@
-"""A data set ready for the device: packed pixels, labels of the chosen tasks, splits. Made from a table and a pack."""
+"""A data set ready for the device: packed pixels, labels of the chosen tasks, splits.
+
+It is made from a table and a pack.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +32,19 @@ class Dataset:
     """N images in memory with the labels of T tasks.
 
     Attributes:
-        images: (N, H, W, 3) uint8 RGB, on the device when it fits there, else in the host's memory.
-        labels: (T, N) int64 on the device, -1 where not labelled.
+        images: (N, H, W, 3) uint8 RGB, on the device if it has room, otherwise in the host's memory.
+        labels: (T, N) int64 on the device, -1 for unlabelled images.
         split: (N,) int64 on the device: 0 train, 1 val, 2 test.
         tasks: the T names; values: their label values; ordered: whether those have an order.
         pixels: key of `pixels.PIXELS`.
-        facts: what the receipt says of it.
-        triplets: fixed ones that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
-            positive and negative on the device; empty where triplets are drawn from the labels.
+        facts: the receipt's entries on the data.
+        triplets: fixed triplets that came with the data set, by split: for each task (n, 3) int64 indices of anchor,
+            positive and negative on the device; empty if triplets are drawn from the labels.
         root: the folder that `paths` are relative to; paths: the N image files, for pictures of the originals.
-        set_members: by task (V, U) bool on the CPU where labels are sets, see `Column`; else None, or empty.
-        query, gallery: (N,) bool on the device, which held-out images are asked and which are searched; None where
-            each is both.
-        apart: (N,) int64 on the device, codes of images that are left out of each other's galleries, see `Table`.
+        set_members: by task (V, U) bool on the CPU if labels are sets, see `Column`; otherwise None, or empty.
+        query, gallery: (N,) bool on the device: which held-out images are queries and which are searched; None if each
+            image is both.
+        apart: (N,) int64 on the device; images with the same code are left out of each other's galleries, see `Table`.
     """
 
     images: Tensor
@@ -67,7 +70,7 @@ class Dataset:
 
     @property
     def device(self) -> torch.device:
-        """Where labels are and networks run."""
+        """The device that holds the labels and runs networks."""
         return self.labels.device
 
     def members(self, split: str) -> Tensor:
@@ -75,7 +78,7 @@ class Dataset:
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
     def roles(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return which of some images are queries and which gallery, (n,) bool each; None where all are both.
+        """Return which of some images are queries and which are in the gallery, (n,) bool each; None if all are both.
 
         Args:
             images: (n,) indices of a split's images.
@@ -95,9 +98,9 @@ class Dataset:
     ) -> Tensor:
         """Return images as networks see them: (n,) indices -> (n, 3, H, W) float32, channels last in memory.
 
-        With a generator, each image is mirrored with probability one half where `flip` is set and moved by up to
-        `shift` pixels each way, its edge repeated; then `augment` changes (n, 3, H, W) uint8 images. Of several
-        generators each decides over an equal part of the images, in order, and `augment` draws by the first.
+        With a generator, each image is mirrored with probability one half if `flip` is set, and moved by up to `shift`
+        pixels each way with its edge repeated. Then `augment` changes (n, 3, H, W) uint8 images. With several
+        generators, each one decides over an equal part of the images, in order, and `augment` draws from the first.
         """
         chance = [generator] if isinstance(generator, torch.Generator) else list(generator or ())
         down = right = mirrored = None
@@ -118,8 +121,11 @@ class Dataset:
 
 
 def placed(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return packed images as a tensor: on a GPU that has the room, else in the host's memory, not copied."""
-    with warnings.catch_warnings():  # nobody writes to them
+    """Return packed images as a tensor.
+
+    The tensor is on the GPU if that has room, otherwise in the host's memory without a copy.
+    """
+    with warnings.catch_warnings():  # nothing writes to them
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         pixels = torch.from_numpy(images)
     if device.type == "cuda" and pixels.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
@@ -128,7 +134,7 @@ def placed(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def _check_positives(table: Table, tasks: list[str], key: str) -> None:
-    """Refuse tasks for which anchors can't come from label 1 alone: of many values, code 1 is just one of them."""
+    """Refuse tasks whose anchors can't come from label 1 alone: with many values, code 1 is just one of them."""
     remedy = f"Take other tasks, or --set {key}=balanced."
     for task in tasks:
         column = table.columns[task]
@@ -162,13 +168,13 @@ def prepare(
         benchmark: which data, tasks and pixels.
         root: the data set's folder, or None for the default one.
         tasks: the user's choice, or None for the benchmark's own tasks.
-        device: where networks run.
+        device: the device that networks run on.
         drawing: progress of drawing a rendered set; packing: of decoding images.
         tell: called with a sentence before waiting for another process that draws or packs them.
 
     Returns:
-        the data set, and what the user should know: what the reader remarked, tasks left out or replaced for want of
-        labels, images left out, files changed.
+        the data set, and notes for the user: the reader's remarks, tasks left out or replaced because labels are
+        missing, images left out, files changed.
 
     Raises:
         UserError: see `read_table`, `Table.choose`, `open_pack`.

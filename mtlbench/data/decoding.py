@@ -1,11 +1,11 @@
 """Image files to pixels: decoded, turned, resized, and written to a pack chunk by chunk.
 
-It imports neither PyTorch nor the rest of this package, so that a process that does nothing else (`serve`, started by
-`data.pack`) starts in a moment and takes little memory.
+This module imports neither PyTorch nor the rest of the package. A process that only decodes (`serve`, started by
+`data.pack`) therefore starts quickly and takes little memory.
 
-Why Pillow: torchvision's own decoder takes half the time for faces of 178 x 218 and gives the same pixels, but is
-deprecated since torchvision 0.29 and to be removed; PyTorch's resizing is a fifth faster at best and differs by a grey
-level. Pillow's draft mode makes photographs of 12 megapixels nine times as fast and is used for those.
+Why Pillow: torchvision's own decoder takes half the time for faces of 178 x 218 and gives the same pixels, but it is
+deprecated since torchvision 0.29 and will be removed. PyTorch's resizing is at best a fifth faster and differs by a
+grey level. Pillow's draft mode reads photographs of 12 megapixels nine times as fast, and is used for them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from PIL import Image, UnidentifiedImageError
 Pixels = npt.NDArray[np.uint8]
 Files = npt.NDArray[np.void]
 FILE = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "u1", 32)])  # nanoseconds, SHA-256; -1 if missing
-# what Pillow and its plug-ins raise for broken files
+# exceptions of Pillow and its plug-ins for broken files
 BROKEN = (
     OSError,
     SyntaxError,
@@ -50,23 +50,23 @@ BROKEN = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    subprocess.SubprocessError,  # of formats that Pillow leaves to other programs
+    subprocess.SubprocessError,  # from formats that Pillow passes to other programs
 )
-# large images are used, and what is too large is named by `reason_of`: Pillow's warning says nothing of use
+# large images are allowed, and `reason_of` names those that are too large: Pillow's warning does not help
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _MOST = os.environ.get("MTLBENCH_MAX_PIXELS", "")
-if _MOST.isdecimal():  # Pillow refuses what has more than twice its number
+if _MOST.isdecimal():  # Pillow refuses images of more than twice this number of pixels
     Image.MAX_IMAGE_PIXELS = max(1, int(_MOST[:18]) // 2)
-# formats that are no raster images, or that Pillow hands to other programs
+# formats that are not raster images, or that Pillow passes to other programs
 _COMMON = ("JPEG", "PNG", "WEBP")
 _LEFT_OUT = {"EPS", "PDF", "WMF", "MPEG", "GRIB", "HDF5", "BUFR", "FITS"}
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in a few words why an image can't be read."""
+    """Return in a few words why an image can't be read."""
     if isinstance(error, UnidentifiedImageError):
-        return "not an image of a known format"  # Pillow's words name an object in memory
-    if isinstance(error, Image.DecompressionBombError):  # Pillow's words speak of an attack
+        return "not an image of a known format"  # Pillow's message names an object in memory
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's message speaks of an attack
         wrong = f" ('{_MOST}' is no whole number)" if _MOST and not _MOST.isdecimal() else ""
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"it has more than {most:,} pixels: make it smaller, or raise MTLBENCH_MAX_PIXELS{wrong}"
@@ -82,19 +82,19 @@ def pack_chunk(
     fit: str,
     each: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
 ) -> tuple[dict[int, str], int]:
-    """Decode consecutive images and write their pixels and the records of their files to where they belong.
+    """Decode consecutive images and write their pixels and file records to their places in the pack.
 
     Args:
-        partial: the folder whose files `images` and `files` are written to.
+        partial: the folder that holds the files `images` and `files` to write to.
         start: row of the first image.
         paths: of the images; size, fit: as for `open_pack`.
-        each: calls a function for every image; a pool's `map` does so side by side.
+        each: calls a function for every image; a pool's `map` runs the calls in parallel.
 
     Returns:
-        the reasons of the unreadable images, by row, and the checksum of what was written.
+        the reasons of the unreadable images, by row, and the checksum of the written data.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the files can't be written.
     """
     pixels = np.zeros((len(paths), *size, 3), np.uint8)
     files = np.full(len(paths), np.array((-1, -1, [0] * 32), FILE))
@@ -115,7 +115,7 @@ def pack_chunk(
 
 
 def write_rows(file: io.FileIO, offset: int, data: npt.NDArray[np.generic]) -> None:
-    """Write all of an array at an offset."""
+    """Write a whole array at an offset."""
     file.seek(offset)
     rest = data.view(np.uint8).reshape(-1).data
     while rest:
@@ -123,17 +123,17 @@ def write_rows(file: io.FileIO, offset: int, data: npt.NDArray[np.generic]) -> N
 
 
 def checksum(pixels: Pixels, files: Files) -> int:
-    """Return what tells a chunk that was written whole from one that was not."""
+    """Return a checksum that tells whether a chunk was written completely."""
     return zlib.crc32(files.tobytes(), zlib.crc32(pixels.reshape(-1).data))
 
 
 def serve() -> None:
-    """Pack chunks until standard input ends, as it does when whoever asked for them ends, by whatever cause.
+    """Pack chunks until standard input ends, as it does when the parent process ends for any reason.
 
-    Each line asks for one chunk, as JSON: the arguments of `pack_chunk`. Each is answered by a line: the chunk's start
-    and what that returns, or the error's number and text.
+    Each line of input asks for one chunk: it holds the arguments of `pack_chunk` as JSON. Each line of output is an
+    answer: the chunk's start and the result, or the number and text of an error.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all its processes; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all processes; the parent decides
     for line in sys.stdin.buffer:
         partial, start, paths, size, fit = json.loads(line)
         try:
@@ -143,14 +143,15 @@ def serve() -> None:
         try:
             sys.stdout.buffer.write(json.dumps([start, answer]).encode() + b"\n")
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # whoever asked was killed
+        except BrokenPipeError:  # the parent was killed
             os._exit(1)
 
 
 class _MemoryLimit:
-    """Memory for large images: `with limit(need)` waits until others leave enough; alone, any image gets its own.
+    """Limits the memory for large images: `with limit(need)` waits until enough is free.
 
-    The C library keeps what a thread frees for that thread, gigabytes on many cores; it is told to give it back.
+    An image that needs more than the limit waits until it is alone. The C library keeps the memory that a thread frees
+    for that thread, gigabytes on many cores, so `_trim` makes it return the memory.
     """
 
     def __init__(self, most: int) -> None:
@@ -176,26 +177,26 @@ try:
 except (AttributeError, OSError, TypeError):
 
     def _trim() -> None:
-        """Do nothing: other C libraries than GNU's have no such call."""
+        """Do nothing: only GNU's C library has such a call."""
 
 
-_MEMORY = _MemoryLimit(2**28)  # bytes that large images take at once
-_SMALL = 2**22  # images that need less, in bytes, take no turn
+_MEMORY = _MemoryLimit(2**28)  # total bytes for large images at a time
+_SMALL = 2**22  # images that need fewer bytes do not wait
 LARGE_FILE = 2**20  # bytes
 _LARGE_IMAGE = 2**18  # pixels
 
 
 def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pixels:
-    """Return an image's pixels, and fill in the record of its file as far as that can be read.
+    """Return an image's pixels, and fill in as much of its file's record as can be read.
 
     Raises:
         one of `BROKEN`: the image is missing or broken.
     """
-    about = regular(path)  # before reading: a file that changes meanwhile is then seen to have changed
+    about = regular(path)  # taken before reading, so that a later change of the file is noticed
     file["size"], file["mtime"] = about.st_size, about.st_mtime_ns
     with path.open("rb") as source, ExitStack() as stack:
         stream: IO[bytes] = source
-        if about.st_size > LARGE_FILE:  # read twice rather than held, by as many threads as there are cores
+        if about.st_size > LARGE_FILE:  # read twice instead of held in memory by every thread
             digest = hashlib.file_digest(source, "sha256")
             source.seek(0)
         else:
@@ -204,17 +205,17 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
         check_whole(stream)
         file["digest"] = np.frombuffer(digest.digest(), np.uint8)
         image: Image.Image = stack.enter_context(Image.open(stream, formats=_formats()))
-        # asked only where it stands in the header: Pillow would decode a whole PNG to find it behind the pixels
+        # asked only if it is in the header: to find it behind the pixels, Pillow would decode a whole PNG
         turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
         wanted = size[::-1] if turn in (5, 6, 7, 8) else size
         full, corner = _placed((image.height, image.width), wanted, fit)
         height, width = float(image.height), float(image.width)
-        memory = 6 * height * width if image.info.get("progressive") else 0.0  # coefficients, at whatever scale
+        memory = 6 * height * width if image.info.get("progressive") else 0.0  # coefficients, at any scale
         fourfold = image.height >= 4 * full[0] and image.width >= 4 * full[1]
         if image.format in ("JPEG", "MPO") and fourfold and height * width > _LARGE_IMAGE:
             drafted = image.draft(image.mode, (2 * full[1], 2 * full[0]))
             if drafted:
-                width, height = drafted[1][2:]  # a fraction, where the last column and row are no whole ones
+                width, height = drafted[1][2:]  # may be fractions, if the last column and row are partial
         memory += height * width * (4 if _plain(image) else 12)
         if memory > _SMALL:
             stack.enter_context(_MEMORY(int(memory)))
@@ -226,10 +227,10 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
 
 
 def regular(path: Path) -> os.stat_result:
-    """Return what the system says of a file; a pipe would be waited for, and a device has no end.
+    """Return the system's information on a file; reading a pipe would block, and a device has no end.
 
     Raises:
-        OSError: it is no regular file.
+        OSError: the path is not a regular file.
     """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
@@ -242,26 +243,26 @@ def regular(path: Path) -> os.stat_result:
 @functools.cache
 def _formats() -> list[str]:
     Image.init()
-    # Pillow asks one after the other, and opens the file for those that can't tell by its first bytes
+    # Pillow tries formats in order, and opens the file for those that can't tell by its first bytes
     return sorted((name for name in Image.ID if name not in _LEFT_OUT), key=lambda name: name not in _COMMON)
 
 
 def check_whole(image: IO[bytes]) -> None:
-    """Refuse a JPEG without an end marker behind its pixels, whose missing rest Pillow would take for grey.
+    """Refuse a JPEG that has no end marker after its pixels; Pillow would show the missing part as grey.
 
-    A marker before them is that of a thumbnail. Of the file, 64 KiB are held at a time.
+    An end marker before the pixels belongs to a thumbnail. The check holds 64 KiB of the file at a time.
 
     Raises:
-        OSError: it is a download that stopped, whose rest may be zeros.
+        OSError: the file is a download that stopped; the missing part may be zeros.
     """
     if image.read(2) == b"\xff\xd8":
         end, after = image.seek(0, io.SEEK_END), b""
-        last = b""  # of the end marker and the one before the pixels, which stands later
-        while end > 0 and not last:  # from the end: it is near it
+        last = b""  # the end marker or the start of the pixels, whichever comes later in the file
+        while end > 0 and not last:  # backwards, since the marker is near the end
             first = max(0, end - 65536)
             image.seek(first)
             block = image.read(end - first) + after
-            if block.endswith(b"\xff\xd9"):  # as most do: nothing can stand later
+            if block.endswith(b"\xff\xd9"):  # true for most files: no marker can come later
                 last = b"\xff\xd9"
                 break
             found = max(block.rfind(b"\xff\xd9"), block.rfind(b"\xff\xda"))
@@ -279,23 +280,24 @@ def fitted(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
 
 
 def size_of(file: Path) -> tuple[int, int]:
-    """Return an image's (width, height) in pixels, turned as packing turns it, by its EXIF orientation.
+    """Return an image's (width, height) in pixels, turned by its EXIF orientation as packing turns it.
 
     Raises:
         one of `BROKEN`: the image is missing or broken.
     """
     regular(file)
     with Image.open(file, formats=_formats()) as image:
-        # asked only where it stands in the header, as packing does
+        # asked only if it is in the header, as in packing
         turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
         width, height = image.size
         return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 def most_of_deep(file: Path) -> int | None:
-    """Return the highest value, 0 to 255, that an image of 16 bits a channel has as it is read; None of any other.
+    """Return the highest value, 0 to 255, that packing reads from an image of 16 bits per channel; None for others.
 
-    12 bits in 16 come to 15 at most, 8 bits to 0: black. The header says how many bits there are.
+    Images that use 12 of the 16 bits reach 15 at most; those that use 8 bits give 0, which is black. The header states
+    the number of bits.
 
     Raises:
         one of `BROKEN`: the image is missing or broken.
@@ -304,14 +306,14 @@ def most_of_deep(file: Path) -> int | None:
     with Image.open(file, formats=_formats()) as image:
         if image.mode.startswith("I"):
             return int(np.asarray(_from_sixteen_bits(image)).max())
-        if ";16" not in str(getattr(image, "tile", "")):  # what Pillow makes 8 bits of while it decodes
+        if ";16" not in str(getattr(image, "tile", "")):  # Pillow reduces these to 8 bits while it decodes
             return None
         values = np.asarray(image)
         opaque = 1 if image.mode == "LA" else 3
         return int((values[..., :opaque] if values.ndim > 2 else values).max())
 
 
-# what each EXIF orientation asks to be done to the pixels as they are stored
+# how to turn the stored pixels for each EXIF orientation
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -324,7 +326,7 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
 
 
 def _placed(shape: tuple[int, int], wanted: tuple[int, int], fit: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the (height, width) that a whole image is resized to, and the (top, left) of the part that is kept."""
+    """Return the (height, width) to resize the whole image to, and the (top, left) of the part to keep."""
     (height, width), (h, w) = shape, wanted
     full = wanted
     if fit == "crop":
@@ -339,10 +341,10 @@ def _resized(
     corner: tuple[int, int],
     wanted: tuple[int, int],
 ) -> Image.Image:
-    """Return the part of an image that is kept, resized, as `_placed` says.
+    """Return the part of an image to keep, resized, with the numbers of `_placed`.
 
     Args:
-        image: whole; extent: its (width, height), a fraction where its last column and row are no whole ones.
+        image: the whole image; extent: its (width, height), fractional if its last column and row are partial.
         full: (height, width) of the whole image at the wanted scale; corner: (top, left) of the part in it.
         wanted: (height, width) of the part.
     """
@@ -361,7 +363,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Return an image in mode L, RGB, or RGBa (colours times opacity) if it is transparent; 8 bits a channel."""
     if _plain(image):
         return image
-    if image.mode.startswith("I"):  # before transparency: one grey value of 16 bits may stand for it
+    if image.mode.startswith("I"):  # before transparency, which may be a grey value of 16 bits
         return _from_sixteen_bits(image)
     if image.has_transparency_data:
         return (image if image.mode == "RGBA" else image.convert("RGBA")).convert("RGBa")
@@ -371,9 +373,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Return grey of 16 bits, which Pillow would clip at 255, in 8; 32 bits that hold 8 or 16 are taken for those.
+    """Reduce grey of 16 bits to 8 bits; Pillow itself would clip it at 255.
 
-    A grey value that stands for transparent becomes white.
+    Images of 32 bits per pixel are treated as the 8 or 16 bits that they hold. A grey value that marks transparency
+    becomes white.
     """
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())

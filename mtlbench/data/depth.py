@@ -1,7 +1,7 @@
-"""Images of 16 bits a channel that hold 8 or 12: they become black, or nearly, when their highest 8 bits are taken.
+"""Images of 16 bits per channel that use only 8 or 12: they turn black, or almost, when the top 8 bits are taken.
 
-No image is brightened of itself: in a set of depth maps or scans one dark image may be what it looks like, and a rule
-for each image would make it as bright as the others. What was found is said, with what to do.
+No image is brightened automatically. In a set of depth maps or scans, a dark image may be dark for good reason, and a
+rule per image would make it as bright as the others. Instead, a remark says what was found and what to do.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import numpy as np
 from mtlbench.data.decoding import BROKEN, most_of_deep
 from mtlbench.data.table import Table
 
-DIM = 15  # of 255, the highest value of such an image as it is read: 12 bits in 16
+DIM = 15  # of 255, the highest value of such an image as read: 12 bits of 16
 _LOOKED_AT = 64
 
 
 def dim_images(table: Table) -> tuple[dict[int, int], int]:
-    """Look at some images of a table, evenly spaced, mostly at their headers.
+    """Look at some images of a table, evenly spaced; for most, the header is enough.
 
     Returns:
-        those that are dim, by their indices, with their highest values, and how many were looked at.
+        the dim images, by index, with their highest values, and how many images were looked at.
     """
     found = {}
     chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), _LOOKED_AT)).astype(int)).tolist()
     for i in chosen:
         try:
             most = most_of_deep(table.root / table.paths[i])
-        except BROKEN:  # packing names it
+        except BROKEN:  # packing reports it
             continue
         if most is not None and most <= DIM:
             found[i] = most
@@ -34,10 +34,10 @@ def dim_images(table: Table) -> tuple[dict[int, int], int]:
 
 
 def remark_on_dim(table: Table, dim: dict[int, int], looked_at: int) -> list[str]:
-    """Say which images are dim and what to do; nothing where none is.
+    """Return a remark on dim images and what to do about them; nothing if there are none.
 
     Args:
-        dim: as `dim_images` returns them, of so many that were looked at.
+        dim: as `dim_images` returns them; looked_at: how many images were looked at.
     """
     if not dim:
         return []

@@ -1,4 +1,4 @@
-"""The files of a folder of images: which there are, which are images, which are runs' records."""
+"""The files in a folder of images: lists them, and tells which are images and which are records of runs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path, PurePosixPath
 from mtlbench.errors import UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_LOOKED_AT = 20_000  # files: a folder named by mistake may hold millions
+_LOOKED_AT = 20_000  # files: a folder given by mistake may hold millions
 _RUN = re.compile(r"/seed-\d+/run\.json$")
-_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what systems leave behind; names with a leading dot go too
+_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # system files; names with a leading dot are ignored too
 
 
 def is_image(path: str) -> bool:
-    """Tell by its ending whether a file is an image."""
+    """Return whether a file is an image, judged by its ending."""
     return PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS
 
 
 def run_folders(files: Iterable[str]) -> set[str]:
-    """Return the top folders among paths with slashes that hold records of runs: `results`, or a benchmark's name."""
+    """Return the top folders, among paths with slashes, that hold records of runs: `results`, or a benchmark's name."""
     return {file.split("/")[0] for file in files if _RUN.search(file)}
 
 
 def files_in(root: Path, inside: str = "") -> Iterator[str]:
-    """Yield the paths of the files under `root` that are not hidden, relative to it, with slashes."""
+    """Yield the paths of the visible files under `root`, relative to it, with slashes."""
     try:
         with os.scandir(root / inside) as scan:
             entries = [entry for entry in scan if not _is_hidden(entry.name)]
@@ -44,7 +44,7 @@ def files_in(root: Path, inside: str = "") -> Iterator[str]:
 
 
 def first_files_in(root: Path, inside: str = "") -> Iterator[str]:
-    """Yield what `files_in` yields, but no more files than tell what a folder holds."""
+    """Yield the paths that `files_in` yields, but only as many as needed to tell what a folder holds."""
     return itertools.islice(files_in(root, inside), _LOOKED_AT)
 
 
@@ -57,7 +57,7 @@ def digest_of(file: Path) -> str:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # for example a link to itself
         return False
 
 
@@ -66,5 +66,5 @@ def _is_hidden(name: str) -> bool:
 
 
 def name_of(root: Path) -> str:
-    """Return a folder's own name, of `.` too."""
+    """Return a folder's own name, also for `.`."""
     return root.name or root.resolve().name

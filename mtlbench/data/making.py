@@ -1,4 +1,7 @@
-"""One process at a time makes a thing on disk, such as a drawn set or a pack; others wait and are told for whom."""
+"""A lock on something that is made on disk, such as a drawn set or a pack.
+
+One process at a time makes it; the others wait, and say which process they wait for.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,17 @@ Tell = Callable[[str], None]
 
 @contextmanager
 def making(thing: Path, tell: Tell | None = None) -> Iterator[None]:
-    """Hold the lock on a thing that is made; look again then, as another process may have made it meanwhile.
+    """Hold the lock on something that is about to be made.
 
-    The lock lies beside the thing and ends with its process, by whatever cause.
+    Check again inside whether it exists: another process may have made it meanwhile. The lock is a file beside it, and
+    ends with its process in any case.
 
     Args:
-        thing: a file or folder, there or not; its parent is.
+        thing: a file or folder, which may not exist yet; its parent must exist.
         tell: called with a sentence before waiting for another process.
 
     Raises:
-        OSError: nothing can be written beside the thing.
+        OSError: the folder can't be written to.
     """
     lock = FileLock(thing.with_name(f".{thing.name}.lock"))
     maker = thing.with_name(f".{thing.name}.maker.lock")
@@ -36,7 +40,7 @@ def making(thing: Path, tell: Tell | None = None) -> Iterator[None]:
             tell(f"Waiting for {_named(maker)}, which makes {thing}.")
         lock.acquire()
     try:
-        with suppress(OSError):  # a courtesy: a full disk is told by what is made
+        with suppress(OSError):  # optional: a full disk is reported when the thing is made
             maker.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield
     finally:
@@ -48,7 +52,7 @@ def making(thing: Path, tell: Tell | None = None) -> Iterator[None]:
 
 
 def _named(maker: Path) -> str:
-    """Return in words who holds a lock, as far as that was noted."""
+    """Return a description of the process that holds a lock, as far as it is known."""
     try:
         note = json.loads(maker.read_text())
         where = "" if note["host"] == socket.gethostname() else f" on {note['host']}"

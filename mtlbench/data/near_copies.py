@@ -1,7 +1,7 @@
-"""Images that look like one of another split: the same picture, saved again at another quality or size.
+"""Finds images that look like an image of another split: the same picture, saved with another quality or size.
 
-Each image is made a thumbnail of `SIDE` x `SIDE` pixels in colour, and two are compared by the correlation of their
-thumbnails. It is exact: every held-out image is compared with every training image.
+Each image becomes a thumbnail of `SIDE` x `SIDE` pixels in colour, and two images are compared by the correlation of
+their thumbnails. The search is exact: every held-out image is compared with every training image.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mtlbench.data.pack import Progress
 from mtlbench.data.table import SPLITS, Labels
 
 SIDE = 16
-# tools/near_copies.py on samples of UT-Zappos50K and CelebA: 99.5 % and more of the images that are saved again, down
-# to JPEG quality 20 or half the size, are this much like themselves, 0.1 % are as much like another image
+# from tools/near_copies.py on samples of UT-Zappos50K and CelebA: at least 99.5 % of the images that are saved again,
+# down to JPEG quality 20 or half the size, correlate this well with themselves, and 0.1 % with another image
 ALIKE = 0.995
 _QUERIES, _BLOCK = 1024, 8192
 Thumbnails = NDArray[np.uint8]  # (N, SIDE * SIDE * 3)
@@ -24,7 +24,7 @@ Thumbnails = NDArray[np.uint8]  # (N, SIDE * SIDE * 3)
 
 @dataclass(frozen=True)
 class NearCopy:
-    """A held-out image, the training image that it resembles most, and the correlation of their thumbnails."""
+    """A held-out image, the training image that resembles it most, and the correlation of their thumbnails."""
 
     image: int
     other: int
@@ -32,12 +32,12 @@ class NearCopy:
 
 
 def near_copies(thumbnails: Thumbnails, split: Labels, progress: Progress | None = None) -> list[NearCopy]:
-    """Return the validation and test images that resemble a training image, the most alike first.
+    """Return the validation and test images that resemble a training image, the most similar first.
 
     Args:
-        thumbnails: of N images; those of an image that could not be read, or is of one colour, resemble nothing.
+        thumbnails: of N images; a thumbnail of a single colour, or of an image that could not be read, matches nothing.
         split: (N,) 0 train, 1 val, 2 test.
-        progress: told how many images have been compared, of how many.
+        progress: called with how many images have been compared, and how many there are.
     """
     train = np.flatnonzero(split == SPLITS.index("train"))
     held_out = np.flatnonzero(split > SPLITS.index("train"))
@@ -62,7 +62,7 @@ def near_copies(thumbnails: Thumbnails, split: Labels, progress: Progress | None
 
 
 def standardised(thumbnails: Thumbnails) -> NDArray[np.float32]:
-    """Return thumbnails of mean 0 and length 1, so that their products are correlations; flat ones are 0."""
+    """Return thumbnails of mean 0 and length 1, so that their products are correlations; flat ones become 0."""
     centred = thumbnails.astype(np.float32)
     centred -= centred.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)

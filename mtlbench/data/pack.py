@@ -1,6 +1,6 @@
-"""Images decoded once and resized, kept as one uint8 memory map with a fingerprint of what it was made from.
+"""Packs: images decoded and resized once, kept as one uint8 memory map with a fingerprint of their source.
 
-One process at a time makes a pack, whole or not at all, and goes on with what a killed one left.
+One process at a time makes a pack, completely or not at all. It continues what a killed process left.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from mtlbench.data.table import Labels, Table
 from mtlbench.errors import UserError
 from mtlbench.names import slug
 
-Progress = Callable[[int, int], None]  # images done, of how many
+Progress = Callable[[int, int], None]  # images done, images in all
 
-_FORMAT = 2  # raised when the pixels that packing makes change
-_CHUNK_IMAGES, _CHUNK_BYTES = 64, 2**24  # what is written at once, and lost at most, times the lanes, by a kill
+_FORMAT = 2  # raised whenever packing gives different pixels
+_CHUNK_IMAGES, _CHUNK_BYTES = 64, 2**24  # size of a write; a kill loses at most this per lane
 MOST_UNREADABLE = 0.1
-_NAMED = 5  # unreadable images in a message
-_MANY = 2048  # images from which processes are worth their start
-_PROCESSES = 16  # at most: each takes memory
+_NAMED = 5  # unreadable images to name in a message
+_MANY = 2048  # number of images from which processes are worth their start
+_PROCESSES = 16  # at most, since each takes memory
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Packed images and where they come from.
+    """Packed images and their source.
 
     Attributes:
-        images: (n, H, W, 3) uint8 RGB, a private memory map: writing to it leaves the file alone.
+        images: (n, H, W, 3) uint8 RGB, a private memory map: writing to it does not change the file.
         fingerprint: of the source files' bytes, the settings, and which images were left out.
-        kept: (n,) the table's indices whose images these are, ascending; all of them if none was left out.
+        kept: (n,) the table's indices of these images, ascending; all indices if no image was left out.
         unreadable: path and reason of each image left out.
         changed: files whose bytes had changed since they were packed before; 0 for a fresh or an unchanged pack.
     """
@@ -62,7 +62,7 @@ class Pack:
 
 
 def cache_folder() -> Path:
-    """Return where packs lie: `$MTLBENCH_CACHE`, else the platform's folder for caches."""
+    """Return the folder for packs: `$MTLBENCH_CACHE`, else the platform's folder for caches."""
     return Path(os.environ.get("MTLBENCH_CACHE") or platformdirs.user_cache_dir("mtlbench"))
 
 
@@ -74,25 +74,25 @@ def open_pack(
     skip_unreadable: bool = False,
     tell: Tell | None = None,
 ) -> Pack:
-    """Return the pack of a table's images, made now unless it is there and no file has changed since.
+    """Return the pack of a table's images; make it first if it does not exist or a file has changed since.
 
-    Of several processes that ask for the same pack one makes it, and the others wait. Every image is tried before
-    unreadable ones are reported, and what was decoded is kept for the next call. Leaving out more than a tenth is
-    refused even with `skip_unreadable`: that is a folder half copied, not a few broken files.
+    If several processes ask for the same pack, one makes it and the others wait. All images are tried before unreadable
+    ones are reported, and decoded images are kept for the next call. Even with `skip_unreadable`, leaving out more than
+    a tenth is refused: that suggests a half-copied folder, not a few broken files.
 
     Args:
         table: its images, in its order.
         size: (height, width) in pixels.
-        fit: `squash` resizes to the size whatever the shape; `crop` resizes until both sides are covered and cuts the
-            centre, as torchvision's Resize and CenterCrop do.
-        progress: called as images are done; not called when the pack is there already or another process makes it.
+        fit: `squash` resizes to the size and ignores the shape; `crop` resizes until both sides are covered and cuts
+            out the centre, as torchvision's Resize and CenterCrop do.
+        progress: called as images are done; not called if the pack exists or another process makes it.
         skip_unreadable: leave out images that are missing or can't be decoded.
         tell: called with a sentence before waiting for another process.
 
     Raises:
         UserError: an image is missing or can't be decoded (named), the disk is full, or the cache can't be written to.
     """
-    most = os.environ.get("MTLBENCH_MAX_PIXELS")  # what was too large under another limit is tried again
+    most = os.environ.get("MTLBENCH_MAX_PIXELS")  # an image that was too large under another limit is tried again
     settings = json.dumps([_FORMAT, size, fit, str(table.root.resolve()), table.paths, *([most] if most else [])])
     key = hashlib.sha256(settings.encode()).hexdigest()[:16]
     folder = cache_folder() / f"{slug(table.name)}-{size[0]}x{size[1]}-{key}"
@@ -118,10 +118,10 @@ def open_pack(
 def decode(path: Path, size: tuple[int, int], fit: str) -> tuple[Pixels, bytes]:
     """Return an image's pixels, (H, W, 3) uint8 RGB, antialiased to (H, W) = `size`, and the SHA-256 of its file.
 
-    The image is turned as its EXIF orientation says, 16 bits a channel become 8, transparency becomes white, and of an
-    animation the first frame is taken. Bilinear with antialiasing, as Pillow resizes. A JPEG of more than 512 x 512
-    pixels and four times the size is reduced while it is decoded, never below twice the size: that is two to ten times
-    as fast, and within half a grey level on average.
+    The image is turned by its EXIF orientation. 16 bits per channel become 8, transparency becomes white, and an
+    animation gives its first frame. Resizing is Pillow's bilinear filter with antialiasing. A JPEG of more than 512 x
+    512 pixels and four times the size is reduced while it is decoded, but never below twice the size: that is two to
+    ten times as fast, and within half a grey level on average.
 
     Raises:
         UserError: the file is missing, no image, or a broken one.
@@ -137,9 +137,9 @@ def decode(path: Path, size: tuple[int, int], fit: str) -> tuple[Pixels, bytes]:
 
 
 def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
-    """Return the pack in a folder, or None if it isn't there, isn't whole or isn't of the files as they are.
+    """Return the pack in a folder, or None if there is none, it is incomplete, or the files have changed.
 
-    It is called without the lock too: the facts are read before and after, as another process may replace the folder.
+    This may run without the lock. It reads the facts before and after, since another process may replace the folder.
     """
     try:
         text = (folder / "pack.json").read_text()
@@ -160,7 +160,7 @@ def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
 
 
 def _stat(table: Table) -> Files:
-    """Return every file's size and time of last change; many at a time, as a network's disk answers slowly."""
+    """Return every file's size and time of last change, many at a time, since network disks are slow to answer."""
     files = np.zeros(len(table), FILE)
     root = str(table.root)
 
@@ -186,7 +186,7 @@ def _unchanged(files: Files, now: Files) -> bool:
 
 
 def _refuse(unreadable: tuple[tuple[str, str], ...], table: Table, skip: bool) -> None:
-    """Raise the error that names unreadable images, unless they may be left out and are few enough."""
+    """Raise an error that names unreadable images, unless they may be left out and are few enough."""
     few = len(unreadable) <= MOST_UNREADABLE * len(table)
     if not unreadable or (skip and few):
         return
@@ -201,7 +201,7 @@ def _refuse(unreadable: tuple[tuple[str, str], ...], table: Table, skip: bool) -
 
 @contextmanager
 def _writing(folder: Path, partial: Path | None = None) -> Iterator[None]:
-    """Turn a failure to write into the user's error, and leave nothing of a half-made pack."""
+    """Turn a failure to write into an error for the user, and remove a half-made pack."""
     try:
         yield
     except OSError as error:
@@ -215,15 +215,16 @@ def _writing(folder: Path, partial: Path | None = None) -> Iterator[None]:
 
 
 def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, skip: bool, progress: Progress | None) -> int:
-    """Make the pack of a table, in place of an outdated one; return how many files had changed since.
+    """Make the pack of a table and replace an outdated one; return how many files had changed since.
 
-    Three files grow side by side: the pixels, the records of their source files, and a journal with a line for each
-    chunk that is whole, its first image and the checksum of both. A line is written after what it vouches for, and
-    checked before that is used again: by a later process if this one is killed, or when some files have changed.
+    Three files grow side by side: the pixels, the records of their source files, and a journal. The journal has a line
+    for each complete chunk, with the chunk's first image and the checksum of pixels and records. The line is written
+    after the chunk. It is checked before the chunk is used again, by a later process if this one is killed, or when
+    some files have changed.
     """
     now = _stat(table)
     missing = np.flatnonzero(now["size"] < 0)
-    if len(missing) > MOST_UNREADABLE * len(table):  # few are told with those that turn out to be broken
+    if len(missing) > MOST_UNREADABLE * len(table):  # a few are reported later, together with broken images
         _refuse(tuple((table.paths[i], os.strerror(errno.ENOENT)) for i in missing), table, skip)
     row = size[0] * size[1] * 3
     length = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // row))
@@ -235,7 +236,7 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, skip: boo
         before, vouched = _prepare(partial, folder, now, row)
 
         def pack(start: int) -> tuple[int, dict[int, str], int | None]:
-            """Return the chunk's start, its unreadable images and its checksum; None if it was there."""
+            """Return the chunk's start, its unreadable images and its checksum (None if the chunk existed)."""
             stop = min(start + length, len(table))
             if start in vouched and _intact(partial, start, now[start:stop], row, vouched[start]):
                 return start, {}, None
@@ -245,12 +246,12 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, skip: boo
         journal = (partial / "journal").open("ab", buffering=0)
         decoders = _Processes() if len(now) >= _MANY and now["size"].max() <= decoding.LARGE_FILE else _Threads()
         with journal, decoders, ThreadPoolExecutor(decoders.lanes) as lanes:
-            journal.write(b"\n")  # the last line may be cut short
+            journal.write(b"\n")  # the last line may be incomplete
             chunks = [lanes.submit(pack, start) for start in starts]
             try:
                 for chunk in as_completed(chunks):
                     start, reasons, checked = chunk.result()
-                    if checked is not None and not reasons:  # unreadable ones are tried again
+                    if checked is not None and not reasons:  # unreadable images are tried again next time
                         journal.write(f"{start} {checked}\n".encode())
                     unreadable |= reasons
                     done += min(length, len(table) - start)
@@ -261,7 +262,7 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, skip: boo
         left_out = sorted(unreadable.items())
         _refuse(tuple((table.paths[i], reason) for i, reason in left_out), table, skip)
         if left_out:
-            (partial / "journal").unlink()  # its chunks move now
+            (partial / "journal").unlink()  # closing gaps will move its chunks
             _close_gaps(partial / "images", np.array([i for i, _ in left_out]), len(table), row, length)
         for name in ("images", "files"):
             with (partial / name).open("r+b") as file:
@@ -282,9 +283,9 @@ def _make(table: Table, size: tuple[int, int], fit: str, folder: Path, skip: boo
 
 
 class _Threads(ExitStack):
-    """Decode in this process. For large images Pillow is outside the interpreter's lock most of the time."""
+    """Decode in this process. For large images, Pillow runs mostly without the interpreter's lock."""
 
-    lanes = 4  # chunks at a time: while one waits for a slow image the others keep the cores busy
+    lanes = 4  # chunks at a time: while one waits for a slow image, the others keep the cores busy
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,16 +298,17 @@ class _Threads(ExitStack):
 
 
 class _Processes(ExitStack):
-    """Decode in processes. For small images threads would spend their time waiting for the interpreter's lock.
+    """Decode in other processes. For small images, threads would mostly wait for the interpreter's lock.
 
-    They are not forked, as that is unsafe beside other threads and would hand them the lock on the pack, and not
-    started by `multiprocessing`, as that would run the user's main script again. They end when this process does.
+    The processes are not forked: forking is unsafe beside other threads, and would pass them the lock on the pack. They
+    are not started by `multiprocessing` either, since that would run the user's main script again. They end when this
+    process does.
     """
 
     def __init__(self) -> None:
         super().__init__()
         processes = [self.enter_context(_Process()) for _ in range(min(available_cores(), _PROCESSES))]
-        self.lanes = 2 * len(processes)  # each finds its next chunk waiting when it is done with one
+        self.lanes = 2 * len(processes)  # so that each finds its next chunk waiting
         self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for process in processes * 2:
             self._free.put(process)
@@ -332,17 +334,17 @@ class _Process:
         command = [sys.executable, "-P", decoding.__file__]
         self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._sending, self._receiving = threading.Lock(), threading.Lock()
-        self._answers: dict[int, Any] = {}  # read by a thread that waits for another one
+        self._answers: dict[int, Any] = {}  # one thread may read the answer that another waits for
 
     def __enter__(self) -> _Process:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with suppress(BrokenPipeError), self._popen:  # one that failed leaves what it was told unread
+        with suppress(BrokenPipeError), self._popen:  # a process that failed does not read its input
             pass
 
     def ask(self, start: int, question: list[object]) -> Any:
-        """Return the answer to a question about the chunk that begins at `start`."""
+        """Return the answer to a request for the chunk that begins at `start`."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         try:
@@ -355,15 +357,15 @@ class _Process:
                         return self._answers.pop(start)
                     which, answer = json.loads(self._popen.stdout.readline())
                     self._answers[which] = answer
-        except (BrokenPipeError, ValueError) as error:  # the latter of an empty line
+        except (BrokenPipeError, ValueError) as error:  # ValueError: an empty line
             raise RuntimeError(f"a process that decodes images ended with status {self._popen.wait()}") from error
 
 
 def _prepare(partial: Path, folder: Path, now: Files, row: int) -> tuple[Files, dict[int, int]]:
-    """Make the partial pack's files, from those of an outdated pack where most of it still holds.
+    """Create the partial pack's files, as copies of an outdated pack's if most of its images are unchanged.
 
     Returns:
-        the outdated pack's records (empty without one), and the checksums of the chunks that the journal vouches for.
+        the outdated pack's records (empty without one), and the checksums of the chunks in the journal.
     """
     try:
         before = np.fromfile(folder / "files", FILE)
@@ -376,23 +378,23 @@ def _prepare(partial: Path, folder: Path, now: Files, row: int) -> tuple[Files, 
         free += (partial / "images").stat().st_size
     if need > free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    names = ("images", "files", "journal")  # the journal last: it vouches for the others
+    names = ("images", "files", "journal")  # the journal last, since it vouches for the others
     if not (partial / "journal").exists():
         held = len(before) == len(now) and ((before["size"] == now["size"]) & (before["mtime"] == now["mtime"])).mean()
-        # a pack that left out images has no journal: its rows have moved
+        # a pack that left out images has no journal, since its rows have moved
         if held > 0.5 and all((folder / name).exists() for name in names):
             for name in names:
                 shutil.copyfile(folder / name, partial / name)
     for name in names:
         (partial / name).touch()
-    # a line cut short is none, or has a checksum that is wrong
+    # an incomplete line does not match, or has a wrong checksum
     lines = (re.fullmatch(rb"(\d+) (\d+)", line) for line in (partial / "journal").read_bytes().splitlines())
     vouched = {int(line[1]): int(line[2]) for line in lines if line}
     return before, vouched
 
 
 def _intact(partial: Path, start: int, now: Files, row: int, checksum: int) -> bool:
-    """Tell whether a chunk was made of the files as they are now, and is as it was written."""
+    """Return whether a chunk was made from the current files and is unchanged since it was written."""
     files = np.fromfile(partial / "files", FILE, len(now), offset=start * FILE.itemsize)
     if not _unchanged(files, now):
         return False
@@ -403,7 +405,7 @@ def _intact(partial: Path, start: int, now: Files, row: int, checksum: int) -> b
 
 
 def _close_gaps(file: Path, gaps: Labels, count: int, row: int, length: int) -> None:
-    """Move the rows of a file of `count` images up to where those at `gaps` were."""
+    """Close the gaps in a file of `count` images: later rows move up over those at `gaps`."""
     end = start = int(gaps[0])
     with file.open("r+b", buffering=0) as images:
         while start < count:

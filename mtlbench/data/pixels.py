@@ -1,4 +1,4 @@
-"""Pixels as networks see them: moved and mirrored images, channels shifted, scaled and ordered as a protocol says."""
+"""Pixels as networks see them: images moved and mirrored, channels normalised and ordered by the protocol."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scale:
-    """The means and standard deviations that channels are normalised with, and their order.
+    """The means and standard deviations that normalise the channels, and the order of channels.
 
     Attributes:
         mean: of R, G, B on the scale 0 to 255.
         deviation: the standard deviations on that scale.
-        bgr: networks see B, G, R.
+        bgr: networks get B, G, R.
     """
 
     mean: tuple[float, float, float]
@@ -42,34 +42,34 @@ def normalise(images: Tensor, pixels: str) -> Tensor:
 
 
 def applied(images: Tensor, scale: Tensor, offset: Tensor, pixels: str) -> Tensor:
-    """Return what `normalise` does, by the `factors` that are given: an exported network holds its own."""
+    """Return the result of `normalise`, computed from given `factors`: an exported network holds its own."""
     values = torch.addcmul(offset, images.float(), scale)
     return (values.flip(3) if PIXELS[pixels].bgr else values).permute(0, 3, 1, 2)
 
 
 def factors(pixels: str, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Return the factor and the offset, (3,) each, by which values of R, G, B from 0 to 255 are normalised."""
+    """Return the factor and the offset, (3,) each, that normalise values of R, G, B from 0 to 255."""
     scale = PIXELS[pixels]
     factor = torch.tensor([1 / d for d in scale.deviation], device=device)
     offset = [-m / d for m, d in zip(scale.mean, scale.deviation, strict=True)]
     return factor, torch.tensor(offset, device=device)
 
 
-_factors_on = functools.cache(factors)  # made once for each device: every training step needs them
+_factors_on = functools.cache(factors)  # computed once per device: every training step needs them
 
 
-_FEW = 4  # threads up to which copying images one by one is faster than a gather by all threads
+_FEW = 4  # up to this many threads, copying images one by one is faster than a gather by all threads
 
 
 def moved(images: Tensor, index: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, *, pin: bool = False) -> Tensor:
-    """Return images of the host, each moved by whole pixels with its edge repeated, then mirrored where asked for.
+    """Return images from the host's memory, each moved by whole pixels with its edge repeated, then possibly mirrored.
 
     Args:
         images: (N, H, W, 3) uint8.
         index: (n,) int64, which images.
-        down: (n,) int64, by how many rows the window lies below the image; right: (n,) by how many columns beside it.
+        down: (n,) int64, how many rows the window lies below the image; right: (n,), how many columns to its right.
         mirrored: (n,) int64, 1 or 0.
-        pin: into page-locked memory, from which a GPU copies without the host waiting.
+        pin: use page-locked memory; a GPU copies from it while the host continues.
 
     Returns:
         (n, H, W, 3) uint8.
@@ -99,7 +99,7 @@ def moved(images: Tensor, index: Tensor, down: Tensor, right: Tensor, mirrored: 
 
 
 def gathered(images: Tensor, index: Tensor, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Return what `moved` does, by one gather on the images' device, where the other tensors lie too."""
+    """Return the result of `moved`, computed by one gather; all tensors are on the images' device."""
     height, width = images.shape[1:3]
     rows = (torch.arange(height, device=images.device) + down[:, None]).clamp(0, height - 1)
     column = torch.arange(width, device=images.device)

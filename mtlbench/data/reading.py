@@ -1,4 +1,4 @@
-"""Finds a benchmark's data set on disk, draws it where it is a rendered one that is absent, and reads its table."""
+"""Finds a benchmark's data set on disk, draws it if it is a rendered one and missing, and reads its table."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from mtlbench.rendered.writing import clear_away
 
 
 def default_folder(name: str) -> Path:
-    """Return where a data set is looked for: under `$MTLBENCH_DATA`, else the platform's folder for user data."""
+    """Return the default folder of a data set: under `$MTLBENCH_DATA`, else the platform's folder for user data."""
     return Path(os.environ.get("MTLBENCH_DATA") or platformdirs.user_data_dir("mtlbench")) / name
 
 
 def rendered_folder(what: Rendered) -> Path:
-    """Return where a rendered set is looked for, and drawn where it is absent."""
+    """Return the folder of a rendered set; the set is drawn there if missing."""
     conflict = f"-conflict{what.conflict:g}" if what.conflict else ""
     return default_folder(f"rendered-{what.what}-{what.images}-seed{what.seed}{conflict}")
 
 
 def home_of(data: Data, reader: Reader) -> Path:
-    """Return where a data set that isn't rendered is looked for if no other folder is named."""
+    """Return the default folder of a data set that isn't rendered."""
     if data.folder:
         return Path(data.folder)
     usual = default_folder(data.reader)
@@ -40,7 +40,7 @@ def home_of(data: Data, reader: Reader) -> Path:
 
 
 def read_table(data: Data, root: Path | None, progress: Progress | None = None, tell: Tell | None = None) -> Table:
-    """Read the table of a benchmark's data set; a rendered one is drawn first where it is not there.
+    """Read the table of a benchmark's data set; draw a rendered one first if it is missing.
 
     Args:
         data: the benchmark's section.
@@ -49,7 +49,7 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None, 
         tell: called with a sentence before waiting for another process that draws them.
 
     Raises:
-        UserError: the folder is not there or not what it should be.
+        UserError: the folder does not exist or does not hold the data set.
     """
     if root is not None and not root.is_dir():
         raise UserError(f"--data-dir {root}: there is no such folder.")
@@ -95,7 +95,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _draw(what: Rendered, root: Path, progress: Progress | None, tell: Tell | None) -> None:
-    """Draw a set, unless another process does so meanwhile."""
+    """Draw a set, unless another process draws it meanwhile."""
     done = 0
 
     def count(n: int) -> None:
@@ -118,7 +118,7 @@ def _draw(what: Rendered, root: Path, progress: Progress | None, tell: Tell | No
 
 
 def _ways_to_images(name: str, reader: type[Reader]) -> str:
-    """Say what a user can do who has not the images of a reader."""
+    """Return what a user can do to get the images of a reader."""
     ways = [f"fetch it with mtlbench data get {name}"] if reader.source else []
     ways.append("name its folder with --data-dir")
     if reader.stand_in:

@@ -1,6 +1,6 @@
-"""Which held-out images are asked and which are searched: query and gallery sets, as re-identification and shops have.
+"""Query and gallery sets, as in re-identification and shops: which held-out images are queries, and which are searched.
 
-Without them every held-out image is a query that is searched for among the others.
+Without roles, every held-out image is a query, and all the others are searched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mtlbench.errors import UserError, counted
 
 Bools = npt.NDArray[np.bool_]
-QUERY, GALLERY = "is_query", "is_gallery"  # columns that say so
+QUERY, GALLERY = "is_query", "is_gallery"  # names of the columns
 _QUERY_WORDS, _GALLERY_WORDS = ("query",), ("gallery", "bounding_box_test")
 _YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
 
@@ -23,7 +23,7 @@ _YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
 class Roles:
     """(N,) bool: which images are queries, and which are in the gallery; an image may be both, or neither.
 
-    Of a split none of whose images has a role, every image has both.
+    If no image of a split has a role, all its images have both.
     """
 
     query: Bools
@@ -34,7 +34,7 @@ class Roles:
         return Roles(self.query[keep], self.gallery[keep])
 
     def of(self, members: Bools) -> Roles | None:
-        """Return the roles of a split's images, (N,) bool, or None where none of them has one."""
+        """Return the roles of a split's images, (N,) bool, or None if none of them has one."""
         found = self.subset(np.flatnonzero(members))
         return found if (found.query | found.gallery).any() else None
 
@@ -47,9 +47,9 @@ class Roles:
 
 
 def roles_of(words: Sequence[str]) -> Roles | None:
-    """Return the roles that split names or top folders say: query, and gallery or bounding_box_test.
+    """Return the roles that split names or top folders give: query, and gallery or bounding_box_test.
 
-    What is called otherwise has none; where not both are there, there are no roles.
+    Other names give no role. Unless both roles occur, there are none at all.
     """
     plain = [word.lower() for word in words]
     query = np.array([word in _QUERY_WORDS for word in plain], dtype=bool)
@@ -58,10 +58,10 @@ def roles_of(words: Sequence[str]) -> Roles | None:
 
 
 def check_roles(found: Roles | None, split: npt.NDArray[np.int64], words: Sequence[str], where: str) -> Roles | None:
-    """Return roles of folders or splits as they can be used.
+    """Check the roles from folders or splits, and return them.
 
     Raises:
-        UserError: a test image is in neither set, as where a folder test/ lies beside query/ and gallery/.
+        UserError: a test image is in neither set, for example if a folder test/ is beside query/ and gallery/.
     """
     if found is None:
         return None
@@ -77,15 +77,15 @@ def check_roles(found: Roles | None, split: npt.NDArray[np.int64], words: Sequen
 def roles_in(
     query: Sequence[str] | None, gallery: Sequence[str] | None, split: npt.NDArray[np.int64], where: str
 ) -> tuple[Roles | None, list[str]]:
-    """Return the roles that the columns is_query and is_gallery say, and what is to be remarked on them.
+    """Return the roles from the columns is_query and is_gallery, and remarks on them.
 
     Args:
-        query, gallery: their N cells, None for a column that isn't there.
+        query, gallery: their N cells, None for a missing column.
         split: (N,) 0 train, 1 val, 2 test.
-        where: they stand, for messages.
+        where: the file or data that holds them, for messages.
 
     Raises:
-        UserError: one column without the other, a cell that says neither yes nor no, or a set that is empty.
+        UserError: one column without the other, a cell that is neither yes nor no, or a set that is empty.
     """
     if query is None and gallery is None:
         return None, []
@@ -115,10 +115,10 @@ def _images(which: Bools, split: str) -> str:
 
 
 def flags_in(cells: Sequence[str], name: str, where: str) -> Bools:
-    """Return which of a column's cells say yes, (N,) bool; an empty one says no.
+    """Return which of a column's cells mean yes, (N,) bool; an empty cell means no.
 
     Raises:
-        UserError: a cell says neither yes nor no.
+        UserError: a cell is neither yes nor no.
     """
     plain = [cell.strip().lower() for cell in cells]
     odd = next((cell for cell, word in zip(cells, plain, strict=True) if word not in (*_YES, *_NO, "nan")), None)

@@ -1,6 +1,6 @@
-"""Draws one picture of a task: a row of example images per label value, the thing to look at before training.
+"""Draws a picture of one task, to look at before training: a row of example images per label value.
 
-Nothing is decided here: what the labels are comes from the table, where the picture goes from the command line.
+The labels come from the table; the command line decides where the picture goes.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from mtlbench.data.canvas import GREY, INK, RULE, font, thumbnail, wrap
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.errors import UserError, counted
 
-MOST_VALUES = 40  # rows of one picture
+MOST_VALUES = 40  # rows of a picture
 _HEIGHT, _WIDEST = 96, 192  # of an example, in pixels
 _GAP, _MARGIN = 6, 24
-_LABEL = 230  # the widest column of names
+_LABEL = 230  # greatest width of the column of names
 
 
 def draw_examples(table: Table, task: str, split: str = "train", examples: int = 8, seed: int = 0) -> Image.Image:
     """Draw a row of examples for each label value of a task.
 
-    Rows are in the order of the values where they have one, else the most common comes first; those that are not
-    labelled come last. Of more than `MOST_VALUES` values the most common are drawn. An image that can't be read is a
-    crossed box with its name.
+    Rows follow the order of the values if they have one; otherwise the most common value comes first. Unlabelled images
+    come last. If there are more than `MOST_VALUES` values, the most common ones are drawn. An image that can't be read
+    becomes a crossed box with its name.
 
     Args:
         table: the data set.
         task: in the data set's spelling.
         split: `train`, `val` or `test`.
-        examples: images a row, drawn at random.
+        examples: images per row, drawn at random.
         seed: of that draw.
 
     Raises:

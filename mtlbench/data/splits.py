@@ -1,4 +1,4 @@
-"""Splits of a user's own images: the words that name them, and a split at random that leaves none empty."""
+"""Splits of a user's own images: names that stand for splits, and random splits that leave none empty."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _FOLDS = ("fold", "folds", "foldid", "foldnumber", "kfold", "cvfold")
 
 
 def flags_of_splits(names: Iterable[str]) -> dict[str, int]:
-    """Return the columns that say of one split each whether an image is in it, as `is_train`, with the split's number.
+    """Return the columns that say whether an image is in one split, such as `is_train`, with the split's number.
 
-    None where two speak of one split, as `is_test` and `is_testing` may.
+    The result is empty if two columns are about the same split, such as `is_test` and `is_testing`.
     """
     found = {name: _FLAGS[plain_name(name)] for name in names if plain_name(name) in _FLAGS}
     return found if len(set(found.values())) == len(found) else {}
@@ -36,11 +36,11 @@ def flags_of_splits(names: Iterable[str]) -> dict[str, int]:
 def columns_aside(
     names: Iterable[str], cells: Callable[[str], Iterable[str]], asked: Iterable[str]
 ) -> tuple[dict[str, int], list[str]]:
-    """Return the columns that are no tasks unless asked for: of splits, see `flags_of_splits`, and numbers of folds.
+    """Return columns that are tasks only if the user asks: columns of splits (see `flags_of_splits`), and of folds.
 
     Args:
-        names: of columns; cells: those of one.
-        asked: names of what the user wants as a task or a group.
+        names: of columns; cells: returns the cells of a column.
+        asked: names of the columns that the user wants as a task or a group.
     """
     wanted = {plain_name(name) for name in asked}
     free = [name for name in names if plain_name(name) not in wanted]
@@ -48,19 +48,19 @@ def columns_aside(
 
 
 def flags_remarks(flagged: Iterable[str]) -> list[str]:
-    """Say of columns that say splits that they are no tasks."""
+    """Return remarks that columns of splits are not tasks."""
     return [f"'{name}' says the split, and is no task unless data.tasks names it." for name in flagged]
 
 
 def folds_remarks(folds: Iterable[str]) -> list[str]:
-    """Say of columns that number folds that they are no tasks."""
+    """Return remarks that columns of folds are not tasks."""
     return [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
 
 
 def split_of_flags(
     flagged: Mapping[str, Sequence[str]], lines: Sequence[int], groups: Sequence[str], seed: int, where: str
 ) -> tuple[Labels, str]:
-    """Return the whole split of columns of true and false, a side that has no images drawn, and what was drawn.
+    """Return the complete split given by columns of true and false, and what was drawn to complete it.
 
     Args:
         flagged: the cells of each column, N.
@@ -79,10 +79,10 @@ def split_of_flags(
 def split_by_flags(
     cells: Mapping[str, Sequence[str]], sides: Mapping[str, int], lines: Sequence[int], where: str
 ) -> Labels:
-    """Return the (N,) sides that columns of true and false say, see `flags_of_splits`.
+    """Return the (N,) sides given by columns of true and false, see `flags_of_splits`.
 
-    An image of which none is true is in the split that has no column: of `is_train` alone in test, of `is_val` or
-    `is_test` alone in train.
+    An image with no true cell is in a split that has no column: with `is_train` alone, in test; with `is_val` or
+    `is_test` alone, in train.
 
     Args:
         cells: of each of these columns, N.
@@ -90,7 +90,7 @@ def split_by_flags(
         lines: N, numbers of the rows; where: the data, for messages.
 
     Raises:
-        UserError: a cell says neither, or an image is in two splits or in none; it names the line.
+        UserError: a cell is neither true nor false, or an image is in two splits or none; the message names the line.
     """
     split = np.full(len(lines), -1, dtype=np.int64)
     for name, side in sides.items():
@@ -116,24 +116,24 @@ def split_by_flags(
 
 
 def are_folds(name: str, cells: Iterable[str]) -> bool:
-    """Tell whether a column numbers the folds of a cross-validation, by its name and its cells."""
+    """Return whether a column numbers the folds of a cross-validation, judged by its name and its cells."""
     return plain_name(name) in _FOLDS and all(
         re.fullmatch(r"((fold)?[ _-]?\d+(\.0)?)?", cell.strip().lower()) for cell in set(cells)
     )
 
 
 def are_split(paths: Iterable[str]) -> bool:
-    """Tell whether the top folders of images, given by their paths, are called train, val, test or the like."""
+    """Return whether the top folders in the paths of images have names such as train, val or test."""
     return all(path.split("/")[0].lower() in SPLIT_WORDS for path in paths)
 
 
 def split_own(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels, str]:
-    """Split a user's own images at random; return the (N,) sides and the rule in words.
+    """Split a user's own images at random; return the (N,) sides and the rule as text.
 
     Args:
-        groups: of the images; those of one group stay on one side.
+        groups: of the images; images of one group stay on one side.
         seed: of the split.
-        by: what a group is, in words.
+        by: what a group is, as text.
         root: the images' folder.
 
     Raises:
@@ -146,18 +146,18 @@ def split_own(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels
 
 
 def completed(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, str]:
-    """Draw the validation split that images lack, an eighth of train's groups; where test is what lacks, val is test.
+    """Draw a missing validation split, an eighth of train's groups; if only test is missing, val becomes test first.
 
     Args:
         split: (N,) the given sides.
-        groups: of the images; those of one group stay together.
+        groups: of the images; images of one group stay together.
         seed: of the draw.
 
     Returns:
-        the (N,) sides, and what was done, to be appended to the rule; nothing where no or another split is lacking.
+        the (N,) sides, and text on what was done, to append to the rule; "" if nothing was done.
     """
     present, said = set(np.unique(split).tolist()), ""
-    if present == {0, 1}:  # as in ImageNet: what is called val was held out for the comparison
+    if present == {0, 1}:  # as in ImageNet: the split called val was held out for comparison
         split, present, said = np.where(split == 1, 2, split), {0, 2}, ", val taken as test"
     if present != {0, 2}:
         return split, said
@@ -170,11 +170,11 @@ def completed(split: Labels, groups: Sequence[str], seed: int) -> tuple[Labels, 
 
 
 def torn_groups(what: str, groups: Sequence[str], split: Labels) -> list[str]:
-    """Return a sentence on groups that are in several splits; none where each is in one.
+    """Return a sentence on groups that are in several splits, or nothing if there are none.
 
     Args:
-        what: a group is, in a word.
-        groups: of the images, empty where an image has none; split: (N,) the sides.
+        what: a word for a group.
+        groups: of the images, empty if an image has none; split: (N,) the sides.
     """
     sides = Counter(group for group, _ in set(zip(groups, split.tolist(), strict=True)) if group)
     torn = sorted(group for group, count in sides.items() if count > 1)
@@ -183,7 +183,7 @@ def torn_groups(what: str, groups: Sequence[str], split: Labels) -> list[str]:
 
 
 def check_splits(split: Labels, where: str, remedy: str) -> None:
-    """Raise UserError, with its remedy, if one of the splits has no image."""
+    """Raise UserError, with the remedy, if one of the splits has no image."""
     empty = [name for number, name in enumerate(SPLITS) if not (split == number).any()]
     if empty:
         raise UserError(f"{where}: no image is in the split {' or '.join(empty)}: {remedy}.")

@@ -1,6 +1,6 @@
-"""The table every data set becomes: image paths, one integer label column per task, one split column.
+"""The table that every data set becomes: image paths, one integer label column per task, one split column.
 
-A reader makes it from files on disk; nothing after it knows which data set it is.
+A reader makes it from files on disk; later code does not know which data set it is.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from mtlbench.names import find_task
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
 Labels = npt.NDArray[np.int64]
-_NAMED = 3  # tasks that a sentence names
+_NAMED = 3  # tasks to name in a sentence
 
 
 @dataclass(frozen=True)
 class Column:
-    """One task's labels: (N,) codes into `values`, -1 where an image is not labelled.
+    """One task's labels: (N,) codes into `values`, -1 for an unlabelled image.
 
     Attributes:
         ordered: the values have an order, as heel heights do.
-        members: (V, U) bool, where labels are sets: which of U plain values are in each of the V sets that `values`
-            names; images whose sets share one are alike. None where an image has one value.
+        members: (V, U) bool, if labels are sets: which of U plain values are in each of the V sets in `values`; two
+            images are alike if their sets share a value. None if an image has one value.
         parts: the names of the plain values.
     """
 
@@ -40,7 +40,7 @@ class Column:
     parts: tuple[str, ...] = ()
 
     def of_parts(self, images: Labels | Bools) -> tuple[Labels, tuple[str, ...]]:
-        """Return codes and names of the plain values of some images, one code for each value that an image has."""
+        """Return codes and names of the plain values of some images, one code for each value of an image."""
         codes = self.codes[images]
         if self.members is None:
             return codes, self.values
@@ -49,11 +49,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Kin:
-    """Which images belong together, so that one in train gives another in test away.
+    """Which images belong together, so that one in train reveals something about another in test.
 
     Attributes:
-        codes: (N,) images of one number belong together; one below 0 is on its own.
-        other: another of the same, in words: "another image of the same person".
+        codes: (N,) images with the same number belong together; a negative number stands alone.
+        other: another image of the same kind, as text: "another image of the same person".
     """
 
     codes: Labels
@@ -61,7 +61,7 @@ class Kin:
 
     @classmethod
     def of(cls, names: Sequence[str], other: str) -> Kin:
-        """Return the kin of images by the names of their groups; an empty name is no group."""
+        """Return the kin of images from the names of their groups; an empty name is no group."""
         _, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
         return cls(np.where(np.asarray(names, dtype=str) == "", -1, codes), other)
 
@@ -83,19 +83,19 @@ class Table:
         name: of the data set.
         root: the folder that `paths` are relative to.
         paths: N image files.
-        columns: every task there is, by name; those without labels too.
+        columns: all tasks by name, including those without labels.
         split: (N,) 0 train, 1 val, 2 test.
-        split_rule: in words, for the receipt.
-        rendered: drawn by this project, and not a real data set.
+        split_rule: the rule as text, for the receipt.
+        rendered: this project drew the images; the data set is not a real one.
         triplets: fixed triplets that came with the data set, by task and split: (n, 3) indices into `paths` of anchor,
-            positive and negative; empty where they are drawn from the labels.
-        remarks: what whoever looks at the data should know, a sentence each.
-        group: the column that keeps images on one side of a split; it is a task only where it is asked for.
-        kin: which images show one product, one person or the like, where that is known; `split_in_words` says how many
-            test images have one of theirs in train.
-        roles: which held-out images are queries and which gallery; None where each is both.
-        apart: (N,) codes; images with the same one are left out of each other's galleries, but for -1, which is no
-            code. None where all images may be found.
+            positive and negative; empty if they are drawn from the labels.
+        remarks: notes for anyone who looks at the data, a sentence each.
+        group: the column that keeps images on one side of a split; it is a task only if the user asks for it.
+        kin: which images show the same product, person or the like, if known; `split_in_words` says how many test
+            images have a related image in train.
+        roles: which held-out images are queries and which are in the gallery; None if each is both.
+        apart: (N,) codes; images with the same code are left out of each other's galleries, and -1 stands for no code.
+            None if no images are left out.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Table:
 
     @property
     def split_in_words(self) -> str:
-        """The rule of the split, and the share of test images with one in train that they belong together with."""
+        """The rule of the split, and the share of test images that belong together with an image in train."""
         if self.kin is None:
             return self.split_rule
         train, tested = (self.kin.codes[self.split == side] for side in (0, 2))
@@ -126,7 +126,10 @@ class Table:
         return len(self.paths)
 
     def trainable(self, task: str) -> str | None:
-        """Return why a task can't be trained and tested, or None: each split needs two images of one of two values."""
+        """Return why a task can't be trained and tested, or None if it can.
+
+        In each split, a task needs two values and two images of one of them.
+        """
         codes = self.columns[task].codes
         if not (codes >= 0).any():
             return "has no labels"
@@ -154,7 +157,7 @@ class Table:
 
     @property
     def what_splits_need(self) -> str:
-        """What to do where no task can be trained, a sentence."""
+        """A sentence on what to do if no task can be trained."""
         counts = ", ".join(f"{name} {int((self.split == n).sum()):,}" for n, name in enumerate(SPLITS))
         return (
             "Each split needs two labelled images of one value and one of another: add images, or move some there from"
@@ -162,11 +165,11 @@ class Table:
         )
 
     def tasks_with_labels(self) -> list[str]:
-        """Return the tasks that can be trained and tested, in the data set's own order."""
+        """Return the tasks that can be trained and tested, in the data set's order."""
         return [task for task in self.columns if self.trainable(task) is None]
 
     def find_task(self, name: str) -> str:
-        """Return the data set's own spelling of a task name; case, hyphens, underscores and blanks don't matter.
+        """Return the data set's spelling of a task name; case, hyphens, underscores and blanks don't matter.
 
         Raises:
             UserError: there is no such task.
@@ -177,7 +180,8 @@ class Table:
         """Return the tasks that a user asked for, in the data set's spelling.
 
         Raises:
-            UserError: no task, an unknown one, one named twice, or one that can't be trained; it says which can.
+            UserError: no task, an unknown one, a repeated one, or one that can't be trained; the message lists the
+                possible ones.
         """
         if not wanted:
             raise UserError(f"No task is named. Tasks with labels: {', '.join(self.tasks_with_labels()) or 'none'}.")
@@ -193,13 +197,13 @@ class Table:
         return tasks
 
     def choose_default(self, wanted: list[str], fallback: list[str]) -> tuple[list[str], str]:
-        """Return the benchmark's tasks, and what to tell the user when the data lacks the labels of some.
+        """Return the benchmark's tasks, and a message for the user if the data lacks labels for some.
 
-        Tasks without labels are left out; if fewer than two are left, those of `fallback` that have labels join. A
+        Tasks without labels are left out. If fewer than two remain, the tasks of `fallback` that have labels join. A
         benchmark that names no tasks takes every column but the one that groups images.
 
         Raises:
-            UserError: no task is left.
+            UserError: no task remains.
         """
         asked = [self.find_task(name) for name in wanted] or [t for t in self.columns if t != self.group]
         chosen = [t for t in asked if self.trainable(t) is None]
@@ -219,11 +223,11 @@ class Table:
         return chosen, f"{'; '.join(missing)} in {self.root}: using {', '.join(chosen)} instead (choose with --tasks)."
 
     def limited(self, limit: int, seed: int = 0) -> Table:
-        """Return at most `limit` images, drawn at random by `seed`, every split by its share; 0 means all."""
+        """Return at most `limit` images, drawn at random by `seed`; all splits shrink in proportion. 0 means all."""
         if limit <= 0 or limit >= len(self):
             return self
         order = np.random.default_rng(seed).permutation(len(self))
-        quantile = np.empty(len(self))  # of an image in the random order of its split
+        quantile = np.empty(len(self))  # an image's place in the random order of its split, from 0 to 1
         for number in range(len(SPLITS)):
             members = order[self.split[order] == number]
             quantile[members] = (np.arange(len(members)) + 0.5) / max(1, len(members))
@@ -232,7 +236,7 @@ class Table:
         return replace(self.subset(keep), split_rule=rule)
 
     def subset(self, keep: Labels) -> Table:
-        """Return the table of the images with the ascending indices `keep`; fixed triplets that lose an image go."""
+        """Return the table of the images at the ascending indices `keep`; drop fixed triplets that lose an image."""
         place = np.full(len(self), -1, dtype=np.int64)
         place[keep] = np.arange(len(keep))
         moved = {task: {s: place[rows] for s, rows in splits.items()} for task, splits in self.triplets.items()}
@@ -248,10 +252,10 @@ class Table:
         )
 
     def by_camera(self, name: str) -> Table:
-        """Return the table in which images of one group by one camera are not searched for among each other.
+        """Return a table in which images of the same group and camera are left out of each other's galleries.
 
         Args:
-            name: of the column that says by which camera an image was taken.
+            name: of the column that names the camera of each image.
 
         Raises:
             UserError: there is no such column, its cells hold several cameras, or no groups are known.
@@ -272,10 +276,10 @@ class Table:
         return replace(self, apart=apart, remarks=(*self.remarks, said))
 
     def without_rare(self, least: int) -> Table:
-        """Return the table without the label values that fewer than `least` images have; those become unlabelled."""
+        """Return the table without label values of fewer than `least` images; those images become unlabelled."""
         columns = {}
         for task, column in self.columns.items():
-            if column.members is not None:  # a set loses its rare values, and is no label where none is left
+            if column.members is not None:  # a set loses its rare values; an empty set is no label
                 codes, names = column.of_parts(column.codes >= 0)
                 members = column.members & (np.bincount(codes, minlength=len(names)) >= least)
                 left = np.append(members.any(1), False)
@@ -284,14 +288,14 @@ class Table:
                 continue
             counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
             kept = np.flatnonzero(counts >= least)
-            code = np.full(len(column.values) + 1, -1, dtype=np.int64)  # the last is that of the unlabelled
+            code = np.full(len(column.values) + 1, -1, dtype=np.int64)  # the last entry stands for unlabelled images
             code[kept] = np.arange(len(kept))
             columns[task] = replace(column, codes=code[column.codes], values=tuple(column.values[i] for i in kept))
         return replace(self, columns=columns)
 
 
 def _can_be_asked(codes: Labels, roles: Roles, members: Bools | None) -> bool:
-    """Tell whether any query has another image that is like it in the gallery, and one that isn't."""
+    """Return whether some query has another image like it in the gallery, and one unlike it."""
     labelled = codes >= 0
     counts = np.bincount(codes[labelled & roles.gallery], minlength=1 + int(codes.max(initial=0)))
     total = counts.sum()
@@ -326,7 +330,7 @@ def check_distinct(tasks: Iterable[str], where: str) -> None:
 def split_at_random(groups: list[str], seed: int) -> Labels:
     """Split 70/10/20 into train, val and test by group: images of one group stay on one side.
 
-    It depends on the groups' names and the seed, not on the order of images.
+    The result depends on the groups' names and the seed, not on the order of images.
     """
     names, member = np.unique(np.array(groups, dtype=str), return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -354,23 +358,23 @@ def labels_of(
     missing: Sequence[str] = (),
     separator: str = ";",
 ) -> Column:
-    """Make a label column of N cells of text; a cell "a;b" holds several values, an empty one none.
+    """Make a label column of N cells of text; a cell "a;b" holds several values, an empty cell holds none.
 
     Args:
-        cells: spaces around a value don't count, nor does a value that a cell repeats.
-        multi_valued: what a cell of several values is: `value`, a value of its own, "a;b" and "b;a" the same; `first`,
-            the value that it names first; `unlabelled`; `set`: the set of its values, alike where two share one.
-        order: the values from low to high. A combination has no place among them: it is unlabelled.
-        missing: words that stand for no value, whatever their case.
-        separator: what parts the values of a cell.
+        cells: spaces around a value and repeated values don't count.
+        multi_valued: how to treat a cell of several values: `value`, as a value of its own, "a;b" and "b;a" the same;
+            `first`, as its first value; `unlabelled`; `set`: as the set of its values, alike if two share one.
+        order: the values from low to high. A combination has no place in the order: it is unlabelled.
+        missing: words that stand for no value; case does not matter.
+        separator: separates the values of a cell.
 
     Raises:
-        UserError: `order` names a value twice, or lacks one that a cell holds.
+        UserError: `order` names a value twice, or lacks a value that a cell holds.
     """
     if multi_valued not in ("value", "first", "unlabelled", "set"):
         raise ValueError(f"multi_valued is value, first, unlabelled or set, not {multi_valued!r}")
     absent = {word.strip().casefold() for word in missing}
-    text: dict[str, str] = {}  # what each different cell says, "" for nothing
+    text: dict[str, str] = {}  # the label of each distinct cell, "" for none
     for cell in set(cells):
         parts = [part for part in values_in(cell, separator) if part.casefold() not in absent]
         if multi_valued == "first":
@@ -400,14 +404,14 @@ def labels_of(
 
 
 def values_in(cell: str, separator: str = ";") -> list[str]:
-    """Return the different values of a cell "a;b" as written; none of an empty one."""
+    """Return the distinct values of a cell "a;b" as written; an empty cell has none."""
     return list(dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip()))
 
 
 def remark_on_several(
     task: str, cells: Sequence[str], multi_valued: str, ordered: bool = False, separator: str = ";"
 ) -> list[str]:
-    """Return a sentence on what was made of a task's cells of several values; none where there is no such cell."""
+    """Return a sentence on how a task's cells of several values were treated, or nothing if there are no such cells."""
     count = sum(separator in cell and len(values_in(cell, separator)) > 1 for cell in cells)
     if not count:
         return []
@@ -425,10 +429,10 @@ _NO_VALUE = {"nan", "none", "null", "n/a", "na", "nil", "#n/a", "-", "?", "missi
 
 
 def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
-    """Say which label values look like something else than a label, each with the setting that changes it.
+    """Return remarks on label values that do not look like labels, each with the setting that changes them.
 
-    Words for a missing value, values that differ in case or in how a number is written alone, cells that look like
-    several values under another separator, and lists written as text.
+    These are words for a missing value, values that differ only in case or in the way a number is written, cells that
+    look like several values under another separator, and lists written as text.
     """
     found = []
     for task in tasks:
@@ -469,7 +473,7 @@ def remarks_on_words(table: Table, tasks: Iterable[str]) -> list[str]:
 
 
 def _plain_word(value: str) -> str:
-    """Return what two spellings of one value have in common."""
+    """Return the text that two spellings of one value share."""
     word = value.strip().casefold()
     try:
         return repr(float(word))

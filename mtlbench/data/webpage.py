@@ -1,4 +1,7 @@
-"""Tells web pages from data: a host that refuses a file answers with a page, which is saved under the file's name."""
+"""Tells web pages from data.
+
+A host that refuses a file may answer with a web page, which then has the file's name.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from mtlbench.errors import UserError
 
 
 def is_web_page(start: bytes) -> bool:
-    """Return whether a file that starts so is a web page or other markup; no label file, archive or photo is."""
+    """Return whether a file with this start is a web page or other markup; label files, archives and photos are not."""
     return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 
 def holds_drawing(path: Path) -> bool:
-    """Return whether a file is an SVG drawing, which is markup and no web page."""
+    """Return whether a file is an SVG drawing, which is markup but not a web page."""
     with path.open("rb") as file:
         start = file.read(4096).lower()
     return is_web_page(start) and b"<svg" in start and b"<html" not in start
 
 
 def holds_web_page(path: Path) -> bool:
-    """Return whether a file is a web page in its place.
+    """Return whether a file holds a web page instead of its own content.
 
     Raises:
         UserError: it can't be read.

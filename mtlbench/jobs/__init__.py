@@ -1,1 +1,1 @@
-"""Jobs: which runs there are to do, and doing them."""
+"""Jobs: planning which runs there are to do, and doing them."""

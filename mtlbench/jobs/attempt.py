@@ -1,4 +1,4 @@
-"""Does a job under the lock of its run, unless it is done by now or another process works on it."""
+"""Does one job under the lock of its run, unless the job is done or another process works on it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mtlbench.runs.setup import differences
 
 
 def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = True, waited: bool = False) -> Record:
-    """Do a job, or what is left of it by now.
+    """Do a job, or whatever part of it is still open.
 
     Args:
-        job: as it was planned.
-        watcher: is told how it goes.
-        stop: asked after every step.
-        costs: measure them too.
-        waited: another process was met at the run: its failure is not tried again.
+        job: the job as planned.
+        watcher: receives the job's progress.
+        stop: called after every step; returns whether to stop.
+        costs: measure the costs too.
+        waited: the job had to wait for another process at this run; if that process failed, don't try again.
 
     Raises:
         Busy: another process works on the run.
         Interrupted, DiskFull: see `execute`.
-        UserError: the data or the method's source are no longer those of the plan.
+        UserError: the data or the method's source have changed since the plan.
     """
     dataset = dataset_of(job)
     if unlike := differences(job.setup, setup_of(job.method, job.protocol, dataset, job.seed, job.precision)):
@@ -46,7 +46,7 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
                 with computing_with(job.threads):
                     add_costs(job, job.protocol, dataset, job.precision, watcher)
             record = read_record(job.folder)
-            assert record is not None  # under the lock nobody removes it
+            assert record is not None  # the lock keeps other processes from removing it
             watcher.ended(job, record)
             return record
         with computing_with(job.threads):
@@ -54,18 +54,18 @@ def attempt(job: Job, watcher: Watcher, stop: Callable[[], bool], costs: bool = 
 
 
 def is_settled(before: str, job: Job, waited: bool) -> bool:
-    """Tell whether nothing is left to be trained: another process has done the job, or failed at it, since the plan.
+    """Return whether nothing is left to train: since the plan, another process has done the job or failed at it.
 
     Args:
-        before: its state as it was planned; job: as it is now.
-        waited: another process was met at the run.
+        before: the job's state when it was planned; job: the job as it is now.
+        waited: the job had to wait for another process at this run.
     """
     return job.state == "done" or (job.state == "failed" and waited and before != "failed")
 
 
 @contextmanager
 def computing_with(threads: int) -> Iterator[None]:
-    """Compute with so many threads; 0 leaves them as they are."""
+    """Compute with this many threads; 0 leaves the number unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

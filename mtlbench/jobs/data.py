@@ -1,4 +1,4 @@
-"""The data sets of jobs: each prepared once a process."""
+"""The data sets of jobs; each process prepares a data set once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prepared(
     packing: Progress | None = None,
     tell: Tell | None = None,
 ) -> tuple[Dataset, list[str]]:
-    """Prepare a data set, or return it without remarks where this process has prepared it; see `prepare`."""
+    """Prepare a data set; if this process has prepared it before, return it without remarks. See `prepare`."""
     key = _key(benchmark, root, tasks, device)
     if key in _PREPARED:
         return _PREPARED[key], []
@@ -42,7 +42,7 @@ def _key(benchmark: Benchmark, root: Path | None, tasks: Sequence[str] | None, d
 
 
 def adopt(job: Job, dataset: Dataset) -> None:
-    """Take a data set that another process has prepared for a job."""
+    """Register a data set that another process has prepared for a job."""
     site = job.site
     _PREPARED[_key(job.protocol, site.data_dir, site.tasks, torch.device(site.device))] = dataset
 
@@ -57,5 +57,5 @@ def dataset_of(job: Job) -> Dataset:
 
 
 def forget() -> None:
-    """Drop every data set that is held."""
+    """Drop all data sets held in memory."""
     _PREPARED.clear()

@@ -1,4 +1,7 @@
-"""The driver's loop: hand out, hear, settle. What dies with its node is handed out again, from where it was kept."""
+"""The driver's loop: hand out work, read messages, settle results.
+
+Work that dies with its node is handed out again and continues from the last kept state.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from mtlbench.jobs.nodes import Died, Left, Nodes
 from mtlbench.training.state import Interrupted
 
 T = TypeVar("T")
-TRIES = 3  # how often what died with its node is begun or taken up
-_LOOK = 0.2  # seconds between looks at what orders say
+TRIES = 3  # how often an order is started or continued if it keeps dying with its node
+_LOOK = 0.2  # seconds between checks for messages from orders
 
 
 @dataclass
 class Task(Generic[T]):
-    """Something under way on a node.
+    """One piece of work under way on a node.
 
     Attributes:
-        what: is done; lock: held while it is.
+        what: the work; lock: held while it is under way.
         tries: how often it has been handed out.
     """
 
@@ -34,15 +37,15 @@ class Task(Generic[T]):
 
 
 class Driver(ABC, Generic[T]):
-    """Drives orders to their end.
+    """Runs orders on nodes until all work is done.
 
     Args:
-        nodes: do them; stop: asked whether the user wants to stop.
+        nodes: carry out the orders; stop: returns whether the user wants to stop.
 
     Attributes:
-        under_way: by the number of the order.
-        reason: why nothing more can be done; set, it stops everything.
-        grace: seconds in which orders may send what they have, once asked to stop.
+        under_way: the tasks under way, by the number of their order.
+        reason: why nothing more can be done; setting it stops everything.
+        grace: seconds that orders have to send their state after they are asked to stop.
     """
 
     grace = 60.0
@@ -55,40 +58,40 @@ class Driver(ABC, Generic[T]):
 
     @abstractmethod
     def left(self) -> bool:
-        """Return whether something is to be handed out yet, beside what is under way."""
+        """Return whether any work still waits to be handed out."""
 
     @abstractmethod
     def start(self) -> None:
-        """Hand out what there is room for."""
+        """Hand out as much work as there is room for."""
 
     @abstractmethod
     def heard(self, what: T, event: str, facts: dict[str, Any]) -> None:
-        """Take what an order says."""
+        """Handle a message from an order."""
 
     @abstractmethod
     def settle(self, task: Task[T], left: Left) -> bool:
-        """Take what an order left that was not interrupted; tell whether the task goes on, its lock held."""
+        """Handle the result of an order that ended on its own; return whether its task continues and keeps its lock."""
 
     @abstractmethod
     def keep(self, what: T, left: Left) -> None:
-        """Keep what continuing needs, where an order left it."""
+        """Keep the files from an order's result that are needed to continue."""
 
     @abstractmethod
     def again(self, task: Task[T], died: bool) -> bool:
-        """See to it that a task is handed out again, as its order died or its node took its place back.
+        """Prepare a task to be handed out again, after its order died or its node needed the place.
 
-        Tell whether it has been already, its lock held.
+        Return whether it has been handed out already and keeps its lock.
         """
 
     @abstractmethod
     def died(self, task: Task[T], reason: str) -> None:
-        """Take that all tries at something died."""
+        """Handle a task that died on every try."""
 
     def drive(self) -> None:
-        """Work until nothing is left.
+        """Work until nothing is left to do.
 
         Raises:
-            Interrupted: `stop` said so; UserError: nothing can go on. What orders had is kept.
+            Interrupted: `stop` returned true; UserError: the work can't continue. The orders' state is kept.
         """
         until = float("inf")
         try:
@@ -138,14 +141,14 @@ class Driver(ABC, Generic[T]):
             self.reason = self.reason or left["reason"]
             return False
         if left["how"] == "interrupted":
-            task.tries -= 1  # by the end of its time, or another's wish for its place
+            task.tries -= 1  # it ended because its time was up or another job needed its place
             return not self._stopping and self.again(task, died=False)
         return self.settle(task, left)
 
     def _end(self) -> None:
-        """End what is still under way, after an exception such as a second Ctrl-C."""
+        """Cancel everything still under way, after an exception such as a second Ctrl-C."""
         for number, task in self.under_way.items():
-            with contextlib.suppress(Exception):  # the cluster may have gone
+            with contextlib.suppress(Exception):  # the cluster may be gone
                 self.nodes.cancel(number)
             task.lock.close()
         self.under_way.clear()

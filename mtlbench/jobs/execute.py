@@ -1,4 +1,4 @@
-"""One job done: trained, tested, its costs measured, its record written; or failed, with the reason."""
+"""Executes one job: trains, tests, measures costs and writes the record; if the run fails, the record says why."""
 
 from __future__ import annotations
 
@@ -48,20 +48,21 @@ def execute(
     stop: Callable[[], bool] = lambda: False,
     costs: bool = True,
 ) -> Record:
-    """Do one run, or the rest of it, and leave its record.
+    """Do one run, or continue it, and write its record.
 
-    A run that fails, for whatever reason, leaves a record that says why.
+    A run that fails for any reason leaves a record that says why.
 
     Args:
-        job: the run; benchmark, dataset, precision: what it trains on.
-        watcher: is told how it goes.
-        stop: asked after every step.
-        costs: measure them too. Beside other runs that gives wrong speeds; the record then says that they are due.
+        job: the run; benchmark, dataset, precision: the protocol, its data, and the precision of the networks.
+        watcher: receives the run's progress.
+        stop: called after every step; returns whether to stop.
+        costs: measure the costs too. Speeds measured beside other runs are wrong; without costs, the record notes that
+            they are due.
 
     Raises:
-        DiskFull: nothing more can be written; what was kept stays.
-        Interrupted: `stop` said so; the run can be continued.
-        KeyboardInterrupt: as ever.
+        DiskFull: the disk is full; the files kept so far stay.
+        Interrupted: `stop` returned true; the run can be continued.
+        KeyboardInterrupt: passed on.
     """
     watcher.started(job)
     note_tried(job.folder.parents[2], Tried(str(dataset.facts.get("name")), job.setup))
@@ -69,8 +70,8 @@ def execute(
         record = _run(job, benchmark, dataset, precision, watcher, stop, costs)
     except (Interrupted, DiskFull):
         raise
-    except (Exception, SystemExit) as error:  # it may fail in any way: the record says how, the others run on
-        if is_full(error):  # not the method's failure
+    except (Exception, SystemExit) as error:  # the record says how it failed; other runs continue
+        if is_full(error):  # not the method's fault
             number = getattr(error, "errno", None)
             raise disk_full(getattr(error, "filename", None) or job.folder, number=number) from error
         record = failure(job, dataset, precision, reason_of(error), traceback=traceback.format_exc())
@@ -78,7 +79,7 @@ def execute(
     finally:
         gc.collect()
         if dataset.device.type == "cuda":
-            with contextlib.suppress(RuntimeError):  # after some faults the device answers no more; the record says why
+            with contextlib.suppress(RuntimeError):  # some faults leave the device unresponsive
                 torch.cuda.empty_cache()
     watcher.ended(job, record)
     return record
@@ -93,7 +94,7 @@ def _run(
     stop: Callable[[], bool],
     costs: bool,
 ) -> Record:
-    # the trainer has gone when costs are measured: its memory is wanted there
+    # the trainer is freed before costs are measured, since they need its memory
     record, leaves = _train_and_test(job, benchmark, dataset, precision, watcher, stop)
     if costs:
         _measure(record, job, benchmark, dataset, precision, watcher, lambda: leaves[1])
@@ -111,7 +112,7 @@ def add_costs(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str, 
     """
     record = read_record(job.folder)
     if record is None or not record.receipt.pop(COSTS_DUE, False):
-        return  # another process has done it
+        return  # another process has measured them
     weights = job.folder / "weights.safetensors"
     exported = {name: cost for name, cost in record.costs.items() if name in SIZES}
     _measure(record, job, benchmark, dataset, precision, watcher, lambda: load_file(weights))
@@ -134,12 +135,12 @@ def _measure(
     try:
         record.costs = measure(job.method, benchmark, dataset, precision, weights())
         record.receipt["embedding_batch"] = EMBEDDING_BATCH
-    except Exception as error:  # what was trained and tested stands, whatever can't be measured
+    except Exception as error:  # a cost that can't be measured does not spoil the results
         record.reason = f"cost not measured: {reason_of(error)}"
 
 
 def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: str) -> Record:
-    """Return the record of a run that failed for `reason`."""
+    """Return the record of a run that failed for the given reason."""
     record = Record(job.method.name, job.seed, "method", job.setup, "failed", reason)
     packages = packages_of(job.method, job.protocol) if job.benchmark else {}
     deterministic = job.benchmark is not None and job.benchmark.train.deterministic
@@ -149,7 +150,7 @@ def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: st
 
 
 def _beside(job: Job) -> Json:
-    """Return what the record says of its place among others: what is varied, and where its recipe came from."""
+    """Return the record's entries on the run's context: the varied settings, and the origin of its recipe."""
     said: Json = {"varied": job.varied} if job.varied else {}
     if job.method.recipe is not None:
         recipe = job.protocol.recipes.get(job.method.name)
@@ -165,9 +166,9 @@ def _train_and_test(
     watcher: Watcher,
     stop: Callable[[], bool],
 ) -> tuple[Record, tuple[list[Row], dict[str, Tensor], dict[str, Tensor], list[dict[str, str]] | None]]:
-    """Return a record without costs, and what lies beside it: curve, weights, answers to the test, gradient probes."""
+    """Return a record without costs, and the files beside it: curve, weights, test results, gradient probes."""
     trainer = _trainer(job, benchmark, dataset, precision)
-    # now: an error in it would waste the training
+    # checked first: an error here would waste the training
     learned = [one.as_json() for one in check_learned(trainer.architecture)]
     trainer.run(
         listen=lambda event: watcher.happened(job, event),
@@ -219,13 +220,13 @@ def _train_and_test(
 
 
 def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:
-    """Return a trainer, where the interrupted run stood if there is one that can be continued."""
+    """Return a trainer that continues the interrupted run if possible, and otherwise starts from the beginning."""
     trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
     partial = read_partial(job.folder, job.setup, dataset.device.type) if job.state == "interrupted" else None
     if partial:
         state, tensors = partial
         try:
             trainer.restore(load_file(tensors), state)
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # a damaged file: from the beginning
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: start from the beginning
             return Trainer(job.method, benchmark, dataset, job.seed, precision)
     return trainer

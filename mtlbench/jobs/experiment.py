@@ -1,4 +1,7 @@
-"""From what a user asks for to run records: read, plan, train. `mtlbench run` and `mtlbench.run` share it."""
+"""From a user's request to run records: read, plan, train.
+
+`mtlbench run` and `mtlbench.run` share this module.
+"""
 
 from __future__ import annotations
 
@@ -44,24 +47,24 @@ if TYPE_CHECKING:
 
 
 class View:
-    """What a user sees of an experiment; this one shows nothing."""
+    """What a user sees of an experiment; this base class shows nothing."""
 
     def say(self, words: str) -> None:
-        """Tell what is worth knowing."""
+        """Show useful information."""
 
     def warn(self, words: str) -> None:
-        """Tell what may change what the results mean."""
+        """Warn of something that may change the meaning of the results."""
 
     def status(self, words: str) -> AbstractContextManager[None]:
-        """Show what is waited for."""
+        """Show what the program is waiting for."""
         return nullcontext()
 
     def bar(self, what: str) -> AbstractContextManager[Progress | None]:
-        """Show how far something has come."""
+        """Show a progress bar."""
         return nullcontext()
 
     def watch(self, runs: int) -> AbstractContextManager[Watcher]:
-        """Show so many runs as they go."""
+        """Show the progress of this many runs."""
         return nullcontext(Watcher())
 
 
@@ -77,11 +80,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What was asked for, read and checked.
+    """The user's request, read and checked.
 
     Attributes:
-        versions: the benchmark, under every combination of the settings that are varied.
-        results: where records go; overwrite: runs that are done are made again.
+        versions: the benchmark, with every combination of the varied settings.
+        results: the folder for records; overwrite: do finished runs again.
     """
 
     methods: Sequence[Method]
@@ -113,12 +116,12 @@ def read_experiment(
     plain: bool = False,
     recipes: Path | None = None,
 ) -> Experiment:
-    """Read what was asked for, as the command line writes it; plug-ins are loaded already.
+    """Read the request as the command line writes it; plug-ins must be loaded.
 
-    `plain` leaves the benchmark's recipes out, `recipes` is a file with others.
+    `plain` ignores the benchmark's recipes; `recipes` is a file of other recipes.
 
     Raises:
-        UserError: something that there isn't, or that doesn't go together.
+        UserError: a name or value does not exist, or some do not go together.
     """
     chosen = parse_methods(methods)
     if waiting := left_out_methods(methods):
@@ -135,10 +138,10 @@ def read_experiment(
 
 
 def executor_of(jobs: int | None, on: str | None) -> Executor:
-    """Return what does the runs: `on`, at most `jobs` at a time; here where neither is given.
+    """Return the executor of the runs: `on`, with at most `jobs` at a time; without both, the one in this process.
 
     Raises:
-        UserError: there is no such executor, it has no use for `jobs`, or a package that it needs is missing.
+        UserError: there is no such executor, it takes no `jobs`, or a package that it needs is missing.
     """
     entry, options = read_spec(EXECUTORS, on or ("processes" if jobs and jobs > 1 else "here"))
     if missing := entry.left_out():
@@ -157,17 +160,20 @@ def executor_of(jobs: int | None, on: str | None) -> Executor:
 
 @contextmanager
 def resources_of(experiment: Experiment) -> Iterator[None]:
-    """Compute with the threads that its runs will have, for timing too; in the end drop its data, and undo limits."""
+    """Compute with the threads that the runs will have, also while steps are timed.
+
+    At the end, drop the data and undo limits.
+    """
     with resources():
         torch.set_num_threads(_threads(experiment.executor, torch.get_num_threads()))
         yield
 
 
 def _threads(executor: Executor, available: int) -> int:
-    """Return with how many threads an executor's jobs compute.
+    """Return how many threads an executor's jobs compute with.
 
     Raises:
-        ContractError: it says no number.
+        ContractError: the executor did not return a number.
     """
     threads: object = executor.threads(available)
     if not isinstance(threads, int) or threads < 1:
@@ -178,7 +184,7 @@ def _threads(executor: Executor, available: int) -> int:
 
 @contextmanager
 def resources() -> Iterator[None]:
-    """In the end drop data that was prepared, and undo limits and the number of threads."""
+    """At the end, drop the prepared data, and restore limits and the number of threads."""
     before = torch.get_num_threads()
     forget()
     with memory.unguarded_again():
@@ -190,10 +196,10 @@ def resources() -> Iterator[None]:
 
 
 def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
-    """Prepare the data of every variant and plan its runs; what can't work is found before anything is trained.
+    """Prepare the data of every variant and plan its runs; anything that can't work is reported before training.
 
     Raises:
-        UserError: settings that don't go together, data that are not there, an option that a method refuses.
+        UserError: settings do not go together, data is missing, or a method refuses an option.
     """
     site = experiment.site
     device, parts, told = torch.device(site.device), [], set[str]()
@@ -201,7 +207,7 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
         check_protocol(version.benchmark)
         check_compiler(version.benchmark, device)
         if version.benchmark.train.deterministic:
-            allow_deterministic(device)  # before the first run of this process, which may be another version's
+            allow_deterministic(device)  # before this process runs anything, of any variant
     for version in experiment.versions:
         with view.bar("drawing images") as drawing, view.bar("packing images") as packing:
             data, notes = prepared(
@@ -226,9 +232,9 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
 def check_builds(
     methods: Sequence[Method], benchmark: Benchmark, tasks: tuple[str, ...], view: View, told: set[str] | None = None
 ) -> None:
-    """Find an option that a method refuses, or a setting that is not for it, before anything is trained.
+    """Before training, find options that a method refuses and settings that do not apply to it.
 
-    A method that can't be built is warned of, once where `told` holds what was said before.
+    A method that can't be built gives a warning; with `told`, the same warning appears only once.
     """
     told = set() if told is None else told
     for method in methods:
@@ -238,7 +244,7 @@ def check_builds(
             own_tensors(architecture, benchmark, method.name)
         except UserError:
             raise
-        except Exception as error:  # a fault in a plug-in: its own run will fail with it, and the others run on
+        except Exception as error:  # a fault in a plug-in: its own runs will fail with it, and the others continue
             words = f"{method.name} can't be built: {reason_of(error)}"
             if words not in told:
                 view.warn(f"warning: {words}")
@@ -246,26 +252,26 @@ def check_builds(
 
 
 def check_folder(results: Path) -> None:
-    """Find a folder that can't be written to before anything is timed.
+    """Check that the results folder can be written to, before anything is timed.
 
     Raises:
-        OSError: it can't.
+        OSError: it can't be written to.
     """
     results.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=results).close()
 
 
 def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Callable[[], bool]) -> bool:
-    """Do the runs that are not done; tell whether one failed.
+    """Do the runs that are not done; return whether any failed.
 
     Args:
-        experiment: what was asked for; parts: its plan.
-        view: what a user sees of it.
-        asked: whether the user has asked to stop.
+        experiment: the user's request; parts: its plan.
+        view: shows the progress to the user.
+        asked: returns whether the user has asked to stop.
 
     Raises:
-        UserError: an executor that fails; another process works on a run that is to be replaced.
-        Interrupted: the user asked to stop; what is done is kept.
+        UserError: the executor failed, or another process works on a run that is to be replaced.
+        Interrupted: the user asked to stop; finished work is kept.
     """
     from mtlbench.training.state import Interrupted
 
@@ -286,7 +292,7 @@ def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Call
             experiment.executor.run(todo, seen, asked)
     except (UserError, OSError, Interrupted):
         raise
-    except Exception as error:  # what is done is kept
+    except Exception as error:  # finished work is kept
         raise UserError(f"The executor failed: {reason_of(error)}. What is done is kept.") from error
     records = [read_record(job.folder) for job in todo]
     if left := [job.label for job, record in zip(todo, records, strict=True) if record is None]:
@@ -299,10 +305,12 @@ def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Call
 
 @contextmanager
 def asking(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether the user asked to stop, by Ctrl-C, SIGTERM or a closed terminal; twice stops at once.
+    """Yield a function that returns whether the user asked to stop: by Ctrl-C, SIGTERM, or closing the terminal.
+
+    A second request stops at once.
 
     Args:
-        tell: called at the first time. Outside the main thread, which gets the signals, nobody can ask.
+        tell: called at the first request. Signals reach the main thread only, so other threads get no request.
     """
     asked = False
 
@@ -311,14 +319,14 @@ def asking(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        with suppress(OSError):  # a terminal that has gone
+        with suppress(OSError):  # the terminal is gone
             tell()
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     asking_ones = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # of a terminal that is closed; nohup has it ignored, which stands
+    hangup = getattr(signal, "SIGHUP", None)  # sent when a terminal closes; nohup ignores it, and that stays so
     if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
         asking_ones.append(hangup)
     before = {s: signal.signal(s, ask) for s in asking_ones}
@@ -350,7 +358,7 @@ def _judge_references(experiment: Experiment, parts: Sequence[Part], view: View)
 
 
 def _remove(jobs: Sequence[Job]) -> None:
-    """Remove the runs that are to be made again."""
+    """Remove the runs that are to be done again."""
     for job in jobs:
         if who := busy_with(job.folder):
             raise UserError(f"{who} works on {job.folder}: nothing is replaced. Stop it first, or wait for its end.")

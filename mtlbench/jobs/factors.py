@@ -1,4 +1,4 @@
-"""Factors: `--vary key=value,value` makes variants of a benchmark, the product of all values."""
+"""Factors: `--vary key=value,value` makes variants of a benchmark, one for each combination of values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Variant:
     """A benchmark with some settings changed.
 
     Attributes:
-        benchmark: with the changes.
-        varied: the settings in which it differs from the benchmark that was asked for, with its values.
-        reference_varied: the same for its reference rows; empty where they are those of the benchmark itself.
+        benchmark: the benchmark with the changes.
+        varied: the settings in which it differs from the requested benchmark, with their values.
+        reference_varied: the same for its reference rows; empty if they equal those of the requested benchmark.
     """
 
     benchmark: Benchmark
@@ -30,14 +30,14 @@ class Variant:
 
 
 def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str]) -> list[Variant]:
-    """Return the benchmark in all combinations of the varied settings; itself alone where nothing is varied.
+    """Return the benchmark in all combinations of the varied settings; without any, just the benchmark.
 
     Args:
         name: of the benchmark, or its path; quick, settings: see `load_benchmark`.
-        vary: `train.lr=1e-3,3e-3`; commas within brackets belong to the value.
+        vary: for example `train.lr=1e-3,3e-3`; commas within brackets belong to the value.
 
     Raises:
-        UserError: text that can't be read, a key that there isn't, a value that doesn't fit.
+        UserError: a text can't be parsed, a key does not exist, or a value does not fit.
     """
     base = load_benchmark(name, quick=quick, settings=settings)
     factors = [_factor(text) for text in vary]
@@ -56,7 +56,7 @@ def variants(name: str, quick: bool, settings: Sequence[str], vary: Sequence[str
         if benchmark.name != base.name:
             raise UserError("--vary can't change the benchmark's name: all variants share it.")
         varied = {k: after.get(k) for k in dict.fromkeys([*before, *after]) if before.get(k) != after.get(k)}
-        if all(key in after for key in keys):  # else a key's older name or a whole table was given
+        if all(key in after for key in keys):  # otherwise the user gave an old name of a key, or a whole table
             varied = {key: value for key, value in varied.items() if key in keys}
         same = _judged_alike(base, benchmark)
         found.setdefault(variant(varied), Variant(benchmark, varied, {} if same else varied))
@@ -72,7 +72,7 @@ def _factor(text: str) -> tuple[str, list[str]]:
 
 
 def _settings(benchmark: Benchmark) -> Json:
-    """Return the settings by whole keys; of a file of weights its content, since its path is one machine's."""
+    """Return the settings by full keys; a weights file by its content, since its path is local."""
     found = _flat(benchmark.model_dump(mode="json"))
     return found | {"model.pretrained": stated(benchmark.model.pretrained)}
 
@@ -88,6 +88,6 @@ def _flat(content: Json, prefix: str = "") -> Json:
 
 
 def _judged_alike(one: Benchmark, other: Benchmark) -> bool:
-    """Tell whether the reference rows of one are those of the other."""
+    """Return whether both benchmarks have the same reference rows."""
     first, second = (without_training({"benchmark": b.model_dump(mode="json")}) for b in (one, other))
     return first == second

@@ -1,4 +1,7 @@
-"""A job, one method with one seed, as data that any process can do; and who is told how it goes."""
+"""Jobs and watchers.
+
+A job is one method with one seed, as data that any process can work from. A watcher receives the progress of jobs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from mtlbench.training.events import Event
 
 @dataclass(frozen=True)
 class Site:
-    """Where a job finds what it needs: the data set's folder (None: the usual one), the device, plug-ins.
+    """Where a job finds what it needs: the data set's folder (None: the default one), the device, plug-ins.
 
     `tasks` are the user's choice, or None for the benchmark's own.
     """
@@ -25,7 +28,7 @@ class Site:
     tasks: tuple[str, ...] | None = None
 
     def to_json(self) -> Json:
-        """Return it as JSON, with absolute paths."""
+        """Return the site as JSON, with absolute paths."""
         return {
             "data_dir": str(self.data_dir.resolve()) if self.data_dir else None,
             "device": self.device,
@@ -47,17 +50,17 @@ class Site:
 
 @dataclass(frozen=True)
 class Job:
-    """One method with one seed, and what is there of it already.
+    """One method with one seed, and how much of its run exists already.
 
     Attributes:
-        method: what to train; seed: with which seed.
-        folder: of its record; setup: all that decides its result.
-        state: `new`, `done`, `interrupted` or `failed` (before; it is tried again).
-        steps_done: of an interrupted run.
-        threads: how many threads it computes with on a CPU; 0 leaves them as they are.
-        costs_due: it is done but for its costs.
+        method: what to train; seed: the seed.
+        folder: the folder of its record; setup: everything that decides its result.
+        state: `new`, `done`, `interrupted` or `failed` (earlier; it is tried again).
+        steps_done: the steps that an interrupted run has done.
+        threads: how many threads it computes with on a CPU; 0 leaves the number unchanged.
+        costs_due: everything is done except measuring its costs.
         benchmark: the protocol, resolved; precision: `bf16` or `fp32`.
-        varied: in which settings its benchmark differs from the one that was asked for, by `--vary`.
+        varied: the settings in which its benchmark differs from the requested one, by `--vary`.
         site: where it finds data, device and plug-ins.
     """
 
@@ -83,12 +86,12 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What a user reads: method, variant, seed."""
+        """The name that a user sees: method, variant, seed."""
         settings = "".join(f", {key}={value}" for key, value in sorted(self.varied.items()))
         return f"{self.method.label}{settings}, seed {self.seed}"
 
     def to_json(self) -> Json:
-        """Return the job as JSON: what `python -m mtlbench.jobs.work` does."""
+        """Return the job as JSON, the input of `python -m mtlbench.jobs.work`."""
         return {
             "method": self.method.name,
             "recipe": self.method.recipe,
@@ -110,7 +113,7 @@ class Job:
         """Read what `to_json` wrote; the plug-ins that it names must be loaded.
 
         Raises:
-            UserError: there is no such method here.
+            UserError: this process knows no such method.
         """
         content = dict(content)
         recipe, method = content.pop("recipe", None), parse_method(content["method"])
@@ -124,19 +127,19 @@ class Job:
 
 
 class Watcher:
-    """Is told how the runs go, several at once; by default it says nothing."""
+    """Receives the progress of runs, several at once; this base class ignores it."""
 
     def started(self, job: Job) -> None:
-        """A run begins or goes on."""
+        """A run begins or continues."""
 
     def happened(self, job: Job, event: Event) -> None:
-        """Something happened while a run trains."""
+        """An event of a run's training."""
 
     def doing(self, job: Job, what: str) -> None:
-        """A run is past its training, at `what`."""
+        """A run has finished training and now does `what`."""
 
     def ended(self, job: Job, record: Record) -> None:
         """A run has its record, done or failed."""
 
     def busy(self, job: Job, who: str) -> None:
-        """Another process works on a run: the others go on first."""
+        """Another process works on a run, so other runs come first."""

@@ -1,4 +1,4 @@
-"""All costs of a method on a benchmark, measured on a run made for it."""
+"""Measures all costs of a method on a benchmark, on a trainer built for this purpose."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mtlbench.training.loop import Trainer
 def measure(
     method: Method, benchmark: Benchmark, dataset: Dataset, precision: str, weights: dict[str, Tensor] | None = None
 ) -> cost.Costs:
-    """Measure all costs of a method; see `cost`. Memory is left out on devices that can't tell it.
+    """Measure all costs of a method; see `cost`. Memory is left out on devices that don't report it.
 
-    What training costs is measured on the network as it starts, what embedding costs on the one that was trained: what
-    it learned may decide how much of it runs.
+    Training costs are measured on the network as it starts. Embedding costs are measured on the trained network, since
+    what it learned may decide how much of it runs.
 
     Args:
         method: what to build; benchmark, dataset, precision: what it runs on.
@@ -26,7 +26,7 @@ def measure(
 
     Raises:
         UserError: the method can't be built for this benchmark.
-        KeyError, RuntimeError: the weights are not the method's.
+        KeyError, RuntimeError: the weights do not fit the method.
     """
     trainer = Trainer(method, benchmark, dataset, 0, precision)
     architecture, device, val = trainer.architecture, dataset.device, dataset.members("val")
@@ -47,14 +47,15 @@ def measure(
 
 
 def memory_of(trainer: Trainer) -> int | None:
-    """Return the peak bytes of one training step, what a run keeps between steps included; see `cost.training_memory`.
+    """Return the peak bytes of one training step, including what a run keeps between steps.
 
-    That is parameters and buffers of network, balancer and loss, and the optimiser's state.
+    Kept between steps are parameters and buffers of network, balancer and loss, and the optimiser's state. See
+    `cost.training_memory`.
     """
     kept: list[Tensor] = []
     for module in (trainer.architecture, trainer.loss):
         kept += [*module.parameters(), *module.buffers()]
-    kept += state_of(trainer.balancer).values()  # what it remembers outside of buffers too
+    kept += state_of(trainer.balancer).values()  # including state that the balancer keeps outside of buffers
     for values in trainer.optimiser.state.values():
         kept += [t for t in values.values() if isinstance(t, Tensor)]
     trainer.optimiser.zero_grad(set_to_none=True)

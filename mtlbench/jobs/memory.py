@@ -1,4 +1,4 @@
-"""A bound on the host's memory, so that a method that asks for too much fails by itself."""
+"""Limits the host's memory, so that only the method that asks for too much fails."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def guard_memory(share: int = 1) -> None:
-    """On Linux, make a method that asks for more of the host's memory than there is fail by itself.
+    """On Linux, make an allocation fail if it exceeds the host's free memory.
 
-    Otherwise the system ends the whole process, and with it the runs that would have fitted. Call it when the data set
-    is loaded: what the process holds by then is not counted.
+    Without this limit, the system kills the whole process, including runs that would have fitted. Call this after the
+    data set is loaded: memory that the process holds by then does not count.
 
     Args:
-        share: how many processes divide the free memory between them.
+        share: how many processes share the free memory.
     """
     try:
         import resource  # Unix only
@@ -30,12 +30,12 @@ def guard_memory(share: int = 1) -> None:
         held = 1024 * kilobytes("/proc/self/status", "VmData")
         resource.setrlimit(resource.RLIMIT_DATA, (held + int(0.95 * free / share), resource.RLIM_INFINITY))
     except (ImportError, OSError, ValueError, StopIteration):
-        return  # another system, or one that won't tell: nothing is lost but the guard
+        return  # another system, or one without this information: run without the limit
 
 
 @contextmanager
 def unguarded_again() -> Iterator[None]:
-    """Take back in the end the bound that `guard_memory` sets within: a notebook goes on after a run."""
+    """At the end, undo the limit that `guard_memory` set within, since a notebook continues after a run."""
     try:
         import resource
     except ImportError:

@@ -1,7 +1,7 @@
-"""Other machines as the driver sees them: orders go out, words and results come back. An order is done on any node.
+"""Other machines as the driver sees them: orders go out; messages and results come back.
 
-The driver is the process of the command. It holds the locks of runs and writes all that stays. A node gets the data
-set, the sources of plug-ins and what was kept, and works in a folder of its own.
+The driver is the process of the command. It holds the locks of runs and writes all files that stay. Any node can carry
+out an order. A node gets the data set, the sources of plug-ins and the kept state, and works in its own folder.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from mtlbench.jobs.parcel import Sources, packed_plugins, unpacked_plugins, with
 from mtlbench.plugins import load_plugins
 
 Left = dict[str, Any]
-"""What an order leaves. `how` it ended: `done`, `interrupted`, or `full` with the `reason` why no other would do
-better; the `node` that did it; the rest is the work's own."""
+"""The result of an order. `how` it ended: `done`, `interrupted`, or `full` with the `reason` why any other order
+would fail too; the `node` that did it; the other entries depend on the work."""
 Word = tuple[int, str, dict[str, Any]]
-"""What an order says: its number, the event, and its facts."""
+"""A message from an order: the order's number, the event, and its facts."""
 
 
 class Died(Exception):
-    """An order ended without a result: its process or node died."""
+    """An order ended without a result, because its process or node died."""
 
 
 class Line(ABC):
-    """A node's line to the driver.
+    """A node's connection to the driver.
 
     Attributes:
         node: the node's name.
@@ -48,21 +48,21 @@ class Line(ABC):
 
     @abstractmethod
     def tell(self, event: str, **facts: Any) -> None:
-        """Tell the driver something: facts as JSON, but for `files`, bytes by name."""
+        """Send a message to the driver: facts as JSON, except `files`, which holds bytes by file name."""
 
     @abstractmethod
     def stopping(self) -> bool:
-        """Return whether to keep what continuing needs, and end; it is asked after every step."""
+        """Return whether to save the state needed to continue and end; called after every step."""
 
 
 @dataclass(frozen=True)
 class Errand:
-    """What a work gets on a node.
+    """The input of a work function on a node.
 
     Attributes:
-        facts: what it is told; dataset: on its device.
-        site: where things lie on this node; folder: its own, empty.
-        line: to the driver.
+        facts: its arguments; dataset: the data set, on the node's device.
+        site: the paths and device on this node; folder: an empty folder for this work alone.
+        line: the connection to the driver.
     """
 
     facts: Mapping[str, Any]
@@ -77,13 +77,13 @@ Work = Callable[[Errand], Left]
 
 @dataclass(frozen=True)
 class Order:
-    """Something to do on a node, as it travels.
+    """A piece of work for a node, as it is sent there.
 
     Attributes:
-        number: of the order; work: a function of a module, which does it with `facts`.
-        site: of the driver; plugins: their sources.
-        cpus: that it takes.
-        alone: it wants a node on which nothing else is done meanwhile; place: which one, where that matters.
+        number: the order's number; work: the function that does it, given `facts`.
+        site: the driver's site; plugins: the sources of plug-ins.
+        cpus: the number of cores that it takes.
+        alone: no other order may run on its node meanwhile; place: the node's name, if it matters.
     """
 
     number: int
@@ -102,12 +102,12 @@ class Order:
 
 
 def carry_out(order: Order, rest: Dataset, images: NDArray[np.uint8], line: Line) -> Left:
-    """Do an order in this process, on any node; `rest` and `images` are a data set taken apart."""
+    """Carry out an order in this process, on any node; `rest` and `images` are the two parts of a data set."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory(prefix="mtlbench-node-") as scratch:
         plugins = unpacked_plugins(order.plugins, Path(scratch))
         load_plugins(plugins)
-        device = "cuda" if order.on_gpu else order.site.device  # a node shows an order its own GPUs alone
+        device = "cuda" if order.on_gpu else order.site.device  # a node shows an order only its own GPUs
         site = replace(order.site, data_dir=None, plugins=tuple(plugins), device=device)
         dataset = with_images(rest, images, torch.device(device))
         guard_memory(max(1, (os.cpu_count() or 1) // order.cpus))
@@ -115,28 +115,28 @@ def carry_out(order: Order, rest: Dataset, images: NDArray[np.uint8], line: Line
         folder.mkdir()
         try:
             found = order.work(Errand(order.facts, dataset, site, folder, line))
-        except UserError as error:  # a full disk, other sources than the driver's: no other order would do better
+        except UserError as error:  # full disk, or sources unlike the driver's: others would fail too
             where = f"on node {os.uname().nodename}, mtlbench {mtlbench.__version__}"
             found = {"how": "full", "reason": f"{error} ({where})"}
     return {"node": line.node, **found}
 
 
 class Nodes(ABC):
-    """Machines that do orders; each data set and plug-in is shipped once.
+    """Machines that carry out orders; each data set and plug-in is sent once.
 
     Args:
-        cpus: that each order takes.
+        cpus: the number of cores that each order takes.
     """
 
     def __init__(self, cpus: int) -> None:
         self.cpus, self._numbers = cpus, 0
-        self._data: dict[int, tuple[Dataset, Any]] = {}  # where each lies, by its identity here, which must not end
+        self._data: dict[int, tuple[Dataset, Any]] = {}  # by the data set's id, which must stay in use
         self._plugins: dict[tuple[Path, ...], list[Sources]] = {}
 
     def send(
         self, work: Work, facts: Mapping[str, Any], dataset: Dataset, site: Site, alone: bool = False, place: str = ""
     ) -> int:
-        """Hand an order over; return its number. See `Order`."""
+        """Hand an order over and return its number. See `Order`."""
         if id(dataset) not in self._data:
             self._data[id(dataset)] = dataset, self.put(*without_images(dataset))
         if site.plugins not in self._plugins:
@@ -148,47 +148,47 @@ class Nodes(ABC):
 
     @abstractmethod
     def room(self, alone: bool = False) -> int:
-        """Return how many orders may be out at a time; `alone`: of those that want a node of their own."""
+        """Return how many orders may be out at a time; with `alone`, how many of the orders that need a node alone."""
 
     @abstractmethod
     def places(self, done_on: str | None) -> list[str]:
-        """Return where an order may be done alone: where something was done, or, for None, all places to be tried.
+        """Return the nodes where an order may run alone: the given node, or for None all nodes to try.
 
-        An empty name is any node; an empty list says that the node is gone.
+        An empty name stands for any node; an empty list means that the given node is gone.
         """
 
     @abstractmethod
     def put(self, rest: Dataset, images: NDArray[np.uint8]) -> Any:
-        """Put a data set where nodes find it; return where that is."""
+        """Put a data set where nodes find it; return its place."""
 
     @abstractmethod
     def submit(self, order: Order, data: Any) -> None:
-        """Have an order done; `data` is what `put` returned.
+        """Submit an order; `data` is what `put` returned.
 
         Raises:
-            UserError: it is refused.
+            UserError: the order is refused.
         """
 
     @abstractmethod
     def hear(self) -> list[Word]:
-        """Return what orders have said since the last call."""
+        """Return the messages from orders since the last call."""
 
     @abstractmethod
     def ended(self, seconds: float) -> list[int]:
-        """Return which orders have ended since the last call; wait for one, about so many seconds at most."""
+        """Return the orders that have ended since the last call; wait at most about this many seconds for one."""
 
     @abstractmethod
     def result(self, number: int) -> Left:
-        """Return what an order that has ended left, once.
+        """Return the result of an order that has ended; call it once per order.
 
         Raises:
-            Died: it left nothing.
+            Died: there is no result.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask all orders to keep what they have and end; those that have not begun are taken back."""
+        """Ask all orders to save their state and end; cancel orders that have not begun."""
 
     @abstractmethod
     def cancel(self, number: int) -> None:
-        """End an order now."""
+        """End an order at once."""

@@ -1,4 +1,7 @@
-"""What a job needs on another machine, and what comes back, as bytes: files of a run, plug-ins, a data set."""
+"""Packs and unpacks, as bytes, what travels between machines.
+
+These are the files of a run, plug-ins, and a data set.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ Sources = tuple[Files, list[str]]
 
 
 def packed(folder: Path) -> Files:
-    """Return the files of a folder by name; none where there is no folder."""
+    """Return the files of a folder by name; an empty mapping if there is no folder."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file()}
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> None:
-    """Put files into a folder, which then holds these alone: whole, or as it was.
+    """Replace a folder's content by these files, completely or not at all.
 
     Raises:
-        DiskFull: there is no space for them.
+        DiskFull: the disk has no space for them.
     """
     with replacing(folder) as new:
         for name, content in files.items():
@@ -38,7 +41,10 @@ def unpack(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def packed_plugins(paths: Sequence[Path]) -> list[Sources]:
-    """Return plug-ins, a folder each: the sources beside them, which they may import, and which are plug-ins."""
+    """Return plug-ins, one entry per folder: all sources in it, and the names of those that are plug-ins.
+
+    A plug-in may import the other sources of its folder.
+    """
     found: dict[Path, list[str]] = {}
     for file in plugin_files(paths):
         found.setdefault(file.parent, []).append(file.name)
@@ -48,7 +54,7 @@ def packed_plugins(paths: Sequence[Path]) -> list[Sources]:
 
 
 def unpacked_plugins(folders: Sequence[Sources], scratch: Path) -> list[Path]:
-    """Put plug-ins into a scratch folder, the same for the same sources; return the files to load."""
+    """Write plug-ins to a scratch folder, with the same path for the same sources; return the files to load."""
     found = []
     for files, own in folders:
         digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
@@ -59,12 +65,12 @@ def unpacked_plugins(folders: Sequence[Sources], scratch: Path) -> list[Path]:
 
 
 def without_images(dataset: Dataset) -> tuple[Dataset, NDArray[np.uint8]]:
-    """Take a data set apart for shipping: all but its images, on the CPU, and the (N, H, W, 3) images."""
+    """Split a data set for sending: everything but the images, on the CPU, and the (N, H, W, 3) images."""
     return _moved(dataset, torch.device("cpu"), torch.empty(0, dtype=torch.uint8)), dataset.images.cpu().numpy()
 
 
 def with_images(dataset: Dataset, images: NDArray[np.uint8], device: torch.device) -> Dataset:
-    """Put together on a device what `without_images` took apart; read-only images are shared, not copied."""
+    """Reassemble on a device what `without_images` split; read-only images are shared, not copied."""
     return _moved(dataset, device, placed(images, device))
 
 

@@ -1,4 +1,4 @@
-"""The plan: which runs are done, which go on, and how long the others will take."""
+"""The plan: which runs are done, which continue, and how long the others will take."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def plan(
     varied: Json | None = None,
     reference_varied: Json | None = None,
 ) -> list[Job]:
-    """List the runs, seed by seed, and what is there of each.
+    """List the runs, seed by seed, and how much of each exists already.
 
     Args:
-        methods: what to train; seeds: with which seeds.
+        methods: what to train; seeds: the seeds.
         benchmark: the protocol; dataset: its data; precision: of the networks.
-        results: where records go.
-        overwrite: plan as if nothing were there.
+        results: the folder for records.
+        overwrite: plan as if there were no records.
         site: what another process needs to do the same.
-        varied: in which settings this variant of the benchmark differs from the one that was asked for.
+        varied: the settings in which this variant of the benchmark differs from the requested one.
         reference_varied: the same for the reference rows, which most settings don't change.
 
     Raises:
-        UserError: a record is there that was made with other settings, and `overwrite` is not set.
+        UserError: there is a record made with other settings, and `overwrite` is not set.
     """
-    commit()  # noted now: a commit made while runs go on is not what runs
+    commit()  # noted now: the runs do not use a commit made while they run
     site, varied, jobs = site or Site(), varied or {}, []
     for seed in seeds:
         for reference in REFERENCES:
@@ -73,12 +73,12 @@ def plan(
 
 
 def seen(job: Job, device: str) -> Job:
-    """Return a job with what is there of it by now.
+    """Return a job updated with what exists of its run now.
 
-    A run that is done or interrupted keeps the threads that it began with: it goes on, and is timed, with these.
+    A run that is done or interrupted keeps its number of threads: it continues, and is timed, with that number.
 
     Raises:
-        UserError: a record is there that was made with other settings.
+        UserError: there is a record made with other settings.
     """
     record = read_record(job.folder)
     if record and record.status == "done":
@@ -92,7 +92,10 @@ def seen(job: Job, device: str) -> Job:
 
 
 def _with_threads(job: Job, threads: int | None) -> Job:
-    """Return a job that computes with so many threads; None or 0 where a record of mtlbench 0.1 doesn't say."""
+    """Return a job that computes with this many threads.
+
+    None or 0, from records of mtlbench 0.1 that don't state the number, leaves the job as it is.
+    """
     if not threads or "threads" not in job.setup:
         return job
     return replace(job, threads=threads, setup=job.setup | {"threads": threads})
@@ -107,7 +110,7 @@ def _made_otherwise(folder: Path, unlike: list[str]) -> str:
 
 
 def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
-    """Estimate the seconds of a whole run from a few timed steps; where that fails, return 0 and the reason."""
+    """Estimate the seconds of a whole run from a few timed steps; if that fails, return 0 and the reason."""
     probing = benchmark.evaluation.agreement_every
     try:
         train = benchmark.train.model_copy(update={"compile": "off"})  # compiling takes longer than the timing
@@ -119,7 +122,7 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
             embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))
-    except Exception as error:  # the estimate must not stop what the run itself will report
+    except Exception as error:  # if the estimate fails, the run itself will report the error
         return 0.0, reason_of(error)
     validations = benchmark.train.steps / benchmark.evaluation.every
     images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))

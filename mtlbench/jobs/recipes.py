@@ -1,4 +1,4 @@
-"""Recipes put to use: those of the benchmark or of a file, given to the methods that are run."""
+"""Gives methods their recipes, from the benchmark or from a file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mtlbench.specs import Method
 
 
 def with_recipes(versions: Sequence[Variant], plain: bool, file: Path | None) -> list[Variant]:
-    """Return variants of a benchmark with the recipes that are to be used.
+    """Return variants of a benchmark with the recipes to use.
 
     Args:
-        versions: with the benchmark's own.
-        plain: use none.
-        file: use this file's instead; see `read_recipes`.
+        versions: the variants, with the benchmark's recipes.
+        plain: use no recipes.
+        file: use the recipes of this file instead; see `read_recipes`.
 
     Raises:
-        UserError: both were asked for, or the file can't be read.
+        UserError: both `plain` and `file` are given, or the file can't be read.
     """
     if plain and file is not None:
         raise UserError("--plain uses no recipes, --recipes those of a file: give one of the two.")
@@ -41,11 +41,11 @@ def with_recipes(versions: Sequence[Variant], plain: bool, file: Path | None) ->
 
 
 def read_recipes(file: Path, quick: bool) -> dict[str, Recipe]:
-    """Return the recipes of a file that `mtlbench tune --write` wrote, or of a benchmark's.
+    """Return the recipes in a file, written by `mtlbench tune --write` or part of a benchmark.
 
     Args:
-        file: with tables `[recipes.METHOD]`, and `[quick.recipes.METHOD]` for the quick protocol.
-        quick: which of them.
+        file: has tables `[recipes.METHOD]`, and `[quick.recipes.METHOD]` for the quick protocol.
+        quick: read those of the quick protocol.
 
     Raises:
         UserError: there are none, or they can't be read.
@@ -73,24 +73,24 @@ def read_recipes(file: Path, quick: bool) -> dict[str, Recipe]:
 
 
 def with_recipe_of(benchmark: Benchmark, method: Method) -> Method:
-    """Return a method with what the benchmark has for it; as it is where that is nothing.
+    """Return a method with the benchmark's recipe for it, or unchanged if there is none.
 
     Raises:
-        UserError: an option that the method doesn't have.
+        UserError: the recipe sets an option that the method doesn't have.
     """
     recipe = benchmark.recipes.get(method.name)
     return method if recipe is None else method.with_recipe(recipe.content())
 
 
 def refuse_settings_of_recipes(methods: Sequence[Method], versions: Sequence[Variant], changes: Sequence[str]) -> None:
-    """Refuse to change settings that a recipe of one of the methods has too: either could be meant.
+    """Refuse to change settings that a recipe of one of the methods sets too: it would be unclear which one counts.
 
     Args:
-        methods: that are run; versions: of the benchmark.
+        methods: the methods to run; versions: of the benchmark.
         changes: as `--set` and `--vary` take them.
 
     Raises:
-        UserError: with the way out.
+        UserError: a setting is in both; the message says what to do.
     """
     keys = {text.partition("=")[0].strip() for text in changes}
     for method in methods:

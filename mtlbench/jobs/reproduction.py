@@ -1,4 +1,4 @@
-"""Runs made again from their records: which, in which groups, and under which settings."""
+"""Runs repeated from their records: which ones, how they are grouped, and with which settings."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mtlbench.runs.setup import benchmark_of, changes, method_of
 from mtlbench.soundness import unsound_convolutions
 from mtlbench.training.protocol import check_protocol
 
-_MAY_DIFFER = ("code", "precision", "threads", "compiled", "deterministic")  # the comparison says so
+_MAY_DIFFER = ("code", "precision", "threads", "compiled", "deterministic")  # the comparison reports these
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one setup but for method and seed.
+    """Runs that share everything but method and seed.
 
     Attributes:
         benchmark: the protocol; tasks: of its data.
-        varied: in which settings it differs from the benchmark that was asked for.
-        precision, threads: in which its networks ran; no threads on a GPU, or where the record doesn't say.
+        varied: the settings in which it differs from the requested benchmark.
+        precision, threads: those of the runs; no threads on a GPU, or if the record doesn't state them.
         originals: the records.
     """
 
@@ -44,7 +44,7 @@ class Group:
 
 
 def finished_runs(folder: Path) -> list[Record]:
-    """Return the finished runs of methods in a folder: one run's, a method's, or a benchmark's.
+    """Return the finished runs of methods in the folder of a run, a method or a benchmark.
 
     Raises:
         UserError: there are none.
@@ -65,7 +65,7 @@ def finished_runs(folder: Path) -> list[Record]:
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:
-    """Return records in groups that share all but method and seed, in the order of their first ones."""
+    """Return records in groups that share everything but method and seed, in the order of their first records."""
     groups: dict[str, Group] = {}
     for record in records:
         setup, varied = record.setup, record.receipt.get("varied", {})
@@ -80,11 +80,11 @@ def grouped(records: Sequence[Record]) -> list[Group]:
 
 
 def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> list[Part]:
-    """Prepare the data of every group and plan its runs, with the threads and in the precision of the originals.
+    """Prepare the data of every group and plan its runs, with the threads and precision of the originals.
 
     Raises:
-        UserError: other images than those of the originals, settings or methods that this version doesn't have, or
-            a folder for results that holds other runs.
+        UserError: the images differ from those of the originals, this version lacks a setting or method, or the
+            folder for results holds other runs.
     """
     site, parts = experiment.site, []
     device, available = torch.device(site.device), torch.get_num_threads()

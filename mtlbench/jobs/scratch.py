@@ -1,4 +1,4 @@
-"""A folder for one process, gone when it ends; what killed ones left is removed by the next."""
+"""A folder for one process, removed when it ends; the next process removes the folders of killed ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mtlbench.runs.lock import writer
 
 @contextmanager
 def scratch(parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield a folder of this process alone, and remove it in the end.
+    """Yield a folder for this process alone, and remove it at the end.
 
-    Folders that killed processes of this machine left go first.
+    First, remove the folders of processes that were killed on this machine.
 
     Args:
-        parent: where it is made; prefix: how its name begins, then whose it is.
+        parent: the folder to make it in; prefix: the start of its name, followed by its owner.
     """
     _clear_away(parent, prefix)
     with tempfile.TemporaryDirectory(prefix=f"{prefix}{writer()}-", dir=parent, ignore_cleanup_errors=True) as folder:
@@ -37,7 +37,7 @@ def _clear_away(parent: Path, prefix: str) -> None:
 
 
 def _alive(number: int) -> bool:
-    if os.name != "posix":  # there a signal would end it
+    if os.name != "posix":  # on other systems, a signal would end the process
         return True
     try:
         os.kill(number, 0)

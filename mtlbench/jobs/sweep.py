@@ -1,4 +1,7 @@
-"""Runs on other machines: no disk is shared, records come back, and a node that dies costs its runs' last minutes."""
+"""Runs on other machines.
+
+Records are sent back, so no shared disk is needed. A node that dies costs its runs only their last minutes.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +33,21 @@ from mtlbench.training.state import Interrupted
 
 
 class Remote(Executor):
-    """An executor of other machines; a subclass says which, by `nodes`. `mtlbench tune --on` takes it too."""
+    """An executor on other machines; a subclass provides them through `nodes`. `mtlbench tune --on` takes it too."""
 
     @abstractmethod
     def nodes(self, results: Path) -> AbstractContextManager[Nodes]:
         """Return the machines.
 
         Args:
-            results: the folder of results, where a disk that all of them see is wanted.
+            results: the folder for results, for machines that need a shared disk.
 
         Raises:
-            UserError: they can't be reached.
+            UserError: the machines can't be reached.
         """
 
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
-        """Train and test, as many at a time as there is room for; then measure costs, each on a node of its own."""
+        """Train and test, as many runs at a time as there is room for; then measure costs, each on its own node."""
         if jobs:
             with self.nodes(jobs[0].folder.parents[2]) as nodes:
                 sweep = _Sweep(nodes, watcher, stop)
@@ -62,15 +65,15 @@ class _Sweep(Driver[Job]):
     def __init__(self, nodes: Nodes, watcher: Watcher, stop: Callable[[], bool]) -> None:
         super().__init__(nodes, stop)
         self.watcher = watcher
-        self.waiting = deque[tuple[Job, int]]()  # with how often each was handed out
-        self.met = set[Path]()  # runs at which another process was met
-        self.trained_on: dict[Path, str] = {}  # the node of each run
+        self.waiting = deque[tuple[Job, int]]()  # with the number of times each was handed out
+        self.met = set[Path]()  # runs that had to wait for another process
+        self.trained_on: dict[Path, str] = {}  # the node that trained each run
 
     def left(self) -> bool:
         return bool(self.waiting)
 
     def start(self) -> None:
-        """Hand jobs out; those that others work on wait."""
+        """Hand out jobs; jobs that other processes work on wait."""
         for _ in range(len(self.waiting)):
             if len(self.under_way) >= self.nodes.room():
                 return
@@ -133,7 +136,10 @@ class _Sweep(Driver[Job]):
 
 
 class _Costs(Driver[tuple[Job, list[str]]]):
-    """The costs of finished runs, each on a node that does nothing else meanwhile: its own, or one of its device."""
+    """The costs of finished runs, each measured on a node that does nothing else meanwhile.
+
+    That is the node that trained the run or, if it is not known, one with the same device.
+    """
 
     grace = 0.0
 
@@ -169,7 +175,7 @@ class _Costs(Driver[tuple[Job, list[str]]]):
         retell(self.watcher, what[0], event, facts)
 
     def keep(self, what: tuple[Job, list[str]], left: Left) -> None:
-        """Nothing is kept: costs are measured whole."""
+        """Keep nothing: costs are always measured completely."""
 
     def settle(self, task: Task[tuple[Job, list[str]]], left: Left) -> bool:
         job, places = task.what
@@ -180,30 +186,30 @@ class _Costs(Driver[tuple[Job, list[str]]]):
         return False
 
     def again(self, task: Task[tuple[Job, list[str]]], died: bool) -> bool:
-        """Leave costs due whose node has gone: the same command measures them."""
+        """Leave the costs due if their node is gone: the same command measures them next time."""
         return False
 
     def died(self, task: Task[tuple[Job, list[str]]], reason: str) -> None:
-        """Leave them due."""
+        """Leave the costs due."""
 
 
 class KeepingTeller(Teller):
-    """Tells the driver what happens in a job, and after each validation sends what continuing needs."""
+    """Sends the driver the events of a job and, after each validation, the state needed to continue."""
 
     def __init__(self, line: Line) -> None:
         super().__init__(line.tell)
 
     def happened(self, job: Job, event: Event) -> None:
-        """Tell what happened while it trains."""
+        """Send an event of its training."""
         super().happened(job, event)
         if isinstance(event, CheckpointSaved):
             self.tell("kept", files=packed(partial_folder(job.folder)))
 
 
 def _job_of(errand: Errand) -> Job:
-    """Return the job of an errand as it is on this node."""
+    """Return an errand's job with the paths of this node."""
     content = errand.facts["job"]
-    # the same three names below a folder of its own: what runs leave beside their folders stays in it
+    # keep three levels of folders, so that files which runs write beside their folders stay inside
     folder = Path(errand.folder, *Path(content["folder"]).parts[-3:])
     job = replace(Job.from_json(content | {"site": errand.site.to_json()}), folder=folder)
     adopt(job, errand.dataset)
@@ -211,7 +217,7 @@ def _job_of(errand: Errand) -> Job:
 
 
 def train_on_node(errand: Errand) -> Left:
-    """Train and test a run on a node, from where it was kept."""
+    """Train and test a run on a node, and continue from the kept state if there is any."""
     job = _job_of(errand)
     partial = partial_folder(job.folder)
     if errand.facts["partial"]:
@@ -224,7 +230,7 @@ def train_on_node(errand: Errand) -> Left:
 
 
 def measure_on_node(errand: Errand) -> Left:
-    """Measure a run's costs on a node, if it has the device that the run was trained on."""
+    """Measure a run's costs on a node, if the node has the device that trained the run."""
     job = _job_of(errand)
     unpack(errand.facts["record"], job.folder)
     record = read_record(job.folder)

@@ -1,4 +1,4 @@
-"""Trackers beside the live view: each run gets trackers of its own, and no fault of theirs stops it."""
+"""Trackers beside the live view: each run gets its own trackers, and a tracker that fails does not stop the run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Chosen = Sequence[tuple[Entry[type[Tracker]], Options]]
 
 
 def read_trackers(specs: Sequence[str]) -> Chosen:
-    """Read trackers as users write them, `name[option=value]` each.
+    """Read trackers as users write them, each as `name[option=value]`.
 
     Raises:
-        UserError: an unknown name or option, or a package that a tracker needs is not installed.
+        UserError: a name or option is unknown, or a package that a tracker needs is not installed.
     """
     chosen = [read_spec(TRACKERS, spec) for spec in dict.fromkeys(specs)]
     for entry, _ in chosen:
@@ -33,22 +33,22 @@ def read_trackers(specs: Sequence[str]) -> Chosen:
 
 
 class Tracking(Watcher):
-    """Tells the trackers of a run, and then another watcher, what happens.
+    """Passes events to the trackers of a run, and then to another watcher.
 
     Args:
         chosen: see `read_trackers`.
-        watcher: is told everything.
-        warn: takes a sentence about a tracker that fails, once for each.
+        watcher: receives every event.
+        warn: receives a sentence about a tracker that fails, once per tracker.
     """
 
     def __init__(self, chosen: Chosen, watcher: Watcher, warn: Callable[[str], None]) -> None:
         self.chosen, self.watcher, self.warn = chosen, watcher, warn
-        self.trackers: dict[Path, dict[str, Tracker]] = {}  # by the folder of the run, then by the tracker's name
+        self.trackers: dict[Path, dict[str, Tracker]] = {}  # by the run's folder, then by the tracker's name
         self.warned: set[str] = set()
 
     def started(self, job: Job) -> None:
         """Make the trackers of a run."""
-        self._close(job.folder)  # of the same run, where it waited for another process
+        self._close(job.folder)  # trackers of the same run, from before it waited for another process
         made = self.trackers[job.folder] = {}
         benchmark = job.folder.parent.parent
         run = TrackedRun(benchmark, job.setup["benchmark"]["name"], job.method.name, job.folder.parent.name, job.seed)
@@ -78,12 +78,12 @@ class Tracking(Watcher):
         self._tell(self.watcher.busy, job, who)
 
     def close(self) -> None:
-        """Close the trackers of runs that have not ended: they are interrupted."""
+        """Close the trackers of runs that have not ended, as interrupted."""
         for folder in list(self.trackers):
             self._close(folder)
 
     def _tell(self, how: Callable[..., None], *what: object) -> None:
-        """Tell the other watcher; where its terminal or pipe has gone, the runs go on without a word."""
+        """Pass an event to the other watcher; if its terminal or pipe is gone, runs continue silently."""
         try:
             how(*what)
         except OSError:
@@ -96,10 +96,10 @@ class Tracking(Watcher):
 
     @contextmanager
     def _guarded(self, folder: Path, name: str) -> Iterator[None]:
-        """Tell an exception of a tracker once; the run goes on without that tracker."""
+        """Report a tracker's exception once; the run continues without that tracker."""
         try:
             yield
-        except Exception as error:  # whatever it is: what is trained matters more
+        except Exception as error:  # training matters more than any tracker's error
             self.trackers.get(folder, {}).pop(name, None)
             if name not in self.warned:
                 self.warned.add(name)
@@ -108,7 +108,7 @@ class Tracking(Watcher):
 
 @contextmanager
 def tracking(chosen: Chosen, watcher: Any, warn: Callable[[str], None]) -> Iterator[Watcher]:
-    """Yield a watcher that tells trackers too; they are closed in the end, however it comes."""
+    """Yield a watcher that also informs trackers; they are always closed at the end."""
     tracked = Tracking(chosen, watcher, warn)
     try:
         yield tracked

@@ -1,10 +1,10 @@
-"""One job done in a process of its own: `python -m mtlbench.jobs.work JOB.json`.
+"""One job done in its own process: `python -m mtlbench.jobs.work JOB.json`.
 
-The file holds `{"job": Job.to_json(), "share": n, "costs": false, "waited": false}`. Events are JSON lines on standard
-output; what plug-ins print goes to standard error. A line `stop` on standard input asks the run to keep what it has;
-when the input ends, the parent has gone, and the process ends too. Exit codes: 0 the run has its record, 3 it was
-interrupted, 4 another process works on it, 5 nothing more can be done:
-the disk is full, or the data or a method's source have changed since the plan.
+The file holds `{"job": Job.to_json(), "share": n, "costs": false, "waited": false}`. The process writes events to
+standard output as JSON lines; what plug-ins print goes to standard error. A line `stop` on standard input asks the run
+to save its state. When the input ends, the parent is gone, and the process ends too. Exit codes: 0 the run has its
+record, 3 it was interrupted, 4 another process works on it, 5 no other job would succeed either: the disk is full, or
+the data or a method's source have changed since the plan.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ from mtlbench.training.events import EVENTS, Event
 from mtlbench.training.state import Interrupted
 
 INTERRUPTED, BUSY, FULL = 3, 4, 5
-_GRACE = 5.0  # seconds after its parent's end
+_GRACE = 5.0  # seconds that remain after the parent's end
 Tell = Callable[..., None]
 
 
 class Teller(Watcher):
-    """Tells what happens in a job, for another process; see `retell`."""
+    """Reports the events of a job to another process; see `retell`."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
 
     def started(self, job: Job) -> None:
-        """Tell that the run begins."""
+        """Report that the run begins."""
         self.tell("started", steps_done=job.steps_done)
 
     def happened(self, job: Job, event: Event) -> None:
-        """Tell what happened while it trains."""
+        """Report an event of its training."""
         self.tell("happened", kind=type(event).__name__, facts=asdict(event))
 
     def doing(self, job: Job, what: str) -> None:
-        """Tell what it does after training."""
+        """Report what the run does after training."""
         self.tell("doing", what=what)
 
     def ended(self, job: Job, record: Record) -> None:
-        """Tell that its record is there."""
+        """Report that the record is there."""
         self.tell("ended")
 
 
 def retell(watcher: Watcher, job: Job, event: str, facts: dict[str, Any]) -> None:
-    """Tell a watcher what a `Teller` in another process has told of a job while it trained."""
+    """Pass on to a watcher what a `Teller` in another process reported about a job."""
     match event:
         case "started":
             watcher.started(job)
@@ -72,8 +72,8 @@ def retell(watcher: Watcher, job: Job, event: str, facts: dict[str, Any]) -> Non
 
 
 def main(path: Path) -> int:
-    """Do the job in a file; return the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what to do
+    """Do the job in a file and return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent decides what to do
     tell, asked = pipe(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     threading.Thread(target=listen, args=(asked,), daemon=True).start()
@@ -89,28 +89,28 @@ def main(path: Path) -> int:
     except Busy as busy:
         tell("busy", who=busy.who)
         return BUSY
-    except UserError as error:  # a full disk, data or sources that have changed: no other job would do better
+    except UserError as error:  # the disk is full, or data or sources have changed: any other job would fail too
         tell("full", reason=str(error))
         return FULL
     return 0
 
 
 def pipe() -> Tell:
-    """Keep standard output for events; return what writes one."""
+    """Reserve standard output for events; return the function that writes one."""
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
     def tell(event: str, **facts: Any) -> None:
-        with contextlib.suppress(OSError):  # the parent has gone: what is kept is what counts
+        with contextlib.suppress(OSError):  # the parent is gone: only the kept files matter now
             events.write(json.dumps({"event": event, **facts}) + "\n")
 
     return tell
 
 
 def listen(asked: threading.Event) -> None:
-    """Wait for the word to stop, and end with the parent: what can be kept within a few seconds is kept.
+    """Wait for the request to stop; if the parent ends, end too, after a few seconds to save what is possible.
 
-    It reads the descriptor itself: a thread that waits within `sys.stdin` holds its lock while Python ends.
+    It reads the descriptor directly: a thread that waits in `sys.stdin` holds its lock while Python shuts down.
     """
     while words := os.read(0, 100):
         if b"stop" in words:

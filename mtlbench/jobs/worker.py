@@ -1,4 +1,7 @@
-"""A worker process as its parent sees it: started on an order, heard by its lines of JSON, asked to stop, settled."""
+"""A worker process as its parent sees it.
+
+The parent starts it with an order, reads its lines of JSON, asks it to stop, and handles its end.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from typing import Any, Self
 
 import torch
 
-LOOK = 0.1  # seconds between looks at whether to stop
+LOOK = 0.1  # seconds between checks whether to stop
 
 
 def environment(threads: int, device: str, slot: int) -> dict[str, str]:
-    """Return the environment of a process that computes with so many threads; GPUs go round by its slot."""
+    """Return the environment of a process with this many threads; its slot selects the GPU, in turn."""
     number = str(threads or torch.get_num_threads())
     found = os.environ | {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number}
     if device == "cuda" and torch.cuda.device_count() > 1:
@@ -32,10 +35,10 @@ class Worker:
     """A process at work.
 
     Args:
-        module: what it runs, `python -m module order`.
+        module: what it runs, as `python -m module order`.
         order: a file that says what to do.
-        errors: a file that takes what it writes to stderr.
-        slot: its place among those at work.
+        errors: a file for its stderr.
+        slot: its number among the processes at work.
         threads, device: see `environment`.
     """
 
@@ -46,23 +49,23 @@ class Worker:
                 [sys.executable, "-m", module, str(order)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
                 env=environment(threads, device, slot),
-                process_group=0 if os.name == "posix" else None,  # a terminal's Ctrl-C would end one that still imports
+                process_group=0 if os.name == "posix" else None,  # Ctrl-C would kill a process that still imports
             )  # fmt: skip
 
     def report_to(self, events: queue.Queue[tuple[Self, dict[str, Any] | None]]) -> None:
-        """Put what it says into a queue as it comes, and None when it has ended."""
+        """Put its messages into a queue as they arrive, and None when it has ended."""
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
 
     def _read(self, events: queue.Queue[tuple[Self, dict[str, Any] | None]]) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            with contextlib.suppress(ValueError):  # a line that the process did not finish
+            with contextlib.suppress(ValueError):  # an unfinished line
                 events.put((self, json.loads(line)))
         self.process.wait()
         events.put((self, None))
 
     def stop(self) -> None:
-        """Ask it to keep what it has and end."""
+        """Ask it to save its state and end."""
         if not self._told and self.process.stdin:
             self._told = True
             with contextlib.suppress(OSError):  # it has just ended
@@ -70,12 +73,12 @@ class Worker:
                 self.process.stdin.flush()
 
     def kill(self) -> None:
-        """End it now."""
+        """End it at once."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> int:
-        """Close its pipes, when it has ended; return its exit code."""
+        """Close its pipes after it has ended; return its exit code."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 with contextlib.suppress(OSError):
@@ -83,7 +86,7 @@ class Worker:
         return self.process.returncode
 
     def why_it_died(self) -> str:
-        """Say how it ended, with the last line that it wrote to stderr where it ended by itself."""
+        """Return how it ended, with its last line on stderr if no signal ended it."""
         code = self.process.returncode
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         lines = self._errors.read_text(errors="replace").strip().splitlines()

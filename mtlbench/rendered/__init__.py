@@ -1,4 +1,4 @@
-"""Image sets that the project draws itself, in the official layouts of the data sets that they stand in for.
+"""Image sets that the project draws, in the official layouts of the data sets that they replace.
 
-`kinds` says what can be drawn, `marks` tells a drawn set from photographs. Neither loads the code that draws.
+`kinds` lists what can be drawn, and `marks` tells a drawn set from photographs. Neither loads the code that draws.
 """

@@ -1,4 +1,4 @@
-"""What all rendered pictures are drawn with: curves, a canvas with relief, colours, backgrounds, light and sensor."""
+"""The tools that draw all rendered pictures: curves, a canvas with relief, colours, backgrounds, light and sensor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _catmull_rom(steps: int) -> Points:
 
 
 def smooth(points: Sequence[tuple[float, float]] | Points, steps: int = 6) -> Points:
-    """An open Catmull-Rom curve through `points` (N, 2)."""
+    """Return an open Catmull-Rom curve through `points` (N, 2)."""
     p = np.asarray(points, dtype=np.float64)
     padded = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     windows = np.stack([padded[i : i + len(p) - 1] for i in range(4)], axis=1)
@@ -31,13 +31,13 @@ def smooth(points: Sequence[tuple[float, float]] | Points, steps: int = 6) -> Po
 
 
 def line(start: tuple[float, float], end: tuple[float, float], count: int = 9) -> Points:
-    """Return (count, 2) points from start to end, ends included."""
+    """Return `count` points (count, 2) from start to end, both included."""
     t = np.linspace(0.0, 1.0, count)[:, None]
     return np.asarray(start) * (1 - t) + np.asarray(end) * t
 
 
 def join(*parts: Points | Sequence[tuple[float, float]]) -> Points:
-    """Return one polyline of several, end to end."""
+    """Return several polylines as one, joined end to end."""
     return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
 
 
@@ -48,7 +48,7 @@ def moved(points: Points, x: float, y: float) -> Points:
 
 
 class Canvas:
-    """Supersampled layers of one thing: colour, relief (0 outside it), and the body that is shaded as one volume."""
+    """Supersampled layers of one object: its colour, its relief (0 outside), and its body, shaded as one volume."""
 
     def __init__(self, size: tuple[int, int], matrix: Points, offset: Points) -> None:
         self.colour = Image.new("RGB", size)
@@ -67,14 +67,14 @@ class Canvas:
             self._draw[2].polygon(flat, fill=255)
 
     def stroke(self, world: Points, width: float, colour: Colour, level: int) -> None:
-        """A band of `width` world units along the polyline `world` (N, 2)."""
+        """Draw a band of `width` world units along the polyline `world` (N, 2)."""
         along = np.gradient(world, axis=0)
         normal = along[:, ::-1] * (-1.0, 1.0) / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-9)
         side = normal * (width / 2)
         self.fill(np.concatenate([world + side, (world - side)[::-1]]), colour, level)
 
     def dashes(self, world: Points, count: int, width: float, colour: Colour, level: int) -> None:
-        """`count` stitches along the polyline `world`."""
+        """Draw `count` stitches along the polyline `world`."""
         t = np.linspace(0, len(world) - 1, 2 * count)
         index = np.arange(len(world))
         x, y = np.interp(t, index, world[:, 0]), np.interp(t, index, world[:, 1])
@@ -82,7 +82,7 @@ class Canvas:
             self.stroke(np.stack([x[i : i + 2], y[i : i + 2]], axis=1), width, colour, level)
 
     def finish(self, rng: np.random.Generator, gloss: float, behind: NDArray[np.float32], scale: int) -> Image.Image:
-        """Light what was drawn, put it before a background, and take the picture: (H, W) as `behind` has it.
+        """Light the drawing, put it before a background, and take the picture: (H, W) as in `behind`.
 
         Args:
             rng: decides the light and the sensor: fall-off, exposure, noise, blur.
@@ -122,7 +122,7 @@ def luminance(colour: Colour) -> float:
 
 
 def mix(a: Colour, b: Colour, t: float) -> Colour:
-    """Return the colour that lies the share `t` of the way from a to b."""
+    """Return a mixture of two colours: a at t = 0, b at t = 1."""
     return a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t
 
 
@@ -130,25 +130,25 @@ BLACK, WHITE = (0.05, 0.05, 0.05), (0.96, 0.95, 0.92)
 
 
 def contrast(colour: Colour, tint: Colour) -> Colour:
-    """`tint` made so much lighter or darker than `colour` that a detail in it can be read."""
+    """Return `tint`, made lighter or darker until it stands out against `colour`."""
     return mix(tint, WHITE, 0.72) if luminance(colour) < 0.5 else mix(tint, BLACK, 0.72)
 
 
 def random_colour(rng: np.random.Generator) -> Colour:
-    """Return any colour but the darkest and the most glaring."""
+    """Return a random colour, neither very dark nor glaring."""
     return colorsys.hsv_to_rgb(rng.random(), rng.random() ** 0.7 * 0.85, rng.uniform(0.18, 0.95))
 
 
 def background(
     rng: np.random.Generator, width: int, height: int, avoid: Colour, base: Colour | None = None
 ) -> NDArray[np.float32]:
-    """A wall or a floor with gradient and clutter, (H, W, 3) in 0..1.
+    """Draw a wall or a floor with gradient and clutter, (H, W, 3) in 0..1.
 
     Args:
-        rng: decides what is not given.
+        rng: decides what the other arguments leave open.
         width: of the picture in pixels; height likewise.
-        avoid: the colour of what stands before it; a background as bright as that is made lighter or darker.
-        base: its colour, drawn by default.
+        avoid: the colour of the object in front; a background of similar brightness is made lighter or darker.
+        base: the background's colour; random by default.
     """
     if base is None:
         base = colorsys.hsv_to_rgb(rng.random(), rng.random() ** 2 * 0.6, rng.uniform(0.25, 0.98))
@@ -164,7 +164,7 @@ def background(
     for _ in range(int(rng.integers(0, 5))):
         corners = rng.random(2) * (width, height) + np.cumsum(rng.normal(size=(4, 2)), axis=0) * width * 0.16
         draw.polygon(corners.ravel().tolist(), fill=to_bytes(mix(base, random_colour(rng), rng.uniform(0.2, 0.6))))
-    if rng.random() < 0.4:  # the edge of a second thing in the picture
+    if rng.random() < 0.4:  # the edge of another object
         x = rng.uniform(-0.12, 0.08) * width if rng.random() < 0.5 else rng.uniform(0.92, 1.12) * width
         y, r = rng.random() * height, rng.uniform(0.10, 0.22) * width
         draw.ellipse([x - r, y - r, x + r, y + 1.4 * r], fill=to_bytes(random_colour(rng)))
@@ -179,12 +179,12 @@ def background(
 
 
 def shadow(rng: np.random.Generator, width: int, height: int, ground: Points) -> NDArray[np.float32]:
-    """How much light a thing that stands on `ground` takes away, (H, W, 1) in 0..1.
+    """Return how much light an object on the ground takes away, (H, W, 1) in 0..1.
 
     Args:
         rng: decides depth and darkness.
         width: of the picture in pixels; height likewise.
-        ground: the two ends (2, 2) of where the thing touches the ground, in pixels.
+        ground: the two ends (2, 2) of the line where the object touches the ground, in pixels.
     """
     layer = Image.new("L", (width, height))
     depth = width * rng.uniform(0.015, 0.045)
@@ -195,7 +195,7 @@ def shadow(rng: np.random.Generator, width: int, height: int, ground: Points) ->
 
 
 def _slope(layer: Image.Image, blur: float, light: Points) -> NDArray[np.float32]:
-    """How much a relief (0..1) faces the light, per pixel."""
+    """Return how much a relief (0..1) faces the light, per pixel."""
     field = np.asarray(layer.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255.0
     down, right = np.gradient(field)
     facing: NDArray[np.float32] = right * np.float32(-light[0]) + down * np.float32(-light[1])

@@ -1,7 +1,7 @@
 """Faces drawn by the project, in the official layout of CelebA, so that a first run needs no download.
 
-`render_faces` writes a whole set and `face.picture` draws one face; the CelebA reader reads them back. Nobody is
-depicted, and numbers measured on these pictures say nothing about CelebA.
+`render_faces` writes a whole set and `face.picture` draws one face; the CelebA reader reads the sets. The faces depict
+nobody, and numbers measured on these pictures say nothing about CelebA.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from mtlbench.rendered.face.sitter import surroundings_by_chance
 from mtlbench.rendered.marks import FIRST_IDENTITY
 from mtlbench.rendered.writing import write_set
 
-_PEOPLE, _BLOCK = 10, 150  # people of one block, and their pictures, which lie about in it in random order
+_PEOPLE, _BLOCK = 10, 150  # people per block, and their pictures, which are in random order
 _SPLITS = (0, 0, 2, 0, 1, 0, 0, 2, 0, 0)  # of a block's people: 0 train, 1 val, 2 test
-_QUARTERS = {  # how many of any four people on the same side of the split have what stays with a person
+_QUARTERS = {  # of any four people on the same side of the split, how many have a permanent trait
     "oval_face": 2,
     "bald": 1,
     "arched_eyebrows": 2,
@@ -50,7 +50,7 @@ _QUARTERS = {  # how many of any four people on the same side of the split have 
     "bags_under_eyes": 1,
     "high_cheekbones": 1,
 }
-_OFTEN = {  # shares of the pictures that show what changes from one picture of a person to the next
+_OFTEN = {  # shares of the pictures that show a changeable attribute
     "smiling": 0.5,
     "mouth_open": 0.4,
     "eyeglasses": 0.3,
@@ -65,7 +65,7 @@ _OFTEN = {  # shares of the pictures that show what changes from one picture of 
 
 @dataclass(frozen=True)
 class _Item:
-    """One image of a set: everything that follows from (seed, index, conflict)."""
+    """One image of a set: everything that (seed, index, conflict) decides."""
 
     attributes: FaceAttributes
     seed: int
@@ -77,7 +77,7 @@ class _Item:
 
 @functools.lru_cache(maxsize=4)
 def _block(seed: int, block: int) -> NDArray[np.int64]:
-    """Which of the block's people each of its pictures shows; everybody is in 10 to 20 of them."""
+    """Return which of the block's people each picture shows; each person is in 10 to 20 pictures."""
     rng = np.random.default_rng((seed, block, 1))
     change = rng.integers(0, 6, _PEOPLE // 2)
     counts = _BLOCK // _PEOPLE + np.concatenate([change, -change])[rng.permutation(_PEOPLE)]
@@ -86,7 +86,10 @@ def _block(seed: int, block: int) -> NDArray[np.int64]:
 
 @functools.lru_cache(maxsize=2 * _PEOPLE)
 def _person(seed: int, identity: int) -> FaceAttributes:
-    """What stays with a person, counted from 0; dealt out so that few people, too, have and lack everything."""
+    """Return the permanent traits of a person, by number from 0.
+
+    Traits are dealt out evenly, so that even among few people some have and some lack each of them.
+    """
     block, place = divmod(identity, _PEOPLE)
     side = _SPLITS[place]
     number = block * _SPLITS.count(side) + _SPLITS[:place].count(side)
@@ -177,20 +180,20 @@ def render_faces(
 ) -> None:
     """Write `count` faces of `width` × `height` pixels under `root`, in the official layout of CelebA.
 
-    Image i depends on (`seed`, i) and the other arguments but not on `count`: the first images of a longer set are
-    those of a shorter one, pixel for pixel. Ten people share 150 pictures in a row, 10 to 20 each, and are numbered
-    from `FIRST_IDENTITY`; seven of the ten are in train, one in val, two in test. The form of the face, baldness and
-    hair belong to the person; expression, facial hair, accessories, pose, light and backdrop to the picture. The seven
-    attributes of the modulation paper are independent of each other, on 25 to 50 % of the images each. Of CelebA's 40
-    only Attractive, Male and Young are not drawn: they are -1 throughout.
+    Image i depends on (`seed`, i) and the other arguments but not on `count`: a longer set begins with the images of a
+    shorter one, pixel for pixel. Ten people share 150 consecutive pictures, 10 to 20 each, and are numbered from
+    `FIRST_IDENTITY`; seven of the ten are in train, one in val, two in test. The shape of the face, baldness and hair
+    belong to the person; expression, facial hair, accessories, pose, light and backdrop belong to the picture. The
+    seven attributes of the modulation paper are independent of each other, and each is on 25 to 50 % of the images. Of
+    CelebA's 40 attributes, only Attractive, Male and Young are not drawn: they are -1 throughout.
 
-    `conflict` changes the surroundings alone, never labels or faces. Hue and brightness of backdrop and clothes, the
-    clothes' stripes, the tint of the light and the exposure are chance at 0. In general each of the seven is decided,
-    with that probability and independently, by the label of one of the seven attributes, a different one each: what
-    speaks for one task is then the strongest distraction from the six others.
+    `conflict` changes the surroundings alone, never labels or faces. The surroundings are hue and brightness of
+    backdrop and of clothes, stripes on clothes, the tint of the light, and the exposure. At 0, all seven are random. In
+    general, each of the seven has an attribute of its own, whose label decides it with that probability, independently
+    of the others. Evidence for one task is then the strongest distraction from the six others.
 
-    `progress` is called with the number of images newly written. The set appears at `root` whole or not at all.
-    Raises UserError where `root` holds something already or an argument is out of its range.
+    `progress` is called with the number of images newly written. The set appears at `root` completely or not at all.
+    Raises UserError if `root` holds something already or an argument is out of its range.
     """
     if not 0 < count < 10**6 or seed < 0 or min(width, height) < 16 or not 0.0 <= conflict <= 1.0:
         raise UserError(

@@ -1,4 +1,7 @@
-"""What can be drawn: the kinds of rendered sets. The code that draws one is loaded when it is asked for."""
+"""The kinds of rendered sets.
+
+The code that draws a kind is loaded only when a set is drawn.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of rendered set; the benchmark of its name draws it.
+    """One kind of rendered set; a benchmark of the same name draws it.
 
     Attributes:
         renderer: loads the function that draws a set.

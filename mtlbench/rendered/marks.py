@@ -1,6 +1,6 @@
-"""What tells a rendered set from photographs: `rendered.json`, and identities and brands that no real set has.
+"""Tells rendered sets from photographs, by `rendered.json` and by identities and brands that no real set has.
 
-It imports nothing that draws: readers ask it about every data set.
+The module imports nothing that draws: readers use it for every data set.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import replace
 from mtlbench.data.table import Table
 
 FACTS = "rendered.json"
-DRAWING = 1  # raised when the same settings come to draw other pictures
-# the path of a picture from the set's folder on, also where someone sorted them again; own photos are not numbered so
+DRAWING = 1  # raised when the same settings begin to give other pictures
+# the path of a picture below the set's folder, even if someone has sorted the pictures; other photos have other names
 _PICTURE = re.compile(r"(img_align_celeba|ut-zap50k-images)/(.+/)?\d{6,}(\.\d+)?\.\w+")
 FIRST_IDENTITY = 900001  # of rendered faces; CelebA's own end at 10177
 BRANDS = ("Rendered A", "Rendered B", "Rendered C%2E", "Rendered D & Sons", "Rendered E's")  # of rendered shoes
 
 
 def rendered_facts(table: Table) -> dict[str, str | int | float]:
-    """Return what a table's images were drawn with: `what`, `images`, `seed`, `conflict`, `drawing`; or {}.
+    """Return how a table's images were drawn: `what`, `images`, `seed`, `conflict`, `drawing`; or {}.
 
-    They lie beside the folder of images, whatever reader made the table: the file says nothing of other images that
-    happen to lie below it.
+    The file with these facts is beside the folder of images. It counts for these images only, whatever reader made the
+    table, and not for other images below its folder.
     """
     first = table.root / table.paths[0] if table.paths else table.root
     for folder in first.parents:
@@ -38,7 +38,7 @@ def rendered_facts(table: Table) -> dict[str, str | int | float]:
 
 
 def as_rendered(table: Table) -> Table:
-    """Return the table, marked where its images were drawn by this project, their conflict in its name."""
+    """Return the table; if this project drew its images, mark it as rendered, with the conflict in its name."""
     facts = rendered_facts(table)
     if not facts:
         return table

@@ -1,6 +1,6 @@
 """Shoes drawn by the project, in the official layout of UT-Zappos50K, so that a first run needs no download.
 
-`render_shoes` writes a whole set and `shoe.picture` draws one shoe; the UT-Zappos50K reader reads them back. Numbers
+`render_shoes` writes a whole set and `shoe.picture` draws one shoe; the UT-Zappos50K reader reads the sets. Numbers
 measured on these pictures say nothing about UT-Zappos50K.
 """
 
@@ -25,7 +25,7 @@ COLUMNS = ("CID", "Category", "SubCategory", "HeelHeight", "Insole", "Closure", 
 
 @dataclass(frozen=True)
 class _Item:
-    """One image of a set but its pixels: everything that follows from (seed, index)."""
+    """One image of a set without its pixels: everything that (seed, index) decides."""
 
     attributes: ShoeAttributes
     seed: int
@@ -80,20 +80,20 @@ def render_shoes(
 ) -> None:
     """Write `count` shoes of `width` × `height` pixels under `root`, in the official layout of UT-Zappos50K.
 
-    Image i depends on (`seed`, i) and the other arguments but not on `count`: the first images of a longer set are
-    those of a shorter one, pixel for pixel. Every value of a label is equally likely, independently of the other
-    labels. SubCategory follows from the four labels; Insole, Material and ToeStyle are left empty.
+    Image i depends on (`seed`, i) and the other arguments but not on `count`: a longer set begins with the images of a
+    shorter one, pixel for pixel. Every value of a label is equally likely, independently of the other labels.
+    SubCategory follows from the four labels; Insole, Material and ToeStyle are left empty.
 
-    `conflict` sets how much the tasks' evidence competes; files and labels are the same at every conflict. At 0 the hue
-    of the upper, its brightness, the hue of the background and its brightness are chance, evenly spread. In general
-    category, gender, closure and heel, in this order, each decide one of the four with probability `conflict`, for
-    every image independently: a label with k values picks one of k equal parts of the range, and chance the place in
-    it. At 0 every task does well to ignore these colours, and gradients agree on that. At 1 what one task has to keep
-    apart is what the three others have to ignore, in the same pixels. Over a set the colours are spread as before, the
-    evidence in the drawing stays where it is, and nothing of one label can be told from another.
+    `conflict` sets how much the tasks' evidence competes; files and labels are the same at every conflict. It concerns
+    hue and brightness of the upper, and hue and brightness of the background. At 0, all four are random and evenly
+    spread. In general, category, gender, closure and heel, in this order, each decide one of the four with probability
+    `conflict`, independently for every image: a label with k values picks one of k equal parts of the range, and the
+    place in that part is random. At 0, every task does well to ignore these colours, and gradients agree on that. At 1,
+    three tasks must ignore what one task must keep apart, in the same pixels. Over a set, the colours are spread as
+    before, the evidence in the drawing is unchanged, and one label reveals nothing about another.
 
-    `progress` is called with the number of images newly written. The set appears at `root` whole or not at all.
-    Raises UserError where `root` holds something already or an argument is out of its range.
+    `progress` is called with the number of images newly written. The set appears at `root` completely or not at all.
+    Raises UserError if `root` holds something already or an argument is out of its range.
     """
     if count < 1 or seed < 0 or min(width, height) < 16 or not 0.0 <= conflict <= 1.0:
         raise UserError(

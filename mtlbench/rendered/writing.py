@@ -1,4 +1,4 @@
-"""Writes a rendered set to disk, in parallel, whole or not at all."""
+"""Writes a rendered set to disk, in parallel, completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mtlbench.errors import UserError
 from mtlbench.rendered.marks import DRAWING, FACTS
 
 _CHUNK = 100
-_PARTIAL = ".partial"  # how the folder of a set that is being drawn ends
+_PARTIAL = ".partial"  # ending of the folder of a set that is being drawn
 _WORTH_A_POOL = 1000  # below this, starting the processes takes longer than drawing
 
 
@@ -31,14 +31,14 @@ def write_set(
     facts: dict[str, str | int | float],
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write a set of `count` images to `root`, which appears whole or not at all.
+    """Write a set of `count` images to `root`, completely or not at all.
 
     Args:
-        root: a folder that is empty or not there.
+        root: a folder that is empty or does not exist.
         count: number of images.
-        images: writes those of some indices under a folder and returns how many; pickled, it runs in other processes.
+        images: writes the images of some indices under a folder and returns how many; other processes get it pickled.
         labels: writes the label files under a folder.
-        facts: what the set was drawn with; `FACTS` in its folder tells readers.
+        facts: how the set was drawn; readers find them in the folder's file `FACTS`.
         progress: called with the number of images newly written.
 
     Raises:
@@ -56,7 +56,7 @@ def write_set(
                 progress(done)
         labels(partial)
         (partial / FACTS).write_text(json.dumps({"drawing": DRAWING, "images": count, **facts}) + "\n")
-        partial.chmod(0o755)  # mkdtemp makes it private; the set is as public as any other folder
+        partial.chmod(0o755)  # mkdtemp makes it private; give the set the permissions of a normal folder
         try:
             if root.exists():
                 root.rmdir()
@@ -71,10 +71,10 @@ def write_set(
 
 
 def drawn_meanwhile(root: Path, wanted: dict[str, str | int | float]) -> bool:
-    """Tell whether another process, that was waited for, drew the very set that is wanted; nothing lies there if not.
+    """Return whether another process drew the wanted set meanwhile; False if there is no set.
 
     Raises:
-        UserError: it drew another one there.
+        UserError: it drew a different set there.
     """
     try:
         facts = json.loads((root / FACTS).read_text())
@@ -92,14 +92,14 @@ def drawn_meanwhile(root: Path, wanted: dict[str, str | int | float]) -> bool:
 
 
 def clear_away(root: Path) -> None:
-    """Remove what a killed process left of a set that was to appear at `root`; the caller holds the lock on it."""
+    """Remove what a killed process left of a set for `root`; the caller holds the lock on the set."""
     for folder in root.parent.iterdir():
         if re.fullmatch(rf"\.{re.escape(root.name)}\.[a-z0-9_]+{re.escape(_PARTIAL)}", folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a pool's process would wait for ever for one that was killed."""
+    """Leave Ctrl-C to the parent, and end when the parent ends: otherwise this process would wait for it forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -112,7 +112,7 @@ def _begin() -> None:
 
 
 def _in_parallel(work: Callable[[Path, range], int], folder: Path, chunks: Sequence[range]) -> Iterator[int]:
-    # Spawned, because the caller may have loaded torch, whose threads do not survive a fork.
+    # spawned, because the caller may have loaded torch, whose threads do not survive a fork
     pool = ProcessPoolExecutor(
         os.cpu_count(),
         mp_context=multiprocessing.get_context("spawn"),

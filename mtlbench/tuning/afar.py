@@ -1,4 +1,7 @@
-"""Trials on other machines: the driver keeps the journal and claims trials; nodes train them, a seed at a time."""
+"""Trials on other machines.
+
+The driver keeps the journal and claims trials; nodes train them, one seed at a time.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ from mtlbench.tuning.trial import clear_away, seed_folder, train_seed
 from mtlbench.tuning.tune import Told, Tuning, work
 from mtlbench.tuning.workers import work_in_processes
 
-_LOOK = 1.0  # seconds between looks for a trial that can be begun, where nothing has ended here
+_LOOK = 1.0  # seconds between looks for a trial to begin, while nothing ends here
 
 
 def do_trials(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
-    """Do what `work` does on the executor: in this process, in several, or on other machines.
+    """Do the work of `work` with the executor: in this process, in several, or on other machines.
 
-    On other machines the journal stays with this process, and no disk is shared.
+    On other machines, the journal stays with this process, and no shared disk is needed.
 
     Raises:
         Interrupted, UserError: see `work`.
@@ -59,7 +62,7 @@ class _Trials(Driver[Claim]):
         return not self.studies.finished(self.tuning.names, self.tuning.trials)
 
     def start(self) -> None:
-        """Claim trials and hand them out; those that other processes work on are left to them."""
+        """Claim trials and hand them out; skip those that other processes work on."""
         if time.monotonic() < self.look_at:
             return
         while len(self.under_way) < self.nodes.room():
@@ -81,7 +84,7 @@ class _Trials(Driver[Claim]):
                 lock.close()
 
     def _send(self, task: Task[Claim]) -> bool:
-        """Hand out a trial's next seed; where there is none, end the trial, and return False."""
+        """Hand out a trial's next seed; if there is none, end the trial and return False."""
         claim, tuning = task.what, self.tuning
         done = claim.seeds()
         seed = next((seed for seed in tuning.seeds if str(seed) not in done), None)
@@ -105,7 +108,7 @@ class _Trials(Driver[Claim]):
         return True
 
     def _told_of(self, claim: Claim) -> None:
-        """Tell that a trial has ended or waits at its rung."""
+        """Report that a trial has ended or waits at its rung."""
         self.look_at = 0.0
         trial = self.studies.trials(claim.method)[claim.number]
         if trial.state == "begun":
@@ -146,7 +149,7 @@ class _Trials(Driver[Claim]):
 
 
 def train_seed_on_node(errand: Errand) -> Left:
-    """Train a trial with one seed on a node, from where it was kept."""
+    """Train a trial with one seed on a node, and continue from the kept state if there is any."""
     facts, line = errand.facts, errand.line
     seed, folder = facts["seed"], errand.folder / "trial" / f"seed-{facts['seed']}"
     partial = partial_folder(folder)
@@ -167,7 +170,7 @@ def train_seed_on_node(errand: Errand) -> Left:
             )  # fmt: skip
     except Interrupted:
         return {"how": "interrupted", "seed": seed, "partial": packed(partial)}
-    except Exception as error:  # a recipe may break a method in any way: its reason counts as the trial's outcome
+    except Exception as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
         if is_full(error):
             raise disk_full(getattr(error, "filename", None) or folder) from error
         return {"how": "failed", "reason": reason_of(error)}

@@ -1,4 +1,7 @@
-"""What trials come to: each method's best recipe, what it gained, and whether the order changed. Without torch."""
+"""The outcome of trials: each method's best recipe, its gain, and whether the order of methods changed.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ FILE = "trials.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one method's trials.
+    """The outcome of one method's trials.
 
     Attributes:
-        method: its name; trials: all that it was given, in order.
+        method: its name; trials: all its trials, in order.
     """
 
     method: str
@@ -36,36 +39,36 @@ class Outcome:
 
     @property
     def done(self) -> list[Trial]:
-        """Those that have a score."""
+        """The trials that have a score."""
         return [trial for trial in self.trials if trial.state == "done" and trial.score is not None]
 
     @property
     def default(self) -> Trial | None:
-        """The plain method, unless that failed."""
+        """The trial of the plain method, unless it failed."""
         return next((trial for trial in self.done if trial.number == 0), None)
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the best score, the first of equal ones; None where all have failed."""
+        """The trial with the best score, the first of equal ones; None if all have failed."""
         return max(self.done, key=lambda trial: (trial.score, -trial.number), default=None)
 
     @property
     def gain(self) -> float | None:
-        """How far the best is above the default, as a share; None where one of them is missing."""
+        """How far the best trial is above the default, as a share; None if one of them is missing."""
         if self.best is None or self.default is None:
             return None
         return float((self.best.score or 0.0) - (self.default.score or 0.0))
 
     @property
     def recipe(self) -> dict[str, dict[str, Any]] | None:
-        """The best recipe, nothing in it where that is the default; None where all trials failed."""
+        """The best recipe, empty if it is the default; None if all trials failed."""
         if self.best is None:
             return None
         return {} if self.best.number == 0 else nested(self.best.values)
 
 
 def sentences(outcomes: Sequence[Outcome]) -> list[str]:
-    """Say how much tuning changed on the validation split, and whether it changed the order."""
+    """Return sentences on how much tuning gained on the validation split, and whether it changed the order."""
     said = []
     gains = {one.method: 100 * one.gain for one in outcomes if one.gain is not None}
     if gains:
@@ -107,12 +110,15 @@ def _order(outcomes: Sequence[Outcome]) -> str:
 
 
 def places(scores: Mapping[str, float]) -> dict[str, int]:
-    """Return each method's place by its score, 1 for the highest; equal scores share a place."""
+    """Return each method's rank by its score, 1 for the highest; equal scores share a rank."""
     return {method: 1 + sum(other > score for other in scores.values()) for method, score in scores.items()}
 
 
 def write_trials(folder: Path, outcomes: Sequence[Outcome], about: Json) -> None:
-    """Leave all trials beside the journal, for reports, which read no journal; those of other methods stay."""
+    """Write all trials to a file beside the journal; trials of other methods stay in it.
+
+    Reports read this file, not the journal.
+    """
     path = folder / FILE
     kept = {one.method: one for one in read_trials(folder)} | {one.method: one for one in outcomes}
     content = {"about": about, "methods": {m: [asdict(t) for t in one.trials] for m, one in kept.items()}}
@@ -120,7 +126,7 @@ def write_trials(folder: Path, outcomes: Sequence[Outcome], about: Json) -> None
 
 
 def read_trials(folder: Path) -> list[Outcome]:
-    """Return what `write_trials` left; nothing where there is none."""
+    """Return the trials that `write_trials` wrote, or none if there is no file."""
     path = folder / FILE
     if not path.exists():
         return []
@@ -132,16 +138,16 @@ def read_trials(folder: Path) -> list[Outcome]:
 
 
 def write_recipes(path: Path, outcomes: Sequence[Outcome], found: Mapping[str, Json], quick: bool) -> None:
-    """Put recipes into a TOML file: those of the same methods are replaced, all else stays as it is.
+    """Write recipes to a TOML file; recipes of the same methods are replaced, and everything else stays.
 
     Args:
-        path: a benchmark's file, one of recipes alone, or none yet.
-        outcomes: whose best is written; a method whose trials all failed has none.
-        found: what is said of each, by method: where it came from.
-        quick: they are the quick protocol's.
+        path: a benchmark's file, a file of recipes alone, or a new one.
+        outcomes: the best recipe of each is written; a method whose trials all failed gets none.
+        found: the facts of each recipe, by method, such as where it came from.
+        quick: write them for the quick protocol.
 
     Raises:
-        UserError: the file that is there can't be read, or would not be read as it is written.
+        UserError: the existing file can't be read, or the new one would not be read as it is written.
     """
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -172,7 +178,7 @@ def _table(name: str, recipe: Mapping[str, Mapping[str, Any]], found: Json) -> s
 
 
 def _without(text: str, name: str) -> str:
-    """Return TOML without the table of a name and those within it."""
+    """Return TOML without the table of this name and its subtables."""
     kept, inside = [], False
     for line in text.splitlines():
         header = re.fullmatch(r"\s*\[+\s*(.+?)\s*\]+\s*(#.*)?", line)

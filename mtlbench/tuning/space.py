@@ -1,4 +1,4 @@
-"""Where tuning looks for a method's recipe: the benchmark's settings and the method's own options, by their names."""
+"""The space in which a method's recipe is searched: benchmark settings and options of the method, by name."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from mtlbench.specs import Method
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """What may be tuned of a method.
+    """The settings of a method that tuning may change.
 
     Attributes:
-        where: by name, the benchmark's settings first: `train.lr`, `options.rate`.
-        defaults: the values that a plain run has, where they are known.
+        where: the values to search, by name, the benchmark's settings first: `train.lr`, `options.rate`.
+        defaults: the values of a plain run, if known.
     """
 
     where: dict[str, Where]
     defaults: Json
 
     def known(self) -> Json:
-        """Return the defaults that lie where tuning looks."""
+        """Return the defaults that are inside the search space."""
         return {name: value for name, value in self.defaults.items() if value in self.where[name]}
 
     def as_json(self) -> Json:
-        """Return it as recipes tell it."""
+        """Return the space in the form that recipes store."""
         return {name: str(w) if isinstance(w, Range) else list(w) for name, w in self.where.items()}
 
 
 def space_of(method: Method, benchmark: Benchmark) -> MethodSpace:
-    """Return what may be tuned of a method on a benchmark; options that its user has set are not.
+    """Return what tuning may change about a method on a benchmark; options that the user has set are left out.
 
     Raises:
-        UserError: the method names an option that it doesn't have, the benchmark a setting, or there is nothing.
+        UserError: the method names an option or the benchmark a setting that does not exist, or nothing can be tuned.
     """
     where, defaults = dict(benchmark.search.space()), dict[str, Any]()
     settings = benchmark.model_dump(mode="json")

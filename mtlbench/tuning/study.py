@@ -1,7 +1,8 @@
-"""The trials of all methods in one journal: asked for, claimed by a process, told. Whatever dies, none is lost.
+"""The trials of all methods in one journal: created, claimed by a process, and finished.
 
-Optuna keeps them: one study a method, in one journal beside the benchmark's results. A trial belongs to the process
-that holds the lock of its folder; one that was begun and that nobody holds is taken up again where it stood.
+No trial is lost if a process dies. Optuna keeps the trials: one study per method, in one journal beside the
+benchmark's results. A trial belongs to the process that holds the lock of its folder. If a trial has begun and nobody
+holds its lock, another process continues it.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from mtlbench.tuning.halving import Rung, going_on
 if TYPE_CHECKING:
     import optuna
 
-RANDOM_TRIALS = 8  # drawn at random before what was seen guides the choice
+RANDOM_TRIALS = 8  # drawn at random before earlier results guide the choice
 JOURNAL = "trials.journal"
 Space = tuple[str, Json, dict[str, Where]]
-"""A method's name, its defaults that lie where tuning looks, and where it looks."""
+"""A method's name, its defaults inside the search space, and the search space."""
 State = Literal["done", "failed", "dropped", "begun"]
 
 
 def need_optuna() -> None:
-    """Refuse to work without Optuna.
+    """Raise an error if Optuna is missing.
 
     Raises:
-        UserError: with what brings it.
+        UserError: it is missing; the message says how to install it.
     """
     try:
         import optuna
@@ -51,11 +52,11 @@ class Trial:
     Attributes:
         method: its name; number: from 0, which is the default.
         state: `done`, `failed`, `dropped` by halving, or `begun`.
-        values: what was tried, by name; of the default those that lie where tuning looks.
-        score: what trials are chosen by on the validation split, a mean over seeds; the higher the better.
+        values: the tried values, by name; for the default, those inside the search space.
+        score: the score on the validation split that trials are chosen by, a mean over seeds; higher is better.
         accuracy: mean triplet accuracy there.
-        seconds: that it took; reason: why it failed or was dropped.
-        steps: to which it was trained, as far as is noted: at rungs and at its end.
+        seconds: its duration; reason: why it failed or was dropped.
+        steps: how many steps it was trained, noted at rungs and at its end.
     """
 
     method: str
@@ -73,11 +74,11 @@ class Studies:
     """The trials of some methods on a benchmark.
 
     Args:
-        folder: where the journal and the trials' folders are, made if need be.
-        ladder: the rungs of successive halving; none where every trial is trained to its end.
+        folder: the folder of the journal and the trials' folders; made if absent.
+        ladder: the rungs of successive halving; none if every trial is trained to its end.
 
     Attributes:
-        dropped: trials that have been dropped here and that nobody has taken note of yet.
+        dropped: trials that this object has dropped and not yet reported.
     """
 
     def __init__(self, folder: Path, ladder: Sequence[Rung] = ()) -> None:
@@ -89,17 +90,17 @@ class Studies:
         self.folder, self.ladder = folder, ladder
         self.dropped: list[Trial] = []
         lock: Any = _JournalLock(folder / JOURNAL)
-        lock.acquire()  # what a process left that died while it wrote is cut off before anyone reads it
+        lock.acquire()  # cut off what a process wrote when it died, before anyone reads it
         lock.release()
         self._storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock))
         self._lock = FileLock(folder / ".studies.lock")
 
     def open(self, method: str, about: Json) -> list[str]:
-        """Open a method's study; return in what it was set up otherwise before, nothing where it wasn't.
+        """Open a method's study; return how its earlier setup differs, or nothing if it doesn't.
 
         Args:
             method: its name.
-            about: all that decides what a trial gives, as JSON.
+            about: everything that decides the outcome of a trial, as JSON.
         """
         from mtlbench.runs.setup import differences
 
@@ -117,7 +118,7 @@ class Studies:
         """Remove a method's trials.
 
         Raises:
-            UserError: a process works on one.
+            UserError: a process works on one of them.
         """
         import shutil
 
@@ -143,7 +144,7 @@ class Studies:
         """Hold the next trial that nobody works on, or None.
 
         Args:
-            methods: name, defaults that lie where tuning looks, and where it looks.
+            methods: for each its name, defaults inside the search space, and search space.
             trials: how many each method gets.
         """
         lock = None
@@ -156,7 +157,7 @@ class Studies:
                 except Busy:
                     continue
                 try:
-                    if self._is_done(method, number, until):  # since it was looked at
+                    if self._is_done(method, number, until):  # another process has done it meanwhile
                         holding.__exit__(None, None, None)
                         continue
                     claim = self._ask(method, number, known, where, until)
@@ -176,10 +177,10 @@ class Studies:
         return number < len(made) and (made[number].state.is_finished() or until in _reached(made[number]))
 
     def _open(self, methods: Sequence[Space], trials: int) -> Iterator[tuple[Space, int, int | None]]:
-        """Yield what is to be done yet: a method, a trial's number, and the step to train it to if not the last.
+        """Yield the open work: a method, a trial's number, and the step to train it to, or None for the last step.
 
-        Without rungs number by number, so that methods keep step. With them method by method, as the checkpoint of a
-        trial is kept until it is known whether it goes on.
+        Without rungs, the order is by number, so that methods advance together. With rungs, it is method by method,
+        since a trial's checkpoint is kept until its rung is decided.
         """
         if self.ladder:
             for method in methods:
@@ -193,9 +194,9 @@ class Studies:
                     yield method, number, None
 
     def _on_the_ladder(self, method: str) -> Iterator[tuple[int, int | None]]:
-        """Yield the trials that have not reached the lowest rung that is not decided; decide those that can be.
+        """Yield the trials that have not reached the lowest undecided rung; first decide the rungs that can be decided.
 
-        What goes on is read off the journal alone, so that every process decides alike, however often.
+        Decisions depend on the journal alone, so every process makes the same ones.
         """
         alive = set(range(self.ladder[0].trials))
         for rung, above in zip(self.ladder, [*self.ladder[1:], None], strict=True):
@@ -229,7 +230,7 @@ class Studies:
         self.dropped.append(self.trials(method)[frozen.number])
 
     def taken_note(self) -> list[Trial]:
-        """Return what has been dropped since it was last asked."""
+        """Return the trials dropped since the last call."""
         found, self.dropped = self.dropped, []
         return found
 
@@ -238,7 +239,7 @@ class Studies:
         return all(sum(t.state != "begun" for t in self.trials(method)) >= trials for method in methods)
 
     def fail(self, method: str, number: int, reason: str) -> bool:
-        """End a begun trial whose process died; tell whether that was still to be done."""
+        """End a begun trial whose process died; return False if it needed no ending."""
         with self._lock:
             study = self._study(method)
             made = study.get_trials(deepcopy=False)
@@ -252,11 +253,11 @@ class Studies:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # a seed of the number's own: the same numbers of all methods, and whoever asks, draw alike
-            # with rungs all trials are begun before anything is known of one: all of them are drawn at random
+            # the seed depends on the trial's number: all methods and processes draw the same for the same number
+            # with rungs, all trials begin before any has a result, so all are drawn at random
             drawn = max(RANDOM_TRIALS, self.ladder[0].trials if self.ladder else 0)
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=drawn, constant_liar=True)
-        try:  # looked for first: an attempt to create one is a line in the journal, whether or not it is there
+        try:  # load first: trying to create a study adds a line to the journal even if the study exists
             return optuna.load_study(study_name=method, storage=self._storage, sampler=sampler)
         except KeyError:
             return optuna.create_study(
@@ -264,7 +265,7 @@ class Studies:
             )
 
     def _ask(self, method: str, number: int, known: Json, where: dict[str, Where], until: int | None) -> Claim:
-        """Begin a trial, or take up one that was begun; its values are those that were drawn."""
+        """Begin a trial, or continue one that was begun; a trial keeps the values that were drawn for it."""
         import optuna
 
         study = self._study(method, number)
@@ -275,7 +276,7 @@ class Studies:
         fresh = number >= len(made) or made[number].state == optuna.trial.TrialState.WAITING
         trial = study.ask() if fresh else _taken_up(study, made[number])
         assert trial.number == number
-        names = known if number == 0 else where  # the default is not drawn, whatever of it lies elsewhere
+        names = known if number == 0 else where  # the default's values are given, and some may be outside the space
         values = {name: _value(trial, name, where[name]) for name in names}
         return Claim(study, trial, method, self.place(method, number), {} if number == 0 else values, until)
 
@@ -285,9 +286,9 @@ class Claim:
     """A trial that this process works on.
 
     Attributes:
-        folder: of what it keeps while it trains.
-        values: to try; nothing for the default.
-        until: the step to which it is trained for now; None for the last.
+        folder: for the files that it keeps while it trains.
+        values: the values to try; empty for the default.
+        until: the step to train it to for now; None for the last.
     """
 
     study: optuna.Study
@@ -299,15 +300,15 @@ class Claim:
 
     @property
     def number(self) -> int:
-        """Its number, 0 for the default."""
+        """The trial's number, 0 for the default."""
         return int(self.trial.number)
 
     def seeds(self) -> dict[str, Json]:
-        """Return what came of the seeds that have been trained as far as they are to be."""
+        """Return the outcomes of the seeds that have been trained as far as they need."""
         return dict(self.trial.user_attrs.get(self._kept, {}))
 
     def note(self, seed: int, outcome: Json) -> None:
-        """Keep what came of a seed."""
+        """Record the outcome of a seed."""
         self.trial.set_user_attr(self._kept, self.seeds() | {str(seed): outcome})
 
     @property
@@ -315,7 +316,7 @@ class Claim:
         return "seeds" if self.until is None else f"seeds to {self.until}"
 
     def done(self) -> None:
-        """End it with the mean over its seeds; one that is trained to a rung waits there."""
+        """End the trial with the mean over its seeds; a trial that was trained to a rung waits there."""
         scores = [one["score"] for one in self.seeds().values()]
         mean = sum(scores) / len(scores)
         if self.until is None:
@@ -324,7 +325,7 @@ class Claim:
             self.trial.report(mean, self.until)
 
     def fail(self, reason: str) -> None:
-        """End it with the reason of its failure."""
+        """End the trial with the reason of its failure."""
         import optuna
 
         self.trial.set_user_attr("reason", reason)
@@ -338,12 +339,12 @@ def _taken_up(study: optuna.Study, frozen: optuna.trial.FrozenTrial) -> optuna.T
 
 
 def _reached(frozen: optuna.trial.FrozenTrial) -> dict[int, float]:
-    """Return the scores at the rungs that a trial has reached, by step."""
+    """Return a trial's scores at the rungs that it has reached, by step."""
     return dict(frozen.intermediate_values)
 
 
 def _value(trial: optuna.Trial, name: str, where: Where) -> Any:
-    """Draw a value, or return the one that was drawn already."""
+    """Draw a value, or return the one drawn before."""
     if not isinstance(where, Range):
         return trial.suggest_categorical(name, list(where))
     if where.whole:
@@ -352,7 +353,7 @@ def _value(trial: optuna.Trial, name: str, where: Where) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """Return a drawn number as it is tried, and as a recipe tells it."""
+    """Return a drawn number, rounded as trials use it and recipes store it."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
@@ -367,7 +368,7 @@ def _read(method: str, frozen: optuna.trial.FrozenTrial) -> Trial:
         frozen.number,
         state,
         {name: _rounded(value) for name, value in frozen.params.items()},
-        frozen.value if state == "done" else None,  # at a rung it is of a shorter training
+        frozen.value if state == "done" else None,  # at a rung, the value belongs to a shorter training
         accuracy,
         sum(s["seconds"] for s in seeds.values()),
         str(frozen.user_attrs.get("reason", "")),
@@ -376,7 +377,7 @@ def _read(method: str, frozen: optuna.trial.FrozenTrial) -> Trial:
 
 
 class _JournalLock:
-    """A lock as Optuna's journals take it; it ends with its process, and leaves no torn line to write behind."""
+    """A lock in the form that Optuna's journals need; it ends with its process, and removes a torn last line."""
 
     def __init__(self, journal: Path) -> None:
         self.journal, self.lock = journal, FileLock(f"{journal}.lock")
@@ -392,7 +393,7 @@ class _JournalLock:
 
 
 def _cut_torn_line(journal: Path) -> None:
-    """Cut off a last line that has no end: whoever wrote it died, and nobody has read it."""
+    """Cut off a last line without an end: its writer died, and nobody has read it."""
     with journal.open("rb+") as file:
         size = file.seek(0, 2)
         kept = size

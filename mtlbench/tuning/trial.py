@@ -1,4 +1,4 @@
-"""One trial done: a method with some recipe trained on the training split and judged on the validation split."""
+"""Does one trial: trains a method with a recipe on the training split and judges it on the validation split."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mtlbench.tuning.study import Claim
 
 
 def without_test(dataset: Dataset) -> Dataset:
-    """Return a data set of which nothing can reach the test split: no image is a member of it, none has a label."""
+    """Return the data set without its test split: the images of that split belong to no split and have no labels."""
     test = dataset.split == SPLITS.index("test")
     labels = torch.where(test, -1, dataset.labels)
     fixed = {split: rows for split, rows in dataset.triplets.items() if split != "test"}
@@ -46,18 +46,18 @@ def do_trial(
     listen: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Do a claimed trial, or the rest of it, and end it; one that fails, for whatever reason, says why.
+    """Do a claimed trial, or continue it, and end it; a trial that fails for any reason records why.
 
     Args:
         claim: the trial.
-        method: plain; the trial's recipe is put on it here.
+        method: the plain method; this function applies the trial's recipe.
         benchmark: the protocol; dataset: see `without_test`; precision: `bf16` or `fp32`.
-        seeds: of the runs whose mean it is judged by.
-        listen: told what happens; stop: asked after every step.
+        seeds: of the runs; the trial's score is their mean.
+        listen: receives the events; stop: called after every step, returns whether to stop.
 
     Raises:
-        Interrupted: `stop` said so; the trial can be taken up again.
-        DiskFull: nothing more can be written; what was kept stays.
+        Interrupted: `stop` returned true; the trial can be continued.
+        DiskFull: the disk is full; the files kept so far stay.
     """
     try:
         for seed in seeds:
@@ -68,11 +68,11 @@ def do_trial(
                 )  # fmt: skip
                 claim.note(seed, outcome)
         claim.done()
-        if claim.until is not None:  # what it was trained to is kept until it is known whether it goes on
+        if claim.until is not None:  # keep its state until the rung is decided
             return
     except (Interrupted, DiskFull):
         raise
-    except Exception as error:  # a recipe may break a method in any way: its reason counts as the trial's outcome
+    except Exception as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
         if is_full(error):
             raise disk_full(getattr(error, "filename", None) or claim.folder) from error
         claim.fail(reason_of(error))
@@ -82,15 +82,15 @@ def do_trial(
 
 
 def seed_folder(claim: Claim, seed: int) -> Path:
-    """Return where a trial keeps what continuing its training with a seed needs."""
+    """Return the folder in which a trial keeps the state needed to continue its training with a seed."""
     return claim.folder / f"seed-{seed}"
 
 
 def clear_away(claim: Claim, seeds: Sequence[int]) -> None:
-    """Remove what a trial kept while it trained."""
+    """Remove the files that a trial kept while it trained."""
     for seed in seeds:
         remove_run(seed_folder(claim, seed))
-    with contextlib.suppress(OSError):  # something else lies there
+    with contextlib.suppress(OSError):  # something else is there
         claim.folder.rmdir()
 
 
@@ -106,16 +106,16 @@ def train_seed(
     listen: Callable[[Event], None],
     stop: Callable[[], bool],
 ) -> Json:
-    """Train with one seed, from where it stood; return what validation says of it.
+    """Train with one seed, from the kept state if there is any; return the results on the validation split.
 
     Args:
-        folder: where it stood, see `seed_folder`.
+        folder: for the kept state, see `seed_folder`.
         until: the step to train to; None for the last.
-        method: plain; values: of the trial, nothing for the default.
+        method: the plain method; values: of the trial, empty for the default.
         benchmark, dataset, seed, precision, listen, stop: see `do_trial`.
 
     Raises:
-        Interrupted, DiskFull: see `do_trial`; whatever a recipe breaks in a method.
+        Interrupted, DiskFull: see `do_trial`; also any error that a recipe causes in a method.
     """
     method = method.with_recipe(nested(values)) if values else method
     setup = setup_of(method, benchmark, dataset, seed, precision)
@@ -124,7 +124,7 @@ def train_seed(
         state, tensors = partial
         try:
             trainer.restore(load_file(tensors), state)
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: from the beginning
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: start from the beginning
             trainer = Trainer(method, benchmark, dataset, seed, precision)
     last = benchmark.train.steps if until is None else until
     if trainer.state.step < last or until is None:

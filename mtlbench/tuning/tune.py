@@ -1,4 +1,7 @@
-"""From what a user asks for to finished trials: read, plan, work. `mtlbench tune` shows it."""
+"""From a user's request to finished trials: read, plan, work.
+
+`mtlbench tune` shows the progress.
+"""
 
 from __future__ import annotations
 
@@ -34,41 +37,41 @@ from mtlbench.tuning.space import MethodSpace, space_of
 from mtlbench.tuning.study import Studies, Trial, need_optuna
 from mtlbench.tuning.trial import do_trial, without_test
 
-_LOOK = 0.5  # seconds between looks at the trials of other processes
+_LOOK = 0.5  # seconds between checks of other processes' trials
 
 
 class Told:
-    """Is told how trials go, several at once; by default it says nothing."""
+    """Receives the progress of trials, several at once; this base class ignores it."""
 
     def begun(self, method: str, number: int) -> None:
-        """A trial begins or is taken up again."""
+        """A trial begins or continues."""
 
     def happened(self, method: str, number: int, event: Event) -> None:
-        """Something happened while it trains."""
+        """An event of a trial's training."""
 
     def ended(self, trial: Trial) -> None:
-        """It has its outcome."""
+        """A trial has its outcome."""
 
     def rests(self, method: str, number: int, step: int) -> None:
-        """It has been trained to a rung, where it is to be seen whether it goes on."""
+        """A trial has been trained to a rung and waits there until it is decided whether it continues."""
 
     def waiting(self) -> None:
-        """All that is left is worked on by other processes."""
+        """Other processes work on all remaining trials."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was asked for, read and checked.
+    """The user's request, read and checked.
 
     Attributes:
-        methods: plain, with what each may tune in `spaces`, by name.
+        methods: plain; `spaces` has the search space of each, by name.
         benchmark: the protocol, without recipes; precision: `bf16` or `fp32`.
-        seeds: by whose mean a trial is judged; trials: how many each method gets.
+        seeds: a trial's score is the mean over these; trials: how many each method gets.
         site: where data and devices are; folder: of the trials.
-        threads: with which each trial computes; jobs: how many processes of this machine do them.
+        threads: how many each trial computes with; jobs: how many processes of this machine do them.
         dataset: without its test split.
-        halving: by successive halving, see `ladder`.
-        executor: what does the trials.
+        halving: use successive halving, see `ladder`.
+        executor: does the trials.
     """
 
     methods: Sequence[Method]
@@ -87,7 +90,7 @@ class Tuning:
 
     @property
     def ladder(self) -> tuple[Rung, ...]:
-        """The rungs of successive halving, the same for every method; none without it."""
+        """The rungs of successive halving, the same for every method; empty without halving."""
         benchmark = self.benchmark
         return rungs(self.trials, benchmark.train.steps, benchmark.evaluation.every) if self.halving else ()
 
@@ -113,16 +116,16 @@ def read_tuning(
     on: str | None = None,
     halving: bool = False,
 ) -> Tuning:
-    """Read and check what was asked for, and prepare the data; plug-ins are loaded already.
+    """Read and check the request, and prepare the data; plug-ins must be loaded.
 
     Raises:
-        UserError: something that there isn't, or that doesn't go together; no Optuna.
+        UserError: a name or value does not exist, some do not go together, or Optuna is missing.
     """
     need_optuna()
     executor = executor_of(jobs, on)
     if not isinstance(executor, Here | Processes | Remote):
         raise UserError(f"--on {on}: this executor can't train trials; tune takes here, processes, ray and slurm.")
-    commit()  # noted now: a commit made while trials go on is not what they run
+    commit()  # noted now: the trials do not use a commit made while they run
     chosen = parse_methods(methods)
     if waiting := left_out_methods(methods):
         view.warn(f"note: {left_out_line(waiting)}")
@@ -139,7 +142,7 @@ def read_tuning(
         view.warn(f"note: {note}")
     check_builds(chosen, benchmark, data.tasks, view)
     at_once = executor.jobs if isinstance(executor, Processes) else 1
-    if at_once == 1:  # a recipe that asks for too much memory fails by itself; processes have their own bounds
+    if at_once == 1:  # a recipe that asks for too much memory fails alone; processes have their own limits
         guard_memory()
     threads = executor.threads(torch.get_num_threads())
     folder = results / benchmark.name / FOLDER
@@ -153,11 +156,11 @@ def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
     """Open the trials' journal.
 
     Args:
-        tuning: what was asked for.
-        overwrite: forget the trials that are there.
+        tuning: the user's request.
+        overwrite: forget existing trials.
 
     Raises:
-        UserError: trials are there that were made with other settings, and `overwrite` is not set.
+        UserError: there are trials made with other settings, and `overwrite` is not set.
     """
     studies = Studies(tuning.folder, tuning.ladder)
     for method in tuning.methods:
@@ -174,22 +177,22 @@ def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
 
 
 def _about(tuning: Tuning, method: Method) -> Json:
-    """Return all that decides what a trial gives, but for its values."""
+    """Return everything that decides the outcome of a trial, except its values."""
     setup = setup_of(method, tuning.benchmark, tuning.dataset, tuning.seeds[0], tuning.precision)
     about = {"setup": setup, "seeds": list(tuning.seeds), "space": tuning.spaces[method.name].as_json()}
     return about | {"halving": in_words(tuning.ladder) if tuning.halving else None}
 
 
 def work(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
-    """Do trials that nobody works on, one after the other, until every method has had its own.
+    """Do trials that nobody works on, one after the other, until every method has all its trials.
 
     Args:
-        tuning: what was asked for; studies: its trials.
-        told: is told how they go; stop: asked after every step.
+        tuning: the user's request; studies: its trials.
+        told: receives the progress; stop: called after every step, returns whether to stop.
 
     Raises:
-        Interrupted: `stop` said so; what was begun can be taken up again.
-        DiskFull: nothing more can be written.
+        Interrupted: `stop` returned true; begun trials can be continued.
+        DiskFull: the disk is full.
     """
     by_name = {method.name: method for method in tuning.methods}
     spaces = [(name, tuning.spaces[name].known(), tuning.spaces[name].where) for name in tuning.names]

@@ -1,4 +1,4 @@
-"""Several processes at work on the same trials, and the parent that watches them."""
+"""Trials in several processes, and the parent that watches these processes."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from mtlbench.tuning.tune import Told, Tuning, open_studies, work
 
 
 class _Worker(Worker):
-    """A process at work on trials."""
+    """A process that works on trials."""
 
     def __init__(self, tuning: Tuning, order: Path, slot: int) -> None:
         errors = order.with_name(f"{slot}.err")
         super().__init__("mtlbench.tuning.workers", order, errors, slot, tuning.threads, tuning.site.device)
-        self.trial: tuple[str, int] | None = None  # that it works on
-        self.reason = ""  # why nothing can go on
+        self.trial: tuple[str, int] | None = None  # the trial that it works on
+        self.reason = ""  # why nothing can continue
 
 
 def work_in_processes(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
-    """Do what `work` does in `tuning.jobs` processes; a trial whose process dies has failed, and the others go on.
+    """Do the work of `work` in `tuning.jobs` processes; if a process dies, its trial fails and the others continue.
 
     Raises:
-        Interrupted, UserError: see `work`; when every process has kept what it had.
+        Interrupted, UserError: see `work`; raised after every process has saved its state.
     """
     with tempfile.TemporaryDirectory(prefix="mtlbench-tune-") as folder:
         order = Path(folder) / "order.json"
@@ -57,7 +57,7 @@ def work_in_processes(tuning: Tuning, studies: Studies, told: Told, stop: Callab
 
 
 class _Parent:
-    """Starts processes, hears them, and settles what those left that died."""
+    """Starts processes, reads their messages, and handles the trials of processes that died."""
 
     def __init__(self, tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool], order: Path) -> None:
         self.tuning, self.studies, self.told, self.stop, self.order = tuning, studies, told, stop, order
@@ -111,7 +111,7 @@ class _Parent:
                 worker.reason = event["reason"]
 
     def _ended(self, worker: _Worker) -> bool:
-        """Settle what a process left; tell whether another one is to take its place."""
+        """Handle the end of a process; return whether another one must replace it."""
         self.under_way.remove(worker)
         code = worker.close()
         if code == FULL:
@@ -119,7 +119,7 @@ class _Parent:
         if code in (0, INTERRUPTED, FULL):
             return False
         reason = worker.why_it_died()
-        if worker.trial is None:  # it would happen again
+        if worker.trial is None:  # a new process would die the same way
             self.reason = self.reason or f"A process of {self.tuning.folder} can't work: {reason}."
             return False
         method, number = worker.trial
@@ -144,31 +144,31 @@ def _order(tuning: Tuning) -> dict[str, Any]:
 
 
 class _Teller(Told):
-    """Writes what happens as JSON lines."""
+    """Reports events as lines of JSON."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
 
     def begun(self, method: str, number: int) -> None:
-        """Tell that a trial begins."""
+        """Report that a trial begins."""
         self.tell("begun", method=method, number=number)
 
     def happened(self, method: str, number: int, event: Event) -> None:
-        """Tell what happened while it trains."""
+        """Report an event of its training."""
         self.tell("happened", method=method, number=number, kind=type(event).__name__, facts=asdict(event))
 
     def rests(self, method: str, number: int, step: int) -> None:
-        """Tell that it waits at a rung."""
+        """Report that it waits at a rung."""
         self.tell("rests", method=method, number=number, step=step)
 
     def ended(self, trial: Trial) -> None:
-        """Tell what came of it."""
+        """Report its outcome."""
         self.tell("ended", trial=asdict(trial))
 
 
 def main(path: Path) -> int:
-    """Work on the trials that a file names; return the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says what to do
+    """Work on the trials that a file names and return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent decides what to do
     tell, asked = pipe(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     threading.Thread(target=listen, args=(asked,), daemon=True).start()
@@ -189,7 +189,7 @@ def main(path: Path) -> int:
         work(tuning, open_studies(tuning, overwrite=False), _Teller(tell), asked.is_set)
     except Interrupted:
         return INTERRUPTED
-    except UserError as error:  # a full disk, data or sources that have changed: no other process would do better
+    except UserError as error:  # the disk is full, or data or sources have changed: any other process would fail too
         tell("full", reason=str(error))
         return FULL
     return 0

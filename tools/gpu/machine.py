@@ -1,4 +1,4 @@
-"""What this machine is, and which of mtlbench's dependencies it lacks: `machine.py DEVICE CHECKOUT`."""
+"""Prints facts about this machine, and mtlbench's dependencies that it lacks: `machine.py DEVICE CHECKOUT`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def missing(checkout: Path) -> list[str]:
 
 
 def main() -> None:
-    """Print it; exit code 1 where a dependency or the device is missing."""
+    """Print the facts; the exit code is 1 if a dependency or the device is missing."""
     device, checkout = sys.argv[1], Path(sys.argv[2])
     print(f"Python {platform.python_version()}, {platform.system()}")
     lacking = missing(checkout)

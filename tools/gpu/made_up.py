@@ -1,4 +1,4 @@
-"""Write made-up images in CelebA's layout, 40 attributes, as the tests do: `made_up.py FOLDER IMAGES`."""
+"""Writes made-up images in CelebA's layout, with 40 attributes, as the tests do: `made_up.py FOLDER IMAGES`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Write them at CelebA's own size."""
+    """Write the images at CelebA's own size."""
     checkout = Path(__file__).parents[2]
     sys.path.insert(0, str(checkout / "tests"))
     spec = importlib.util.spec_from_file_location("made_up_conftest", checkout / "tests" / "conftest.py")

@@ -1,11 +1,11 @@
-"""How training suffers where processes share cores, by how OpenMP's threads wait for each other.
+"""Measures how training slows down when processes share cores, by the way OpenMP's threads wait for each other.
 
     python tools/speed/busy.py --threads 2 --seconds 5
 
-Training steps of a small convolutional network are counted in processes of their own, one alone and several at once,
-each with as many threads as there are cores, under settings of OpenMP's runtime. All are run in turn, round by round.
-Printed are medians over the rounds: steps/s of one process, alone and beside the others, and both beside torch as it
-comes. Fairly shared, each of N processes has 1/N of the steps.
+The tool counts training steps of a small convolutional network in separate processes, one alone and several at once,
+each with as many threads as there are cores, under several settings of OpenMP's runtime. It runs them in turn, round
+by round. It prints medians over the rounds: steps/s of one process, alone and beside the others, and both relative to
+torch's defaults. If they share fairly, each of N processes has 1/N of the steps.
 """
 
 from __future__ import annotations

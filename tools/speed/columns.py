@@ -1,22 +1,22 @@
-"""Whether T networks side by side are faster as one: grouped convolutions, or parameters stacked under torch.func.
+"""Measures whether T networks run faster as one: by grouped convolutions, or stacked under torch.func.
 
     python tools/speed/columns.py --backbone resnet18 --size 112 112 --images 24
 
-Each way embeds the same images by all T networks in training and finds all parameters' gradients, in turn, in bfloat16
-on the CPU. Printed are medians over the rounds, in seconds that this process had the core, and how many times the loop;
-how many operations compute something, forward and backward, of which most are one kernel launch on a GPU; and by how
-much embeddings differ from the loop's, of the largest of them.
+Each way embeds the same images by all T networks in training and computes all gradients, in turn, in bfloat16 on the
+CPU. The tool prints medians over the rounds, in seconds that this process had the core, and relative to the loop. It
+also prints the number of operations that compute something, forward and backward; most of these are one kernel launch
+on a GPU. It prints how far embeddings differ from the loop's, relative to the largest of them.
 
-Found for T = 4, on a busy AMD EPYC, one thread, torch 2.14.1, operations and processor time relative to the loop's:
+Results for T = 4, on a busy AMD EPYC, one thread, torch 2.14.1, operations and processor time relative to the loop's:
 
     resnet18, 48 x 48 px, 8 images     loop 829 ops    grouped 255 ops, 1.47 x    vmap 371 ops, 2.28 x
     small, 24 x 32 px, 32 images       loop 345 ops    grouped 144 ops, 0.89 x    vmap 125 ops, 1.47 x
 
-Grouped convolutions gave the loop's embeddings to the bit, vmap to 2 % in bfloat16. So on a CPU neither pays for
-ResNet-18; on a GPU, where launches decide at these sizes, both may, and nobody has measured it. Neither is in the
-engine: `independent` and `cross-stitch` call their nets one by one in files of their own, which published records name
-by their digests, and whose parameters are named net by net in checkpoints. Joining weights at every step would spare
-those names and cost one copy of all weights a step; it belongs into those files with the next version of them.
+Grouped convolutions gave the loop's embeddings to the bit, vmap to 2 % in bfloat16. On a CPU, neither is worth it for
+ResNet-18. On a GPU, launches dominate at these sizes and both may be faster, but nobody has measured it. The engine has
+neither: `independent` and `cross-stitch` call their nets one by one in their own files. Published records name these
+files by their digests, and checkpoints name parameters net by net. Joining the weights at every step would keep the
+names and cost one copy of all weights per step; that change can come with the next version of these files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NO_KERNEL = ("empty", "new_empty", "_unsafe_view")
 
 
 class Launches(TorchDispatchMode):
-    """Counts the operations that compute: on a GPU most launch one kernel each, a convolution's gradient two."""
+    """Counts the operations that compute. On a GPU, most launch one kernel; a convolution's gradient launches two."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Launches(TorchDispatchMode):
 
 
 def joined(parts: Sequence[nn.Module]) -> nn.Module:
-    """Return T modules of one form as one, whose channels are theirs side by side."""
+    """Return T modules of the same form as one module, with their channels side by side."""
     first, number = parts[0], len(parts)
     if isinstance(first, nn.Conv2d):
         stride, padding = first.stride, first.padding
@@ -75,7 +75,7 @@ def joined(parts: Sequence[nn.Module]) -> nn.Module:
 
 
 def ways(nets: Sequence[nn.Module], images: Tensor) -> dict[str, tuple[Callable[[], Tensor], list[Tensor]]]:
-    """Return how the (T, B, D) embeddings are computed, with the parameters, by the way's name."""
+    """Return ways to compute the (T, B, D) embeddings, each with its parameters, by name."""
     number = len(nets)
     stages = nn.Sequential(*(joined([net.stages[n] for net in nets]) for n in range(len(nets[0].stages))))
     stages.to(memory_format=torch.channels_last)
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     load_plugins()
-    warnings.simplefilter("ignore", UserWarning)  # vmap's, on what it does in a loop
+    warnings.simplefilter("ignore", UserWarning)  # vmap's warnings about operations that it runs in a loop
     factory = BackboneFactory(chosen.backbone, tuple(chosen.size), 64)
     nets = [factory.backbone(str(t)).to(memory_format=torch.channels_last).train() for t in range(chosen.tasks)]
     images = torch.randn(chosen.images, 3, *chosen.size).to(memory_format=torch.channels_last)
@@ -140,7 +140,7 @@ def main() -> None:
             with computing_in("bf16", _CPU):
                 embeddings = embed()
             torch.autograd.grad(embeddings.float().square().sum(), parameters)
-            if number:  # the first time is a warm-up
+            if number:  # the first round is a warm-up
                 times[name].append(time.process_time() - begun)
     base = statistics.median(times["one after the other"])
     print(f"{device_name(_CPU)}, bf16, torch {torch.__version__}")

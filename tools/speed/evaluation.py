@@ -1,10 +1,10 @@
-"""How long the retrieval metrics of a split take, beside what mtlbench did before and beside the bare matrix product.
+"""Times the retrieval metrics of a split, beside mtlbench's earlier code and beside the bare matrix product.
 
     python tools/speed/evaluation.py --images 10000 20000 50000 --tasks 4 --threads 2
 
-Embeddings are drawn at random around a centre for each label value. Every way runs in a process of its own, so that its
-peak memory is its own, and in turn with the others, so that other work on the machine slows all of them. Printed are
-medians over the rounds of seconds for all tasks, on the clock and of the processors.
+Embeddings are drawn at random around a centre for each label value. Every way runs in its own process, so that its
+peak memory is its own, and in turn with the others, so that other work on the machine slows all of them. The tool
+prints medians over the rounds of seconds for all tasks, wall-clock and CPU.
 
     plain      float64 distances of a chunk of queries to all images, every row sorted to its end: mtlbench before
     now        `scores_of_tasks`, task by task, as the tasks have embeddings of their own
@@ -39,7 +39,7 @@ _ONE, _DROPPED, _FARTHEST = 0x3F800000, 4, 42 << 19
 
 
 def plain(embeddings: Tensor, labels: Tensor, max_bytes: int = 32 * 2**20) -> dict[str, Tensor]:
-    """Score the unordered labels of one task, straight from the definitions: the reference that `now` must equal.
+    """Score the unordered labels of one task by the definitions: the reference that `now` must equal.
 
     Args:
         embeddings: `(N, D)`, all finite and none zero; they are normalised.
@@ -76,7 +76,7 @@ def plain(embeddings: Tensor, labels: Tensor, max_bytes: int = 32 * 2**20) -> di
 
 
 def product(embeddings: Tensor, rows: int = 256, columns: int = 512) -> None:
-    """Multiply all embeddings with all, in tiles of that size, on as many threads as torch has."""
+    """Multiply all embeddings with all, in tiles of the given size, on as many threads as torch has."""
     out = torch.empty(rows, columns, dtype=embeddings.dtype)
     tiles = [embeddings[start : start + columns].T.contiguous() for start in range(0, len(embeddings), columns)]
     for own in embeddings.split(rows):
@@ -95,7 +95,7 @@ def draw(images: int, values: int, size: int, seed: int) -> tuple[Tensor, Tensor
 
 
 def one(way: str, images: int, chosen: argparse.Namespace) -> None:
-    """Time one way, and write what came of it as JSON."""
+    """Time one way, and write the result as JSON."""
     torch.set_num_threads(chosen.threads)
     load_plugins()
     drawn = [draw(images, chosen.values, chosen.size, seed) for seed in range(chosen.tasks)]
@@ -108,7 +108,7 @@ def one(way: str, images: int, chosen: argparse.Namespace) -> None:
         "float64": lambda: [product(points.double()) for points, _ in drawn],
         "float32": lambda: [product(points) for points, _ in drawn],
     }
-    retrieval_scores(*draw(200, 2, chosen.size, 0), normalise=True)  # what is paid once a process
+    retrieval_scores(*draw(200, 2, chosen.size, 0), normalise=True)  # costs that each process has only once
     clock, processors = time.perf_counter(), time.process_time()
     ways[way]()
     spent = [time.perf_counter() - clock, time.process_time() - processors]

@@ -1,12 +1,12 @@
-"""Kernel launches and waits of the host in a training step, and in drawing its batch: ResNet-18, 112 px, joint batches.
+"""Counts kernel launches and waits of the host in a training step and in drawing its batch: ResNet-18, 112 px, joint.
 
     python tools/speed/launches.py                                        # on a GPU, counted by torch's profiler
     NULLGPU=BUILD python tools/speed/launches.py --null FOLDER            # without one
     python tools/speed/launches.py --tasks 4 40 --methods shared gradnorm
 
-Without a GPU, FOLDER holds `nullgpu.py`, and BUILD `libshim.so` and `libcuda.so.1`: stand-ins for CUDA's libraries that
-count calls and compute nothing, so that torch runs its own code of the host. Convolutions, for which torch asks cuDNN,
-are counted as one launch forward and one for each gradient. Such counts say nothing about time.
+Without a GPU, FOLDER holds `nullgpu.py`, and BUILD holds `libshim.so` and `libcuda.so.1`: replacements for CUDA's
+libraries that count calls and compute nothing, so that torch runs its own host code. Convolutions, for which torch asks
+cuDNN, count as one launch forward and one for each gradient. These counts say nothing about time.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def trainer_of(spec: str, tasks: int, sampling: str, *, null: bool = False) -> Trainer:
-    """Return a trainer on made-up images on the GPU, about 750 of them a step."""
+    """Return a trainer on made-up images on the GPU, with about 750 images per step."""
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(0, VALUES, (tasks, IMAGES), generator=random)
     images = torch.randint(0, 255, (IMAGES, PIXELS, PIXELS, 3), dtype=torch.uint8, generator=random)
@@ -85,20 +85,20 @@ def trainer_of(spec: str, tasks: int, sampling: str, *, null: bool = False) -> T
         return Trainer(parse_methods(spec)[0], load_benchmark("zappos", settings=settings), dataset, 0, "bf16")
     import nullgpu  # type: ignore[import-not-found]
 
-    with nullgpu.Values():  # tables that are made once want true values
+    with nullgpu.Values():  # tables that are computed once need true values
         trainer = Trainer(parse_methods(spec)[0], load_benchmark("zappos", settings=settings), dataset, 0, "bf16")
-    trainer._looked = True  # no kernel computes: there is no value to look at
-    gradients._alike = lambda *_: True  # so no short cut is seen to hold: each is taken that values would have shown to
+    trainer._looked = True  # no kernel computes, so there is no value to look at
+    gradients._alike = lambda *_: True  # take short cuts unchecked that real values would confirm
     return trainer
 
 
 def _profiled(step: Callable[[], object]) -> Counts:
-    """Count what a step launches and waits for, as torch's profiler records it."""
+    """Count the launches and waits of a step, as torch's profiler records them."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=activities) as profile:
         step()
-        torch.cuda.synchronize()  # one wait of ours
+        torch.cuda.synchronize()  # one wait of our own
     names = [event.name for event in profile.events()]
     launches = sum("Launch" in name and name.startswith(("cuda", "cu")) for name in names)
     launches += sum(name.startswith("cudaMemset") for name in names)
@@ -109,7 +109,7 @@ _SYNCHRONISING = {"cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSy
 
 
 def _null_counter(folder: Path) -> Callable[[Callable[[], object]], Counts]:
-    """Return what counts on the null GPU, in a process that has its libraries loaded before torch's."""
+    """Return a function that counts on the null GPU; first restart the process with its libraries loaded early."""
     build = os.environ.get("NULLGPU") or sys.exit("NULLGPU must name the folder that build.sh made.")
     library = f"{build}/libshim.so"
     if os.environ.get("LD_PRELOAD") != library:
@@ -147,7 +147,7 @@ def _null_counter(folder: Path) -> Callable[[Callable[[], object]], Counts]:
         launches = sum(found[name] for name in ("launches", "memset", "d2d", "gemm")) + convolutions[0]
         return launches, found["sync"]
 
-    counted.__dict__["library"] = library_of_ours  # which undoes its work when it is deleted
+    counted.__dict__["library"] = library_of_ours  # keep it alive: deleting it undoes its work
     return counted
 
 

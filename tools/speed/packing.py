@@ -1,19 +1,20 @@
-"""How fast images are packed, beside decoding on one thread and beside a plain PyTorch DataLoader over Pillow.
+"""Measures how fast images are packed, beside decoding on one thread and beside a plain PyTorch DataLoader over Pillow.
 
     python tools/speed/packing.py DIR --sizes 48 150
 
-DIR is searched for images, folders within included. Each way is run once a round on the same images, in turn, so that
-other work on the machine slows all of them; printed are medians over the rounds. Files are read once beforehand: all
-ways find them in the system's cache. Packing includes checksums and writing the pack to disk, in `--scratch`.
+The tool searches DIR and its subfolders for images. In each round, it runs each way once on the same images, in turn,
+so that other work on the machine slows all of them; it prints medians over the rounds. It reads the files once
+beforehand, so that all ways find them in the system's cache. Packing includes checksums and writing the pack to disk,
+in `--scratch`.
 
     one thread   decodes and resizes image after image
     DataLoader   Pillow in as many worker processes as cores, batches of 64: what an epoch costs without a pack
     packing      decodes, resizes and writes, on all cores: what the first run costs, once
     pack         batches of 64 drawn at random from the finished pack, on one thread: what an epoch costs with it
 
-Where packing goes, in processor seconds of all processes, 2,560 JPEG files of 178 x 218 px to 48 px, on two cores:
-packing 2.38, the DataLoader 1.94. Of the 2.38, 0.32 start the two processes (mostly imports, of NumPy above all),
-once; what is left is 1.06 of the DataLoader's: a SHA-256 and a look for the end of each file, writing, a checksum.
+CPU seconds of all processes, for 2,560 JPEG files of 178 x 218 px to 48 px, on two cores: packing 2.38, the DataLoader
+1.94. Of the 2.38, starting the two processes takes 0.32, once (mostly imports, above all of NumPy). The remaining time
+is 1.06 times the DataLoader's: it includes a SHA-256 of each file, a check of the file's end, writing, and a checksum.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Images(Dataset[Tensor]):
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time one run."""
+    """Return the seconds of one run."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -76,7 +77,7 @@ def measure(table: Table, size: int, fit: str, rounds: int, scratch: Path | None
 
     def draw() -> None:
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # several would measure how they wait for each other on a busy machine
+        torch.set_num_threads(1)  # several threads would wait for each other on a busy machine
         images = torch.from_numpy(open_pack(table, (size, size), fit, skip_unreadable=True).images)
         for index in torch.randperm(len(images)).split(BATCH):
             images[index]

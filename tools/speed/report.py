@@ -1,13 +1,13 @@
-"""How fast `mtlbench report` is at its largest: 40 methods × 40 tasks × 5 seeds of records that are made up here.
+"""Times `mtlbench report` at its largest: 40 methods × 40 tasks × 5 seeds of made-up records.
 
     python tools/speed/report.py
     python tools/speed/report.py --methods 5 --tasks 4 --seeds 3 --keep DIR   # records and page stay in DIR
 
-The numbers in these records are drawn at random, in the shape of real ones: hits on 2,000 test triplets a task, curves
-of 350 steps, cosines between gradients of every two tasks, scales and units for the two methods that learn such. They
-are written into a temporary folder and called synthetic in every table. Timed, in processes of their own, as a user
-waits for them: the tables in the terminal, the page, and, where there is a Chromium, the page's opening in it, from its
-start to the end of its load event. CPU seconds are of all threads and child processes.
+The numbers in these records are drawn at random, in the shape of real ones: hits on 2,000 test triplets per task,
+curves of 350 steps, cosines between gradients of every two tasks, and the scales and units that two of the methods
+learn. The tool writes the records to a temporary folder; every table calls them synthetic. It times three things as a
+user waits for them, each in its own process: the tables in the terminal, the page, and, if there is a Chromium, opening
+the page in it, from its start to the end of its load event. CPU seconds are of all threads and child processes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ OTHERS = ("mtan", "mmoe", "cgc", "ple", "film", "csn", "single", "branched", "pc
 
 
 def names(number: int) -> list[str]:
-    """Return so many methods' names: the core ones, others of the bundle, then some with options."""
+    """Return names of this many methods: the core ones, others of the bundle, then some with options."""
     more = (f"modulation[after={a}:{b}]" for a, b in itertools.combinations(range(1, 20), 2))
     return list(itertools.islice(itertools.chain(CORE, OTHERS, more), number))
 
 
 def write_records(results: Path, methods: int, tasks: int, seeds: int) -> None:
-    """Write made-up records of one suite, with all that real runs leave beside them."""
+    """Write made-up records of one suite, with all files that real runs write."""
     shown = [f"Attribute_{n:02d}" for n in range(tasks)]
     benchmark = load_benchmark("shoes", quick=True).model_dump(mode="json")
     benchmark |= {"name": "synthetic-quick", "title": "Synthetic records"}
@@ -131,7 +131,7 @@ def _probes(path: Path, tasks: list[str], random: np.random.Generator) -> None:
 
 
 def timed(*command: str) -> tuple[float, float]:
-    """Run mtlbench with some arguments; return wall-clock and CPU seconds."""
+    """Run mtlbench with these arguments; return wall-clock and CPU seconds."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-m", "mtlbench", *command], check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -139,11 +139,11 @@ def timed(*command: str) -> tuple[float, float]:
 
 
 def opened(page: Path, rounds: int) -> float | None:
-    """Return the fastest load of a page from disk, in seconds, until its load event ended; None without a Chromium."""
+    """Return the fastest load of a page from disk, in seconds to the end of its load event; None without a Chromium."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         return None
-    measure = "data:text/html,"  # a browser's start is no part of a page's opening
+    measure = "data:text/html,"  # loaded first: the browser's start does not count
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -171,7 +171,7 @@ def opened(page: Path, rounds: int) -> float | None:
 
 
 def main() -> None:
-    """Make records, time what is made of them, print a table."""
+    """Make records, time the reports on them, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", type=int, default=40)
     parser.add_argument("--tasks", type=int, default=40)

@@ -1,11 +1,11 @@
-"""What a training step of each method costs beside `shared`'s, measured in turn in one process.
+"""Measures the time of a training step of each method relative to `shared`, in turn in one process.
 
     python tools/speed/steps.py --methods shared gradnorm modulation --tasks 4
 
-Images are random numbers, since their values don't change what a step costs; the protocol is `shoes`', joint sampling.
-In every round each method takes a few steps, one method after the other, so that other work on the machine slows all
-of them; `--clock cpu` leaves out the time in which other processes had the core. Printed are medians over the rounds:
-milliseconds a step, and how many times shared's step of the same round.
+Images are random numbers, since their values don't change the cost of a step; the protocol is that of `shoes`, with
+joint sampling. In every round, each method takes a few steps, one method after the other, so that other work on the
+machine slows all of them; `--clock cpu` leaves out the time in which other processes had the core. The tool prints
+medians over the rounds: milliseconds per step, and the ratio to shared's step of the same round.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BASE = "shared"
 
 
 def random_images(tasks: int, height: int, width: int, device: torch.device, number: int = 2000) -> Dataset:
-    """Return a data set of noise with four label values a task, half of it for training."""
+    """Return a data set of noise with four label values per task; half of it is for training."""
     generator = torch.Generator().manual_seed(0)
     split = torch.zeros(number, dtype=torch.int64)
     split[number // 2 : number * 3 // 4], split[number * 3 // 4 :] = 1, 2
@@ -59,7 +59,7 @@ def random_images(tasks: int, height: int, width: int, device: torch.device, num
 
 
 def seconds_a_step(trainer: Trainer, steps: int, clock: Callable[[], float]) -> float:
-    """Time some steps, waiting for the device."""
+    """Return the seconds per step over some steps, waiting for the device."""
     device = trainer.dataset.device
     if device.type == "cuda":
         torch.cuda.synchronize(device)

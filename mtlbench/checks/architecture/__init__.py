@@ -1,8 +1,8 @@
-"""The items that are checked of an architecture, on tiny networks and made-up images.
+"""The items that are checked for an architecture, on tiny networks and made-up images.
 
-Each is a statement of the contract in `mtlbench.architecture`, or of what the engine does with an architecture. They
-are in order, a file a theme, each after the one that it imports: what fails early makes later items meaningless, and
-those say so.
+Each item states a part of the contract in `mtlbench.architecture`, or something that the engine relies on. There is
+one file per theme. Each file imports the one whose items come before its own, which fixes the order: when an early
+item fails, later ones mean nothing, and they say so.
 """
 
 from mtlbench.checks.architecture.devices import unregistered

@@ -1,4 +1,4 @@
-"""What it is: it is built, has the right shapes, takes steps, and is repeatable in evaluation."""
+"""Basic items: an architecture can be built, returns the right shapes, trains, and is repeatable in evaluation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_built(subject: Subject) -> str:
 
 @check("shapes", "it is built")
 def shapes(subject: Subject) -> str:
-    """The leading axis is the task: in training and in evaluation, from every way of embedding."""
+    """The leading axis is the task, in training and in evaluation, for every way of embedding."""
     net, t, b, d = subject.build(), len(TASKS), BATCH, EMBEDDING
     for mode in (True, False):
         net.train(mode)
@@ -55,7 +55,7 @@ def shapes(subject: Subject) -> str:
 
 @check("it takes training steps", "shapes")
 def trains(subject: Subject) -> str:
-    """A few steps leave all finite; in a memory layout with channels last, as runs have it, as in any other."""
+    """A few steps leave everything finite, with images in channels-last memory, as in runs, and without."""
     net = subject.trained
     broken = [n for n, p in net.named_parameters() if not p.isfinite().all()]
     if broken:
@@ -70,7 +70,7 @@ def trains(subject: Subject) -> str:
 
 @check("two passes in evaluation are equal", "it takes training steps")
 def is_repeatable(subject: Subject) -> str:
-    """In evaluation nothing is drawn by chance and nothing is remembered from pass to pass."""
+    """Evaluation uses no random numbers, and no pass changes the next one."""
     net = subject.trained
     with torch.no_grad():
         before = {n: tensor.clone() for n, tensor in weights_of(net).items()}

@@ -1,4 +1,4 @@
-"""Chance and order: the seed decides, the order of tasks does not matter."""
+"""Items on chance and order: the seed decides, and the order of tasks does not matter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ check = Items[Subject](tasks.ITEMS)
 
 @check("the same seed gives the same network", "it takes training steps")
 def seed_decides(subject: Subject) -> str:
-    """Initial values come from the factory's seed, not from the global generator; what training draws, from torch's."""
+    """The factory's seed decides the initial values; random draws in training use torch's global generator."""
     one, same, other = subject.build(), subject.build(random=7), subject.build(seed=4)
     states = [weights_of(net) for net in (one, same, other)]
     differ = [n for n in states[0] if not torch.equal(states[0][n], states[1][n])]
@@ -42,7 +42,7 @@ def seed_decides(subject: Subject) -> str:
 
 @check("a task starts the same whichever others there are", SAME, LEAK)
 def start_is_own(subject: Subject) -> str:
-    """A task's embeddings and own parameters before training are those of a network for this task alone."""
+    """Before training, a task's embeddings and own parameters equal those of a network built for this task alone."""
     if subject.build().mixes_tasks:
         raise NotApplicable("its tasks mix by design (mixes_tasks)")
     together, alone = subject.build().eval(), subject.build(TASKS[1:2]).eval()
@@ -52,7 +52,7 @@ def start_is_own(subject: Subject) -> str:
     mend = "a task's own modules: backbones.backbone(task), backbones.head(task), or within backbones.seeded(task)"
     if not near(many, single):
         raise Fault(expected, gap(many, single), mend)
-    # a factor that starts at 0 hides other values from the embeddings
+    # a factor that starts at 0 can hide different values from the embeddings
     own, own_alone = together.task_parameters(1), alone.task_parameters(0)
     if [p.shape for p in own] == [p.shape for p in own_alone] and not all(map(torch.equal, own, own_alone)):
         raise Fault(expected, "other values of its own parameters", mend)
@@ -61,7 +61,7 @@ def start_is_own(subject: Subject) -> str:
 
 @check("the order of tasks does not matter", SAME, LEAK)
 def order_plays_no_part(subject: Subject) -> str:
-    """The same tasks in another order are the same network with its leading axis in that order."""
+    """The same tasks in another order give the same network, with its leading axis in that order."""
     order = [2, 0, 1]
     net, other = subject.build().eval(), subject.build([TASKS[t] for t in order]).eval()
     with torch.no_grad():

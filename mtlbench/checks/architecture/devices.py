@@ -1,4 +1,4 @@
-"""It moves to a device as a whole, its optional parts are well-formed, and a rate acts."""
+"""Items on devices and optional parts: the network moves as a whole, optional parts are well-formed, a rate works."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOOSE = "name it a buffer: self.register_buffer(name, tensor), or make it an nn
 
 
 def unregistered(net: nn.Module) -> list[str]:
-    """Return the names of tensors that modules hold in plain attributes, lists and dictionaries."""
+    """Return the names of tensors that modules keep in plain attributes, lists and dictionaries."""
     known = {id(t) for t in (*net.parameters(), *net.buffers())}
     found = []
 
@@ -38,7 +38,7 @@ def unregistered(net: nn.Module) -> list[str]:
         elif deep and isinstance(value, list | tuple | set):
             for place, inner in enumerate(value):
                 look(f"{name}[{place}]", inner, deep - 1)
-        elif deep and isinstance(value, nn.Module):  # a module that is hidden from its parent
+        elif deep and isinstance(value, nn.Module):  # a module that its parent does not register
             for key, inner in value.state_dict(keep_vars=True).items():
                 look(f"{name}.{key}", inner, 0)
 
@@ -51,10 +51,10 @@ def unregistered(net: nn.Module) -> list[str]:
 
 @check("it moves to a CUDA device" if torch.cuda.is_available() else "it would move to a device (tried on meta)", SAME)
 def moves(subject: Subject) -> str:
-    """Moved as a whole, it works: nothing stays behind, nothing is made in the wrong place.
+    """The network still works after a move: no tensor stays behind, and none is created on the wrong device.
 
-    Without an accelerator, the meta device stands in: it refuses to mix places as an accelerator does, holds no values,
-    and says nothing of numerics there.
+    Without an accelerator, the meta device stands in. It refuses to mix devices as an accelerator does, but it holds no
+    values, so numerics are not checked there.
     """
     net = subject.build()
     loose = unregistered(net)
@@ -77,9 +77,9 @@ def moves(subject: Subject) -> str:
             net.train(training)
             try:
                 found.append(run())
-            except RuntimeError as error:  # NotImplementedError is one
+            except RuntimeError as error:  # includes NotImplementedError
                 if target.type == "meta" and (isinstance(error, NotImplementedError) or "meta tensors" in str(error)):
-                    blind.append(what)  # looks at values, which is allowed and which meta has none of
+                    blind.append(what)  # it reads values: allowed, but meta has none
                     continue
                 if "device" not in str(error):
                     raise
@@ -101,7 +101,7 @@ def moves(subject: Subject) -> str:
 
 @check("the optional parts are well-formed", "it takes training steps")
 def optional_parts(subject: Subject) -> str:
-    """Penalties, learning rates and the shared representation, where there are any."""
+    """Penalties, learning rates and the shared representation are well-formed, where the architecture has them."""
     net, said = subject.build(), []
     for what, run in (("forward", lambda: net(subject.images)), ("embed", lambda: net.embed(subject.images[0]))):
         run()

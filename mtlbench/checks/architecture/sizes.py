@@ -1,4 +1,4 @@
-"""Where it has to work: any number of tasks, another backbone, bfloat16."""
+"""Items on sizes and formats: any number of tasks, another backbone, bfloat16."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mtlbench.names import joined
 
 SAME = stored.SAME
 MANY, FEWER = 40, 12
-OTHER_BACKBONE, OTHER_SIZE = "resnet18", (32, 40)  # other stages, other channels, images that are not square
-LIGHTER = "torchvision:mobilenet_v3_small"  # a quarter of its parameters
+OTHER_BACKBONE, OTHER_SIZE = "resnet18", (32, 40)  # other stages and channels, and images that are not square
+LIGHTER = "torchvision:mobilenet_v3_small"  # a quarter of the parameters of `OTHER_BACKBONE`
 check = Items[Subject](stored.ITEMS)
 
 
 def _works_with(subject: Subject, number: int, batch: int = 2) -> Architecture:
-    """Build it for a number of tasks, embed in training and in evaluation, and step back through it.
+    """Build it for a number of tasks, embed in training and in evaluation, and run the backward pass.
 
-    For many tasks `forward` is tried without memory, on meta, and `embed` really: T columns on T groups take long.
+    With many tasks, `embed` runs as usual, but `forward` only on the meta device: T columns on T groups take long.
     """
     tasks = tuple(f"task {t}" for t in range(number))
     net = subject.build(tasks)
@@ -48,29 +48,32 @@ def _works_with(subject: Subject, number: int, batch: int = 2) -> Architecture:
 
 
 def _forward_of_many(subject: Subject, net: Architecture, images: Tensor) -> Tensor:
-    """Return zeros of the shape that `forward` has on meta, where the network is left; failing that, its embeddings."""
+    """Return zeros of the shape that `forward` has on meta, and leave the network there.
+
+    If meta can't run it, return the real embeddings instead.
+    """
     try:
         return torch.zeros(net.to("meta")(images.to("meta")).shape)
-    except (NotImplementedError, RuntimeError):  # it looks at values, or leaves a tensor behind: another item's matter
+    except (NotImplementedError, RuntimeError):  # it reads values, or leaves a tensor behind: another item covers that
         embeddings: Tensor = subject.build(net.tasks).eval()(images)
         return embeddings
 
 
 @check("it works with 1 task", "shapes")
 def works_with_one(subject: Subject) -> str:
-    """One task is a special case of many."""
+    """One task works as a special case of many."""
     return f"{sum(p.numel() for p in _works_with(subject, 1).parameters()):,} parameters"
 
 
 @check("it works with 2 tasks", "shapes")
 def works_with_two(subject: Subject) -> str:
-    """Two tasks are what many papers stop at."""
+    """Two tasks work: many papers try no more."""
     return f"{sum(p.numel() for p in _works_with(subject, 2).parameters()):,} parameters"
 
 
 @check(f"it works with {MANY} tasks", "shapes")
 def works_with_many(subject: Subject) -> str:
-    """Forty tasks are CelebA's."""
+    """Forty tasks work, as many as CelebA has."""
     number = MANY if subject.thorough else FEWER
     counted = f"{sum(p.numel() for p in _works_with(subject, number).parameters()):,} parameters"
     return counted if subject.thorough else f"{counted}, tried with {number}"
@@ -78,7 +81,7 @@ def works_with_many(subject: Subject) -> str:
 
 @check("it works on another backbone", "shapes")
 def works_on_another_backbone(subject: Subject) -> str:
-    """Stages, channels and the shape of features are the backbone's to say."""
+    """The architecture takes stages, channels and feature shapes from the backbone."""
     other = OTHER_BACKBONE if subject.thorough else LIGHTER
     net = subject.build(backbone=other, size=OTHER_SIZE)
     images = noise(len(TASKS), 2, 3, *OTHER_SIZE, seed=6)
@@ -87,7 +90,7 @@ def works_on_another_backbone(subject: Subject) -> str:
         embeddings = net(images)
         embeddings.square().sum().backward()
         fast = net.eval().embed(images[0])
-    except Exception as error:  # whatever breaks, it breaks for the other network
+    except Exception as error:  # any error here comes from the change of backbone
         where = f"{other}, {OTHER_SIZE[0]} x {OTHER_SIZE[1]} px"
         raise Fault(f"no error on {where}, where 'small' works", described(error), mend) from error
     for found in (embeddings, fast):
@@ -98,7 +101,7 @@ def works_on_another_backbone(subject: Subject) -> str:
 
 @check("it computes in bfloat16", SAME)
 def computes_in_bfloat16(subject: Subject) -> str:
-    """Under autocast a step has finite gradients, and embeddings are those of float32 but for its rounding."""
+    """Under autocast, gradients are finite and embeddings differ from those in float32 only by rounding."""
     net, images = subject.trained, subject.images
     with torch.no_grad():
         exact = (net(images), net.embed(images[0]), net.embed_task(images[0], 0))
@@ -110,7 +113,7 @@ def computes_in_bfloat16(subject: Subject) -> str:
         with computing_in("bf16", images.device):
             embeddings = fresh(images)
         embeddings.float().square().mean().backward()
-    except Exception as error:  # whatever breaks, it breaks for bfloat16
+    except Exception as error:  # any error here comes from bfloat16
         raise Fault("no error under bfloat16 autocast, where float32 works", described(error), mend) from error
     bad = [n for n, p in fresh.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if bad:

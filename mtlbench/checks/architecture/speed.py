@@ -1,4 +1,4 @@
-"""Its speed beside the plainest sharing; only an absurd one is a fault."""
+"""The item on speed: an architecture is timed against plain sharing, and fails only if it is absurdly slow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ check = Items[Subject](devices.ITEMS)
 
 
 class SharedTrunk(Architecture):
-    """One trunk and an embedding layer per task: the plainest sharing, which speeds are compared with."""
+    """One trunk and an embedding layer per task: the plainest sharing, and the baseline for speed."""
 
     def __init__(self, backbones: BackboneFactory, tasks: Sequence[str]) -> None:
         super().__init__(backbones, tasks)
@@ -42,7 +42,7 @@ class SharedTrunk(Architecture):
 
 @check("speed beside a shared trunk", "it takes training steps")
 def speed(subject: Subject) -> str:
-    """Times in the same process on the same images; only an absurd one is a fault."""
+    """Time both in the same process on the same images; fail only if the architecture is absurdly slow."""
     side = 48
     images = noise(12, 3, side, side, seed=6)
     factory = BackboneFactory("small", side, 64, 3)

@@ -1,4 +1,4 @@
-"""What is stored: counted parameters are the saved ones, and a checkpoint brings it back."""
+"""Items on storage: the counted parameters are the saved ones, and a checkpoint restores the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ check = Items[Subject](chance.ITEMS)
 
 @check("counted parameters are the used and the saved ones", "it takes training steps")
 def counts_are_true(subject: Subject) -> str:
-    """Storage is what a file of the network holds, each tensor once."""
+    """The storage count equals what a file of the network holds, with each tensor counted once."""
     net = subject.build()
     counted = storage(net)
     with tempfile.TemporaryDirectory() as folder:
@@ -44,21 +44,21 @@ def counts_are_true(subject: Subject) -> str:
     whole = counted["parameters_shared"] + len(TASKS) * counted["parameters_per_task"]
     if round(whole) != numbers["counted"] and len({id(p) for t in range(3) for p in net.task_parameters(t)}) == sum(
         len(net.task_parameters(t)) for t in range(3)
-    ):  # parts that are claimed twice are another item's finding
+    ):  # another item reports parts that are claimed twice
         raise Fault("shared and own parameters that add up to all", f"{whole:,.0f} of {numbers['counted']:,}")
     return f"{numbers['counted']:,}, in {len(saved)} tensor{'s' * (len(saved) != 1)}"
 
 
 @check("a checkpoint brings it back", SAME)
 def checkpoint_brings_it_back(subject: Subject) -> str:
-    """The saved weights, loaded into a network of another seed, embed to the last bit as the first one."""
+    """A network of another seed that loads the saved weights returns the same embeddings, bit for bit."""
     net = subject.trained
     other = subject.build(seed=99).eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         save_file(weights_of(net), path)
         missing, unexpected = other.load_state_dict(load_file(path), strict=False)
-    tied = {name for name in net.state_dict() if name not in weights_of(net)}  # a tensor's second name
+    tied = {name for name in net.state_dict() if name not in weights_of(net)}  # second names of shared tensors
     lost = [n for n in missing if n not in tied]
     if lost or unexpected:
         raise Fault("the same names in every network", f"{joined([*lost, *unexpected], 4)} in one of two alone")

@@ -1,4 +1,4 @@
-"""What is under examination: an architecture on tiny networks and made-up images."""
+"""The subject of the items: an architecture, built as tiny networks and fed with made-up images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ BATCH, SIDE, EMBEDDING = 4, 24, 8
 
 
 class Subject:
-    """An architecture under examination: builds it in many ways; holds one that has taken a few steps.
+    """An architecture under examination: builds it in many ways, and holds one that has taken a few steps.
 
     Args:
-        method: whose architecture it is.
-        thorough: try many tasks and another backbone at the size that runs have; else at one that tells the same apart.
+        method: the method that the architecture belongs to.
+        thorough: try many tasks and another backbone at the size of real runs; otherwise use a smaller size that
+            reveals the same faults.
     """
 
     def __init__(self, method: Method, *, thorough: bool = True) -> None:
@@ -38,7 +39,7 @@ class Subject:
         seed: int = 3,
         random: int = 0,
     ) -> Architecture:
-        """Build it afresh; `random` is the state of the global generator, which should make no difference."""
+        """Build a new one; `random` seeds the global generator, which should make no difference."""
         factory = BackboneFactory(backbone, size, EMBEDDING, seed)
         torch.default_generator.manual_seed(random)
         cls = ARCHITECTURES.get(self.method.architecture).target
@@ -47,14 +48,14 @@ class Subject:
 
     @cached_property
     def trained(self) -> Architecture:
-        """The architecture after a few steps, in evaluation mode: tasks differ, nothing stands where it began."""
+        """The architecture after a few steps, in evaluation mode: tasks differ, and no value is still at its start."""
         return train_a_little(self.build(), self.images)
 
     @cached_property
     def reached(self) -> list[dict[str, Tensor]]:
-        """The gradients of each task's loss alone, by the name of the parameter, where they are not 0.
+        """The nonzero gradients of each task's loss alone, by the name of the parameter.
 
-        In evaluation mode: while training, a batch norm's statistics mix the tasks a little.
+        They are computed in evaluation mode: while training, the statistics of batch norm mix the tasks a little.
         """
         net, found = self.trained, []
         weights = noise(len(TASKS), BATCH, EMBEDDING)
@@ -68,7 +69,7 @@ class Subject:
 
 
 def noise(*shape: int, seed: int = 4) -> Tensor:
-    """Normal numbers that are the same every time."""
+    """Return normal random numbers, the same on every call."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

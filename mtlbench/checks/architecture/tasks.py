@@ -1,4 +1,4 @@
-"""Tasks are kept apart: no leak, no part of the batch, gradients where they belong."""
+"""Items on the separation of tasks: no leaks, no influence of the batch, gradients only where they belong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ check = Items[Subject](basics.ITEMS)
 
 @check("embed, forward and embed_task agree", SAME)
 def embeddings_agree(subject: Subject) -> str:
-    """Whatever an architecture shares to save work, its embeddings are those of `forward`."""
+    """The ways of embedding agree with `forward`, whatever the architecture shares to save work."""
     net, images = subject.trained, subject.images[0]
     with torch.no_grad():
         plain, fast = Architecture.embed(net, images), net.embed(images)
@@ -36,7 +36,7 @@ def embeddings_agree(subject: Subject) -> str:
 
 @check(LEAK, SAME)
 def tasks_do_not_leak(subject: Subject) -> str:
-    """Group t's embeddings are made of group t's images, judged under task t."""
+    """The embeddings of group t depend on the images of group t and on task t alone."""
     net, images = subject.trained, subject.images
     with torch.no_grad():
         before = net(images)
@@ -56,7 +56,7 @@ def tasks_do_not_leak(subject: Subject) -> str:
 
 @check("in evaluation an image's batch does not matter", SAME)
 def batch_plays_no_part(subject: Subject) -> str:
-    """An embedding in evaluation is the image's own, whatever it is embedded with."""
+    """In evaluation, an image's embedding does not depend on the other images of the batch."""
     net, images = subject.trained, subject.images.flatten(0, 1)
     with torch.no_grad():
         whole, part, one = net.embed(images), net.embed(images[3:6]), net.embed(images[3:4])
@@ -78,7 +78,7 @@ def batch_plays_no_part(subject: Subject) -> str:
 
 @check("embed trains as forward does", "embed, forward and embed_task agree")
 def embed_trains_as_forward(subject: Subject) -> str:
-    """A joint protocol trains by embed alone: in training its gradients are those of forward on the same images."""
+    """In training, `embed` gives the gradients of `forward` on the same images: joint protocols use `embed` alone."""
     images, weights = subject.images[0], noise(len(TASKS), BATCH, EMBEDDING)
     net = train_a_little(subject.build(), subject.images).train()
 
@@ -104,10 +104,10 @@ def embed_trains_as_forward(subject: Subject) -> str:
 
 @check("every parameter is used", "it takes training steps")
 def every_parameter_is_used(subject: Subject) -> str:
-    """A parameter that no loss reaches would be counted and stored for nothing."""
+    """Every parameter gets a gradient from some loss; others would be counted and stored for nothing."""
     net = subject.build()
     (net(subject.images) * noise(len(TASKS), BATCH, EMBEDDING)).sum().backward()
-    # fresh, or after some steps: behind a factor that starts at 0 (LoRA, ReZero) the first gradient is 0
+    # fresh or after some steps: behind a factor that starts at 0 (LoRA, ReZero), the first gradient is 0
     unused = [
         n
         for n, p in net.named_parameters()
@@ -124,7 +124,7 @@ def every_parameter_is_used(subject: Subject) -> str:
 
 @check("only a task's own loss reaches what is its own", "it takes training steps")
 def own_state_is_own(subject: Subject) -> str:
-    """What `task_state` names exists for that task alone; where tasks mix by design, their losses may reach it."""
+    """What `task_state` names belongs to that task alone; if tasks mix by design, other losses may reach it too."""
     net = subject.trained
     names = {id(p): n for n, p in net.named_parameters()}
     owner: dict[int, int] = {}
@@ -168,7 +168,7 @@ def own_state_is_own(subject: Subject) -> str:
 
 @check("what counts as shared serves several tasks", "it takes training steps")
 def shared_is_shared(subject: Subject) -> str:
-    """A parameter that a single task uses is that task's own: storage, and what one more task adds, depend on it."""
+    """A parameter that a single task uses is in its `task_state`: storage and the cost of another task depend on it."""
     net = subject.trained
     shared = {id(p) for p in net.shared_parameters()}
     mend = "name it in task_state; give each task a parameter of its own in an nn.ParameterList"
@@ -179,7 +179,7 @@ def shared_is_shared(subject: Subject) -> str:
         by_task = [reach[name] for reach in subject.reached if name in reach]
         if len(by_task) == 1:
             lonely.append(name)
-        for axis, size in enumerate(parameter.shape):  # in as many parts as tasks: tables, all heads in one layer
+        for axis, size in enumerate(parameter.shape):  # a multiple of T: tables, or all heads in one layer
             if len(by_task) == len(TASKS) and size % len(TASKS) == 0 and not net.mixes_tasks:
                 used = [g.movedim(axis, 0).reshape(len(TASKS), -1).any(1).nonzero().flatten().tolist() for g in by_task]
                 if used == [[t] for t in range(len(TASKS))]:

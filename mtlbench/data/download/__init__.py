@@ -1,1 +1,1 @@
-"""Brings published data sets to disk: resuming downloads, official checksums, safe unpacking."""
+"""Downloads published data sets: interrupted downloads continue, checksums are checked, unpacking is safe."""

@@ -1,4 +1,4 @@
-"""Fetches one file over the network: goes on where it stopped, and takes nothing that is not the file."""
+"""Fetches one file over the network: continues a partial download, and refuses anything but the file."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from mtlbench.data.webpage import is_web_page
 
 Tell = Callable[[str], None]
 
-_TRIES = 5  # connections in a row that bring nothing new
+_TRIES = 5  # connections in a row that bring no new data
 
 
 def part_of(file: File, folder: Path) -> Path:
-    """Return where a file's download grows."""
+    """Return the path of a file's partial download."""
     return folder / f"{file.name}.part"
 
 
 def note_of(part: Path) -> Path:
-    """Return where it is noted which version of which file a .part file is the beginning of."""
+    """Return the path of the note that says which version of which file a .part file belongs to."""
     return part.with_name(f"{part.name}.json")
 
 
 def forget(part: Path) -> None:
-    """Delete what came of a file."""
+    """Delete a partial download and its note."""
     part.unlink(missing_ok=True)
     note_of(part).unlink(missing_ok=True)
 
 
 def bytes_of(path: Path) -> int:
-    """Return a file's size, 0 where there is none."""
+    """Return a file's size in bytes, or 0 if there is none."""
     return path.stat().st_size if path.is_file() else 0
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects from web address to web address, never from an encrypted one to a plain one."""
+    """Follows redirects between web addresses, but never from an encrypted one to a plain one."""
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         scheme = urlsplit(newurl).scheme.lower()
@@ -82,7 +82,10 @@ def _opener() -> urllib.request.OpenerDirector:
 def fetch(
     file: File, part: Path, progress: Progress, tell: Tell, sleep: Callable[[float], None], timeout: float
 ) -> None:
-    """Make `part` the whole file, going on from what it holds; give up after some tries that bring nothing new."""
+    """Download a file to `part`, continuing from what it holds.
+
+    Give up after several tries that bring nothing new.
+    """
     furthest, fruitless = bytes_of(part), 0
     while True:
         try:
@@ -98,16 +101,16 @@ def fetch(
 
 
 def _attempt(file: File, part: Path, progress: Progress, timeout: float) -> None:
-    """Ask once for what is missing of a file, and write what comes.
+    """Request the missing part of a file once, and write what arrives.
 
     Raises:
-        DroppedError: the answer broke off, or did not come; RefusedError: it was no, or something else than the file.
+        DroppedError: the connection broke, or no answer came; RefusedError: the host refused, or sent something else.
     """
     known = _read_note(part, file)
     start = bytes_of(part) if known else 0
     if known and start == known["total"]:
         return
-    # HEAD is not asked: Google Drive answers it with an empty page
+    # no HEAD request: Google Drive answers it with an empty page
     headers = {"User-Agent": f"mtlbench/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -167,7 +170,10 @@ def _attempt(file: File, part: Path, progress: Progress, timeout: float) -> None
 
 
 def _read_note(part: Path, file: File) -> dict[str, Any]:
-    """Return what is known of the file that `part` is the beginning of; {} where nothing is, or of another address."""
+    """Return what is noted about the file that `part` belongs to.
+
+    The result is {} if nothing is noted, or if the note is about another address.
+    """
     try:
         note = json.loads(note_of(part).read_text())
         known = {key: note[key] for key in ("url", "etag", "modified", "total")}
@@ -177,7 +183,7 @@ def _read_note(part: Path, file: File) -> dict[str, Any]:
 
 
 def _refusal(error: urllib.error.HTTPError, part: Path) -> Exception:
-    """Return what an HTTP status that is no success means."""
+    """Return the exception for an HTTP status that signals an error."""
     with error:
         if error.code == 416:
             forget(part)
@@ -189,7 +195,7 @@ def _refusal(error: urllib.error.HTTPError, part: Path) -> Exception:
 
 
 def _begin(response: http.client.HTTPResponse) -> bytes:
-    """Return the first bytes of an answer."""
+    """Return the first bytes of a response."""
     try:
         return response.read(4096)
     except (OSError, http.client.HTTPException) as error:
@@ -197,7 +203,7 @@ def _begin(response: http.client.HTTPResponse) -> bytes:
 
 
 def _pieces(response: http.client.HTTPResponse, first: bytes) -> Iterator[bytes]:
-    """Yield an answer piece by piece, as it comes: what came before the connection broke is not lost."""
+    """Yield a response in pieces as they arrive, so that a broken connection loses nothing that came before."""
     if first:
         yield first
     try:

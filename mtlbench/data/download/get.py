@@ -1,4 +1,4 @@
-"""Makes a folder hold a data set: finds what is missing, fetches it, checks it, unpacks the archives."""
+"""Brings a data set to a folder: finds what is missing, fetches it, checks it, unpacks the archives."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _PAGE = "is a web page saved under the file's name"
 
 
 def missing(source: Source, folder: Path) -> list[File]:
-    """Return the files that have to be downloaded: neither there, nor unpacked, nor fetched by hand as an archive.
+    """Return the files to download: those that are not there, not unpacked, and not there as an archive.
 
-    A file of labels that is there counts, whether or not it is the official one, and so does one as .csv.
+    An existing file of labels counts even if it is not the official one; so does its .csv version.
 
     Raises:
-        UserError: something else is there under the name of a file or of an unpacked folder.
+        UserError: the name of a file or of an unpacked folder is taken by something else.
     """
     return [file for file in _unfinished(source, folder) if not (folder / file.name).is_file()]
 
 
 def _unfinished(source: Source, folder: Path) -> list[File]:
-    """Return the files that have to be downloaded or unpacked."""
+    """Return the files to download or to unpack."""
     unfinished = []
     for file in source.files:
         target = _target(file, folder)
@@ -38,7 +38,7 @@ def _unfinished(source: Source, folder: Path) -> list[File]:
         if not target.exists() or (file.unpacks_to and target.is_dir() and not any(target.iterdir())):
             unfinished.append(file)
         elif file.unpacks_to:
-            # some archives hold their folder twice, one in the other, and so do folders that were unpacked by hand
+            # some archives, and some folders unpacked by hand, contain the folder twice, one inside the other
             inside = (target, target / file.unpacks_to)
             if not target.is_dir() or not any((place / file.proof).exists() for place in inside):
                 lacks = f" ({file.proof} is missing)" if file.proof else ""
@@ -55,14 +55,14 @@ def _unfinished(source: Source, folder: Path) -> list[File]:
 
 
 def _target(file: File, folder: Path) -> Path:
-    """Return what a file is once it is there: the folder it unpacks to, or itself; labels may be there as .csv too."""
+    """Return the final path of a file: the folder it unpacks to, or the file itself, for labels also as .csv."""
     target = folder / (file.unpacks_to or file.name)
     table = target.with_suffix(".csv")
     return table if target.suffix == ".txt" and not target.exists() and table.is_file() else target
 
 
 def _verify(path: Path, file: File) -> None:
-    """Raise RefusedError unless the file on disk has the official checksum, as far as there is one."""
+    """Raise RefusedError if the file on disk does not have the official checksum; without one, any checksum will do."""
     if holds_web_page(path):
         raise RefusedError(_PAGE)
     if fault := _unofficial(path, file):
@@ -70,7 +70,7 @@ def _verify(path: Path, file: File) -> None:
 
 
 def _unofficial(path: Path, file: File) -> str:
-    """Return in words that a file on disk has not the official checksum; nothing if it has, or if there is none."""
+    """Return a message if a file on disk does not have the official checksum, or "" if it has or there is none."""
     if not file.md5:
         return ""
     with path.open("rb") as content:
@@ -87,22 +87,22 @@ def download(
     sleep: Callable[[float], None] = time.sleep,
     timeout: float = 30.0,
 ) -> None:
-    """Make `folder` hold the data set: download what is missing, check it, unpack the archives.
+    """Download what is missing of a data set to `folder`, check it, and unpack the archives.
 
-    What is there already is left alone; of label files that are not the official ones the user is told. A download
-    that was interrupted is kept in `<name>.part` and is continued; its archive is deleted once unpacked. An archive
-    that was put there by hand is checked, unpacked and kept.
+    Existing files are not touched; `tell` reports label files that are not the official ones. An interrupted download
+    is kept in `<name>.part` and continued later; its archive is deleted after unpacking. An archive that the user put
+    there is checked, unpacked and kept.
 
     Args:
         source: a reader's.
-        folder: the data set's own folder; made where absent.
-        progress: called with bytes done, bytes in all (0 where not known) and what is being done.
-        tell: called with a sentence for the user, about once a file and before each new try.
+        folder: the data set's own folder; made if absent.
+        progress: called with bytes done, bytes in all (0 if not known) and the current activity.
+        tell: called with a sentence for the user, about once per file and before each new try.
         sleep: waits between tries; timeout: seconds without an answer after which a connection is given up.
 
     Raises:
-        UserError: the host refuses, can't be reached or sends something else (it says what to fetch by hand and where
-            to put it), the disk has no room, or an archive that is there is not the official one.
+        UserError: the host refuses, can't be reached or sends something else (the message says what to fetch by hand
+            and where to put it), the disk has no room, or an existing archive is not the official one.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name another one with --data-dir.")
@@ -120,7 +120,7 @@ def download(
     check_room(folder, needed - there, source.title)
 
     refused: dict[str, str] = {}
-    for file in sorted(unfinished, key=lambda file: file.name in absent):  # a bad archive of the user's own shows first
+    for file in sorted(unfinished, key=lambda file: file.name in absent):  # check the user's own archives first
         own = folder / file.name
         if file.name not in absent:
             try:
@@ -145,7 +145,7 @@ def download(
         except RefusedError as reason:
             refused[file.name] = str(reason)
         except DroppedError as reason:
-            # the other files would be waited for in vain
+            # don't try the other files
             waiting = [other.name for other in missing(source, folder)]
             raise UserError(
                 f"{urlsplit(file.url).hostname} does not deliver {file.name} ({reason}). The part that came is kept:"

@@ -1,4 +1,4 @@
-"""Where a data set is published: its files, their sizes and checksums, what archives unpack to."""
+"""Where a data set is published: its files, their sizes and checksums, and what its archives unpack to."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """One file that a data set is published as.
+    """One published file of a data set.
 
     Attributes:
-        name: as the host calls it, and as it is looked for in the data set's folder.
-        url: where it is downloaded from.
-        size: bytes, about.
-        md5: official checksum, or "" where none was published.
-        unpacks_to: the folder that an archive becomes; "" for what is no archive.
-        proof: a file in that folder without which it is not whole; "" where any content will do.
-        unpacked: bytes that the folder takes on disk, about.
+        name: the host's name for it, also used in the data set's folder.
+        url: the address to download it from.
+        size: approximate size in bytes.
+        md5: official checksum, or "" if none was published.
+        unpacks_to: the folder that an archive becomes; "" for other files.
+        proof: a file that must be in that folder for it to be complete; "" if any content will do.
+        unpacked: approximate bytes that the folder takes on disk.
         members: how many files and folders the archive may hold.
     """
 

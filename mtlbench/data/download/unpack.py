@@ -1,4 +1,7 @@
-"""Unpacks a zip archive, whole or not at all, and refuses one that reaches out of its folder or is not as declared."""
+"""Unpacks a zip archive, completely or not at all.
+
+It refuses archives that write outside their folder or differ from their description.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from mtlbench.data.download.shared import CHUNK, SLACK, Progress, RefusedError, 
 from mtlbench.data.download.source import File
 
 _RATIO = 100  # how many times its own size an archive may unpack to; images hardly compress, tables about ten times
-_BLOCK = 4096  # what a small file takes on most file systems
+_BLOCK = 4096  # disk space of a small file on most file systems
 
 
 def unpack(archive: Path, file: File, folder: Path, progress: Progress) -> None:
-    """Unpack a zip archive to `folder / file.unpacks_to`, which appears whole or not at all.
+    """Unpack a zip archive to `folder / file.unpacks_to`, completely or not at all.
 
-    Every member is checked before anything is written: none may lie outside the folder, be a link or come twice, and
-    their number and sizes are bounded. Checksums are checked as members are written.
+    Every member is checked before anything is written: it must be inside the folder, must not be a link, and must not
+    come twice; the number and sizes of members are limited. Checksums are checked as members are written.
 
     Raises:
-        RefusedError: the archive is damaged, or not one that would be published; UserError: the disk has no room.
+        RefusedError: the archive is damaged, or is not one that would be published; UserError: the disk has no room.
     """
     target = folder / file.unpacks_to
     half = folder / f".{file.unpacks_to}.unpacking"
@@ -37,7 +40,7 @@ def unpack(archive: Path, file: File, folder: Path, progress: Progress) -> None:
         members = _members(opened, file, archive.stat().st_size)
         total = sum(member.file_size for member in members.values())
         check_room(folder, sum(-(-m.file_size // _BLOCK) * _BLOCK for m in members.values()), f"unpacking {file.name}")
-        if half.is_dir():  # left by a process that was killed
+        if half.is_dir():  # a killed process left it
             shutil.rmtree(half)
         try:
             done, made = 0, {half}
@@ -51,7 +54,7 @@ def unpack(archive: Path, file: File, folder: Path, progress: Progress) -> None:
                 progress(done, total, f"unpacking {file.name}")
             if file.proof and not (half / file.proof).is_file():
                 raise RefusedError(f"holds no {file.proof}")
-            if target.is_dir():  # an empty one
+            if target.is_dir():  # an empty folder
                 target.rmdir()
             half.rename(target)
         finally:
@@ -60,10 +63,10 @@ def unpack(archive: Path, file: File, folder: Path, progress: Progress) -> None:
 
 
 def _members(opened: zipfile.ZipFile, file: File, size: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Return the members to write by their path below the target folder; refuse the archive if one is not as it should.
+    """Return the members to write, by their path below the target folder; refuse an archive with a suspicious member.
 
-    What stands above a folder named as the target is dropped, so that it makes no difference whether an archive holds
-    its folder once, twice or not at all.
+    Path components above a folder named like the target are dropped. An archive may thus hold its folder once, twice or
+    not at all.
     """
     infos = opened.infolist()
     if len(infos) > file.members:
@@ -98,7 +101,7 @@ def _members(opened: zipfile.ZipFile, file: File, size: int) -> dict[PurePosixPa
 
 
 def _write_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> int:
-    """Write one member to a new file and return its size; it must have the size and the checksum that it declares."""
+    """Write one member to a new file and return its size; size and checksum must be those that it declares."""
     written = 0
     with place.open("xb") as sink:
         for piece in _member_pieces(opened, member):
@@ -112,7 +115,7 @@ def _write_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path)
 
 
 def _member_pieces(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Yield a member piece by piece; an error of the archive, OSError included, is told from one of the disk."""
+    """Yield a member in pieces; errors of the archive, OSError included, become different from errors of the disk."""
     try:
         with opened.open(member) as content:
             while piece := content.read(CHUNK):

@@ -1,1 +1,1 @@
-"""Executors, one file each: who does jobs, and where."""
+"""Executors, one per file: they decide where jobs run and how many at a time."""

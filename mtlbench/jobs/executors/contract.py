@@ -1,4 +1,4 @@
-"""The contract of executors, which do jobs: here one after the other, in several processes, on other machines."""
+"""The contract of executors, which do jobs: one after the other, in several processes, or on other machines."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ class Executor(ABC):
     """
 
     def threads(self, available: int) -> int:
-        """Return with how many threads each job computes where `available` are there."""
+        """Return how many threads each job computes with, given the number available."""
         return available
 
     @abstractmethod
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
-        """Do the jobs; each leaves its record in its folder, also where it fails.
+        """Do the jobs; each one leaves its record in its folder, even if it fails.
 
         Args:
-            jobs: planned ones that are not done, in the order wanted. `Job.to_json` is all that another process needs;
-                `python -m mtlbench.jobs.work` does one.
-            watcher: told of every run: started, progress, ended.
-            stop: asked often; once it is true, every run under way is to keep what continuing needs.
+            jobs: planned jobs that are not done, in the order wanted. `Job.to_json` is all that another process needs;
+                `python -m mtlbench.jobs.work` does one job.
+            watcher: receives the progress of every run: started, progress, ended.
+            stop: call it often; once it returns true, every run under way must save the state needed to continue.
 
         Raises:
-            Interrupted: `stop` said so.
-            DiskFull: nothing more can be written.
+            Interrupted: `stop` returned true.
+            DiskFull: the disk is full.
         """
 
 
 def register_executor(name: str, *, needs: Sequence[str] = (), extra: str = "") -> Callable[[type[T]], type[T]]:
-    """Class decorator: make an `Executor` known as `name`, for `mtlbench run --on`.
+    """Class decorator: register an `Executor` under a name, for `mtlbench run --on`.
 
     Args:
-        name: what users call it.
-        needs: packages that it imports beside mtlbench's own; extra: mtlbench's extra that brings them.
+        name: the name that users type.
+        needs: packages that it imports and mtlbench does not require; extra: the mtlbench extra that installs them.
 
     >>> from mtlbench import Executor, register_executor
     >>> from mtlbench.jobs.executors.here import Here
@@ -61,6 +61,6 @@ def register_executor(name: str, *, needs: Sequence[str] = (), extra: str = "") 
     ...         Here().run(sorted(jobs, key=lambda job: len(job.method.name)), watcher, stop)
 
     Raises:
-        UserError: no subclass of `Executor`, no `run`, or the name is taken.
+        UserError: the class is no subclass of `Executor` or has no `run`, or the name is taken.
     """
     return register_class(EXECUTORS, Executor, name, needs=needs, extra=extra)

@@ -1,4 +1,4 @@
-"""Jobs done one after the other in this process."""
+"""The executor that does jobs one after the other in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Here(Executor):
     """One after the other, in this process."""
 
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
-        """Do the jobs; those that another process works on come last."""
+        """Do the jobs; jobs that another process works on come last."""
         waiting, met = list(jobs), set()
         while waiting:
             busy = []

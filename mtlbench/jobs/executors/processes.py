@@ -1,4 +1,4 @@
-"""Jobs done in several processes of this machine, cores and GPUs divided between them."""
+"""The executor that does jobs in several processes of this machine, which divide its cores and GPUs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from mtlbench.runs.lock import busy_with
 from mtlbench.runs.record import read_record, write_record
 from mtlbench.training.state import Interrupted
 
-_GRACE = 10.0  # seconds in which processes may keep what they have, once asked to stop at once
+_GRACE = 10.0  # seconds that processes have to save their state when they must stop at once
 
 
 class _Worker(Worker):
-    """A process at work on one job."""
+    """A process that works on one job."""
 
     def __init__(self, job: Job, order: Path, slot: int) -> None:
         errors = order.with_suffix(".err")
@@ -51,11 +51,11 @@ class Processes(Executor):
         self.jobs = jobs
 
     def threads(self, available: int) -> int:
-        """Return each process's share of the threads."""
+        """Return the share of the threads that each process gets."""
         return max(1, available // self.jobs)
 
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
-        """Train and test, several at a time; then measure costs, one at a time, as speed wants a quiet machine."""
+        """Train and test, several jobs at a time; then measure costs one at a time, on a quiet machine."""
         with scratch(Path(tempfile.gettempdir()), "mtlbench-jobs-") as folder:
             todo = [job for job in jobs if not job.costs_due]
             _Round(self.jobs, folder, watcher, stop, costs=False).run(todo)
@@ -66,13 +66,13 @@ class Processes(Executor):
 
 
 class _Round:
-    """Jobs done by so many processes at a time."""
+    """A set of jobs, done by a fixed number of processes at a time."""
 
     def __init__(self, size: int, folder: Path, watcher: Watcher, stop: Callable[[], bool], costs: bool) -> None:
         self.size, self.folder, self.watcher, self.stop, self.costs = size, folder, watcher, stop, costs
         self.events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self.under_way: list[_Worker] = []
-        self.met: set[Path] = set()  # runs at which another process was met
+        self.met: set[Path] = set()  # runs that had to wait for another process
         self.numbers = 0
         self.full = ""
 
@@ -80,7 +80,7 @@ class _Round:
         """Do the jobs.
 
         Raises:
-            Interrupted, UserError: when every process has kept what it had.
+            Interrupted, UserError: raised after every process has saved its state.
         """
         waiting = deque(jobs)
         try:
@@ -100,14 +100,14 @@ class _Round:
                     elif self._ended(worker):
                         waiting.append(worker.job)
         finally:
-            self._end()  # there are some only after an exception, such as a second Ctrl-C
+            self._end()  # some are left only after an exception, such as a second Ctrl-C
         if self.full:
             raise UserError(self.full)
         if waiting or self.stop():
             raise Interrupted
 
     def _end(self) -> None:
-        """Let processes keep what they have, for a few seconds; then end those that are left. Ctrl-C ends them now."""
+        """Give processes a few seconds to save their state, then end those still running. Ctrl-C ends them at once."""
         until = time.monotonic() + _GRACE
         try:
             for worker in self.under_way:
@@ -120,7 +120,7 @@ class _Round:
                 worker.kill()
 
     def _start(self, waiting: deque[Job]) -> None:
-        """Start as many jobs as there are places; those that others work on wait."""
+        """Start as many jobs as there are free places; jobs that other processes work on wait."""
         for _ in range(len(waiting)):
             if len(self.under_way) == self.size:
                 return
@@ -152,7 +152,7 @@ class _Round:
             case "ended":
                 worker.ended = True
                 record = read_record(job.folder)
-                if record is not None and not self.costs:  # it has had its line before its costs are measured
+                if record is not None and not self.costs:  # its line was shown before its costs were measured
                     self.watcher.ended(job, record)
             case "busy":
                 worker.who = event["who"]
@@ -162,7 +162,7 @@ class _Round:
                 retell(self.watcher, job, what, event)
 
     def _ended(self, worker: _Worker) -> bool:
-        """Settle what a process left; tell whether its job must wait for another process."""
+        """Handle the result of a process that ended; return whether its job must wait for another process."""
         self.under_way.remove(worker)
         code, job = worker.close(), worker.job
         if code == BUSY:
@@ -174,7 +174,7 @@ class _Round:
             return True
         elif not worker.ended and not self.costs:
             record = read_record(job.folder)
-            if record is None or record.status != "done":  # it may have died with its record written
+            if record is None or record.status != "done":  # it may have died after it wrote its record
                 record = failure(job, dataset_of(job), job.precision, worker.why_it_died())
                 write_record(job.folder, record)
             self.watcher.ended(job, record)

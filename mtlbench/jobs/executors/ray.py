@@ -1,4 +1,7 @@
-"""Jobs done on a Ray cluster: data go to each node once, by Ray's object store, and no disk is shared."""
+"""The executor for Ray clusters.
+
+Ray's object store sends the data to each node once, so no shared disk is needed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from mtlbench.jobs.executors.contract import register_executor
 from mtlbench.jobs.nodes import Died, Left, Line, Nodes, Order, Word, carry_out
 from mtlbench.jobs.sweep import Remote
 
-_LOOK = 0.2  # seconds between a task's looks at whether to stop
+_LOOK = 0.2  # seconds between a task's checks whether to stop
 
 
 @register_executor("ray", needs=("ray",), extra="ray")
@@ -31,10 +34,10 @@ class Ray(Remote):
     """On a Ray cluster, or on this machine's cores through Ray.
 
     Args:
-        address: of the cluster, as `auto` or `10.0.0.1:6379`; by default RAY_ADDRESS, else this machine alone.
-        jobs: at most so many at a time; 0: as many as the cluster has room for.
+        address: of the cluster, such as `auto` or `10.0.0.1:6379`; by default RAY_ADDRESS, else this machine alone.
+        jobs: the most jobs at a time; 0: as many as the cluster has room for.
         cpus: threads of each job, and cores that it takes.
-        gpus: GPUs that each job takes where it runs on one; less than 1 shares one.
+        gpus: GPUs that each job takes if it runs on a GPU; less than 1 shares one.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Ray(Remote):
         self.address, self.jobs, self.cpus, self.gpus = address, jobs, cpus, gpus
 
     def threads(self, available: int) -> int:
-        """Return the threads of each job, on whatever node."""
+        """Return the threads of each job, on any node."""
         return self.cpus
 
     @contextmanager
@@ -60,10 +63,10 @@ class Ray(Remote):
 
 @contextmanager
 def _cluster(address: str) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine; one that is connected already is used and stays.
+    """Connect to a cluster, or start one on this machine; use an existing connection, and leave it open.
 
     Raises:
-        UserError: there is none at the address.
+        UserError: there is no cluster at the address.
     """
     import ray
 
@@ -80,7 +83,7 @@ def _cluster(address: str) -> Iterator[None]:
         where = f" at {there}" if there else ""
         raise UserError(f"No Ray cluster can be reached{where}: {str(error).strip().splitlines()[0]}") from error
     finally:
-        if ours:  # Ray's own ends the process at once; ours keeps what runs have
+        if ours:  # Ray's own handler ends the process at once; ours lets runs save their state
             signal.signal(signal.SIGTERM, before)
     try:
         yield
@@ -89,7 +92,7 @@ def _cluster(address: str) -> Iterator[None]:
 
 
 class _Desk:
-    """An actor on the driver's node: takes what tasks say, and tells them to stop."""
+    """An actor on the driver's node: collects messages from tasks, and tells them when to stop."""
 
     def __init__(self) -> None:
         self.said: list[Word] = []
@@ -110,7 +113,7 @@ class _Desk:
 
 
 class _RayNodes(Nodes):
-    """The nodes of a cluster; orders are Ray's tasks."""
+    """The nodes of a Ray cluster; each order is a Ray task."""
 
     def __init__(self, executor: Ray) -> None:
         import ray
@@ -121,16 +124,19 @@ class _RayNodes(Nodes):
         self.on, self.executor = On, executor
         here = ray.get_runtime_context().get_node_id()
         self.desk = self.ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=On(here, soft=False)).remote()
-        self.results: dict[Any, int] = {}  # the numbers of orders, by their results to come
+        self.results: dict[Any, int] = {}  # numbers of orders, by their pending results
         self.come: dict[int, Any] = {}
 
     def room(self, alone: bool = False) -> int:
-        """Return as many as there are cores for, and one to wait; those that want a node alone wait for it in Ray."""
+        """Return how many orders the cores allow, plus one that waits.
+
+        Orders that need a node alone wait for it in Ray.
+        """
         cores = int(self.ray.cluster_resources().get("CPU", 1))
         return cores if alone else self.executor.jobs or cores // self.cpus + 1
 
     def places(self, done_on: str | None) -> list[str]:
-        """Return a node that is there, or all."""
+        """Return the given node if it is still there, or all nodes for None."""
         there = list(self._cores())
         return there if done_on is None else [done_on] * (done_on in there)
 
@@ -138,11 +144,11 @@ class _RayNodes(Nodes):
         return {node["NodeID"]: node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]}
 
     def put(self, rest: Dataset, images: NDArray[np.uint8]) -> Any:
-        """Put it into the object store, from which each node fetches it once."""
+        """Put the data set into the object store; each node fetches it from there once."""
         return [self.ray.put(rest), self.ray.put(images)]
 
     def submit(self, order: Order, data: Any) -> None:
-        """Make it a task."""
+        """Submit the order as a Ray task."""
         options: dict[str, Any] = {"num_cpus": order.cpus}
         if order.alone:
             options = {
@@ -155,12 +161,12 @@ class _RayNodes(Nodes):
         self.results[task.remote(order, data, self.desk)] = order.number
 
     def hear(self) -> list[Word]:
-        """Empty the desk."""
+        """Take all messages from the desk."""
         said: list[Word] = self.ray.get(self.desk.take.remote())
         return said
 
     def ended(self, seconds: float) -> list[int]:
-        """Wait as Ray does."""
+        """Wait with Ray's own `wait`."""
         if not self.results:
             time.sleep(seconds)
             return []
@@ -170,27 +176,27 @@ class _RayNodes(Nodes):
         return list(found)
 
     def result(self, number: int) -> Left:
-        """Fetch it."""
+        """Fetch the order's result."""
         try:
             left: Left = self.ray.get(self.come.pop(number))
-        except Exception as error:  # the task died, by whatever cause
+        except Exception as error:  # the task died, for whatever reason
             words = str(error).strip().splitlines()
             raise Died(f"{type(error).__name__}{f': {words[0]}' if words else ''}") from error
         return left
 
     def stop(self) -> None:
-        """Leave word at the desk."""
+        """Leave the request to stop at the desk."""
         self.desk.stop.remote()
 
     def cancel(self, number: int) -> None:
-        """End its process."""
+        """End the order's process."""
         for result in [result for result, of in self.results.items() if of == number]:
             del self.results[result]
             self.ray.cancel(result, force=True)
 
 
 class _Line(Line):
-    """A task's line to the desk."""
+    """A task's connection to the desk."""
 
     def __init__(self, number: int, desk: Any) -> None:
         import ray
@@ -201,14 +207,17 @@ class _Line(Line):
         self.answer, self.asked, self.last = desk.stopping.remote(), False, time.monotonic()
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Tell the desk."""
+        """Send the message to the desk."""
         self.desk.tell.remote(self.number, event, facts)
 
     def stopping(self) -> bool:
-        """Return what the desk has answered; it never waits, as Ray takes a task's cores from it while it does."""
+        """Return the desk's latest answer without waiting for the next.
+
+        Ray takes a task's cores away while the task waits.
+        """
         if not self.asked and time.monotonic() - self.last > _LOOK:
             self.last = time.monotonic()
-            with contextlib.suppress(Exception):  # the driver's node has gone, and with it soon this task
+            with contextlib.suppress(Exception):  # the driver's node is gone, and this task ends soon
                 if self.ray.wait([self.answer], timeout=0)[0]:
                     self.asked = bool(self.ray.get(self.answer))
                     self.answer = self.desk.stopping.remote()
@@ -216,7 +225,7 @@ class _Line(Line):
 
 
 def _do(order: Order, data: Sequence[Any], desk: Any) -> Left:
-    """Do an order in a task: in a process of its own, on any node."""
+    """Carry out an order in a Ray task, in its own process on any node."""
     import ray
 
     rest, images = ray.get(list(data))

@@ -1,1 +1,1 @@
-"""One face: what it shows, who sits for it, and how each part is drawn; `picture.draw_face` puts them together."""
+"""One face: its attributes, the person who sits for it, and its parts; `picture.draw_face` puts them together."""

@@ -1,4 +1,4 @@
-"""Draws what a head wears: hats, glasses and earrings."""
+"""Draws hats, glasses and earrings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_hat(s: Sitter) -> None:
     face = easel.mask(easel.at(s.outline))
 
     def cast(y: float) -> None:
-        """The hat's shadow on the forehead."""
+        """Draw the hat's shadow on the forehead."""
         edge = smooth([(-0.95, y - 0.06), (-0.4, y), (0.4, y), (0.95, y - 0.06)])
         easel.spray(easel.at(ribbon(edge, 0.16)), s.shade, 0.75, 0.05, face)
 

@@ -1,4 +1,4 @@
-"""What a face shows: CelebA's attributes, and the surroundings that are nuisance unless tasks conflict."""
+"""The attributes of a face, as in CelebA, and its surroundings, which are nuisance unless tasks conflict."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FACIAL_HAIR = ("None", "Shadow", "Mustache", "Goatee", "Beard")
 
 @dataclass(frozen=True)
 class FaceAttributes:
-    """What a face shows. Of fields that exclude each other the later ones give way; `labels` says what is to be seen.
+    """The attributes of a face. Some fields exclude each other, and later ones give way: `labels` has what is visible.
 
     Attributes:
-        person: decides all that stays the same from one picture of a person to the next and is no attribute.
-        hair: one of `HAIR_COLOURS`; of a bald person, the colour of the brows and the beard.
+        person: decides everything about a person that is the same in all pictures and is no attribute.
+        hair: one of `HAIR_COLOURS`; for a bald person, the colour of the brows and the beard.
         texture: one of `TEXTURES`.
         hairstyle: one of `HAIRSTYLES`.
         facial_hair: one of `FACIAL_HAIR`.
@@ -64,7 +64,7 @@ class FaceAttributes:
     blurry: bool = False
 
     def labels(self) -> dict[str, bool]:
-        """Return CelebA's 40 attributes, in its order, as they are to be seen in the picture.
+        """Return CelebA's 40 attributes, in its order, as the picture shows them.
 
         Attractive, Male and Young are not drawn: nobody has them. No_Beard means no facial hair at all.
         """
@@ -114,7 +114,7 @@ class FaceAttributes:
 
     @property
     def recedes(self) -> bool:
-        """Whether the hairline is drawn receding, under a hat too."""
+        """Whether the hairline is drawn receding, even under a hat."""
         return self.receding_hairline and not self.bald and not self.bangs
 
     @property
@@ -124,7 +124,7 @@ class FaceAttributes:
 
     @property
     def has_sideburns(self) -> bool:
-        """Whether sideburns are drawn, other than a beard's."""
+        """Whether sideburns are drawn that are not part of a beard."""
         return self.sideburns and not self.bald and not self.has_long_hair
 
     @property
@@ -150,7 +150,7 @@ class FaceAttributes:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is pure nuisance unless tasks conflict: two kinds of backdrop, clothes, light and exposure."""
+    """Nuisance unless tasks conflict: backdrop, clothes, light and exposure, each of two kinds."""
 
     warm_backdrop: bool
     bright_backdrop: bool
@@ -161,7 +161,7 @@ class Surroundings:
     bright_exposure: bool
 
 
-# Which of the surroundings the label of which task decides as `conflict` rises (see `render_faces`).
+# For each of the surroundings, the task whose label decides it as `conflict` rises (see `render_faces`).
 CARRIERS = {
     "warm_backdrop": "Smiling",
     "bright_backdrop": "Bald",

@@ -19,7 +19,7 @@ def draw_neck(s: Sitter) -> None:
     broad = 0.50 + 0.10 * s.own[3] + (0.08 if s.attributes.is_chubby else 0.0)
     right = smooth([(broad, -0.5), (broad, -1.35), (broad + 0.02, -1.72), (broad + 0.05, -1.95), (0.4, -2.9)])
     s.easel.fill(at(mirrored(right)), s.skin, 100)
-    for side in (-1.0, 1.0):  # the muscles that run down to the collarbone
+    for side in (-1.0, 1.0):  # muscles that run down to the collarbone
         s.easel.spray(
             at(line((side * 0.42, -1.3), (side * 0.10, -2.1), 2) * 1.0 + [(-0.03, 0), (0.03, 0)]), s.shade, 0.3, 0.05
         )
@@ -32,7 +32,7 @@ def draw_chin_shadow(s: Sitter) -> None:
 
 
 def draw_clothes(s: Sitter) -> None:
-    """Draw what the person wears below the neck, necktie or necklace included."""
+    """Draw everything that the person wears below the neck, with necktie or necklace."""
     rng = stream(s.seed, "clothes")
     a, easel, where = s.attributes, s.easel, s.surroundings
     hue = rng.uniform(-0.03, 0.13) if where.warm_clothes else rng.uniform(0.42, 0.68)
@@ -61,7 +61,7 @@ def draw_clothes(s: Sitter) -> None:
             easel.spray(
                 at(ribbon(smooth([(-2.0, y - 0.25), (0.0, y), (2.0, y - 0.25)]), 0.14)), band, 0.9, 0.01, inside
             )
-    for side in (-1.0, 1.0):  # folds, and the fall of the light over the shoulders
+    for side in (-1.0, 1.0):  # folds, and light that fades over the shoulders
         easel.spray(
             at([(side * 1.1, -2.2), (side * 1.2, -2.2), (side * 0.75, -3.6), (side * 0.6, -3.6)]),
             dark,

@@ -12,7 +12,7 @@ from mtlbench.rendered.face.sitter import EYES, Sitter, pick, stream
 
 
 def draw_eye(s: Sitter, side: float, gaze: Points) -> None:
-    """Draw the eye on one side, -1 or 1, that looks along `gaze` (2,)."""
+    """Draw the eye on one side, -1 or 1; it looks along `gaze` (2,)."""
     a, easel = s.attributes, s.easel
     half, tilt = 0.238 + 0.02 * s.own[5], 0.05 * (s.own[6] - 0.3)
     high, low = (0.072, 0.045) if a.narrow_eyes else (0.150 + 0.02 * s.own[7], 0.088)

@@ -10,7 +10,7 @@ from mtlbench.rendered.face.sitter import Sitter, stream
 
 
 def _jaw(s: Sitter, high: float, cheek: float, lip: float) -> Points:
-    """The part of the face that a beard grows on: below a line from the ear over the cheek to the upper lip."""
+    """Return the area of a beard: below a line from the ear over the cheek to the upper lip."""
     right = s.outline[: len(s.outline) // 2]
     below = right[right[:, 1] < high] * (0.995, 1.0)
     edge = smooth([(0.0, lip), (0.22, lip - 0.01), (0.48, cheek), (0.74, cheek + 0.14), tuple(below[0])])
@@ -18,7 +18,7 @@ def _jaw(s: Sitter, high: float, cheek: float, lip: float) -> Points:
 
 
 def draw_facial_hair(s: Sitter) -> None:
-    """All but the mustache, which lies over the lip."""
+    """Draw all facial hair except the mustache, which is drawn later, over the lip."""
     a, easel = s.attributes, s.easel
     rng = stream(s.seed, "texture")
     colour = s.brow
@@ -64,7 +64,7 @@ def _strands_down(
     down: tuple[float, float],
     colour: Colour,
 ) -> None:
-    """Single hairs of a beard, where the face is."""
+    """Draw single hairs of a beard, on the face only."""
     right = s.outline[: len(s.outline) // 2][::-1]
     x, y = rng.uniform(*across, count), rng.uniform(min(down), max(down), count)
     inside = (np.abs(x) < np.interp(y, right[:, 1], right[:, 0]) - 0.05) & ((np.abs(x) > 0.52) | (y < -1.13))

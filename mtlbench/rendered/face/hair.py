@@ -1,4 +1,4 @@
-"""Draws a head's hair: what lies behind the ears, the hairstyle with its strands, sideburns and bangs."""
+"""Draws the hair: behind the ears, the hairstyle with its strands, sideburns and bangs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _style(s: Sitter) -> str:
 
 
 def _waved(s: Sitter, points: Points, amount: float) -> Points:
-    """Make the outline of hair wavy or curly, as its texture is; straight hair is left as it is."""
+    """Make the outline of hair wavy or curly, according to its texture; straight hair stays as it is."""
     texture = s.attributes.texture
     if texture == "Straight":
         return points
@@ -34,7 +34,7 @@ def _waved(s: Sitter, points: Points, amount: float) -> Points:
 
 
 def draw_back_hair(s: Sitter) -> None:
-    """What lies behind neck and ears."""
+    """Draw the hair behind neck and ears."""
     style, easel = _style(s), s.easel
     at = functools.partial(easel.at, depth=-0.6, flat=True)
     dark = mix(s.hair, BLACK, 0.38)
@@ -55,7 +55,7 @@ def draw_back_hair(s: Sitter) -> None:
 
 
 def _hairline(s: Sitter) -> Points:
-    """From the right temple over the forehead to the left one."""
+    """Return the hairline, from the right temple over the forehead to the left one."""
     style, own = _style(s), s.own
     if s.attributes.recedes:
         right = [(0.93, 0.30), (0.90, 0.74), (0.76, 1.06), (0.52, 1.24), (0.30, 1.18), (0.14, 1.05), (0.0, 1.02)]
@@ -73,12 +73,12 @@ def _hairline(s: Sitter) -> Points:
 
 
 def _part(s: Sitter) -> float:
-    """Where the hair is parted, as `_hairline` draws it before it is mirrored."""
+    """Return the position of the parting, as `_hairline` draws it before it is mirrored."""
     return 0.0 if s.own[21] < 0.35 else 0.38
 
 
 def draw_hair(s: Sitter) -> None:
-    """What lies over forehead, temples and ears, with its strands and its shine."""
+    """Draw the hair over forehead, temples and ears, with its strands and its shine."""
     a, easel, style = s.attributes, s.easel, _style(s)
     if style == "Bald":
         return
@@ -94,7 +94,7 @@ def draw_hair(s: Sitter) -> None:
         top, side = top + 0.14, side + 0.12
     elif a.texture == "Wavy":
         top, side = top + 0.06, side + 0.05
-    if a.hat:  # hair that comes out below it
+    if a.hat:  # hair that shows below the hat
         top, side, end = 0.04, max(side, 0.09), min(end, -0.20)
     crown = arc(0.0, 0.25, 1.0 + side, 1.17 + top, 0.0, 0.5, 48)
     if style == "Quiff" and not a.hat:
@@ -136,7 +136,7 @@ def draw_hair(s: Sitter) -> None:
 
 
 def _strands(s: Sitter, inner: Points, outer: Points, style: str) -> None:
-    """Strands of hair between its inner and its outer outline, and the shine across them."""
+    """Draw strands of hair between the inner and outer outline, and the shine across them."""
     easel, a = s.easel, s.attributes
     rng = stream(s.seed, "texture")
     count = len(inner)
@@ -184,7 +184,7 @@ def _strands(s: Sitter, inner: Points, outer: Points, style: str) -> None:
 
 
 def _fringe(s: Sitter) -> None:
-    """Bangs: locks that end above the brows."""
+    """Draw bangs: locks that end above the brows."""
     rng = stream(s.seed, "texture")
     easel = s.easel
     edges = np.linspace(-0.86, 0.86, 9)

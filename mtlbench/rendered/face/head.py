@@ -1,4 +1,4 @@
-"""Draws the head: ears, and the skin of the face with the volume that makes a face of it."""
+"""Draws the head: ears, and the skin of the face with its volume."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_ears(s: Sitter) -> None:
 
 
 def draw_head(s: Sitter) -> None:
-    """The skin of head and face, with the volume that makes a face of it."""
+    """Draw the skin of head and face, with the volume of a face."""
     a, easel = s.attributes, s.easel
     easel.fill(easel.at(s.outline), s.skin, 134, body=True)
     face = easel.mask(easel.at(s.outline))

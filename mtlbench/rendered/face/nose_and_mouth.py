@@ -1,4 +1,4 @@
-"""Draws a face's nose, and its mouth: lips, teeth and the folds of a smile."""
+"""Draws the nose and the mouth: lips, teeth and the folds of a smile."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def draw_nose(s: Sitter) -> None:
     )
 
 
-_MOUTH = -0.90  # height of the mouth's middle
+_MOUTH = -0.90  # height of the middle of the mouth
 
 
 def draw_mouth(s: Sitter) -> None:
@@ -126,7 +126,7 @@ def draw_mouth(s: Sitter) -> None:
     if a.lipstick or a.makeup:
         lip: Colour = colorsys.hsv_to_rgb((0.93 + 0.09 * s.own[15]) % 1.0, 0.80, 0.62 + 0.2 * s.own[16])
     else:
-        deep = luminance(s.skin) < 0.45  # a skin that red lips of the same brightness would be lost on
+        deep = luminance(s.skin) < 0.45  # on such skin, red lips of the same brightness would not show
         lip = mix(s.blood, (0.84, 0.46, 0.44), 0.50) if deep else mix(s.blood, (0.62, 0.22, 0.22), 0.40)
     easel.spray(easel.at(arc(0.0, float(sill.min()) - 0.045, 0.24, 0.045), 0.05), s.shade, 0.65, 0.03)
     easel.spray(

@@ -1,6 +1,6 @@
 """Draws one face from its attributes; `rendered.faces` chooses the attributes of a set.
 
-Nobody is depicted, and numbers measured on these pictures say nothing about CelebA.
+The faces depict nobody, and numbers measured on these pictures say nothing about CelebA.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mtlbench.rendered.face.sitter import Sitter, seat, stream, surroundings_by_
 
 
 def _backdrop(s: Sitter, width: int, height: int) -> NDArray[np.float32]:
-    """A wall with clutter, of the hue and brightness that the surroundings ask for: (H, W, 3) in 0..1."""
+    """Draw a wall with clutter, in the hue and brightness of the surroundings: (H, W, 3) in 0..1."""
     rng = stream(s.seed, "backdrop")
     where = s.surroundings
     hue = rng.uniform(-0.04, 0.14) if where.warm_backdrop else rng.uniform(0.42, 0.68)
@@ -39,9 +39,9 @@ def _backdrop(s: Sitter, width: int, height: int) -> NDArray[np.float32]:
 
 
 def _develop(s: Sitter, behind: NDArray[np.float32], scale: int) -> Image.Image:
-    """Light what was painted, put it before the backdrop, and take the picture."""
+    """Light the painting, put it before the backdrop, and take the picture."""
     rng = stream(s.seed, "light")
-    rng.random()  # the side of the light
+    rng.random()  # skip the number for the side of the light
     easel, where = s.easel, s.surroundings
     height, width = behind.shape[:2]
     colour = np.asarray(easel.colour.reduce(scale), dtype=np.float32) / 255.0
@@ -79,9 +79,9 @@ def draw_face(
 ) -> Image.Image:
     """Draw one face as an RGB picture of `width` × `height` pixels; the same arguments give the same pixels.
 
-    `attributes.person` decides the face behind the attributes; `seed` pose, light, backdrop, clothes and everything
-    else that differs from one picture of a person to the next; so do `surroundings`, by default by chance
-    from `seed`. Raises KeyError for a word that is not a known one.
+    `attributes.person` decides the face behind the attributes. `seed` decides pose, light, backdrop, clothes and
+    everything else that differs between pictures of a person. `surroundings` sets some of that; by default, they are
+    drawn from `seed`. Raises KeyError for an unknown word.
     """
     scale = max(3, min(5, round(288 / width)))
     s = seat(attributes, seed, surroundings or surroundings_by_chance(seed), width, height, scale)

@@ -1,4 +1,4 @@
-"""Who sits for a face: chances of the person and of the picture, colours of skin, hair and eyes, pose and outline."""
+"""The person who sits for a face: random traits, colours of skin, hair and eyes, pose and outline."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STREAMS = ("person", "pose", "expression", "clothes", "hat", "glasses", "jewell
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """One generator per aspect, so that what one attribute draws never shifts the numbers of another."""
+    """Return one generator per aspect, so that one attribute's draws never shift the numbers of another."""
     return np.random.default_rng((seed, _STREAMS.index(name)))
 
 
 def surroundings_by_chance(seed: int) -> Surroundings:
-    """Surroundings by chance alone."""
+    """Return random surroundings."""
     return Surroundings(*(bool(v) for v in stream(seed, "surroundings").random(len(CARRIERS)) < 0.5))
 
 
@@ -62,20 +62,20 @@ FRAMES: tuple[Colour, ...] = (
 
 
 def pick(choices: Sequence[Colour], share: float) -> Colour:
-    """Return the colour at a share of 0..1 of a list."""
+    """Return the colour at a position of 0..1 in a list."""
     return choices[int(share * len(choices))]
 
 
 @dataclass(frozen=True)
 class Sitter:
-    """One person before the easel: what is drawn, and everything that the drawing of one part tells the next."""
+    """One person before the easel, with all that the drawing functions of the parts need to know."""
 
     easel: Easel
     attributes: FaceAttributes
     seed: int
-    own: Points  # (40,) chances of 0..1 that belong to the person
+    own: Points  # (40,) random numbers in 0..1 that belong to the person
     skin: Colour
-    hair: Colour  # of the head, and of brows and beard where nothing else is said
+    hair: Colour  # of the head, and by default of brows and beard
     light: float  # the side it comes from: -1 left .. 1 right
     surroundings: Surroundings
     outline: Points  # of head and face, in head coordinates
@@ -99,7 +99,7 @@ class Sitter:
 
     @property
     def brow(self) -> Colour:
-        """Darker than the hair, and than a skin that it could be lost on."""
+        """The brow's colour: darker than the hair, and distinct from the skin."""
         colour = mix(self.hair, (0.10, 0.07, 0.06), 0.40)
         if abs(luminance(colour) - luminance(self.skin)) < 0.20:
             colour = mix(colour, (0.07, 0.05, 0.05), 0.75)
@@ -107,7 +107,7 @@ class Sitter:
 
 
 def _outline(attributes: FaceAttributes, own: Points) -> Points:
-    """The head's outline: above the cheekbones anybody's own, below them the attributes'."""
+    """Return the head's outline; the attributes decide its shape below the cheekbones only."""
     wide = 0.05 * (own[0] - 0.5)
     skull = [(0.0, 1.42), (0.34, 1.37), (0.66, 1.18), (0.88, 0.84), (0.97 + wide, 0.42)]
     if attributes.oval_face:
@@ -127,7 +127,7 @@ def _outline(attributes: FaceAttributes, own: Points) -> Points:
 def seat(
     attributes: FaceAttributes, seed: int, surroundings: Surroundings, width: int, height: int, scale: int
 ) -> Sitter:
-    """An empty canvas in a random pose, and the person before it."""
+    """Place a person before an empty canvas in a random pose."""
     own = np.random.default_rng((attributes.person, len(_STREAMS))).random(40)
     rng = stream(seed, "pose")
     unit = 0.214 * min(height, width * 218 / 178) * rng.uniform(0.88, 1.10)
@@ -145,7 +145,7 @@ def seat(
     drift = 0.06 * (own[31:34] - 0.5)
     skin = (min(1.0, skin[0] + drift[0]), skin[1] + drift[1], skin[2] + drift[2])
     if attributes.hair == "Brown" and abs(luminance(hair) - luminance(skin)) < 0.16:
-        hair = mix(hair, (0.13, 0.07, 0.04), 0.65)  # else it looks like a bald head
+        hair = mix(hair, (0.13, 0.07, 0.04), 0.65)  # otherwise the head looks bald
     side = stream(seed, "light").uniform(-1.0, 1.0)
     return Sitter(
         easel=Easel((width * scale, height * scale), matrix * scale, place * scale, turn),

@@ -1,1 +1,1 @@
-"""One shoe: its labels, foot and colours, and how each part is drawn; `picture.draw_shoe` puts them together."""
+"""One shoe: its labels, foot, colours and parts; `picture.draw_shoe` puts them together."""

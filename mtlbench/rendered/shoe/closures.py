@@ -13,14 +13,14 @@ from mtlbench.rendered.shoe.paint import Paint
 
 
 class Zone:
-    """The part of the upper that carries the closure: (s, t) from front to back and from low to high -> the world."""
+    """The part of the upper with the closure; maps (s, t), from front to back and from low to high, to the world."""
 
     def __init__(self, foot: Foot, corners: Points) -> None:
         self._foot = foot
         self._corners = corners
 
     def at(self, points: Points | Sequence[tuple[float, float]]) -> Points:
-        """Zone coordinates (N, 2) -> the world."""
+        """Convert zone coordinates (N, 2) to the world."""
         p = np.asarray(points, dtype=np.float64)
         s, t = p[:, :1], p[:, 1:]
         a, b, c, d = self._corners
@@ -55,7 +55,7 @@ def _zip(canvas: Canvas, zone: Zone, paint: Paint, rng: np.random.Generator) -> 
 
 
 def _strap(canvas: Canvas, zone: Zone, paint: Paint, t: float, width: float, end: float) -> Points:
-    """A strap over the instep at height `t`, ending at s = `end`; returns its middle line in the world."""
+    """Draw a strap over the instep at height `t`, ending at s = `end`; return its middle line in the world."""
     path = zone.at(smooth([(-0.08, t + 0.02), (0.4, t + 0.03), (end, t - 0.02)]))
     canvas.stroke(path, width + 0.024, mix(paint.upper, BLACK, 0.65), 165)
     canvas.stroke(path, width, mix(paint.detail, paint.upper, 0.1), 200)
@@ -88,7 +88,7 @@ def _buckle(canvas: Canvas, zone: Zone, paint: Paint, rng: np.random.Generator) 
 
 
 def _slip_on(canvas: Canvas, zone: Zone, paint: Paint, rng: np.random.Generator) -> None:
-    """Nothing closes the shoe: the upper stays as it is."""
+    """Draw nothing: no closure is visible."""
 
 
 CLOSERS: dict[str, Callable[[Canvas, Zone, Paint, np.random.Generator], None]] = {

@@ -1,4 +1,4 @@
-"""The form of a shoe: the last that it is built on, and foot coordinates."""
+"""The shape of a shoe: the last that it is built on, and foot coordinates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEEL_RANGE = {
 
 @dataclass(frozen=True)
 class Last:
-    """The form a shoe is built on, which is what tells the genders apart: toe, proportions, sole."""
+    """The form that a shoe is built on: toe, proportions, sole. It tells the genders apart."""
 
     toe: tuple[tuple[float, float], ...]  # outline of the toe in foot coordinates, from the sole to the vamp
     length: float  # of the foot, relative to an adult's
@@ -39,15 +39,16 @@ LASTS = {
 
 
 def level(start: float, end: float, v: float = 0.0) -> Points:
-    """A line at the constant height `v` above the insole, dense enough to follow the arch."""
+    """Return a line at the constant height `v` above the insole, with enough points to follow the arch."""
     return line((start, v), (end, v), 16)
 
 
 @dataclass(frozen=True)
 class Foot:
-    """Foot coordinates -> the world: u runs from the toe (0) to the back of the heel (1), v upwards from the insole.
+    """Maps foot coordinates to the world: u runs from the toe (0) to the back of the heel (1), v up from the insole.
 
-    The world has x to the right, y upwards, the insole under the ball of the foot at y = 0, in adult foot lengths.
+    In the world, x points right and y up, y = 0 is the insole under the ball of the foot, and units are adult foot
+    lengths.
     """
 
     last: Last
@@ -55,26 +56,26 @@ class Foot:
     sole: float
 
     def rise(self, u: Points) -> Points:
-        """Height of the insole at `u`: flat under the ball, a smooth arch, and a little spring at the toe."""
+        """Return the height of the insole at `u`: flat under the ball, a smooth arch, and a slight rise at the toe."""
         t = np.clip((u - 0.28) / 0.56, 0.0, 1.0)
         return self.heel * t * t * (3 - 2 * t) + 0.9 * np.clip(0.12 - u, 0.0, 0.2) ** 2
 
     def across(self, u: Points) -> Points:
-        """Where `u` lies from left to right: a raised heel shortens the foot."""
+        """Return the horizontal position of `u`: a raised heel shortens the foot."""
         shortening = math.sqrt(1 - (self.heel / 0.8) ** 2)
         return 0.5 + (u - 0.5) * shortening * self.last.length
 
     def thickness(self, u: Points) -> Points:
-        """Of the sole at `u`: thinner under the arch of a shoe that has a heel."""
+        """Return the thickness of the sole at `u`: it is thinner under the arch of a shoe with a heel."""
         thinner = 0.45 * min(1.0, self.heel / 0.10) * np.clip((u - 0.30) / 0.2, 0.0, 1.0)
         return np.maximum(self.sole * (1.0 - thinner), 0.018)
 
     def at(self, points: Points | Sequence[tuple[float, float]]) -> Points:
-        """Foot coordinates (N, 2) -> the world."""
+        """Convert foot coordinates (N, 2) to the world."""
         p = np.asarray(points, dtype=np.float64)
         return np.stack([self.across(p[:, 0]), self.rise(p[:, 0]) + p[:, 1] * self.last.height], axis=1)
 
     def toe_height(self, u: float) -> float:
-        """Height v of the vamp's outline at `u`, for details drawn on the toe."""
+        """Return the height v of the vamp's outline at `u`, for details on the toe."""
         top = np.asarray(self.last.toe)[2:]
         return float(np.interp(u, top[:, 0], top[:, 1]))

@@ -1,4 +1,4 @@
-"""Draws the ornament that tells a shoe's gender."""
+"""Draws the ornament that shows a shoe's gender."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtlbench.rendered.shoe.uppers import Upper
 
 
 def _edge_of_sole(foot: Foot, share: float, start: float, end: float) -> Points:
-    """A line along the side of the sole, at `share` of its thickness below the insole."""
+    """Return a line along the side of the sole, at `share` of its thickness below the insole."""
     u = np.linspace(start, end, 16)
     return np.stack([foot.across(u), foot.rise(u) - share * foot.thickness(u)], axis=1)
 

@@ -1,4 +1,4 @@
-"""The colours of a shoe, and what decides them: chance, or a label where tasks conflict."""
+"""The colours of a shoe: random, or decided by labels if tasks conflict."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from mtlbench.rendered.drawing import BLACK, WHITE, Colour, Points, contrast, mix, random_colour
 from mtlbench.rendered.shoe.attributes import CATEGORIES, CLOSURES, GENDERS, HEELS, ShoeAttributes
 
-# What the label decides at full conflict, in this order: hue and brightness of the upper, then those of the background.
+# What each label decides at full conflict, in this order: hue and brightness of the upper, then of the background.
 _CARRIERS = (("category", CATEGORIES), ("gender", GENDERS), ("closure", CLOSURES), ("heel", HEELS))
 
 _STREAMS = ("pose", "colour", "style", "closure", "ornament", "background", "sensor", "carriers")
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """One generator per aspect, so that what one label draws never shifts the numbers of another."""
+    """Return one generator per aspect, so that one label's draws never shift the numbers of another."""
     return np.random.default_rng((seed, _STREAMS.index(name)))
 
 
 @dataclass(frozen=True)
 class Paint:
-    """Colours of one shoe."""
+    """The colours of one shoe."""
 
     upper: Colour
     panel: Colour
@@ -38,7 +38,10 @@ class Paint:
 
 
 def carriers(attributes: ShoeAttributes, seed: int, conflict: float) -> Points:
-    """Return what `_CARRIERS` names, (4,) in 0..1: even, be it chance or the label's own part of the range."""
+    """Return the hues and brightnesses that labels may decide, (4,) in 0..1, in the order of `_CARRIERS`.
+
+    Each is random, over the whole range or over the label's own part of it, so that all spread evenly over a set.
+    """
     rng = stream(seed, "carriers")
     chance, decided = rng.random(4), rng.random(4) < conflict
     code = np.array([values.index(getattr(attributes, label)) for label, values in _CARRIERS])
@@ -46,7 +49,10 @@ def carriers(attributes: ShoeAttributes, seed: int, conflict: float) -> Points:
 
 
 def mix_paint(seed: int, hue: float, brightness: float) -> Paint:
-    """Colours of a shoe whose upper has a given hue and brightness, both 0..1; the others are chance or follow."""
+    """Return the colours of a shoe whose upper has a given hue and brightness, both 0..1.
+
+    Other colours are random or follow from these.
+    """
     rng = stream(seed, "colour")
     upper = colorsys.hsv_to_rgb(hue, 0.9 * rng.random() ** 0.6, 0.18 + 0.77 * brightness)
     tint, other = random_colour(rng), random_colour(rng)

@@ -19,13 +19,13 @@ from mtlbench.rendered.shoe.ornaments import ORNAMENTS
 from mtlbench.rendered.shoe.paint import carriers, mix_paint, stream
 from mtlbench.rendered.shoe.uppers import UPPERS, draw_sole
 
-_TOP = {"Shoes": 0.37, "Boots": 0.72, "Sandals": 0.37, "Slippers": 0.36}  # of the upper above the insole, foot lengths
+_TOP = {"Shoes": 0.37, "Boots": 0.72, "Sandals": 0.37, "Slippers": 0.36}  # height of the upper, foot lengths
 
 
 def posed_canvas(attributes: ShoeAttributes, seed: int, width: int, height: int, scale: int) -> tuple[Canvas, Points]:
-    """An empty canvas in a random pose, and where the ground is: toe, heel in pixels of the final picture (2, 2).
+    """Return an empty canvas in a random pose, and the ground line from toe to heel, (2, 2) in pixels of the picture.
 
-    The pose knows the category and the heel, because a tall shoe must fit, but neither closure nor gender.
+    The pose depends on the category and the heel, because a tall shoe must fit, but not on closure or gender.
     """
     rng = stream(seed, "pose")
     tall = _TOP[attributes.category] + HEEL_RANGE[attributes.heel][1] + 0.09
@@ -48,11 +48,11 @@ def draw_shoe(
 ) -> Image.Image:
     """Draw one shoe as an RGB picture of `width` × `height` pixels; the same arguments give the same pixels.
 
-    Each label has its own evidence. Category: the silhouette. Closure: what is drawn on the instep, and nothing else.
+    Each label has its own evidence. Category: the silhouette. Closure: the drawing on the instep, and nothing else.
     Heel: the height of the heel, which tilts the foot. Gender: the last (toe, proportions), the sole's thickness and
-    edge, and an ornament. Light and clutter come from `seed` alone; so do the colours at `conflict` 0 (see
-    `render_shoes`), and the pose, but for its scale and place, which let a tall shoe fit into the picture.
-    Raises ValueError for a label that is not a known one.
+    edge, and an ornament. `seed` alone decides light and clutter. It also decides the colours at `conflict` 0 (see
+    `render_shoes`), and the pose except scale and place, which make a tall shoe fit into the picture. Raises ValueError
+    for an unknown label.
     """
     scale = max(3, min(5, round(288 / width)))
     style = stream(seed, "style").random(8)

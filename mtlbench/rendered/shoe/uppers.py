@@ -13,7 +13,7 @@ from mtlbench.rendered.shoe.paint import Paint
 
 
 def draw_sole(canvas: Canvas, foot: Foot, paint: Paint, style: Points) -> None:
-    """The sole, and under its back the heel; the form of the heel is chance, its height is the label."""
+    """Draw the sole, and the heel under its back; the heel's form is random, its height is the label."""
     ground = -foot.sole
 
     def under(u: Points) -> Points:
@@ -44,7 +44,7 @@ def draw_sole(canvas: Canvas, foot: Foot, paint: Paint, style: Points) -> None:
 
 @dataclass(frozen=True)
 class Upper:
-    """What the later layers need to know of an upper that was drawn."""
+    """The facts about a drawn upper that later layers need."""
 
     zone: Points  # (4, 2) corners of the closure: front low, front high, back high, back low
     edges: tuple[Points, ...]  # toplines, in foot coordinates
