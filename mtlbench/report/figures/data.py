@@ -61,10 +61,9 @@ class Method:
         return any(record.collapsed for record in self.records)
 
     def cost(self, name: str) -> tuple[float, float]:
-        """Return mean and sample standard deviation over seeds of a cost; nan where a seed lacks it."""
-        values = [record.costs.get(name) for record in self.records]
-        known = [float(value) for value in values if value is not None]
-        return (float(np.mean(known)), spread(known)) if len(known) == len(values) else (math.nan, math.nan)
+        """Return mean and sample standard deviation of a cost over the seeds that have it; nan where none has."""
+        known = [float(record.costs[name]) for record in self.records if name in record.costs]
+        return (float(np.mean(known)), spread(known)) if known else (math.nan, math.nan)
 
 
 def spread(values: Sequence[float]) -> float:

@@ -183,8 +183,14 @@ def test_storage_goes_through_the_file_at_the_suites_tasks_and_grows_by_what_a_t
         line(drawing.figure, "unmeasured")
 
 
-def test_methods_whose_cost_was_not_measured_are_left_out(results: Path) -> None:
+def test_methods_whose_cost_was_measured_with_no_seed_are_left_out(results: Path) -> None:
     put(results, record("gradnorm", 1, costs={}))
+    found = scene(results)
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    assert "gradnorm" in {c.get_label() for c in drawing.figure.axes[0].containers}
+    for seed in (0, 1):
+        put(results, record("gradnorm", seed, costs={}))
     found = scene(results)
     drawing = accuracy_against(found, STORAGE)
     assert drawing is not None
