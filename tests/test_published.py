@@ -25,7 +25,6 @@ from mtlbench.tuning.outcome import FOLDER, read_trials
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"
 TUNED = ROOT / "results" / "tuned"
-MISSING = {"tuned-celeba-quick": {"cross-stitch", "independent"}}  # results/README.md says so
 NAMES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
 ALL = sorted(path for folder in (PUBLISHED, TUNED) for path in folder.iterdir() if path.is_dir())
 
@@ -58,7 +57,7 @@ def test_all_core_methods_are_there_with_the_same_seeds_and_from_a_known_commit(
         assert record.status == "done"
         assert len(record.receipt["commit"]) == 12
         assert not record.receipt["commit"].endswith("+")
-    assert set(seeds) >= CORE - MISSING.get(name_of(path), set())
+    assert set(seeds) >= CORE
     assert len({frozenset(s) for s in seeds.values()}) == 1
 
 
@@ -110,11 +109,9 @@ def test_the_readme_says_where_tuning_puts_modulation_on_real_faces():
         (TUNED.parent / "README.md").read_text().split("## What tuning changed, on real faces\n")[1].split("\n## ")[0]
     )
     means = found.runs().groupby("method")["triplet/mean"].mean()
-    assert means.idxmax() == "modulation · tuned"
-    for method, other in [
-        ("modulation", "shared"),
-        *(("modulation · tuned", f"{m} · tuned") for m in ("shared", "gradnorm")),
-    ]:
+    assert list(means.sort_values().index[::-1][:2]) == ["cross-stitch · tuned", "modulation · tuned"]
+    others = ("shared · tuned", "gradnorm · tuned", "cross-stitch · tuned", "independent")
+    for method, other in [("modulation", "shared"), *(("modulation · tuned", other) for other in others)]:
         compared = found.compare(method, other)
         low, high = compared.interval()
         assert f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in " ".join(text.split())
@@ -139,7 +136,8 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                 assert set(triplets) == {"triplets"}
                 assert triplets["triplets"].shape == (*hits["hits"].shape, 3)
                 assert triplets["triplets"].dtype == "int16"
-            assert size < (200_000 if file.suffix == ".safetensors" or file.name == "tried.jsonl" else 100_000), file
+            most = {"tried.jsonl": 500_000}.get(file.name, 200_000 if file.suffix == ".safetensors" else 100_000)
+            assert size < most, file
             assert (
                 file.name
                 in (
