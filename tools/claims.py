@@ -23,7 +23,9 @@ from scipy.stats import t as student
 
 import mtlbench
 from mtlbench.probes import ALL
-from mtlbench.report.tables import rows
+from mtlbench.report.comparison import compare_rows
+from mtlbench.report.rows import rows
+from mtlbench.report.suites import Suite, suites
 from mtlbench.runs import find_records, folder_of
 
 ROOT = Path(__file__).parents[1] / "results"
@@ -53,14 +55,19 @@ def verdict(low: float, high: float) -> str:
     return "level" if low > -LEVEL and high < LEVEL else "can't be told"
 
 
-def compared(what: str, where: str, first: str, second: str, task: str = "") -> Claim:
+def compared(what: str, where: str, first: str, second: str) -> Claim:
     """Compare two rows of a suite, `FOLDER/NAME`."""
     folder, name = where.split("/")
-    found = mtlbench.results(ROOT / folder, name)
-    pair = found.compare(first, second, task)
+    return judged(what, where, mtlbench.results(ROOT / folder, name).one, first, second)
+
+
+def judged(what: str, where: str, suite: Suite, first: str, second: str, names: tuple[str, str] | None = None) -> Claim:
+    """Compare two rows of a suite; `names`: the rows as the table calls them."""
+    pair = compare_rows(suite, first, second, "", ROOT / where.split("/")[0], "triplet")
     low, high = (100 * end for end in pair.interval())
+    first, second = names or (first, second)
     said = f"{first} - {second}: {100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
-    return Claim(what, str(len(found.tasks)), said, verdict(low, high), where)
+    return Claim(what, str(len(suite.tasks)), said, verdict(low, high), where)
 
 
 def stored(what: str, where: str, first: str, second: str) -> Claim:
@@ -122,16 +129,43 @@ def claims() -> Iterator[Claim]:
     widths = "claims/celeba-4-width-quick"
     equal = "(c) modulation is more accurate than a net of half the width for each task, at equal storage"
     yield compared(equal, widths, f"{modulation}{whole}", f"independent{TUNED}{half}")
-    yield compared("(c) half the width costs modulation accuracy", widths, f"{modulation}{whole}", f"{modulation}{half}")
+    yield compared(
+        "(c) half the width costs modulation accuracy", widths, f"{modulation}{whole}", f"{modulation}{half}"
+    )
     for other in ("single", "shared"):
-        yield agreed(f"(d) gradients agree more often than in `{other}`", "claims/celeba-4-quick", modulation, f"{other}{TUNED}")
+        yield agreed(
+            f"(d) gradients agree more often than in `{other}`", "claims/celeba-4-quick", modulation, f"{other}{TUNED}"
+        )
     every, some = "modulation[after=3:4:5,rate=87.26]", "modulation[after={},rate=87.26]"
     for after, what in (("3:4", "the embedding too"), ("4", "stage 3 and the embedding too"), ("5", "both stages too")):
-        yield compared(f"(e) modulating {what} adds accuracy", "claims/celeba-4-layers-quick", every, some.format(after))
-    frozen, trained = "frozen-network[rate=87.26]", ("name", "model.pretrained", "model.freeze", *OPENED)
+        yield compared(
+            f"(e) modulating {what} adds accuracy", "claims/celeba-4-layers-quick", every, some.format(after)
+        )
     yield from transferred()
     for where in (faces, shoes):
         yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
+
+
+def transferred() -> Iterator[Claim]:
+    """Compare ways to add tasks to a trained network; their benchmarks differ in how a network begins."""
+    claimed = ROOT / "claims"
+    names = sorted(path.name for path in claimed.glob("celeba-new-*") if path.is_dir())
+    records = [record for name in names for record in find_records(claimed, name)]
+    (suite,) = suites(records, across=("name", "model.pretrained", "model.freeze", "train.lr", "train.weight_decay"))
+    row: dict[str, dict[str, str]] = {}
+    for record in suite.done:
+        made = row.setdefault(str(record.setup["benchmark"]["name"]), {})
+        made[str(record.setup["method"]["name"])] = record.method
+    scales = row["celeba-new-frozen-quick"]["frozen-network[rate=87.26]"]
+    for what, name, method, called in (
+        ("new embedding layers on a frozen trunk", "celeba-new-head-quick", "shared", "frozen trunk, new layers"),
+        ("a new `shared` network", "celeba-new-quick", "shared", "shared"),
+        ("new nets", "celeba-new-quick", "independent", "independent"),
+    ):
+        yield judged(
+            f"(f) new scales alone, for new tasks on a frozen modulated network, are more accurate than {what}",
+            "claims/celeba-new-quick", suite, scales, row[name][method], ("frozen network, new scales", called),
+        )  # fmt: skip
 
 
 def table() -> str:

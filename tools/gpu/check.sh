@@ -114,6 +114,11 @@ for sample in celeba-10k zappos-8k; do
     part 60 "$sample, the full protocol: the plan and its time" "${mtlbench[@]}" run --dataset "${sample%%-*}" \
         --data-dir "$real/$sample" --methods "$core" --device "$device" --results "$scratch/full" --dry-run
 done
+if [ "${device%%:*}" = cuda ]; then # last: the start alone takes a minute or two
+    part 150 "Compiled by torch.compile, with CUDA graphs, beside plain networks" \
+        "${mtlbench[@]}" run --dataset shoes --quick --methods shared "${short[@]}" --plain --vary train.compile=off,on --notes \
+        --set train.steps=60 --set evaluation.every=60 --set "data.rendered.images=$images" --set name=shoes-compiled
+fi
 printf '\n%d s in all.\n' $((SECONDS - begun)) >>"$out"
 echo "$out" >&2
 exit "$failed"
