@@ -15,8 +15,8 @@ import argparse
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from scipy.stats import t as student
@@ -35,8 +35,7 @@ TUNED = " · tuned"
 LEVEL = 1.0  # points
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """One row: what is claimed, of how many tasks, what was measured, the verdict, and the results that say it."""
 
     what: str
