@@ -124,6 +124,14 @@ def test_the_readme_has_the_claims_as_the_records_give_them():
     assert text.split(claims.BEGIN)[1].split(claims.END)[0] == claims.table(), "python tools/claims.py --write"
 
 
+def test_the_readme_says_how_a_recipe_of_seven_tasks_does_with_two():
+    text = " ".join((CLAIMS.parent / "README.md").read_text().split())
+    for name in ("celeba-2-quick", "celeba-2-own-quick"):
+        runs = results(CLAIMS, name).runs()
+        values = 100 * runs[runs["method"] == "modulation · tuned"]["triplet/mean"]
+        assert f"{values.mean():.1f} ±{values.std():.1f} %" in text
+
+
 def test_a_claim_is_judged_by_its_interval():
     claims = tool("claims")
     assert claims.verdict(0.1, 5) == "holds"
