@@ -57,7 +57,8 @@ def verdict(low: float, high: float) -> str:
 def compared(what: str, where: str, first: str, second: str) -> Claim:
     """Compare two rows of a suite, `FOLDER/NAME`."""
     folder, name = where.split("/")
-    return judged(what, where, mtlbench.results(ROOT / folder, name).one, first, second)
+    across = ["model.backbone"] if "model.backbone" in first else []
+    return judged(what, where, mtlbench.results(ROOT / folder, name, across=across).one, first, second)
 
 
 def judged(what: str, where: str, suite: Suite, first: str, second: str, names: tuple[str, str] | None = None) -> Claim:
