@@ -156,6 +156,7 @@ def test_measuring_leaves_every_figure_that_the_table_shows():
     assert costs["flops_one_task"] < costs["flops_all_tasks"]
 
 
+@pytest.mark.slow
 def test_what_embedding_costs_is_counted_on_the_trained_network_and_training_on_the_one_that_starts():
     """All four experts of dselect-k run at the start, for its selectors are open; a trained one has chosen."""
     method, benchmark, dataset = parse_method("dselect-k[k=1]"), protocol(), make_dataset()

@@ -42,7 +42,9 @@ def publish() -> ModuleType:
     return tool("publish")
 
 
-@pytest.mark.parametrize("path", ALL, ids=name_of)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=[pytest.mark.slow] if path.parent == CLAIMS else []) for path in ALL], ids=name_of
+)
 def test_tables_are_what_the_records_beside_them_give(path, publish):
     folder, name = path.parent, path.name
     again = f"python tools/publish.py results/{folder.name} {name} --to results/{folder.name}"
@@ -118,6 +120,7 @@ def test_the_readme_says_where_tuning_puts_modulation_on_real_faces():
         assert f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_the_readme_has_the_claims_as_the_records_give_them():
     claims = tool("claims")
     text = claims.README.read_text()
@@ -182,6 +185,7 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                 assert "/root/" not in text
 
 
+@pytest.mark.slow
 def test_storage_is_what_is_counted_today():
     from mtlbench.paper import fill, load_table
     from mtlbench.report.grids import as_markup, notes

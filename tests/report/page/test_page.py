@@ -261,6 +261,7 @@ def test_of_35_methods_few_curves_have_a_colour_and_no_name_is_broken_within_its
         assert "<wbr>".join(f'<span class="part">{part}</span>' for part in parts) in text
 
 
+@pytest.mark.slow
 def test_curves_of_records_without_times_are_still_read_by_browsers(tmp_path: Path) -> None:
     put(tmp_path / "results", "shared", timed=False)
     put(tmp_path / "results", "other")
