@@ -74,6 +74,5 @@ if __name__ == "__main__":
         return mb.run(method, "shoes", quick=True, settings=settings, results=f"results-{start or 'new'}", show=False)
 
     for method, start in (("frozen-network[rate=100]", "modulation"), ("shared", "shared"), ("independent", "")):
-        table = added(method, start).table()
-        row = table.iloc[0]
+        row = added(method, start).table().iloc[0]
         print(f"{method}: {100 * row['mean']:.1f} %, one more task adds {row['cost/bytes_added']:,.0f} bytes")

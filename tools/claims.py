@@ -12,21 +12,17 @@ Counts, such as bytes, are exact.
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-from scipy.stats import t as student
-
 import mtlbench
-from mtlbench.probes import ALL
+from mtlbench.report.agreement import agreement
 from mtlbench.report.comparison import compare_rows
+from mtlbench.report.inference import Comparison
 from mtlbench.report.rows import rows
 from mtlbench.report.suites import Suite, suites
-from mtlbench.runs import find_records, folder_of
+from mtlbench.runs import find_records
 
 ROOT = Path(__file__).parents[1] / "results"
 README = ROOT / "README.md"
@@ -64,49 +60,43 @@ def compared(what: str, where: str, first: str, second: str) -> Claim:
 def judged(what: str, where: str, suite: Suite, first: str, second: str, names: tuple[str, str] | None = None) -> Claim:
     """Compare two rows of a suite; `names`: the rows as the table calls them."""
     pair = compare_rows(suite, first, second, "", ROOT / where.split("/")[0], "triplet")
+    return told(what, where, suite, pair, names or (first, second))
+
+
+def told(what: str, where: str, suite: Suite, pair: Comparison, names: tuple[str, str]) -> Claim:
+    """Write a difference of two rows with its interval, and judge it."""
     low, high = (100 * end for end in pair.interval())
-    first, second = names or (first, second)
-    said = f"{first} - {second}: {100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    said = f"{' - '.join(names)}: {100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
     return Claim(what, str(len(suite.tasks)), said, verdict(low, high), where)
 
 
 def stored(what: str, where: str, first: str, second: str) -> Claim:
     """Count what one more task adds to two rows, and what both take in all."""
     folder, name = where.split("/")
-    costs = {row.method: row.costs for row in rows(mtlbench.results(ROOT / folder, name).one)}
+    suite = mtlbench.results(ROOT / folder, name).one
+    costs = {row.method: row.costs for row in rows(suite)}
     total, adds = (
         {row: float(costs[row][key].mean or 0) for row in (first, second)} for key in ("file_bytes", "bytes_added")
     )
     said = "; ".join(f"{row} {total[row] / 1e6:.2f} MB, {adds[row] / 1e3:,.2f} kB more a task" for row in total)
-    tasks = str(len(mtlbench.results(ROOT / folder, name).tasks))
-    return Claim(what, tasks, said, "holds" if adds[first] < adds[second] else "does not hold", where)
+    return Claim(what, str(len(suite.tasks)), said, "holds" if adds[first] < adds[second] else "does not hold", where)
 
 
 def agreed(what: str, where: str, first: str, second: str) -> Claim:
     """Compare how often two rows' gradients agree: Welch's interval over seeds, in points."""
     folder, name = where.split("/")
-    ratios = {row: compliance(ROOT / folder, name, row) for row in (first, second)}
-    (one, other) = ratios.values()
-    spread = [statistics.variance(values) / len(values) for values in (one, other)]
-    freedom = sum(spread) ** 2 / sum(part**2 / (len(one) - 1) for part in spread)
-    half = float(student.ppf(0.975, freedom)) * math.sqrt(sum(spread))
-    difference = statistics.fmean(one) - statistics.fmean(other)
-    said = f"{first} - {second}: {difference:+.1f} [{difference - half:+.1f}, {difference + half:+.1f}]"
-    tasks = str(len(mtlbench.results(ROOT / folder, name).tasks))
-    return Claim(what, tasks, said, verdict(difference - half, difference + half), where)
-
-
-def compliance(results: Path, name: str, row: str) -> list[float]:
-    """Return a row's update compliance ratio of each seed, in %."""
-    method = row.removesuffix(TUNED)
-    found = []
-    for record in find_records(results, name):
-        tuned = record.setup["method"].get("recipe") is not None
-        if record.method == method and tuned == row.endswith(TUNED) and record.kind == "method":
-            table = pd.read_csv(folder_of(record, results) / "agreement.csv")
-            cosines = table[table["layer"] == ALL]["cosine"].dropna()
-            found.append(100 * float((cosines > 0).mean()))
-    return found
+    suite = mtlbench.results(ROOT / folder, name).one
+    found = {row.method: row for row in agreement(suite, ROOT / folder)}
+    means, parts, freedoms = [], [], []
+    for row in (found[first], found[second]):
+        assert row.whole is not None
+        assert row.whole.ratio.mean is not None
+        assert row.whole.ratio.deviation is not None
+        means.append(row.whole.ratio.mean)
+        parts.append(row.whole.ratio.deviation**2 / len(row.seeds))
+        freedoms.append(len(row.seeds) - 1)
+    freedom = sum(parts) ** 2 / sum(part**2 / own for part, own in zip(parts, freedoms, strict=True))
+    return told(what, where, suite, Comparison(means[0] - means[1], sum(parts), freedom, 0.0, 0.0), (first, second))
 
 
 def claims() -> Iterator[Claim]:

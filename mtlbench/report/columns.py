@@ -212,7 +212,8 @@ def accuracy_columns(
         columns.append(_against_column(against))
     columns.append(_worst_column())
     if any("delta_m" in row.accuracy for row in found if not row.is_base):
-        columns += _base_columns()
+        delta, hurt = _base_columns()
+        columns += [delta, hurt] if any(hurt.number(row) for row in found) else [delta]  # one seed tells nothing apart
     columns += [_accuracy_column(f"task/{task}", task.replace("_", " "), "", task=task) for task in tasks]
     return columns + _retrieval_columns() + _further_columns(found)
 

@@ -28,7 +28,7 @@ from mtlbench.report.receipt import (
     warnings_of,
 )
 from mtlbench.report.rows import Cell, Row, in_order, rows
-from mtlbench.report.suites import Suite, differing_settings, in_words, suites
+from mtlbench.report.suites import Suite, differing_settings, has_recipe, in_words, suites
 from mtlbench.report.tried import tried_line
 from mtlbench.runs import Change, Record, find_records, folder_of, record_folders, results_inside
 from mtlbench.tuning.outcome import FOLDER, read_trials
@@ -273,11 +273,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
             found, line = compared_with(found, suite, comparison, against)
             lines.append(line)
     lines.append(base_line(found, suite, choice.metric))
-    columns = [
-        column
-        for column in accuracy_columns(found, tasks, seconds, choice.metric, against)
-        if column.key != "hurt" or any(column.number(row) for row in found)  # with one seed nothing is told apart
-    ]
+    columns = accuracy_columns(found, tasks, seconds, choice.metric, against)
     costly = [row for row in found if row.costs.get("parameters")]
     measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
     subject = _subject(suite, tasks)
@@ -296,8 +292,10 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
             lines.insert(0, _order(f"by {by.heading}, {by.better} first."))
     shown = {row.method for row in found}
     made_by = [r for r in suite.records if r.method in shown]
-    trials = read_trials(results / str(suite.benchmark["name"]) / FOLDER) if results is not None else []
-    kept = [one.method for one in trials if one.recipe == {}]
+    kept: list[str] = []
+    if results is not None and any(has_recipe(record) for record in made_by):  # beside plain rows alone nothing is said
+        trials = read_trials(results / str(suite.benchmark["name"]) / FOLDER)
+        kept = [one.method for one in trials if one.recipe == {}]
     small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
         *(line for line in (*lines, recipes_line(made_by, again, kept)) if line is not None),
