@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: demo test slow lint docs results torture clean
 
 demo: $(VENV)/installed
-	$(BIN)/mtlbench run --methods core --dataset shoes --quick
+	$(BIN)/mtlbench run --methods core --dataset shoes --quick --jobs 2
 
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

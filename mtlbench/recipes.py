@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from mtlbench.names import joined
+
 CLOSED = ("steps", "triplets", "precision", "protocols_tried")  # what every method gets alike
 PARTS = ("options", "balancer_options", "train", "loss")
 
@@ -110,6 +112,49 @@ def _check_open(train: Mapping[str, Any]) -> None:
     for key in CLOSED:
         if key in train:
             raise ValueError(f"train.{key} is the same for every method: a recipe can't have it")
+
+
+def conditions(benchmark: Mapping[str, Any], tasks: Sequence[str], data: object) -> dict[str, Any]:
+    """Return the conditions that a recipe was found under, or that it is used under.
+
+    Args:
+        benchmark: its settings, as records have them; tasks: those trained; data: the fingerprint of images and labels.
+    """
+    train = benchmark["train"]
+    known = {"steps": train["steps"], "triplets": train.get("triplets"), "backbone": benchmark["model"]["backbone"]}
+    return {"tasks": list(tasks), "data": data} | {key: value for key, value in known.items() if value is not None}
+
+
+def unlike(found: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return in what the conditions under which a recipe was found differ from those of its use, in words.
+
+    Args:
+        found: what the recipe's table says of its origin; what it doesn't say counts as alike.
+        here: the `conditions` of its use.
+    """
+    words = {"tasks": "tasks", "steps": "steps", "triplets": "triplets a task", "backbone": "backbone"}
+    said = []
+    for key, what in words.items():
+        if key in found and key in here and found[key] != here[key]:
+            then, now = _briefly(found[key]), _briefly(here[key])
+            said.append(f"{what} ({then}, here {now})" if then != now else what)
+    same_tasks = found.get("tasks") == here["tasks"]
+    if "data" in found and found["data"] != here["data"] and (same_tasks or "tasks" not in found):
+        said.insert(0, "images" if same_tasks else "images or tasks")  # the fingerprint is of labels too
+    return said
+
+
+def in_which(differ: Mapping[str, Sequence[str]]) -> str:
+    """Say of several names in what each differs, as `unlike` has it; those that differ alike stand together."""
+    alike: dict[str, list[str]] = {}
+    for name, words in differ.items():
+        if words:
+            alike.setdefault(joined(words), []).append(name)
+    return "; ".join(f"{joined(names)} with other {words}" for words, names in alike.items())
+
+
+def _briefly(value: Any) -> str:
+    return f"{len(value) if isinstance(value, list) else value:,}" if not isinstance(value, str) else value
 
 
 def flat(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -159,10 +159,11 @@ def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
     import datetime
 
     import mtlbench
+    from mtlbench.recipes import conditions
     from mtlbench.runs.provenance import commit
     from mtlbench.tuning.halving import in_words
 
-    best, default = outcome.best, outcome.default
+    best, default, data = outcome.best, outcome.default, tuning.dataset
     found: dict[str, Any] = {
         "trials": len(outcome.trials),
         "failed": sum(trial.state == "failed" for trial in outcome.trials),
@@ -174,8 +175,7 @@ def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
         "default_score": round(default.score, 5) if default and default.score is not None else None,
         "space": tuning.spaces[outcome.method].as_json(),
         "command": command,
-        "steps": tuning.benchmark.train.steps,
-        "data": tuning.dataset.facts["fingerprint"],
+        **conditions(tuning.benchmark.model_dump(mode="json"), data.tasks, data.facts["fingerprint"]),
         "mtlbench": mtlbench.__version__,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

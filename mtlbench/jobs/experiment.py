@@ -28,7 +28,12 @@ from mtlbench.jobs.factors import Variant, variants
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Site, Watcher
 from mtlbench.jobs.plan import plan
-from mtlbench.jobs.recipes import refuse_settings_of_recipes, with_recipe_of, with_recipes
+from mtlbench.jobs.recipes import (
+    recipes_from_elsewhere,
+    refuse_settings_of_recipes,
+    with_recipe_of,
+    with_recipes,
+)
 from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
 from mtlbench.networks import build
 from mtlbench.options import options_of, read_spec
@@ -215,7 +220,8 @@ def plan_experiment(experiment: Experiment, view: View) -> list[Part]:
             )  # fmt: skip
         methods = [with_recipe_of(version.benchmark, method) for method in experiment.methods]
         precision, warning = sound_precision(version.benchmark, device, methods, data.tasks)
-        for note in dict.fromkeys(filter(None, [*notes, warning])):
+        elsewhere = recipes_from_elsewhere(version.benchmark, methods, data)
+        for note in dict.fromkeys(filter(None, [*notes, warning, *elsewhere])):
             if note not in told:
                 view.warn(f"note: {note}")
                 told.add(note)

@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.jobs.factors import Variant
-from mtlbench.recipes import Recipe, flat
+from mtlbench.recipes import Recipe, conditions, flat, in_which, unlike
 from mtlbench.specs import Method
 
 
@@ -80,6 +81,26 @@ def with_recipe_of(benchmark: Benchmark, method: Method) -> Method:
     """
     recipe = benchmark.recipes.get(method.name)
     return method if recipe is None else method.with_recipe(recipe.content())
+
+
+def recipes_from_elsewhere(benchmark: Benchmark, methods: Sequence[Method], dataset: Dataset) -> list[str]:
+    """Warn of recipes that were found under other conditions than they are used: they may be wrong for these.
+
+    Args:
+        benchmark: has the recipes; methods: to be run, with their recipes; dataset: what they train on.
+
+    Returns:
+        a sentence with the remedy; nothing if there is no such recipe.
+    """
+    here = conditions(benchmark.model_dump(mode="json"), dataset.tasks, dataset.facts["fingerprint"])
+    used = {m.name: benchmark.recipes[m.name] for m in methods if m.recipe and m.name in benchmark.recipes}
+    said = in_which({name: unlike(recipe.found, here) for name, recipe in used.items()})
+    if not said:
+        return []
+    return [
+        f"these recipes were found under other conditions and may fail here: {said}. mtlbench tune finds recipes for"
+        " these conditions; --plain runs without recipes."
+    ]
 
 
 def refuse_settings_of_recipes(methods: Sequence[Method], versions: Sequence[Variant], changes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mtlbench.busy import STARVED
 from mtlbench.errors import counted
 from mtlbench.names import joined
-from mtlbench.recipes import in_words
+from mtlbench.recipes import conditions, in_which, in_words, unlike
 from mtlbench.report.groups import BASE
 from mtlbench.report.rows import LEARNED, Row
 from mtlbench.report.suites import Suite, has_recipe
@@ -140,9 +140,20 @@ def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection
         found.append(f"not tuned: {', '.join(sorted(plain))}. Methods with a tuned recipe had more trials.")
     if len(set(tuned.values())) > 1:
         found.append("methods were tuned with different numbers of trials: see the small print.")
+    if elsewhere := in_which({r.method: _unlike_its_recipe(r) for r in done}):
+        found.append(f"recipes found under other conditions, perhaps wrong for these: {elsewhere}.")
     if any(r.method in suite.sources for r in done):
         found.append("runs from different versions of a method's source have separate rows.")
     return found
+
+
+def _unlike_its_recipe(record: Record) -> list[str]:
+    """Return in what a run's conditions differ from those that its recipe was found under."""
+    setup = record.setup
+    if not setup["method"].get("recipe"):
+        return []
+    here = conditions(setup["benchmark"], setup["tasks"], setup["data"])
+    return unlike(record.receipt.get("recipe", {}), here)
 
 
 def triplet_count(suite: Suite, records: Sequence[Record]) -> str:

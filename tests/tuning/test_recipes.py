@@ -15,9 +15,9 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.errors import UserError
 from mtlbench.jobs.job import Job
 from mtlbench.jobs.plan import plan
-from mtlbench.jobs.recipes import read_recipes, with_recipe_of
+from mtlbench.jobs.recipes import read_recipes, recipes_from_elsewhere, with_recipe_of
 from mtlbench.plugins import load_plugins
-from mtlbench.recipes import Range, Recipe
+from mtlbench.recipes import Range, Recipe, conditions, unlike
 from mtlbench.report.suites import by_recipe, suites
 from mtlbench.runs import Record, differences, find_records
 from mtlbench.runs.provenance import setup_of
@@ -120,6 +120,73 @@ def test_ranges():
     assert 3.5 not in Range(1, 5)
     assert 3.5 in Range(1.0, 5)
     assert 6 not in Range(1.0, 5)
+
+
+# --- under other conditions -------------------------------------------------------------------------------------------
+
+
+def conditions_here(**changed: object) -> dict[str, object]:
+    dataset = make_dataset()
+    here = conditions(protocol().model_dump(mode="json"), dataset.tasks, str(dataset.facts["fingerprint"]))
+    return here | changed
+
+
+def test_a_recipe_belongs_to_its_conditions():
+    here = conditions_here()
+    assert unlike(here, here) == []
+    assert unlike({}, here) == unlike({"trials": 8}, here) == []  # unknown
+    assert unlike(conditions_here(tasks=["a"] * 7), here) == [f"tasks (7, here {len(here['tasks'])})"]
+    assert unlike(conditions_here(tasks=list(reversed(here["tasks"]))), here) == ["tasks"]
+    assert unlike(conditions_here(steps=20_000), here) == [f"steps (20,000, here {here['steps']:,})"]
+    assert unlike(conditions_here(triplets=1234), here) == [f"triplets a task (1,234, here {here['triplets']})"]
+    assert unlike(conditions_here(backbone="other"), here) == [f"backbone (other, here {here['backbone']})"]
+    assert unlike(conditions_here(data="other"), here) == ["images"]
+    assert unlike(conditions_here(data="other", tasks=["a"] * 7), here) == [f"tasks (7, here {len(here['tasks'])})"]
+    assert unlike({"data": "other"}, here) == ["images or tasks"]
+
+
+def test_a_run_warns_of_recipes_from_elsewhere():
+    shared = Recipe(train={"lr": 0.01}, found=conditions_here(tasks=["a"] * 7))
+    benchmark = with_recipes(
+        shared=shared,
+        gradnorm=shared.model_copy(update={"found": conditions_here(tasks=["a"] * 7)}),
+        modulation=Recipe(options={"rate": 30}, found=conditions_here(backbone="other")),
+        single=Recipe(train={"lr": 0.02}, found=conditions_here()),
+        film=Recipe(found=conditions_here(tasks=["a"] * 7)),  # the default won
+    )
+    named = ("shared", "gradnorm", "modulation", "single", "film", "independent")
+    methods = [with_recipe_of(benchmark, parse_method(name)) for name in named]
+    [said] = recipes_from_elsewhere(benchmark, methods, make_dataset())
+    n = len(make_dataset().tasks)
+    assert f"shared and gradnorm with other tasks (7, here {n}); modulation with other backbone" in said
+    assert not {"single", "film", "independent"} & set(said.split())
+    assert "--plain" in said
+    assert recipes_from_elsewhere(benchmark, methods[3:], make_dataset()) == []
+
+
+def test_tables_warn_of_recipes_from_elsewhere():
+    plain, here = (
+        record("shared"),
+        tuned_record("modulation", steps=record("shared").setup["benchmark"]["train"]["steps"]),
+    )
+    assert "other conditions" not in shown([plain, here])
+    text = unwrapped(shown([plain, tuned_record("modulation", steps=20_000, tasks=["one"])]))
+    assert (
+        "recipes found under other conditions, perhaps wrong for these: modulation · tuned with other tasks (1" in text
+    )
+    assert "steps (20,000" in text
+
+
+def test_bundled_recipes_were_found_under_their_benchmarks_conditions():
+    for name in ("shoes", "celeba"):
+        benchmark = load_benchmark(name, quick=True)
+        keys = set(conditions(benchmark.model_dump(mode="json"), benchmark.data.tasks, ""))
+        for recipe in benchmark.recipes.values():
+            assert keys <= set(recipe.found)
+            assert recipe.found["tasks"] == list(benchmark.data.tasks)
+            assert recipe.found["steps"] == benchmark.train.steps
+            assert recipe.found["triplets"] == benchmark.train.triplets
+            assert recipe.found["backbone"] == benchmark.model.backbone
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
