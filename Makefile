@@ -31,7 +31,7 @@ results: $(VENV)/installed
 	$(BIN)/mtlbench report --results results/published --html results-pages/published
 	$(BIN)/mtlbench report --results results/tuned --recipes both --html results-pages/tuned
 	$(BIN)/mtlbench report --results results/claims --html results-pages/claims
-	$(BIN)/python tools/claims.py
+	$(BIN)/python tools/tables.py
 
 torture: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support_torture.py

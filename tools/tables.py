@@ -1,7 +1,7 @@
-"""Write the table of results/README.md that holds the modulation paper's claims against the published records.
+"""Write the tables of README.md and results/README.md that come from the published records.
 
-    python tools/claims.py            # the table in Markdown
-    python tools/claims.py --write    # put it into results/README.md
+    python tools/tables.py            # all of them, in Markdown
+    python tools/tables.py --write    # put each in its place, from `<!-- tools/tables.py NAME -->` to `<!-- end -->`
 
 A difference of two methods is that of their mean test triplet accuracy, in points, with the 95 % interval of that pair
 alone, which allows for other seeds and other test images (`mtlbench.Results.compare`). A claim holds where the whole
@@ -12,7 +12,9 @@ Counts, such as bytes, are exact.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,15 +22,18 @@ import mtlbench
 from mtlbench.report.agreement import agreement
 from mtlbench.report.comparison import compare_rows
 from mtlbench.report.inference import Comparison
-from mtlbench.report.rows import rows
+from mtlbench.report.rows import Cell, Row, rows
 from mtlbench.report.suites import Suite, suites
 from mtlbench.runs import find_records
+from mtlbench.tuning.outcome import FOLDER, read_trials
 
 ROOT = Path(__file__).parents[1] / "results"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- tools/claims.py -->\n", "<!-- end -->\n"
+PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
+BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
+FACES, SHOES = "tuned/celeba-quick", "tuned/shoes-quick"
 TUNED = " · tuned"
 LEVEL = 1.0  # points
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
 
 class Claim(NamedTuple):
@@ -66,7 +71,7 @@ def judged(what: str, where: str, suite: Suite, first: str, second: str, names: 
 def told(what: str, where: str, suite: Suite, pair: Comparison, names: tuple[str, str]) -> Claim:
     """Write a difference of two rows with its interval, and judge it."""
     low, high = (100 * end for end in pair.interval())
-    said = f"{' - '.join(names)}: {100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    said = f"{' - '.join(names)}: {_difference(pair)}"
     return Claim(what, str(len(suite.tasks)), said, verdict(low, high), where)
 
 
@@ -102,19 +107,18 @@ def agreed(what: str, where: str, first: str, second: str) -> Claim:
 def claims() -> Iterator[Claim]:
     """Yield the claims in the order of the table."""
     modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
-    faces, shoes = "tuned/celeba-quick", "tuned/shoes-quick"
     two, four = "claims/celeba-2-own-quick", "claims/celeba-4-own-quick"
     above = "(a) modulation is more accurate than"
-    for where in (two, four, faces, shoes):
+    for where in (two, four, FACES, SHOES):
         yield compared(f"{above} `shared`", where, modulation, shared)
-    for where in (two, four, faces, shoes):
+    for where in (two, four, FACES, SHOES):
         yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
-    for where in (faces, shoes):
+    for where in (FACES, SHOES):
         yield compared(f"{above} `cross-stitch`", where, modulation, f"cross-stitch{TUNED}")
-    for where in (faces, shoes):
+    for where in (FACES, SHOES):
         yield compared(f"{above} `independent`", where, modulation, "independent")
-    yield stored("(b) a further task adds less than an embedding layer", faces, modulation, shared)
-    yield stored("(b) a further task adds less than a network", faces, modulation, "independent")
+    yield stored("(b) a further task adds less than an embedding layer", FACES, modulation, shared)
+    yield stored("(b) a further task adds less than a network", FACES, modulation, "independent")
     whole, half = (f" · model.backbone=small{width}" for width in ("", "[width=0.5]"))
     widths = "claims/celeba-4-width-quick"
     equal = "(c) modulation is more accurate than a net of half the width for each task, at equal storage"
@@ -132,7 +136,7 @@ def claims() -> Iterator[Claim]:
             f"(e) modulating {what} adds accuracy", "claims/celeba-4-layers-quick", every, some.format(after)
         )
     yield from transferred()
-    for where in (faces, shoes):
+    for where in (FACES, SHOES):
         yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
 
 
@@ -158,22 +162,102 @@ def transferred() -> Iterator[Claim]:
         )  # fmt: skip
 
 
-def table() -> str:
-    """Return the claims as a table in Markdown."""
-    lines = ["| claim | tasks | measured | verdict | records |", "|---|---|---|---|---|"]
-    lines += [f"| {c.what} | {c.tasks} | {c.measured} | {c.verdict} | {c.where} |" for c in claims()]
-    return "\n".join(lines) + "\n"
+def claims_table() -> str:
+    """Return the modulation paper's claims."""
+    return _markdown(("claim", "tasks", "measured", "verdict", "records"), claims())
+
+
+def tuning_table(where: str) -> str:
+    """Return what tuning changed in a suite: every method by default and with its recipe, the best first."""
+    folder, name = where.split("/")
+    found = mtlbench.results(ROOT / folder, name)
+    shown = {row.method: row for row in rows(found.one) if row.kind == "method"}
+    kept = {one.method for one in read_trials(ROOT / folder / name / FOLDER) if one.recipe == {}}
+    lines = []
+    for method in (row for row in shown if not row.endswith(TUNED)):
+        default, tuned = shown[method], shown.get(method + TUNED)
+        if method in kept:
+            lines.append((_mean(default), (method, _mean_of(default), "the default won", "")))
+        elif tuned is None:
+            lines.append((_mean(default), (method, _mean_of(default), "not tuned", "")))
+        else:
+            pair = found.compare(tuned.method, method)
+            lines.append((_mean(tuned), (method, _mean_of(default), _mean_of(tuned), _difference(pair))))
+    lines.sort(key=lambda line: -line[0])
+    return _markdown(("method", "default", "tuned", "difference"), (line for _, line in lines))
+
+
+def first_table(where: str = FACES) -> str:
+    """Return the README's first table: the core methods and `single`, each with its recipe, the best first."""
+    folder, name = where.split("/")
+    found = mtlbench.results(ROOT / folder, name)
+    shown = {row.method: row for row in rows(found.one) if row.kind == "method"}
+    core = ("independent", "shared", "cross-stitch", "gradnorm", "modulation", "single")
+    best = sorted((shown.get(method + TUNED, shown[method]) for method in core), key=lambda row: -_mean(row))
+    lines = []
+    for row in best:
+        costs = {key: float(row.costs[key].mean or 0) for key in ("file_bytes", "bytes_added")}
+        versus = "" if row is best[0] else _difference(found.compare(row.method, best[0].method))
+        stored = f"{costs['file_bytes'] / 1e6:.2f}", f"{costs['bytes_added'] / 1e3:,.2f}"
+        lines.append((row.method.removesuffix(TUNED), _mean_of(row), versus, *stored))
+    return _markdown(("method", "accuracy, %", f"against {_method(best[0])}", "MB", "kB for one more task"), lines)
+
+
+def _method(row: Row) -> str:
+    return row.method.removesuffix(TUNED)
+
+
+def _mean(row: Row) -> float:
+    mean = row.accuracy["mean"].mean
+    assert mean is not None
+    return mean
+
+
+def _mean_of(row: Row) -> str:
+    """Write a row's mean with its deviation over seeds, and which seeds collapsed."""
+    cell: Cell = row.accuracy["mean"]
+    said = f"{100 * _mean(row):.1f} ±{100 * (cell.deviation or 0):.1f}"
+    tasks = Counter(0 if one.all_tasks else len(one.tasks) for one in row.outcome.collapsed.values())
+    for number, seeds in sorted(tasks.items()):
+        where = f" on {NUMBERS[number]} task{'s' * (number > 1)}" if number else ""
+        said += f", {NUMBERS[seeds]} seed{'s' * (seeds > 1)} collapsed{where}"
+    return said
+
+
+def _difference(pair: Comparison) -> str:
+    low, high = (100 * end for end in pair.interval())
+    return f"{100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _markdown(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    headings = list(headings)
+    written = [headings, ["---"] * len(headings), *lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in written).replace("| --- ", "|---").replace("--- |", "---|")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "first": first_table,
+    "claims": claims_table,
+    FACES: lambda: tuning_table(FACES),
+    SHOES: lambda: tuning_table(SHOES),
+}
+
+
+def with_tables(text: str) -> str:
+    """Return a page with its tables as the records give them."""
+    return BLOCK.sub(lambda block: f"{block[1]}{block[2]}{TABLES[block[1]]()}", text)
 
 
 def main() -> None:
-    """Print the table, or write it."""
+    """Print the tables, or write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put it into results/README.md")
+    parser.add_argument("--write", action="store_true", help="put them into README.md and results/README.md")
     if not parser.parse_args().write:
-        print(table())
+        for name, table in TABLES.items():
+            print(f"{name}\n\n{table()}")
         return
-    before, rest = README.read_text().split(BEGIN)
-    README.write_text(before + BEGIN + table() + END + rest.split(END)[1])
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
 
 
 if __name__ == "__main__":
