@@ -11,6 +11,11 @@ prints medians over the rounds of seconds for all tasks, wall-clock and CPU.
     together   `scores_of_tasks`, where all tasks have the same embeddings
     float64    the product of all embeddings with all in float64, in the same tiles: nothing exact is faster
     float32    the same in float32
+
+50,000 images of 64 numbers, four tasks of two values, two threads of an AMD EPYC with AVX-512 (torch 2.14.1, NumPy
+2.4.6): 124 s and 0.78 GiB, or 97 s where the tasks have the same embeddings. A pair of images takes a core 24 ns: about
+15 to find the nearer half of a gallery and to sort it, which R, half of the images, asks for; NumPy's fastest sort,
+float32 or int32, takes 20 for a whole gallery there. The distances in float64 take 9, the scores 4.
 """
 
 from __future__ import annotations
