@@ -174,12 +174,13 @@ def tuning_table(where: str) -> str:
     shown = {row.method: row for row in rows(found.one) if row.kind == "method"}
     kept = {one.method for one in read_trials(ROOT / folder / name / FOLDER) if one.recipe == {}}
     lines = []
-    for method in (row for row in shown if not row.endswith(TUNED)):
-        default, tuned = shown[method], shown.get(method + TUNED)
-        if method in kept:
-            lines.append((_mean(default), (method, _mean_of(default), "the default won", "")))
-        elif tuned is None:
-            lines.append((_mean(default), (method, _mean_of(default), "not tuned", "")))
+    for method in dict.fromkeys(row.removesuffix(TUNED) for row in shown):
+        tuned = shown.get(method + TUNED)
+        default = shown.get(method, tuned)  # where the default won, runs with a recipe are runs by default
+        assert default is not None
+        if method in kept or tuned is None:
+            what = "the default won" if method in kept else "not tuned"
+            lines.append((_mean(default), (method, _mean_of(default), what, "")))
         else:
             pair = found.compare(tuned.method, method)
             lines.append((_mean(tuned), (method, _mean_of(default), _mean_of(tuned), _difference(pair))))
