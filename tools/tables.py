@@ -30,7 +30,7 @@ from mtlbench.tuning.outcome import FOLDER, read_trials
 ROOT = Path(__file__).parents[1] / "results"
 PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
 BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
-FACES, SHOES = "tuned/celeba-quick", "tuned/shoes-quick"
+FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
 TUNED = " · tuned"
 LEVEL = 1.0  # points
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
@@ -109,14 +109,15 @@ def claims() -> Iterator[Claim]:
     modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
     two, four = "claims/celeba-2-own-quick", "claims/celeba-4-own-quick"
     above = "(a) modulation is more accurate than"
-    for where in (two, four, FACES, SHOES):
+    for where in (two, four, FACES, ZAPPOS, SHOES):
         yield compared(f"{above} `shared`", where, modulation, shared)
-    for where in (two, four, FACES, SHOES):
+    for where in (two, four, FACES, ZAPPOS, SHOES):
         yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
     for where in (FACES, SHOES):
         yield compared(f"{above} `cross-stitch`", where, modulation, f"cross-stitch{TUNED}")
     for where in (FACES, SHOES):
         yield compared(f"{above} `independent`", where, modulation, "independent")
+    yield compared(f"{above} `independent`", ZAPPOS, modulation, f"independent{TUNED}")
     yield stored("(b) a further task adds less than an embedding layer", FACES, modulation, shared)
     yield stored("(b) a further task adds less than a network", FACES, modulation, "independent")
     whole, half = (f" · model.backbone=small{width}" for width in ("", "[width=0.5]"))
@@ -136,7 +137,7 @@ def claims() -> Iterator[Claim]:
             f"(e) modulating {what} adds accuracy", "claims/celeba-4-layers-quick", every, some.format(after)
         )
     yield from transferred()
-    for where in (FACES, SHOES):
+    for where in (FACES, ZAPPOS, SHOES):
         yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
 
 
@@ -241,6 +242,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "claims": claims_table,
     FACES: lambda: tuning_table(FACES),
     SHOES: lambda: tuning_table(SHOES),
+    ZAPPOS: lambda: tuning_table(ZAPPOS),
 }
 
 
