@@ -135,12 +135,12 @@ def unlike(found: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     words = {"tasks": "tasks", "steps": "steps", "triplets": "triplets a task", "backbone": "backbone"}
     said = []
     for key, what in words.items():
-        if key in found and key in here and found[key] != here[key]:
+        if key in found and key in here and _unordered(found[key]) != _unordered(here[key]):
             then, now = _briefly(found[key]), _briefly(here[key])
             said.append(f"{what} ({then}, here {now})" if then != now else what)
-    same_tasks = found.get("tasks") == here["tasks"]
+    same_tasks = found.get("tasks") == here["tasks"]  # in the same order: the fingerprint is of labels too
     if "data" in found and found["data"] != here["data"] and (same_tasks or "tasks" not in found):
-        said.insert(0, "images" if same_tasks else "images or tasks")  # the fingerprint is of labels too
+        said.insert(0, "images" if same_tasks else "images or tasks")
     return said
 
 
@@ -153,8 +153,12 @@ def in_which(differ: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{joined(names)} with other {words}" for words, names in alike.items())
 
 
+def _unordered(value: Any) -> Any:
+    return sorted(map(str, value)) if isinstance(value, list) else value
+
+
 def _briefly(value: Any) -> str:
-    return f"{len(value) if isinstance(value, list) else value:,}" if not isinstance(value, str) else value
+    return f"{len(value) if isinstance(value, list) else value:,}" if isinstance(value, int | list) else str(value)
 
 
 def flat(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

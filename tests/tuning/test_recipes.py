@@ -136,7 +136,9 @@ def test_a_recipe_belongs_to_its_conditions():
     assert unlike(here, here) == []
     assert unlike({}, here) == unlike({"trials": 8}, here) == []  # unknown
     assert unlike(conditions_here(tasks=["a"] * 7), here) == [f"tasks (7, here {len(here['tasks'])})"]
-    assert unlike(conditions_here(tasks=list(reversed(here["tasks"]))), here) == ["tasks"]
+    assert unlike(conditions_here(tasks=["a"] * len(here["tasks"])), here) == ["tasks"]
+    assert unlike(conditions_here(tasks=here["tasks"][::-1], data="other"), here) == []  # the order of tasks is in it
+    assert unlike(conditions_here(steps={"a": 1}), here) == [f"steps ({{'a': 1}}, here {here['steps']})"]  # by hand
     assert unlike(conditions_here(steps=20_000), here) == [f"steps (20,000, here {here['steps']:,})"]
     assert unlike(conditions_here(triplets=1234), here) == [f"triplets a task (1,234, here {here['triplets']})"]
     assert unlike(conditions_here(backbone="other"), here) == [f"backbone (other, here {here['backbone']})"]
