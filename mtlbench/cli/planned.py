@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 _A_DAY = 86_400
 
 
-def show_plan(console: Console, parts: Sequence[Part]) -> dict[Path, float]:
+def show_plan(console: Console, parts: Sequence[Part], at_once: int = 1) -> dict[Path, float]:
     """Print what will be done and how long it will take, estimated from a few steps of each method.
+
+    Args:
+        console: to print on; parts: the plan; at_once: how many runs are done at a time.
 
     Returns:
         the seconds that each run has still to take, by its folder; 0 where its first steps failed.
@@ -33,16 +37,27 @@ def show_plan(console: Console, parts: Sequence[Part]) -> dict[Path, float]:
         if part is parts[0]:
             _tell_busy(console, part)
         planned |= _show_jobs(console, part)
+    seconds = in_all(planned.values(), at_once)
     if planned:
-        say(console, f"In all about {duration(sum(planned.values()))}.")
-    if sum(planned.values()) > _A_DAY and parts[0].variant.benchmark.protocol == "full":
+        side_by_side = min(at_once, len(planned))
+        some = f", {side_by_side} at a time" if side_by_side > 1 else ""
+        say(console, f"In all about {duration(seconds)}{some}.")
+    if seconds > _A_DAY and parts[0].variant.benchmark.protocol == "full":
         say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
     return planned
 
 
-def agreed(console: Console, planned: Mapping[Path, float], yes: bool) -> bool:
+def in_all(each: Iterable[float], at_once: int) -> float:
+    """Return how long runs take in all, each in seconds, that are done in this order and so many at a time."""
+    ends = [0.0] * max(1, at_once)
+    for seconds in each:
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
+
+
+def agreed(console: Console, planned: Mapping[Path, float], yes: bool, at_once: int = 1) -> bool:
     """Return whether to begin: asked on a terminal before more than a day of work, without `yes`."""
-    seconds = sum(planned.values())
+    seconds = in_all(planned.values(), at_once)
     if yes or seconds <= _A_DAY or not console.is_terminal or not sys.stdin.isatty():
         return True
     return typer.confirm(f"This takes about {duration(seconds)}. Begin?")

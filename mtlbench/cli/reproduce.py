@@ -55,7 +55,15 @@ def reproduce(
         raise UserError(f"There is no folder {folder}: name a benchmark's folder of records, or one run's.")
     with status(console, "loading torch …"):
         from mtlbench.devices import choose_device
-        from mtlbench.jobs.experiment import Experiment, asking, check_folder, executor_of, resources_of, train
+        from mtlbench.jobs.experiment import (
+            Experiment,
+            asking,
+            at_once,
+            check_folder,
+            executor_of,
+            resources_of,
+            train,
+        )
         from mtlbench.jobs.job import Site
         from mtlbench.jobs.reproduction import finished_runs, grouped, plan_again
         from mtlbench.plugins import load_plugins
@@ -76,7 +84,7 @@ def reproduce(
     with resources_of(experiment):
         groups = grouped(chosen)
         parts = plan_again(groups, experiment, view)
-        planned.update(show_plan(console, parts))
+        planned.update(show_plan(console, parts, at_once(experiment.executor)))
         if dry_run:
             return
         check_folder(results)

@@ -109,6 +109,7 @@ def run(
     with status(console, "loading torch …"):
         from mtlbench.jobs.experiment import (
             asking,
+            at_once,
             check_folder,
             plan_experiment,
             read_experiment,
@@ -135,10 +136,10 @@ def run(
         parts = plan_experiment(experiment, view)
         if not dry_run:
             check_folder(results)
-        planned.update(show_plan(console, parts))
+        planned.update(show_plan(console, parts, at_once(experiment.executor)))
         if dry_run:
             return
-        if not agreed(console, planned, yes):
+        if not agreed(console, planned, yes, at_once(experiment.executor)):
             say(console, "Nothing was trained. --yes begins without being asked, --dry-run only shows the plan.")
             return
         try:

@@ -175,16 +175,25 @@ def resources_of(experiment: Experiment) -> Iterator[None]:
 
 
 def _threads(executor: Executor, available: int) -> int:
-    """Return how many threads an executor's jobs compute with.
+    return _number(executor, executor.threads, available)
+
+
+def at_once(executor: Executor) -> int:
+    """Return how many jobs an executor does at a time.
 
     Raises:
         ContractError: the executor did not return a number.
     """
-    threads: object = executor.threads(available)
-    if not isinstance(threads, int) or threads < 1:
+    return _number(executor, executor.at_once)
+
+
+def _number(executor: Executor, asked: Callable[..., int], *given: int) -> int:
+    number: object = asked(*given)
+    if not isinstance(number, int) or number < 1:
         cls = type(executor)
-        raise breach(EXECUTORS, cls, "return a whole number above 0 from threads", threads, cls.threads)
-    return threads
+        own = getattr(cls, asked.__name__)
+        raise breach(EXECUTORS, cls, f"return a whole number above 0 from {asked.__name__}", number, own)
+    return number
 
 
 @contextmanager

@@ -115,6 +115,8 @@ def test_days_of_work_begin_only_when_that_is_meant(monkeypatch: pytest.MonkeyPa
     days = {Path("a"): 2 * 86_400.0, Path("b"): 86_400.0}
     assert not planned.agreed(on_a_terminal(), days, yes=False)
     assert asked == ["This takes about 3 days. Begin?"]
+    assert not planned.agreed(on_a_terminal(), days, yes=False, at_once=2)
+    assert asked.pop() == "This takes about 2 days. Begin?"
     assert planned.agreed(on_a_terminal(), days, yes=True)
     assert planned.agreed(on_a_terminal(), {Path("a"): 3600.0}, yes=False)
     assert planned.agreed(on_a_terminal(terminal=False), days, yes=False)  # as in a script
@@ -175,6 +177,16 @@ def test_the_plan_fits_80_columns_with_whole_words(monkeypatch: pytest.MonkeyPat
     assert [line for line in lines if line != line.rstrip()] == []
     assert shown[True].split() == shown[False].split()  # no word is broken
     assert "In all about 7 hours." in lines
+    console = on_a_terminal(80)
+    planned.show_plan(console, [part], at_once=3)  # type: ignore[list-item]
+    assert "In all about 2 hours, 3 at a time." in text_of(console).splitlines()
+
+
+def test_runs_side_by_side_share_the_time() -> None:
+    assert planned.in_all([], 2) == 0
+    assert planned.in_all([3.0, 4.0, 5.0], 1) == 12
+    assert planned.in_all([3.0, 4.0, 5.0], 2) == 8  # the third begins when the first ends
+    assert planned.in_all([3.0, 4.0, 5.0], 16) == 5
 
 
 def test_the_plan_says_so_where_others_use_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

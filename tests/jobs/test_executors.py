@@ -189,6 +189,7 @@ def _alive(pid: int) -> bool:
 
 def test_threads_are_divided():
     assert [Processes(jobs=n).threads(8) for n in (1, 3, 16)] == [8, 2, 1]
+    assert [Processes(jobs=n).at_once() for n in (1, 3, 16)] == [1, 3, 16]
 
 
 @pytest.mark.slow

@@ -28,6 +28,10 @@ class Executor(ABC):
         """Return how many threads each job computes with, given the number available."""
         return available
 
+    def at_once(self) -> int:
+        """Return how many jobs it does at a time, at most: the plan's time in all depends on it."""
+        return 1
+
     @abstractmethod
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
         """Do the jobs; each one leaves its record in its folder, even if it fails.

@@ -54,6 +54,10 @@ class Processes(Executor):
         """Return the share of the threads that each process gets."""
         return max(1, available // self.jobs)
 
+    def at_once(self) -> int:
+        """Return the number of processes."""
+        return self.jobs
+
     def run(self, jobs: Sequence[Job], watcher: Watcher, stop: Callable[[], bool]) -> None:
         """Train and test, several jobs at a time; then measure costs one at a time, on a quiet machine."""
         with scratch(Path(tempfile.gettempdir()), "mtlbench-jobs-") as folder:

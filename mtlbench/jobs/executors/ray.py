@@ -54,6 +54,10 @@ class Ray(Remote):
         """Return the threads of each job, on any node."""
         return self.cpus
 
+    def at_once(self) -> int:
+        """Return the most jobs that were asked for; 1 where the cluster decides."""
+        return max(1, self.jobs)
+
     @contextmanager
     def nodes(self, results: Path) -> Iterator[Nodes]:
         """Connect to the cluster, or start one on this machine."""

@@ -86,6 +86,10 @@ class Slurm(Remote):
         """Return the threads of each job, on any node."""
         return self.cpus
 
+    def at_once(self) -> int:
+        """Return the most jobs in the queue."""
+        return self.jobs
+
     @contextmanager
     def nodes(self, results: Path) -> Iterator[Nodes]:
         """Make the folder for orders and messages."""
