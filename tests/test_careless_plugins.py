@@ -209,6 +209,9 @@ class Careless(Executor):
     def threads(self, available):
         return {threads}
 
+    def at_once(self):
+        return {at_once}
+
     def run(self, jobs, watcher, stop):
         return None
 """
@@ -237,20 +240,22 @@ SHORT = [
 
 
 @pytest.mark.parametrize(
-    ("threads", "on", "code", "said"),
+    ("threads", "at_once", "on", "code", "said"),
     [
-        ("available", "careless", 1, "'careless' (careless.py:14) must leave a run record of every job, not none of"),
         (
-            "None",
+            "available",
+            1,
             "careless",
-            2,
-            "'careless' (careless.py:11) must return a whole number above 0 from threads, not None",
+            1,
+            "'careless' (careless.py:17) must leave a run record of every job, not none of",
         ),
-        ("1", "careless[host=far]", 2, "KeyError: 'far' (executor 'careless', careless.py:9)"),
+        ("None", 1, "careless", 2, "(careless.py:11) must return a whole number above 0 from threads, not None"),
+        ("1", 0, "careless", 2, "(careless.py:14) must return a whole number above 0 from at_once, not 0"),
+        ("1", 1, "careless[host=far]", 2, "KeyError: 'far' (executor 'careless', careless.py:9)"),
     ],
 )
-def test_an_executors_work(tmp_path: Path, threads: str, on: str, code: int, said: str) -> None:
-    (tmp_path / "careless.py").write_text(EXECUTOR.format(threads=threads))
+def test_an_executors_work(tmp_path: Path, threads: str, at_once: int, on: str, code: int, said: str) -> None:
+    (tmp_path / "careless.py").write_text(EXECUTOR.format(threads=threads, at_once=at_once))
     words = ["run", "--dataset", "shoes", "--quick", "--methods", "shared", *SHORT, "--results", tmp_path / "results"]
     ended = run_command(*words, "--on", on, "--plugins", tmp_path / "careless.py")
     assert ended.code == code, ended
