@@ -111,9 +111,7 @@ def test_the_readme_says_where_tuning_puts_modulation_on_real_faces():
     text = (
         (TUNED.parent / "README.md").read_text().split("## What tuning changed, on real faces\n")[1].split("\n## ")[0]
     )
-    means = found.runs().groupby("method")["triplet/mean"].mean()
-    assert list(means.sort_values().index[::-1][:2]) == ["cross-stitch · tuned", "modulation · tuned"]
-    others = ("shared · tuned", "gradnorm · tuned", "cross-stitch · tuned", "independent")
+    others = ("shared · tuned", "gradnorm · tuned", "cross-stitch · tuned", "independent", "csn · tuned", "single")
     for method, other in [("modulation", "shared"), *(("modulation · tuned", other) for other in others)]:
         compared = found.compare(method, other)
         low, high = compared.interval()

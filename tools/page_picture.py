@@ -1,7 +1,7 @@
 """Takes pictures of a page written by `mtlbench report --html`, in headless Chromium; one is `docs/page.png`.
 
-    mtlbench report shoes-quick --results results/published --html /tmp/page
-    python tools/page_picture.py /tmp/page/index.html docs/page.png --width 1440 --height 900
+    mtlbench report celeba-quick --results results/tuned --recipes tuned --html /tmp/page
+    python tools/page_picture.py /tmp/page/index.html docs/page.png --width 1440 --height 1200
 
 The tool needs selenium (from the extra `test`), chromium and chromedriver. It uses no network.
 """
