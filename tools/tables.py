@@ -107,9 +107,9 @@ def agreed(what: str, where: str, first: str, second: str) -> Claim:
 def claims() -> Iterator[Claim]:
     """Yield the claims in the order of the table."""
     modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
-    two, four = "claims/celeba-2-own-quick", "claims/celeba-4-own-quick"
+    two, four, twenty = (f"claims/celeba-{number}-own-quick" for number in (2, 4, 20))
     above = "(a) modulation is more accurate than"
-    for where in (two, four, FACES, ZAPPOS, SHOES):
+    for where in (two, four, FACES, twenty, ZAPPOS, SHOES):
         yield compared(f"{above} `shared`", where, modulation, shared)
     for where in (two, four, FACES, ZAPPOS, SHOES):
         yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
