@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mtlbench
+from mtlbench.errors import counted
 from mtlbench.report.agreement import agreement
 from mtlbench.report.comparison import compare_rows
+from mtlbench.report.inference import LEVEL as ALPHA
 from mtlbench.report.inference import Comparison
+from mtlbench.report.pairs import in_points
 from mtlbench.report.rows import Cell, Row, rows
 from mtlbench.report.suites import Suite, suites
 from mtlbench.runs import find_records
@@ -33,7 +36,6 @@ BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end --
 FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
 TUNED = " · tuned"
 LEVEL = 1.0  # points
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
 
 class Claim(NamedTuple):
@@ -71,7 +73,7 @@ def judged(what: str, where: str, suite: Suite, first: str, second: str, names: 
 def told(what: str, where: str, suite: Suite, pair: Comparison, names: tuple[str, str]) -> Claim:
     """Write a difference of two rows with its interval, and judge it."""
     low, high = (100 * end for end in pair.interval())
-    said = f"{' - '.join(names)}: {_difference(pair)}"
+    said = f"{' - '.join(names)}: {in_points(pair, ALPHA)}"
     return Claim(what, str(len(suite.tasks)), said, verdict(low, high), where)
 
 
@@ -184,14 +186,14 @@ def tuning_table(where: str) -> str:
             lines.append((_mean(default), (method, _mean_of(default), what, "")))
         else:
             pair = found.compare(tuned.method, method)
-            lines.append((_mean(tuned), (method, _mean_of(default), _mean_of(tuned), _difference(pair))))
+            lines.append((_mean(tuned), (method, _mean_of(default), _mean_of(tuned), in_points(pair, ALPHA))))
     lines.sort(key=lambda line: -line[0])
     return _markdown(("method", "default", "tuned", "difference"), (line for _, line in lines))
 
 
-def first_table(where: str = FACES) -> str:
+def first_table() -> str:
     """Return the README's first table: the core methods and `single`, each with its recipe, the best first."""
-    folder, name = where.split("/")
+    folder, name = FACES.split("/")
     found = mtlbench.results(ROOT / folder, name)
     shown = {row.method: row for row in rows(found.one) if row.kind == "method"}
     core = ("independent", "shared", "cross-stitch", "gradnorm", "modulation", "single")
@@ -199,9 +201,9 @@ def first_table(where: str = FACES) -> str:
     lines = []
     for row in best:
         costs = {key: float(row.costs[key].mean or 0) for key in ("file_bytes", "bytes_added")}
-        versus = "" if row is best[0] else _difference(found.compare(row.method, best[0].method))
+        versus = "" if row is best[0] else in_points(found.compare(row.method, best[0].method), ALPHA)
         stored = f"{costs['file_bytes'] / 1e6:.2f}", f"{costs['bytes_added'] / 1e3:,.2f}"
-        lines.append((row.method.removesuffix(TUNED), _mean_of(row), versus, *stored))
+        lines.append((_method(row), _mean_of(row), versus, *stored))
     return _markdown(("method", "accuracy, %", f"against {_method(best[0])}", "MB", "kB for one more task"), lines)
 
 
@@ -221,14 +223,9 @@ def _mean_of(row: Row) -> str:
     said = f"{100 * _mean(row):.1f} ±{100 * (cell.deviation or 0):.1f}"
     tasks = Counter(0 if one.all_tasks else len(one.tasks) for one in row.outcome.collapsed.values())
     for number, seeds in sorted(tasks.items()):
-        where = f" on {NUMBERS[number]} task{'s' * (number > 1)}" if number else ""
-        said += f", {NUMBERS[seeds]} seed{'s' * (seeds > 1)} collapsed{where}"
+        where = f" on {counted(number, 'task')}" if number else ""
+        said += f", {counted(seeds, 'seed')} collapsed{where}"
     return said
-
-
-def _difference(pair: Comparison) -> str:
-    low, high = (100 * end for end in pair.interval())
-    return f"{100 * pair.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _markdown(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
