@@ -162,6 +162,12 @@ def seconds_each(work: Callable[[], object], device: torch.device, enough: float
     return times
 
 
+def seconds_for(once: float) -> float:
+    """Return how long `seconds_each` takes to time work that takes `once` seconds."""
+    repeats = max(once, min(max(_REPEATS * once, _ENOUGH), _TOO_LONG))
+    return once + repeats
+
+
 def _rates(name: str, images: int, times: list[float]) -> Costs:
     """Images per second: the median, and the slowest and fastest repeat."""
     return {

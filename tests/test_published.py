@@ -47,7 +47,7 @@ def publish() -> ModuleType:
 )
 def test_tables_are_what_the_records_beside_them_give(path, publish):
     folder, name = path.parent, path.name
-    again = f"python tools/publish.py results/{folder.name} {name} --to results/{folder.name}"
+    again = f"python tools/publish.py results/{folder.name}"
     assert (folder / f"{name}.md").read_text() == publish.tables_of(folder, name), f"write them anew: {again}"
 
 
@@ -241,9 +241,11 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert read_triplets(place).tolist() == places.tolist()
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
     shutil.move(tmp_path / "from" / NAMES[0] / "shared", tmp_path / "from" / NAMES[0] / "single")
+    other = shutil.copytree(tmp_path / "to" / NAMES[0], tmp_path / "to" / "other")
     monkeypatch.setattr(sys, "argv", [*words, "--add"])
     publish.main()
     assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single"}
+    assert other.with_suffix(".md").read_text() == publish.tables_of(tmp_path / "to", "other")
     monkeypatch.setattr(sys, "argv", words)
     publish.main()
     assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single"}

@@ -3,12 +3,12 @@
     python tools/publish.py RESULTS shoes-quick faces-quick --to results/published
     python tools/publish.py RESULTS shoes-quick --without-times    # runs that were timed beside other work
     python tools/publish.py RESULTS shoes-quick --add              # further runs, beside those that are published
-    python tools/publish.py results/tuned shoes-quick              # write the tables of published records again
+    python tools/publish.py results/tuned                          # write the tables of published records again
 
 The tool keeps `run.json`, the validations of `curve.csv`, and `agreement.csv` of each run. From `test.safetensors` it
 keeps which test triplets were ordered correctly, and the scores of single queries with their labels: comparisons
 between methods need them. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark,
-so git stores it once. Beside a benchmark's folder, `NAME.md` holds its tables, `tried.jsonl` the other runs on its
+so git stores it once. Beside a benchmark's folder, `NAME.md` holds its tables, all of which are written again, `tried.jsonl` the other runs on its
 data, and `tuning/trials.json` the trials behind its recipes.
 """
 
@@ -89,10 +89,13 @@ def tables_of(results: Path, name: str) -> str:
 
 
 def main() -> None:
-    """Publish the benchmarks named on the command line; without `--add`, first remove what was published of them."""
+    """Publish the benchmarks named on the command line, and write all tables there again.
+
+    Without `--add`, first remove what was published of these benchmarks.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="where the run records lie")
-    parser.add_argument("names", nargs="+", help="benchmarks, by their folders' names")
+    parser.add_argument("names", nargs="*", help="benchmarks, by their folders' names")
     parser.add_argument(
         "--to", type=Path, help="where they go: results/published, or, of those in results/, where they are"
     )
@@ -100,6 +103,8 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="keep the other runs that are published of these benchmarks")
     chosen = parser.parse_args()
     published = chosen.results.resolve().parent.name == "results"
+    if not published and not chosen.names:
+        parser.error(f"say which of {chosen.results}'s benchmarks to publish")
     chosen.to = chosen.to or (chosen.results if published else Path("results/published"))
     for name in chosen.names:
         records = find_records(chosen.results, name)
@@ -115,8 +120,11 @@ def main() -> None:
                 shutil.copyfile(trials, chosen.to / name / FOLDER / TRIALS)
             datasets = {str(record.receipt.get("data", {}).get("name")) for record in records}
             publish_tried(chosen.results, chosen.to, datasets)
+        print(f"{chosen.to / name}: {len(find_records(chosen.to, name))} records")
+    # small print counts what was tried on the same images, so new runs of one benchmark change the tables of others
+    for name in sorted(path.name for path in chosen.to.iterdir() if path.is_dir()):
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
-        print(f"{chosen.to / name}: {len(find_records(chosen.to, name))} records; tables in {chosen.to / name}.md")
+        print(f"{chosen.to / name}.md: written")
 
 
 if __name__ == "__main__":

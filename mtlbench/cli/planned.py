@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mtlbench.jobs.experiment import Part
 
 _A_DAY = 86_400
+_STARTS = 2 * 5.0  # seconds; before it begins, a process imports torch and reads the data: one to train, one for costs
 
 
 def show_plan(console: Console, parts: Sequence[Part], at_once: int = 1) -> dict[Path, float]:
@@ -48,10 +49,14 @@ def show_plan(console: Console, parts: Sequence[Part], at_once: int = 1) -> dict
 
 
 def in_all(each: Iterable[float], at_once: int) -> float:
-    """Return how long runs take in all, each in seconds, that are done in this order and so many at a time."""
+    """Return how long runs take in all, each in seconds, that are done in this order and so many at a time.
+
+    Those that are done side by side have processes of their own.
+    """
     ends = [0.0] * max(1, at_once)
+    starts = _STARTS if at_once > 1 else 0.0
     for seconds in each:
-        heapq.heapreplace(ends, ends[0] + seconds)
+        heapq.heapreplace(ends, ends[0] + seconds + starts)
     return max(ends)
 
 

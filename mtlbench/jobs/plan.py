@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from mtlbench.runs.references import REFERENCES
 from mtlbench.runs.setup import differences, without_training
 from mtlbench.specs import Method
 from mtlbench.training.loop import Trainer
+
+_FURTHER_STEPS = 3  # the work of `measure` beside what it times: memory, operations, file size
 
 
 def plan(
@@ -110,12 +113,17 @@ def _made_otherwise(folder: Path, unlike: list[str]) -> str:
 
 
 def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
-    """Estimate the seconds of a whole run from a few timed steps; if that fails, return 0 and the reason."""
+    """Estimate the seconds of a whole run, costs included, from a few timed steps.
+
+    If that fails, return 0 and the reason.
+    """
     probing = benchmark.evaluation.agreement_every
     try:
         train = benchmark.train.model_copy(update={"compile": "off"})  # compiling takes longer than the timing
         benchmark = benchmark.model_copy(update={"train": train})
+        begun = time.perf_counter()
         trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+        building = time.perf_counter() - begun
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
         probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0
         images = dataset.batch(trainer.triplets.images.repeat(EMBEDDING_BATCH)[:EMBEDDING_BATCH])
@@ -127,4 +135,7 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
     validations = benchmark.train.steps / benchmark.evaluation.every
     images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))
     probes = benchmark.train.steps / benchmark.evaluation.agreement_every * probe if probing else 0.0
-    return benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed + probes, ""
+    training = benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed + probes
+    # `measure` builds the network again, times steps and both ways to embed, and takes a few more steps
+    costs = building + cost.seconds_for(step) + 2 * cost.seconds_for(embed) + _FURTHER_STEPS * step
+    return building + training + costs, ""

@@ -185,8 +185,9 @@ def test_the_plan_fits_80_columns_with_whole_words(monkeypatch: pytest.MonkeyPat
 def test_runs_side_by_side_share_the_time() -> None:
     assert planned.in_all([], 2) == 0
     assert planned.in_all([3.0, 4.0, 5.0], 1) == 12
-    assert planned.in_all([3.0, 4.0, 5.0], 2) == 8  # the third begins when the first ends
-    assert planned.in_all([3.0, 4.0, 5.0], 16) == 5
+    starts = planned._STARTS
+    assert planned.in_all([3.0, 4.0, 5.0], 2) == 8 + 2 * starts  # the third begins when the first ends
+    assert planned.in_all([3.0, 4.0, 5.0], 16) == 5 + starts
 
 
 def test_the_plan_says_so_where_others_use_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from support import TASKS, make_dataset, protocol
 from support_jobs import do, jobs_for, states
 from torch import Tensor, nn
 
-from mtlbench import Architecture, register_architecture
+from mtlbench import Architecture, cost, register_architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.jobs.execute import add_costs
 from mtlbench.jobs.job import Watcher
@@ -135,8 +135,10 @@ def test_a_failure_after_training_keeps_the_training(tmp_path, monkeypatch):
 def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the_plan(tmp_path, monkeypatch):
     (job,) = jobs_for(tmp_path)
     seconds, reason = seconds_needed(job, protocol(), make_dataset(), "fp32")
-    assert seconds > 0
     assert reason == ""
+    # a run of no length has its costs measured too, each of the three for a second at least
+    brief = protocol().model_copy(update={"train": protocol().train.model_copy(update={"steps": 1})})
+    assert seconds > seconds_needed(job, brief, make_dataset(), "fp32")[0] > 3 * cost._ENOUGH > 0
     monkeypatch.setattr("mtlbench.cost._REPEATS", 5)
     register_architecture("broken")(Broken)
     monkeypatch.setattr(Broken, "how", "bug")
