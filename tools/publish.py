@@ -8,8 +8,9 @@
 The tool keeps `run.json`, the validations of `curve.csv`, and `agreement.csv` of each run. From `test.safetensors` it
 keeps which test triplets were ordered correctly, and the scores of single queries with their labels: comparisons
 between methods need them. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark,
-so git stores it once. Beside a benchmark's folder, `NAME.md` holds its tables, all of which are written again, `tried.jsonl` the other runs on its
-data, and `tuning/trials.json` the trials behind its recipes.
+so git stores it once. Beside a benchmark's folder, `NAME.md` holds its tables, `tried.jsonl` the other runs on its
+data, and `tuning/trials.json` the trials behind its recipes. All tables in the folder are written again, since new runs
+change what others on the same data say.
 """
 
 from __future__ import annotations
@@ -121,7 +122,6 @@ def main() -> None:
             datasets = {str(record.receipt.get("data", {}).get("name")) for record in records}
             publish_tried(chosen.results, chosen.to, datasets)
         print(f"{chosen.to / name}: {len(find_records(chosen.to, name))} records")
-    # small print counts what was tried on the same images, so new runs of one benchmark change the tables of others
     for name in sorted(path.name for path in chosen.to.iterdir() if path.is_dir()):
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
         print(f"{chosen.to / name}.md: written")

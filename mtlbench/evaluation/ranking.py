@@ -22,6 +22,7 @@ T = TypeVar("T")
 _CPU_BYTES, _GPU_BYTES = 64 * 2**20, 256 * 2**20  # of working memory: a thread's; a device's
 _CPU_TILE, _CPU_CHUNK = 2**17, 256  # pairs whose float64 distances fit a core's second cache, and queries among them
 _SORT_BYTES = 8  # times the key's: a sort on an accelerator holds keys, their 64-bit indices and a buffer for both
+_RADIX = 2**15  # integers: as many or more, in one dimension, torch sorts by their digits where it has FBGEMM
 _NEXT_TO_ZERO = 1e-30  # as a squared distance: the same step as 0, whose root takes many times as long
 
 
@@ -155,10 +156,18 @@ def _one_thread_each(threads: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _has_radix_sort() -> bool:
+    return "fbgemm" in torch.backends.quantized.supported_engines
+
+
 def first(keys: Tensor, depth: int) -> Tensor:
     """Return the lowest `depth` keys of each row, ascending; overwrites `keys`."""
     if keys.device.type != "cpu":
         return keys.sort(dim=1).values[:, :depth]
+    if keys.shape[1] >= _RADIX and depth > keys.shape[1] // 6 and _has_radix_sort():
+        for row in keys:  # in half the time that NumPy takes
+            row.copy_(row.sort().values)
+        return keys[:, :depth]
     # NumPy orders the values alone, about fifteen times faster than torch, which carries the indices along.
     rows = keys.numpy()
     if 0 < depth < rows.shape[1]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from mtlbench.errors import UserError
 from mtlbench.evaluation.distances import FARTHEST_STEP, points_of, steps_of
 from mtlbench.evaluation.metrics import Ranked, measured, register_metric
+from mtlbench.evaluation.ranking import first
 from mtlbench.evaluation.retrieval import retrieval_scores, scores_of_tasks
 
 
@@ -55,6 +56,18 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name, scores in expected.items():
         tolerance = 1e-13 if name in ("map@r", "ndcg") else 0.0
         torch.testing.assert_close(found[name], scores, rtol=0, atol=tolerance, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("columns", [2**15 - 1, 2**15, 2**15 + 1])
+@pytest.mark.parametrize("depth", [1, 2**13, 2**15 - 2])
+def test_the_lowest_keys_of_a_row_are_the_same_in_whatever_way_they_are_sorted(dtype, columns, depth) -> None:
+    highest = torch.iinfo(dtype).max
+    keys = torch.randint(highest // 2, highest, (3, columns), dtype=dtype, generator=torch.Generator().manual_seed(0))
+    keys[1] //= highest // 9  # many ties
+    keys[:, 7] = highest  # the query itself
+    expected = torch.stack([torch.tensor(sorted(row.tolist())[:depth], dtype=dtype) for row in keys])
+    assert torch.equal(first(keys, depth), expected)
 
 
 KINDS = (
