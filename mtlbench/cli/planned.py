@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mtlbench.jobs.experiment import Part
 
-_A_DAY = 86_400
+_A_WHILE, _A_DAY = 120, 86_400
 _STARTS = 2 * 5.0  # seconds; before it begins, a process imports torch and reads the data: one to train, one for costs
 
 
@@ -43,6 +43,8 @@ def show_plan(console: Console, parts: Sequence[Part], at_once: int = 1) -> dict
         side_by_side = min(at_once, len(planned))
         some = f", {side_by_side} at a time" if side_by_side > 1 else ""
         say(console, f"In all about {duration(seconds)}{some}.")
+    if at_once == 1 and len(planned) > 1 and seconds > _A_WHILE and _has_cores(parts[0]):
+        say(console, "--jobs 2 does two runs at a time, which with small networks is faster on a CPU.")
     if seconds > _A_DAY and parts[0].variant.benchmark.protocol == "full":
         say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
     return planned
@@ -66,6 +68,12 @@ def agreed(console: Console, planned: Mapping[Path, float], yes: bool, at_once: 
     if yes or seconds <= _A_DAY or not console.is_terminal or not sys.stdin.isatty():
         return True
     return typer.confirm(f"This takes about {duration(seconds)}. Begin?")
+
+
+def _has_cores(part: Part) -> bool:
+    import torch
+
+    return part.dataset.device.type == "cpu" and torch.get_num_threads() > 1
 
 
 def _tell_busy(console: Console, part: Part) -> None:

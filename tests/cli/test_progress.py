@@ -182,6 +182,31 @@ def test_the_plan_fits_80_columns_with_whole_words(monkeypatch: pytest.MonkeyPat
     assert "In all about 2 hours, 3 at a time." in text_of(console).splitlines()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "runs", "at_once", "threads", "device", "said"),
+    [
+        (4000.0, 2, 1, 2, "cpu", True),
+        (4.0, 2, 1, 2, "cpu", False),
+        (4000.0, 1, 1, 2, "cpu", False),
+        (4000.0, 2, 2, 2, "cpu", False),
+        (4000.0, 2, 1, 1, "cpu", False),
+        (4000.0, 2, 1, 2, "cuda", False),
+    ],
+)
+def test_the_plan_names_jobs_where_they_help(monkeypatch, seconds, runs, at_once, threads, device, said) -> None:
+    monkeypatch.setattr(planned, "_show_head", lambda *known: None)
+    monkeypatch.setattr(planned, "_tell_busy", lambda *known: None)
+    monkeypatch.setattr(planned, "_show_jobs", lambda *known: {Path(str(run)): seconds for run in range(runs)})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    part = SimpleNamespace(
+        dataset=SimpleNamespace(device=SimpleNamespace(type=device)),
+        variant=SimpleNamespace(varied={}, benchmark=SimpleNamespace(protocol="quick")),
+    )
+    console = on_a_terminal(terminal=False)
+    planned.show_plan(console, [part], at_once)  # type: ignore[list-item]
+    assert ("--jobs 2 does two runs at a time" in text_of(console)) == said
+
+
 def test_runs_side_by_side_share_the_time() -> None:
     assert planned.in_all([], 2) == 0
     assert planned.in_all([3.0, 4.0, 5.0], 1) == 12
