@@ -2,7 +2,7 @@
 
 What is made of them is a balancer's; `agreement` looks at them all, off the path of training.
 
-Two short cuts, each taken only where the first step has shown that it gives what T passes give:
+Three short cuts, each taken only where the first step has shown that it gives what T passes give:
 
 *At the representation.* Where each task takes the shared features as a row of its own (`Architecture.views`), the
 gradient of the summed losses at those T rows holds the T gradients side by side: one pass through loss and heads.
@@ -11,6 +11,9 @@ gradient of the summed losses at those T rows holds the T gradients side by side
 the part of the network behind the layer is passed T times, which is short where the layer is the last shared one; then
 one product gives all T: for a convolution with O channels, one weight gradient with T O channels. Whatever stands
 behind the layer, batch norm included, is differentiated by torch itself.
+
+*In blocks.* Where images are sampled for each task, a loss reaches its own block of the batch alone, behind the layer.
+One pass finds the gradients of all losses there, and two products give the layer's T gradients (`of_blocks`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from mtlbench.architecture import Architecture
-from mtlbench.layer_gradients import Use, before_norm, dtype_of, lengths, nodes, of_parameters, uses_of
+from mtlbench.layer_gradients import Use, before_norm, dtype_of, lengths, nodes, of_blocks, of_parameters, uses_of
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the longest gradient
 _COARSE = 2e-2  # bfloat16 has 8 bits
@@ -58,6 +61,7 @@ class TaskGradients:
         self._apart: bool | None = None  # whether the tasks' rows of the representation stay apart
         self._beside: dict[int, Tensor] = {}  # parameters that losses reach past these rows
         self._direct: bool | None = None  # whether norms at the layer are right when found at its outputs
+        self._in_blocks: bool | None = None  # whether each task has a block of the batch alone, at the layer's outputs
         self._found: _Found | None = None
 
     def __deepcopy__(self, memo: object) -> TaskGradients:
@@ -120,6 +124,9 @@ class TaskGradients:
     def _norms_at(self, losses: Tensor, architecture: Architecture, uses: Sequence[Use]) -> Tensor | None:
         edges = [GradientEdge(use.node, 0) for use in uses]
         if not self._branches(losses, architecture):
+            if len(uses) == 1 and (gradients := self._of_blocks(losses, uses[0])) is not None:
+                self._found = _Found(losses, None, [], gradients)
+                return lengths(gradients)
             at_outputs = _stacked(_whole_passes(losses, edges))
             return None if at_outputs is None else lengths(of_parameters(uses, at_outputs))
         views, beside = _there(architecture.views), list(self._beside.values())
@@ -136,6 +143,18 @@ class TaskGradients:
         )
         return lengths(gradients)
 
+    def _of_blocks(self, losses: Tensor, use: Use) -> list[tuple[nn.Parameter, Tensor]] | None:
+        """Return a layer's parameters with their T gradients, where images are sampled for each task.
+
+        None where a task's loss reaches other images than those of its own block of the batch.
+        """
+        edge = GradientEdge(use.node if use.norm is None else use.norm, 0)
+        if self._in_blocks is None:
+            self._in_blocks = _stay_in_blocks(_stacked(_whole_passes(losses, [edge])))
+        if not self._in_blocks:
+            return None
+        return of_blocks(use, torch.autograd.grad(losses.sum(), [edge], retain_graph=True)[0], len(losses))
+
     def go_on(self, losses: Tensor, weights: Tensor, architecture: Architecture) -> bool:
         """Add the gradients of weighted losses to `.grad`, from what `norms` found for these losses; tell if it could.
 
@@ -144,6 +163,9 @@ class TaskGradients:
         found, self._found = self._found, None
         if found is None or found.losses is not losses or not self._direct:
             return False
+        if found.rows is None:
+            _go_back(losses, weights, architecture, found.layer)
+            return True
         owners = {id(p): t for t in range(len(losses)) for p in architecture.task_parameters(t)}
         if architecture.mixes_tasks or any(id(p) not in owners for p, _ in found.own):
             return False  # several losses may reach them: a loss's own parameters, for one
@@ -165,9 +187,35 @@ class _Found(NamedTuple):
     """What was found for (T,) losses."""
 
     losses: Tensor
-    rows: Tensor  # (T, B, ...) gradients at the representation
+    rows: Tensor | None  # (T, B, ...) gradients at the representation; None where images are sampled for each task
     own: list[tuple[Tensor, Tensor]]  # parameters behind it, with the gradients of the summed losses
     layer: list[tuple[nn.Parameter, Tensor]]  # the layer's parameters, with their T gradients, (T, ...)
+
+
+def _go_back(
+    losses: Tensor, weights: Tensor, architecture: Architecture, layer: Sequence[tuple[nn.Parameter, Tensor]]
+) -> None:
+    """Add the gradients of weighted losses to `.grad` in one pass; the layer's T gradients are not found again."""
+    done = {id(p) for p, _ in layer}
+    leaves = [getattr(node, "variable", None) for node in nodes(losses.grad_fn)]
+    others = [p for p in leaves if p is not None and id(p) not in done]
+    torch.autograd.backward([(losses * weights).sum()], inputs=others)
+    shared = [p.grad for p in architecture.shared_parameters() if p.grad is not None and id(p) not in done]
+    shares = weights / len(losses)
+    with torch.no_grad():
+        if shared:
+            torch._foreach_mul_(shared, 1.0 / len(losses))
+        for parameter, gradients in layer:
+            add_gradient(parameter, torch.tensordot(shares, gradients.to(shares.dtype), dims=1))
+
+
+def _stay_in_blocks(at_output: list[Tensor] | None) -> bool:
+    """Tell whether T gradients at an output, (T, T B, ...), are each zero but in a block of the batch of its own."""
+    if at_output is None or at_output[0].shape[1] % len(at_output[0]):
+        return False
+    tasks = len(at_output[0])
+    blocks = at_output[0].unflatten(1, (tasks, -1)).flatten(2).abs().amax(2)  # (T, T)
+    return not bool((blocks.fill_diagonal_(0) != 0).any())
 
 
 def _there(value: Tensor | None) -> Tensor:

@@ -138,6 +138,62 @@ def of_parameters(uses: Sequence[Use], at_outputs: Sequence[Tensor]) -> list[tup
 
 
 @torch.no_grad()
+def of_blocks(use: Use, at_output: Tensor, tasks: int) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return an operation's parameters with their T gradients, (T, ...), where a task has its own block of the batch.
+
+    Through a batch norm a task's gradient reaches all images, since they share mean and deviation. For one at its
+    output, d, that at its input is s (d - mean(d) - x mean(d x)), with s the scale and x the normalised input. The
+    first term stays in the task's block; the others take one product for all tasks, with 1 and x at the output. So T
+    tasks cost as much as two.
+
+    Args:
+        use: the operation.
+        at_output: (T B, ...) gradient of all losses together, at the output of `use.norm`, if there is one.
+        tasks: T.
+    """
+    convolution = use.node.name() == "ConvolutionBackward0"
+    if use.norm is not None:
+        scale = use.norm._saved_weight * use.norm._saved_result2
+        at_output = (at_output * scale[:, None, None]).to(at_output.dtype)
+    blocks = at_output.unflatten(0, (tasks, -1))
+    found = []
+    if use.weight is not None and convolution:
+        own = _of_blocks(use.node, at_output, tasks)
+        found.append((use.weight, own if use.norm is None else _through_norm(use, blocks, own)))
+    elif use.weight is not None:
+        found.append((use.weight, blocks.mT @ _inputs(use.node).unflatten(0, (tasks, -1))))
+    if use.bias is not None:  # a batch norm takes away what a bias adds
+        dims = (1, 3, 4) if convolution else (1,)
+        bias = blocks.sum(dims) if use.norm is None else blocks.new_zeros(tasks, len(use.bias))
+        found.append((use.bias, bias))
+    return found
+
+
+def _through_norm(use: Use, blocks: Tensor, own: Tensor) -> Tensor:
+    """Return (T, O, I, h, w) gradients of a weight behind which there is a batch norm; overwrites `own`.
+
+    Args:
+        use: the convolution.
+        blocks: (T, B, O, h', w') gradients at the norm's output, times its scale.
+        own: what the weight's gradients would be if these were at the convolution's output.
+    """
+    maps, mean, inverse = use.norm._saved_input, use.norm._saved_result1, use.norm._saved_result2
+    normalised = ((maps.to(mean.dtype) - mean[:, None, None]) * inverse[:, None, None]).to(maps.dtype)
+    both = torch.cat([normalised, torch.ones_like(normalised[:, :1])], dim=1)
+    both = both.contiguous(memory_format=torch.channels_last)
+    products = _of_convolution(use.node, both[None])[0].to(own.dtype, memory_format=torch.contiguous_format)
+    with_maps, with_ones = products.split([len(mean), 1])
+    images = maps.numel() // len(mean)
+    level = blocks.sum((1, 3, 4), dtype=own.dtype) / images  # (T, O)
+    along = (blocks * normalised.unflatten(0, (len(blocks), -1))).sum((1, 3, 4), dtype=own.dtype) / images
+    some = len(own) if own.is_cuda else 1  # one task's fit a core's cache
+    for part, by_level, by_maps in zip(own.split(some), level.split(some), along.split(some), strict=True):
+        part.addcmul_(by_level[..., None, None, None], with_ones, value=-1)
+        part.addcmul_(by_maps[..., None, None, None], with_maps, value=-1)
+    return own
+
+
+@torch.no_grad()
 def lengths(gradients: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:
     """Return the (T,) lengths of T gradients of several parameters together."""
     by_parameter = [
@@ -150,34 +206,56 @@ def lengths(gradients: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:
 
 def _of_convolution(node: Any, at_output: Tensor) -> Tensor:
     """Return a weight's T gradients, (T, O, I, h, w), for those at the output, (T, B, O, h', w')."""
-    weight, tasks = node._saved_weight, len(at_output)
-    if not at_output.is_cuda and at_output.dtype == torch.bfloat16:
+    tasks, outputs = len(at_output), at_output.shape[2]
+    if _as_patches(at_output):
         return _by_patches(node, at_output)
-
-    def call(gradient: Tensor, wanted: Tensor) -> Tensor:
-        found = torch.ops.aten.convolution_backward(
-            gradient, node._saved_input, wanted, None, node._saved_stride, node._saved_padding, node._saved_dilation,
-            False, node._saved_output_padding, 1, (False, True, False),
-        )  # fmt: skip
-        of_weight: Tensor = found[1]
-        return of_weight
-
     if not at_output.is_cuda:  # in float32 a CPU is as fast on one after the other
-        return torch.stack([call(gradient, weight) for gradient in at_output])
-    outputs = at_output.shape[2]  # as one convolution with T O channels
-    together = at_output.movedim(2, -1).movedim(0, -2).flatten(-2).movedim(-1, 1)  # channels last
-    wide = weight.new_empty((tasks * outputs, *weight.shape[1:])).to(memory_format=torch.channels_last)
-    gradients: Tensor = call(together, wide).unflatten(0, (tasks, outputs))
+        return torch.stack([_weight_gradient(node, gradient, node._saved_input) for gradient in at_output])
+    together = at_output.movedim(2, -1).movedim(0, -2).flatten(-2).movedim(-1, 1)  # T O channels, channels last
+    gradients: Tensor = _weight_gradient(node, together, node._saved_input).unflatten(0, (tasks, outputs))
     return gradients
 
 
-def _by_patches(node: Any, at_output: Tensor) -> Tensor:
-    """The same, as a product with the patches that the kernel sees.
+def _of_blocks(node: Any, at_output: Tensor, tasks: int) -> Tensor:
+    """Return a weight's gradients from each of T blocks of a batch, (T, O, I, h, w); `at_output`: (T B, O, h', w')."""
+    images, blocks = node._saved_input.unflatten(0, (tasks, -1)), at_output.unflatten(0, (tasks, -1))
+    wide = torch.promote_types(at_output.dtype, torch.float32)
+    if at_output.is_cuda:  # one launch: a convolution with T groups of channels
+        gradient, inputs = (
+            t.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last) for t in (blocks, images)
+        )
+        gradients: Tensor = _weight_gradient(node, gradient, inputs, groups=tasks).unflatten(0, (tasks, -1)).to(wide)
+        return gradients
+    found = at_output.new_empty((tasks, *node._saved_weight.shape), dtype=wide)
+    for place, block, own in zip(found, blocks, images, strict=True):
+        place.copy_(
+            _by_patches(node, block[None], own)[0] if _as_patches(block) else _weight_gradient(node, block, own)
+        )
+    return found
+
+
+def _as_patches(at_output: Tensor) -> bool:
+    return not at_output.is_cuda and at_output.dtype == torch.bfloat16
+
+
+def _weight_gradient(node: Any, at_output: Tensor, inputs: Tensor, groups: int = 1) -> Tensor:
+    """Return a weight's gradient, (O, I, h, w), for one at the output, (B, O, h', w'), of any number of channels."""
+    weight = node._saved_weight
+    wanted = weight.new_empty((at_output.shape[1], *weight.shape[1:])).to(memory_format=torch.channels_last)
+    found: Tensor = torch.ops.aten.convolution_backward(
+        at_output, inputs, weight if wanted.shape == weight.shape else wanted, None, node._saved_stride,
+        node._saved_padding, node._saved_dilation, False, node._saved_output_padding, groups, (False, True, False),
+    )[1]  # fmt: skip
+    return found
+
+
+def _by_patches(node: Any, at_output: Tensor, inputs: Tensor | None = None) -> Tensor:
+    """As `_of_convolution`, as a product with the patches that the kernel sees; `inputs`: some of the node's own.
 
     In bfloat16 on a CPU that is several times as fast as oneDNN's own gradient of a weight where maps are small.
     """
     geometry = Geometry(node._saved_weight.shape[2:], node._saved_stride, node._saved_padding, node._saved_dilation)
-    patches = geometry.patches(node._saved_input)  # (B, h', w', kernel, kernel, I)
+    patches = geometry.patches(node._saved_input if inputs is None else inputs)  # (B, h', w', kernel, kernel, I)
     high, wide, channels = patches.shape[3:]
     by_place = at_output.movedim(2, -1)  # (T, B, h', w', O)
     tasks, outputs = len(at_output), at_output.shape[2]

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtlbench import Architecture, BackboneFactory, gradients
 from mtlbench.gradients import TaskGradients, _add_weighted
-from mtlbench.layer_gradients import lengths, of_parameters, uses_of
+from mtlbench.layer_gradients import lengths, of_blocks, of_parameters, uses_of
 from mtlbench.specs import parse_method
 
 TASKS = ("colour", "shape", "size")
@@ -22,6 +22,17 @@ def losses_of(net, images, dtype=torch.float32):
         embeddings = net.train().embed(images)
     wanted = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(5))
     return (embeddings.float() - wanted).square().mean((1, 2)) * torch.arange(1.0, len(embeddings) + 1)
+
+
+def losses_in_blocks(net, images, dtype=torch.float32):
+    """(T,) losses of unlike size, each of embeddings of images of its own; half of the second task's add nothing."""
+    groups = torch.stack([images.roll(t, 0) * (1 + t) for t in range(len(net.tasks))])
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        embeddings = net.train()(groups)
+    wanted = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(5))
+    errors = (embeddings.float() - wanted).square().mean(2)
+    errors[1, ::2] = 0
+    return errors.mean(1) * torch.arange(1.0, len(embeddings) + 1)
 
 
 def network(method, backbone="small", size=24):
@@ -65,6 +76,53 @@ def test_in_bfloat16_they_are_autograds_to_its_rounding(backbone):
             finder.norms(losses, net, layer).double(), by_autograd(losses, layer), rtol=1e-2, atol=0
         )
     assert finder._direct
+
+
+BLOCKS = [("shared", b) for b in SIZES] + [(n, "small") for n in ("branched", "modulation", "csn", "single")]
+
+
+@pytest.mark.parametrize(("name", "backbone"), BLOCKS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_where_tasks_have_images_of_their_own_norms_are_autograds(name, backbone, dtype):
+    net, images = network(name, backbone, SIZES[backbone])
+    losses, layer = losses_in_blocks(net, images, dtype), list(net.last_shared_layer())
+    finder = TaskGradients()
+    for _ in range(2):
+        found = finder.norms(losses, net, layer).double()
+        rtol = 1e-4 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(found, by_autograd(losses, layer), rtol=rtol, atol=1e-9)
+    assert finder._in_blocks
+    assert finder._direct
+
+
+@pytest.mark.parametrize("wide", [torch.float64, torch.float32])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_in_blocks_are_autograds_through_a_batch_norm(wide, bias):
+    torch.manual_seed(0)
+    layer, norm = nn.Conv2d(4, 5, 3, stride=2, padding=1, bias=bias).to(wide), nn.BatchNorm2d(5).to(wide)
+    nn.init.normal_(norm.weight)
+    output = norm(layer(torch.randn(12, 4, 9, 8, dtype=wide)))
+    losses = (
+        output.unflatten(0, (3, 4)).sigmoid().mul(torch.randn(3, 4, *output.shape[1:], dtype=wide)).sum((1, 2, 3, 4))
+    )
+    (use,) = uses_of(losses, list(layer.parameters()))
+    assert use.norm is not None
+    at_output = torch.autograd.grad(losses.sum(), output, retain_graph=True)[0]
+    for parameter, found in of_blocks(use, at_output, 3):
+        wanted = torch.stack([torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in losses])
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12 if wide == torch.float64 else 1e-4)
+
+
+def test_a_loss_that_reaches_others_images_is_noticed():
+    net, images = network("shared")
+    finder, layer = TaskGradients(), list(net.last_shared_layer())
+    for _ in range(2):
+        embeddings = net.train()(torch.stack([images, images + 1, images + 2]))
+        losses = embeddings.square().mean((1, 2)) + 1e-3 * embeddings[0].mean()
+        torch.testing.assert_close(
+            finder.norms(losses, net, layer).double(), by_autograd(losses, layer), rtol=1e-4, atol=0
+        )
+    assert finder._in_blocks is False
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 2, "dilation": 2}, {"kernel_size": (1, 3)}])
@@ -136,7 +194,8 @@ def test_the_trunk_is_passed_once_and_its_last_convolution_for_no_task_again():
 
 @pytest.mark.parametrize("name", ["shared", "branched", "modulation", "csn", "dselect-k"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_going_on_from_what_was_found_gives_the_weighted_gradients(name, dtype):
+@pytest.mark.parametrize("losses_of", [losses_of, losses_in_blocks])
+def test_going_on_from_what_was_found_gives_the_weighted_gradients(name, dtype, losses_of):
     net, images = network(name)
     balancer = parse_method(f"{name}+gradnorm").build(BackboneFactory("small", 24, 8), TASKS)[1]
     weights, found = torch.tensor([0.5, 2.0, 0.5]), []
