@@ -128,12 +128,16 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
 
 
 def _against(tasks: Sequence[str], usual: Sequence[str]) -> str:
-    """Name a set of tasks by what it leaves out and adds."""
+    """Name a set of tasks by what it leaves out and adds; count them where they are many."""
+
+    def few(names: Sequence[str], many: str) -> str:
+        return " and ".join(names) if len(names) <= _NAMED else f"{len(names)} {many}"
+
     less, more = [t for t in usual if t not in tasks], [t for t in tasks if t not in usual]
     if len(less) == len(usual) or not (less or more):
-        return " and ".join(tasks)
-    parts = [f"without {' and '.join(less)}"] if less else []
-    return " ".join([*parts, *([f"with {' and '.join(more)}"] if more else [])])
+        return few(tasks, "other tasks")
+    parts = [f"without {few(less, 'of them')}"] if less else []
+    return " ".join([*parts, *([f"with {few(more, 'others')}"] if more else [])])
 
 
 class _Reader:

@@ -75,6 +75,10 @@ def test_subsets_of_tasks_and_other_protocols_count_wherever_they_lie(tmp_path):
     assert "4 runs that the table leaves out" in text
     assert "other sets of tasks: without heel_height, with toe" in text
     assert "2 other protocols, which differ in train.steps and train.lr" in text
+    many = [f"task_{number}" for number in range(7)]
+    leave(tmp_path, "one", name="many", tasks=["colour", "heel_height", *many])
+    leave(tmp_path, "one", name="unlike", tasks=many)
+    assert "other sets of tasks: without heel_height, with 7 others, with toe, 7 other tasks;" in said(tmp_path)
     assert "left no record" not in text
 
 
