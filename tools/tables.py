@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1] / "results"
 PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
 BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
 FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
+WIDTHS = "claims/celeba-7-width-quick"
 TUNED = " · tuned"
 LEVEL = 1.0  # points
 
@@ -110,8 +111,9 @@ def claims() -> Iterator[Claim]:
     """Yield the claims in the order of the table."""
     modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
     two, four, twenty = (f"claims/celeba-{number}-own-quick" for number in (2, 4, 20))
+    forty = "claims/celeba-40-quick"
     above = "(a) modulation is more accurate than"
-    for where in (two, four, FACES, twenty, ZAPPOS, SHOES):
+    for where in (two, four, FACES, twenty, forty, ZAPPOS, SHOES):
         yield compared(f"{above} `shared`", where, modulation, shared)
     for where in (two, four, FACES, ZAPPOS, SHOES):
         yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
@@ -125,6 +127,7 @@ def claims() -> Iterator[Claim]:
     yield compared(f"{above} `independent`", ZAPPOS, modulation, f"independent{TUNED}")
     yield stored("(b) a further task adds less than an embedding layer", FACES, modulation, shared)
     yield stored("(b) a further task adds less than a network", FACES, modulation, "independent")
+    yield stored("(b) a further task adds less than an embedding layer", forty, modulation, shared)
     whole, half = (f" · model.backbone=small{width}" for width in ("", "[width=0.5]"))
     widths = "claims/celeba-4-width-quick"
     equal = "(c) modulation is more accurate than a net of half the width for each task, at equal storage"
@@ -211,6 +214,24 @@ def longer_table() -> str:
             pair = compare_rows(suite, long.method, short.method, "", ROOT / folder, "triplet")
             lines.append((method, _mean_of(short), _mean_of(long), in_points(pair, ALPHA)))
     return _markdown(("method", "400 steps", "1,200 steps", "difference"), lines)
+
+
+def front_table() -> str:
+    """Return storage and accuracy of networks of several widths, the smallest first, and which are on the front."""
+    folder, name = WIDTHS.split("/")
+    suite = mtlbench.results(ROOT / folder, name, across=["model.backbone"]).one
+    shown = [row for row in rows(suite) if row.kind == "method"]
+    stored = {row.method: float(row.costs["file_bytes"].mean or 0) for row in shown}
+    lines, highest = [], 0.0
+    for row in sorted(shown, key=lambda row: (stored[row.method], -_mean(row))):
+        method, _, backbone = row.method.partition(" · model.backbone=")
+        front = "yes" if _mean(row) > highest else ""
+        highest = max(highest, _mean(row))
+        adds = float(row.costs["bytes_added"].mean or 0)
+        width = re.sub(r"small(\[width=(.*)])?", lambda found: found[2] or "1", backbone)
+        lines.append((method, width, f"{stored[row.method] / 1e6:.2f}", f"{adds / 1e3:,.2f}", _mean_of(row), front))
+    heads = ("method", "width", "MB", "kB for one more task", "accuracy, %", "on the front")
+    return _markdown(heads, lines)
 
 
 def first_table() -> str:
