@@ -133,6 +133,18 @@ def test_the_pages_have_their_tables_as_the_records_give_them():
     assert sorted(named) == sorted(tables.TABLES)
 
 
+def test_the_readme_says_how_modulation_stands_to_networks_that_store_as_much():
+    compared = next(
+        claim
+        for claim in tool("tables").at_equal_storage()
+        if "`independent`" in claim.what and "width 1 " in claim.measured
+    )
+    points, low, high = re.findall(r"[+-]\d+\.\d", compared.measured.partition("MB): ")[2])
+    for page in (CLAIMS.parent.parent / "README.md", CLAIMS.parent / "README.md"):
+        text = " ".join(page.read_text().split())
+        assert f"{points.lstrip('+')} points [{low.lstrip('+')}, {high.lstrip('+')}] above separate networks" in text
+
+
 def test_the_readme_says_how_a_recipe_of_seven_tasks_does_with_two():
     text = " ".join((CLAIMS.parent / "README.md").read_text().split())
     for name in ("celeba-2-quick", "celeba-2-own-quick"):

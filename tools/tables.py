@@ -135,6 +135,7 @@ def claims() -> Iterator[Claim]:
     yield compared(
         "(c) half the width costs modulation accuracy", widths, f"{modulation}{whole}", f"{modulation}{half}"
     )
+    yield from at_equal_storage()
     for other in ("single", "shared"):
         yield agreed(
             f"(d) gradients agree more often than in `{other}`", "claims/celeba-4-quick", modulation, f"{other}{TUNED}"
@@ -147,6 +148,22 @@ def claims() -> Iterator[Claim]:
     yield from transferred()
     for where in (FACES, ZAPPOS, SHOES):
         yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
+
+
+def at_equal_storage() -> Iterator[Claim]:
+    """Compare modulation of each width with the smallest networks of other methods that store as much or more."""
+    suite, shown = of_widths()
+    stored = {key: float(row.costs["file_bytes"].mean or 0) for key, row in shown.items()}
+    for method in ("independent", "shared"):
+        for ours in sorted((key for key in shown if key[0] == "modulation"), key=stored.__getitem__):
+            theirs = min(
+                (key for key in shown if key[0] == method and stored[key] >= stored[ours]), key=stored.__getitem__
+            )
+            names = [f"{key[0]} of width {key[1]} ({stored[key] / 1e6:.2f} MB)" for key in (ours, theirs)]
+            yield judged(
+                f"(c) modulation is more accurate than the smallest `{method}` that stores as much",
+                WIDTHS, suite, shown[ours].method, shown[theirs].method, (names[0], names[1]),
+            )  # fmt: skip
 
 
 def transferred() -> Iterator[Claim]:
@@ -216,20 +233,31 @@ def longer_table() -> str:
     return _markdown(("method", "400 steps", "1,200 steps", "difference"), lines)
 
 
+def of_widths() -> tuple[Suite, dict[tuple[str, str], Row]]:
+    """Return networks of several widths, by method and width; those of width 1 are the runs of `FACES`."""
+    narrow, whole = (find_records(ROOT / where.split("/")[0], where.split("/")[1]) for where in (WIDTHS, FACES))
+    (suite,) = suites(narrow + whole, across=("name", "model.backbone"))
+    methods = {record.setup["method"]["name"] for record in narrow if record.kind == "method"}
+    shown: dict[tuple[str, str], Row] = {}
+    for row in rows(suite):
+        method, *settings = row.method.split(" · ")
+        width = re.search(r"width=([\d.]*)", row.method)
+        if method in methods and ("tuned" in settings or (method, "1") not in shown):
+            shown[method, width[1] if width else "1"] = row
+    return suite, shown
+
+
 def front_table() -> str:
     """Return storage and accuracy of networks of several widths, the smallest first, and which are on the front."""
-    folder, name = WIDTHS.split("/")
-    suite = mtlbench.results(ROOT / folder, name, across=["model.backbone"]).one
-    shown = [row for row in rows(suite) if row.kind == "method"]
-    stored = {row.method: float(row.costs["file_bytes"].mean or 0) for row in shown}
+    _, shown = of_widths()
+    stored = {key: float(row.costs["file_bytes"].mean or 0) for key, row in shown.items()}
     lines, highest = [], 0.0
-    for row in sorted(shown, key=lambda row: (stored[row.method], -_mean(row))):
-        method, _, backbone = row.method.partition(" · model.backbone=")
+    for key in sorted(stored, key=lambda key: (stored[key], -_mean(shown[key]))):
+        row = shown[key]
         front = "yes" if _mean(row) > highest else ""
         highest = max(highest, _mean(row))
         adds = float(row.costs["bytes_added"].mean or 0)
-        width = re.sub(r"small(\[width=(.*)])?", lambda found: found[2] or "1", backbone)
-        lines.append((method, width, f"{stored[row.method] / 1e6:.2f}", f"{adds / 1e3:,.2f}", _mean_of(row), front))
+        lines.append((*key, f"{stored[key] / 1e6:.2f}", f"{adds / 1e3:,.2f}", _mean_of(row), front))
     heads = ("method", "width", "MB", "kB for one more task", "accuracy, %", "on the front")
     return _markdown(heads, lines)
 
@@ -281,6 +309,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "first": first_table,
     "claims": claims_table,
     "longer": longer_table,
+    "front": front_table,
     FACES: lambda: tuning_table(FACES),
     SHOES: lambda: tuning_table(SHOES),
     ZAPPOS: lambda: tuning_table(ZAPPOS),
