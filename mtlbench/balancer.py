@@ -126,6 +126,7 @@ class Balancer(nn.Module, ABC):
         shared = [p.grad for p in architecture.shared_parameters() if p.grad is not None]
         if shared and len(losses) > 1:
             torch._foreach_mul_(shared, 1.0 / len(losses))
+        self.task_gradients.look_again()
 
 
 def share_acted_on(balancer: Balancer | type[Balancer], architecture: Architecture) -> float:

@@ -13,7 +13,8 @@ one product gives all T: for a convolution with O channels, one weight gradient 
 behind the layer, batch norm included, is differentiated by torch itself.
 
 *In blocks.* Where images are sampled for each task, a loss reaches its own block of the batch alone, behind the layer.
-One pass finds the gradients of all losses there, and two products give the layer's T gradients (`of_blocks`).
+One pass finds the gradients of all losses there, and two products give the layer's T gradients (`of_blocks`). Their
+lengths are used; what trains the network is the ordinary pass, which they are compared with again later.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mtlbench.layer_gradients import Use, before_norm, dtype_of, lengths, nodes,
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the longest gradient
 _COARSE = 2e-2  # bfloat16 has 8 bits
+_ALWAYS, _SOMETIMES = 3, 50  # steps: a comparison waits for the device
 
 
 class TaskGradients:
@@ -62,7 +64,10 @@ class TaskGradients:
         self._beside: dict[int, Tensor] = {}  # parameters that losses reach past these rows
         self._direct: bool | None = None  # whether norms at the layer are right when found at its outputs
         self._in_blocks: bool | None = None  # whether each task has a block of the batch alone, at the layer's outputs
+        self._confirmed = False  # whether all this was seen where every task had a gradient
         self._found: _Found | None = None
+        self._steps = 0  # in blocks
+        self._expected: list[tuple[nn.Parameter, Tensor, torch.dtype]] = []
 
     def __deepcopy__(self, memo: object) -> TaskGradients:
         """A copy looks for itself: what was learned is of one network's parameters."""
@@ -111,12 +116,15 @@ class TaskGradients:
     def norms(self, losses: Tensor, architecture: Architecture, layer: Sequence[nn.Parameter]) -> Tensor:
         """Return the (T,) lengths of the gradients of (T,) losses at a layer's parameters."""
         self._found = None
+        if not self._confirmed:
+            self._direct = self._in_blocks = self._apart = None
         uses = uses_of(losses, layer) if self._direct is not False else None
         if uses is None:
             return _norms_by_passes(losses, layer)
         norms = self._norms_at(losses, architecture, uses)
         if self._direct is None:
             whole = _norms_by_passes(losses, layer)
+            self._confirmed = bool((whole > 0).all())  # a gradient of 0 shows nothing of other steps
             self._direct = norms is not None and _alike(norms[:, None], whole[:, None], dtype_of(uses))
             norms = norms if self._direct else whole
         return _norms_by_passes(losses, layer) if norms is None else norms
@@ -125,7 +133,7 @@ class TaskGradients:
         edges = [GradientEdge(use.node, 0) for use in uses]
         if not self._branches(losses, architecture):
             if len(uses) == 1 and (gradients := self._of_blocks(losses, uses[0])) is not None:
-                self._found = _Found(losses, None, [], gradients)
+                self._found = _Found(losses, None, [], gradients, dtype_of(uses))
                 return lengths(gradients)
             at_outputs = _stacked(_whole_passes(losses, edges))
             return None if at_outputs is None else lengths(of_parameters(uses, at_outputs))
@@ -139,8 +147,9 @@ class TaskGradients:
             return None
         gradients = of_parameters(uses, at_outputs)
         self._found = _Found(
-            losses, rows, [(p, g) for p, g in zip(beside, own, strict=True) if g is not None], gradients
-        )
+            losses, rows, [(p, g) for p, g in zip(beside, own, strict=True) if g is not None],
+            gradients, dtype_of(uses),
+        )  # fmt: skip
         return lengths(gradients)
 
     def _of_blocks(self, losses: Tensor, use: Use) -> list[tuple[nn.Parameter, Tensor]] | None:
@@ -161,11 +170,11 @@ class TaskGradients:
         The convention is `Balancer`'s. Loss and heads are not passed again, nor is the layer's gradient found again.
         """
         found, self._found = self._found, None
-        if found is None or found.losses is not losses or not self._direct:
+        if found is None or found.losses is not losses or not self._direct or weights.requires_grad:
             return False
         if found.rows is None:
-            _go_back(losses, weights, architecture, found.layer)
-            return True
+            self._expect(found, weights)
+            return False
         owners = {id(p): t for t in range(len(losses)) for p in architecture.task_parameters(t)}
         if architecture.mixes_tasks or any(id(p) not in owners for p, _ in found.own):
             return False  # several losses may reach them: a loss's own parameters, for one
@@ -182,6 +191,26 @@ class TaskGradients:
             torch.autograd.backward([_there(architecture.representation)], [combined], inputs=others)
         return True
 
+    def _expect(self, found: _Found, weights: Tensor) -> None:
+        """Keep what a layer's gradient of weighted losses should be: at the first steps, then at some."""
+        self._steps += 1
+        if self._steps <= _ALWAYS or self._steps % _SOMETIMES == 0:
+            shares = weights.detach() / len(found.losses)
+            with torch.no_grad():
+                self._expected = [
+                    (p, torch.tensordot(shares, g.to(shares.dtype), dims=1), found.dtype) for p, g in found.layer
+                ]
+
+    def look_again(self) -> None:
+        """After the pass of weighted losses, compare a layer's `.grad` with what was found in blocks.
+
+        A network may begin to mix images after the first step. Then blocks are not used again.
+        """
+        expected, self._expected = self._expected, []
+        for parameter, gradient, dtype in expected:
+            if parameter.grad is None or not _alike(parameter.grad.flatten()[None], gradient.flatten()[None], dtype):
+                self._in_blocks, self._direct = False, None
+
 
 class _Found(NamedTuple):
     """What was found for (T,) losses."""
@@ -190,23 +219,7 @@ class _Found(NamedTuple):
     rows: Tensor | None  # (T, B, ...) gradients at the representation; None where images are sampled for each task
     own: list[tuple[Tensor, Tensor]]  # parameters behind it, with the gradients of the summed losses
     layer: list[tuple[nn.Parameter, Tensor]]  # the layer's parameters, with their T gradients, (T, ...)
-
-
-def _go_back(
-    losses: Tensor, weights: Tensor, architecture: Architecture, layer: Sequence[tuple[nn.Parameter, Tensor]]
-) -> None:
-    """Add the gradients of weighted losses to `.grad` in one pass; the layer's T gradients are not found again."""
-    done = {id(p) for p, _ in layer}
-    leaves = [getattr(node, "variable", None) for node in nodes(losses.grad_fn)]
-    others = [p for p in leaves if p is not None and id(p) not in done]
-    torch.autograd.backward([(losses * weights).sum()], inputs=others)
-    shared = [p.grad for p in architecture.shared_parameters() if p.grad is not None and id(p) not in done]
-    shares = weights / len(losses)
-    with torch.no_grad():
-        if shared:
-            torch._foreach_mul_(shared, 1.0 / len(losses))
-        for parameter, gradients in layer:
-            add_gradient(parameter, torch.tensordot(shares, gradients.to(shares.dtype), dims=1))
+    dtype: torch.dtype  # the coarsest in which it computes
 
 
 def _stay_in_blocks(at_output: list[Tensor] | None) -> bool:

@@ -8,7 +8,7 @@ same with H the patches that its kernel sees. So one product serves T tasks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from mtlbench.patches import Geometry
 
-_CASTS = {"TBackward0", "ToCopyBackward0"}  # what may stand between a parameter and the operation that takes it
+_TURN = "TBackward0"
+_CASTS = {_TURN, "ToCopyBackward0"}  # what may stand between a parameter and the operation that takes it
+_PRODUCTS = {"AddmmBackward0", "MmBackward0"}  # they take an (O, I) weight transposed
 _PATCHES = 2**24  # numbers of a convolution's patches that are held at a time
 
 
@@ -52,27 +54,34 @@ def nodes(root: Any, stop: Any = None) -> Iterator[Any]:
 def uses_of(losses: Tensor, layer: Sequence[nn.Parameter]) -> list[Use] | None:
     """Return the operations that take a layer's parameters; None where one of them is of another form than is known."""
     wanted = {id(p): p for p in layer if p.requires_grad}
-    above: dict[Any, Any] = {}
-    found: dict[Any, dict[int, nn.Parameter]] = {}
+    users: dict[Any, list[Any]] = {}
+    leaves = []
     for node in nodes(losses.grad_fn):
         for child, _ in node.next_functions:
-            above.setdefault(child, node)
-        parameter = getattr(node, "variable", None)
-        if parameter is None or id(parameter) not in wanted:
-            continue
-        below, user = node, above.get(node)
+            users.setdefault(child, []).append(node)
+        if id(getattr(node, "variable", None)) in wanted:
+            leaves.append(node)
+    found: dict[Any, dict[int, nn.Parameter]] = {}
+    for node in leaves:
+        below, user, turned = node, _only(users, node), False
         while user is not None and user.name() in _CASTS:
-            below, user = user, above.get(user)
-        if user is None:
+            turned ^= user.name() == _TURN
+            below, user = user, _only(users, user)
+        parameter = wanted.pop(id(node.variable))
+        if user is None or (parameter.dim() == 2 and not turned and user.name() in _PRODUCTS):
             return None
         place = next(i for i, (child, _) in enumerate(user.next_functions) if child is below)
-        found.setdefault(user, {})[place] = wanted.pop(id(parameter))
-        if not wanted:
-            break
+        found.setdefault(user, {})[place] = parameter
     uses = [_as_use(node, parameters) for node, parameters in found.items()]
     if wanted or not uses or None in uses:
         return None
-    return [use._replace(norm=_norm_of(above.get(use.node))) for use in uses if use is not None]
+    return [use._replace(norm=_norm_of(_only(users, use.node))) for use in uses if use is not None]
+
+
+def _only(users: Mapping[Any, Sequence[Any]], node: Any) -> Any:
+    """Return the one operation that takes what a node gives; None where several do."""
+    found = users.get(node, ())
+    return found[0] if len(found) == 1 else None
 
 
 def _norm_of(node: Any) -> Any:
@@ -196,10 +205,11 @@ def _through_norm(use: Use, blocks: Tensor, own: Tensor) -> Tensor:
 @torch.no_grad()
 def lengths(gradients: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:
     """Return the (T,) lengths of T gradients of several parameters together."""
-    by_parameter = [
-        torch.linalg.vector_norm(g.flatten(1), dim=1, dtype=torch.promote_types(g.dtype, torch.float32))
-        for _, g in gradients
-    ]
+    by_parameter = []
+    for _, g in gradients:
+        wide = torch.promote_types(g.dtype, torch.float32)
+        rows = torch.linalg.vector_norm(g.flatten(min(2, g.dim() - 1)), dim=-1, dtype=wide)  # a long sum loses digits
+        by_parameter.append(torch.linalg.vector_norm(rows.flatten(1), dim=1) if rows.dim() > 1 else rows)
     found: Tensor = torch.linalg.vector_norm(torch.stack(by_parameter), dim=0)
     return found
 

@@ -113,6 +113,86 @@ def test_gradients_in_blocks_are_autograds_through_a_batch_norm(wide, bias):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12 if wide == torch.float64 else 1e-4)
 
 
+@pytest.mark.parametrize("name", ["single", "embedding-mask", "mmoe[experts=1]", "shared"])
+@pytest.mark.parametrize("losses_of", [losses_of, losses_in_blocks])
+@pytest.mark.parametrize("inactive", [[0], [0, 1, 2]])
+def test_a_first_step_without_gradients_confirms_nothing(name, losses_of, inactive):
+    net, images = network(name)
+    layer = list(net.last_shared_layer())
+    finder = TaskGradients()
+    for number in range(3):
+        losses = losses_of(net, images)
+        if number == 0:
+            losses = losses * torch.tensor([0.0 if t in inactive else 1.0 for t in range(3)])
+        found = finder.norms(losses, net, layer).double()
+        torch.testing.assert_close(found, by_autograd(losses, layer), rtol=1e-4, atol=1e-9)
+        assert finder._confirmed == (number > 0)
+
+
+class Plugged(Architecture):
+    """Three tasks with images of their own, and a last shared layer that is taken in another way than usual."""
+
+    def __init__(self, how):
+        super().__init__(BackboneFactory("small", 24, 8), TASKS)
+        torch.manual_seed(0)
+        self.how, self.gate = how, nn.Parameter(torch.zeros(()))
+        self.matrix, self.bias = nn.Parameter(torch.randn(6, 6)), nn.Parameter(torch.randn(6))
+        self.convolution, self.norm, self.late = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.BatchNorm1d(6)
+
+    def forward(self, images):
+        convolved = self.convolution(images.flatten(0, 1))
+        features = self.norm(convolved)
+        if self.how == "a second user":
+            features = features + self.gate * convolved
+        features = features.relu().mean((2, 3))
+        if self.how == "late mixing":
+            features = features + self.gate * self.late(features)
+        if self.how == "a product":
+            features = features @ self.matrix
+        if self.how == "a sum and a product":
+            features = torch.addmm(self.bias, features, self.matrix)
+        return features.unflatten(0, images.shape[:2])
+
+    def embed(self, images):
+        raise NotImplementedError
+
+    def last_shared_layer(self):
+        return [self.matrix] if "product" in self.how else [self.convolution.weight]
+
+
+@pytest.mark.parametrize("how", ["a product", "a sum and a product", "a second user", "late mixing"])
+def test_layers_that_are_taken_in_other_ways_train_as_by_autograd(how):
+    net, images = Plugged(how), torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    balancer = parse_method("shared+gradnorm").build(BackboneFactory("small", 24, 8), TASKS)[1]
+    for number in range(3):
+        with torch.no_grad():
+            net.gate.fill_(0.0 if number == 0 else 1.0)
+        net.zero_grad(set_to_none=True)
+        losses = losses_in_blocks(net, images)
+        weights, layer = torch.tensor([0.5, 2.0, 0.5]), net.last_shared_layer()
+        wanted = by_autograd(losses, layer)
+        gradient = torch.autograd.grad((losses * weights).sum(), layer[0], retain_graph=True)[0]
+        found = balancer.norms_at_last_shared_layer(losses, net)
+        balancer.weighted_backward(losses, weights, net)
+        torch.testing.assert_close(
+            layer[0].grad, gradient / (3 if net.shared_parameters() else 1), rtol=1e-4, atol=1e-6
+        )
+        if how != "late mixing" or number != 1:  # that step showed it
+            torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_weights_that_are_learned_by_their_gradient_keep_it():
+    net, images = network("shared")
+    balancer = parse_method("shared+gradnorm").build(BackboneFactory("small", 24, 8), TASKS)[1]
+    weights = torch.ones(3, requires_grad=True)
+    for _ in range(2):
+        weights.grad = None
+        losses = losses_of(net, images)
+        balancer.norms_at_last_shared_layer(losses, net)
+        balancer.weighted_backward(losses, weights, net)
+        torch.testing.assert_close(weights.grad, losses.detach())
+
+
 def test_a_loss_that_reaches_others_images_is_noticed():
     net, images = network("shared")
     finder, layer = TaskGradients(), list(net.last_shared_layer())
@@ -176,7 +256,7 @@ def test_weights_that_a_network_takes_twice_count_twice():
     for _ in range(2):
         found = finder.norms(losses, Nothing(), list(layer.parameters()))
         torch.testing.assert_close(found.double(), by_autograd(losses, list(layer.parameters())), rtol=1e-4, atol=0)
-    assert finder._direct is False
+    assert not finder._direct
 
 
 def test_the_trunk_is_passed_once_and_its_last_convolution_for_no_task_again():
