@@ -21,7 +21,7 @@ not their sum (see `Balancer`).
 
 A step takes 1.16 times as long as one of `shared` with four tasks that share a batch and 1.58 times with twenty, since
 the gradient of a convolution takes a product for each. Where images are sampled for each task, two products serve all:
-1.11 times with four tasks, 1.15 with twenty and 1.16 with forty (`small`, 48 x 64 px, 60 to 360
+1.05 times with four tasks, 1.11 with twenty and 1.12 with forty (`small`, 48 x 64 px, 60 to 360
 images, bfloat16, two threads of an AMD EPYC, torch 2.14.1: `tools/speed/steps.py --methods gradnorm --sampling ...`).
 """
 

@@ -124,7 +124,7 @@ class TaskGradients:
         norms = self._norms_at(losses, architecture, uses)
         if self._direct is None:
             whole = _norms_by_passes(losses, layer)
-            self._confirmed = bool((whole > 0).all())  # a gradient of 0 shows nothing of other steps
+            self._confirmed = _none_is_zero(whole)  # a gradient of 0 shows nothing of other steps
             self._direct = norms is not None and _alike(norms[:, None], whole[:, None], dtype_of(uses))
             norms = norms if self._direct else whole
         return _norms_by_passes(losses, layer) if norms is None else norms
@@ -313,6 +313,10 @@ def _norms_by_passes(losses: Tensor, layer: Sequence[Tensor]) -> Tensor:
         squares = [g.float().square().sum() for g in gradients if g is not None]
         norms.append(torch.stack(squares).sum().sqrt() if squares else loss.new_zeros(()))
     return torch.stack(norms).detach()
+
+
+def _none_is_zero(norms: Tensor) -> bool:
+    return bool((norms > 0).all())
 
 
 def _alike(found: Tensor, wanted: Tensor, dtype: torch.dtype | None = None) -> bool:

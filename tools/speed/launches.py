@@ -49,7 +49,7 @@ def main() -> None:
     for tasks in arguments.tasks:
         for spec in arguments.methods:
             trainer = trainer_of(spec, tasks, arguments.sampling, null=bool(arguments.null))
-            for _ in range(2):
+            for _ in range(4):  # the first ones also confirm short cuts
                 trainer.step()
             drawn = counted(lambda trainer=trainer: trainer.sampler.draw(trainer.generators))
             step = counted(trainer.step)
@@ -89,7 +89,7 @@ def trainer_of(spec: str, tasks: int, sampling: str, *, null: bool = False) -> T
         trainer = Trainer(parse_methods(spec)[0], load_benchmark("zappos", settings=settings), dataset, 0, "bf16")
     trainer._looked = True  # no kernel computes, so there is no value to look at
     # take short cuts unchecked that real values would confirm
-    gradients._alike = lambda *_: True
+    gradients._alike = gradients._none_is_zero = lambda *_: True
     gradients._stay_in_blocks = lambda *_: sampling == "per-task"
     return trainer
 
