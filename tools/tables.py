@@ -27,14 +27,14 @@ from mtlbench.report.inference import Comparison
 from mtlbench.report.pairs import in_points
 from mtlbench.report.rows import Cell, Row, rows
 from mtlbench.report.suites import Suite, suites
-from mtlbench.runs import find_records
+from mtlbench.runs import Record, find_records
 from mtlbench.tuning.outcome import FOLDER, read_trials
 
 ROOT = Path(__file__).parents[1] / "results"
 PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
 BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
 FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
-WIDTHS, MORE = "claims/celeba-7-width-quick", "claims/celeba-7-more-quick"
+WIDTHS, MORE, LONGER = (f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "1200"))
 TUNED = " · tuned"
 LEVEL = 1.0  # points
 
@@ -82,10 +82,8 @@ def stored(what: str, where: str, first: str, second: str) -> Claim:
     """Count what one more task adds to two rows, and what both take in all."""
     folder, name = where.split("/")
     suite = mtlbench.results(ROOT / folder, name).one
-    costs = {row.method: row.costs for row in rows(suite)}
-    total, adds = (
-        {row: float(costs[row][key].mean or 0) for row in (first, second)} for key in ("file_bytes", "bytes_added")
-    )
+    shown = {row.method: row for row in rows(suite)}
+    total, adds = ({row: _bytes(shown[row], key) for row in (first, second)} for key in ("file_bytes", "bytes_added"))
     said = "; ".join(f"{row} {total[row] / 1e6:.2f} MB, {adds[row] / 1e3:,.2f} kB more a task" for row in total)
     return Claim(what, str(len(suite.tasks)), said, "holds" if adds[first] < adds[second] else "does not hold", where)
 
@@ -119,7 +117,7 @@ def claims() -> Iterator[Claim]:
         yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
     for other in (shared, gradnorm):
         what = f"{above} `{other.removesuffix(TUNED)}` after 1,200 steps"
-        yield compared(what, "claims/celeba-1200-quick", modulation, other)
+        yield compared(what, LONGER, modulation, other)
     for where in (FACES, SHOES):
         yield compared(f"{above} `cross-stitch`", where, modulation, f"cross-stitch{TUNED}")
     for where in (FACES, SHOES):
@@ -153,7 +151,7 @@ def claims() -> Iterator[Claim]:
 def at_equal_storage() -> Iterator[Claim]:
     """Compare modulation of each width with the smallest networks of other methods that store as much or more."""
     suite, shown = of_widths()
-    stored = {key: float(row.costs["file_bytes"].mean or 0) for key, row in shown.items()}
+    stored = {key: _bytes(row, "file_bytes") for key, row in shown.items()}
     for method in ("independent", "shared"):
         for ours in sorted((key for key in shown if key[0] == "modulation"), key=stored.__getitem__):
             theirs = min(
@@ -216,9 +214,7 @@ def tuning_table(where: str) -> str:
 
 def longer_table() -> str:
     """Return what three times the training changes on seven tasks of faces; both have the same recipes."""
-    folder, name = FACES.split("/")
-    records = find_records(ROOT / folder, name) + find_records(ROOT / "claims", "celeba-1200-quick")
-    (suite,) = suites(records, across=("name", "train.steps"))
+    (suite,) = suites(_records(FACES) + _records(LONGER), across=("name", "train.steps"))
     shown: dict[str, dict[int, Row]] = {}
     for row in rows(suite):
         method, _, rest = row.method.partition(TUNED)
@@ -228,15 +224,15 @@ def longer_table() -> str:
     for method, lengths in shown.items():
         if len(lengths) == 2:
             short, long = (lengths[steps] for steps in sorted(lengths))
-            pair = compare_rows(suite, long.method, short.method, "", ROOT / folder, "triplet")
+            pair = compare_rows(suite, long.method, short.method, "", ROOT, "triplet")
             lines.append((method, _mean_of(short), _mean_of(long), in_points(pair, ALPHA)))
     return _markdown(("method", "400 steps", "1,200 steps", "difference"), lines)
 
 
 def more_table() -> str:
     """Return further methods on seven tasks of faces, all by default, the best first, each against `shared`."""
-    more, known = find_records(ROOT / "claims", MORE.split("/")[1]), find_records(ROOT / "tuned", FACES.split("/")[1])
-    (suite,) = suites(more + known, across=("name",))
+    more = _records(MORE)
+    (suite,) = suites(more + _records(FACES), across=("name",))
     asked = {record.setup["method"]["name"] for record in more if record.kind == "method"} | {"gradnorm", "shared"}
     shown = {}
     for row in rows(suite):
@@ -247,7 +243,7 @@ def more_table() -> str:
     for method, row in sorted(shown.items(), key=lambda item: -_mean(item[1])):
         versus = ""
         if method != "shared":
-            pair = compare_rows(suite, row.method, shown["shared"].method, "", ROOT / "claims", "triplet")
+            pair = compare_rows(suite, row.method, shown["shared"].method, "", ROOT, "triplet")
             versus = in_points(pair, ALPHA)
         lines.append((method, _mean_of(row), str(len(row.seeds)), versus))
     return _markdown(("method", "accuracy, %", "seeds", "against shared"), lines)
@@ -255,8 +251,8 @@ def more_table() -> str:
 
 def of_widths() -> tuple[Suite, dict[tuple[str, str], Row]]:
     """Return networks of several widths, by method and width; those of width 1 are the runs of `FACES`."""
-    narrow, whole = (find_records(ROOT / where.split("/")[0], where.split("/")[1]) for where in (WIDTHS, FACES))
-    (suite,) = suites(narrow + whole, across=("name", "model.backbone"))
+    narrow = _records(WIDTHS)
+    (suite,) = suites(narrow + _records(FACES), across=("name", "model.backbone"))
     methods = {record.setup["method"]["name"] for record in narrow if record.kind == "method"}
     shown: dict[tuple[str, str], Row] = {}
     for row in rows(suite):
@@ -270,14 +266,13 @@ def of_widths() -> tuple[Suite, dict[tuple[str, str], Row]]:
 def front_table() -> str:
     """Return storage and accuracy of networks of several widths, the smallest first, and which are on the front."""
     _, shown = of_widths()
-    stored = {key: float(row.costs["file_bytes"].mean or 0) for key, row in shown.items()}
+    stored = {key: _bytes(row, "file_bytes") for key, row in shown.items()}
     lines, highest = [], 0.0
     for key in sorted(stored, key=lambda key: (stored[key], -_mean(shown[key]))):
         row = shown[key]
         front = "yes" if _mean(row) > highest else ""
         highest = max(highest, _mean(row))
-        adds = float(row.costs["bytes_added"].mean or 0)
-        lines.append((*key, f"{stored[key] / 1e6:.2f}", f"{adds / 1e3:,.2f}", _mean_of(row), front))
+        lines.append((*key, *_storage(row), _mean_of(row), front))
     heads = ("method", "width", "MB", "kB for one more task", "accuracy, %", "on the front")
     return _markdown(heads, lines)
 
@@ -291,11 +286,23 @@ def first_table() -> str:
     best = sorted((shown.get(method + TUNED, shown[method]) for method in core), key=lambda row: -_mean(row))
     lines = []
     for row in best:
-        costs = {key: float(row.costs[key].mean or 0) for key in ("file_bytes", "bytes_added")}
         versus = "" if row is best[0] else in_points(found.compare(row.method, best[0].method), ALPHA)
-        stored = f"{costs['file_bytes'] / 1e6:.2f}", f"{costs['bytes_added'] / 1e3:,.2f}"
-        lines.append((_method(row), _mean_of(row), versus, *stored))
+        lines.append((_method(row), _mean_of(row), versus, *_storage(row)))
     return _markdown(("method", "accuracy, %", f"against {_method(best[0])}", "MB", "kB for one more task"), lines)
+
+
+def _records(where: str) -> list[Record]:
+    folder, name = where.split("/")
+    return find_records(ROOT / folder, name)
+
+
+def _bytes(row: Row, key: str) -> float:
+    return float(row.costs[key].mean or 0)
+
+
+def _storage(row: Row) -> tuple[str, str]:
+    """Write what a row stores in all, in MB, and for one more task, in kB."""
+    return f"{_bytes(row, 'file_bytes') / 1e6:.2f}", f"{_bytes(row, 'bytes_added') / 1e3:,.2f}"
 
 
 def _method(row: Row) -> str:

@@ -256,7 +256,7 @@ def test_weights_that_a_network_takes_twice_count_twice():
     for _ in range(2):
         found = finder.norms(losses, Nothing(), list(layer.parameters()))
         torch.testing.assert_close(found.double(), by_autograd(losses, list(layer.parameters())), rtol=1e-4, atol=0)
-    assert not finder._direct
+    assert finder._direct is None  # refused before it is tried
 
 
 def test_the_trunk_is_passed_once_and_its_last_convolution_for_no_task_again():
