@@ -11,13 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from support import tool
 
 from mtlbench import results
 from mtlbench.benchmark import load_benchmark
+from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
-from mtlbench.report.evidence import read_triplets
+from mtlbench.report.evidence import TRIPLETS, read_triplets
 from mtlbench.runs import find_records, run_folder, write_record
 from mtlbench.specs import groups_of
 from mtlbench.tuning.outcome import FOLDER, read_trials
@@ -174,17 +175,16 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
         if file.is_file():
             size = file.stat().st_size
             if file.name == "test.safetensors":
-                hits, triplets = load_file(file), load_file(file.with_name("triplets.safetensors"))
+                hits, triplets = load_file(file), read_triplets(file.parent)
                 assert "hits" in hits
                 assert {name.split("/")[0] for name in hits} <= {"hits", "labels", "queries"}
-                assert set(triplets) == {"triplets"}
-                assert triplets["triplets"].shape == (*hits["hits"].shape, 3)
-                assert triplets["triplets"].dtype == "int16"
+                assert triplets.shape == (*hits["hits"].shape, 3)
+                assert triplets.dtype == "int16"
+                assert not file.with_name(TRIPLETS).exists()  # all runs of these benchmarks answered the same
             most = {"tried.jsonl": 500_000}.get(file.name, 100_000)
             if file.suffix == ".safetensors":
-                most = max(
-                    200_000, 25_000 * len(load_file(file.with_name("triplets.safetensors"))["triplets"])
-                )  # a task
+                tasks = len(next(iter(load_file(file).values())))
+                most = max(200_000, 25_000 * tasks)
             assert size < most, file
             assert (
                 file.name
@@ -194,7 +194,7 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                     "conflict.csv",
                     "agreement.csv",
                     "test.safetensors",
-                    "triplets.safetensors",
+                    TRIPLETS,
                     "trials.json",
                     "tried.jsonl",
                 )
@@ -239,7 +239,6 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
         "run.json",
         "curve.csv",
         "test.safetensors",
-        "triplets.safetensors",
     }
     content = json.loads((place / "run.json").read_text())
     assert content["metrics"] == record.metrics
@@ -249,22 +248,49 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     with (place / "curve.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"step": "2", "seconds": "", "accuracy": "0.75"}]
     assert {name: t.tolist() for name, t in load_file(place / "test.safetensors").items()} == {"hits": [[1, 1, 1]] * 2}
-    assert load_file(place / "triplets.safetensors")["triplets"].tolist() == places.tolist()
+    assert load_file(place.parents[1] / TRIPLETS)["triplets"].tolist() == places.tolist()
     assert read_triplets(place).tolist() == places.tolist()
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
     shutil.move(tmp_path / "from" / NAMES[0] / "shared", tmp_path / "from" / NAMES[0] / "single")
     other = shutil.copytree(tmp_path / "to" / NAMES[0], tmp_path / "to" / "other")
     monkeypatch.setattr(sys, "argv", [*words, "--add"])
     publish.main()
-    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single"}
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single", TRIPLETS}
     assert other.with_suffix(".md").read_text() == publish.tables_of(tmp_path / "to", "other")
     monkeypatch.setattr(sys, "argv", words)
     publish.main()
-    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single"}
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single", TRIPLETS}
+
+
+def test_a_published_run_that_answered_other_triplets_keeps_its_own(publish, tmp_path):
+    import numpy as np
+
+    asked = {"a": [0, 1, 2], "b": [0, 1, 2], "c": [2, 1, 0]}
+    for method, triplet in asked.items():
+        folder = run_folder(tmp_path, "own", method, 0)
+        folder.mkdir(parents=True)
+        save_file({"triplets": np.array([[triplet]], dtype="int16")}, folder / TRIPLETS)
+    publish.share_triplets(tmp_path / "own")
+    late = run_folder(tmp_path, "own", "a", 1)
+    late.mkdir()
+    save_file({"triplets": np.array([[[2, 1, 0]]], dtype="int16")}, late / TRIPLETS)
+    publish.share_triplets(tmp_path / "own")
+    kept = {str(path.parent.relative_to(tmp_path / "own")) for path in (tmp_path / "own").rglob(TRIPLETS)}
+    assert kept == {".", "c/seed-0", "a/seed-1"}
+    for method, triplet in asked.items():
+        assert read_triplets(run_folder(tmp_path, "own", method, 0)).tolist() == [[triplet]]
+    assert read_triplets(late).tolist() == [[[2, 1, 0]]]
+
+
+def test_a_run_without_its_triplets_is_not_published(publish, tmp_path):
+    run = run_folder(PUBLISHED, "shoes-quick", "shared", 0)
+    alone = shutil.copytree(run, run_folder(tmp_path, "shoes-quick", "shared", 0))
+    with pytest.raises(UserError, match=r"lacks its test triplets; run it again\."):
+        publish.publish(alone, tmp_path / "to", times=True)
 
 
 def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():
-    kept = load_file(run_folder(PUBLISHED, "zappos-8k-quick", "shared", 0) / "triplets.safetensors")["triplets"][1]
+    kept = read_triplets(run_folder(PUBLISHED, "zappos-8k-quick", "shared", 0))[1]
     values: list[tuple[set[int], int]] = []  # of the same value: anchors and positives that triplets connect
     for anchor, positive, _ in kept.tolist():
         joined = [value for value in values if value[0] & {anchor, positive}]

@@ -7,8 +7,8 @@
 
 The tool keeps `run.json`, the validations of `curve.csv`, and `agreement.csv` of each run. From `test.safetensors` it
 keeps which test triplets were ordered correctly, and the scores of single queries with their labels: comparisons
-between methods need them. The triplets go to `triplets.safetensors`: that file is the same for all runs of a benchmark,
-so git stores it once. Beside a benchmark's folder, `NAME.md` holds its tables, `tried.jsonl` the other runs on its
+between methods need them. The triplets go to `triplets.safetensors`, once for all runs of a benchmark that answered the
+same ones. Beside a benchmark's folder, `NAME.md` holds its tables, `tried.jsonl` the other runs on its
 data, and `tuning/trials.json` the trials behind its recipes. All tables in the folder are written again, since new runs
 change what others on the same data say.
 """
@@ -20,15 +20,19 @@ import io
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from mtlbench.errors import UserError
 from mtlbench.probes import FILE, probes_file
 from mtlbench.report import agreement, tables
+from mtlbench.report.evidence import TRIPLETS, read_triplets
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
 from mtlbench.runs.tried import note_tried, read_tried
@@ -39,7 +43,11 @@ TIMES = ("train_rate", "embed_rate")  # beginnings of the names of costs
 
 
 def publish(run: Path, place: Path, times: bool) -> None:
-    """Copy one run's record, with or without its speeds, in place of an earlier copy."""
+    """Copy one run's record, with or without its speeds, in place of an earlier copy.
+
+    Raises:
+        UserError: the run kept no test triplets, so nothing could be compared with it.
+    """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     content = json.loads((run / "run.json").read_text())
@@ -57,15 +65,31 @@ def publish(run: Path, place: Path, times: bool) -> None:
     if content["kind"] == "method" and (run / "test.safetensors").exists():
         test = load_file(run / "test.safetensors")
         queries = {name: scores for name, scores in test.items() if name.startswith("queries/")}
-        wanted = ("hits", "triplets", *(["labels", *queries] if queries else []))
-        kept = {name: test[name] for name in wanted if name in test}
-        for name in ("triplets", "labels"):
-            if name in kept and kept[name].max() < 2**15:
-                kept[name] = kept[name].astype("int16")
-        triplets = {"triplets": kept.pop("triplets")} if "triplets" in kept else {}
+        kept = {name: test[name] for name in ("hits", *(["labels", *queries] if queries else [])) if name in test}
+        if "labels" in kept:
+            kept["labels"] = _small(kept["labels"])
         save_file(kept, place / "test.safetensors")
-        if triplets:
-            save_file(triplets, place / "triplets.safetensors")
+        triplets = read_triplets(run)
+        if triplets is None:
+            raise UserError(f"{run} lacks its test triplets; run it again.")
+        save_file({"triplets": _small(triplets)}, place / TRIPLETS)
+
+
+def _small(numbers: NDArray[np.integer]) -> NDArray[np.integer]:
+    return numbers.astype("int16") if numbers.max() < 2**15 else numbers
+
+
+def share_triplets(folder: Path) -> None:
+    """Keep the triplets that most runs of a benchmark answered once, in its folder; others stay with their runs."""
+    own = {path: path.read_bytes() for path in sorted(folder.glob(f"*/seed-*/{TRIPLETS}"))}
+    if not own:
+        return
+    shared = folder / TRIPLETS
+    if not shared.exists():
+        shared.write_bytes(Counter(own.values()).most_common(1)[0][0])
+    for path, content in own.items():
+        if content == shared.read_bytes():
+            path.unlink()
 
 
 def publish_tried(results: Path, place: Path, datasets: set[str]) -> None:
@@ -123,6 +147,7 @@ def main() -> None:
             publish_tried(chosen.results, chosen.to, datasets)
         print(f"{chosen.to / name}: {len(find_records(chosen.to, name))} records")
     for name in sorted(path.name for path in chosen.to.iterdir() if path.is_dir()):
+        share_triplets(chosen.to / name)
         (chosen.to / f"{name}.md").write_text(tables_of(chosen.to, name))
         print(f"{chosen.to / name}.md: written")
 

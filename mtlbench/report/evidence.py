@@ -20,13 +20,15 @@ from mtlbench.errors import leave_out
 from mtlbench.runs import Record
 
 Hits = NDArray[np.uint8]  # (T, n): 1 where a run ordered a test triplet rightly
+_TEST = "test.safetensors"
+TRIPLETS = "triplets.safetensors"  # of published runs: in a run's folder, or in its benchmark's for all that have none
 _MOST_IMAGES = 10_000_000  # of a test split; comparisons count by image
 
 
 def read_hits(folder: Path, record: Record) -> Hits | None:
     """Return a finished run's (T, n) hits, or None where they are missing or don't give the record's own accuracy."""
     tasks = record.setup["tasks"]
-    hits = _tensor(folder, "hits")
+    hits = _tensor(folder / _TEST, "hits")
     if hits is None or hits.ndim != 2 or len(hits) != len(tasks) or not hits.size:
         return None
     found = np.count_nonzero(hits, axis=1) / hits.shape[1]
@@ -37,11 +39,10 @@ def read_hits(folder: Path, record: Record) -> Hits | None:
 def read_triplets(folder: Path) -> NDArray[np.integer] | None:
     """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them.
 
-    Published runs keep them in a file of their own: it is the same for all runs of a benchmark, and git stores it once.
+    Published runs keep them in a file of their own, most of them in one for all runs of the benchmark.
     """
-    triplets = _tensor(folder, "triplets")
-    if triplets is None:
-        triplets = _tensor(folder, "triplets", "triplets")
+    places = (folder / _TEST, folder / TRIPLETS, folder.parent.parent / TRIPLETS)
+    triplets = next((found for place in places if (found := _tensor(place, "triplets")) is not None), None)
     if triplets is None or triplets.dtype.kind not in "iu" or triplets.ndim != 3 or triplets.shape[2] != 3:
         return None
     return triplets if triplets.size and triplets.min() >= 0 and triplets.max() < _MOST_IMAGES else None
@@ -54,7 +55,7 @@ def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.
     means over label values.
     """
     tasks = record.setup["tasks"]
-    scores, labels = _tensor(folder, f"queries/{metric}"), _tensor(folder, "labels")
+    scores, labels = _tensor(folder / _TEST, f"queries/{metric}"), _tensor(folder / _TEST, "labels")
     if (
         scores is None
         or labels is None
@@ -73,9 +74,9 @@ def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.
     return scores, labels
 
 
-def _tensor(folder: Path, name: str, file_name: str = "test") -> NDArray[Any] | None:
+def _tensor(path: Path, name: str) -> NDArray[Any] | None:
     try:
-        with safe_open(folder / f"{file_name}.safetensors", framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             found: NDArray[Any] = file.get_tensor(name)
             return found
     except (OSError, ValueError, TypeError, SafetensorError):
