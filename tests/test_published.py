@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 from support import tool
@@ -19,7 +20,9 @@ from mtlbench.benchmark import load_benchmark
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.report.evidence import TRIPLETS, read_triplets
-from mtlbench.runs import find_records, run_folder, write_record
+from mtlbench.report.inference import LEVEL
+from mtlbench.report.pairs import in_points
+from mtlbench.runs import find_records, read_record, run_folder, write_record
 from mtlbench.specs import groups_of
 from mtlbench.tuning.outcome import FOLDER, read_trials
 
@@ -28,6 +31,7 @@ PUBLISHED = ROOT / "results" / "published"
 TUNED = ROOT / "results" / "tuned"
 CLAIMS = ROOT / "results" / "claims"
 NAMES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+README = (ROOT / "README.md").read_text()
 ALL = sorted(path for folder in (PUBLISHED, TUNED, CLAIMS) for path in folder.iterdir() if path.is_dir())
 
 
@@ -89,10 +93,11 @@ def test_bundled_recipes_are_those_of_the_published_trials(benchmark):
 def test_the_readme_says_what_tuning_changed(benchmark, where):
     found = results(TUNED, f"{benchmark}-quick")
     text = (TUNED.parent / "README.md").read_text().split(f"## What tuning changed, on {where}\n")[1].split("\n## ")[0]
+    table = text.split(f"<!-- tools/tables.py tuned/{benchmark}-quick -->")[1].split("<!-- end -->")[0]
     runs = found.runs().groupby("method")["triplet/mean"]
     means = {row: f"{100 * values.mean():.1f} ±{100 * values.std():.1f}" for row, values in runs}
     for method in load_benchmark(benchmark, quick=True).recipes:
-        lines = [line for line in text.splitlines() if line.startswith(f"| {method} |")]
+        lines = [line for line in table.splitlines() if line.startswith(f"| {method} |")]
         assert len(lines) == (method in means)
         for line in lines:
             _, default, tuned, difference = (cell.strip() for cell in line.strip("|").split("|"))
@@ -116,11 +121,34 @@ def test_the_readme_says_where_tuning_puts_modulation_on_real_faces():
     assert means.idxmax() == "cross-stitch · tuned"
     for method in ("modulation", "modulation · tuned"):
         assert f"{100 * means[method]:.1f} %" in text
-    others = ("shared · tuned", "gradnorm · tuned", "cross-stitch · tuned", "independent", "csn · tuned", "single")
-    for method, other in [("modulation", "shared"), *(("modulation · tuned", other) for other in others)]:
-        compared = found.compare(method, other)
-        low, high = compared.interval()
-        assert f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in " ".join(text.split())
+    said = in_points(found.compare("modulation", "shared"), LEVEL)
+    assert said in " ".join(text.split())
+    modulation = found.compare("modulation · tuned", "shared · tuned")
+    assert f"`shared` by less than a point ({in_points(modulation, LEVEL)})" in " ".join(README.split())
+    assert max(map(abs, modulation.interval())) < 0.01
+
+
+def test_the_readme_says_how_little_gradnorms_recipe_weighs():
+    text = (TUNED.parent / "README.md").read_text()
+    for folder in (TUNED / "celeba-quick", CLAIMS / "celeba-1200-quick"):
+        weights = pd.concat(
+            pd.read_csv(file).filter(like="weight/") for file in folder.glob("gradnorm@tuned/seed-*/curve.csv")
+        )
+        low, high = weights.min(axis=None), weights.max(axis=None)
+        assert f"between {low:.3f} and {high:.3f}" in " ".join(text.split())
+
+
+def test_the_readme_says_what_the_rare_labels_triplets_are_worth():
+    said = " ".join((CLAIMS.parent / "README.md").read_text().split())
+    for folder, name, words in (
+        (TUNED, "celeba-quick", "4,000 test triplets of the real faces' Bald are worth {} independent images"),
+        (PUBLISHED, "faces-4-quick", "2,000 of the rendered faces' Bald are worth {}."),
+    ):
+        worth = re.search(r"Bald, are worth (\d+) independent", (folder / f"{name}.md").read_text())[1]
+        assert words.format(worth) in said
+    (folder,) = TUNED.glob("celeba-quick/shared@tuned/seed-0")
+    labels = load_file(folder / "test.safetensors")["labels"][read_record(folder).setup["tasks"].index("Bald")]
+    assert f"since {(labels == 1).sum()} of the {len(labels):,} test images are bald" in said
 
 
 @pytest.mark.slow
@@ -140,10 +168,10 @@ def test_the_readme_says_how_modulation_stands_to_networks_that_store_as_much():
         for claim in tool("tables").at_equal_storage()
         if "`independent`" in claim.what and "width 1 " in claim.measured
     )
-    points, low, high = re.findall(r"[+-]\d+\.\d", compared.measured.partition("MB): ")[2])
+    points, low, high = (f"{100 * value:.1f}" for value in (compared.pair.difference, *compared.pair.interval()))
     for page in (CLAIMS.parent.parent / "README.md", CLAIMS.parent / "README.md"):
         text = " ".join(page.read_text().split())
-        assert f"{points.lstrip('+')} points [{low.lstrip('+')}, {high.lstrip('+')}] above separate networks" in text
+        assert f"{points} points [{low}, {high}] above separate networks" in text
 
 
 def test_the_readme_says_how_a_recipe_of_seven_tasks_does_with_two():
@@ -152,6 +180,13 @@ def test_the_readme_says_how_a_recipe_of_seven_tasks_does_with_two():
         runs = results(CLAIMS, name).runs()
         values = 100 * runs[runs["method"] == "modulation · tuned"]["triplet/mean"]
         assert f"{values.mean():.1f} ±{values.std():.1f} %" in text
+
+
+def test_claims_are_decided_at_once_by_holms_procedure():
+    decided = tool("tables").decided_at_once
+    assert decided([0.04, 0.001, 0.012, 0.03]) == 0.012  # 0.05 / 4, / 3, and 0.03 > 0.05 / 2
+    assert decided([0.02, 0.03]) == 0.03
+    assert decided([0.03, 0.04]) == -1
 
 
 def test_a_claim_is_judged_by_its_interval():
@@ -321,7 +356,8 @@ def test_the_readme_says_what_the_tables_and_their_marks_say():
                  if len(cells) == len(heads) and cells[1] == "3"}  # fmt: skip
         means = {method: re.sub(r"</?ins>|[*?≈]", "", row["mean"]).strip() for method, row in found.items()}
         assert next(cells for cells in lines if cells[0] == title)[1:] == [means[method] for method in methods], name
-        level = {method: float(mean.split()[0]) for method, mean in means.items()}
+        runs = results(PUBLISHED, name).runs().groupby("method")["triplet/mean"].mean()
+        level = {method: 100 * runs[method] for method in methods}
         assert f"{level['modulation'] - level['single']:.1f} points on shoes" in said or name != "shoes-quick"
         assert f"{level['modulation'] - level['single']:.1f} on faces" in said or name != "faces-4-quick"
         # one is the best, `single` is told apart from it, all others are undecided
@@ -332,8 +368,3 @@ def test_the_readme_says_what_the_tables_and_their_marks_say():
         apart = {(method, task) for method in of_runs | {best} for task in tasks
                  if not found[method][task].endswith("?") and not found[method][task].startswith("**")}  # fmt: skip
         assert apart == ({("single", "heel")} if name == "shoes-quick" else set())
-    worth = re.search(
-        r"weakest column, Bald, are worth (\d+) independent", (PUBLISHED / "faces-4-quick.md").read_text()
-    )
-    assert worth is not None
-    assert f"the faces' Bald are worth {worth[1]} independent images" in said

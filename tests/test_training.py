@@ -25,7 +25,7 @@ from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import parse_method
-from mtlbench.training.curve import Curve, constant_share
+from mtlbench.training.curve import Curve, constant_share, farthest_weight
 from mtlbench.training.loop import Trainer
 from mtlbench.training.schedules import schedule_factor
 from mtlbench.training.state import Interrupted, State, TrainingError
@@ -303,6 +303,12 @@ def test_how_long_a_balancers_weights_stood_still_is_a_share_of_the_curve():
     rows = [{"weight/colour": w, "weight/shape": 2 - w} for w in (1.0, 1.2, 1.696, 1.704, 1.7)]
     assert constant_share(rows, ("colour", "shape")) == 0.6
     assert constant_share([], ("colour", "shape")) == 0
+
+
+def test_how_far_a_balancers_weights_were_from_the_plain_means_is_the_farthest_of_any_task():
+    rows = [{"weight/colour": w, "weight/shape": 2.25 - w} for w in (1.0, 0.75)]
+    assert farthest_weight(rows, ("colour", "shape")) == 0.5
+    assert farthest_weight([], ("colour", "shape")) == 0
 
 
 def test_a_balancers_weights_over_a_run_are_those_of_its_steps_and_their_range():

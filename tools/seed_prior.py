@@ -1,16 +1,19 @@
 """Measures how much methods vary between seeds, for `PRIORS`: the prior on variances in `report/inference.py`.
 
-    python tools/seed_prior.py results/published    # docs/inference.md holds its figures
+    python tools/seed_prior.py results/published              # docs/inference.md holds its figures
+    python tools/seed_prior.py results/tuned celeba-quick     # of one benchmark
 
 For every choice of one, two, three and four tasks, each method with at least three seeds gives a sample variance of its
-mean. The tool treats these variances as draws from a scaled inverse chi-square. Mean and variance of their logarithms
-give the scale s0 and the degrees of freedom d0 (Smyth, Statistical Applications in Genetics and Molecular Biology 2004,
-section 6.2). Choices of tasks overlap, so the variances are not independent, and d0 is rough.
+mean; a method with its recipe is another one. The tool treats these variances as draws from a scaled inverse chi-
+square. Mean and variance of their logarithms give the scale s0 and the degrees of freedom d0 (Smyth, Statistical
+Applications in Genetics and Molecular Biology 2004, section 6.2). Choices of tasks overlap, so the variances are not
+independent, and d0 is rough.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from itertools import combinations
@@ -28,10 +31,11 @@ SIZES = (1, 2, 3, 4)
 
 def variances(records: Sequence[Record], metric: str, size: int) -> tuple[list[float], list[int]]:
     """Return sample variances over seeds of methods' means over `size` tasks, and their degrees of freedom."""
-    runs: dict[tuple[str, str], list[Record]] = {}
+    runs: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.kind == "method" and record.status == "done":
-            runs.setdefault((record.setup["benchmark"]["name"], record.method), []).append(record)
+            recipe = json.dumps(record.setup["method"].get("recipe"), sort_keys=True)
+            runs.setdefault((record.setup["benchmark"]["name"], record.method, recipe), []).append(record)
     found, freedoms = [], []
     for own in runs.values():
         if len(own) < 3:
@@ -68,7 +72,9 @@ def main() -> None:
     """Print s0 and d0 by metric and number of tasks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("results", type=Path)
-    records = find_records(parser.parse_args().results)
+    parser.add_argument("name", nargs="?", help="a benchmark, by its folder's name; without one, all")
+    chosen = parser.parse_args()
+    records = find_records(chosen.results, chosen.name)
     print("| tasks | metric | variances | s0, points | d0 |")
     print("|---|---|---|---|---|")
     for size in SIZES:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from mtlbench.errors import counted
 from mtlbench.report.agreement import agreement
 from mtlbench.report.comparison import compare_rows
 from mtlbench.report.inference import LEVEL as ALPHA
-from mtlbench.report.inference import Comparison
+from mtlbench.report.inference import PRIORS, Comparison, threshold
 from mtlbench.report.pairs import in_points
 from mtlbench.report.rows import Cell, Row, rows
 from mtlbench.report.suites import Suite, suites
@@ -34,19 +34,36 @@ ROOT = Path(__file__).parents[1] / "results"
 PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
 BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
 FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
-WIDTHS, MORE, LONGER = (f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "1200"))
+WIDTHS, MORE, LONGER, FORTY = (f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "1200", "40"))
+COMPARED = {  # suites with modulation and other methods, each with its recipe, and what is special there
+    **{f"claims/celeba-{name}-quick": "" for name in ("2-own", "4-own")},
+    FACES: "",
+    LONGER: " after 1,200 steps",
+    "claims/celeba-20-own-quick": "",
+    FORTY: "",
+    ZAPPOS: " on shoes",
+    SHOES: " on rendered shoes",
+}
+COSTS = ("MB", "kB for one more task", "MFLOPs")
 TUNED = " · tuned"
 LEVEL = 1.0  # points
 
 
 class Claim(NamedTuple):
-    """One row: what is claimed, of how many tasks, what was measured, the verdict, and the results that say it."""
+    """One row: what is claimed, of how many tasks, what was measured, the verdict, and the results that say it.
+
+    Attributes:
+        pair: the difference with its interval, where it is one; plain: the same with each row's own variance between
+            seeds, without the prior.
+    """
 
     what: str
-    tasks: str
+    tasks: int
     measured: str
     verdict: str
     where: str
+    pair: Comparison | None = None
+    plain: Comparison | None = None
 
 
 def verdict(low: float, high: float) -> str:
@@ -60,39 +77,50 @@ def verdict(low: float, high: float) -> str:
 
 def compared(what: str, where: str, first: str, second: str) -> Claim:
     """Compare two rows of a suite, `FOLDER/NAME`."""
-    folder, name = where.split("/")
-    across = ["model.backbone"] if "model.backbone" in first else []
-    return judged(what, where, mtlbench.results(ROOT / folder, name, across=across).one, first, second)
+    return judged(what, where, suite_of(where, ["model.backbone"] if "model.backbone" in first else []), first, second)
 
 
 def judged(what: str, where: str, suite: Suite, first: str, second: str, names: tuple[str, str] | None = None) -> Claim:
     """Compare two rows of a suite; `names`: the rows as the table calls them."""
-    pair = compare_rows(suite, first, second, "", ROOT / where.split("/")[0], "triplet")
-    return told(what, where, suite, pair, names or (first, second))
+    pair, plain = (
+        compare_rows(suite, first, second, "", ROOT / where.split("/")[0], "triplet", priors)
+        for priors in (PRIORS, None)
+    )
+    return told(what, where, suite, pair, names or (first, second), plain)
 
 
-def told(what: str, where: str, suite: Suite, pair: Comparison, names: tuple[str, str]) -> Claim:
+def told(
+    what: str, where: str, suite: Suite, pair: Comparison, names: tuple[str, str], plain: Comparison | None = None
+) -> Claim:
     """Write a difference of two rows with its interval, and judge it."""
-    low, high = (100 * end for end in pair.interval())
     said = f"{' - '.join(names)}: {in_points(pair, ALPHA)}"
-    return Claim(what, str(len(suite.tasks)), said, verdict(low, high), where)
+    return Claim(what, len(suite.tasks), said, _verdict_on(pair), where, pair, plain)
+
+
+def _verdict_on(pair: Comparison) -> str:
+    low, high = (100 * end for end in pair.interval())
+    return verdict(low, high)
+
+
+def suite_of(where: str, across: Sequence[str] = ()) -> Suite:
+    """Return the one suite of `FOLDER/NAME`."""
+    folder, name = where.split("/")
+    return mtlbench.results(ROOT / folder, name, across=across).one
 
 
 def stored(what: str, where: str, first: str, second: str) -> Claim:
     """Count what one more task adds to two rows, and what both take in all."""
-    folder, name = where.split("/")
-    suite = mtlbench.results(ROOT / folder, name).one
+    suite = suite_of(where)
     shown = {row.method: row for row in rows(suite)}
     total, adds = ({row: _bytes(shown[row], key) for row in (first, second)} for key in ("file_bytes", "bytes_added"))
     said = "; ".join(f"{row} {total[row] / 1e6:.2f} MB, {adds[row] / 1e3:,.2f} kB more a task" for row in total)
-    return Claim(what, str(len(suite.tasks)), said, "holds" if adds[first] < adds[second] else "does not hold", where)
+    return Claim(what, len(suite.tasks), said, "holds" if adds[first] < adds[second] else "does not hold", where)
 
 
 def agreed(what: str, where: str, first: str, second: str) -> Claim:
     """Compare how often two rows' gradients agree: Welch's interval over seeds, in points."""
-    folder, name = where.split("/")
-    suite = mtlbench.results(ROOT / folder, name).one
-    found = {row.method: row for row in agreement(suite, ROOT / folder)}
+    suite = suite_of(where)
+    found = {row.method: row for row in agreement(suite, ROOT / where.split("/")[0])}
     means, parts, freedoms = [], [], []
     for row in (found[first], found[second]):
         assert row.whole is not None
@@ -107,25 +135,16 @@ def agreed(what: str, where: str, first: str, second: str) -> Claim:
 
 def claims() -> Iterator[Claim]:
     """Yield the claims in the order of the table."""
-    modulation, shared, gradnorm = (f"{method}{TUNED}" for method in ("modulation", "shared", "gradnorm"))
-    two, four, twenty = (f"claims/celeba-{number}-own-quick" for number in (2, 4, 20))
-    forty = "claims/celeba-40-quick"
+    modulation, shared = (f"{method}{TUNED}" for method in ("modulation", "shared"))
     above = "(a) modulation is more accurate than"
-    for where in (two, four, FACES, twenty, forty, ZAPPOS, SHOES):
-        yield compared(f"{above} `shared`", where, modulation, shared)
-    for where in (two, four, FACES, ZAPPOS, SHOES):
-        yield compared(f"{above} `gradnorm`", where, modulation, gradnorm)
-    for other in (shared, gradnorm):
-        what = f"{above} `{other.removesuffix(TUNED)}` after 1,200 steps"
-        yield compared(what, LONGER, modulation, other)
-    for where in (FACES, SHOES):
-        yield compared(f"{above} `cross-stitch`", where, modulation, f"cross-stitch{TUNED}")
-    for where in (FACES, SHOES):
-        yield compared(f"{above} `independent`", where, modulation, "independent")
-    yield compared(f"{above} `independent`", ZAPPOS, modulation, f"independent{TUNED}")
+    for other in ("shared", "gradnorm", "cross-stitch", "independent"):
+        for where, after in COMPARED.items():
+            suite = suite_of(where)
+            if row := row_of(suite, other):
+                yield judged(f"{above} `{other}`{after}", where, suite, modulation, row)
     yield stored("(b) a further task adds less than an embedding layer", FACES, modulation, shared)
     yield stored("(b) a further task adds less than a network", FACES, modulation, "independent")
-    yield stored("(b) a further task adds less than an embedding layer", forty, modulation, shared)
+    yield stored("(b) a further task adds less than an embedding layer", FORTY, modulation, shared)
     whole, half = (f" · model.backbone=small{width}" for width in ("", "[width=0.5]"))
     widths = "claims/celeba-4-width-quick"
     equal = "(c) modulation is more accurate than a net of half the width for each task, at equal storage"
@@ -146,6 +165,12 @@ def claims() -> Iterator[Claim]:
     yield from transferred()
     for where in (FACES, ZAPPOS, SHOES):
         yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
+
+
+def row_of(suite: Suite, method: str) -> str:
+    """Return the name of a method's row with its recipe, which may be the default; empty if there is none."""
+    there = {record.method for record in suite.done if record.kind == "method"}
+    return next((name for name in (f"{method}{TUNED}", method) if name in there), "")
 
 
 def at_equal_storage() -> Iterator[Claim]:
@@ -187,8 +212,49 @@ def transferred() -> Iterator[Claim]:
 
 
 def claims_table() -> str:
-    """Return the modulation paper's claims."""
-    return _markdown(("claim", "tasks", "measured", "verdict", "records"), claims())
+    """Return what is claimed of modulation; bold: decided even if all differences of the table are tested at once."""
+    found = list(claims())
+    at_once = decided_at_once([one.pair.p for one in found if one.pair])
+    lines = []
+    for one in found:
+        said, p = one.verdict, ""
+        if one.pair:
+            p = f"{one.pair.p:.3f}" if one.pair.p >= 0.001 else "<0.001"
+            said = f"**{said}**" if one.pair.p <= at_once else said
+        if one.plain and (other := _verdict_on(one.plain)) != one.verdict:
+            said += f"; without the prior: {other}"
+        lines.append((one.what, str(one.tasks), one.measured, p, said, one.where))
+    return _markdown(("claim", "tasks", "measured", "p", "verdict", "records"), lines)
+
+
+def decided_at_once(found: Sequence[float], level: float = ALPHA) -> float:
+    """Return the highest p-value that Holm's procedure decides among several; -1 if none (Holm 1979)."""
+    highest = -1.0
+    for place, p in enumerate(sorted(found)):
+        if p > level / (len(found) - place):
+            break
+        highest = p
+    return highest
+
+
+def against_table() -> str:
+    """Return modulation against every other method on seven tasks of faces, in three ways."""
+    folder, name = FACES.split("/")
+    whole = suite_of(FACES)
+    (fresh,) = suites([record for record in find_records(ROOT / folder, name) if record.seed])
+    shown = {row.method: row for row in rows(whole) if row.kind == "method"}
+    modulation = f"modulation{TUNED}"
+    lines = []
+    for method in sorted({_method(row) for row in shown.values()} - {"modulation"}):
+        other = shown[row_of(whole, method)]
+        pairs = [
+            compare_rows(suite, modulation, other.method, "", ROOT / folder, "triplet", priors)
+            for suite, priors in ((whole, PRIORS), (fresh, PRIORS), (whole, None))
+        ]
+        lines.append((_mean(other), (other.method, *(in_points(pair, ALPHA) for pair in pairs))))
+    lines.sort(key=lambda line: -line[0])
+    heads = (f"{modulation} against", "five seeds", "the four that tuning did not use", "five, without the prior")
+    return _markdown(heads, (line for _, line in lines))
 
 
 def tuning_table(where: str) -> str:
@@ -250,16 +316,16 @@ def more_table() -> str:
 
 
 def of_widths() -> tuple[Suite, dict[tuple[str, str], Row]]:
-    """Return networks of several widths, by method and width; those of width 1 are the runs of `FACES`."""
-    narrow = _records(WIDTHS)
-    (suite,) = suites(narrow + _records(FACES), across=("name", "model.backbone"))
-    methods = {record.setup["method"]["name"] for record in narrow if record.kind == "method"}
+    """Return networks of several widths, by method and width; those of width 1 are all methods of `FACES`."""
+    (suite,) = suites(_records(WIDTHS) + _records(FACES), across=("name", "model.backbone"))
     shown: dict[tuple[str, str], Row] = {}
     for row in rows(suite):
-        method, *settings = row.method.split(" · ")
-        width = re.search(r"width=([\d.]*)", row.method)
-        if method in methods and ("tuned" in settings or (method, "1") not in shown):
-            shown[method, width[1] if width else "1"] = row
+        if row.kind == "method":
+            method, *settings = row.method.split(" · ")
+            width = re.search(r"width=([\d.]*)", row.method)
+            key = (method, width[1] if width else "1")
+            if "tuned" in settings or key not in shown:
+                shown[key] = row
     return suite, shown
 
 
@@ -272,9 +338,8 @@ def front_table() -> str:
         row = shown[key]
         front = "yes" if _mean(row) > highest else ""
         highest = max(highest, _mean(row))
-        lines.append((*key, *_storage(row), _mean_of(row), front))
-    heads = ("method", "width", "MB", "kB for one more task", "accuracy, %", "on the front")
-    return _markdown(heads, lines)
+        lines.append((*key, *_costs(row), _mean_of(row), front))
+    return _markdown(("method", "width", *COSTS, "accuracy, %", "on the front"), lines)
 
 
 def first_table() -> str:
@@ -286,9 +351,11 @@ def first_table() -> str:
     best = sorted((shown.get(method + TUNED, shown[method]) for method in core), key=lambda row: -_mean(row))
     lines = []
     for row in best:
-        versus = "" if row is best[0] else in_points(found.compare(row.method, best[0].method), ALPHA)
-        lines.append((_method(row), _mean_of(row), versus, *_storage(row)))
-    return _markdown(("method", "accuracy, %", f"against {_method(best[0])}", "MB", "kB for one more task"), lines)
+        versus = ""
+        if row is not best[0]:
+            versus = in_points(found.compare(row.method, best[0].method), threshold(len(best)))
+        lines.append((_method(row), _mean_of(row), versus, *_costs(row)))
+    return _markdown(("method", "accuracy, %", f"against {_method(best[0])}", *COSTS), lines)
 
 
 def _records(where: str) -> list[Record]:
@@ -300,9 +367,10 @@ def _bytes(row: Row, key: str) -> float:
     return float(row.costs[key].mean or 0)
 
 
-def _storage(row: Row) -> tuple[str, str]:
-    """Write what a row stores in all, in MB, and for one more task, in kB."""
-    return f"{_bytes(row, 'file_bytes') / 1e6:.2f}", f"{_bytes(row, 'bytes_added') / 1e3:,.2f}"
+def _costs(row: Row) -> tuple[str, ...]:
+    """Write what `COSTS` says of a row."""
+    stored, added, operations = (_bytes(row, key) for key in ("file_bytes", "bytes_added", "flops_all_tasks"))
+    return f"{stored / 1e6:.2f}", f"{added / 1e3:,.2f}", f"{operations / 1e6:.0f}"
 
 
 def _method(row: Row) -> str:
@@ -335,6 +403,7 @@ def _markdown(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "first": first_table,
     "claims": claims_table,
+    "against": against_table,
     "longer": longer_table,
     "front": front_table,
     "more": more_table,

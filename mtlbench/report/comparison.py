@@ -17,7 +17,7 @@ from mtlbench.errors import UserError, did_you_mean
 from mtlbench.names import joined
 from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
 from mtlbench.report.evidence import read_hits, read_queries, read_triplets
-from mtlbench.report.inference import Comparison, compare, threshold
+from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, threshold
 from mtlbench.report.receipt import Line
 from mtlbench.report.rows import MACRO, Cell, Row, Standing
 from mtlbench.report.suites import Suite
@@ -160,11 +160,11 @@ class Judge:
         """Return how many runs of a method have answers."""
         return len(self._scores.get(method, ()))
 
-    def compare(self, method: str, other: str) -> Comparison | None:
+    def compare(self, method: str, other: str, priors: Mapping[int, Prior] | None = PRIORS) -> Comparison | None:
         """Compare two methods; None where either has one seed or no answers."""
         if method not in self._scores or other not in self._scores:
             return None
-        return compare(self._scores[method], self._scores[other], self.shared)
+        return compare(self._scores[method], self._scores[other], self.shared, priors)
 
     def standing(self, pair: Comparison | None) -> Standing:
         """Return how a method stands to the best, from the comparison with it."""
@@ -265,9 +265,17 @@ def _marked(
 
 
 def compare_rows(
-    suite: Suite, first: str, second: str, task: str, results: Path, metric: str = "triplet"
+    suite: Suite,
+    first: str,
+    second: str,
+    task: str,
+    results: Path,
+    metric: str = "triplet",
+    priors: Mapping[int, Prior] | None = PRIORS,
 ) -> Comparison:
     """Compare two rows of a suite, on a task or, where `task` is empty, in the mean.
+
+    `priors` are those of `inference.compare`: None takes each row's variance between seeds as it is.
 
     Raises:
         UserError: no such row or task, a row of one seed, a metric that can't be compared, or answers that are missing.
@@ -281,7 +289,7 @@ def compare_rows(
         raise UserError(f"{first} and {second}: {_REASONS[answers.obstacle]}.")
     chosen = [suite.tasks.index(task)] if task else list(range(len(suite.tasks)))
     judge = Judge(answers, chosen, 2)
-    pair = judge.compare(first, second)
+    pair = judge.compare(first, second, priors)
     if pair is None:
         alone = next(name for name in (first, second) if judge.seeds(name) < 2)
         raise UserError(f"{alone} has one seed, so the variation between seeds is unknown. Run it with --seeds 0-2.")

@@ -7,7 +7,7 @@ images is known to `clustering`. What is said of a pair depends on that pair's r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,26 +109,34 @@ def moderated(variance: float, freedom: float, prior: Prior) -> tuple[float, flo
     return (known * expected + freedom * variance) / (known + freedom), known + freedom
 
 
-def compare(first: Sequence[Scores], second: Sequence[Scores], shared: Clustered) -> Comparison | None:
+def compare(
+    first: Sequence[Scores], second: Sequence[Scores], shared: Clustered, priors: Mapping[int, Prior] | None = PRIORS
+) -> Comparison | None:
     """Compare two methods by their runs' scores, a (T, n) array a seed; None where either has one seed alone.
 
     Variance from seeds: each method's own sample variance of its seeds' means, from three seeds on `moderated`, with
-    Welch's degrees of freedom. Seeds aren't paired: two methods share little of what a seed decides, and unpaired there
-    are up to twice the degrees of freedom. With two seeds a method there is one degree of freedom: what two numbers say
-    of a variance is not worth more. Variance from images: that of the mean over seeds of the difference, by `shared`.
-    What is neither a seed's alone nor an image's alone is in both, on the safe side.
+    Welch's degrees of freedom. Seeds aren't paired: unpaired there are up to twice the degrees of freedom, and what two
+    methods share of a seed's effect makes intervals wider than they need be. With two seeds a method there is one
+    degree of freedom: what two numbers say of a variance is not worth more. Variance from images: that of the mean over
+    seeds of the difference, by `shared`. What is neither a seed's alone nor an image's alone is in both, on the safe
+    side.
+
+    Args:
+        first: of one method.
+        second: of the other.
+        shared: which scores share images.
+        priors: by number of tasks, the last of more too; None takes each method's own variance as it is.
     """
     if len(first) < 2 or len(second) < 2:
         return None
     sides = [np.stack(runs).astype(np.float64) for runs in (first, second)]
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (T, n)
-    prior = PRIORS[min(len(apart), max(PRIORS))]
     few = min(len(first), len(second)) == 2
     parts, freedoms = [], []
     for side in sides:
         variance, freedom = float(np.var([shared.mean(run) for run in side], ddof=1)), float(len(side) - 1)
-        if not few:
-            variance, freedom = moderated(variance, freedom, prior)
+        if priors and not few:
+            variance, freedom = moderated(variance, freedom, priors[min(len(apart), max(priors))])
         parts.append(variance / len(side))
         freedoms.append(freedom)
     uncertain = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))

@@ -10,6 +10,7 @@ from mtlbench.names import joined
 from mtlbench.runs import Record
 
 _MOST = 0.9  # of a run's steps
+_NEAR = 0.05  # of 1, the plain mean's weights
 Status = Literal["done", "partial", "collapsed", "failed"]
 
 
@@ -37,6 +38,8 @@ def _remark(record: Record) -> str:
         "constant": "weights constant",
     }
     found = [f"{words[kind]} in {100 * shares[kind]:.0f} % of steps" for kind in words if shares.get(kind, 0) > _MOST]
+    if shares.get("even", 0) <= _MOST and shares.get("farthest", 1) < _NEAR:
+        found.insert(0, f"weights within {100 * shares['farthest']:.1f} % of the plain mean's")
     return "; ".join(filter(None, [record.reason, *found[:1]]))
 
 

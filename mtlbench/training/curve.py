@@ -82,6 +82,11 @@ class Curve:
         )
 
 
+def farthest_weight(curve: Sequence[Row], tasks: Sequence[str]) -> float:
+    """Return by how much a weight in a curve's rows differs from 1, the plain mean's, at most."""
+    return max((abs(row[f"weight/{task}"] - 1) for row in curve for task in tasks), default=0.0)
+
+
 def constant_share(curve: Sequence[Row], tasks: Sequence[str]) -> float:
     """Return the share of a curve's rows whose weights are, to 0.01, those of its last row."""
     if not curve:

@@ -33,7 +33,7 @@ from mtlbench.specs import groups_of
 def test_a_run_whose_balancer_decided_nothing_says_so_in_its_record_and_below_the_table(tmp_path):
     (job,) = jobs_for(tmp_path, "shared+dwa[every=100]")  # the plain mean for the first 200 steps
     record = do(job)
-    assert record.receipt["balancer_weights"] == {"even": 1.0, "single": 0.0, "constant": 1.0}
+    assert record.receipt["balancer_weights"] == {"even": 1.0, "single": 0.0, "constant": 1.0, "farthest": 0.0}
     (summary,) = summarise([record], Choice(), tmp_path)
     assert summary.notes == [f"{record.method}: weights even, the plain mean, in 100 % of steps"]
 
@@ -41,7 +41,7 @@ def test_a_run_whose_balancer_decided_nothing_says_so_in_its_record_and_below_th
 def test_a_run_whose_balancer_put_all_weight_on_one_task_says_so_in_its_record_and_below_the_table(tmp_path):
     (job,) = jobs_for(tmp_path, "shared+excess-mtl[step=1,warmup=0]")  # as the authors' code, undivided
     record = do(job)
-    assert record.receipt["balancer_weights"] == {"even": 0.0, "single": 1.0, "constant": 1.0}
+    assert record.receipt["balancer_weights"] == {"even": 0.0, "single": 1.0, "constant": 1.0, "farthest": 1.0}
     (summary,) = summarise([record], Choice(), tmp_path)
     assert summary.notes == [f"{record.method}: all weight on one task in 100 % of steps"]
 
@@ -67,7 +67,7 @@ def test_a_run_leaves_a_whole_record(tmp_path):
     assert receipt["selected_step"] in (3, 6)
     assert receipt["groups"] == groups_of(record.method)
     assert receipt["balancer_acts_on"] == 1.0  # GradNorm weighs losses
-    assert set(receipt["balancer_weights"]) == {"even", "single", "constant"}
+    assert set(receipt["balancer_weights"]) == {"even", "single", "constant", "farthest"}
     assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)
     with (folder / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -69,7 +69,9 @@ def test_words_in_a_reason_decide_nothing():
         ({"even": 0.02, "single": 0.93}, "all weight on one task in 93 % of steps"),
         ({"even": 0.5, "single": 0.4}, ""),
         ({"even": 0.02, "single": 0.0, "constant": 0.95}, "weights constant in 95 % of steps"),
-        ({"even": 0.97, "single": 0.0, "constant": 0.98}, "weights even, the plain mean, in 97 % of steps"),
+        ({"even": 0.5, "single": 0.0, "constant": 0.95, "farthest": 0.013}, "weights within 1.3 % of the plain mean's"),
+        ({"even": 0.5, "single": 0.0, "constant": 0.5, "farthest": 0.06}, ""),
+        ({"even": 0.97, "constant": 0.98, "farthest": 0.01}, "weights even, the plain mean, in 97 % of steps"),
     ],
 )
 def test_a_balancer_that_decided_nothing_is_remarked_on(shares, note):
