@@ -37,15 +37,18 @@ FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos
 WIDTHS, MORE, RATE, LONGER, FORTY = (
     f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "7-rate", "1200", "40")
 )
+AGREEMENT, TWENTY = "claims/celeba-4-agreement-quick", "claims/celeba-20-core-quick"
 COMPARED = {  # suites with modulation and other methods, each with its recipe, and what is special there
     **{f"claims/celeba-{name}-quick": "" for name in ("2-own", "4-own")},
     FACES: "",
     LONGER: " after 1,200 steps",
     "claims/celeba-20-own-quick": "",
+    TWENTY: ", three triplets a task",
     FORTY: "",
     ZAPPOS: " on shoes",
     SHOES: " on rendered shoes",
 }
+FOUR, WHOLE = "claims/celeba-4-width-quick", " · model.backbone=small"
 COSTS = ("MB", "kB for one more task", "MFLOPs")
 TUNED = " · tuned"
 LEVEL = 1.0  # points
@@ -144,21 +147,18 @@ def claims() -> Iterator[Claim]:
             suite = suite_of(where)
             if row := row_of(suite, other):
                 yield judged(f"{above} `{other}`{after}", where, suite, modulation, row)
+    yield compared(f"{above} `independent`", FOUR, f"{modulation}{WHOLE}", f"independent{TUNED}{WHOLE}")
     yield stored("(b) a further task adds less than an embedding layer", FACES, modulation, shared)
     yield stored("(b) a further task adds less than a network", FACES, modulation, "independent")
     yield stored("(b) a further task adds less than an embedding layer", FORTY, modulation, shared)
-    whole, half = (f" · model.backbone=small{width}" for width in ("", "[width=0.5]"))
-    widths = "claims/celeba-4-width-quick"
+    half = f"{WHOLE}[width=0.5]"
     equal = "(c) modulation is more accurate than a net of half the width for each task, at equal storage"
-    yield compared(equal, widths, f"{modulation}{whole}", f"independent{TUNED}{half}")
-    yield compared(
-        "(c) half the width costs modulation accuracy", widths, f"{modulation}{whole}", f"{modulation}{half}"
-    )
+    yield compared(equal, FOUR, f"{modulation}{WHOLE}", f"independent{TUNED}{half}")
+    yield compared("(c) half the width costs modulation accuracy", FOUR, f"{modulation}{WHOLE}", f"{modulation}{half}")
     yield from at_equal_storage()
     for other in ("single", "shared"):
-        yield agreed(
-            f"(d) gradients agree more often than in `{other}`", "claims/celeba-4-quick", modulation, f"{other}{TUNED}"
-        )
+        what = f"(d) gradients agree more often than in `{other}`, all with the same learning rate"
+        yield agreed(what, AGREEMENT, "modulation[rate=87.26]", other)
     every, some = "modulation[after=3:4:5,rate=87.26]", "modulation[after={},rate=87.26]"
     for after, what in (("3:4", "the embedding too"), ("4", "stage 3 and the embedding too"), ("5", "both stages too")):
         yield compared(
