@@ -121,8 +121,11 @@ def test_the_readme_says_where_tuning_puts_modulation_on_real_faces():
     assert means.idxmax() == "cross-stitch · tuned"
     for method in ("modulation", "modulation · tuned"):
         assert f"{100 * means[method]:.1f} %" in text
-    said = in_points(found.compare("modulation", "shared"), LEVEL)
-    assert said in " ".join(text.split())
+    others = ("shared · tuned", "gradnorm · tuned", "cross-stitch · tuned", "independent", "csn · tuned", "single")
+    for method, other in [("modulation", "shared"), *(("modulation · tuned", other) for other in others)]:
+        compared = found.compare(method, other)
+        low, high = compared.interval()
+        assert f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in " ".join(text.split())
     modulation = found.compare("modulation · tuned", "shared · tuned")
     assert f"`shared` by less than a point ({in_points(modulation, LEVEL)})" in " ".join(README.split())
     assert max(map(abs, modulation.interval())) < 0.01
@@ -216,6 +219,8 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                 assert triplets.shape == (*hits["hits"].shape, 3)
                 assert triplets.dtype == "int16"
                 assert not file.with_name(TRIPLETS).exists()  # all runs of these benchmarks answered the same
+            if file.name == TRIPLETS:
+                assert set(load_file(file)) == {"triplets"}
             most = {"tried.jsonl": 1_000_000}.get(file.name, 100_000)
             if file.suffix == ".safetensors":
                 tasks = len(next(iter(load_file(file).values())))
@@ -321,7 +326,8 @@ def test_a_run_without_its_triplets_is_not_published(publish, tmp_path):
     run = run_folder(PUBLISHED, "shoes-quick", "shared", 0)
     alone = shutil.copytree(run, run_folder(tmp_path, "shoes-quick", "shared", 0))
     with pytest.raises(UserError, match=r"lacks its test triplets; run it again\."):
-        publish.publish(alone, tmp_path / "to", times=True)
+        publish.publish(alone, alone, times=True)
+    assert {file.name for file in alone.iterdir()} == {file.name for file in run.iterdir()}  # nothing is lost
 
 
 def test_subcategories_of_few_images_decide_as_much_as_the_readme_says():

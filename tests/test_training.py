@@ -25,7 +25,7 @@ from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import parse_method
-from mtlbench.training.curve import Curve, constant_share, farthest_weight
+from mtlbench.training.curve import Curve, constant_share
 from mtlbench.training.loop import Trainer
 from mtlbench.training.schedules import schedule_factor
 from mtlbench.training.state import Interrupted, State, TrainingError
@@ -305,10 +305,17 @@ def test_how_long_a_balancers_weights_stood_still_is_a_share_of_the_curve():
     assert constant_share([], ("colour", "shape")) == 0
 
 
-def test_how_far_a_balancers_weights_were_from_the_plain_means_is_the_farthest_of_any_task():
-    rows = [{"weight/colour": w, "weight/shape": 2.25 - w} for w in (1.0, 0.75)]
-    assert farthest_weight(rows, ("colour", "shape")) == 0.5
-    assert farthest_weight([], ("colour", "shape")) == 0
+def test_how_far_a_balancers_weights_were_from_the_plain_means_is_that_of_steps_in_a_long_run_too():
+    curve, state = Curve(TASKS, 4000, norms=False), State()  # a row of the curve is the mean of four steps
+    for weights in ([1.0, 1.0], [1.5, 0.5], [0.5, 1.5], [1.0, 0.75]):
+        curve.log([torch.ones(2), torch.tensor(weights), torch.ones(1)])
+    state.step = 4
+    curve.flush(state, 0.1, close=False)
+    (row,) = state.curve
+    assert [row[f"weight/{task}"] for task in TASKS] == [1.0, 0.9375]
+    assert state.farthest_weight == 0.5
+    curve.flush(state, 0.1, close=True)
+    assert state.farthest_weight == 0.5
 
 
 def test_a_balancers_weights_over_a_run_are_those_of_its_steps_and_their_range():

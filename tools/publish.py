@@ -48,9 +48,13 @@ def publish(run: Path, place: Path, times: bool) -> None:
     Raises:
         UserError: the run kept no test triplets, so nothing could be compared with it.
     """
+    content = json.loads((run / "run.json").read_text())
+    tested = content["kind"] == "method" and (run / "test.safetensors").exists()
+    triplets = read_triplets(run) if tested else None
+    if tested and triplets is None:
+        raise UserError(f"{run} lacks its test triplets; run it again.")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    content = json.loads((run / "run.json").read_text())
     if not times:
         content["costs"] = {name: cost for name, cost in content["costs"].items() if not name.startswith(TIMES)}
         content["receipt"].pop("training_seconds", None)
@@ -62,16 +66,13 @@ def publish(run: Path, place: Path, times: bool) -> None:
         curve.to_csv(place / "curve.csv", index=False)
     if probes_file(run).exists():
         shutil.copyfile(probes_file(run), place / FILE)
-    if content["kind"] == "method" and (run / "test.safetensors").exists():
+    if triplets is not None:
         test = load_file(run / "test.safetensors")
         queries = {name: scores for name, scores in test.items() if name.startswith("queries/")}
         kept = {name: test[name] for name in ("hits", *(["labels", *queries] if queries else [])) if name in test}
         if "labels" in kept:
             kept["labels"] = _small(kept["labels"])
         save_file(kept, place / "test.safetensors")
-        triplets = read_triplets(run)
-        if triplets is None:
-            raise UserError(f"{run} lacks its test triplets; run it again.")
         save_file({"triplets": _small(triplets)}, place / TRIPLETS)
 
 
@@ -87,8 +88,9 @@ def share_triplets(folder: Path) -> None:
     shared = folder / TRIPLETS
     if not shared.exists():
         shared.write_bytes(Counter(own.values()).most_common(1)[0][0])
+    usual = shared.read_bytes()
     for path, content in own.items():
-        if content == shared.read_bytes():
+        if content == usual:
             path.unlink()
 
 

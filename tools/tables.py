@@ -87,10 +87,7 @@ def compared(what: str, where: str, first: str, second: str) -> Claim:
 
 def judged(what: str, where: str, suite: Suite, first: str, second: str, names: tuple[str, str] | None = None) -> Claim:
     """Compare two rows of a suite; `names`: the rows as the table calls them."""
-    pair, plain = (
-        compare_rows(suite, first, second, "", ROOT / where.split("/")[0], "triplet", priors)
-        for priors in (PRIORS, None)
-    )
+    pair, plain = (compare_rows(suite, first, second, "", ROOT, "triplet", priors) for priors in (PRIORS, None))
     return told(what, where, suite, pair, names or (first, second), plain)
 
 
@@ -125,7 +122,7 @@ def stored(what: str, where: str, first: str, second: str) -> Claim:
 def agreed(what: str, where: str, first: str, second: str) -> Claim:
     """Compare how often two rows' gradients agree: Welch's interval over seeds, in points."""
     suite = suite_of(where)
-    found = {row.method: row for row in agreement(suite, ROOT / where.split("/")[0])}
+    found = {row.method: row for row in agreement(suite, ROOT)}
     means, parts, freedoms = [], [], []
     for row in (found[first], found[second]):
         assert row.whole is not None
@@ -142,11 +139,11 @@ def claims() -> Iterator[Claim]:
     """Yield the claims in the order of the table."""
     modulation, shared = (f"{method}{TUNED}" for method in ("modulation", "shared"))
     above = "(a) modulation is more accurate than"
+    found = {where: suite_of(where) for where in COMPARED}
     for other in ("shared", "gradnorm", "cross-stitch", "independent"):
-        for where, after in COMPARED.items():
-            suite = suite_of(where)
+        for where, suite in found.items():
             if row := row_of(suite, other):
-                yield judged(f"{above} `{other}`{after}", where, suite, modulation, row)
+                yield judged(f"{above} `{other}`{COMPARED[where]}", where, suite, modulation, row)
     yield compared(f"{above} `independent`", FOUR, f"{modulation}{WHOLE}", f"independent{TUNED}{WHOLE}")
     yield stored("(b) a further task adds less than an embedding layer", FACES, modulation, shared)
     yield stored("(b) a further task adds less than a network", FACES, modulation, "independent")
@@ -241,16 +238,15 @@ def decided_at_once(found: Sequence[float], level: float = ALPHA) -> float:
 
 def against_table() -> str:
     """Return modulation against every other method on seven tasks of faces, in three ways."""
-    folder, name = FACES.split("/")
     whole = suite_of(FACES)
-    (fresh,) = suites([record for record in find_records(ROOT / folder, name) if record.seed])
+    (fresh,) = suites([record for record in _records(FACES) if record.seed])
     shown = {row.method: row for row in rows(whole) if row.kind == "method"}
     modulation = f"modulation{TUNED}"
     lines = []
     for method in sorted({_method(row) for row in shown.values()} - {"modulation"}):
         other = shown[row_of(whole, method)]
         pairs = [
-            compare_rows(suite, modulation, other.method, "", ROOT / folder, "triplet", priors)
+            compare_rows(suite, modulation, other.method, "", ROOT, "triplet", priors)
             for suite, priors in ((whole, PRIORS), (fresh, PRIORS), (whole, None))
         ]
         lines.append((_mean(other), (other.method, *(in_points(pair, ALPHA) for pair in pairs))))
@@ -323,7 +319,9 @@ def more_table() -> str:
     tuned |= {method: default[method] for method in kept & asked}
     lines = []
     for method in sorted(default | tuned, key=lambda method: -_mean((default | tuned)[method])):
-        won = "the default won" if method in kept else _mean_of(tuned[method]) if method in tuned else ""
+        won = _mean_of(tuned[method]) if method in tuned else ""
+        if method in kept:
+            won = "the default won"
         plain = _mean_of(default[method]) if method in default else ""
         lines.append((method, plain, versus(default, method), won, versus(tuned, method)))
     return _markdown(("method", "default, %", "against shared", "tuned, %", "against tuned shared"), lines)
@@ -362,7 +360,7 @@ def first_table() -> str:
     found = mtlbench.results(ROOT / folder, name)
     shown = {row.method: row for row in rows(found.one) if row.kind == "method"}
     core = ("independent", "shared", "cross-stitch", "gradnorm", "modulation", "single")
-    best = sorted((shown.get(method + TUNED, shown[method]) for method in core), key=lambda row: -_mean(row))
+    best = sorted((shown[row_of(found.one, method)] for method in core), key=lambda row: -_mean(row))
     lines = []
     for row in best:
         versus = ""

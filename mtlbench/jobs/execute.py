@@ -34,7 +34,7 @@ from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, upd
 from mtlbench.runs.sizes import SIZES
 from mtlbench.runs.tried import Tried, note_tried
 from mtlbench.specs import groups_of
-from mtlbench.training.curve import constant_share, farthest_weight
+from mtlbench.training.curve import constant_share
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import Interrupted, Row
 
@@ -206,9 +206,9 @@ def _train_and_test(
     if len(dataset.tasks) > 1 and not trainer.balancer.fixed:
         shares = {"even": state.even_steps / state.step, "single": state.single_steps / state.step}
         shares["constant"] = constant_share(state.curve, dataset.tasks)
-        shares["farthest"] = farthest_weight(state.curve, dataset.tasks)
         record.receipt["balancer_acts_on"] = round(share_acted_on(trainer.balancer, trainer.architecture), 4)
-        record.receipt["balancer_weights"] = {name: round(share, 4) for name, share in shares.items()}
+        weights = shares | {"farthest": state.farthest_weight}
+        record.receipt["balancer_weights"] = {name: round(value, 4) for name, value in weights.items()}
     test = {
         "embeddings": half(embeddings),
         "labels": dataset.labels[:, held_out.images],

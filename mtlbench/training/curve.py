@@ -60,10 +60,14 @@ class Curve:
 
     def _count(self, rows: Tensor, state: State) -> None:
         """Count the steps in which the balancer decided nothing, or for one task alone."""
+        if not len(rows):
+            return
         number = len(self.tasks)
         weights = rows[:, number : 2 * number]
-        state.even_steps += int(((weights - 1).abs() < _EVEN).all(1).sum())
-        state.single_steps += int((weights.amax(1) > (1 - _EVEN) * weights.sum(1)).sum()) if len(rows) else 0
+        off = (weights - 1).abs().amax(1)
+        state.even_steps += int((off < _EVEN).sum())
+        state.single_steps += int((weights.amax(1) > (1 - _EVEN) * weights.sum(1)).sum())
+        state.farthest_weight = max(state.farthest_weight, float(off.max()))
 
     def _means(self) -> Row:
         means = [sum(column) / len(self._window) for column in zip(*(r for _, r in self._window), strict=True)]
@@ -80,11 +84,6 @@ class Curve:
         raise TrainingError(
             f"the {what.replace('_', ' ')}{of} became {rows[step, column].item()} at step {first + step + 1}"
         )
-
-
-def farthest_weight(curve: Sequence[Row], tasks: Sequence[str]) -> float:
-    """Return by how much a weight in a curve's rows differs from 1, the plain mean's, at most."""
-    return max((abs(row[f"weight/{task}"] - 1) for row in curve for task in tasks), default=0.0)
 
 
 def constant_share(curve: Sequence[Row], tasks: Sequence[str]) -> float:

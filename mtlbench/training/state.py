@@ -35,5 +35,6 @@ class State:
     curve: list[Row] = field(default_factory=list)
     even_steps: int = 0  # in which a balancer's weights were those of the plain mean
     single_steps: int = 0  # in which one task had all of the weight
+    farthest_weight: float = 0.0  # of all steps and tasks, the largest distance from 1, the plain mean's
     compiled: str | None = None  # why the network is not, where that was asked for: empty where it is, None until known
     probes: list[Probe] = field(default_factory=list)
