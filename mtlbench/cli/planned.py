@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from mtlbench.errors import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mtlbench.benchmark import Benchmark
+    from mtlbench.data.dataset import Dataset
     from mtlbench.jobs.experiment import Part
 
 _A_WHILE, _A_DAY = 120, 86_400
@@ -35,19 +37,31 @@ def show_plan(console: Console, parts: Sequence[Part], at_once: int = 1) -> dict
     for part in parts:
         if part is parts[0] or part.variant.varied:
             _show_head(console, part)
-        if part is parts[0]:
-            _tell_busy(console, part)
+        if part is parts[0] and any(job.state != "done" for job in part.jobs):
+            tell_busy(console, part.dataset, ", and speeds measured now are too low")
         planned |= _show_jobs(console, part)
-    seconds = in_all(planned.values(), at_once)
     if planned:
-        side_by_side = min(at_once, len(planned))
-        some = f", {side_by_side} at a time" if side_by_side > 1 else ""
-        say(console, f"In all about {duration(seconds)}{some}.")
-    if at_once == 1 and len(planned) > 1 and seconds > _A_WHILE and _has_cores(parts[0]):
-        say(console, "--jobs 2 does two runs at a time, which with small networks is faster on a CPU.")
-    if seconds > _A_DAY and parts[0].variant.benchmark.protocol == "full":
-        say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
+        first = parts[0]
+        tell_in_all(console, planned.values(), at_once, first.variant.benchmark, first.dataset, "runs")
     return planned
+
+
+def tell_in_all(
+    console: Console, each: Collection[float], at_once: int, benchmark: Benchmark, dataset: Dataset, what: str
+) -> None:
+    """Print how long the work takes in all, and what would make it shorter.
+
+    Args:
+        console: to print on; each: seconds of each piece of work; at_once: how many are done at a time.
+        benchmark: their protocol; dataset: its data; what: what a piece is called, in the plural.
+    """
+    seconds, side_by_side = in_all(each, at_once), min(at_once, len(each))
+    some = f", {side_by_side} at a time" if side_by_side > 1 else ""
+    say(console, f"In all about {duration(seconds)}{some}.")
+    if at_once == 1 and len(each) > 1 and seconds > _A_WHILE and _has_cores(dataset):
+        say(console, f"--jobs 2 does two {what} at a time, which with small networks is faster on a CPU.")
+    if seconds > _A_DAY and benchmark.protocol == "full":
+        say(console, "That is the full protocol; --quick is a short one for a CPU.", "yellow")
 
 
 def in_all(each: Iterable[float], at_once: int) -> float:
@@ -62,35 +76,34 @@ def in_all(each: Iterable[float], at_once: int) -> float:
     return max(ends)
 
 
-def agreed(console: Console, planned: Mapping[Path, float], yes: bool, at_once: int = 1) -> bool:
+def agreed(console: Console, each: Iterable[float], yes: bool, at_once: int = 1) -> bool:
     """Return whether to begin: asked on a terminal before more than a day of work, without `yes`."""
-    seconds = in_all(planned.values(), at_once)
+    seconds = in_all(each, at_once)
     if yes or seconds <= _A_DAY or not console.is_terminal or not sys.stdin.isatty():
         return True
     return typer.confirm(f"This takes about {duration(seconds)}. Begin?")
 
 
-def _has_cores(part: Part) -> bool:
+def _has_cores(dataset: Dataset) -> bool:
     import torch
 
-    return part.dataset.device.type == "cpu" and torch.get_num_threads() > 1
+    return dataset.device.type == "cpu" and torch.get_num_threads() > 1
 
 
-def _tell_busy(console: Console, part: Part) -> None:
-    """Warn where other work uses the processor: speeds measured now are too low."""
+def tell_busy(console: Console, dataset: Dataset, consequence: str = "") -> None:
+    """Warn where other work uses the processor, and of a further consequence."""
     import torch
 
     from mtlbench.busy import STARVED, share_of_cores
 
-    todo = any(job.state != "done" for job in part.jobs)
-    if part.dataset.device.type != "cpu" or not todo:
+    if dataset.device.type != "cpu":
         return
     share = share_of_cores(torch.get_num_threads())
     if share < STARVED:
         say(
             console,
             f"This machine is busy: mtlbench gets {100 * share:.0f} % of the processor time that it asks for. An"
-            " idle machine would be faster than this plan says, and speeds measured now are too low.",
+            f" idle machine would be faster than this plan says{consequence}.",
             "yellow",
         )
 
@@ -137,7 +150,7 @@ def _show_jobs(console: Console, part: Part) -> dict[Path, float]:
             name = job.method.name
             if name not in whole:
                 with status(console, f"timing a few steps of {name}, {len(whole) + 1} of {len(names)} methods …"):
-                    whole[name] = seconds_needed(job, benchmark, part.dataset, part.precision)
+                    whole[name] = seconds_needed(job.method, job.seed, benchmark, part.dataset, part.precision)
             seconds, reason = whole[name]
             seconds *= 1 - job.steps_done / benchmark.train.steps
             left[job.folder] = seconds

@@ -139,7 +139,7 @@ def run(
         planned.update(show_plan(console, parts, at_once(experiment.executor)))
         if dry_run:
             return
-        if not agreed(console, planned, yes, at_once(experiment.executor)):
+        if not agreed(console, planned.values(), yes, at_once(experiment.executor)):
             say(console, "Nothing was trained. --yes begins without being asked, --dry-run only shows the plan.")
             return
         try:

@@ -21,7 +21,8 @@ from mtlbench.cli.options import (
     SettingsOption,
     TasksOption,
 )
-from mtlbench.cli.progress import say, status
+from mtlbench.cli.planned import agreed, tell_busy, tell_in_all
+from mtlbench.cli.progress import duration, say, status
 from mtlbench.cli.run import read_seeds
 from mtlbench.errors import counted
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from mtlbench.runs import Json
     from mtlbench.tuning.outcome import Outcome
+    from mtlbench.tuning.study import Studies
     from mtlbench.tuning.tune import Tuning
 
 
@@ -62,6 +64,8 @@ def tune(
             "--halving", help="Drop the worse half of a method's trials at an eighth, a quarter and half of the steps."
         ),
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Begin long work without being asked.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, then stop.")] = False,
 ) -> None:
     """Find recipes: the same number of trials for every method, judged on the validation split alone.
 
@@ -73,13 +77,13 @@ def tune(
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     console = Console()
     with status(console, "loading torch …"):
-        from mtlbench.jobs.experiment import asking, check_folder, resources
+        from mtlbench.jobs.experiment import asking, at_once, check_folder, resources
         from mtlbench.jobs.job import Site
         from mtlbench.plugins import load_plugins
         from mtlbench.training.state import Interrupted
         from mtlbench.tuning.afar import do_trials
         from mtlbench.tuning.outcome import Outcome, write_recipes, write_trials
-        from mtlbench.tuning.tune import open_studies, read_tuning
+        from mtlbench.tuning.tune import open_studies, read_tuning, rehearsed
 
     view = terminal(console)
     for broken in load_plugins(plugins or []):
@@ -90,9 +94,16 @@ def tune(
             settings=settings or [], tasks=tasks, site=Site(data_dir, device, tuple(plugins or ())), results=results,
             jobs=jobs, on=on, halving=halving,
         )  # fmt: skip
-        check_folder(results)
+        if not dry_run:
+            check_folder(results)
+        with rehearsed(tuning, overwrite) as copy:
+            planned = _show_plan(console, tuning, copy)
+        if dry_run:
+            return
+        if not agreed(console, planned, yes, at_once(tuning.executor)):
+            say(console, "Nothing was trained. --yes begins without being asked, --dry-run only shows the plan.")
+            return
         studies = open_studies(tuning, overwrite)
-        _show_plan(console, tuning)
         from mtlbench.cli.trials import shown
 
         try:
@@ -130,9 +141,13 @@ def _stopping(console: Console) -> None:
     say(console, "Stopping as soon as the trials under way can be kept; once more to stop at once.", "yellow")
 
 
-def _show_plan(console: Console, tuning: Tuning) -> None:
+def _show_plan(console: Console, tuning: Tuning, studies: Studies) -> list[float]:
+    """Print what will be done and how long it will take; return the seconds that trials have still to take."""
     from mtlbench.devices import device_name
+    from mtlbench.jobs.experiment import at_once
+    from mtlbench.jobs.plan import seconds_needed
     from mtlbench.tuning.halving import budget, in_words
+    from mtlbench.tuning.tune import steps_left
 
     data, benchmark = tuning.dataset, tuning.benchmark
     drawn = f" on {data.facts['name']}, not real images" if data.facts["rendered"] else ""
@@ -149,9 +164,27 @@ def _show_plan(console: Console, tuning: Tuning) -> None:
             f"{counted(budget(tuning.ladder), 'step')} a method instead of {tuning.trials * benchmark.train.steps:,}"
         )
         say(console, f"  halving: {in_words(tuning.ladder)}, the default to the end; {instead}")
-    for name in tuning.names:
+    left = {name: steps_left(tuning, studies, name) for name in tuning.names}
+    todo = [name for name in tuning.names if left[name]]
+    if todo:
+        tell_busy(console, data)
+    seconds: list[float] = []
+    for method in tuning.methods:
+        name, words = method.name, "done already"
+        if left[name]:
+            with status(console, f"timing a few steps of {name}, {todo.index(name) + 1} of {len(todo)} methods …"):
+                whole, reason = seconds_needed(
+                    method, tuning.seeds[0], benchmark, data, tuning.precision, costs=False
+                )  # fmt: skip
+            needed = whole * left[name] / benchmark.train.steps * len(tuning.seeds)
+            trials = tuning.trials - sum(t.state != "begun" for t in studies.trials(name)[: tuning.trials])
+            seconds += [needed / trials] * trials
+            words = f"its first steps failed: {reason}" if reason else f"about {duration(needed)}"
         where = ", ".join(f"{key} {w}" for key, w in tuning.spaces[name].as_json().items())
-        say(console, f"  {name}: {where}")
+        say(console, f"  {name}: {words}; {where}")
+    if seconds:
+        tell_in_all(console, seconds, at_once(tuning.executor), benchmark, data, "trials")
+    return seconds
 
 
 def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:

@@ -112,17 +112,24 @@ def _made_otherwise(folder: Path, unlike: list[str]) -> str:
     )
 
 
-def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> tuple[float, str]:
-    """Estimate the seconds of a whole run, costs included, from a few timed steps.
+def seconds_needed(
+    method: Method, seed: int, benchmark: Benchmark, dataset: Dataset, precision: str, *, costs: bool = True
+) -> tuple[float, str]:
+    """Estimate the seconds of a whole run from a few timed steps.
 
     If that fails, return 0 and the reason.
+
+    Args:
+        method: with its recipe; seed: of the run; benchmark: the protocol, without the recipe.
+        dataset: with or without a test split; precision: `bf16` or `fp32`.
+        costs: whether costs are measured too, as in a run; a trial of `mtlbench tune` measures none.
     """
     probing = benchmark.evaluation.agreement_every
     try:
         train = benchmark.train.model_copy(update={"compile": "off"})  # compiling takes longer than the timing
         benchmark = benchmark.model_copy(update={"train": train})
         begun = time.perf_counter()
-        trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
+        trainer = Trainer(method, benchmark, dataset, seed, precision)
         building = time.perf_counter() - begun
         step = min(cost.seconds_each(trainer.step, dataset.device, enough=0))
         probe = min(cost.seconds_each(trainer.probe, dataset.device, enough=0)) if probing else 0.0
@@ -136,6 +143,8 @@ def seconds_needed(job: Job, benchmark: Benchmark, dataset: Dataset, precision: 
     images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))
     probes = benchmark.train.steps / benchmark.evaluation.agreement_every * probe if probing else 0.0
     training = benchmark.train.steps * step + images_embedded / EMBEDDING_BATCH * embed + probes
+    if not costs:
+        return building + training, ""
     # `measure` builds the network again, times steps and both ways to embed, and takes a few more steps
-    costs = building + cost.seconds_for(step) + 2 * cost.seconds_for(embed) + _FURTHER_STEPS * step
-    return building + training + costs, ""
+    measuring = building + cost.seconds_for(step) + 2 * cost.seconds_for(embed) + _FURTHER_STEPS * step
+    return building + training + measuring, ""

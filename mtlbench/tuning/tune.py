@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -31,10 +34,10 @@ from mtlbench.specs import Method, left_out_line, left_out_methods, parse_method
 from mtlbench.training.events import Event
 from mtlbench.training.protocol import check_protocol
 from mtlbench.training.state import Interrupted
-from mtlbench.tuning.halving import Rung, in_words, rungs
+from mtlbench.tuning.halving import Rung, budget, in_words, rungs
 from mtlbench.tuning.outcome import FOLDER
 from mtlbench.tuning.space import MethodSpace, space_of
-from mtlbench.tuning.study import Studies, Trial, need_optuna
+from mtlbench.tuning.study import JOURNAL, Studies, Trial, need_optuna
 from mtlbench.tuning.trial import do_trial, without_test
 
 _LOOK = 0.5  # seconds between checks of other processes' trials
@@ -152,17 +155,18 @@ def read_tuning(
     )  # fmt: skip
 
 
-def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
+def open_studies(tuning: Tuning, overwrite: bool, at: Path | None = None) -> Studies:
     """Open the trials' journal.
 
     Args:
         tuning: the user's request.
         overwrite: forget existing trials.
+        at: the folder of the journal, if it is not that of the request: see `rehearsed`.
 
     Raises:
         UserError: there are trials made with other settings, and `overwrite` is not set.
     """
-    studies = Studies(tuning.folder, tuning.ladder)
+    studies = Studies(at or tuning.folder, tuning.ladder)
     for method in tuning.methods:
         if overwrite:
             studies.forget(method.name)
@@ -174,6 +178,28 @@ def open_studies(tuning: Tuning, overwrite: bool) -> Studies:
                 " --overwrite."
             )
     return studies
+
+
+@contextmanager
+def rehearsed(tuning: Tuning, overwrite: bool) -> Iterator[Studies]:
+    """Open a copy of the trials' journal, to look at without leaving a trace; see `open_studies`."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / tuning.folder.name
+        copy.mkdir()
+        if (tuning.folder / JOURNAL).exists():
+            shutil.copy(tuning.folder / JOURNAL, copy)
+        yield open_studies(tuning, overwrite, copy)
+
+
+def steps_left(tuning: Tuning, studies: Studies, method: str) -> int:
+    """Return the training steps of a method's trials that are still to be done, with one seed."""
+    trials = studies.trials(method)[: tuning.trials]
+    ended = [trial for trial in trials if trial.state != "begun"]
+    if len(ended) == tuning.trials:
+        return 0
+    if tuning.halving:
+        return max(0, budget(tuning.ladder) - sum(trial.steps for trial in trials))
+    return (tuning.trials - len(ended)) * tuning.benchmark.train.steps
 
 
 def _about(tuning: Tuning, method: Method) -> Json:

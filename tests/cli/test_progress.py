@@ -112,13 +112,13 @@ def test_days_of_work_begin_only_when_that_is_meant(monkeypatch: pytest.MonkeyPa
     asked: list[str] = []
     monkeypatch.setattr(typer, "confirm", lambda words: bool(asked.append(words)))
     monkeypatch.setattr(planned.sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    days = {Path("a"): 2 * 86_400.0, Path("b"): 86_400.0}
+    days = [2 * 86_400.0, 86_400.0]
     assert not planned.agreed(on_a_terminal(), days, yes=False)
     assert asked == ["This takes about 3 days. Begin?"]
     assert not planned.agreed(on_a_terminal(), days, yes=False, at_once=2)
     assert asked.pop() == "This takes about 2 days. Begin?"
     assert planned.agreed(on_a_terminal(), days, yes=True)
-    assert planned.agreed(on_a_terminal(), {Path("a"): 3600.0}, yes=False)
+    assert planned.agreed(on_a_terminal(), [3600.0], yes=False)
     assert planned.agreed(on_a_terminal(terminal=False), days, yes=False)  # as in a script
     monkeypatch.setattr(planned.sys, "stdin", SimpleNamespace(isatty=lambda: False))
     assert planned.agreed(on_a_terminal(), days, yes=False)
@@ -137,7 +137,7 @@ def test_a_dry_run_says_on_a_terminal_which_method_is_timed(monkeypatch: pytest.
     monkeypatch.setattr(plan, "seconds_needed", lambda *known: (40.0, ""))
     jobs = [
         SimpleNamespace(method=SimpleNamespace(name=name), state="new", costs_due=False, threads=0, steps_done=0,
-                        folder=Path(f"{name}-{seed}"), label=f"{name}, seed {seed}")
+                        seed=seed, folder=Path(f"{name}-{seed}"), label=f"{name}, seed {seed}")
         for name in ("one", "two") for seed in (0, 1)
     ]  # fmt: skip
     part = SimpleNamespace(
@@ -158,7 +158,7 @@ def test_the_plan_fits_80_columns_with_whole_words(monkeypatch: pytest.MonkeyPat
     names = ("shared", "modulation[after=3,kernel=1]+gradnorm[alpha=0.12]")
     jobs = [
         SimpleNamespace(method=SimpleNamespace(name=name), state=state, costs_due=False, threads=64, steps_done=1250,
-                        folder=Path(f"{name}-{state}"), label=f"{name}, train.lr=0.001, seed 0")
+                        seed=0, folder=Path(f"{name}-{state}"), label=f"{name}, train.lr=0.001, seed 0")
         for name in names for state in ("new", "interrupted", "failed", "done")
     ]  # fmt: skip
     tasks = [f"a_task_with_a_long_name_{n}" for n in range(7)]
@@ -195,10 +195,11 @@ def test_the_plan_fits_80_columns_with_whole_words(monkeypatch: pytest.MonkeyPat
 )
 def test_the_plan_names_jobs_where_they_help(monkeypatch, seconds, runs, at_once, threads, device, said) -> None:
     monkeypatch.setattr(planned, "_show_head", lambda *known: None)
-    monkeypatch.setattr(planned, "_tell_busy", lambda *known: None)
+    monkeypatch.setattr(planned, "tell_busy", lambda *known: None)
     monkeypatch.setattr(planned, "_show_jobs", lambda *known: {Path(str(run)): seconds for run in range(runs)})
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     part = SimpleNamespace(
+        jobs=[],
         dataset=SimpleNamespace(device=SimpleNamespace(type=device)),
         variant=SimpleNamespace(varied={}, benchmark=SimpleNamespace(protocol="quick")),
     )
@@ -216,18 +217,21 @@ def test_runs_side_by_side_share_the_time() -> None:
 
 
 def test_the_plan_says_so_where_others_use_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planned, "_show_head", lambda *known: None)
+    monkeypatch.setattr(planned, "_show_jobs", lambda *known: {})
     part = SimpleNamespace(
         jobs=[SimpleNamespace(state="new")], dataset=SimpleNamespace(device=SimpleNamespace(type="cpu"))
     )
     for share, said in ((0.4, True), (0.95, False)):
         monkeypatch.setattr(busy, "share_of_cores", lambda threads, share=share: share)
         console = on_a_terminal(terminal=False)
-        planned._tell_busy(console, part)  # type: ignore[arg-type]
+        planned.show_plan(console, [part])  # type: ignore[list-item]
         assert ("busy: mtlbench gets 40 % of the processor time" in text_of(console)) is said
+        assert ("and speeds measured now are too low." in text_of(console)) is said
     part.jobs[0].state = "done"
     monkeypatch.setattr(busy, "share_of_cores", lambda threads: 0.1)
     console = on_a_terminal()
-    planned._tell_busy(console, part)  # type: ignore[arg-type]
+    planned.show_plan(console, [part])  # type: ignore[list-item]
     assert text_of(console) == ""
 
 

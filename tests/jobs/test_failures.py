@@ -134,16 +134,16 @@ def test_a_failure_after_training_keeps_the_training(tmp_path, monkeypatch):
 
 def test_the_time_a_run_needs_is_estimated_and_a_broken_method_does_not_stop_the_plan(tmp_path, monkeypatch):
     (job,) = jobs_for(tmp_path)
-    seconds, reason = seconds_needed(job, protocol(), make_dataset(), "fp32")
+    seconds, reason = seconds_needed(job.method, 0, protocol(), make_dataset(), "fp32")
     assert reason == ""
     # a run of no length has its costs measured too, each of the three for a second at least
     brief = protocol().model_copy(update={"train": protocol().train.model_copy(update={"steps": 1})})
-    assert seconds > seconds_needed(job, brief, make_dataset(), "fp32")[0] > 3 * cost._ENOUGH > 0
+    assert seconds > seconds_needed(job.method, 0, brief, make_dataset(), "fp32")[0] > 3 * cost._ENOUGH > 0
     monkeypatch.setattr("mtlbench.cost._REPEATS", 5)
     register_architecture("broken")(Broken)
     monkeypatch.setattr(Broken, "how", "bug")
     (job,) = jobs_for(tmp_path, "broken")
-    seconds, reason = seconds_needed(job, protocol(), make_dataset(), "fp32")
+    seconds, reason = seconds_needed(job.method, 0, protocol(), make_dataset(), "fp32")
     assert seconds == 0
     assert reason.startswith("ZeroDivisionError")
 

@@ -23,7 +23,7 @@ from mtlbench.training.state import Interrupted
 from mtlbench.tuning.halving import Rung, budget, going_on, in_words, rungs
 from mtlbench.tuning.outcome import Outcome
 from mtlbench.tuning.study import Studies, Trial
-from mtlbench.tuning.tune import Told, Tuning, open_studies, work
+from mtlbench.tuning.tune import Told, Tuning, open_studies, steps_left, work
 
 LADDER = (Rung(2, 6), Rung(4, 3), Rung(16, 2))
 
@@ -84,6 +84,18 @@ def test_every_method_gets_the_same_steps_and_the_default_is_trained_to_its_end(
     lrs = [[trial.values["train.lr"] for trial in trials] for trials in found.values()]
     assert lrs[0] == lrs[1] == lrs[2]
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_plan_counts_the_steps_of_all_rungs_and_those_that_are_done(tmp_path):
+    tuning = halved(tmp_path, "shared")
+    studies = open_studies(tuning, overwrite=False)
+    assert steps_left(tuning, studies, "shared") == budget(LADDER)
+    told = Steps()
+    with pytest.raises(Interrupted):
+        work(tuning, studies, told, lambda: sum(told.taken.values()) >= 8)
+    assert steps_left(tuning, studies, "shared") == budget(LADDER) - 8  # four of six trials are at their first rung
+    work(tuning, studies, told, lambda: False)
+    assert steps_left(tuning, studies, "shared") == 0
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -350,9 +351,27 @@ def test_tune_and_run_from_the_command_line(tmp_path, monkeypatch):
         assert said == "train.lr is set, and the recipe of single has it too: add --plain to run without the recipe."
 
 
-def test_without_optuna_there_is_one_sentence(monkeypatch, tmp_path):
-    import sys
+def test_tune_shows_its_plan_and_its_time_and_asks_before_days_of_work(monkeypatch, tmp_path):
+    def timed(method, seed, benchmark, dataset, precision, costs):
+        assert not costs  # a trial measures none
+        return (200_000.0, "") if method.name == "single" else (0.0, "it is broken")
 
+    monkeypatch.setattr("mtlbench.jobs.plan.seconds_needed", timed)
+    monkeypatch.setattr(sys.modules["mtlbench.cli.tune"], "agreed", lambda console, each, *known: sum(each) < 86_400)
+    asked = words("tune", "--results", tmp_path / "r", "--methods", "single,shared", "--trials", "3", "--seeds", "0,1")
+    plan = run_command(*asked, "--dry-run")
+    assert plan.code == 0, plan
+    lines = plan.out.splitlines()
+    assert any(line.startswith("  single: about 14 days; train.lr 0.0003 to 0.03, log, ") for line in lines)
+    assert any(line.startswith("  shared: its first steps failed: it is broken; train.lr") for line in lines)
+    assert "In all about 14 days." in lines
+    refused = run_command(*asked)
+    assert refused.code == 0
+    assert "Nothing was trained. --yes begins without being asked" in unwrapped(refused.out)
+    assert not list((tmp_path / "r").rglob("*"))  # other settings can still be chosen
+
+
+def test_without_optuna_there_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "optuna", None)
     said = run_command(*words("tune", "--results", tmp_path)).error
     assert said == "mtlbench tune needs Optuna: pip install optuna, or pip install 'mtlbench[tune]'."

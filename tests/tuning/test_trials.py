@@ -27,7 +27,7 @@ from mtlbench.training.state import Interrupted
 from mtlbench.tuning.outcome import Outcome
 from mtlbench.tuning.study import JOURNAL, Studies, Trial
 from mtlbench.tuning.trial import without_test
-from mtlbench.tuning.tune import Told, open_studies, work
+from mtlbench.tuning.tune import Told, open_studies, rehearsed, steps_left, work
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,27 @@ def test_several_seeds_are_judged_by_their_mean(tmp_path):
     (both,) = tuned(tuning_of(tmp_path / "both", "shared", 1, seeds=(0, 1)))["shared"]
     alone = [tuned(tuning_of(tmp_path / str(n), "shared", 1, seeds=(n,)))["shared"][0].score for n in (0, 1)]
     assert both.score == pytest.approx(sum(alone) / 2)
+
+
+def test_a_plan_counts_what_is_left_and_leaves_no_trace(tmp_path):
+    def left(tuning, overwrite=False):
+        with rehearsed(tuning, overwrite) as studies:
+            return [steps_left(tuning, studies, name) for name in tuning.names]
+
+    folder = tmp_path / "tuning"
+    two = tuning_of(folder, "shared,single", trials=2)  # of six steps each
+    assert left(two) == [12, 12]
+    assert not folder.exists()
+    tuned(replace(two, methods=two.methods[:1]))
+    before = (folder / JOURNAL).read_bytes()
+    assert left(two) == [0, 12]
+    assert left(replace(two, trials=5)) == [18, 30]
+    assert left(two, overwrite=True) == [12, 12]
+    other = replace(two, benchmark=protocol("train.lr=0.5"))
+    with pytest.raises(UserError, match=f"The trials of shared in {folder} were made with other settings"):
+        left(other)
+    assert left(other, overwrite=True) == [12, 12]
+    assert (folder / JOURNAL).read_bytes() == before
 
 
 def test_other_settings_are_refused_until_they_are_to_be_replaced(tmp_path):
