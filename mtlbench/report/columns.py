@@ -256,7 +256,7 @@ def _rate(key: str, heading: str, meaning: str) -> Column:
         lambda row: _three_figures(parts(row)[0]) if len(parts(row)) == 3 else "",
         lambda row: row.costs.get(key, Cell(None)).mean,
         lambda row: spread(row) if len(parts(row)) == 3 else "",
-        meaning=f"{meaning} ± is half the range of the measurements.",
+        meaning=f"{meaning} ± is half the range of the measurements of all seeds, in per cent of the value.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -405,24 +406,29 @@ def _batches(done: Sequence[Record]) -> str:
 
 
 def unsteady(done: Sequence[Record]) -> str:
-    """Warn of speeds that can't be compared: they varied too much between repeats, or others used the processor."""
-    shaky = {r.method for r in done if any(varied(r, key) for key in r.costs)}
+    """Warn of speeds that can't be compared: they varied too much between repeats or seeds, or the machine was busy."""
+    of_method: dict[str, list[Record]] = {}
+    for r in done:
+        of_method.setdefault(r.method, []).append(r)
+    shaky = {name for name, runs in of_method.items() if any(varied(runs, key) for run in runs for key in run.costs)}
     timed = [r for r in done if any("_rate" in key for key in r.costs)]
     busy = {r.method for r in timed if r.receipt.get("share_of_cores", 1) < STARVED}
     said = [
         f"{what}: {joined(names, 4)}"
         for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", shaky), ("measured on a busy machine", busy))
-        if (names := [name for name in dict.fromkeys(r.method for r in done) if name in who])
+        if (names := [name for name in of_method if name in who])
     ]
     return f"Speeds that can't be compared: {'; '.join(said)}." if said else ""
 
 
-def varied(record: Record, key: str) -> bool:
-    """Return whether a run's speed varied too much between repeats to be compared with others'."""
-    slow, middle, fast = (record.costs.get(f"{key}{end}") for end in ("_slowest", "", "_fastest"))
-    if not middle or slow is None or fast is None:
+def varied(runs: Sequence[Record], key: str) -> bool:
+    """Return whether a speed of a method's runs varied too much between repeats and seeds to be compared."""
+    slow, middle, fast = (
+        [run.costs[key + end] for run in runs if run.costs.get(key + end)] for end in ("_slowest", "", "_fastest")
+    )
+    if not (slow and middle and fast):
         return False
-    return bool(fast - slow > 2 * STEADY * middle)
+    return bool(max(fast) - min(slow) > 2 * STEADY * statistics.fmean(middle))
 
 
 class _Said:

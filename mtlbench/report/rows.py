@@ -140,9 +140,16 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
     }
     names = dict.fromkeys(k for r in done for k in r.costs)
     # those of some seeds may be due yet, and one exported file is enough
-    costs = {k: Cell.of([r.costs[k] for r in done if k in r.costs]) for k in names}
+    costs = {k: _cost_of([r.costs[k] for r in done if k in r.costs], k) for k in names}
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
     return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
+
+
+def _cost_of(values: Sequence[float], key: str) -> Cell:
+    """Summarise a cost over seeds; of the ends of a speed's range the outermost, so that it holds every measurement."""
+    if key.endswith("_slowest"):
+        return Cell(min(values))
+    return Cell(max(values)) if key.endswith("_fastest") else Cell.of(values)
 
 
 def at_chance(record: Record, task: str) -> bool:

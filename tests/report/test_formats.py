@@ -127,6 +127,21 @@ def test_speeds_that_varied_much_or_were_measured_on_a_busy_machine_are_warned_o
     assert "can't be compared" not in shown([steady])
 
 
+def test_the_range_of_a_speed_holds_the_measurements_of_all_seeds(tmp_path):
+    records = [record("two", seed) for seed in (0, 1)]
+    for seed, (slow, middle, fast) in enumerate(((94, 100, 106), (145, 150, 180))):  # each seed is steady
+        speeds = {"train_rate": middle, "train_rate_slowest": slow, "train_rate_fastest": fast}
+        one = record("one", seed)
+        one.costs = one.costs | speeds
+        records.append(one)
+    found = summarise(records, Choice(), tmp_path)
+    frame = as_frame(found).set_index("method")
+    assert list(frame.loc["one", [f"cost/train_rate{end}" for end in ("", "_slowest", "_fastest")]]) == [125, 94, 180]
+    text = unwrapped(as_markup(found[0], "md"))
+    assert "125 ±34%" in text  # half of 180 - 94, in per cent of 125
+    assert "varied by more than ±20 %: one." in text
+
+
 def test_the_small_print_says_how_many_images_speeds_were_measured_with():
     made = record("one")
     made.receipt = made.receipt | {"steps": 525, "embedding_batch": 256}

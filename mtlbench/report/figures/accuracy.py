@@ -178,7 +178,7 @@ def _cheapest(
 
 def _unsteady(shown: Sequence[Method], cost: Cost) -> str:
     """Name the methods whose speed varied too much to be compared."""
-    names = [method.name for method in shown if any(varied(record, cost.key) for record in method.records)]
+    names = [method.name for method in shown if varied(method.records, cost.key)]
     return f" Varied by more than ±{100 * STEADY:.0f} %, so not to be compared: {joined(names, 4)}." if names else ""
 
 
@@ -346,7 +346,8 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
     gains = [float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1]
     if gains:
         low, high = (f"{value:+.1f}" for value in (min(gains), max(gains)))
-        says += f"; since the one before, it changed by {low if low == high else f'{low} to {high}'} points"
+        who = "it" if len(gains) == 1 else "methods"
+        says += f"; since the one before, {who} changed by {low if low == high else f'{low} to {high}'} points"
     return Drawing("learning-curves", title, where, alt, figure, says + ".")
 
 

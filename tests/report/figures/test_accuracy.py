@@ -314,8 +314,8 @@ def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None
     two = accuracy.learning_curves(scene(tmp_path))  # one seed: none is said to be higher
     assert two is not None
     assert two.says == (
-        "At the last validation accuracy is from 60.0 % to 70.0 %; since the one before, it changed by +30.0 to +35.0"
-        " points."
+        "At the last validation accuracy is from 60.0 % to 70.0 %; since the one before, methods changed by +30.0 to"
+        " +35.0 points."
     )
 
 
