@@ -10,9 +10,10 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, R
 
 _LONGEST = 300  # characters of an exception's own words
 _FOLDERS: list[Path] = []  # of plug-ins, the latest first; they stand last in sys.path
+_LOADED: dict[Path, dict[Path, bytes]] = {}  # the sources that each plug-in was made of when it was imported
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,61 @@ def _guarded(source: str, load: Callable[[], object]) -> BrokenPlugin | None:
 
 
 def _import_file(path: Path, module_name: str) -> None:
-    if module_name in sys.modules and getattr(sys.modules[module_name], "__file__", None) == str(path):
+    if getattr(sys.modules.get(module_name), "__file__", None) == str(path):
         return
+    if not path.is_relative_to(bundled("methods").resolve()):
+        _LOADED[path] = _sources(path)
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        with _beside(path):
+        with _beside(path), _registering(path):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]
         raise
+
+
+@contextmanager
+def _registering(path: Path) -> Iterator[None]:
+    """Note in everything that is registered meanwhile which plug-in's import did it."""
+    before = {id(entry) for registry in KINDS.values() for entry in registry.entries.values()}
+    yield
+    for registry in KINDS.values():
+        for name, entry in registry.entries.items():
+            if id(entry) not in before and not entry.bundled:
+                registry.entries[name] = replace(entry, loaded_from=str(path))
+
+
+def _forget_edited(path: Path, module_name: str) -> None:
+    """Take back a plug-in whose sources have changed since it was imported, as in a notebook: it is imported anew."""
+    if path not in _LOADED or _LOADED[path] == _sources(path):
+        return
+    for registry in KINDS.values():
+        registry.entries = {n: e for n, e in registry.entries.items() if e.loaded_from != str(path)}
+    files = {str(file) for file in _LOADED.pop(path)}
+    for name, module in list(sys.modules.items()):
+        if name == module_name or getattr(module, "__file__", None) in files:
+            del sys.modules[name]
+
+
+def sources_of_plugin(path: Path) -> dict[Path, bytes]:
+    """Return the sources of a plug-in that runs in this process, as they were when it was imported.
+
+    They are its file, and the files beside it that it imports; see `files_imported_by`. Of one that was not imported
+    as a plug-in, they are those of now.
+    """
+    return _LOADED.get(path) or _sources(path)
+
+
+def _sources(path: Path) -> dict[Path, bytes]:
+    found = {}
+    for file in (path, *files_imported_by(path)):
+        with suppress(OSError):
+            found[file] = file.read_bytes()
+    return found
 
 
 @contextmanager
@@ -105,31 +149,48 @@ def _beside(path: Path) -> Iterator[None]:
 
 
 def files_imported_by(path: Path) -> list[Path]:
-    """Return the files beside a plug-in that it imports, and those that these import: it is made of them too."""
+    """Return the files that a plug-in imports, and those that these import: it is made of them too.
+
+    Looked for beside it, in packages there, and in the package that it is part of; not among what is installed.
+    """
+    top = path.parent
+    while (top / "__init__.py").is_file() and top != top.parent:
+        top = top.parent
+    of_engine = path.is_relative_to(Path(__file__).parent)  # for which the version of training stands
+    own = "" if of_engine else path.relative_to(top).parts[0]  # the package that it is part of, or the plug-in itself
     found: dict[Path, None] = {}
     waiting = [path]
     while waiting:
         file = waiting.pop()
-        for name in _imported_names(file):
-            beside = path.parent / f"{name}.py"
-            if beside != path and beside not in found and beside.is_file():
-                found[beside] = None
-                waiting.append(beside)
+        for level, name in _imported_names(file):
+            folders = [file.parents[level - 1]] if level else [path.parent]
+            folders += [top] if not level and name.partition(".")[0] == own else []
+            for beside in (module for folder in folders for module in _modules(folder, name)):
+                if beside != path and beside not in found:
+                    found[beside] = None
+                    waiting.append(beside)
     return sorted(found)
 
 
-def _imported_names(file: Path) -> Iterator[str]:
+def _modules(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the files in a folder that run where a dotted name is imported."""
+    for part in name.split("."):
+        folder /= part
+        yield from (file for file in (folder / "__init__.py", folder.with_name(f"{part}.py")) if file.is_file())
+
+
+def _imported_names(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the dotted names that a file imports, each after its number of leading dots."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.partition(".")[0]
-        elif isinstance(node, ast.ImportFrom):  # from . import helper
-            yield from (alias.name for alias in node.names)
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):  # what is imported may be a module itself
+            base = f"{node.module}." if node.module else ""
+            yield from ((node.level, f"{base}{alias.name}") for alias in node.names)
 
 
 def _files(path: Path, given_as: str) -> list[Path]:
@@ -189,10 +250,19 @@ def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
         *sorted(f.resolve() for f in bundled("methods").rglob("*.py") if not f.name.startswith("_")),
         *plugin_files(extra),
     ]
-    broken = [_guarded(str(file), partial(_import_file, file, _module_name(file))) for file in dict.fromkeys(files)]
+    broken = []
+    for file in dict.fromkeys(files):
+        _forget_edited(file, _module_name(file))
+        broken.append(_guarded(str(file), partial(_import_file, file, _module_name(file))))
     for point in importlib.metadata.entry_points(group="mtlbench.plugins"):
-        broken.append(_guarded(f"{point.name} ({point.value})", point.load))
+        broken.append(_guarded(f"{point.name} ({point.value})", partial(_import_installed, point)))
     return [*(b for b in broken if b is not None), *_take_back_incomplete()]
+
+
+def _import_installed(point: importlib.metadata.EntryPoint) -> None:
+    file = getattr(find_spec(point.module), "origin", None)
+    with _registering(Path(file)) if file else nullcontext():
+        point.load()
 
 
 def _take_back_incomplete() -> list[BrokenPlugin]:

@@ -47,6 +47,7 @@ class Entry(Generic[T]):
     bundled: bool = False  # it comes with the engine
     needs: tuple[str, ...] = ()  # packages to install beside mtlbench
     extra: str = ""  # mtlbench's extra that brings them
+    loaded_from: str = ""  # the plug-in whose import registered it
 
     def left_out(self, name: str = "", groups: tuple[str, ...] = ()) -> LeftOut | None:
         """Return what is missing for it to work, and how to get it; None where nothing is.

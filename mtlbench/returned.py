@@ -231,6 +231,23 @@ def check_batch(sampler: Sampler, found: object, tasks: int, device: torch.devic
     return found
 
 
+def check_drawn(cls: type[Sampler], index: Tensor, training: Tensor) -> None:
+    """Refuse to load images that are not for training: those of the other splits must not reach a network in training.
+
+    Args:
+        cls: of the sampler that asks for them.
+        index: (n,) of the images; looking at one on a GPU waits, so samplers draw on the CPU.
+        training: (N,) bool on the CPU, which images are of the training split.
+
+    Raises:
+        ContractError: one is of another split.
+    """
+    others = int((~training[index.cpu()]).sum())
+    if others:
+        found = f"{counted(others, 'image')} of the validation and test splits among {len(index):,}"
+        raise breach(SAMPLERS, cls, "draw training images alone (source.images)", found, cls.draw)
+
+
 def check_indices(sampler: Sampler, batch: Batch, values: Sequence[int]) -> None:
     """Refuse a batch's labels and triplets that stand for nothing, before a loss looks there.
 
@@ -347,6 +364,22 @@ def check_bounded(function: Any, scores: Tensor) -> None:
     """
     if scores.isinf().any():
         raise breach(METRICS, function, "score a query by a finite number, or NaN where it scores none", "inf")
+
+
+def check_unscored(function: Any, found: Tensor, misses: Tensor, hits: Tensor) -> None:
+    """Refuse NaN that depends on the ranking: each method's mean would then be that of other queries.
+
+    Args:
+        function: the metric; found: its scores.
+        misses, hits: its scores of the same queries with galleries of irrelevant, and of relevant images alone.
+
+    Raises:
+        ContractError: it scores other queries there.
+    """
+    same = found.isnan()
+    if not (torch.equal(same, misses.isnan()) and torch.equal(same, hits.isnan())):
+        must = "score the same queries whatever the ranking: by 0, for example, where nothing is found"
+        raise breach(METRICS, function, must, f"NaN for {same.sum():,} of {len(same):,} queries here", function)
 
 
 def check_optimiser(kind: Any, found: object) -> torch.optim.Optimizer:

@@ -63,7 +63,7 @@ class Careless(Sampler):
     '''Careless.'''
 
     def draw(self, generators):
-        index = torch.arange(self.images_per_step)
+        index = self.source.images[: self.images_per_step]
         images = self.source.load(index, generators[self.source.tasks[0]])
         labels = self.source.labels[:, index]
         return {returned}
@@ -88,6 +88,7 @@ def careless(ranked):
 
 
 def run(folder: Path, text: str, *settings: str, method: str = "shared") -> Record:
+    folder.mkdir(exist_ok=True)
     (folder / "careless.py").write_text(text)
     assert load_plugins([folder / "careless.py"]) == []
     benchmark = protocol(*settings)
@@ -165,6 +166,20 @@ def test_a_samplers_batch(tmp_path: Path, returned: str, said: str) -> None:
     assert said in record.reason
 
 
+def test_a_sampler_draws_training_images_alone(tmp_path: Path) -> None:
+    """Others would reach batch norm and losses without labels, and no label would show it."""
+    text = SAMPLER.replace("{returned}", "Batch(images, labels)")
+    loss = "loss={name='pml:ContrastiveLoss'}"
+    assert run(tmp_path, text, "train.sampling='careless'", loss).status == "done"
+    others = text.replace("self.source.images[: self.images_per_step]", "torch.arange(self.images_per_step)")
+    record = run(tmp_path / "others", others.replace("careless", "careless-2"), "train.sampling='careless-2'", loss)
+    assert record.status == "failed"
+    # two of five of the first 24 images
+    assert "must draw training images alone (source.images), not 9 images of the validation and test splits" in (
+        record.reason
+    )
+
+
 @pytest.mark.parametrize("returned", ["None", "images.float()", "images[:1]"])
 def test_an_augmentations_images(tmp_path: Path, returned: str) -> None:
     record = run(tmp_path, AUGMENTATION.replace("{returned}", returned), "train.augment=['careless']")
@@ -177,6 +192,27 @@ def test_a_metrics_scores(tmp_path: Path, returned: str) -> None:
     record = run(tmp_path, METRIC.replace("{returned}", returned), "evaluation.metrics=['careless']")
     assert record.status == "failed"
     assert "a score for each query" in record.reason
+
+
+def test_a_metric_scores_the_same_queries_of_every_method(tmp_path: Path) -> None:
+    """Otherwise a method that finds nothing for half of them is judged by the other half."""
+    found = "ranked.hits.any(1).double()"
+    by_label = f"torch.where(ranked.relevant > 5, {found}, torch.nan)"
+    assert run(tmp_path, METRIC.replace("{returned}", by_label), "evaluation.metrics=['careless']").status == "done"
+    by_rank = "torch.where(ranked.hits[:, 0], 1.0, torch.nan)"
+    text = METRIC.replace("{returned}", by_rank).replace('"careless"', '"careless-2"')
+    record = run(tmp_path / "by-rank", text, "evaluation.metrics=['careless-2']")
+    assert record.status == "failed"
+    assert "must score the same queries whatever the ranking: by 0, for example" in record.reason
+    assert "not NaN for " in record.reason
+
+
+@pytest.mark.parametrize("name", ["triplet", "mean", "worst", "per-task", "hit@1", "mine@5"])
+def test_no_metric_takes_the_name_of_another_measure(tmp_path: Path, name: str) -> None:
+    (tmp_path / "careless.py").write_text(METRIC.replace("{returned}", "None").replace("careless", name, 1))
+    (broken,) = load_plugins([tmp_path / "careless.py"])
+    assert f"'{name}' s" in broken.reason
+    assert broken.reason.endswith("call the metric something else")
 
 
 def test_an_exception_names_the_plug_ins_own_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mtlbench.bundled import bundled
 from mtlbench.cli.listing import Listing, make_listing
-from mtlbench.plugins import plugin_files
+from mtlbench.plugins import files_imported_by, plugin_files
 
 
 def listing(kind: str, benchmark: str, plugins: Sequence[Path]) -> Listing:
@@ -69,7 +69,7 @@ def _ingredients(benchmark: str, plugins: Sequence[Path]) -> Iterator[str]:
     ):
         files |= {file for pattern in patterns for file in folder.rglob(pattern)}
     for plugin in plugins:  # a plug-in may import its neighbours
-        files |= {plugin, *plugin.parent.glob("*.py")}
+        files |= {plugin, *plugin.parent.glob("*.py"), *files_imported_by(plugin)}
     for file in sorted(files):
         yield str(file)
         with suppress(OSError):

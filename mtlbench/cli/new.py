@@ -194,6 +194,11 @@ def _refuse_taken(name: str, kind: str) -> None:
             raise UserError(
                 f"'{name}' is taken, by the {registry.kind} of {registry.entries[name].origin}; choose another."
             )
+    if kind == "metric":
+        from mtlbench.evaluation.metrics import MEASURES
+
+        if name in MEASURES:
+            raise UserError(f"'{name}' is taken: it stands for {MEASURES[name]}; choose another.")
     groups = {group for registry in KINDS.values() for group in registry.groups()}
     if name in groups.union(method_groups(), ["none"]):  # of any kind: a word is to mean one thing
         raise UserError(f"'{name}' is taken: it stands for a group, or for nothing; choose another.")

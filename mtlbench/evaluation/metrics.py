@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -15,11 +16,17 @@ from torch import Tensor
 from mtlbench.errors import UserError
 from mtlbench.options import Options, read_spec
 from mtlbench.registry import METRICS, Entry, RegistrationError, check_arguments, origin_of, summary_of
-from mtlbench.returned import check_scores
+from mtlbench.returned import check_scores, check_unscored
 
 Metric = Callable[..., Tensor]
 Depth = Annotated[int, Field(gt=0)]
 RELEVANT = "R"
+MEASURES = {  # what tables and `evaluation.select` call by these names
+    "triplet": "triplet accuracy",
+    "mean": "the mean over tasks",
+    "worst": "the worst task",
+    "per-task": "a checkpoint for each task",
+}
 STANDARD = ("map@r", "r-precision")  # measured in every run, beside hit@k and precision@k
 
 
@@ -95,7 +102,8 @@ def register_metric(name: str, *, ordered: bool = False, depth: str | None = Non
     """Decorator: make a function of a `Ranked` known as `name`, for a benchmark's `evaluation.metrics`.
 
     It returns (q,) float64 scores, the higher the better; those of queries without a relevant image are left out of all
-    means. Options are keyword-only arguments; `name@5` sets the option `k`.
+    means. So are scores that are NaN, which may depend on the query but not on the ranking. Options are keyword-only
+    arguments; `name@5` sets the option `k`.
 
     >>> from mtlbench import register_metric
     >>> @register_metric("reciprocal-rank")
@@ -110,10 +118,13 @@ def register_metric(name: str, *, ordered: bool = False, depth: str | None = Non
             option, to as many as that says. By default it sees the whole gallery.
 
     Raises:
-        UserError: the name is taken, or there is no such option.
+        UserError: the name is taken or has a meaning of its own, or there is no such option.
     """
 
     def decorate(function: Metric) -> Metric:
+        if name in MEASURES or re.fullmatch(r".+@\d+", name):
+            what = f"stands for {MEASURES[name]}" if name in MEASURES else "sets the option k of another metric"
+            raise RegistrationError(origin_of(function), f"'{name}' {what}; call the metric something else.")
         groups = ("ordered",) if ordered else ()
         check_arguments(METRICS.kind, name, function, ["ranked"], origin_of(function))
         if depth is not None:
@@ -163,8 +174,15 @@ def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[
 
 
 def _bound(entry: Entry[Metric], options: Options) -> Measure:
+    def scores(ranked: Ranked) -> Tensor:
+        return check_scores(entry.target, entry.target(ranked, **options), len(ranked.relevant))
+
     def apply(ranked: Ranked) -> Tensor:
-        return check_scores(entry.target, entry.target(ranked, **options), len(ranked.relevant)).double()
+        found, asked = scores(ranked), ranked.relevant > 0
+        if found[asked].isnan().any():
+            alike = (replace(ranked, gains=torch.full_like(ranked.gains, gain)) for gain in (0, ranked.best))
+            check_unscored(entry.target, found[asked], *(scores(one)[asked] for one in alike))
+        return found.double()
 
     where = _DEPTHS.get(entry.target)
     if where is None or where == RELEVANT:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.data.dataset import Dataset, placed
-from mtlbench.plugins import plugin_files
+from mtlbench.plugins import files_imported_by, plugin_files
 from mtlbench.runs.disk import replacing
 
 Files = dict[str, bytes]
@@ -37,20 +37,26 @@ def unpack(files: Mapping[str, bytes], folder: Path) -> None:
     """
     with replacing(folder) as new:
         for name, content in files.items():
-            (new / Path(name).name).write_bytes(content)
+            place = new.joinpath(*(part for part in Path(name).parts if part not in ("..", "/")))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
 
 
 def packed_plugins(paths: Sequence[Path]) -> list[Sources]:
-    """Return plug-ins, one entry per folder: all sources in it, and the names of those that are plug-ins.
+    """Return plug-ins, one entry per folder: its sources by path, and the names of those that are plug-ins.
 
-    A plug-in may import the other sources of its folder.
+    A plug-in may import the other sources of its folder, and packages there.
     """
-    found: dict[Path, list[str]] = {}
+    found: dict[Path, list[Path]] = {}
     for file in plugin_files(paths):
-        found.setdefault(file.parent, []).append(file.name)
-    return [
-        ({path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}, own) for folder, own in found.items()
-    ]
+        found.setdefault(file.parent, []).append(file)
+    packed_folders = []
+    for folder, own in found.items():
+        imported = {path for file in own for path in files_imported_by(file) if path.is_relative_to(folder)}
+        sources = sorted({*folder.glob("*.py"), *imported})
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sources}
+        packed_folders.append((files, [file.name for file in own]))
+    return packed_folders
 
 
 def unpacked_plugins(folders: Sequence[Sources], scratch: Path) -> list[Path]:

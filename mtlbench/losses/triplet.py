@@ -51,7 +51,8 @@ class Triplet(Loss):
         """See `Loss.forward`; a task without triplets in this batch has loss 0."""
         if batch.triplets is None or batch.possible is None:
             raise UserError(
-                "The loss triplet needs triplets, and this sampling forms none: set train.sampling = 'joint'."
+                "The loss triplet needs triplets, and this sampler forms none: set train.sampling = 'joint'. A sampler"
+                " of your own gets them from source.batch(index, generators)."
             )
         points, triplets = self.points(embeddings), batch.triplets
         if self.mining != "all":

@@ -11,6 +11,7 @@ import inspect
 import json
 import platform
 import subprocess
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import cuda_settings, device_name
 from mtlbench.losses.contract import resolved
-from mtlbench.plugins import files_imported_by
+from mtlbench.plugins import sources_of_plugin
 from mtlbench.registry import (
     ARCHITECTURES,
     AUGMENTATIONS,
@@ -85,8 +86,9 @@ def sources_of(method: Method) -> dict[str, str]:
     found = {}
     for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
         if name in registry:  # the reference rows have neither
-            file = inspect.getsourcefile(registry.get(name).target)
-            found[registry.kind] = _digest(Path(file)) if file else ""
+            entry = registry.get(name)
+            file = inspect.getsourcefile(entry.target)
+            found[registry.kind] = _digest(Path(file) if file else None, entry.loaded_from)
     return found
 
 
@@ -102,7 +104,7 @@ def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
         if entry is not None and not entry.bundled:
             file = Path(entry.origin.rpartition(":")[0])
             if file.is_file():
-                digests[f"{registry.kind} {name}"] = _digest(file)
+                digests[f"{registry.kind} {name}"] = _digest(file, getattr(entry, "loaded_from", ""))
     return digests
 
 
@@ -136,12 +138,17 @@ def packages_of(method: Method, benchmark: Benchmark) -> dict[str, str]:
     return versions
 
 
-def _digest(file: Path) -> str:
-    """Return what tells one version of a source from another: the file itself, and those beside it that it imports."""
-    digest = hashlib.sha256(file.read_bytes())
-    for other in files_imported_by(file):
-        digest.update(other.read_bytes())
-    return digest.hexdigest()[:12]
+def _digest(file: Path | None, loaded_from: str) -> str:
+    """Return what tells one version of a thing's source from another, as it runs in this process; empty without any.
+
+    Args:
+        file: where it is defined, if in a file; loaded_from: the plug-in that registered it, if one did.
+    """
+    sources = sources_of_plugin(Path(loaded_from)) if loaded_from else {}
+    if file is not None and file not in sources:  # of a library, the file alone
+        installed = any(file.is_relative_to(sysconfig.get_path(which)) for which in ("purelib", "platlib"))
+        sources |= {file: file.read_bytes()} if installed else sources_of_plugin(file)
+    return hashlib.sha256(b"".join(sources.values())).hexdigest()[:12] if sources else ""
 
 
 def receipt(

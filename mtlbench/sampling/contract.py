@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, TypeVar
 
 import torch
@@ -57,14 +58,15 @@ class Source:
     Attributes:
         labels: (T, N) int64 of all images, -1 where unlabelled or not an image of the training split.
         tasks: the T names.
-        load: (n,) indices and a generator -> (n, 3, H, W) images as networks see them, augmented. Of several generators
-            in a sequence each decides over an equal part of the images, in order.
+        load: (n,) indices of training images and a generator -> (n, 3, H, W) images as networks see them, augmented. Of
+            several generators in a sequence each decides over an equal part of the images, in order.
         triplets: how many are drawn per task and step, 3 images each.
         joint_triplets: how many are formed per task within a joint batch.
         anchors: `positive` or `balanced`, see `TripletSampler`.
         listed: (n, 3) triplets of each task that came with the data set; empty where there are none.
         members: for each task whose labels are sets (V, U) bool, which of U values are in each set, on the CPU; None
             for others. Empty where no task has sets.
+        unlabelled: (n,) indices on the CPU of the training images that have no label under any task.
     """
 
     labels: Tensor
@@ -75,6 +77,30 @@ class Source:
     anchors: str = "balanced"
     listed: Sequence[Tensor] = field(default=())
     members: Sequence[Tensor | None] = field(default=())
+    unlabelled: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    @cached_property
+    def labels_here(self) -> Tensor:
+        """The labels (T, N) on the CPU, where samplers draw."""
+        return self.labels.cpu()
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(n,) indices on the CPU of all training images, ascending."""
+        labelled = torch.nonzero((self.labels_here >= 0).any(0)).flatten()
+        return torch.cat([labelled, self.unlabelled]).sort()[0]
+
+    def batch(self, index: Tensor, generators: Generators) -> Batch:
+        """Return the batch of some images, embedded under every task, with triplets of each task formed among them.
+
+        Args:
+            index: (B,) indices of training images, on the CPU.
+            generators: one for each task by name, on the CPU.
+        """
+        from mtlbench.sampling.triplets import formed
+
+        images = self.load(index, generators[min(self.tasks)])
+        return formed(self, images, self.labels_here[:, index], [generators[task] for task in self.tasks])
 
 
 class Sampler(ABC):
@@ -85,14 +111,13 @@ class Sampler(ABC):
     CPU: a seed draws the same batches on every device. Draw indices there; labels may lie on a GPU.
 
     >>> import torch
-    >>> from mtlbench import Batch, Sampler, Source
+    >>> from mtlbench import Sampler, Source
     >>> class FirstImages(Sampler):
     ...     def draw(self, generators):
-    ...         index = torch.arange(self.images_per_step)
-    ...         images = self.source.load(index, generators[self.source.tasks[0]])
-    ...         return Batch(images, self.source.labels[:, index])
+    ...         index = self.source.images[: self.images_per_step]
+    ...         return self.source.batch(index, generators)
     >>> load = lambda index, generator: torch.rand(len(index), 3, 8, 8)
-    >>> source = Source(torch.zeros(2, 50).long(), ("a", "b"), load, triplets=4)
+    >>> source = Source(torch.arange(50).expand(2, -1) % 5, ("a", "b"), load, triplets=4)
     >>> FirstImages(source).draw({"a": torch.Generator(), "b": torch.Generator()}).images.shape
     torch.Size([24, 3, 8, 8])
 
@@ -114,7 +139,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def draw(self, generators: Generators) -> Batch:
-        """Draw a step's batch.
+        """Draw a step's batch of training images, with `source.batch` or as a `Batch` of its own.
 
         Args:
             generators: one for each task by name, on the CPU.
@@ -125,15 +150,15 @@ def register_sampler(name: str) -> Callable[[type[C]], type[C]]:
     """Class decorator: make a `Sampler` known as `name`, for a benchmark's `train.sampling`.
 
     >>> import torch
-    >>> from mtlbench import Batch, Sampler, register_sampler
+    >>> from mtlbench import Sampler, register_sampler
     >>> @register_sampler("any-images")
     ... class AnyImages(Sampler):
     ...     '''Images drawn evenly, whatever their labels.'''
     ...
     ...     def draw(self, generators):
-    ...         labels, generator = self.source.labels, generators[self.source.tasks[0]]
-    ...         index = torch.randint(labels.shape[1], (self.images_per_step,), generator=generator)
-    ...         return Batch(self.source.load(index, generator), labels[:, index])
+    ...         images, generator = self.source.images, generators[self.source.tasks[0]]
+    ...         drawn = torch.randint(len(images), (self.images_per_step,), generator=generator)
+    ...         return self.source.batch(images[drawn], generators)
 
     Raises:
         UserError: no subclass of `Sampler`, abstract methods left, or the name is taken.

@@ -15,7 +15,7 @@ class Joint(Sampler):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.labels = source.labels.cpu()
+        self.labels = source.labels_here
         self.triplets = triplets_of(source, self.labels)
 
     def draw(self, generators: Generators) -> Batch:

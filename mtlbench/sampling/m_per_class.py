@@ -30,7 +30,7 @@ class MPerClass(Sampler):
         if images < 2:
             raise UserError(f"m-per-class: images={images} must be at least 2, so that each image has a positive.")
         self.images = images
-        self.labels = source.labels.cpu()
+        self.labels = source.labels_here
         members: list[Tensor] = []  # of each value, one task after the other
         self.values: list[int] = []  # how many each task has
         for task, row in zip(source.tasks, self.labels, strict=True):

@@ -182,7 +182,17 @@ def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Seque
     order = sorted(range(len(source.tasks)), key=lambda t: source.tasks[t])  # so that the order of tasks plays no part
     drawn = index[order].flatten()
     images = source.load(drawn, [generators[t] for t in order])
-    held = labels[:, drawn]
+    return formed(source, images, labels[:, drawn], generators)
+
+
+def formed(source: Source, images: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+    """Form every task's triplets in a batch of images that all tasks share.
+
+    Args:
+        source: of the images.
+        images: (B, 3, H, W); held: their labels (T, B) on the CPU.
+        generators: of the tasks.
+    """
     draws = uniforms(generators, 4, source.joint_triplets)
     triplets, possible = joint_triplets(held, draws, source.anchors)
     for t, members in enumerate(source.members):

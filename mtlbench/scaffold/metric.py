@@ -25,7 +25,7 @@ def my_method(ranked: Ranked, *, depth: int = 100) -> Tensor:
         depth: how many of the nearest images are looked at.
 
     Returns:
-        (queries,) one score each; a table shows the mean over queries.
+        (queries,) one score each, the higher the better; a table shows the mean over queries.
     """
     hits = ranked.hits[:, :depth]  # (queries, gallery) bool, the nearest image first
     place = hits.int().argmax(dim=1) + 1

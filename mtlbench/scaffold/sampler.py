@@ -26,9 +26,9 @@ class MyMethod(Sampler):
         per_class: images of a label value, 2 or more: a loss compares images of one label.
     """
 
-    # Options are keyword-only arguments with a type and a default. `source` holds the training data on
-    # the device: .tasks, .labels (T, N) with -1 where an image has none or isn't for training, and
-    # .load(index, generator) -> images (B, 3, H, W) as the network takes them.
+    # Options are keyword-only arguments with a type and a default. `source` holds the training data:
+    # .tasks, .labels_here (T, N) on the CPU with -1 where an image has none or isn't for training, .images
+    # (n,) indices of the training images, and .load(index, generator) -> (B, 3, H, W) as networks see them.
     def __init__(self, source: Source, *, per_class: int = 2) -> None:
         super().__init__(source)
         if per_class < 2:
@@ -36,7 +36,7 @@ class MyMethod(Sampler):
         self.per_class = per_class
         # For each task, the training images of each label value that has two or more.
         self.images: list[list[Tensor]] = []
-        for task, row in zip(source.tasks, source.labels.cpu(), strict=True):
+        for task, row in zip(source.tasks, source.labels_here, strict=True):
             values = [torch.nonzero(row == value).flatten() for value in row.unique().tolist() if value >= 0]
             self.images.append([images for images in values if len(images) > 1])
             if len(self.images[-1]) < 2:
@@ -57,24 +57,6 @@ class MyMethod(Sampler):
         values = self.images[int(pick(len(self.images), 1))]
         chosen = [values[int(v)] for v in pick(len(values), -(-wanted // self.per_class))]
         index = torch.cat([images[pick(len(images), self.per_class)] for images in chosen])[:wanted]
-        labels = self.source.labels[:, index]
-        return Batch(
-            # (B, 3, H, W): every image is embedded under every task; (T, B, 3, H, W): group t under task
-            # t alone
-            images=self.source.load(index, generator),
-            labels=labels,  # (T, B)
-            # (T, n, 3) indices into the batch of anchor, positive and negative, for the triplet loss;
-            # with None the loss finds pairs or triplets by the labels.
-            triplets=None,
-            # (T,) whether a task has what a loss needs in this batch; otherwise its loss is 0.
-            possible=torch.stack([_comparable(row) for row in labels]),
-        )
-
-
-def _comparable(labels: Tensor) -> Tensor:
-    """(B,) labels -> () bool: does an image have both one of its label and one of another beside it?"""
-    labelled = (labels >= 0)[:, None] & (labels >= 0)
-    same = labels[:, None] == labels
-    pairs: Tensor = (labelled & same).sum(1) > 1
-    others: Tensor = (labelled & ~same).any(1)
-    return (pairs & others).any()
+        # Loads the images, to be embedded under every task, and forms triplets of each task among them. For
+        # groups of images that belong to one task alone return a `Batch` of your own.
+        return self.source.batch(index, generators)

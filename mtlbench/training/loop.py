@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -32,6 +32,7 @@ from mtlbench.registry import ARCHITECTURES, BALANCERS, SAMPLERS
 from mtlbench.returned import (
     check_architecture,
     check_batch,
+    check_drawn,
     check_embeddings,
     check_finite,
     check_indices,
@@ -75,15 +76,23 @@ def sampler_of(benchmark: Benchmark, dataset: Dataset) -> Sampler:
             " train.sampling = 'joint' or 'per-task', or data.multi_valued to another rule than 'set'."
         )
     augment = read_augmentations(train.augment)
+    training = dataset.split == SPLITS.index("train")
+    ours = training.cpu()
+
+    def load(index: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+        check_drawn(entry.target, index, ours)
+        return dataset.batch(index, generator, train.flip, train.shift, augment)
+
     source = Source(
-        labels=torch.where(dataset.split == SPLITS.index("train"), dataset.labels, -1),
+        labels=torch.where(training, dataset.labels, -1),
         tasks=dataset.tasks,
-        load=lambda index, generator: dataset.batch(index, generator, train.flip, train.shift, augment),
+        load=load,
         triplets=train.triplets,
         joint_triplets=train.joint_triplets,
         anchors=train.anchors,
         listed=dataset.triplets["train"] if dataset.triplets else (),
         members=dataset.sets if odd else (),
+        unlabelled=torch.nonzero(ours & (dataset.labels < 0).all(0).cpu()).flatten(),
     )
     sampler: Sampler = entry.target(source, **options)
     return sampler

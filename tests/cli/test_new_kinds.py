@@ -146,6 +146,13 @@ def test_no_kind_has_a_thing_called_as_a_group_or_none(kind: str, name: str, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["triplet", "worst"])
+def test_no_metric_is_called_as_what_tables_show_anyway(name: str, tmp_path: Path) -> None:
+    ended = run_command("new", "metric", name, "--folder", tmp_path)
+    assert ended.error.startswith(f"'{name}' is taken: it stands for t")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["loss", "sampler", "backbone", "metric", "tracker"])
 def test_a_plug_in_called_none_or_all_is_left_out(kind: str, tmp_path: Path) -> None:
     assert run("new", kind, "my-thing").exit_code == 0

@@ -53,11 +53,20 @@ def test_files_and_plugins_survive_the_way(tmp_path):
     assert packed(tmp_path / "absent") == {}
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "plugin.py").write_text("import helper")
-    (tmp_path / "own" / "helper.py").write_text("")
+    (tmp_path / "own" / "helper.py").write_text("import mylib.layers")
+    (tmp_path / "own" / "mylib").mkdir()
+    (tmp_path / "own" / "mylib" / "layers.py").write_text("WIDE = 3")
+    (tmp_path / "own" / "images.jpg").write_text("no source")
     given = [tmp_path / "own" / "plugin.py"]
     (plugin,) = unpacked_plugins(packed_plugins(given), tmp_path / "scratch")
     assert plugin.read_text() == "import helper"
     assert plugin.with_name("helper.py").exists()
+    assert plugin.with_name("mylib").joinpath("layers.py").read_text() == "WIDE = 3"
+    assert not plugin.with_name("images.jpg").exists()
+    unpack({"../../a": b"", "/b/c": b""}, tmp_path / "there" / "run")
+    assert sorted(str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("?")) == [
+        "run/a", "run/b", "run/b/c",
+    ]  # fmt: skip
 
 
 def test_jobs_are_counted_once(tmp_path):

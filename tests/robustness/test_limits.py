@@ -169,9 +169,76 @@ def test_plug_ins_import_the_files_beside_them_each_its_own(tmp_path: Path) -> N
         assert files_imported_by(lone / "plug.py") == [lone / "helper.py", lone / "other_helper.py"]
         before = sources_of(parse_method("shared+first-scaled"))
         (lone / "helper.py").write_text("SCALE = 'edited'\n")
+        assert sources_of(parse_method("shared+first-scaled")) == before, "what runs here is what was imported"
+        assert load_plugins([lone / "plug.py"]) == []
+        assert BALANCERS.get("first-scaled").target.scales == ("edited", "other first-scaled")
+        assert BALANCERS.get("second-scaled").target.scales == ("second-scaled", "other second-scaled")
         after = sources_of(parse_method("shared+first-scaled"))
         assert before["architecture"] == after["architecture"]
         assert before["balancer"] != after["balancer"], "a helper's edit makes other runs"
+    sys.path[:] = path
+
+
+def test_a_plug_in_is_made_of_the_packages_that_it_imports_too(tmp_path: Path) -> None:
+    files = {
+        "plug.py": "import os, torch, mylib.layers\nfrom mylib import parts\nfrom .near import far",
+        "mylib/__init__.py": "from ._inner import *",
+        "mylib/_inner.py": "",
+        "mylib/layers.py": "from .. import unseen\nfrom . import parts as p\nfrom .deep.er import x",
+        "mylib/parts.py": "",
+        "mylib/other.py": "",  # nobody imports it
+        "mylib/deep/er.py": "import mylib.late",  # a folder without __init__.py
+        "mylib/late.py": "import plug",
+        "near.py": "",
+        "far.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {path.relative_to(tmp_path).as_posix() for path in files_imported_by(tmp_path / "plug.py")}
+    assert found == files.keys() - {"plug.py", "mylib/other.py", "far.py"}
+    # one that is itself part of a package, as an installed plug-in is
+    (tmp_path / "mylib/plug.py").write_text("import far\nfrom mylib.parts import x")
+    within = [path.relative_to(tmp_path).as_posix() for path in files_imported_by(tmp_path / "mylib/plug.py")]
+    assert within == ["mylib/__init__.py", "mylib/_inner.py", "mylib/parts.py"]
+
+
+MADE = """
+import mtlbench
+
+def made(scale):
+    class Made(mtlbench.Balancer):
+        factor = scale
+
+        def backward(self, losses, architecture):
+            losses.mean().backward()
+            return losses.detach() * 0 + 1
+
+    return Made
+"""
+
+
+def test_the_file_that_registers_a_thing_is_part_of_its_source_wherever_it_is_defined(tmp_path: Path) -> None:
+    from mtlbench.registry import BALANCERS
+
+    path = list(sys.path)
+    (tmp_path / "made.py").write_text(MADE)
+    plug = tmp_path / "plug.py"
+    digests = []
+    with registries_restored():
+        for factor in (1.0, 5.0, 1.0):
+            plug.write_text(f"import made, mtlbench\nmtlbench.register_balancer('made')(made.made({factor}))\n")
+            assert load_plugins([plug]) == []
+            assert BALANCERS.get("made").target.factor == factor
+            digests.append(sources_of(parse_method("shared+made"))["balancer"])
+        assert digests[0] == digests[2] != digests[1]
+        plug.write_text("1 / 0")
+        (broken,) = load_plugins([plug])
+        assert "ZeroDivisionError" in str(broken)
+        assert "made" not in BALANCERS, "an edit that breaks a plug-in leaves nothing of its old code"
+        plug.write_text("import made, mtlbench\nmtlbench.register_balancer('made')(made.made(2.0))\n")
+        assert load_plugins([plug]) == []
+        assert BALANCERS.get("made").target.factor == 2.0
     sys.path[:] = path
     for name in [n for n, m in sys.modules.items() if str(tmp_path) in str(getattr(m, "__file__", ""))]:
         del sys.modules[name]
