@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mtlbench.bibliography import bibtex
@@ -168,7 +169,14 @@ class Registry(Generic[T]):
                 )
         family = (self, *self.beside)
         for registry in family:
-            if name in registry.entries:
+            # a notebook's cell that runs again replaces what it registered before
+            again = (
+                registry is self
+                and name in self.entries
+                and _interactive(origin)
+                and _interactive(self.entries[name].origin)
+            )
+            if name in registry.entries and not again:
                 raise RegistrationError(
                     origin,
                     f"the name '{name}' of this {self.kind} is registered already, for the {registry.kind} of"
@@ -296,8 +304,13 @@ KINDS: dict[str, Registry[Any]] = {
 """Every kind by the word that `mtlbench list` takes."""
 
 
+def _interactive(origin: str) -> bool:
+    """Return whether something was defined in a notebook or at a prompt: in no file."""
+    return not Path(origin.rpartition(":")[0]).is_file()
+
+
 def origin_of(thing: Any) -> str:
-    """Return where a class or function is defined, as file:line."""
+    """Return where a class or function is defined, as file:line; its module where that is a notebook or a prompt."""
     try:
         return f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}"
     except (OSError, TypeError):  # defined where there is no source: a prompt, a notebook

@@ -7,7 +7,6 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import platform
 import subprocess
@@ -38,6 +37,7 @@ from mtlbench.registry import (
     Family,
     Registry,
 )
+from mtlbench.runs.interactive import code_of, source_file
 from mtlbench.runs.record import Json
 from mtlbench.specs import Method
 from mtlbench.training.compiled import compiles
@@ -87,8 +87,7 @@ def sources_of(method: Method) -> dict[str, str]:
     for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
         if name in registry:  # the reference rows have neither
             entry = registry.get(name)
-            file = inspect.getsourcefile(entry.target)
-            found[registry.kind] = _digest(Path(file) if file else None, entry.loaded_from)
+            found[registry.kind] = _digest(entry.target, source_file(entry.target), entry.loaded_from)
     return found
 
 
@@ -103,8 +102,8 @@ def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
         entry = _registered(registry, name)
         if entry is not None and not entry.bundled:
             file = Path(entry.origin.rpartition(":")[0])
-            if file.is_file():
-                digests[f"{registry.kind} {name}"] = _digest(file, getattr(entry, "loaded_from", ""))
+            target, loaded_from = getattr(entry, "target", None), getattr(entry, "loaded_from", "")
+            digests[f"{registry.kind} {name}"] = _digest(target, file if file.is_file() else None, loaded_from)
     return digests
 
 
@@ -138,17 +137,18 @@ def packages_of(method: Method, benchmark: Benchmark) -> dict[str, str]:
     return versions
 
 
-def _digest(file: Path | None, loaded_from: str) -> str:
-    """Return what tells one version of a thing's source from another, as it runs in this process; empty without any.
+def _digest(target: object, file: Path | None, loaded_from: str) -> str:
+    """Return what tells one version of a thing's source from another, as it runs in this process.
 
     Args:
-        file: where it is defined, if in a file; loaded_from: the plug-in that registered it, if one did.
+        target: the thing; file: where it is defined, if in a file.
+        loaded_from: the plug-in that registered it, if one did.
     """
     sources = sources_of_plugin(Path(loaded_from)) if loaded_from else {}
     if file is not None and file not in sources:  # of a library, the file alone
         installed = any(file.is_relative_to(sysconfig.get_path(which)) for which in ("purelib", "platlib"))
         sources |= {file: file.read_bytes()} if installed else sources_of_plugin(file)
-    return hashlib.sha256(b"".join(sources.values())).hexdigest()[:12] if sources else ""
+    return hashlib.sha256(b"".join(sources.values()) if sources else code_of(target)).hexdigest()[:12]
 
 
 def receipt(
