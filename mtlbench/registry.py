@@ -170,13 +170,8 @@ class Registry(Generic[T]):
         family = (self, *self.beside)
         for registry in family:
             # a notebook's cell that runs again replaces what it registered before
-            again = (
-                registry is self
-                and name in self.entries
-                and _interactive(origin)
-                and _interactive(self.entries[name].origin)
-            )
-            if name in registry.entries and not again:
+            again = registry is self and name in self.entries and interactive(self.entries[name].origin)
+            if name in registry.entries and not (again and interactive(origin)):
                 raise RegistrationError(
                     origin,
                     f"the name '{name}' of this {self.kind} is registered already, for the {registry.kind} of"
@@ -304,7 +299,7 @@ KINDS: dict[str, Registry[Any]] = {
 """Every kind by the word that `mtlbench list` takes."""
 
 
-def _interactive(origin: str) -> bool:
+def interactive(origin: str) -> bool:
     """Return whether something was defined in a notebook or at a prompt: in no file."""
     return not Path(origin.rpartition(":")[0]).is_file()
 

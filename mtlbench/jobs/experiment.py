@@ -24,6 +24,7 @@ from mtlbench.errors import UserError
 from mtlbench.evaluation.selection import own_tensors
 from mtlbench.jobs import memory
 from mtlbench.jobs.data import forget, prepared
+from mtlbench.jobs.executors.here import Here
 from mtlbench.jobs.factors import Variant, variants
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Site, Watcher
@@ -35,11 +36,13 @@ from mtlbench.jobs.recipes import (
     with_recipes,
 )
 from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
+from mtlbench.names import joined
 from mtlbench.networks import build
 from mtlbench.options import options_of, read_spec
 from mtlbench.registry import EXECUTORS
 from mtlbench.runs import Json, read_record, remove_run, tidy
 from mtlbench.runs.lock import Busy, busy_with, working_on
+from mtlbench.runs.provenance import interactive_parts
 from mtlbench.runs.references import references
 from mtlbench.soundness import sound_precision
 from mtlbench.specs import Method, left_out_line, left_out_methods, parse_methods
@@ -135,11 +138,27 @@ def read_experiment(
     wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
     versions = with_recipes(variants(dataset, quick, settings, vary), plain, recipes)
     refuse_settings_of_recipes(chosen, versions, [*settings, *vary])
+    if not isinstance(executor, Here):
+        _refuse_cells(chosen, versions)
     return Experiment(
         chosen, versions, seeds,
         Site(site.data_dir, str(choose_device(site.device)), site.plugins, wanted), results, executor, trackers,
         overwrite,
     )  # fmt: skip
+
+
+def _refuse_cells(methods: Sequence[Method], versions: Sequence[Variant]) -> None:
+    """Refuse what was defined in a notebook's cell where other processes would need it.
+
+    Raises:
+        UserError: with what, and the remedy.
+    """
+    parts = [part for version in versions for one in methods for part in interactive_parts(one, version.benchmark)]
+    if parts:
+        raise UserError(
+            f"Other processes don't have {joined(list(dict.fromkeys(parts)))}, defined in a notebook or at a prompt:"
+            " run without jobs and on, or put the definition into a file and name it in plugins."
+        )
 
 
 def executor_of(jobs: int | None, on: str | None) -> Executor:

@@ -36,6 +36,7 @@ from mtlbench.registry import (
     Entry,
     Family,
     Registry,
+    interactive,
 )
 from mtlbench.runs.interactive import code_of, source_file
 from mtlbench.runs.record import Json
@@ -105,6 +106,17 @@ def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
             target, loaded_from = getattr(entry, "target", None), getattr(entry, "loaded_from", "")
             digests[f"{registry.kind} {name}"] = _digest(target, file if file.is_file() else None, loaded_from)
     return digests
+
+
+def interactive_parts(method: Method, benchmark: Benchmark) -> list[str]:
+    """Return the parts of a run that only this process has, since they were defined in a notebook or at a prompt."""
+    named = [(ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)]
+    named += [(registry, text.partition("[")[0]) for registry, text in _named(method.protocol(benchmark))]
+    entries = [(registry, _registered(registry, name)) for registry, name in named]
+    return [
+        f"the {registry.kind} '{entry.name}'" for registry, entry in entries
+        if isinstance(entry, Entry) and not entry.bundled and not entry.loaded_from and interactive(entry.origin)
+    ]  # fmt: skip
 
 
 def _named(benchmark: Benchmark) -> list[tuple[Registry[Any], str]]:

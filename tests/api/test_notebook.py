@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import make_dataset, protocol
 
+import mtlbench
 from mtlbench.errors import UserError
 from mtlbench.jobs.plan import plan
 from mtlbench.registry import ARCHITECTURES
@@ -103,6 +104,16 @@ def test_runs_of_an_edited_cell_are_not_taken_for_those_of_the_first(tmp_path: P
     assert all(again.setup["code"][part] != job.setup["code"][part] for part in ("architecture", "metric typed-metric"))
 
 
+def test_other_processes_are_not_asked_for_what_only_a_notebook_has(tmp_path: Path) -> None:
+    Notebook().run(CELL)
+    with pytest.raises(UserError) as error:
+        mtlbench.run("typed,shared", "shoes", quick=True, results=tmp_path, jobs=2, show=False)
+    assert str(error.value) == (
+        "Other processes don't have the architecture 'typed', defined in a notebook or at a prompt: run without jobs"
+        " and on, or put the definition into a file and name it in plugins."
+    )
+
+
 def test_the_digest_is_the_same_in_another_session() -> None:
     code = (
         "import sys; from mtlbench.runs.interactive import code_of; names = {'__name__': 'a'}; exec(sys.argv[1], names)"
@@ -110,7 +121,7 @@ def test_the_digest_is_the_same_in_another_session() -> None:
     function = "KINDS = {'a', 'b', 'c', 'd'}\ndef f(x, *, y=(1, {2: 'z'})):\n    return x in {'p', 'q', 'r'} and KINDS"
     found = {
         subprocess.run(
-            [sys.executable, "-c", f"{code}; print(code_of(names['f']))", function],
+            [sys.executable, "-c", f"{code}; exec(sys.argv[1], names); print(code_of(names['f']))", function],
             env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True,
         ).stdout
         for seed in (1, 2, 3)
