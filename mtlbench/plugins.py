@@ -259,6 +259,25 @@ def load_plugins(extra: Sequence[Path] = ()) -> list[BrokenPlugin]:
     return [*(b for b in broken if b is not None), *_take_back_incomplete()]
 
 
+def load_given(plugins: Sequence[Path]) -> list[BrokenPlugin]:
+    """Load plug-ins as `load_plugins` does, but refuse a named file that can't be loaded: it is what the user wants.
+
+    Without it, a bundled method of the same name, or an older one, would do the work.
+
+    Returns:
+        what could not be imported from folders, the environment and packages; everything else works.
+
+    Raises:
+        UserError: see `load_plugins`; or a file that was named itself is broken.
+    """
+    broken = load_plugins(plugins)
+    named = {str(path.expanduser().resolve()) for path in plugins}
+    for one in broken:
+        if one.source in named:
+            raise UserError(f"{one}.")
+    return broken
+
+
 def _import_installed(point: importlib.metadata.EntryPoint) -> None:
     file = getattr(find_spec(point.module), "origin", None)
     with _registering(Path(file)) if file else nullcontext():

@@ -97,6 +97,28 @@ def run(folder: Path, text: str, *settings: str, method: str = "shared") -> Reco
 
 
 @pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        ("self.seen = found.detach().mean((0, 1))", "built again with its weights, its embeddings differ"),
+        (
+            "self.late = nn.Parameter(torch.zeros(1))",
+            "weights that don't fit a new one (",
+        ),
+    ],
+)
+def test_what_an_architecture_learned_is_in_its_weights(tmp_path: Path, late: str, said: str) -> None:
+    """Otherwise the table shows what no file can bring back."""
+    text = ARCHITECTURE.replace("{returned}", "found + getattr(self, 'seen', 0) * (not self.training)")
+    sound = run(tmp_path, text, method="careless")
+    assert sound.status == "done", sound.reason
+    text = text.replace("        return found", f"        if self.training:\n            {late}\n        return found")
+    record = run(tmp_path / "late", text.replace('"careless"', '"careless-2"'), method="careless-2")
+    assert record.status == "failed"
+    assert "must keep all that it learns or draws in nn.Parameters and buffers made in __init__, not " in record.reason
+    assert said in record.reason
+
+
+@pytest.mark.parametrize(
     ("returned", "said"),
     [
         ("(found, found)", "return a float tensor of shape (2, 12, 8), tasks × images × model.embedding"),

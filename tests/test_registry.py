@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support import run_command
 
+import mtlbench
 from mtlbench import Architecture, Balancer, UserError, register_architecture, register_balancer, register_method
 from mtlbench.bundled import bundled
 from mtlbench.plugins import load_plugins
@@ -336,6 +337,20 @@ def test_a_broken_plug_in_is_told_in_one_line_once(tmp_path: Path) -> None:
         f"warning: plug-in {clash} left out: the name 'shared' of this architecture is registered already, for the"
         f" architecture of {origin}; rename one ({clash}:4)",
     ]
+
+
+def test_a_named_file_that_cant_be_loaded_ends_the_command(tmp_path: Path) -> None:
+    """Otherwise the bundled method of its name would be trained in its place."""
+    clash = write(tmp_path / "mine.py", plugin("shared"))
+    said = f"plug-in {clash} left out: the name 'shared' of this architecture is registered already, for the"
+    for command in ("run", "tune"):
+        ended = run_command(command, "--dataset", "shoes", "--quick", "--methods", "shared", "--plugins", clash,
+                            "--results", tmp_path / "results")  # fmt: skip
+        assert ended.error.startswith(said)
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(UserError) as error:
+        mtlbench.run("shared", "shoes", quick=True, plugins=[clash], show=False)
+    assert str(error.value).startswith(said)
 
 
 def test_what_a_broken_plug_in_had_registered_is_taken_back_from_every_registry(tmp_path: Path) -> None:

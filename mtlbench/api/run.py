@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,17 @@ def run(
     )
     from mtlbench.jobs.job import Site
     from mtlbench.options import toml
-    from mtlbench.plugins import load_plugins
+    from mtlbench.plugins import load_given
     from mtlbench.runs import find_records
     from mtlbench.training.state import Interrupted
 
     view = terminal(Console()) if show else View()
     files, where = [Path(plugin) for plugin in plugins], Path(results)
-    for broken in load_plugins(files):
-        view.warn(f"warning: {broken}")
+    for broken in load_given(files):
+        if show:
+            view.warn(f"warning: {broken}")
+        else:
+            warnings.warn(str(broken), stacklevel=2)
     experiment = read_experiment(
         view,
         dataset=str(dataset),

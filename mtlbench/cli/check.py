@@ -77,16 +77,13 @@ def _chosen(methods: str, plugins: list[Path]) -> list[Any]:
         UserError: there is no such method, or its file is broken, with the reason.
     """
     from mtlbench.errors import UserError
-    from mtlbench.plugins import load_plugins
+    from mtlbench.plugins import load_given
     from mtlbench.specs import parse_methods
 
     if methods.endswith(".py"):
         raise UserError(f"'{methods}' is a file: give the method's name, and the file with --plugins {methods}.")
-    broken = load_plugins(plugins)
-    given = {str(path.expanduser().resolve()) for path in plugins}
+    broken = load_given(plugins)
     for one in broken:
-        if one.source in given:
-            raise UserError(f"{one}.")
         typer.echo(f"warning: {one}", err=True)
     try:
         return parse_methods(methods)

@@ -126,9 +126,9 @@ def check(
 
 def _load(console: Console, plugins: list[Path] | None) -> None:
     """Load the named plug-ins; this loads torch, which bundled readers do not need."""
-    from mtlbench.plugins import load_plugins
+    from mtlbench.plugins import load_given
 
-    for broken in load_plugins(plugins) if plugins else []:
+    for broken in load_given(plugins) if plugins else []:
         say(console, f"warning: {broken}", "yellow")
 
 

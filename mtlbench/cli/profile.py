@@ -55,12 +55,12 @@ def profile(
         from mtlbench.errors import UserError
         from mtlbench.jobs.experiment import plan_experiment, read_experiment, resources_of
         from mtlbench.jobs.job import Site
-        from mtlbench.plugins import load_plugins
+        from mtlbench.plugins import load_given
         from mtlbench.training.loop import Trainer
         from mtlbench.training.profile import profile_steps
 
     view = terminal(console)
-    for broken in load_plugins(plugins or []):
+    for broken in load_given(plugins or []):
         view.warn(f"warning: {broken}")
     experiment = read_experiment(
         view, dataset=dataset, methods=methods, quick=quick, seeds=[0], settings=settings or [], vary=[], tasks=tasks,

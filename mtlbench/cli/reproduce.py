@@ -66,14 +66,14 @@ def reproduce(
         )
         from mtlbench.jobs.job import Site
         from mtlbench.jobs.reproduction import finished_runs, grouped, plan_again
-        from mtlbench.plugins import load_plugins
+        from mtlbench.plugins import load_given
         from mtlbench.report.reproduction import repetitions
         from mtlbench.runs import read_record
         from mtlbench.training.state import Interrupted
 
     planned: dict[Path, float] = {}
     view = terminal(console, planned)
-    for broken in load_plugins(plugins or []):
+    for broken in load_given(plugins or []):
         view.warn(f"warning: {broken}")
     published = finished_runs(folder)
     chosen = _chosen(published, methods, seeds)

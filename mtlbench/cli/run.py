@@ -117,12 +117,12 @@ def run(
             train,
         )
         from mtlbench.jobs.job import Site
-        from mtlbench.plugins import load_plugins
+        from mtlbench.plugins import load_given
         from mtlbench.training.state import Interrupted
 
     planned: dict[Path, float] = {}
     view = terminal(console, planned)
-    for broken in load_plugins(plugins or []):
+    for broken in load_given(plugins or []):
         view.warn(f"warning: {broken}")
     overrides = [*(settings or []), *([f"train.precision={precision.value}"] if precision else [])]
     overrides += [f"train.compile={compile_.value}"] if compile_ else []

@@ -148,10 +148,10 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
 def _opened(console: Console, plugins: Sequence[Path] | None, load: Callable[[], M]) -> M:
     """Load plug-ins and then a network, and warn of a run whose method has changed."""
     from mtlbench.cli.progress import say
-    from mtlbench.plugins import load_plugins
+    from mtlbench.plugins import load_given
     from mtlbench.search import Run
 
-    for broken in load_plugins(plugins or []):
+    for broken in load_given(plugins or []):
         say(console, f"warning: {broken}", "yellow")
     loaded = load()
     if isinstance(loaded, Run) and loaded.edited:

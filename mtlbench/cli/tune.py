@@ -79,14 +79,14 @@ def tune(
     with status(console, "loading torch …"):
         from mtlbench.jobs.experiment import asking, at_once, check_folder, resources
         from mtlbench.jobs.job import Site
-        from mtlbench.plugins import load_plugins
+        from mtlbench.plugins import load_given
         from mtlbench.training.state import Interrupted
         from mtlbench.tuning.afar import do_trials
         from mtlbench.tuning.outcome import Outcome, write_recipes, write_trials
         from mtlbench.tuning.tune import open_studies, read_tuning, rehearsed
 
     view = terminal(console)
-    for broken in load_plugins(plugins or []):
+    for broken in load_given(plugins or []):
         view.warn(f"warning: {broken}")
     with resources():
         tuning = read_tuning(

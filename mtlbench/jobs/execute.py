@@ -24,9 +24,9 @@ from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.measure import measure
-from mtlbench.networks import EMBEDDING_BATCH, embed_images
+from mtlbench.networks import EMBEDDING_BATCH, build, embed_images
 from mtlbench.probes import rows as probe_rows
-from mtlbench.returned import check_learned
+from mtlbench.returned import check_learned, check_restored
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import packages_of, receipt, weights_of
@@ -180,6 +180,12 @@ def _train_and_test(
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     size = benchmark.model.embedding
     embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision, size)
+    stored = cost.weights_of(trainer.architecture)
+    some = held_out.images[:EMBEDDING_BATCH]
+    again = build(job.method, benchmark, dataset.tasks, job.seed)[0]
+    again = again.to(dataset.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    check_restored(again, stored, embeddings[:, : len(some)], lambda net: embed_images(net, dataset, some, precision))
+    del again
     metrics, hits, queries = scores_of(embeddings, held_out, benchmark, dataset)
     record = Record(job.method.name, job.seed, "method", job.setup, metrics=metrics)
     collapsed = collapsed_tasks(embeddings, held_out, benchmark.embedding).tolist()
@@ -217,7 +223,7 @@ def _train_and_test(
         **{f"queries/{name}": scores for name, scores in queries.items()},
     }
     probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
-    return record, (state.curve, cost.weights_of(trainer.architecture), test, probed)
+    return record, (state.curve, stored, test, probed)
 
 
 def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:

@@ -35,6 +35,7 @@ ARCHITECTURES_CAUGHT = {
     "joint-batch-norm": ({LEAK, BATCH}, "leading axis"),
     "unused-parameter": ({"every parameter is used"}, "none for projection"),
     "plain-attribute": ({CHECKPOINT, MOVES}, "register_buffer"),
+    "counts-steps": ({"training goes on from a checkpoint"}, "count steps and the like in buffers"),
     "made-on-the-cpu": ({MOVES}, "torch.zeros(…, device=images.device)"),
     "batch-first": ({"shapes"}, "(T, B, D) = (3, 4, 8)"),
     "other-embed": ({AGREE}, "embed to give what forward gives"),

@@ -72,4 +72,28 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
     return f"{len(weights_of(net))} tensor{'s' * (len(weights_of(net)) != 1)}"
 
 
+@check("training goes on from a checkpoint", SAME, "a checkpoint brings it back")
+def training_goes_on(subject: Subject) -> str:
+    """In training too, a network of another seed that loads the saved weights does the same: a run can be continued."""
+    net, other = subject.trained, subject.build(seed=99)
+    other.load_state_dict(net.state_dict())
+    seen = []
+    for one in (net, other):
+        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        with torch.random.fork_rng(devices=[]), torch.no_grad():  # dropout and the like
+            torch.manual_seed(0)
+            one.train()
+            embeddings, penalty = one(subject.images), one.regulariser()
+        one.forget()
+        one.eval()
+        one.load_state_dict(before)  # batch norm has moved
+        seen.append(torch.cat([embeddings.flatten(), *([penalty] if penalty is not None else [])]))
+    if not torch.equal(*seen):
+        raise Fault(
+            "a network loaded from its file to train on as the saved one", gap(*seen),
+            "count steps and the like in buffers (self.register_buffer)",
+        )  # fmt: skip
+    return ""
+
+
 ITEMS: Items[Subject] = check
