@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from mtlbench.errors import UserError, did_you_mean, plain_name
 
 LONGEST = 200  # bytes of a file's name; file systems allow 255
+MEASURES = {  # what tables and `evaluation.select` call by these names
+    "triplet": "triplet accuracy",
+    "mean": "the mean over tasks",
+    "worst": "the worst task",
+    "per-task": "a checkpoint for each task",
+}
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows, whatever the ending
 # all control characters but tab and newline: a terminal would obey them
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

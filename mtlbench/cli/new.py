@@ -195,7 +195,7 @@ def _refuse_taken(name: str, kind: str) -> None:
                 f"'{name}' is taken, by the {registry.kind} of {registry.entries[name].origin}; choose another."
             )
     if kind == "metric":
-        from mtlbench.evaluation.metrics import MEASURES
+        from mtlbench.names import MEASURES
 
         if name in MEASURES:
             raise UserError(f"'{name}' is taken: it stands for {MEASURES[name]}; choose another.")

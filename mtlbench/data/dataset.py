@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.data.decoding import Pixels
 from mtlbench.data.depth import dim_images, remark_on_dim
 from mtlbench.data.making import Tell
 from mtlbench.data.pack import Progress, open_pack
 from mtlbench.data.pixels import gathered, moved, normalise
 from mtlbench.data.reading import read_table
-from mtlbench.data.table import SPLITS, Table, remarks_on_words
+from mtlbench.data.table import SPLITS, Labels, Table, remarks_on_words
 from mtlbench.devices import here, sent, uniforms, whole
 from mtlbench.errors import UserError, counted
 
@@ -153,6 +154,21 @@ def _check_positives(table: Table, tasks: list[str], key: str) -> None:
                 )
 
 
+def across_splits(digests: Pixels, split: Labels) -> list[tuple[int, int]]:
+    """Return the images whose file is also one of another split, each with the first such.
+
+    Args:
+        digests: (n, d) uint8 of the files; split: (n,) of each.
+    """
+    _, same = np.unique(np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel(), return_inverse=True)
+    order = np.argsort(same, kind="stable")
+    found = []
+    for group in np.split(order, np.flatnonzero(np.diff(same[order])) + 1):
+        if len(group) > 1 and len(np.unique(split[group])) > 1:
+            found += [(int(i), int(next(j for j in group if split[j] != split[i]))) for i in group]
+    return sorted(found)
+
+
 def prepare(
     benchmark: Benchmark,
     root: Path | None,
@@ -198,6 +214,13 @@ def prepare(
         notes.append(f"Left out {len(pack.unreadable):,} {images} that can't be read, such as {path}: {reason}.")
         table = table.subset(pack.kept)
         chosen = table.choose(chosen)
+    leaks = [] if table.rendered else across_splits(pack.digests, table.split)
+    if leaks:
+        such = " and ".join(f"{table.paths[i]} ({SPLITS[table.split[i]]})" for i in leaks[0])
+        notes.append(
+            f"{len(leaks):,} images have the same content as one of another split, such as {such}: a training image"
+            " must not be a test image."
+        )
     if not table.rendered:
         notes += remark_on_dim(table, *dim_images(table))
     for section, anchors in (("train", benchmark.train.anchors), ("evaluation", benchmark.evaluation.anchors)):
@@ -228,6 +251,7 @@ def prepare(
         **{f"{split}_images": n for split, n in counts.items()},
         "split": table.split_in_words,
         **({"unreadable": len(pack.unreadable)} if pack.unreadable else {}),
+        **({"in_two_splits": len(leaks)} if leaks else {}),
         **({"test_queries": int(tested.query.sum()), "test_gallery": int(tested.gallery.sum())} if tested else {}),
         **({"camera": data.camera} if data.camera else {}),
     }

@@ -50,6 +50,7 @@ class Pack:
         images: (n, H, W, 3) uint8 RGB, a private memory map: writing to it does not change the file.
         fingerprint: of the source files' bytes, the settings, and which images were left out.
         kept: (n,) the table's indices of these images, ascending; all indices if no image was left out.
+        digests: (n, 32) uint8, the SHA-256 of their files.
         unreadable: path and reason of each image left out.
         changed: files whose bytes had changed since they were packed before; 0 for a fresh or an unchanged pack.
     """
@@ -57,6 +58,7 @@ class Pack:
     images: Pixels
     fingerprint: str
     kept: Labels
+    digests: Pixels
     unreadable: tuple[tuple[str, str], ...] = ()
     changed: int = 0
 
@@ -144,7 +146,8 @@ def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
     try:
         text = (folder / "pack.json").read_text()
         facts = json.loads(text)
-        if not _unchanged(np.fromfile(folder / "files", FILE), _stat(table)):
+        files = np.fromfile(folder / "files", FILE)
+        if not _unchanged(files, _stat(table)):
             return None
         shape = (int(facts["images"]), *size, 3)
         if (folder / "images").stat().st_size != np.prod(shape):
@@ -154,7 +157,8 @@ def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
             return None
         left_out = [(int(i), str(reason)) for i, reason in facts["left_out"]]
         kept = np.delete(np.arange(len(table)), [i for i, _ in left_out])
-        return Pack(images, facts["fingerprint"], kept, tuple((table.paths[i], reason) for i, reason in left_out))
+        unreadable = tuple((table.paths[i], reason) for i, reason in left_out)
+        return Pack(images, facts["fingerprint"], kept, files["digest"][kept], unreadable)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None  # it will be made again
 

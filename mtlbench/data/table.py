@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mtlbench.data.roles import Bools, Roles
 from mtlbench.errors import UserError, did_you_mean, plain_name
-from mtlbench.names import find_task
+from mtlbench.names import MEASURES, find_task
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
@@ -131,6 +131,8 @@ class Table:
         In each split, a task needs two values and two images of one of them.
         """
         codes = self.columns[task].codes
+        if task in MEASURES:
+            return f"has a name that stands for {MEASURES[task]} in every table: rename it"
         if not (codes >= 0).any():
             return "has no labels"
         for number, split in enumerate(SPLITS):

@@ -33,7 +33,7 @@ from mtlbench.data.splits import (
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, plain_name
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
@@ -177,7 +177,12 @@ def read_csv(root: Path, data: Data) -> Table:
         tasks, lambda name: (row[column[name]] for row in rows), (*data.tasks, *data.ordered, section.group)
     )
     flagged = flagged if section.split else {}
-    tasks = [name for name in tasks if name not in (*flagged, *folds)]
+    named = {plain_name(name) for name in (*data.tasks, *data.ordered, section.group)}
+    real = {
+        name: number for name in tasks
+        if plain_name(name) not in named and (number := _fraction_in([row[column[name]] for row in rows], data.missing))
+    }  # fmt: skip
+    tasks = [name for name in tasks if name not in (*flagged, *folds, *real)]
     if section.split and section.split not in column and not flagged:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
     if not tasks:
@@ -193,6 +198,10 @@ def read_csv(root: Path, data: Data) -> Table:
     cells = {task: [row[column[task]] for row in rows] for task in tasks}
     columns, remarks = {}, [*table.remarks, *found_elsewhere]
     remarks += [*folds_remarks(folds), *flags_remarks(flagged)]
+    remarks += [
+        f"'{name}' holds real numbers, such as {number}, and is no task unless data.tasks names it: left out."
+        for name, number in real.items()
+    ]
     for task in tasks:
         order = data.ordered.get(task)
         try:
@@ -252,6 +261,16 @@ def read_csv(root: Path, data: Data) -> Table:
         kin=Kin.of(own, f"another image of the same {section.group}") if section.group in tasks else None,
         roles=roles or check_roles(roles_of(sides), split, sides, str(file)),
     )
+
+
+def _fraction_in(cells: Sequence[str], missing: Sequence[str]) -> str:
+    """Return a number with a fraction from a column that holds numbers alone; empty where it is no such column."""
+    filled = [text for cell in cells if (text := cell.strip()) and text not in missing]
+    try:
+        numbers = [float(text) for text in filled]
+    except ValueError:
+        return ""
+    return next((text for text, number in zip(filled, numbers, strict=True) if number % 1 > 0), "")
 
 
 def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlbench.errors import UserError
+from mtlbench.names import MEASURES
 from mtlbench.options import Options, read_spec
 from mtlbench.registry import METRICS, Entry, RegistrationError, check_arguments, origin_of, summary_of
 from mtlbench.returned import check_scores, check_unscored
@@ -21,12 +22,6 @@ from mtlbench.returned import check_scores, check_unscored
 Metric = Callable[..., Tensor]
 Depth = Annotated[int, Field(gt=0)]
 RELEVANT = "R"
-MEASURES = {  # what tables and `evaluation.select` call by these names
-    "triplet": "triplet accuracy",
-    "mean": "the mean over tasks",
-    "worst": "the worst task",
-    "per-task": "a checkpoint for each task",
-}
 STANDARD = ("map@r", "r-precision")  # measured in every run, beside hit@k and precision@k
 
 

@@ -327,6 +327,8 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
     if data.get("unreadable"):
         lost = f"{data['unreadable']:,} unreadable image{'s' * (data['unreadable'] > 1)} left out"
         rules += f", {lost}"
+    if data.get("in_two_splits"):
+        rules += f", {counted(data['in_two_splits'], 'image')} the same as one of another split"
     sets = ""
     if data.get("test_queries"):
         sets = f" ({data['test_queries']:,} queries against {data['test_gallery']:,} gallery images)"

@@ -12,6 +12,7 @@ import platformdirs
 import pytest
 import torch
 from PIL import Image
+from report_records import record, shown, unwrapped
 
 from mtlbench.benchmark import Benchmark, Data, load_benchmark
 from mtlbench.data.dataset import prepare
@@ -76,6 +77,23 @@ def test_the_receipt_says_what_the_data_is(celeba_folder: Path) -> None:
         "test_images": 12,
         "split": "as in list_eval_partition.txt; no test image has another image of the same person in train",
     }
+
+
+def test_images_that_are_in_two_splits_are_told_and_counted(celeba_folder: Path, tmp_path: Path) -> None:
+    """A network would be tested on what it was trained on."""
+    folder = shutil.copytree(celeba_folder, tmp_path / "copied")
+    images = folder / "img_align_celeba"
+    for old, new in ((1, 50), (2, 3), (1, 60)):  # 1 to 36 train, 37 to 48 val
+        shutil.copy(images / f"{old:06d}.jpg", images / f"{new:06d}.jpg")
+    data, notes = prepare(celeba(), folder, None, CPU)
+    assert data.facts["in_two_splits"] == 3
+    assert notes == [
+        "3 images have the same content as one of another split, such as img_align_celeba/000001.jpg (train) and"
+        " img_align_celeba/000050.jpg (test): a training image must not be a test image."
+    ]
+    made = record("one")
+    made.receipt = made.receipt | {"data": made.receipt["data"] | data.facts}
+    assert "3 images the same as one of another split" in unwrapped(shown([made]))
 
 
 def test_heels_are_ordered_and_other_tasks_are_not(zappos_folder: Path) -> None:
@@ -293,6 +311,7 @@ def write_own(folder: Path, lines: list[str], **files: Any) -> Path:
         colour, shade = i % 2, i // 2 % 3
         pixels = np.full((20, 30, 3), 60 + 60 * shade, dtype=np.uint8)
         pixels[:, :, colour] = 20
+        pixels[0, 0, 2] = i  # no two are the same
         Image.fromarray(pixels).save(folder / f"{i}.png")
         cells.append(f"{i}.png,{('red', 'green')[colour]},{('dark', 'mid', 'light')[shade]}")
     (folder / "labels.csv").write_text("\n".join(cells) + "\n")

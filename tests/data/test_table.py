@@ -51,6 +51,17 @@ def test_a_task_that_lacks_a_triplet_in_some_split_says_why(codes: list[int], re
     assert table(t=codes).trainable("t") == reason
 
 
+@pytest.mark.parametrize(("name", "stands_for"), [("mean", "the mean over tasks"), ("worst", "the worst task")])
+def test_a_task_is_not_called_as_a_column_of_every_table(name: str, stands_for: str) -> None:
+    """`triplet/mean` of a CSV would hold that task's accuracy."""
+    named = table(**{name: GOOD, "t": GOOD})
+    with pytest.raises(UserError, match=f"the task '{name}' has a name that stands for {stands_for} in every table"):
+        named.choose([name])
+    chosen, note = named.choose_default([], [])
+    assert chosen == ["t"]
+    assert f"{name} has a name that stands for" in note
+
+
 def test_a_split_without_any_image_is_named() -> None:
     whole = table(t=GOOD)
     empty = Table(**{**vars(whole), "split": np.where(SPLIT == 1, 0, SPLIT)})

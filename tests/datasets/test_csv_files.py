@@ -70,6 +70,19 @@ def test_blank_lines_and_rows_of_empty_cells_are_no_images(tmp_path: Path) -> No
     assert facts(read_csv(tmp_path, options())) == before
 
 
+def test_a_column_of_real_numbers_is_a_task_only_by_name(tmp_path: Path) -> None:
+    prices = ["3.2", "4", "", "4.75", *["1e1", "-2", "+0.5", "7", "8", "9"]]
+    ten(tmp_path, colour=COLOURS, price=prices, size=[*["1.0", "2.0"] * 5], split=SIDES)
+    table = read_csv(tmp_path, options())
+    assert list(table.columns) == ["colour", "size"]
+    assert "'price' holds real numbers, such as 3.2, and is no task unless data.tasks names it: left out." in (
+        table.remarks
+    )
+    assert "price" in read_csv(tmp_path, options(tasks=["Price"])).columns
+    ten(tmp_path, version=["1.2", "1.2.1", *["1.3"] * 8], colour=COLOURS, split=SIDES)
+    assert list(read_csv(tmp_path, options()).columns) == ["version", "colour"]
+
+
 def test_columns_without_a_name_are_left_out_and_remarked(tmp_path: Path) -> None:
     rows = [[str(i), path, side, ""] for i, (path, side) in enumerate(zip(TEN, SIDES, strict=True))]
     write(tmp_path, ["", "path", "split", ""], *rows)
