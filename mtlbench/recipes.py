@@ -130,7 +130,7 @@ def unlike(found: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
     Args:
         found: what the recipe's table says of its origin; what it doesn't say counts as alike.
-        here: the `conditions` of its use.
+        here: the `conditions` of its use, with the digests of the method's sources as `code` where they are known.
     """
     words = {"tasks": "tasks", "steps": "steps", "triplets": "triplets a task", "backbone": "backbone"}
     said = []
@@ -141,6 +141,9 @@ def unlike(found: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     same_tasks = found.get("tasks") == here["tasks"]  # in the same order: the fingerprint is of labels too
     if "data" in found and found["data"] != here["data"] and (same_tasks or "tasks" not in found):
         said.insert(0, "images" if same_tasks else "images or tasks")
+    code = here.get("code", {})
+    if any(code.get(part, digest) != digest for part, digest in found.get("code", {}).items()):
+        said.append("code")
     return said
 
 

@@ -120,7 +120,8 @@ class Data(Section):
         of = (("csv", ["csv"]), ("ordered", ["csv", "hub"]), ("levels", ["folders"]), ("subset", ["celeba"]))
         for key, readers in of:
             if getattr(self, key) and self.reader not in readers:
-                raise ValueError(f"data.{key} is for data.reader = {' or '.join(repr(name) for name in readers)}")
+                known = " or ".join(repr(name) for name in readers)
+                raise ValueError(f"data.{key} is for data.reader = {known}, not '{self.reader}'")
         if self.reader == "folders" and not self.levels:
             raise ValueError("data.reader = 'folders' needs data.levels, such as levels = [\"kind\"]")
         readers_of = {"identity": "celeba", "image": "zappos", "product": "zappos", "csn": "zappos"}

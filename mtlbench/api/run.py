@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.api.results import Results
+from mtlbench.errors import UserError
 
 
 def run(
@@ -86,9 +87,13 @@ def run(
     from mtlbench.jobs.job import Site
     from mtlbench.options import toml
     from mtlbench.plugins import load_given
+    from mtlbench.report.summary import Choice, summarise
+    from mtlbench.report.verdict import write_verdicts
     from mtlbench.runs import find_records
     from mtlbench.training.state import Interrupted
 
+    if isinstance(seeds, int):
+        raise UserError(f"seeds={seeds}: give several, such as range({seeds}), or [{seeds}] for that one.")
     view = terminal(Console()) if show else View()
     files, where = [Path(plugin) for plugin in plugins], Path(results)
     for broken in load_given(files):
@@ -125,4 +130,7 @@ def run(
     name = experiment.versions[0].benchmark.name
     varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
     folders = frozenset(job.folder for part in parts for job in part.jobs)
-    return Results(where, find_records(where, name), varied, name, folders)
+    records = find_records(where, name)
+    verdicts = summarise(records, Choice(folders=folders, across=varied), where)
+    write_verdicts(where / name / "verdict.json", verdicts)
+    return Results(where, records, varied, name, folders)

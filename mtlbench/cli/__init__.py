@@ -68,6 +68,13 @@ def common(
         os.environ["MTLBENCH_DEBUG"] = "1"
 
 
+def _unwritable(error: Exception) -> str:
+    """Say where something could not be written, and what to do."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}. Name another place for what is written; what is finished is kept"
+    return f"{error}; what is finished is kept"
+
+
 def main() -> None:
     """Run the command line; an error that a user can cause prints one sentence and gives exit code 2."""
     fit_streams()
@@ -94,6 +101,6 @@ def main() -> None:
         plugin = bool(culprit(error))  # a fault in its code; else a full disk, a folder that can't be written to
         if os.environ.get("MTLBENCH_DEBUG") or not (plugin or isinstance(error, OSError)):
             raise
-        words = described(error) if plugin else f"{error}; what is finished is kept"
+        words = described(error) if plugin else _unwritable(error)
         print(f"error: {printable(words)}.", file=sys.stderr)
         sys.exit(2)

@@ -156,6 +156,7 @@ def remove(
             busy.append(f"{run} ({error.who})")
             continue
         run.with_name(f".{run.name}.lock").unlink(missing_ok=True)
+        run.parents[1].joinpath("verdict.json").unlink(missing_ok=True)  # it judges runs that are gone
         for above in list(run.parents)[:2]:  # of the method and of the benchmark, where nothing else is in them
             with suppress(OSError):
                 above.rmdir()

@@ -113,7 +113,7 @@ def tune(
             say(console, "Stopped; what is done is kept. The same command continues from here.")
             raise typer.Exit(130) from None
     outcomes = [Outcome(name, tuple(studies.trials(name)[:trials])) for name in tuning.names]
-    command = _command(dataset, methods, quick, trials, seeds, tasks, settings or [], halving)
+    command = _command(dataset, methods, quick, trials, seeds, tasks, settings or [], halving, plugins or [])
     found = {one.method: _found(tuning, one, command) for one in outcomes}
     write_trials(tuning.folder, outcomes, {"benchmark": tuning.benchmark.name, "seeds": list(tuning.seeds)})
     _show(console, outcomes)
@@ -193,7 +193,7 @@ def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
 
     import mtlbench
     from mtlbench.recipes import conditions
-    from mtlbench.runs.provenance import commit
+    from mtlbench.runs.provenance import commit, own_sources
     from mtlbench.tuning.halving import in_words
 
     best, default, data = outcome.best, outcome.default, tuning.dataset
@@ -208,22 +208,24 @@ def _found(tuning: Tuning, outcome: Outcome, command: str) -> Json:
         "default_score": round(default.score, 5) if default and default.score is not None else None,
         "space": tuning.spaces[outcome.method].as_json(),
         "command": command,
+        "code": own_sources(next(one for one in tuning.methods if one.name == outcome.method)),
         **conditions(tuning.benchmark.model_dump(mode="json"), data.tasks, data.facts["fingerprint"]),
         "mtlbench": mtlbench.__version__,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    return {key: value for key, value in found.items() if value not in (None, "")}
+    return {key: value for key, value in found.items() if value not in (None, "", {})}
 
 
 def _command(
     dataset: str, methods: str, quick: bool, trials: int, seeds: str, tasks: str | None, settings: Sequence[str],
-    halving: bool,
+    halving: bool, plugins: Sequence[Path],
 ) -> str:  # fmt: skip
-    """Return the command that finds the same recipes, without paths of this machine."""
+    """Return the command that finds the same recipes, without folders of this machine."""
     words = ["mtlbench", "tune", "--dataset", Path(dataset).name, *["--quick"] * quick, "--methods", methods]
     words += ["--trials", str(trials), "--seeds", seeds, *(["--tasks", tasks] if tasks is not None else [])]
     words += ["--halving"] * halving
+    words += [word for plugin in plugins for word in ("--plugins", plugin.name)]
     return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
 
 

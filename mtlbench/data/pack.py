@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,8 @@ def _stat(table: Table) -> Files:
         for path in table.paths[start : start + 4096]:
             try:
                 stat = os.stat(f"{root}/{path}")  # noqa: PTH116 - a Path for each would take three times as long
+                if not S_ISREG(stat.st_mode):  # a folder, a pipe: no image, and its size says nothing
+                    raise OSError
                 sizes.append(stat.st_size)
                 times.append(stat.st_mtime_ns)
             except OSError:

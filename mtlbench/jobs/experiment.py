@@ -289,10 +289,15 @@ def check_folder(results: Path) -> None:
     """Check that the results folder can be written to, before anything is timed.
 
     Raises:
-        OSError: it can't be written to.
+        UserError: it can't be written to.
     """
-    results.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=results).close()
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=results).close()
+    except OSError as error:
+        raise UserError(
+            f"{results} can't be written to: {error.strerror}. Name another folder with --results."
+        ) from error
 
 
 def train(experiment: Experiment, parts: Sequence[Part], view: View, asked: Callable[[], bool]) -> bool:

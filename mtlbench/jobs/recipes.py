@@ -15,6 +15,7 @@ from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.jobs.factors import Variant
 from mtlbench.recipes import Recipe, conditions, flat, in_which, unlike
+from mtlbench.runs.provenance import sources_of
 from mtlbench.specs import Method
 
 
@@ -93,8 +94,8 @@ def recipes_from_elsewhere(benchmark: Benchmark, methods: Sequence[Method], data
         a sentence with the remedy; nothing if there is no such recipe.
     """
     here = conditions(benchmark.model_dump(mode="json"), dataset.tasks, dataset.facts["fingerprint"])
-    used = {m.name: benchmark.recipes[m.name] for m in methods if m.recipe and m.name in benchmark.recipes}
-    said = in_which({name: unlike(recipe.found, here) for name, recipe in used.items()})
+    used = [(m, benchmark.recipes[m.name]) for m in methods if m.recipe and m.name in benchmark.recipes]
+    said = in_which({m.name: unlike(recipe.found, here | {"code": sources_of(m)}) for m, recipe in used})
     if not said:
         return []
     return [

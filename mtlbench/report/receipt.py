@@ -154,7 +154,7 @@ def _unlike_its_recipe(record: Record) -> list[str]:
     if not setup["method"].get("recipe"):
         return []
     here = conditions(setup["benchmark"], setup["tasks"], setup["data"])
-    return unlike(record.receipt.get("recipe", {}), here)
+    return unlike(record.receipt.get("recipe", {}), here | {"code": setup.get("code", {})})
 
 
 def triplet_count(suite: Suite, records: Sequence[Record]) -> str:

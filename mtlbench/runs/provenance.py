@@ -21,6 +21,7 @@ import torch
 import mtlbench
 from mtlbench.backbones.weights import digest, stated
 from mtlbench.benchmark import Benchmark
+from mtlbench.bundled import bundled
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import cuda_settings, device_name
 from mtlbench.losses.contract import resolved
@@ -89,6 +90,16 @@ def sources_of(method: Method) -> dict[str, str]:
         if name in registry:  # the reference rows have neither
             entry = registry.get(name)
             found[registry.kind] = _digest(entry.target, source_file(entry.target), entry.loaded_from)
+    return found
+
+
+def own_sources(method: Method) -> dict[str, str]:
+    """Return the digests of the parts of a method that don't come with mtlbench, as `sources_of` has them."""
+    ours, found = bundled("methods").resolve(), sources_of(method)
+    for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
+        entry = registry.entries.get(name)
+        if entry is not None and (entry.bundled or Path(entry.loaded_from).is_relative_to(ours)):
+            found.pop(registry.kind, None)
     return found
 
 

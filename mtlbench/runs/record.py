@@ -117,7 +117,9 @@ def read_record(folder: Path) -> Record | None:
         return Record(**checked(content), folder=folder)
     except (OSError, ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
-        raise UserError(f"{path} is not a run record ({why}); remove its folder and run that method again.") from error
+        raise UserError(
+            f"{path} is not a run record ({why}); remove its folder, with mtlbench runs rm, and run that method again."
+        ) from error
 
 
 def find_records(results: Path, benchmark: str | None = None) -> list[Record]:

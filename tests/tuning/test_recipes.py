@@ -146,6 +146,10 @@ def test_a_recipe_belongs_to_its_conditions():
     assert unlike(conditions_here(data="other"), here) == ["images"]
     assert unlike(conditions_here(data="other", tasks=["a"] * 7), here) == [f"tasks (7, here {len(here['tasks'])})"]
     assert unlike({"data": "other"}, here) == ["images or tasks"]
+    edited = here | {"code": {"architecture": "1", "balancer": "3"}}
+    assert unlike(here | {"code": {"architecture": "1"}}, edited) == []
+    assert unlike(here | {"code": {"architecture": "2"}}, edited) == ["code"]
+    assert unlike(here | {"code": {"architecture": "2"}}, here) == []  # of a record that doesn't say
 
 
 def test_a_run_warns_of_recipes_from_elsewhere():
@@ -165,6 +169,32 @@ def test_a_run_warns_of_recipes_from_elsewhere():
     assert not {"single", "film", "independent"} & set(said.split())
     assert "--plain" in said
     assert recipes_from_elsewhere(benchmark, methods[3:], make_dataset()) == []
+
+
+def test_a_recipe_belongs_to_the_code_of_a_method_of_ones_own(tmp_path):
+    """An edited method is another method, and its old recipe may be wrong for it."""
+    from mtlbench.runs.provenance import own_sources
+
+    plug = tmp_path / "own_balancer.py"
+    text = (
+        "import mtlbench\n\n\n@mtlbench.register_balancer('own-balancer')\nclass Own(mtlbench.Balancer):\n"
+        "    scale = 1\n\n"
+        "    def backward(self, losses, architecture):\n        losses.sum().backward()\n        return losses * 0 + 1\n"
+    )
+    plug.write_text(text)
+    load_plugins([plug])
+    method = parse_method("shared+own-balancer")
+    found = own_sources(method)
+    assert list(found) == ["balancer"]
+    assert own_sources(parse_method("shared")) == {}
+    recipes = {method.name: Recipe(train={"lr": 0.1}, found=conditions_here(code=found))}
+    benchmark = with_recipes(**recipes)
+    tuned = [method.with_recipe({"train": {"lr": 0.1}})]
+    assert recipes_from_elsewhere(benchmark, tuned, make_dataset()) == []
+    plug.write_text(text.replace("scale = 1", "scale = 2"))
+    load_plugins([plug])
+    (said,) = recipes_from_elsewhere(benchmark, tuned, make_dataset())
+    assert f"{method.name} with other code. mtlbench tune finds" in said
 
 
 def test_tables_warn_of_recipes_from_elsewhere():
