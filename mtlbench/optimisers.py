@@ -104,6 +104,16 @@ def parameter_groups(module: nn.Module, scales: Mapping[str, float], decay: floa
     return [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
 
 
+def scaled_share(module: nn.Module, scales: Mapping[str, float]) -> tuple[float, float]:
+    """Return which share of a module's trained parameters has a rate of its own, and the largest multiple; see
+    `parameter_groups`.
+    """
+    trained = {name: p.numel() for name, p in module.named_parameters() if p.requires_grad}
+    of = {name: next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0) for name in trained}
+    scaled = sum(size for name, size in trained.items() if of[name] != 1)
+    return scaled / max(sum(trained.values()), 1), max(of.values(), default=1.0)
+
+
 _FUSED = (("fused", True),)
 _OWN = {
     "adamw": OptimiserKind(torch.optim.AdamW, fixed=_FUSED),

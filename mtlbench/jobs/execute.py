@@ -25,6 +25,7 @@ from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.measure import measure
 from mtlbench.networks import EMBEDDING_BATCH, build, embed_images
+from mtlbench.optimisers import find_optimiser, scaled_share
 from mtlbench.probes import rows as probe_rows
 from mtlbench.returned import check_learned, check_restored
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
@@ -209,6 +210,10 @@ def _train_and_test(
             "protocols_tried": benchmark.train.protocols_tried,
         }
     )
+    scales = trainer.architecture.learning_rate_scales(adaptive=find_optimiser(trainer.protocol.optimiser).adaptive)
+    share, most = scaled_share(trainer.architecture, scales)
+    if share:
+        record.receipt["own_rates"] = {"share": round(share, 4), "most": most}
     if len(dataset.tasks) > 1 and not trainer.balancer.fixed:
         shares = {"even": state.even_steps / state.step, "single": state.single_steps / state.step}
         shares["constant"] = constant_share(state.curve, dataset.tasks)

@@ -11,6 +11,7 @@ from mtlbench.runs import Record
 
 _MOST = 0.9  # of a run's steps
 _NEAR = 0.05  # of 1, the plain mean's weights
+_MANY = 0.1  # of a network's parameters
 Status = Literal["done", "partial", "collapsed", "failed"]
 
 
@@ -40,7 +41,11 @@ def _remark(record: Record) -> str:
     found = [f"{words[kind]} in {100 * shares[kind]:.0f} % of steps" for kind in words if shares.get(kind, 0) > _MOST]
     if shares.get("even", 0) <= _MOST and shares.get("farthest", 1) < _NEAR:
         found.insert(0, f"weights within {100 * shares['farthest']:.1f} % of the plain mean's")
-    return "; ".join(filter(None, [record.reason, *found[:1]]))
+    rates, own = record.receipt.get("own_rates", {}), ""
+    if rates.get("share", 0) > _MANY:
+        share = f"{100 * rates['share']:.0f} %"
+        own = f"{share} of its parameters learn at another rate, up to {rates['most']:g} times the benchmark's"
+    return "; ".join(filter(None, [record.reason, *found[:1], own]))
 
 
 @dataclass(frozen=True)

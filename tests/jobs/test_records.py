@@ -46,6 +46,17 @@ def test_a_run_whose_balancer_put_all_weight_on_one_task_says_so_in_its_record_a
     assert summary.notes == [f"{record.method}: all weight on one task in 100 % of steps"]
 
 
+def test_a_record_says_how_much_of_a_network_has_a_learning_rate_of_its_own(tmp_path):
+    (job,) = jobs_for(tmp_path, "modulation[rate=30]")
+    record = do(job)
+    vectors = record.costs["parameters_per_task"] * len(TASKS) / record.costs["parameters"] if record.costs else None
+    assert record.receipt["own_rates"]["most"] == 30
+    assert 0 < record.receipt["own_rates"]["share"] < 0.05
+    assert vectors is None or record.receipt["own_rates"]["share"] == pytest.approx(vectors, abs=1e-4)
+    (job,) = jobs_for(tmp_path, "shared")
+    assert "own_rates" not in do(job).receipt
+
+
 def test_a_run_leaves_a_whole_record(tmp_path):
     (job,) = jobs_for(tmp_path, "gradnorm")
     record = do(job)
@@ -141,6 +152,8 @@ def test_reference_rows_of_a_backbone_that_was_edited_are_not_taken_for_those_of
     assert states(jobs_for(tmp_path / "results", benchmark=benchmark)) == ["new"]
     with file.open("a") as more:
         more.write("# edited\n")
+    assert states(jobs_for(tmp_path / "results", benchmark=benchmark)) == ["new"]  # what runs here is the old one
+    assert load_plugins([file]) == []
     with pytest.raises(UserError, match=r"untrained.* was made with other settings \(code.backbone my-net: \w+ there"):
         jobs_for(tmp_path / "results", benchmark=benchmark)
 

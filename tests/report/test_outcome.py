@@ -62,6 +62,12 @@ def test_words_in_a_reason_decide_nothing():
     assert Outcome.of([FINE, run(3, reason="cost not measured: COLLAPSED and FAILED")]).status == "done"
 
 
+def test_a_method_that_changes_the_learning_rate_of_much_of_its_network_is_remarked_on():
+    outcome = Outcome.of([run(0, receipt={"own_rates": {"share": 0.98, "most": 10.0}})])
+    assert outcome.note() == "98 % of its parameters learn at another rate, up to 10 times the benchmark's"
+    assert Outcome.of([run(0, receipt={"own_rates": {"share": 0.01, "most": 87.0}})]).note() == ""
+
+
 @pytest.mark.parametrize(
     ("shares", "note"),
     [
