@@ -79,7 +79,11 @@ def write_page(
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
-    titles = [summary.subject for summary in summaries]
+    subjects = [summary.subject for summary in summaries]
+    titles = [  # where several are titled alike, by their benchmarks too
+        f"{one.subject} ({one.suite.benchmark['name']})" if subjects.count(one.subject) > 1 else one.subject
+        for one in summaries
+    ]
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
     for name, page, summary, said in zip(names, pages, summaries, words, strict=True):

@@ -173,6 +173,15 @@ def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Pat
 
 
 @pytest.mark.usefixtures("_undrawn")
+def test_suites_titled_alike_are_told_apart_by_their_benchmarks(results: Path, tmp_path: Path) -> None:
+    put(results, "shared", benchmark="other-quick")
+    write_page(found(results), results, tmp_path / "page")
+    text = Parsed(tmp_path / "page" / "index.html").text
+    for name in ("made-up-quick", "other-quick"):
+        assert f"Made up (rendered images, not real ones), quick protocol ({name})" in text
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_an_earlier_page_is_replaced_and_other_folders_are_left_alone(results: Path, tmp_path: Path) -> None:
     put(results, "shared", benchmark="zappos")
     folder = tmp_path / "page"
