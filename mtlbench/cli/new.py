@@ -124,7 +124,7 @@ def _write_benchmark(console: Console, images: Path, folder: Path) -> None:
     from mtlbench.data.check import suggested_benchmark
     from mtlbench.errors import UserError
 
-    what, name, text = suggested_benchmark(images)
+    what, name, text = suggested_benchmark(images, folder)
     path = folder / f"{name}.toml"
     if not folder.is_dir():
         raise UserError(f"--folder {folder}: there is no such folder.")

@@ -148,8 +148,12 @@ def read_source(source: Path, drawing: Progress | None = None, tell: Tell | None
     )
 
 
-def suggested_benchmark(source: Path) -> tuple[str, str, str]:
+def suggested_benchmark(source: Path, at: Path = Path()) -> tuple[str, str, str]:
     """Return what a folder of the user's own images holds, and the name and text of a benchmark that reads it.
+
+    Args:
+        source: the folder.
+        at: where the benchmark's file will lie; images there or below are named relative to it.
 
     Raises:
         UserError: there is no such folder, it holds nothing known, or its data set already has a benchmark.
@@ -176,10 +180,12 @@ def suggested_benchmark(source: Path) -> tuple[str, str, str]:
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "photos"
     if name in benchmark_files():  # the results of both would share a folder
         name = f"my-{name}"
+    beside = folder.is_relative_to(at.resolve())
+    where = folder.relative_to(at.resolve()).as_posix() if beside else str(folder)
     text = _BENCHMARK.format(
         name=toml(name),
         title=toml(folder.name or "My photos"),
-        data="\n".join([*proposal.section, f"folder = {toml(str(folder))}"]),
+        data="\n".join([*proposal.section, f"folder = {toml(where)}"]),
     )
     return proposal.what, name, text
 

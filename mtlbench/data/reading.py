@@ -66,8 +66,8 @@ def read_table(data: Data, root: Path | None, progress: Progress | None = None, 
         if reader.found(root) is False:
             raise UserError(f"There is no {data.reader} data at {root}: {_ways_to_images(data.reader, type(reader))}.")
         if not root.is_dir() and (data.folder or not reader.fetches):
-            correct = "Correct data.folder, or name one" if data.folder else "Name the images' folder"
-            raise UserError(f"{root}: there is no such folder. {correct} with --data-dir.")
+            mend = "Correct" if data.folder else "Set"
+            raise UserError(f"{root}: there is no such folder. {mend} data.folder, or name one with --data-dir.")
     table = as_rendered(read_with(reader, root, data))
     if data.rendered is not None:
         if not table.rendered:
