@@ -85,10 +85,10 @@ def read_originals(
         except UserError as error:
             raise NoImages(f"its images can't be found. {error}") from error
         root, made_anew = home_of(data, reader), bool(reader.fetches)  # what was fetched for a run is kept
+        if not made_anew and reader.found(root) is None and not root.is_dir():  # a user's own: no usual place
+            raise NoImages("records don't say where its images are; name their folder with --data-dir.")
     there = root.is_dir() and any(root.iterdir())
     if not there and (not made_anew or data_dir is not None or not draw_absent):
-        if not (data.folder or data.rendered or made_anew):  # a folder is no part of records
-            raise NoImages("records don't say where its images are; name their folder with --data-dir.")
         raise NoImages(f"its images are not at {root}; name their folder with --data-dir.")
     others = NoImages(
         f"the images in {root} are not those that it was made with; name the right folder with --data-dir."
