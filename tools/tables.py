@@ -38,6 +38,7 @@ WIDTHS, MORE, RATE, LONGER, FORTY = (
     f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "7-rate", "1200", "40")
 )
 AGREEMENT, TWENTY = "claims/celeba-4-agreement-quick", "claims/celeba-20-core-quick"
+FORTY_CORE = "claims/celeba-40-core-quick"
 COMPARED = {  # suites with modulation and other methods, each with its recipe, and what is special there
     **{f"claims/celeba-{name}-quick": "" for name in ("2-own", "4-own")},
     FACES: "",
@@ -45,6 +46,7 @@ COMPARED = {  # suites with modulation and other methods, each with its recipe, 
     "claims/celeba-20-own-quick": "",
     TWENTY: ", three triplets a task",
     FORTY: "",
+    FORTY_CORE: ", one triplet a task",
     ZAPPOS: " on shoes",
     SHOES: " on rendered shoes",
 }

@@ -348,15 +348,17 @@ def test_an_image_that_cannot_be_read_stops_a_run_or_is_left_out_and_counted(tmp
     toml = write_own(tmp_path / "own", [])
     (tmp_path / "own" / "7.png").write_bytes(b"no image")
     (tmp_path / "own" / "9.png").unlink()
+    (tmp_path / "own" / "11.png").unlink()
+    (tmp_path / "own" / "11.png").mkdir()
     with pytest.raises(UserError, match=r"7\.png.*--skip-unreadable"):
         prepare(load_benchmark(str(toml)), None, None, CPU)
     skipping = load_benchmark(str(toml), settings=["data.skip_unreadable=true"])
     data, notes = prepare(skipping, None, None, CPU)
-    assert len(data.split) == len(data.images) == data.labels.shape[1] == 46
-    assert data.facts["unreadable"] == 2
-    assert "Left out 2 images" in notes[0]
+    assert len(data.split) == len(data.images) == data.labels.shape[1] == 45
+    assert data.facts["unreadable"] == 3
+    assert "Left out 3 images" in notes[0]
     assert "7.png" in notes[0]
-    whole = [i for i in range(48) if i not in (7, 9)]
+    whole = [i for i in range(48) if i not in (7, 9, 11)]
     assert data.labels[1].tolist() == [
         ("dark", "light", "mid").index(("dark", "mid", "light")[i // 2 % 3]) for i in whole
     ]
