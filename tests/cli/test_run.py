@@ -141,9 +141,14 @@ def test_a_failing_plugin_leaves_its_reason_the_others_run_and_the_exit_code_is_
         "    def forward(self, images):\n"
         "        raise RuntimeError('over it goes')\n"
     )
-    broken = tmp_path / "broken.py"
+    broken = tmp_path / "folder" / "broken.py"
+    broken.parent.mkdir()
     broken.write_text("import mtlbench\nimport no_such_package\n")
-    names = ["--methods", "falls-over,single", "--plugins", str(plugin), "--plugins", str(broken)]
+    names = ["--methods", "falls-over,single", "--plugins", str(plugin), "--plugins"]
+    with pytest.raises(UserError, match=r"broken\.py left out: ModuleNotFoundError"):  # it was named itself
+        run(*words("zappos", zappos_folder, tmp_path / "r", *names, str(broken)))
+    assert not (tmp_path / "r").exists()
+    names.append(str(broken.parent))
     done = run(*words("zappos", zappos_folder, tmp_path / "r", *names))
     assert done.exit_code == 1
     assert f"plug-in {broken} left out: ModuleNotFoundError" in done.output
