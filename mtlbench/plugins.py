@@ -101,6 +101,9 @@ def _forget_edited(path: Path, module_name: str) -> None:
     for registry in KINDS.values():
         registry.entries = {n: e for n, e in registry.entries.items() if e.loaded_from != str(path)}
     files = {str(file) for file in _LOADED.pop(path)}
+    for file in files:  # Python takes a cached one of the same second and size for that of the edited file
+        with suppress(OSError, NotImplementedError):
+            Path(importlib.util.cache_from_source(file)).unlink()
     for name, module in list(sys.modules.items()):
         if name == module_name or getattr(module, "__file__", None) in files:
             del sys.modules[name]

@@ -32,16 +32,16 @@ def code_of(thing: Any) -> bytes:
     values of the names that it reads: numbers, texts, dataclasses, and collections of them. Other Python versions have
     other bytecode.
     """
-    return "\n".join(_parts(thing, set())).encode()
+    return "\n".join(_parts(thing, {})).encode()
 
 
-def _parts(thing: Any, seen: set[int]) -> Iterator[str]:
+def _parts(thing: Any, seen: dict[int, object]) -> Iterator[str]:
     thing = inspect.unwrap(thing) if callable(thing) else thing
     if isinstance(thing, staticmethod | classmethod):
         thing = thing.__func__
     if id(thing) in seen and not isinstance(thing, _PLAIN):
         return
-    seen.add(id(thing))
+    seen[id(thing)] = thing  # held, so that no other object gets its number
     if isinstance(thing, _PLAIN):
         yield repr(thing)
     elif isinstance(thing, type):
@@ -71,7 +71,7 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[str]:
         yield repr(thing) if is_dataclass(thing) else type(thing).__qualname__  # another repr may hold an address
 
 
-def _of_function(function: Any, seen: set[int]) -> Iterator[str]:
+def _of_function(function: Any, seen: dict[int, object]) -> Iterator[str]:
     yield from _parts([function.__defaults__, function.__kwdefaults__], seen)
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # an empty one
