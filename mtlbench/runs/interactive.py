@@ -13,7 +13,10 @@ from types import CodeType
 from typing import Any
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_GIVEN = {"__dict__", "__weakref__", "__firstlineno__", "__module__", "__abstractmethods__", "_abc_impl"}  # by Python
+_GIVEN = {  # by Python
+    "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "__module__", "__abstractmethods__",
+    "_abc_impl",
+}  # fmt: skip
 
 
 def source_file(thing: Any) -> Path | None:
