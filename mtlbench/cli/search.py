@@ -280,7 +280,7 @@ def _draw(
             for place, distance in zip(answer.places, answer.distances, strict=True):
                 right = None if own is None or unlabelled & {row[place], row[own]} else row[place] == row[own]
                 words = row[place] if gallery is None else files[place].name
-                cells.append(Cell(files[place], f"{words} · {distance:.3f}", right))
+                cells.append(Cell(files[place], f"{distance:.3f} · {words}", right))
             strips.append(Strip(answer.task.replace("_", " "), "" if own is None else row[own], tuple(cells)))
         blocks.append(Block(path, path.name, (), tuple(strips)))
     where = (
@@ -289,10 +289,10 @@ def _draw(
     rendered = " (rendered, not real ones)" if data.get("rendered") and not gallery else ""
     below = (
         f"Searched: {where}{rendered}. {record.method}, trained on {data.get('name', 'its data')}"
-        f" ({record.setup['benchmark']['name']}), seed {record.seed}. Below each image: its label and its distance."
+        f" ({record.setup['benchmark']['name']}), seed {record.seed}. Below each image: its distance and its label."
     )
     if gallery:
-        below = below.replace("its label and its distance", "its name and its distance")
+        below = below.replace("its distance and its label", "its distance and its name")
     picture = lay_out(
         f"{record.method}: nearest under {', '.join(strip.name for strip in blocks[0].strips)}", below, blocks
     )
