@@ -218,8 +218,8 @@ def prepare(
     if leaks:
         such = " and ".join(f"{table.paths[i]} ({SPLITS[table.split[i]]})" for i in leaks[0])
         notes.append(
-            f"{counted(len(leaks), 'image')} have the same content as one of another split, such as {such}: a training image"
-            " must not be a test image."
+            f"{counted(len(leaks), 'image')} have the same content as one of another split, such as {such}: a training"
+            " image must not be a test image."
         )
     if not table.rendered:
         notes += remark_on_dim(table, *dim_images(table))
