@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -10,12 +12,15 @@ from mtlbench.backbones import BackboneFactory
 from mtlbench.backbones.weights import is_frozen
 from mtlbench.balancer import Balancer
 from mtlbench.benchmark import Benchmark
+from mtlbench.blame import breach
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
+from mtlbench.registry import ARCHITECTURES
 from mtlbench.returned import check_embeddings
 from mtlbench.specs import Method
 
 EMBEDDING_BATCH = 256
+_ROUNDING = 0.05  # of the largest number of embeddings: bfloat16 and compiled networks stay far below
 
 
 def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, Balancer]:
@@ -114,3 +119,26 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     if weights.keys() != wanted:
         raise KeyError(f"other names than the module's: {sorted(weights.keys() ^ wanted)[:3]}")
     module.load_state_dict(weights, strict=False)
+
+
+def check_restored(
+    new: Architecture, weights: Mapping[str, Tensor], embeddings: Tensor, embed: Callable[[Architecture], Tensor]
+) -> None:
+    """Refuse a trained network that its weights don't bring back: no file would hold what was measured.
+
+    Args:
+        new: the network, built again; weights: of the trained one, by name.
+        embeddings: (T, n, D) of some images by the trained one; embed: embeds the same images.
+
+    Raises:
+        ContractError: other weights, or embeddings that differ by more than rounding.
+    """
+    cls, must = type(new), "keep all that it learns or draws in nn.Parameters and buffers made in __init__"
+    try:
+        load_weights(new, dict(weights))
+    except (KeyError, RuntimeError) as error:
+        raise breach(ARCHITECTURES, cls, must, f"weights that don't fit a new one ({error})", cls) from error
+    gap, largest = float((embed(new) - embeddings).abs().max()), float(embeddings.abs().max())
+    if gap > _ROUNDING * largest:
+        found = f"elsewhere: built again with its weights, its embeddings differ by {gap:.2g} of {largest:.2g}"
+        raise breach(ARCHITECTURES, cls, must, found, cls)

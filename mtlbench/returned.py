@@ -5,7 +5,7 @@ A shape costs a step microseconds to look at. Values are looked at in the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from mtlbench.balancer import Balancer
     from mtlbench.losses.contract import Loss
     from mtlbench.sampling.contract import Batch, Sampler
-
-
-_ROUNDING = 0.05  # of the largest number of embeddings: bfloat16 and compiled networks stay far below
 
 
 def _is(found: object, shape: Sequence[int]) -> TypeGuard[Tensor]:
@@ -124,31 +121,6 @@ def check_learned(architecture: Architecture) -> Sequence[Learned]:
         must = "name tensors of its state_dict in learned"
         raise breach(ARCHITECTURES, cls, must, f"'{unknown[0]}'", cls.learned)
     return found
-
-
-def check_restored(
-    new: Architecture, weights: Mapping[str, Tensor], embeddings: Tensor, embed: Callable[[Architecture], Tensor]
-) -> None:
-    """Refuse a trained network that its weights don't bring back: no file would hold what was measured.
-
-    Args:
-        new: the network, built again; weights: of the trained one, by name.
-        embeddings: (T, n, D) of some images by the trained one; embed: embeds the same images.
-
-    Raises:
-        ContractError: other weights, or embeddings that differ by more than rounding.
-    """
-    from mtlbench.networks import load_weights
-
-    cls, must = type(new), "keep all that it learns or draws in nn.Parameters and buffers made in __init__"
-    try:
-        load_weights(new, dict(weights))
-    except (KeyError, RuntimeError) as error:
-        raise breach(ARCHITECTURES, cls, must, f"weights that don't fit a new one ({error})", cls) from error
-    gap, largest = float((embed(new) - embeddings).abs().max()), float(embeddings.abs().max())
-    if gap > _ROUNDING * largest:
-        found = f"elsewhere: built again with its weights, its embeddings differ by {gap:.2g} of {largest:.2g}"
-        raise breach(ARCHITECTURES, cls, must, found, cls)
 
 
 def check_regulariser(architecture: Architecture, found: object) -> None:

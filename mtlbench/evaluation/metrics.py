@@ -173,7 +173,10 @@ def _bound(entry: Entry[Metric], options: Options) -> Measure:
         return check_scores(entry.target, entry.target(ranked, **options), len(ranked.relevant))
 
     def apply(ranked: Ranked) -> Tensor:
-        found, asked = scores(ranked), ranked.relevant > 0
+        found = scores(ranked)
+        if entry.bundled:
+            return found.double()
+        asked = ranked.relevant > 0
         if found[asked].isnan().any():
             alike = (replace(ranked, gains=torch.full_like(ranked.gains, gain)) for gain in (0, ranked.best))
             check_unscored(entry.target, found[asked], *(scores(one)[asked] for one in alike))

@@ -24,10 +24,10 @@ from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.jobs.measure import measure
-from mtlbench.networks import EMBEDDING_BATCH, build, embed_images
+from mtlbench.networks import EMBEDDING_BATCH, build, check_restored, embed_images
 from mtlbench.optimisers import find_optimiser, scaled_share
 from mtlbench.probes import rows as probe_rows
-from mtlbench.returned import check_learned, check_restored
+from mtlbench.returned import check_learned
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
 from mtlbench.runs.partial import read_partial, save_partial
 from mtlbench.runs.provenance import packages_of, receipt, weights_of

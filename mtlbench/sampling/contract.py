@@ -11,7 +11,9 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from mtlbench.devices import sent, uniforms
 from mtlbench.registry import SAMPLERS, register_class
+from mtlbench.sampling.triplets import joint_triplets, set_triplets
 
 C = TypeVar("C")
 Generators = Mapping[str, torch.Generator]
@@ -97,10 +99,40 @@ class Source:
             index: (B,) indices of training images, on the CPU.
             generators: one for each task by name, on the CPU.
         """
-        from mtlbench.sampling.triplets import formed
-
         images = self.load(index, generators[min(self.tasks)])
         return formed(self, images, self.labels_here[:, index], [generators[task] for task in self.tasks])
+
+
+def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+    """Join what was drawn for each task and form every task's triplets in it.
+
+    Args:
+        source: of the images.
+        labels: its labels (T, N) on the CPU.
+        index: (T, n) images that were drawn for each task, on the CPU.
+        generators: of the tasks.
+    """
+    order = sorted(range(len(source.tasks)), key=lambda t: source.tasks[t])  # so that the order of tasks plays no part
+    drawn = index[order].flatten()
+    images = source.load(drawn, [generators[t] for t in order])
+    return formed(source, images, labels[:, drawn], generators)
+
+
+def formed(source: Source, images: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+    """Form every task's triplets in a batch of images that all tasks share.
+
+    Args:
+        source: of the images.
+        images: (B, 3, H, W); held: their labels (T, B) on the CPU.
+        generators: of the tasks.
+    """
+    draws = uniforms(generators, 4, source.joint_triplets)
+    triplets, possible = joint_triplets(held, draws, source.anchors)
+    for t, members in enumerate(source.members):
+        if members is not None:
+            triplets[t], possible[t] = set_triplets(held[t], members, draws[t])
+    held, triplets, able = sent([held, triplets, possible.long()], source.labels.device)
+    return Batch(images, held, triplets, able.bool())
 
 
 class Sampler(ABC):

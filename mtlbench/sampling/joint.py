@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
+from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, joint_batch, register_sampler
 from mtlbench.sampling.mixed import triplets_of
-from mtlbench.sampling.triplets import joint_batch
 
 
 @register_sampler("joint")

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mtlbench.devices import uniforms, whole
 from mtlbench.errors import UserError
-from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, register_sampler
-from mtlbench.sampling.triplets import joint_batch
+from mtlbench.sampling.contract import Batch, Generators, Sampler, Source, joint_batch, register_sampler
 
 
 @register_sampler("m-per-class")

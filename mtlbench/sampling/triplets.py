@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtlbench.devices import sent, uniforms, whole
+from mtlbench.devices import uniforms, whole
 from mtlbench.errors import UserError
-from mtlbench.sampling.contract import Batch, Source
 from mtlbench.sampling.sets import SetTriplets
 
 
@@ -168,35 +167,3 @@ def set_triplets(labels: Tensor, members: Tensor, draws: Tensor) -> tuple[Tensor
         return SetTriplets(labels, members).drawn(draws), True
     except UserError:
         return torch.zeros(draws.shape[1], 3, dtype=torch.int64), False
-
-
-def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
-    """Join what was drawn for each task and form every task's triplets in it.
-
-    Args:
-        source: of the images.
-        labels: its labels (T, N) on the CPU.
-        index: (T, n) images that were drawn for each task, on the CPU.
-        generators: of the tasks.
-    """
-    order = sorted(range(len(source.tasks)), key=lambda t: source.tasks[t])  # so that the order of tasks plays no part
-    drawn = index[order].flatten()
-    images = source.load(drawn, [generators[t] for t in order])
-    return formed(source, images, labels[:, drawn], generators)
-
-
-def formed(source: Source, images: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Batch:
-    """Form every task's triplets in a batch of images that all tasks share.
-
-    Args:
-        source: of the images.
-        images: (B, 3, H, W); held: their labels (T, B) on the CPU.
-        generators: of the tasks.
-    """
-    draws = uniforms(generators, 4, source.joint_triplets)
-    triplets, possible = joint_triplets(held, draws, source.anchors)
-    for t, members in enumerate(source.members):
-        if members is not None:
-            triplets[t], possible[t] = set_triplets(held[t], members, draws[t])
-    held, triplets, able = sent([held, triplets, possible.long()], source.labels.device)
-    return Batch(images, held, triplets, able.bool())
