@@ -72,7 +72,9 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
     return f"{len(weights_of(net))} tensor{'s' * (len(weights_of(net)) != 1)}"
 
 
-@check("training goes on from a checkpoint", SAME, "a checkpoint brings it back")
+@check(
+    "training goes on from a checkpoint", SAME, "a checkpoint brings it back", "the same seed gives the same network"
+)
 def training_goes_on(subject: Subject) -> str:
     """In training too, a network of another seed that loads the saved weights does the same: a run can be continued."""
     net, other = subject.trained, subject.build(seed=99)
