@@ -97,8 +97,7 @@ def parameter_groups(module: nn.Module, scales: Mapping[str, float], decay: floa
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-            scale *= getattr(parameter, RATE, 1.0)
+            scale = _scale_of(name, scales) * getattr(parameter, RATE, 1.0)
             weight = name.endswith(".weight") and parameter.dim() > 1
             groups.setdefault((scale, decay if weight else 0.0), []).append(parameter)
     return [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()]
@@ -109,9 +108,13 @@ def scaled_share(module: nn.Module, scales: Mapping[str, float]) -> tuple[float,
     `parameter_groups`.
     """
     trained = {name: p.numel() for name, p in module.named_parameters() if p.requires_grad}
-    of = {name: next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0) for name in trained}
+    of = {name: _scale_of(name, scales) for name in trained}
     scaled = sum(size for name, size in trained.items() if of[name] != 1)
     return scaled / max(sum(trained.values()), 1), max(of.values(), default=1.0)
+
+
+def _scale_of(name: str, scales: Mapping[str, float]) -> float:
+    return next((scale for prefix, scale in scales.items() if name.startswith(prefix)), 1.0)
 
 
 _FUSED = (("fused", True),)

@@ -25,8 +25,7 @@ _ARTICLE = re.compile(r"(?:^|[\s(])([Aa]n?) $")
 MANY = {
     ("checks/balancer.py", "sum((p.requires_grad for p in net.parameters()))"),  # of the network's parts
     ("cli/data.py", "name"),  # "no test images"
-    ("cli/data.py", "seen.leaks"),  # an image and its copy
-    ("cli/data.py", "seen.contradictions"),
+    ("cli/data.py", "seen.contradictions"),  # an image and its copy
     ("cli/export.py", "'random' if found.random else 'test'"),
     ("cli/planned.py", "data.facts['test_images']"),  # the last of three numbers
     ("cli/trials.py", "self.total"),  # "1 of 1 trials": of all of them

@@ -253,7 +253,7 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
     """Show what was found on opening the images: sizes, copies, and images that can't be used."""
     from mtlbench.data.check import SMALL
     from mtlbench.data.depth import remark_on_dim
-    from mtlbench.data.table import SPLITS
+    from mtlbench.data.splits import remark_on_leaks
 
     paths = table.paths
     common = seen.sizes.most_common()
@@ -279,13 +279,7 @@ def _show_images(console: Console, table: Table, seen: Findings) -> None:
             "yellow",
         )
     if seen.leak:
-        such = " and ".join(f"{paths[i]} ({SPLITS[table.split[i]]})" for i in seen.leak)
-        say(
-            console,
-            f"warning: {seen.leaks:,} images have the same content as one of another split, such as {such}: a"
-            " training image must not be a test image.",
-            "yellow",
-        )
+        say(console, f"warning: {remark_on_leaks(seen.leaks, seen.leak, table)}", "yellow")
     if seen.contradiction:
         a, b, task = seen.contradiction
         column = table.columns[task]

@@ -144,6 +144,7 @@ def _stopping(console: Console) -> None:
 def _show_plan(console: Console, tuning: Tuning, studies: Studies) -> list[float]:
     """Print what will be done and how long it will take; return the seconds that trials have still to take."""
     from mtlbench.devices import device_name
+    from mtlbench.jobs.attempt import computing_with
     from mtlbench.jobs.experiment import at_once
     from mtlbench.jobs.plan import seconds_needed
     from mtlbench.tuning.halving import budget, in_words
@@ -172,7 +173,8 @@ def _show_plan(console: Console, tuning: Tuning, studies: Studies) -> list[float
     for method in tuning.methods:
         name, words = method.name, "done already"
         if left[name]:
-            with status(console, f"timing a few steps of {name}, {todo.index(name) + 1} of {len(todo)} methods …"):
+            told = status(console, f"timing a few steps of {name}, {todo.index(name) + 1} of {len(todo)} methods …")
+            with told, computing_with(tuning.threads):
                 whole, reason = seconds_needed(
                     method, tuning.seeds[0], benchmark, data, tuning.precision, costs=False
                 )  # fmt: skip

@@ -21,6 +21,7 @@ from mtlbench.data.making import Tell
 from mtlbench.data.near_copies import SIDE, Thumbnails
 from mtlbench.data.pack import Progress
 from mtlbench.data.reading import read_table
+from mtlbench.data.splits import in_two_splits
 from mtlbench.data.table import SPLITS, Table
 from mtlbench.data.webpage import holds_drawing, holds_web_page
 from mtlbench.datasets.contract import build_reader, proposed_by, read_with, readers
@@ -316,10 +317,9 @@ def _open(file: Path) -> tuple[bytes, tuple[int, int], Pixels, int | None] | str
 def _compare(table: Table, group: list[int], found: Findings) -> None:
     """Record images with the same bytes, and whether their splits or labels differ."""
     found.copies += len(group)
-    splits = table.split[group]
-    if (splits != splits[0]).any():
+    if pair := in_two_splits(group, table.split):
         found.leaks += len(group)
-        found.leak = found.leak or (group[0], group[int(np.argmax(splits != splits[0]))])
+        found.leak = found.leak or pair
     for task, column in table.columns.items():
         codes = column.codes[group]
         labelled = np.flatnonzero(codes >= 0)

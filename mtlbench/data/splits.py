@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mtlbench.data.roles import flags_in
-from mtlbench.data.table import SPLITS, Labels, split_at_random
-from mtlbench.errors import UserError, plain_name
+from mtlbench.data.table import SPLITS, Labels, Table, split_at_random
+from mtlbench.errors import UserError, counted, plain_name
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "bounding_box_train"), 0),
@@ -45,6 +45,22 @@ def columns_aside(
     wanted = {plain_name(name) for name in asked}
     free = [name for name in names if plain_name(name) not in wanted]
     return flags_of_splits(free), [name for name in free if are_folds(name, cells(name))]
+
+
+def in_two_splits(group: Sequence[int], split: Labels) -> tuple[int, int] | None:
+    """Return the first of some images that are the same, and the first of them in another split; None without one."""
+    splits = split[list(group)]
+    other = int(np.argmax(splits != splits[0]))
+    return (int(group[0]), int(group[other])) if other else None
+
+
+def remark_on_leaks(number: int, pair: tuple[int, int], table: Table) -> str:
+    """Return a remark on images that are in two splits: how many there are, and a pair of them."""
+    such = " and ".join(f"{table.paths[i]} ({SPLITS[table.split[i]]})" for i in pair)
+    return (
+        f"{counted(number, 'image')} have the same content as one of another split, such as {such}: a training image"
+        " must not be a test image."
+    )
 
 
 def flags_remarks(flagged: Iterable[str]) -> list[str]:

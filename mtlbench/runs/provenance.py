@@ -88,8 +88,7 @@ def sources_of(method: Method) -> dict[str, str]:
     found = {}
     for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
         if name in registry:  # the reference rows have neither
-            entry = registry.get(name)
-            found[registry.kind] = _digest(entry.target, source_file(entry.target), entry.loaded_from)
+            found[registry.kind] = _digest(registry.get(name))
     return found
 
 
@@ -113,9 +112,7 @@ def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
         name = text.partition("[")[0]
         entry = _registered(registry, name)
         if entry is not None and not entry.bundled:
-            file = Path(entry.origin.rpartition(":")[0])
-            target, loaded_from = getattr(entry, "target", None), getattr(entry, "loaded_from", "")
-            digests[f"{registry.kind} {name}"] = _digest(target, file if file.is_file() else None, loaded_from)
+            digests[f"{registry.kind} {name}"] = _digest(entry)
     return digests
 
 
@@ -160,18 +157,15 @@ def packages_of(method: Method, benchmark: Benchmark) -> dict[str, str]:
     return versions
 
 
-def _digest(target: object, file: Path | None, loaded_from: str) -> str:
-    """Return what tells one version of a thing's source from another, as it runs in this process.
-
-    Args:
-        target: the thing; file: where it is defined, if in a file.
-        loaded_from: the plug-in that registered it, if one did.
-    """
-    sources = sources_of_plugin(Path(loaded_from)) if loaded_from else {}
+def _digest(entry: Entry[Any] | Family[Any]) -> str:
+    """Return what tells one version of a thing's source from another, as it runs in this process."""
+    thing = entry.target if isinstance(entry, Entry) else entry.member
+    plugin, file = entry.loaded_from if isinstance(entry, Entry) else "", source_file(thing)
+    sources = sources_of_plugin(Path(plugin)) if plugin else {}
     if file is not None and file not in sources:  # of a library, the file alone
         installed = any(file.is_relative_to(sysconfig.get_path(which)) for which in ("purelib", "platlib"))
         sources |= {file: file.read_bytes()} if installed else sources_of_plugin(file)
-    return hashlib.sha256(b"".join(sources.values()) if sources else code_of(target)).hexdigest()[:12]
+    return hashlib.sha256(b"".join(sources.values()) if sources else code_of(thing)).hexdigest()[:12]
 
 
 def receipt(

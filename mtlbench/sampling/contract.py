@@ -100,33 +100,32 @@ class Source:
             generators: one for each task by name, on the CPU.
         """
         images = self.load(index, generators[min(self.tasks)])
-        return formed(self, images, self.labels_here[:, index], [generators[task] for task in self.tasks])
+        return _formed(self, images, index, [generators[task] for task in self.tasks])
 
 
-def joint_batch(source: Source, labels: Tensor, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+def joint_batch(source: Source, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
     """Join what was drawn for each task and form every task's triplets in it.
 
     Args:
         source: of the images.
-        labels: its labels (T, N) on the CPU.
         index: (T, n) images that were drawn for each task, on the CPU.
         generators: of the tasks.
     """
     order = sorted(range(len(source.tasks)), key=lambda t: source.tasks[t])  # so that the order of tasks plays no part
     drawn = index[order].flatten()
     images = source.load(drawn, [generators[t] for t in order])
-    return formed(source, images, labels[:, drawn], generators)
+    return _formed(source, images, drawn, generators)
 
 
-def formed(source: Source, images: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+def _formed(source: Source, images: Tensor, index: Tensor, generators: Sequence[torch.Generator]) -> Batch:
     """Form every task's triplets in a batch of images that all tasks share.
 
     Args:
         source: of the images.
-        images: (B, 3, H, W); held: their labels (T, B) on the CPU.
+        images: (B, 3, H, W); index: (B,) which they are, on the CPU.
         generators: of the tasks.
     """
-    draws = uniforms(generators, 4, source.joint_triplets)
+    held, draws = source.labels_here[:, index], uniforms(generators, 4, source.joint_triplets)
     triplets, possible = joint_triplets(held, draws, source.anchors)
     for t, members in enumerate(source.members):
         if members is not None:

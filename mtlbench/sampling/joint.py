@@ -14,11 +14,10 @@ class Joint(Sampler):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.labels = source.labels_here
-        self.triplets = triplets_of(source, self.labels)
+        self.triplets = triplets_of(source, source.labels_here)
 
     def draw(self, generators: Generators) -> Batch:
         """Draw 3 n T images, and triplets of each task by the labels that they have."""
         by_task = [generators[task] for task in self.source.tasks]
         index = self.triplets.draw(self.source.triplets, by_task).flatten(1)
-        return joint_batch(self.source, self.labels, index, by_task)
+        return joint_batch(self.source, index, by_task)

@@ -29,10 +29,9 @@ class MPerClass(Sampler):
         if images < 2:
             raise UserError(f"m-per-class: images={images} must be at least 2, so that each image has a positive.")
         self.images = images
-        self.labels = source.labels_here
         members: list[Tensor] = []  # of each value, one task after the other
         self.values: list[int] = []  # how many each task has
-        for task, row in zip(source.tasks, self.labels, strict=True):
+        for task, row in zip(source.tasks, source.labels_here, strict=True):
             labelled = torch.nonzero(row >= 0).flatten()
             groups = [labelled[row[labelled] == value] for value in torch.unique(row[labelled])]
             usable = [group for group in groups if len(group) >= 2]
@@ -59,7 +58,7 @@ class MPerClass(Sampler):
         value = torch.stack(chosen)
         draws = uniforms(by_task, self.images, groups).unbind(1)
         index = self.members[self.starts[value] + self._different(self.counts[value], draws)]
-        return joint_batch(self.source, self.labels, index.movedim(0, 2).flatten(1)[:, :wanted], by_task)
+        return joint_batch(self.source, index.movedim(0, 2).flatten(1)[:, :wanted], by_task)
 
     def _different(self, count: Tensor, draws: Sequence[Tensor]) -> Tensor:
         """Return (m, ...) numbers below `count`, drawn evenly, all different as long as there are m."""

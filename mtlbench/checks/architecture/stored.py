@@ -79,17 +79,15 @@ def training_goes_on(subject: Subject) -> str:
     """In training too, a network of another seed that loads the saved weights does the same: a run can be continued."""
     net, other = subject.trained, subject.build(seed=99)
     other.load_state_dict(net.state_dict())
-    seen = []
+    before, seen = {name: tensor.clone() for name, tensor in net.state_dict().items()}, []
     for one in (net, other):
-        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         with torch.random.fork_rng(devices=[]), torch.no_grad():  # dropout and the like
             torch.manual_seed(0)
             one.train()
             embeddings, penalty = one(subject.images), one.regulariser()
         one.forget()
-        one.eval()
-        one.load_state_dict(before)  # batch norm has moved
         seen.append(torch.cat([embeddings.flatten(), *([penalty] if penalty is not None else [])]))
+    net.eval().load_state_dict(before)  # batch norm has moved
     if not torch.equal(*seen):
         raise Fault(
             "a network loaded from its file to train on as the saved one", gap(*seen),
