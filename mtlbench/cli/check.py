@@ -39,6 +39,7 @@ def check(
         import torch
 
         from mtlbench.checks import parts_of
+        from mtlbench.runs.checked import remember
 
         chosen = _chosen(methods, plugins or [])
     torch.set_num_threads(1)  # tiny networks are slower on more, and speeds are compared as on one core
@@ -61,6 +62,7 @@ def check(
                         raise
                     say(console, f"✗ {method.name}, {part.kind}: refused. {error}", MARKS["failed"][1])
                     found = 1
+                remember(method, part.kind, part.spec, kept=not found)
                 done[key] = (method.name, found)
             failures += found
         if failures:

@@ -151,8 +151,10 @@ def failure(job: Job, dataset: Dataset, precision: str, reason: str, **facts: st
 
 
 def _beside(job: Job) -> Json:
-    """Return the record's entries on the run's context: the varied settings, and the origin of its recipe."""
+    """Return the record's entries on the run's context: varied settings, its recipe's origin, what `check` found."""
     said: Json = {"varied": job.varied} if job.varied else {}
+    if job.checked:
+        said["checked"] = job.checked
     if job.method.recipe is not None:
         recipe = job.protocol.recipes.get(job.method.name)
         said["recipe"] = dict(recipe.found) if recipe else {}

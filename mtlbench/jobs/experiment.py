@@ -41,6 +41,7 @@ from mtlbench.networks import build
 from mtlbench.options import options_of, read_spec
 from mtlbench.registry import EXECUTORS
 from mtlbench.runs import Json, read_record, remove_run, tidy
+from mtlbench.runs.checked import unsure_of
 from mtlbench.runs.lock import Busy, busy_with, working_on
 from mtlbench.runs.provenance import interactive_parts
 from mtlbench.runs.references import references
@@ -268,10 +269,13 @@ def check_builds(
 ) -> None:
     """Before training, find options that a method refuses and settings that do not apply to it.
 
-    A method that can't be built gives a warning; with `told`, the same warning appears only once.
+    A method that can't be built gives a warning, and one that was not checked a note; with `told`, each appears once.
     """
     told = set() if told is None else told
     for method in methods:
+        if (words := unsure_of(method)) and words not in told:
+            view.warn(words)
+            told.add(words)
         try:
             with torch.device("meta"):
                 architecture, _ = build(method, benchmark, tasks, 0)

@@ -61,6 +61,7 @@ class Job:
         costs_due: everything is done except measuring its costs.
         benchmark: the protocol, resolved; precision: `bf16` or `fp32`.
         varied: the settings in which its benchmark differs from the requested one, by `--vary`.
+        checked: what `mtlbench check` found of the method's own parts; see `checked_parts`.
         site: where it finds data, device and plug-ins.
     """
 
@@ -75,6 +76,7 @@ class Job:
     benchmark: Benchmark | None = None
     precision: str = "fp32"
     varied: Json = field(default_factory=dict)
+    checked: dict[str, str] = field(default_factory=dict)
     site: Site = field(default_factory=Site)
 
     @property
@@ -105,6 +107,7 @@ class Job:
             "benchmark": self.protocol.model_dump(mode="json"),
             "precision": self.precision,
             "varied": self.varied,
+            "checked": self.checked,
             "site": self.site.to_json(),
         }
 

@@ -17,6 +17,7 @@ from mtlbench.errors import UserError
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Site
 from mtlbench.networks import EMBEDDING_BATCH
+from mtlbench.runs.checked import checked_parts
 from mtlbench.runs.partial import begun_with, read_partial
 from mtlbench.runs.provenance import commit, setup_of
 from mtlbench.runs.record import COSTS_DUE, Json, read_record, run_folder, variant
@@ -57,6 +58,7 @@ def plan(
     """
     commit()  # noted now: the runs do not use a commit made while they run
     site, varied, jobs = site or Site(), varied or {}, []
+    checked = {method.name: checked_parts(method) for method in methods}
     for seed in seeds:
         for reference in REFERENCES:
             folder = run_folder(results, benchmark.name, reference.name + variant(reference_varied or {}), seed)
@@ -69,7 +71,8 @@ def plan(
             setup = setup_of(method, benchmark, dataset, seed, precision)
             job = Job(
                 method, seed, folder, setup, "new",
-                threads=torch.get_num_threads(), benchmark=benchmark, precision=precision, varied=varied, site=site,
+                threads=torch.get_num_threads(), benchmark=benchmark, precision=precision, varied=varied,
+                checked=checked[method.name], site=site,
             )  # fmt: skip
             jobs.append(job if overwrite else seen(job, dataset.device.type))
     return jobs

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mtlbench.names import joined
 from mtlbench.runs import Record
+from mtlbench.runs.record import BROKEN
 
 _MOST = 0.9  # of a run's steps
 _NEAR = 0.05  # of 1, the plain mean's weights
@@ -45,7 +46,9 @@ def _remark(record: Record) -> str:
     if rates.get("share", 0) > _MANY:
         share = f"{100 * rates['share']:.0f} %"
         own = f"{share} of its parameters learn at another rate, up to {rates['most']:g} times the benchmark's"
-    return "; ".join(filter(None, [record.reason, *found[:1], own]))
+    broke = BROKEN in record.receipt.get("checked", {}).values()
+    broken = "breaks the contract, as mtlbench check found" if broke else ""
+    return "; ".join(filter(None, [record.reason, broken, *found[:1], own]))
 
 
 @dataclass(frozen=True)

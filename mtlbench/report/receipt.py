@@ -16,6 +16,7 @@ from mtlbench.report.groups import BASE
 from mtlbench.report.rows import LEARNED, Row
 from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.runs import Record
+from mtlbench.runs.record import UNCHECKED
 
 STEADY = 0.2  # half the range of repeats, as a share of their median: speeds that vary more can't be compared
 
@@ -143,6 +144,8 @@ def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection
         found.append("methods were tuned with different numbers of trials: see the small print.")
     if elsewhere := in_which({r.method: _unlike_its_recipe(r) for r in done}):
         found.append(f"recipes found under other conditions, perhaps wrong for these: {elsewhere}.")
+    if unchecked := list(dict.fromkeys(r.method for r in done if UNCHECKED in r.receipt.get("checked", {}).values())):
+        found.append(f"not checked against the contract (mtlbench check) when trained: {', '.join(unchecked)}.")
     if any(r.method in suite.sources for r in done):
         found.append("runs from different versions of a method's source have separate rows.")
     return found

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes lo
 
 SCHEMA = 1
 COSTS_DUE = "costs_due"  # in the receipt of a finished run whose costs wait for a quiet machine
+KEPT, BROKEN, UNCHECKED = "kept", "broken", "unchecked"  # the contract, by a part of a method, as `checked_parts` says
 Json = dict[str, Any]
 
 

@@ -17,6 +17,8 @@ from mtlbench.data.check import read_source
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES, BALANCERS
+from mtlbench.runs.checked import checked_parts, unsure_of
+from mtlbench.specs import parse_method
 
 FAULTY = Path(__file__).parents[1] / "methods" / "faulty"
 
@@ -166,6 +168,38 @@ def test_several_methods_take_a_line_each_and_what_they_share_is_checked_once(mo
         "✓ dwa, balancer",
         "All 2 methods keep the contract.",
     ]
+
+
+def test_runs_say_what_check_found_of_a_method_as_its_source_is_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    status = "passed"
+    monkeypatch.setattr(items, "_checked", lambda item, subject, first: items.Result(item.name, status))
+    monkeypatch.setenv("MTLBENCH_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "my_method.py"
+
+    def said() -> list[str]:
+        """What a plan of its runs says of the contract, and what their records will hold."""
+        load_plugins([file])
+        method = parse_method("my-method[shift=false]")
+        return [unsure_of(method), checked_parts(method).get("architecture", "")]
+
+    run("new", "my-method")
+    unchecked = [
+        "note: my-method[shift=false] was not checked against the contract:"
+        " `mtlbench check 'my-method[shift=false]' --plugins my_method.py` takes less than a minute",
+        "unchecked",
+    ]
+    assert said() == unchecked
+    run("check", "my-method", "--plugins", "my_method.py")
+    assert said() == ["", "kept"]  # the source was checked, if with another option
+    status = "failed"
+    run("check", "my-method[shift=false]", "--plugins", "my_method.py")
+    broken = "warning: my-method[shift=false] breaks the contract, as `mtlbench check` found; its numbers may be wrong"
+    assert said() == [broken, "broken"]
+    file.write_text(file.read_text() + "\n# edited\n")
+    assert said() == unchecked
+    assert checked_parts(parse_method("modulation")) == {}  # it comes with mtlbench, whose tests check it
 
 
 def test_of_several_methods_a_refused_one_is_counted_and_the_others_are_checked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_record_says_how_much_of_a_network_has_a_learning_rate_of_its_own(tmp_
     assert vectors is None or record.receipt["own_rates"]["share"] == pytest.approx(vectors, abs=1e-4)
     (job,) = jobs_for(tmp_path, "shared")
     assert "own_rates" not in do(job).receipt
+
+
+def test_tables_say_which_methods_were_not_checked_and_which_break_the_contract(tmp_path):
+    (job,) = jobs_for(tmp_path, "shared")
+    assert "checked" not in do(job).receipt
+    record = do(replace(job, state="new", checked={"architecture": "unchecked"}))
+    assert record.receipt["checked"] == {"architecture": "unchecked"}
+    (summary,) = summarise([record], Choice(), tmp_path)
+    words = "not checked against the contract (mtlbench check) when trained: shared."
+    assert (words in summary.warnings, summary.notes) == (True, [])
+    record.receipt["checked"] = {"architecture": "kept", "balancer": "broken"}
+    (summary,) = summarise([record], Choice(), tmp_path)
+    assert summary.notes == ["shared: breaks the contract, as mtlbench check found"]
+    assert not any("contract" in warning for warning in summary.warnings)
 
 
 def test_a_run_leaves_a_whole_record(tmp_path):
