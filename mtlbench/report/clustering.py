@@ -16,8 +16,11 @@ Floats = NDArray[np.float64]
 
 # An image plays three parts in retrieval: the query, one that should be found, and one that should not. Where all three
 # weigh alike, its influence is three times what its own score as a query shows, and the variance nine times (as in
-# means over triplets of images: Hoeffding, Annals of Mathematical Statistics 1948).
-_PARTS = 3**2
+# means over triplets of images: Hoeffding, Annals of Mathematical Statistics 1948). Two of them are in the gallery. What
+# a label value's images have in common plays two parts: as what is looked for, and among what is not.
+_IN_GALLERY, _OF_VALUE = 2, 2.0
+_FEW = 5  # queries, fewer of which don't tell how much a value's scores vary
+_MANY = 20  # values, of which another test set has others
 
 
 class Clustered(Protocol):
@@ -98,26 +101,54 @@ class SharedQueries:
     count alike it can be far larger: a rare label's few images stand in everybody's gallery. Such means are not
     compared.
 
+    A query's error is that about its value's mean. A few queries don't tell how much a value varies, and of many values,
+    such as persons or products, another test set has others. There the errors are those about the mean of the values,
+    and those of one value are a cluster.
+
     Args:
         labels: (T, N) of each task's queries, below 0 where a query has no score.
+        searched: (T, N) labels of the images in the gallery, below 0 elsewhere, where not all images are queries and in
+            the gallery.
 
     Attributes:
         images: how many test images of equal weight carry as much evidence, under the task with the fewest.
     """
 
-    def __init__(self, labels: NDArray[np.integer]) -> None:
-        tasks = len(labels)
-        self._groups: list[NDArray[np.int64]] = []  # places in the raveled (T, N) scores that share a mean
+    def __init__(self, labels: NDArray[np.integer], searched: NDArray[np.integer] | None = None) -> None:
+        tasks, number = labels.shape
         self._weights = np.zeros(labels.shape)
-        self._stretch = np.zeros(labels.shape)
+        self._stretch = np.zeros(labels.shape)  # of errors, for all that they don't show
+        self._alone: list[NDArray[np.int64]] = []  # places in the raveled (T, N) scores that share a mean
+        self._together: list[list[NDArray[np.int64]]] = []  # the same by value, where the mean is that of values
+        each = []
         for t, task in enumerate(labels):
             groups = [np.flatnonzero(task == value) for value in np.unique(task[task >= 0])]
-            for places in groups:
-                self._weights[t, places] = 1 / (tasks * len(groups) * len(places))
-                # the root of n / (n - 1): errors about a value's own mean are smaller than errors
-                self._stretch[t, places] = np.sqrt(len(places) / max(len(places) - 1, 1))
-                self._groups.append(places + t * labels.shape[1])
-        self.images = min((_number_of_equal(task) for task in self._weights), default=0.0)
+            sizes = [len(places) for places in groups]
+            pooled = _pooled(sizes)
+            # where all images are queries and in the gallery, only sets that share values have single queries
+            of_sets = searched is None and 1 in sizes
+            share, counts = 1 / (tasks * max(len(groups), 1)), [np.zeros(0)]
+            for places, together in zip(groups, pooled, strict=True):
+                self._weights[t, places] = share / len(places)
+                # the root of n / (n - 1): errors about a mean are smaller than errors
+                size = sum(pooled) if together else len(places)
+                stretch = np.sqrt(size / max(size - 1, 1))
+                counts.append(np.full(1, share) if together else self._weights[t, places])
+                if together:
+                    stretch *= 1 + _IN_GALLERY if of_sets else _OF_VALUE
+                elif searched is None:
+                    stretch *= 1 + _IN_GALLERY
+                else:
+                    there = searched[t] == task[places[0]]
+                    stretch *= _beside(len(places), there.sum(), apart=not there[places].any())
+                    counts.append(np.full(max(there.sum(), 1), share / max(there.sum(), 1)))
+                self._stretch[t, places] = stretch
+                if not together:
+                    self._alone.append(places + t * number)
+            if any(pooled):
+                self._together.append([p + t * number for p, together in zip(groups, pooled, strict=True) if together])
+            each.append(_number_of_equal(np.concatenate(counts)))
+        self.images = min(each, default=0.0)
 
     def mean(self, scores: Scores) -> float:
         """Return the mean over tasks of the means over queries of (T, N) scores; without weight they may be NaN."""
@@ -127,11 +158,43 @@ class SharedQueries:
         """Return the variance that other test images would bring to the mean of (T, N) differences."""
         errors = np.where(self._weights > 0, difference, 0.0)
         flat = errors.reshape(-1)
-        for places in self._groups:
+        for places in self._alone:
             flat[places] -= flat[places].mean()
+        for values in self._together:
+            middle = np.mean([flat[places].mean() for places in values])
+            for places in values:
+                flat[places] -= middle
         errors *= self._weights * self._stretch
         by_image = errors.sum(axis=0)
-        return _PARTS * max(float(by_image @ by_image), float((errors * errors).sum()))
+        found = max(float(by_image @ by_image), float((errors * errors).sum()))
+        for values in self._together:  # what a value's queries have in common beside the image
+            found += max(
+                sum(float(flat[places].sum()) ** 2 - float(flat[places] @ flat[places]) for places in values), 0
+            )
+        return found
+
+
+def _pooled(sizes: list[int]) -> list[bool]:
+    """Say for which values of a task, of so many queries each, errors are those about the mean of values."""
+    if len(sizes) >= _MANY:
+        return [True] * len(sizes)
+    found = [size < _FEW for size in sizes]
+    if any(found) and len(sizes) > 1:
+        for i in np.argsort(sizes, kind="stable"):  # the smallest first, until there is enough to tell
+            if sum(found) > 1 and sum(size for size, yes in zip(sizes, found, strict=True) if yes) >= _FEW:
+                break
+            found[i] = True
+    return found
+
+
+def _beside(queries: int, gallery: int, *, apart: bool) -> float:
+    """Return how much larger the influence of a value's images is than their scores as queries show.
+
+    Args:
+        queries: how many of them are queries; gallery: how many are in the gallery; apart: none is both.
+    """
+    more = _IN_GALLERY * float(np.sqrt(queries / max(gallery, 1)))
+    return float(np.hypot(1, more)) if apart else 1 + more
 
 
 def _number_of_equal(weights: NDArray[np.generic]) -> float:
