@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mtlbench.names import joined
 from mtlbench.report.leading import Span, leading, listed_with
-from mtlbench.report.receipt import triplet_count
+from mtlbench.report.receipt import incomparable, triplet_count
 from mtlbench.report.rows import Cell, Row
 from mtlbench.report.summary import Summary
 
@@ -149,8 +149,12 @@ class _Group:
 
     @cached_property
     def fastest(self) -> list[Row]:
-        """The candidates of which none was measured to embed clearly faster than the others."""
-        return self._leading(_SPEED)
+        """The candidates of which none was measured to embed clearly faster than the others.
+
+        None, where speeds of some can't be compared.
+        """
+        unsure = incomparable(self.words.summary.suite.done) if len(self.candidates) > 1 else set()
+        return [] if any(row.method in unsure for row in self.candidates) else self._leading(_SPEED)
 
     @property
     def cheapest(self) -> list[Row]:
@@ -401,8 +405,8 @@ def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
         seeds = "one seed: not known, --seeds 0-2 tells"
     elif "mean" in summary.comparison.best:
         stands = [row.standing.get("mean") for row in rows]
-        tied = stands.count("tied") + 1 if stands.count("tied") else 0
-        seeds += f": {tied} tied, {stands.count('undecided')} undecided, {stands.count('worse')} worse"
+        seeds += f": against the highest mean, {stands.count('tied')} tied"
+        seeds += f", {stands.count('undecided')} undecided, {stands.count('worse')} worse"
     shown = {row.method for row in every}
     on = []
     if summary.metric == "triplet":

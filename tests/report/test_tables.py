@@ -162,6 +162,9 @@ def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named(
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
+    lucky = [record("independent", seed, (0.9, heel)) for seed, heel in enumerate((0.5, 0.72, 0.5))]
+    row, _ = rows(suites([*lucky, *(record("one", seed) for seed in range(3))])[0])
+    assert row.unlearned == ("heel_height",)  # by the mean it is learned, by one seed alone
     assert "Left out, because independent did not learn them: heel height." in unwrapped(shown(records))
     records[0].metrics["colour"]["triplet"] = 0.5
     assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
