@@ -69,12 +69,13 @@ def verdict(summary: Summary) -> Verdict:
     group = _Group(_Words(summary), best, rows)
     which = _which(group, rows)
     answers = (which, _cost(group, rows), _sureness(summary, rows, every))
+    told = "mean" in summary.comparison.best  # else nothing was compared, and none is the smallest of those tied
     return Verdict(
         best.method,
-        tuple(row.method for row in (best, *group.tied)) if "mean" in summary.comparison.best else (),
+        tuple(row.method for row in (best, *group.tied)) if told else (),
         tuple(row.method for row in group.undecided),
-        tuple(row.method for row in group.smallest),
-        tuple(row.method for row in group.fastest),
+        tuple(row.method for row in group.smallest) if told else (),
+        tuple(row.method for row in group.fastest) if told else (),
         f"{which.short}. {which.lead}",
         _closing(group, rows, every),
         answers,
