@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -329,6 +331,9 @@ def test_two_different_runs_of_one_method_and_seed_are_refused_and_copies_count_
     assert [r.method for r in suites([record("one"), record("one")])[0].records] == ["one"]
     with pytest.raises(UserError, match="two different runs of one with seed 0"):
         suites([record("one"), record("one", hits=(0.1, 0.2))])
+    copies = [replace(record("one", hits=(0.1, n / 10)), folder=Path(f"r/b/one{n}/seed-0")) for n in range(2)]
+    with pytest.raises(UserError, match=r"benchmark, r/b/one0/seed-0 and r/b/one1/seed-0: keep copies"):
+        suites(copies)
 
 
 def test_commits_and_versions_that_differ_are_named_with_the_runs_that_have_them():
