@@ -197,7 +197,7 @@ def test_a_claim_is_judged_by_its_interval():
     assert verdict(0.1, 5) == "holds"
     assert verdict(-5, -0.1) == "does not hold"
     assert verdict(-0.9, 0.9) == "level"
-    assert verdict(-1.1, 0.9) == "can't be told"
+    assert verdict(-1.1, 0.9) == "undecided"
 
 
 def test_rendered_results_have_three_seeds_and_are_called_rendered():
