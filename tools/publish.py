@@ -6,11 +6,11 @@
     python tools/publish.py results/tuned                          # write the tables of published records again
 
 The tool keeps `run.json`, the validations of `curve.csv`, and `agreement.csv` of each run. From `test.safetensors` it
-keeps which test triplets were ordered correctly, and the scores of single queries with their labels: comparisons
-between methods need them. The triplets go to `triplets.safetensors`, once for all runs of a benchmark that answered the
-same ones. Beside a benchmark's folder, `NAME.md` holds its tables, `tried.jsonl` the other runs on its
-data, and `tuning/trials.json` the trials behind its recipes. All tables in the folder are written again, since new runs
-change what others on the same data say.
+keeps which test triplets were ordered correctly, the scores of single queries, and the labels: comparisons between
+methods need them. The triplets, and which test images show the same person or product, go to `triplets.safetensors`,
+once for all runs of a benchmark that answered the same ones. Beside a benchmark's folder, `NAME.md` holds its tables,
+`tried.jsonl` the other runs on its data, and `tuning/trials.json` the trials behind its recipes. All tables in the
+folder are written again, since new runs change what others on the same data say.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 from mtlbench.errors import UserError
 from mtlbench.probes import FILE, probes_file
 from mtlbench.report import agreement, tables
-from mtlbench.report.evidence import TRIPLETS, read_triplets
+from mtlbench.report.evidence import TRIPLETS, read_groups, read_triplets
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
 from mtlbench.runs.tried import note_tried, read_tried
@@ -69,11 +69,13 @@ def publish(run: Path, place: Path, times: bool) -> None:
     if triplets is not None:
         test = load_file(run / "test.safetensors")
         queries = {name: scores for name, scores in test.items() if name.startswith("queries/")}
-        kept = {name: test[name] for name in ("hits", *(["labels", *queries] if queries else [])) if name in test}
+        kept = {name: test[name] for name in ("hits", "gallery", "labels", *queries) if name in test}
         if "labels" in kept:
             kept["labels"] = _small(kept["labels"])
         save_file(kept, place / "test.safetensors")
-        save_file({"triplets": _small(triplets)}, place / TRIPLETS)
+        groups = read_groups(run)
+        shared = {"triplets": triplets} | ({} if groups is None else {"groups": groups})
+        save_file({name: _small(numbers) for name, numbers in shared.items()}, place / TRIPLETS)
 
 
 def _small(numbers: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -47,6 +47,8 @@ class Dataset:
         query, gallery: (N,) bool on the device: which held-out images are queries and which are searched; None if each
             image is both.
         apart: (N,) int64 on the device; images with the same code are left out of each other's galleries, see `Table`.
+        kin: (N,) int64 on the device; images with the same code show the same person or product, and a negative one
+            stands alone; None where that is not known.
     """
 
     images: Tensor
@@ -64,6 +66,7 @@ class Dataset:
     query: Tensor | None = None
     gallery: Tensor | None = None
     apart: Tensor | None = None
+    kin: Tensor | None = None
 
     @property
     def sets(self) -> tuple[Tensor | None, ...]:
@@ -275,5 +278,6 @@ def prepare(
         query=torch.from_numpy(roles.query).to(device) if roles else None,
         gallery=torch.from_numpy(roles.gallery).to(device) if roles else None,
         apart=None if table.apart is None else torch.from_numpy(table.apart).to(device),
+        kin=None if table.kin is None else torch.from_numpy(table.kin.codes.astype(np.int64)).to(device),
     )
     return dataset, notes

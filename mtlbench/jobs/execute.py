@@ -228,9 +228,17 @@ def _train_and_test(
         "hits": hits.to(torch.uint8),
         "triplets": held_out.triplets.to(torch.int32),
         **{f"queries/{name}": scores for name, scores in queries.items()},
+        **_clusters(dataset, held_out.images),
     }
     probed = probe_rows(state.probes, dataset.tasks) if benchmark.evaluation.agreement_every else None
     return record, (state.curve, stored, test, probed)
+
+
+def _clusters(dataset: Dataset, images: Tensor) -> dict[str, Tensor]:
+    """Return what comparisons must know of (n,) test images: which belong together, and which are in the gallery."""
+    found = {} if dataset.kin is None else {"groups": dataset.kin[images].to(torch.int32)}
+    roles = dataset.roles(images)
+    return found if roles is None else found | {"gallery": roles[1].to(torch.uint8)}
 
 
 def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:

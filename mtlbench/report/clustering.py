@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 
 # An image plays three parts in retrieval: the query, one that should be found, and one that should not. Where all three
 # weigh alike, its influence is three times what its own score as a query shows, and the variance nine times (as in
-# means over triplets of images: Hoeffding, Annals of Mathematical Statistics 1948). Two of them are in the gallery. What
-# a label value's images have in common plays two parts: as what is looked for, and among what is not.
+# means over triplets of images: Hoeffding, Annals of Mathematical Statistics 1948). Two parts are in the gallery. What
+# the images of a label value have in common plays two parts: what is looked for, and what is not.
 _IN_GALLERY, _OF_VALUE = 2, 2.0
 _FEW = 5  # queries, fewer of which don't tell how much a value's scores vary
 _MANY = 20  # values, of which another test set has others
@@ -44,32 +44,46 @@ class Clustered(Protocol):
 class SharedImages:
     """Which test triplets share images, for variances that know of it.
 
+    Images of one person or product are one cluster. Of a task with many label values, such as persons or brands,
+    another test set has others: there, the images of one value are a cluster too.
+
     Args:
         triplets: (T, n, 3) test images of each task's triplets; a task's images are the other tasks' too.
+        groups: (N,) of each test image; images of one group belong together, and a negative number stands alone.
+        labels: (T, N) of the test images, below 0 where there is none.
 
     Attributes:
-        images: how many test images of equal weight carry as much evidence, under the task with the fewest.
+        images: how many test images, or groups of them, of equal weight carry as much evidence, under the task with the
+            fewest.
         stretch: what the variance of errors about their own mean is multiplied by.
     """
 
-    def __init__(self, triplets: NDArray[np.integer]) -> None:
-        rows = np.sort(triplets.reshape(-1, 3).astype(np.int64), axis=1)
-        self.size = len(rows)
-        images, places = np.unique(rows, return_inverse=True)
-        places = places.reshape(-1, 3)
-        number = len(images)
-        first, second, third = places.T
-        pairs = np.stack([first * number + second, first * number + third, second * number + third], axis=1)
-        whole = first * number + second
-        self._groups = [
-            _Groups(places, +1.0),
-            _Groups(np.unique(pairs, return_inverse=True)[1].reshape(-1, 3), -1.0),
-            _Groups(np.unique(np.stack([whole, third]), axis=1, return_inverse=True)[1].reshape(-1, 1), +1.0),
-        ]
-        each = [_number_of_equal(np.bincount(task.ravel().astype(np.int64))) for task in triplets]
+    def __init__(
+        self,
+        triplets: NDArray[np.integer],
+        groups: NDArray[np.integer] | None = None,
+        labels: NDArray[np.integer] | None = None,
+    ) -> None:
+        units = _units(groups, int(triplets.max()) + 1)
+        rows = units[triplets]
+        self.size = rows.shape[0] * rows.shape[1]
+        self._shared = _Triples(rows.reshape(-1, 3))
+        self._of_values: list[tuple[int, _Triples, _Triples]] = []  # a task, its triplets by value and by image
+        each = []
+        for t, task in enumerate(triplets):
+            clusters = rows[t]
+            if (
+                labels is not None
+                and labels.shape[1] > task.max()
+                and len(np.unique(labels[t][labels[t] >= 0])) >= _MANY
+            ):
+                clusters = _units(labels[t], labels.shape[1])[task]
+                self._of_values.append((t, _Triples(clusters), _Triples(rows[t])))
+            each.append(_number_of_equal(np.bincount(clusters.ravel())))
         self.images = min(each)
-        # errors about a task's own mean are smaller than errors, the more the fewer images decide it
-        self.stretch = float(np.mean([(number / max(number - 1, 1)) ** 2 for number in each]))
+        # errors about a task's own mean are smaller than errors, the more the fewer images decide it: by as much as the
+        # jackknife's variance of a mean over triplets of images is larger (Efron and Stein, Annals of Statistics 1981)
+        self.stretch = float(np.mean([number * max(number - 1, 1) / max(number - 3, 1) ** 2 for number in each]))
 
     def mean(self, scores: Scores) -> float:
         """Return the mean over tasks and triplets of (T, n) scores."""
@@ -77,19 +91,21 @@ class SharedImages:
 
     def spread(self, difference: Floats) -> float:
         """Return the variance that other test images would bring to the mean of (T, n) differences."""
-        return self.stretch * self.variance((difference - difference.mean(axis=1, keepdims=True)).ravel())
+        errors = difference - difference.mean(axis=1, keepdims=True)
+        more = sum(
+            max(by_value.together(errors[t]) - by_image.together(errors[t]), 0)
+            for t, by_value, by_image in self._of_values
+        )
+        return float(self.stretch * (self.variance(errors.ravel()) + more / self.size**2))
 
     def variance(self, errors: Floats) -> float:
         """Return the variance of the mean of the triplets' errors, (T * n,), each of mean 0.
 
-        Two triplets vary together where they share one image or more; so it is the sum of e_q e_r over all q and r
-        that share an image, over the square of their number (dyadic clustering: Aronow, Samii and Assenova, Political
-        Analysis 2015, for three members instead of two). The sum over shared images counts a pair of triplets once for
-        each; less that over shared pairs of images, plus that over shared triples, leaves one.
+        Two triplets vary together where they share one image or more, or images of one group; so it is the sum of e_q
+        e_r over all q and r that do, over the square of their number (dyadic clustering: Aronow, Samii and Assenova,
+        Political Analysis 2015, for three members instead of two).
         """
-        total = sum(groups.sign * groups.sum_of_squares(errors) for groups in self._groups)
-        alone = float(errors @ errors)  # as if triplets were independent: never less, whatever chance says
-        return max(total, alone) / self.size**2
+        return float(self._shared.together(errors) / self.size**2)
 
 
 class SharedQueries:
@@ -101,39 +117,46 @@ class SharedQueries:
     count alike it can be far larger: a rare label's few images stand in everybody's gallery. Such means are not
     compared.
 
-    A query's error is that about its value's mean. A few queries don't tell how much a value varies, and of many values,
-    such as persons or products, another test set has others. There the errors are those about the mean of the values,
-    and those of one value are a cluster.
+    A query's error is that about its value's mean. A few queries don't tell how much a value varies, and of many
+    values, such as persons or brands, another test set has others. There the errors are those about the mean of the
+    values, and those of one value are a cluster.
 
     Args:
         labels: (T, N) of each task's queries, below 0 where a query has no score.
         searched: (T, N) labels of the images in the gallery, below 0 elsewhere, where not all images are queries and in
             the gallery.
+        groups: (N,) as of `SharedImages`: images of one group are one cluster.
 
     Attributes:
-        images: how many test images of equal weight carry as much evidence, under the task with the fewest.
+        images: how many test images, or groups of them, of equal weight carry as much evidence, under the task with the
+            fewest.
     """
 
-    def __init__(self, labels: NDArray[np.integer], searched: NDArray[np.integer] | None = None) -> None:
+    def __init__(
+        self,
+        labels: NDArray[np.integer],
+        searched: NDArray[np.integer] | None = None,
+        groups: NDArray[np.integer] | None = None,
+    ) -> None:
         tasks, number = labels.shape
+        self._units = _units(groups, number)
         self._weights = np.zeros(labels.shape)
         self._stretch = np.zeros(labels.shape)  # of errors, for all that they don't show
         self._alone: list[NDArray[np.int64]] = []  # places in the raveled (T, N) scores that share a mean
         self._together: list[list[NDArray[np.int64]]] = []  # the same by value, where the mean is that of values
         each = []
         for t, task in enumerate(labels):
-            groups = [np.flatnonzero(task == value) for value in np.unique(task[task >= 0])]
-            sizes = [len(places) for places in groups]
+            values = [np.flatnonzero(task == value) for value in np.unique(task[task >= 0])]
+            sizes = [len(np.unique(self._units[places])) for places in values]
             pooled = _pooled(sizes)
             # where all images are queries and in the gallery, only sets that share values have single queries
-            of_sets = searched is None and 1 in sizes
-            share, counts = 1 / (tasks * max(len(groups), 1)), [np.zeros(0)]
-            for places, together in zip(groups, pooled, strict=True):
+            of_sets = searched is None and any(len(places) == 1 for places in values)
+            share, counts = 1 / (tasks * max(len(values), 1)), [np.zeros(0)]
+            for places, own, together in zip(values, sizes, pooled, strict=True):
                 self._weights[t, places] = share / len(places)
+                size = sum(pooled) if together else own
                 # the root of n / (n - 1): errors about a mean are smaller than errors
-                size = sum(pooled) if together else len(places)
                 stretch = np.sqrt(size / max(size - 1, 1))
-                counts.append(np.full(1, share) if together else self._weights[t, places])
                 if together:
                     stretch *= 1 + _IN_GALLERY if of_sets else _OF_VALUE
                 elif searched is None:
@@ -141,12 +164,15 @@ class SharedQueries:
                 else:
                     there = searched[t] == task[places[0]]
                     stretch *= _beside(len(places), there.sum(), apart=not there[places].any())
-                    counts.append(np.full(max(there.sum(), 1), share / max(there.sum(), 1)))
+                    counts.append(_by(self._units[there], np.full(there.sum(), share / max(there.sum(), 1))))
                 self._stretch[t, places] = stretch
-                if not together:
+                if together:
+                    counts.append(np.full(1, share))
+                else:
+                    counts.append(_by(self._units[places], self._weights[t, places]))
                     self._alone.append(places + t * number)
             if any(pooled):
-                self._together.append([p + t * number for p, together in zip(groups, pooled, strict=True) if together])
+                self._together.append([p + t * number for p, together in zip(values, pooled, strict=True) if together])
             each.append(_number_of_equal(np.concatenate(counts)))
         self.images = min(each, default=0.0)
 
@@ -165,13 +191,19 @@ class SharedQueries:
             for places in values:
                 flat[places] -= middle
         errors *= self._weights * self._stretch
-        by_image = errors.sum(axis=0)
+        by_image = _by(self._units, errors.sum(axis=0))
         found = max(float(by_image @ by_image), float((errors * errors).sum()))
         for values in self._together:  # what a value's queries have in common beside the image
-            found += max(
-                sum(float(flat[places].sum()) ** 2 - float(flat[places] @ flat[places]) for places in values), 0
-            )
+            by_value = [float(flat[places].sum()) for places in values]
+            every = np.concatenate(values)
+            by_image = _by(self._units[every % errors.shape[1]], flat[every])
+            found += max(float(np.square(by_value).sum()) - float(by_image @ by_image), 0)
         return found
+
+
+def _by(units: NDArray[np.int64], numbers: Floats) -> Floats:
+    """Return the sums of numbers by unit, of those that occur."""
+    return np.bincount(np.unique(units, return_inverse=True)[1], numbers).astype(np.float64)
 
 
 def _pooled(sizes: list[int]) -> list[bool]:
@@ -204,15 +236,52 @@ def _number_of_equal(weights: NDArray[np.generic]) -> float:
     return float(squares.sum()) ** 2 / total if total else 0.0
 
 
-class _Groups:
-    """Triplets by something that they share."""
+def _units(groups: NDArray[np.integer] | None, images: int) -> NDArray[np.int64]:
+    """Return numbers that images of one group share; each image has its own where groups are not known of all."""
+    if groups is None or len(groups) < images:
+        return np.arange(images)
+    own = np.arange(len(groups)) + int(groups.max(initial=-1)) + 1
+    return np.unique(np.where(groups < 0, own, groups), return_inverse=True)[1]
 
-    def __init__(self, members: NDArray[np.int64], sign: float) -> None:
-        self.members, self.sign = members, sign
-        self.number = int(members.max()) + 1
+
+class _Triples:
+    """Triplets that share members, of which a triplet may have the same twice.
+
+    Args:
+        members: (n, 3) numbers.
+    """
+
+    def __init__(self, members: NDArray[np.int64]) -> None:
+        first, second, third = np.sort(members, axis=1).T
+        number, rows = int(third.max()) + 1, np.arange(len(members))
+        two, three = first != second, second != third  # all three are different where both hold
+        all_three = two & three
+        pairs = [(two, first * number + second), (three, second * number + third), (all_three, first * number + third)]
+        pair = np.unique(first * number + second, return_inverse=True)[1]
+        ones = [(np.full(len(rows), True), first), (two, second), (three, third)]
+        self._groups = [
+            _Groups(+1.0, [(rows[there], shared[there]) for there, shared in ones]),
+            _Groups(-1.0, [(rows[there], shared[there]) for there, shared in pairs]),
+            _Groups(+1.0, [(rows[all_three], (pair * number + third)[all_three])]),
+        ]
+
+    def together(self, errors: Floats) -> float:
+        """Return the sum of e_q e_r over all triplets q and r that share a member or more.
+
+        The sum over shared members counts a pair of triplets once for each; less that over shared pairs of members,
+        plus that over shared triples, leaves one.
+        """
+        total = sum(groups.sign * groups.sum_of_squares(errors) for groups in self._groups)
+        return max(total, float(errors @ errors))  # as if triplets were independent: never less, whatever chance says
+
+
+class _Groups:
+    """Triplets by something that they share; each is given as many places and numbers as it shares things."""
+
+    def __init__(self, sign: float, shared: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> None:
+        self.sign, self._rows = sign, np.concatenate([rows for rows, _ in shared])
+        self._what = np.unique(np.concatenate([what for _, what in shared]), return_inverse=True)[1]
 
     def sum_of_squares(self, errors: Floats) -> float:
-        sums = np.zeros(self.number)
-        for column in self.members.T:
-            sums += np.bincount(column, errors, self.number)
+        sums = np.bincount(self._what, errors[self._rows])
         return float(sums @ sums)

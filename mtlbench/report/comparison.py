@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.names import joined
-from mtlbench.report.clustering import Scores, SharedImages, SharedQueries
-from mtlbench.report.evidence import read_hits, read_queries, read_triplets
+from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
+from mtlbench.report.evidence import read_gallery, read_groups, read_hits, read_labels, read_queries, read_triplets
 from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, threshold
 from mtlbench.report.receipt import Line
 from mtlbench.report.rows import MACRO, Cell, Row, Standing
@@ -24,13 +24,14 @@ from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, folder_of
 
 EQUAL = 0.01  # a difference significantly below this counts as none
-Obstacle = Literal["", "few", "metric", "answers", "triplets", "questions", "seeds"]
+Obstacle = Literal["", "few", "metric", "answers", "triplets", "questions", "gallery", "seeds"]
 _REASONS: dict[Obstacle, str] = {
     "metric": "not compared, since only means over queries that weigh all label values equally, such as macro/map@r,"
     " can be compared",
     "answers": "not compared, since these runs' test.safetensors is missing, incomplete or from another run",
     "triplets": "not compared, since these runs kept no triplets",
     "questions": "not compared, since the runs were tested on different triplets or images",
+    "gallery": "not compared, since these runs did not keep which test images are in the gallery",
     "seeds": "not compared, since with one seed the variation between seeds is unknown; run --seeds 0-2",
 }
 
@@ -125,13 +126,32 @@ class Compared:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Runs' scores (T, n) of one metric by row and seed, and what all were asked: triplets, or queries' labels."""
+    """Runs' scores (T, n) of one metric by row and seed, and what all were asked: triplets, or queries' labels.
+
+    `groups` (N,), `labels` (T, N) and `searched` (T, N) of the test images are as `clustering` takes them.
+    """
 
     metric: str
     scores: dict[str, dict[int, Scores]]
     missing: tuple[str, ...]
     asked: NDArray[np.integer] | None
     obstacle: Obstacle
+    groups: NDArray[np.integer] | None = None
+    labels: NDArray[np.integer] | None = None
+    searched: NDArray[np.integer] | None = None
+
+    def shared(self, tasks: list[int]) -> Clustered:
+        """Return what the answers under some tasks share.
+
+        Raises:
+            ValueError: nothing was asked.
+        """
+        if self.asked is None:
+            raise ValueError("nothing was asked")
+        labels, searched = (None if own is None else own[tasks] for own in (self.labels, self.searched))
+        if self.metric == "triplet":
+            return SharedImages(self.asked[tasks], self.groups, labels)
+        return SharedQueries(self.asked[tasks], searched, self.groups)
 
 
 class Judge:
@@ -148,10 +168,7 @@ class Judge:
     """
 
     def __init__(self, answers: _Answers, tasks: Sequence[int], methods: int) -> None:
-        if answers.asked is None:
-            raise ValueError("nothing was asked")
-        asked = answers.asked[list(tasks)]
-        self.shared = SharedImages(asked) if answers.metric == "triplet" else SharedQueries(asked)
+        self.shared = answers.shared(list(tasks))
         self.level = threshold(methods)
         self._scores = {name: [runs[list(tasks)] for runs in by.values()] for name, by in answers.scores.items()}
         self.methods = tuple(self._scores)
@@ -302,6 +319,9 @@ def _read(suite: Suite, records: Sequence[Record], results: Path, metric: str) -
     missing: dict[str, None] = {}
     without: dict[str, None] = {}
     asked: NDArray[np.integer] | None = None
+    groups: NDArray[np.integer] | None = None
+    labels: NDArray[np.integer] | None = None
+    searched: NDArray[np.integer] | None = None
     if metric != "triplet" and not metric.startswith("macro/"):
         return _Answers(metric, {}, (), None, "metric")
     if len({record.setup.get("data") for record in records}) > 1:  # equal places among other images
@@ -325,9 +345,17 @@ def _read(suite: Suite, records: Sequence[Record], results: Path, metric: str) -
             return _Answers(metric, {}, (), None, "questions")
         asked = questions
         scores.setdefault(record.method, {})[record.seed] = own
+        groups = read_groups(folder) if groups is None else groups
+        if metric == "triplet":
+            labels = read_labels(folder, record) if labels is None else labels
+        elif "test_gallery" in record.receipt.get("data", {}):
+            searched = read_gallery(folder, record) if searched is None else searched
+            if searched is None:
+                return _Answers(metric, {}, (), None, "gallery")
     left_out = (*missing, *without)
     kept = {method: by_seed for method, by_seed in scores.items() if method not in left_out}
-    return _Answers(metric, kept, left_out, asked, "triplets" if without else "answers")
+    obstacle: Obstacle = "triplets" if without else "answers"
+    return _Answers(metric, kept, left_out, asked, obstacle, groups, labels, searched)
 
 
 def _below_base(row: Row, bases: Mapping[str, str], judges: Mapping[str, Judge], keys: Sequence[str]) -> Row:

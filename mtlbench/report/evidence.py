@@ -37,15 +37,33 @@ def read_hits(folder: Path, record: Record) -> Hits | None:
 
 
 def read_triplets(folder: Path) -> NDArray[np.integer] | None:
-    """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them.
-
-    Published runs keep them in a file of their own, most of them in one for all runs of the benchmark.
-    """
-    places = (folder / _TEST, folder / TRIPLETS, folder.parent.parent / TRIPLETS)
-    triplets = next((found for place in places if (found := _tensor(place, "triplets")) is not None), None)
+    """Return the (T, n, 3) test triplets that a run answered, as places among the test images; None without them."""
+    triplets = _first(folder, "triplets")
     if triplets is None or triplets.dtype.kind not in "iu" or triplets.ndim != 3 or triplets.shape[2] != 3:
         return None
     return triplets if triplets.size and triplets.min() >= 0 and triplets.max() < _MOST_IMAGES else None
+
+
+def read_groups(folder: Path) -> NDArray[np.integer] | None:
+    """Return (N,) numbers that test images of one person or product share; None where that is not known."""
+    groups = _first(folder, "groups")
+    return groups if groups is not None and groups.dtype.kind in "iu" and groups.ndim == 1 and groups.size else None
+
+
+def read_labels(folder: Path, record: Record) -> NDArray[np.int64] | None:
+    """Return the (T, N) labels of the test images, below 0 where there is none; None where the run kept none."""
+    labels = _first(folder, "labels")
+    if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 2:
+        return None
+    return labels.astype(np.int64) if len(labels) == len(record.setup["tasks"]) and labels.size else None
+
+
+def read_gallery(folder: Path, record: Record) -> NDArray[np.int64] | None:
+    """Return the (T, N) labels of the test images in the gallery, below 0 elsewhere; None where the run kept none."""
+    labels, gallery = read_labels(folder, record), _tensor(folder / _TEST, "gallery")
+    if labels is None or gallery is None or gallery.shape != labels.shape[1:]:
+        return None
+    return np.where(gallery > 0, labels, -1)
 
 
 def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
@@ -72,6 +90,12 @@ def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.
         if not math.isclose(found, record.metrics.get(task, {}).get(f"macro/{metric}", math.nan), abs_tol=1e-5):
             return None
     return scores, labels
+
+
+def _first(folder: Path, name: str) -> NDArray[Any] | None:
+    """Return a tensor on test images; published runs keep some in a file of their own, most for a whole benchmark."""
+    places = (folder / _TEST, folder / TRIPLETS, folder.parent.parent / TRIPLETS)
+    return next((found for place in places if (found := _tensor(place, name)) is not None), None)
 
 
 def _tensor(path: Path, name: str) -> NDArray[Any] | None:
