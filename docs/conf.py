@@ -26,7 +26,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 GENERATED = Path(__file__).parent / "generated"
-# Pages that stand elsewhere in the repository. Links name those files, so that they work on GitHub; the site has its own.
+# Pages that stand elsewhere in the repository: links name those files, as GitHub needs it; the site has its own.
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "results/README.md": "results.md", "CHANGELOG.md": "changelog.md"}
 
 

@@ -151,8 +151,8 @@ def _base_columns() -> list[Column]:
         _accuracy_column(
             "delta_m", "Δm",
             "Difference to the base, a network for each task, in per cent of what the base has above chance;"
-            f" mean over the tasks on which the base is more than {100 * LEARNED:g} points above chance. Above 0,"
-            " sharing helped.",
+            f" mean over the tasks on which each of its seeds is more than {100 * LEARNED:g} points above chance. Above"
+            " 0, sharing helped.",
             "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
