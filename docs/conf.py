@@ -25,8 +25,9 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-suppress_warnings = ["myst.xref_missing"]  # pages outside docs/ are linked as files of the repository
 GENERATED = Path(__file__).parent / "generated"
+# Pages that stand elsewhere in the repository: links name those files, as GitHub needs it; the site has its own.
+OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "results/README.md": "results.md", "CHANGELOG.md": "changelog.md"}
 
 
 def columns_page() -> str:
@@ -144,6 +145,12 @@ def outside_page(path: str, title: str = "") -> str:
     return f"# {title}\n\n{text.split(chr(10), 1)[1]}" if title else text
 
 
+def _link_own_pages(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Let links to files of `OUTSIDE` lead to the site's pages."""
+    for path, page in OUTSIDE.items():
+        source[0] = source[0].replace(f"](../{path}", f"](generated/{page}")
+
+
 def _write_pages(app: Sphinx) -> None:
     GENERATED.mkdir(exist_ok=True)
     pages = {
@@ -164,4 +171,5 @@ def _write_pages(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Make the generated pages before Sphinx looks for sources."""
     app.connect("builder-inited", _write_pages)
+    app.connect("source-read", _link_own_pages)
     return {"parallel_read_safe": True}

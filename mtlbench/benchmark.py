@@ -89,10 +89,12 @@ class Train(Section):
         description="Which images are anchors of training triplets: those with label 1, or every label evenly.",
     )
     triplets: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
-        default=16, description="Triplets that are drawn per task and step, of 3 images each."
+        default=16,
+        description="Triplets drawn per task and step. Their images, 3 for each triplet, are the batch. joint forms"
+        " train.joint_triplets triplets within the batch instead of these.",
     )
     joint_triplets: Annotated[int, Field(gt=0, le=10_000_000)] = Field(
-        default=512, description="joint: triplets per task and step formed within the batch."
+        default=512, description="joint: how many triplets per task and step it forms within the batch."
     )
     steps: Positive = Field(default=1000, description="Training steps.")
     optimiser: str = Field(
@@ -187,7 +189,7 @@ class Evaluation(Section):
 
 
 class Benchmark(Section):
-    """Data set x tasks x protocol."""
+    """A benchmark is a data set, its tasks, and a protocol."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")] = Field(
         description="The folder of its results: lower-case letters, digits, dots, hyphens and underscores; by default"

@@ -5,7 +5,7 @@
 
 A difference of two methods is that of their mean test triplet accuracy, in points, with the 95 % interval of that pair
 alone, which allows for other seeds and other test images (`mtlbench.Results.compare`). A claim holds where the whole
-interval is above 0, fails where it is below 0, is `level` where it lies within ±1 point, and can't be told otherwise.
+interval is above 0, fails where it is below 0, is `level` where it lies within ±1 point, and is undecided otherwise.
 Counts, such as bytes, are exact.
 """
 
@@ -51,7 +51,7 @@ COMPARED = {  # suites with modulation and other methods, each with its recipe, 
     SHOES: " on rendered shoes",
 }
 FOUR, WHOLE = "claims/celeba-4-width-quick", " · model.backbone=small"
-COSTS = ("MB", "kB for one more task", "MFLOPs")
+COSTS = ("stored, MB", "one more task adds, kB", "MFLOPs, all tasks")
 TUNED = " · tuned"
 LEVEL = 1.0  # points
 
@@ -79,7 +79,7 @@ def verdict(low: float, high: float) -> str:
         return "holds"
     if high < 0:
         return "does not hold"
-    return "level" if low > -LEVEL and high < LEVEL else "can't be told"
+    return "level" if low > -LEVEL and high < LEVEL else "undecided"
 
 
 def compared(what: str, where: str, first: str, second: str) -> Claim:
@@ -369,7 +369,7 @@ def first_table() -> str:
         if row is not best[0]:
             versus = in_points(found.compare(row.method, best[0].method), threshold(len(best)))
         lines.append((_method(row), _mean_of(row), versus, *_costs(row)))
-    return _markdown(("method", "accuracy, %", f"against {_method(best[0])}", *COSTS), lines)
+    return _markdown(("method", "accuracy, %", f"difference to {_method(best[0])}", *COSTS), lines)
 
 
 def _records(where: str) -> list[Record]:

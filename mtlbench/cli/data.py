@@ -427,11 +427,11 @@ def show(
 def render(
     what: Annotated[Drawn, typer.Argument(help="What to draw.", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.", show_default=False)],
-    images: Annotated[int, typer.Option(min=1, help="How many.")] = 3000,
+    images: Annotated[int, typer.Option(min=1, help="How many images.")] = 3000,
     size: Annotated[
         str | None, typer.Option(help="Width x height in pixels.", show_default="shoes 96x72, faces 76x93")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the drawing.")] = 0,
     conflict: Annotated[float, typer.Option(min=0.0, max=1.0, help="How strongly tasks conflict, from 0 to 1.")] = 0.0,
 ) -> None:
     """Draw a rendered data set into a folder, in the layout of its real counterpart."""

@@ -44,7 +44,7 @@ def export(
         bool, typer.Option("--all-tasks", help="Embed under every task: (T, N, D). The default.")
     ] = False,
     precision: Annotated[
-        Precision, typer.Option(help="Of weights and computation: fp32, fp16; int8 with ONNX.")
+        Precision, typer.Option(help="The numbers of weights and computation: fp32, fp16; int8 with ONNX.")
     ] = Precision.fp32,
     output: Annotated[
         Path | None,

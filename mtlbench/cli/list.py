@@ -41,7 +41,7 @@ def list_(
         list[Path] | None, typer.Option(help="A file or folder with things of your own; may be repeated.")
     ] = None,
 ) -> None:
-    """List what there is of a kind, with its options; or print citations."""
+    """List the methods, losses, backbones, … that there are, with their options; or print citations."""
     from rich.console import Console
     from rich.text import Text
 

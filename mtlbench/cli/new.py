@@ -52,18 +52,20 @@ def new(
         ),
     ] = None,
     second: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Its name, after a kind.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="The name, after a kind.", show_default=False)
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help=f"Its kind: {', '.join(scaffolds())}.", show_default="architecture"),
+        typer.Option(help=f"The kind: {', '.join(scaffolds())}.", show_default="architecture"),
     ] = None,
     balancer: Annotated[bool, typer.Option("--balancer", help="The same as --kind balancer.")] = False,
     benchmark: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write a benchmark for your own images in DIR instead.", show_default=False),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="The folder of the new file.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option(help="The folder of the new file.", show_default="the current folder")
+    ] = Path(),
 ) -> None:
     """Write a commented, working template of a new method, loss, reader, …"""
     from rich.console import Console

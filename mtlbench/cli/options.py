@@ -38,7 +38,7 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+DeviceOption = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1.")]
 PluginsOption = Annotated[
     list[Path] | None,
     typer.Option(help="A file or folder with methods of your own; may be repeated.", show_default=False),
@@ -51,7 +51,8 @@ NotesOption = Annotated[
     ),
 ]
 RunArgument = Annotated[
-    Path, typer.Argument(help="A run's folder: results/shoes-quick/modulation/seed-0.", show_default=False)
+    Path,
+    typer.Argument(help="A run's folder, such as results/shoes-quick/modulation@tuned/seed-0.", show_default=False),
 ]
 
 JobsOption = Annotated[

@@ -38,7 +38,7 @@ def paper(
         Format, typer.Option(metavar="FORMAT", help="How to write the table: table, md, latex or csv.")
     ] = Format.table,
 ) -> None:
-    """Show one of the paper's tables: measured, reported where a source is known, and the difference."""
+    """Show a table of the modulation paper (Zhao et al., ECCV 2018): measured, reported, and the difference."""
     from rich.console import Console
 
     from mtlbench.cli.run import run

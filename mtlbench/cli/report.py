@@ -81,7 +81,7 @@ def report(
         typer.Option(help="Compare every method with this one as well as with the best: single.", show_default=False),
     ] = "",
     recipes: Annotated[
-        Recipes, typer.Option(help="Runs without a recipe of the method's own, with one, or both.")
+        Recipes, typer.Option(help="Show runs with the method's recipe (tuned), without it (plain), or both.")
     ] = Recipes.both,
     at_seconds: Annotated[
         str,

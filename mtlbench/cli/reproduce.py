@@ -25,7 +25,7 @@ def reproduce(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Whose runs: a benchmark's folder, a method's or a run's, such as results/published/shoes-quick.",
+            help="The folder of a benchmark, a method or a run, such as results/published/shoes-quick.",
             show_default=False,
         ),
     ],
@@ -44,7 +44,7 @@ def reproduce(
     """Repeat runs from their records, under the same settings, and compare the numbers.
 
     With the same number of threads, processor and versions, all numbers are the same; otherwise they differ by no
-    more than another seed changes them. Exit code 1 if a method's differ by more.
+    more than another seed changes them. Exit code 1 if a method's numbers differ by more.
     """
     from rich.console import Console
 

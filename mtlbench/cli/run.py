@@ -70,7 +70,7 @@ def run(
     ] = None,
     compile_: Annotated[
         Compile | None,
-        typer.Option("--compile", help="torch.compile; auto: long runs on a GPU.", show_default="off"),
+        typer.Option("--compile", help="Train with torch.compile; auto: long runs on a GPU.", show_default="off"),
     ] = None,
     plugins: PluginsOption = None,
     jobs: JobsOption = None,

@@ -33,11 +33,12 @@ _FoldersArgument = Annotated[
 @runs_app.command("list")
 def list_(
     benchmark: Annotated[
-        str | None, typer.Argument(help="Only this benchmark's, by its folder's name.", autocompletion=folders)
+        str | None,
+        typer.Argument(help="Only this benchmark's runs, by its folder's name.", autocompletion=folders),
     ] = None,
     results: ResultsOption = Path("results"),
     all: Annotated[
-        bool, typer.Option("--all", help="Also those of results folders inside it, such as the published ones.")
+        bool, typer.Option("--all", help="Also the runs of results folders inside it, such as published.")
     ] = False,
 ) -> None:
     """List runs, a line each: done, failed or interrupted, with mean accuracy, date and size on disk."""
@@ -184,7 +185,7 @@ def _meant(folder: Path, alone: bool, console: Console) -> list[Path]:
 @runs_app.command("diff")
 def diff(
     first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="Another's.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another run's folder.", show_default=False)],
 ) -> None:
     """Show how two runs differ: settings, receipt and numbers."""
     from rich.console import Console

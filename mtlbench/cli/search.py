@@ -41,7 +41,7 @@ def search(
         Path | None,
         typer.Option(help="Search the images of an index that mtlbench index saved.", show_default=False),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many neighbours.", min=1)] = 10,
+    k: Annotated[int, typer.Option("-k", help="How many neighbours to show.", min=1)] = 10,
     output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("search.png"),
     data_dir: ImagesOption = None,
     device: DeviceOption = "auto",

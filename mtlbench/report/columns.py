@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mtlbench.report.pairs import in_points
-from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
+from mtlbench.report.rows import LEARNED, MACRO, RETRIEVAL, Cell, Row
 from mtlbench.runs.sizes import STORED
 
 _METRICS = {  # what the column of means holds
@@ -150,8 +150,9 @@ def _base_columns() -> list[Column]:
     return [
         _accuracy_column(
             "delta_m", "Δm",
-            "Difference to the base, a network for each task, in per cent of what the base has above"
-            " chance; mean over the tasks that the base learned. Above 0, sharing helped.",
+            "Difference to the base, a network for each task, in per cent of what the base has above chance;"
+            f" mean over the tasks on which each of its seeds is more than {100 * LEARNED:g} points above chance. Above"
+            " 0, sharing helped.",
             "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
@@ -213,7 +214,7 @@ def accuracy_columns(
     columns.append(_worst_column())
     if any("delta_m" in row.accuracy for row in found if not row.is_base):
         delta, hurt = _base_columns()
-        columns += [delta, hurt] if any(hurt.number(row) for row in found) else [delta]  # one seed tells nothing apart
+        columns += [delta, hurt] if any(hurt.number(row) for row in found) else [delta]  # one seed compares nothing
     columns += [_accuracy_column(f"task/{task}", task.replace("_", " "), "", task=task) for task in tasks]
     return columns + _retrieval_columns() + _further_columns(found)
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from mtlbench.report.columns import Column, all_columns
 from mtlbench.report.receipt import unsteady
-from mtlbench.report.rows import MACRO, RETRIEVAL, Cell, Row
+from mtlbench.report.rows import LEARNED, MACRO, RETRIEVAL, Cell, Row
 from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.report.summary import Summary, Table
 from mtlbench.runs import Record
@@ -173,7 +173,8 @@ def _bare(meaning: str) -> str:
     """Leave out of a meaning the units that tables write numbers in."""
     meaning = re.sub(r" ± is [^.]*\.", "", meaning)
     text = re.sub(r",? in (per cent|points|MB|kB)(?=[ ,.;:])(?! of)", "", meaning)
-    return text.replace("; 50 is chance", "; 0.5 is chance").replace("in per cent of what", "as a share of what")
+    text = text.replace(f"{100 * LEARNED:g} points above", f"{LEARNED:g} above").replace("; 50 is", "; 0.5 is")
+    return text.replace("in per cent of what", "as a share of what")
 
 
 def as_frame(summaries: Sequence[Summary]) -> pd.DataFrame:

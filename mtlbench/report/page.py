@@ -391,7 +391,7 @@ def _cell(column: Column, row: Row, text: CellText, marked: bool) -> dict[str, A
 def _terms(columns: Sequence[Column], compared: bool) -> list[tuple[str, str]]:
     marks = (
         "How a method stands to the best (*) of the mean or of a task: tied (≈), undecided (?), or, without a mark,"
-        " worse, unless the small print says that it was not compared."
+        " significantly worse, unless the small print says that it was not compared."
     )
     last = (
         "untrained, chance",

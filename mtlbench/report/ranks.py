@@ -112,7 +112,7 @@ def _tested(ranks: NDArray[np.float64]) -> tuple[float | None, float | None, str
         )  # fmt: skip
     p = friedman(ranks)
     if p >= LEVEL:
-        return p, None, f"No mean ranks are told apart: the Friedman test gives p = {p:.3f}."
+        return p, None, f"No mean ranks differ significantly: the Friedman test gives p = {p:.3f}."
     return p, critical_difference(methods, sets), ""
 
 

@@ -24,7 +24,7 @@ MEANINGS: dict[Verdict, str] = {
     "same": "all numbers are equal, to the last bit",
     "agrees": "the means are as close as those of two sets of as many seeds of one method, for all methods at once in"
     " 95 of 100 cases, by the spread of the record's seeds and of earlier runs' (allowed)",
-    "undecided": "the numbers differ, and a record of one seed does not tell how much another seed changes",
+    "undecided": "the numbers differ, and a record of one seed does not show how much another seed changes",
     "differs": "the numbers differ by more than that, or under the same conditions",
     "failed": "it could not be repeated",
 }

@@ -208,11 +208,11 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
         told = len(group.worse)
         parts = [f"{highest}{f', of {best.method}' if tied else ''}."]
         if undecided:
-            parts.append(f"Undecided against {joined(undecided, 4)}: more seeds would tell.")
+            parts.append(f"Undecided against {joined(undecided, 4)}: more seeds may decide.")
         if told:
             others = len(rows) - 1
             each = "the other one" if others == 1 else f"each of the other {others}"
-            parts.append(f"Told apart from {each if told == others else f'{told} of the other {others}'}.")
+            parts.append(f"Significantly better than {each if told == others else f'{told} of the other {others}'}.")
         lead = " ".join(filter(None, (*parts, group.cheapest_in_words())))
         if comparison.missing:
             more.append(f"Not tested: {joined(comparison.missing, 5)}.")
@@ -377,7 +377,7 @@ def _told(group: _Group, rows: Sequence[Row]) -> str:
 
 
 def _cheapest_told(group: _Group) -> str:
-    """Name the cheapest of the tied, by bytes and by speed; several where they can't be told apart."""
+    """Name the cheapest of the tied, by bytes and by speed; several where sizes are equal or ranges overlap."""
 
     def told(word: str, rows: Sequence[Row]) -> str:
         names = [row.method for row in rows]
@@ -403,7 +403,7 @@ def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
     suite, numbers = summary.suite, sorted({len(row.seeds) for row in rows})
     seeds = f"{numbers[0]} to {numbers[-1]} seeds" if len(numbers) > 1 else f"{numbers[0]} seeds"
     if numbers[-1] == 1:
-        seeds = "one seed: not known, --seeds 0-2 tells"
+        seeds = "one seed: not known, run --seeds 0-2"
     elif "mean" in summary.comparison.best:
         stands = [row.standing.get("mean") for row in rows]
         seeds += f": against the highest mean, {stands.count('tied')} tied"

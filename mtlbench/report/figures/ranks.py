@@ -42,7 +42,7 @@ def mean_ranks(ranks: Ranks) -> Drawing:
     parts = [f"{method} {mean:.2f}" for method, mean in zip(ranks.methods, means, strict=True)]
     over = f"Over {count(len(ranks.suites), 'suite')} of {what}"
     if ranks.critical is None:
-        told = "which of them differ is not tested" if ranks.p is None else "none are told apart"
+        told = "which of them differ is not tested" if ranks.p is None else "none differ significantly"
         says = f"{over} mean ranks range from {means[0]:.2f} to {means[-1]:.2f}; {told}."
     else:  # nobody is first before those whose mean rank does not differ
         near = [name for name, mean in zip(ranks.methods, means, strict=True) if mean - means[0] <= ranks.critical]

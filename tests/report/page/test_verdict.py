@@ -25,8 +25,8 @@ def test_the_verdict_names_the_best_those_alike_and_the_smallest(results: Path) 
     which, cost, sure = words.answers
     assert which.short == "shared and modulation are tied"
     assert which.lead == (
-        "The highest mean accuracy is 79.9 ±0.1 %, of shared. Told apart from 1 of the other 2. Smallest of them:"
-        " modulation, 2.50 MB."
+        "The highest mean accuracy is 79.9 ±0.1 %, of shared. Significantly better than 1 of the other 2."
+        " Smallest of them: modulation, 2.50 MB."
     )
     assert words.headline == f"{which.short}. {which.lead}"
     assert [line.split("?")[0] for line in words.closing] == ["Which method", "What does it cost", "How sure is that"]
@@ -48,12 +48,12 @@ def test_the_verdict_names_rendered_images_and_the_quick_protocol_and_else_not(r
     assert "Quick" not in said(summary)
 
 
-def test_a_best_method_that_is_told_apart_from_all_is_said_to_be(tmp_path: Path) -> None:
+def test_a_best_method_that_is_better_than_all_is_said_to_be(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "shared", seed, (0.95, 0.9))
         put(tmp_path, "other", seed, (0.5, 0.5))
     (summary,) = found(tmp_path)
-    assert "Told apart from the other one." in said(summary)
+    assert "Significantly better than the other one." in said(summary)
     assert "Undecided" not in said(summary)
 
 
@@ -62,22 +62,22 @@ def test_without_answers_kept_nothing_is_said_of_a_test(results: Path) -> None:
         path.unlink()
     (summary,) = found(results)
     assert "whether by chance was not tested" in said(summary)
-    assert "apart" not in said(summary)
+    assert "Significantly better" not in said(summary)
     assert "not compared, since these runs' test.safetensors is missing" in said(summary)
 
 
 @pytest.mark.parametrize("gone", ["modulation", "independent"])
-def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_told_apart(results: Path, gone: str) -> None:
+def test_a_method_whose_answers_are_missing_is_named_and_not_said_to_be_worse(results: Path, gone: str) -> None:
     for path in (results / "made-up-quick" / gone).rglob("test.safetensors"):
         path.unlink()
     (summary,) = found(results)
     assert summary.comparison.missing == (gone,)
     which, _, sure = verdict(summary).answers
     if gone == "modulation":
-        assert "Told apart from 1 of the other 2." in which.lead
+        assert "Significantly better than 1 of the other 2." in which.lead
         assert "0 tied, 1 worse, 0 undecided" in " ".join(sure.more)
     else:
-        assert "apart" not in which.lead
+        assert "Significantly better" not in which.lead
         assert "1 tied, 0 worse, 0 undecided" in " ".join(sure.more)
     assert f"Not tested: {gone}." in which.more
 
@@ -89,7 +89,7 @@ def test_where_the_best_methods_answers_alone_are_kept_no_test_is_spoken_of(resu
     (summary,) = found(results)
     assert summary.comparison.best == {}
     assert "whether by chance was not tested" in said(summary)
-    assert "apart" not in said(summary)
+    assert "Significantly better" not in said(summary)
     assert "from another run: modulation, independent" in said(summary)
 
 
