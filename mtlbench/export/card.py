@@ -19,7 +19,9 @@ _INT8 = (
     " the training split; pixel values, biases and a method's scales are float32. The table above says what that costs."
 )
 _SECTIONS = ("model", "loss", "embedding", "train", "evaluation")
-_RECEIPT = ("mtlbench", "commit", "torch", "device", "precision", "date", "steps", "selected_step")
+_RECEIPT = (
+    "mtlbench", "commit", "torch", "device", "precision", "date", "steps", "selection", "selected_step", "selected_steps",
+)  # fmt: skip
 
 
 def about(run: Run, task: int | None, precision: str) -> dict[str, Any]:
