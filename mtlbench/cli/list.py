@@ -67,8 +67,8 @@ def list_(
         console.print(
             Trimmed(
                 Text(
-                    f"\nParameters: for T tasks, two or more, with the backbone of {benchmark}; balanced: the share of them that the"
-                    " balancer acts on, with its tasks. An architecture goes with any balancer:"
+                    f"\nParameters: for T tasks, two or more, with the backbone of {benchmark}; balanced: the share of"
+                    " them that the balancer acts on, with its tasks. An architecture goes with any balancer:"
                     " architecture+balancer[option=value]. Sources: --bibtex."
                 )
             )

@@ -20,7 +20,8 @@ _INT8 = (
 )
 _SECTIONS = ("model", "loss", "embedding", "train", "evaluation")
 _RECEIPT = (
-    "mtlbench", "commit", "torch", "device", "precision", "date", "steps", "selection", "selected_step", "selected_steps",
+    "mtlbench", "commit", "torch", "device", "precision", "date",
+    "steps", "selection", "selected_step", "selected_steps",
 )  # fmt: skip
 
 
