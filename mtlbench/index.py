@@ -14,13 +14,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlbench.data.files import digest_of, files_in
 from mtlbench.errors import UserError
 from mtlbench.names import joined
-from mtlbench.runs.disk import writing
+from mtlbench.runs.disk import save_tensors
 from mtlbench.search import Embeds, embed_files
 
 ENDING = ".safetensors"
@@ -238,9 +238,8 @@ def make_index(
     chosen = embeddings[[model.tasks.index(task) for task in tasks]].contiguous()
     new = output.with_name(f".{output.name}.new-{os.getpid()}")
     try:
-        with writing(new):
-            save_file({"embeddings": chosen}, new, {_KEY: json.dumps(asdict(head))})
-            new.replace(output)
+        save_tensors({"embeddings": chosen}, new, {_KEY: json.dumps(asdict(head))})
+        new.replace(output)
     finally:
         new.unlink(missing_ok=True)
     return Index(output, head, chosen), left

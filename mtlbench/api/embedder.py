@@ -160,6 +160,8 @@ class Embedder:
         from mtlbench.search import read_stored, search
 
         name = self._model.find_task(task)
+        if k < 1:
+            raise UserError(f"k = {k}: ask for 1 neighbour or more.")
         if gallery is not None and index is not None:
             raise UserError("Give gallery= or index=, not both.")
         if index is not None:

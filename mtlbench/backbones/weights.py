@@ -5,6 +5,7 @@ No pickled object is run: `.pth` files are read by torch's loader of tensors alo
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -72,6 +73,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file torch's reader may raise any
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:150].rstrip(".")
+        if isinstance(error, pickle.UnpicklingError):  # whose words advise to run what is in it
+            first = "it holds more than tensors, such as a pickled network, or is damaged"
         raise UserError(
             f"model.pretrained = '{file}' is not a readable state dict ({first}): save one by"
             " torch.save(network.state_dict(), file)."
@@ -141,10 +144,38 @@ def load_stages(
                 f"model.pretrained = '{file}' does not fit the backbone '{backbone}': '{taken[name]}' is"
                 f" {tuple(theirs.shape)} there and {tuple(own[name].shape)} here."
             )
+    _refuse_deeper(scheme, prefixes[0], state, file, backbone)
+    for name in wanted:
+        if not bool(state[taken[name]].isfinite().all()):
+            raise UserError(f"model.pretrained = '{file}': '{taken[name]}' holds numbers that are not finite.")
     with torch.no_grad():
         for name, tensor in own.items():
             if taken[name] in state:
                 tensor.copy_(state[taken[name]])
+
+
+def _refuse_deeper(scheme: Sequence[str], prefix: str, state: Mapping[str, Tensor], file: Path, backbone: str) -> None:
+    """Refuse the weights of a deeper network, of which some would be left out between others.
+
+    Of a list of like parts, `layer1.0`, `layer1.1`, the file then has more than the backbone.
+
+    Args:
+        scheme: the names that are taken, each with what stands before it in the file, `prefix`.
+        state, file, backbone: as of `load_stages`.
+
+    Raises:
+        UserError: with the first tensor that has no place.
+    """
+    known = {tuple(name.split(".")[:i]) for name in scheme for i in range(1, name.count(".") + 2)}
+    lists = {part[:-1] for part in known if part[-1].isdigit()}
+    for name in state:
+        parts = tuple(name.removeprefix(prefix).split(".")) if name.startswith(prefix) else ()
+        for i, part in enumerate(parts):
+            if part.isdigit() and parts[:i] in lists and parts[: i + 1] not in known:
+                raise UserError(
+                    f"model.pretrained = '{file}' holds another network than the backbone '{backbone}', which has no"
+                    f" place for '{name}': name the backbone that these are the weights of."
+                )
 
 
 def _found(schemes: Iterable[Sequence[str]], state: Mapping[str, Tensor]) -> tuple[Sequence[str], list[str]] | None:

@@ -143,6 +143,30 @@ def are_split(paths: Iterable[str]) -> bool:
     return all(path.split("/")[0].lower() in SPLIT_WORDS for path in paths)
 
 
+def beside_splits(paths: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the top folders of images that are called like splits, and the others; none if those are of one split."""
+    tops = sorted({path.split("/")[0] for path in paths})
+    splits = [top for top in tops if top.lower() in SPLIT_WORDS]
+    if len({SPLIT_WORDS[top.lower()] for top in splits}) < 2:
+        return [], []
+    return splits, [top for top in tops if top not in splits]
+
+
+def check_beside_splits(paths: Iterable[str], where: str, remedy: str) -> None:
+    """Refuse images beside those in folders of splits: a split at random would train on the user's own test images.
+
+    Raises:
+        UserError: there are some; with the remedy.
+    """
+    splits, others = beside_splits(paths)
+    if others:
+        more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+        raise UserError(
+            f"{where}: the images of {', '.join(splits)} are in splits, and those of {others[0]}{more} in none:"
+            f" {remedy}."
+        )
+
+
 def split_own(groups: list[str], seed: int, by: str, root: Path) -> tuple[Labels, str]:
     """Split a user's own images at random; return the (N,) sides and the rule as text.
 

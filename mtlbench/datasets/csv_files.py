@@ -21,6 +21,7 @@ from mtlbench.data.roles import GALLERY, QUERY, check_roles, roles_in, roles_of
 from mtlbench.data.splits import (
     SPLIT_WORDS,
     are_split,
+    check_beside_splits,
     check_splits,
     columns_aside,
     completed,
@@ -245,6 +246,11 @@ def read_csv(root: Path, data: Data) -> Table:
         check_splits(split, f"{file}, paths", "list some, or set data.csv.split = '' to split 70/10/20 at random")
         remarks += torn_groups(section.group, own, split)
     else:
+        if section.split:
+            remedy = (
+                "delete the latter's lines, name all splits in a column, or set data.csv.split = '' to split 70/10/20"
+            )
+            check_beside_splits(paths, f"{file}, paths", f"{remedy} at random")
         by = section.group if section.group in tasks else "image"
         split, rule = split_own(groups, data.split_seed, by, root)
     marks = [[row[column[name]] for row in rows] if name in column else None for name in (QUERY, GALLERY)]

@@ -14,10 +14,18 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, first_files_in, is_image, name_of, run_folders
 from mtlbench.data.roles import check_roles, roles_of
-from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own
+from mtlbench.data.splits import (
+    SPLIT_WORDS,
+    are_split,
+    beside_splits,
+    check_beside_splits,
+    check_splits,
+    completed,
+    split_own,
+)
 from mtlbench.data.table import Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 
 
 @register_reader("folders")
@@ -34,6 +42,8 @@ class Folders(Reader):
         files = list(first_files_in(folder))
         runs = run_folders(files)
         paths = [path for path in files if "/" in path and is_image(path) and path.split("/")[0] not in runs]
+        _, others = beside_splits(paths)
+        paths = [path for path in paths if path.split("/")[0] not in others]
         splits = are_split(paths)
         depths = Counter(path.count("/") - splits for path in paths)
         levels = max(depths, key=lambda depth: depths[depth], default=0)
@@ -55,7 +65,8 @@ def read_folders(root: Path, data: Data) -> Table:
     remarked.
 
     Raises:
-        UserError: no image is there, one lies deeper or less deep than the levels, or a split has no images.
+        UserError: no image is there, one lies deeper or less deep than the levels or beside folders of splits, or a
+            split has no images.
     """
     check_distinct(data.levels, "data.levels")
     if not root.is_dir():
@@ -70,6 +81,7 @@ def read_folders(root: Path, data: Data) -> Table:
             f"{root} holds no images: put them into {'/'.join(f'<{level}>' for level in data.levels)}/, as"
             f" {', '.join(IMAGE_ENDINGS)}."
         )
+    check_beside_splits(paths, str(root), "move the latter away, or rename the former if they are labels")
     has_splits = are_split(paths)
     levels = [*(["split"] if has_splits else []), *data.levels]
     folders = [path.split("/")[:-1] for path in paths]
@@ -91,8 +103,8 @@ def read_folders(root: Path, data: Data) -> Table:
         remarks.append(f"{len(loose):,} {what} left out, such as {loose[0]}.")
     others = sorted(set(files) - set(images))
     if others:
-        what = "files that are no images were" if len(others) > 1 else "file that is no image was"
-        remarks.append(f"{len(others):,} {what} left out, such as {others[0]}.")
+        ends = f"{'whose names end' if len(others) > 1 else 'whose name ends'} in none of {', '.join(IMAGE_ENDINGS)}"
+        remarks.append(f"Left out {counted(len(others), 'file')} {ends}, such as {others[0]}.")
     roles = None
     if has_splits:
         tops = [names[0] for names in folders]

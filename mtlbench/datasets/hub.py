@@ -30,8 +30,9 @@ from mtlbench.data.splits import (
     split_own,
     torn_groups,
 )
-from mtlbench.data.table import SPLITS, Column, Labels, Table, check_distinct, labels_of, remark_on_several
+from mtlbench.data.table import SPLITS, Column, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
+from mtlbench.datasets.hub_columns import MIXED, Cells, are_alike, cells_of, in_words, same_classes, stated_types
 from mtlbench.datasets.hub_images import files_of
 from mtlbench.errors import UserError, did_you_mean, plain_name
 
@@ -82,32 +83,25 @@ class Hub(Reader):
         where = str(folder) if local else f"'{self.id}'"
         remarks: list[str] = []
         splits = self._chosen(found, where, remarks)
-        features = _features(splits, where)
-        image = _image_column(features, self.image, where)
-        labels = [name for name in features if name != image]
-        kinds = {name: _kind(features[name]) for name in labels}
-        cells = _cells(splits, {name: kind for name, kind in kinds.items() if kind}, where)
+        image = _image_column(splits, self.image, where)
+        labels = [name for name in next(iter(splits.values())).features if name != image]
+        found_cells = cells_of(splits, labels, where)
         marks = [
-            [_text(cell, features[name], "", name, where) for cell in cells[name]] if kinds.get(name) else None
+            found_cells[name].texts("", where) if name in found_cells and found_cells[name].kind else None
             for name in (QUERY, GALLERY)
         ]
-        kinds = {name: kind for name, kind in kinds.items() if name not in (QUERY, GALLERY)}
-        flagged = self._aside(kinds, cells, data, remarks)
-        columns = _columns(cells, kinds, features, data, where, remarks)
-        if self.group and self.group not in columns:
-            raise UserError(_no_column(where, self.group, columns, "data.options.group"))
+        own = self._groups(found_cells, where)
+        cells = {name: column for name, column in found_cells.items() if name not in (QUERY, GALLERY)}
+        flagged = self._aside(cells, data, remarks)
+        columns = _columns(cells, self.group, data, where, remarks)
         name = name_of(folder) if local else self.id
         source = str(folder.resolve()) if local else f"hub:{self.id}"
         undecoded = {split: _undecoded(part, image) for split, part in splits.items()}
         root, paths = files_of(undecoded, image, name, f"{source}/{self.config}/{self.revision}")
-        own = columns[self.group] if self.group else None
-        groups = [
-            own.values[code] if own is not None and (code := int(own.codes[i])) >= 0 else f"{i:09d}"
-            for i in range(len(paths))
-        ]
+        groups = [own[i] if own and own[i] else f"{i:09d}" for i in range(len(paths))]
         split, rule = self._split(splits, groups, data.split_seed, Path(where), flagged)
         if own is not None:
-            remarks += torn_groups(self.group, [own.values[c] if c >= 0 else "" for c in own.codes.tolist()], split)
+            remarks += torn_groups(self.group, own, split)
         roles, said = roles_in(marks[0], marks[1], split, where)
         return Table(
             name=name,
@@ -118,6 +112,7 @@ class Hub(Reader):
             split_rule=rule,
             remarks=(*remarks, *said),
             group=self.group,
+            kin=Kin.of(own, f"another image of the same {self.group}") if own is not None else None,
             roles=roles or self._roles(splits, split, where),
         )
 
@@ -156,20 +151,32 @@ class Hub(Reader):
             remarks.append(f"Left out {'splits' if len(left) > 1 else 'the split'} {', '.join(left)}.")
         return used
 
-    def _aside(
-        self, kinds: dict[str, str], cells: Mapping[str, list[Any]], data: Data, remarks: list[str]
-    ) -> dict[str, list[str]]:
+    def _groups(self, cells: Mapping[str, Cells], where: str) -> list[str] | None:
+        """Return the group of each image as its cell has it, empty without one; None where no column is named."""
+        if not self.group:
+            return None
+        if self.group not in cells:
+            raise UserError(_no_column(where, self.group, cells, "data.options.group"))
+        column = cells[self.group]
+        if not column.kind:
+            raise UserError(
+                f"{where}: the column '{self.group}' holds {column.said}, which name no groups. Correct"
+                " data.options.group."
+            )
+        return [text.strip().replace("\0", ", ") for text in column.texts("\0", where)]
+
+    def _aside(self, cells: dict[str, Cells], data: Data, remarks: list[str]) -> dict[str, list[str]]:
         """Take columns that say a split or number folds out of the tasks; return the cells of the first kind."""
 
         def text(name: str) -> list[str]:
-            return ["" if cell is None else str(cell) for cell in cells[name]]
+            return ["" if cell is None else str(cell) for cell in cells[name].all]
 
-        able = [name for name, kind in kinds.items() if kind in ("flag", "whole", "text")]
+        able = [name for name, column in cells.items() if column.kind in ("flag", "whole", "text")]
         sides, folds = columns_aside(able, text, (*data.tasks, *data.ordered, self.group))
         flagged = {name: text(name) for name in sides}
         remarks += [*flags_remarks(flagged), *folds_remarks(folds)]
         for name in (*flagged, *folds):
-            del kinds[name]
+            del cells[name]
         return flagged
 
     def _split(
@@ -235,13 +242,54 @@ def _load(place: Path | str, config: str, revision: str = "") -> Mapping[str, An
         try:
             if isinstance(place, Path) and any((place / name).is_file() for name in _SAVED):
                 found = library.load_from_disk(str(place))
-            elif isinstance(place, Path):
-                found = library.load_dataset(str(place), config or None)
             else:
-                found = library.load_dataset(place, config or None, revision=revision or None)
+                found = _load_each(library, str(place), config, revision)
+        except UserError:
+            raise
         except Exception as error:  # the library's own, and those of all that it stands on
             raise UserError(_refusal(place, error)) from error
     return found if isinstance(found, Mapping) else {str(found.split or "all"): found}
+
+
+def _load_each(library: Any, place: str, config: str, revision: str) -> Any:
+    """Return the splits of files in a folder or on the Hub, each with the types that its own files state.
+
+    The library reads all splits with the types of the first file: a number that is another class in another file would
+    take a wrong name.
+
+    Raises:
+        UserError: the files of one split number classes each in their own way.
+    """
+    builder = library.load_dataset_builder(place, config or None, revision=revision or None)
+    files = {str(split): list(part) for split, part in (builder.config.data_files or {}).items()}  # or addresses
+    kind = {Path(file).suffix for part in files.values() for file in part}
+    if kind in ({".parquet"}, {".arrow"}) and sum(map(len, files.values())) > 1:
+        here = library.DownloadManager().download(files)  # the builder finds them there
+        types = {split: _stated(place, split, part, builder.info.features or {}) for split, part in here.items()}
+        columns = dict.fromkeys(name for own in types.values() for name in own)
+        if not all(are_alike([own[name] for own in types.values() if name in own]) for name in columns):
+            module = kind.pop().removeprefix(".")
+            return {
+                split: library.load_dataset(
+                    module, data_files={split: part}, split=split, features=library.Features(types[split])
+                )
+                for split, part in files.items()
+            }
+    builder.download_and_prepare()
+    return builder.as_dataset()
+
+
+def _stated(place: str, split: str, files: Sequence[str], card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the types that the files of one split state."""
+    first, *others = [stated_types(Path(file), card) for file in files]
+    for file, own in zip(files[1:], others, strict=True):
+        unlike = [name for name, one in own.items() if name in first and not same_classes(first[name], one)]
+        if unlike:
+            raise UserError(
+                f"{place}: {Path(files[0]).name} and {Path(file).name} of the split {split} number the classes of"
+                f" '{unlike[0]}' differently: write them with the same names in the same order."
+            )
+    return first
 
 
 @contextmanager
@@ -278,8 +326,8 @@ def _refusal(place: Path | str, error: Exception) -> str:
     return f"The data set '{place}' can't be loaded from the Hub: {words or type(error).__name__}. Or {copy}."
 
 
-def _features(splits: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the columns with their types, the same in all splits."""
+def _check_alike(splits: Mapping[str, Any], where: str) -> None:
+    """Refuse splits without rows, and such as have different columns."""
     (first, part), *others = splits.items()
     for name, other in others:
         unlike = sorted(set(part.features) ^ set(other.features))
@@ -291,12 +339,24 @@ def _features(splits: Mapping[str, Any], where: str) -> dict[str, Any]:
             )
     if not sum(map(len, splits.values())):
         raise UserError(f"{where} has no rows.")
-    return dict(part.features)
 
 
-def _image_column(features: Mapping[str, Any], wanted: str, where: str) -> str:
-    """Return the column of images: the one that is named, else the only one."""
-    listed = ", ".join(f"{name} ({_said(feature)})" for name, feature in features.items())
+def _image_column(splits: Mapping[str, Any], wanted: str, where: str) -> str:
+    """Return the column of images in all splits: the one that is named, else the only one."""
+    _check_alike(splits, where)
+    features = next(iter(splits.values())).features
+    image = _image_column_of(features, wanted, where)
+    for name, part in splits.items():
+        if not _holds_images(part.features[image]):
+            raise UserError(
+                f"{where}: the column '{image}' holds images, and in the split {name} {in_words(part.features[image])}:"
+                " make them alike, or take other splits with data.options.splits."
+            )
+    return image
+
+
+def _image_column_of(features: Mapping[str, Any], wanted: str, where: str) -> str:
+    listed = ", ".join(f"{name} ({in_words(feature)})" for name, feature in features.items())
     if wanted:
         if wanted not in features:
             raise UserError(_no_column(where, wanted, features, "data.options.image"))
@@ -332,63 +392,33 @@ def _no_column(where: str, name: str, known: Mapping[str, Any], key: str) -> str
     return f"{where} has no column '{name}'.{did_you_mean(name, known)} Its columns: {', '.join(known)}. Correct {key}."
 
 
-def _said(feature: Any) -> str:
-    """Say what a column holds."""
-    inner = getattr(feature, "feature", None)
-    if inner is not None:
-        return f"lists of {_said(inner)}"
-    return str(getattr(feature, "dtype", "") or type(feature).__name__) if not isinstance(feature, dict) else "objects"
-
-
-def _kind(feature: Any) -> str:
-    """Return what a column's cells are as labels: class, text, flag, whole, real or list; empty for none of these."""
-    inner = getattr(feature, "feature", None)
-    if inner is not None:
-        return "list" if _kind(inner) in ("class", "text", "flag", "whole") else ""
-    if type(feature).__name__ == "ClassLabel":
-        return "class"
-    dtype = str(getattr(feature, "dtype", "")) if type(feature).__name__ == "Value" else ""
-    if dtype in ("string", "large_string"):
-        return "text"
-    if re.fullmatch(r"u?int\d+", dtype):
-        return "whole"
-    return {"bool": "flag"}.get(dtype, "real" if dtype.startswith("float") else "")
-
-
-def _cells(splits: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> dict[str, list[Any]]:
-    """Return the cells of the columns that can be labels, of all splits one after the other."""
-    cells: dict[str, list[Any]] = {name: [] for name in kinds}
-    if kinds:
-        for part in splits.values():
-            rows = part.select_columns(list(kinds)).with_format(None)[:]
-            for name, column in cells.items():
-                column += rows[name]
-    return cells
-
-
-def _columns(
-    cells: Mapping[str, list[Any]],
-    kinds: Mapping[str, str],
-    features: Mapping[str, Any],
-    data: Data,
-    where: str,
-    remarks: list[str],
-) -> dict[str, Column]:
+def _columns(cells: Mapping[str, Cells], group: str, data: Data, where: str, remarks: list[str]) -> dict[str, Column]:
     """Return the tasks, and remark on columns and cells that are none."""
-    asked = {plain_name(task) for task in (*data.tasks, *data.ordered)}
+    asked = {plain_name(task) for task in (*data.tasks, *data.ordered, *filter(None, [data.camera]))}
     columns: dict[str, Column] = {}
-    for name, kind in kinds.items():
-        real = next((v for v in cells[name] if _is_fraction(v)), None) if kind == "real" else None
-        if not kind or real is not None:
-            what = f"real numbers, such as {real:g}" if real is not None else _said(features[name])
+    for name, column in cells.items():
+        real = next((v for v in column.all if _is_fraction(v)), None) if column.kind == "real" else None
+        if not column.kind or real is not None:
+            what = f"real numbers, such as {real:g}" if real is not None else column.said
             if plain_name(name) in asked:
                 raise UserError(
                     f"{where}: the column '{name}' holds {what}, no labels. Put them into a column of words"
                     " or whole numbers first, such as low, medium and high, or take other tasks."
                 )
-            remarks.append(f"'{name}' holds {what}, no labels: left out.")
+            if name != group:
+                remarks.append(f"'{name}' holds {what}, no labels: left out.")
             continue
-        columns[name] = _column(name, cells[name], kind, features[name], data, where, remarks)
+        if column.kind == MIXED and not column.share_values(data.separator, where):
+            what = f"'{name}' holds {column.said}, which share no value"
+            if plain_name(name) in asked or not (data.tasks or name == group):
+                raise UserError(
+                    f"{where}: the column {what}: write the same kind of labels in all splits, or name other columns in"
+                    " data.tasks."
+                )
+            if name != group:
+                remarks.append(f"{what}: left out.")
+            continue
+        columns[name] = _column(column, data, where, remarks)
     if not columns:
         raise UserError(f"{where} has no column for a task beside its images: {', '.join(remarks) or 'none at all'}")
     check_distinct(columns, where)
@@ -402,10 +432,9 @@ def _is_fraction(cell: Any) -> bool:
     return isinstance(cell, float) and not math.isnan(cell) and not cell.is_integer()
 
 
-def _column(
-    name: str, cells: Sequence[Any], kind: str, feature: Any, data: Data, where: str, remarks: list[str]
-) -> Column:
+def _column(column: Cells, data: Data, where: str, remarks: list[str]) -> Column:
     """Return one task's labels, and remark on cells without one that are written in several ways."""
+    name, kind, cells = column.name, column.kind, column.all
     nothing = {
         "None": sum(cell is None for cell in cells),
         "NaN": sum(isinstance(cell, float) and math.isnan(cell) for cell in cells),
@@ -416,9 +445,9 @@ def _column(
         remarks.append(f"Cells of {name} without a value are written in several ways, {', '.join(ways)}: unlabelled.")
     order = data.ordered.get(name)
     if kind == "class" and order is None:
-        return _classes(cells, tuple(map(str, feature.names)), data.missing, name, where)
-    separator = data.separator if kind in ("text", "list") else "\0"  # of other cells each holds one value
-    texts = [_text(cell, feature, data.separator, name, where) for cell in cells]
+        return _classes(cells, column.names, data.missing)
+    separator = data.separator if kind in ("text", "list", MIXED) else "\0"  # of other cells each holds one value
+    texts = column.texts(data.separator, where)
     try:
         found = labels_of(texts, data.multi_valued, order, missing=data.missing, separator=separator)
     except UserError as error:
@@ -429,33 +458,10 @@ def _column(
     return found
 
 
-def _classes(cells: Sequence[Any], names: tuple[str, ...], missing: Sequence[str], name: str, where: str) -> Column:
-    """Return the labels of a column of classes, under the numbers that it has; -1 and None are unlabelled."""
-    codes = np.array([-1 if cell is None else int(cell) for cell in cells], dtype=np.int64)
-    if len(codes) and not -1 <= codes.min() <= codes.max() < len(names):
-        raise UserError(f"{where}: the column '{name}' holds the class {codes.max()} and names {len(names)} of them.")
-    absent = {word.strip().casefold() for word in missing}
-    for code, value in enumerate(names):
-        if value.strip().casefold() in absent:
-            codes[codes == code] = -1
-    return Column(codes, names)
-
-
-def _text(cell: Any, feature: Any, separator: str, name: str, where: str) -> str:
-    """Return a cell as text; empty where it holds nothing."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    if isinstance(cell, list):
-        parts = [_text(part, feature.feature, separator, name, where) for part in cell]
-        torn = next((part for part in parts if separator in part), None)
-        if torn is not None:
-            raise UserError(
-                f"{where}: a list in column '{name}' holds '{torn}', in which '{separator}' would split it: set"
-                " data.separator to another mark."
-            )
-        return separator.join(parts)
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if type(feature).__name__ == "ClassLabel":
-        return str(feature.names[cell]) if cell >= 0 else ""
-    return str(int(cell)) if isinstance(cell, float) else str(cell)
+def _classes(cells: Sequence[str | None], names: tuple[str, ...], missing: Sequence[str]) -> Column:
+    """Return the labels of a column of classes, under its own numbers; None and an empty name are unlabelled."""
+    absent = {"", *(word.strip().casefold() for word in missing)}
+    code: dict[str | None, int] = {
+        name: -1 if name.strip().casefold() in absent else number for number, name in enumerate(names)
+    }
+    return Column(np.array([code.get(cell, -1) for cell in cells], dtype=np.int64), names)

@@ -15,7 +15,15 @@ import numpy as np
 from mtlbench.benchmark import Data
 from mtlbench.data.files import files_in, first_files_in, is_image, name_of
 from mtlbench.data.roles import check_roles, roles_of
-from mtlbench.data.splits import SPLIT_WORDS, are_split, check_splits, completed, split_own, torn_groups
+from mtlbench.data.splits import (
+    SPLIT_WORDS,
+    are_split,
+    check_beside_splits,
+    check_splits,
+    completed,
+    split_own,
+    torn_groups,
+)
 from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.errors import UserError, counted, did_you_mean
@@ -63,7 +71,8 @@ class Names(Reader):
         or the like, a missing validation split drawn from train; else 70/10/20 at random.
 
         Raises:
-            UserError: the pattern fits no image, a split has none, or a list can't be used.
+            UserError: the pattern fits no image or some beside folders of splits, a split has none, or a list can't be
+                used.
         """
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder.")
@@ -92,12 +101,16 @@ class Names(Reader):
             )
             for task in self.tasks
         }  # fmt: skip
-        own = columns[self.group].codes.tolist() if self.group else [-1] * len(paths)
+        known = labels_of(  # a group is what its cell says, of whatever values that is made as a label
+            [cells[self.group][path] if self.group else "" for path in paths], "value", missing=data.missing,
+            separator="\0",
+        )  # fmt: skip
+        own = known.codes.tolist()
         groups = [path if code < 0 else str(code) for path, code in zip(paths, own, strict=True)]
         split, rule = self._split(folder, paths, cells, listed, groups, data.split_seed)
         kin = None
         if self.group:
-            values = [columns[self.group].values[code] if code >= 0 else "" for code in own]
+            values = [known.values[code] if code >= 0 else "" for code in own]
             remarks += torn_groups(self.group, values, split)
             kin = Kin.of(values, f"another image of the same {self.group}")
         tops = [path.split("/")[0] for path in paths]
@@ -126,6 +139,7 @@ class Names(Reader):
         elif are_split(paths):
             given, rule = [SPLIT_WORDS[path.split("/")[0].lower()] for path in paths], "as in folders"
         else:
+            check_beside_splits(paths, str(folder), "move the latter away, or give a pattern that doesn't fit them")
             return split_own(groups, seed, self.group or "image", folder)
         split, drawn = completed(np.array(given, dtype=np.int64), groups, seed)
         check_splits(split, str(folder), "give it some images")

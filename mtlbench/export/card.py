@@ -8,8 +8,10 @@ from typing import Any
 
 from mtlbench import __version__
 from mtlbench.datasets.contract import readers
+from mtlbench.errors import counted
 from mtlbench.export.check import Check
-from mtlbench.runs import Record, decisive
+from mtlbench.recipes import in_words
+from mtlbench.runs import Record, decisive, method_of
 from mtlbench.search import Run
 
 _INT8 = (
@@ -81,7 +83,7 @@ def card(
         else "The protocol compares embeddings as they are, by Euclidean distance."
     )
     parts = [
-        f"# {record.method}, {record.setup['benchmark']['name']}, seed {record.seed}",
+        f"# {method_of(record).label}, {record.setup['benchmark']['name']}, seed {record.seed}",
         f"`{file.name}`: {format}, {precision}, {checked.bytes:,} bytes. It embeds images so that images alike under"
         f" {'the task' if len(tasks) == 1 else 'each of the tasks'} {', '.join(f'`{t}`' for t in tasks)} lie near each"
         " other.",
@@ -94,7 +96,7 @@ def card(
         "## Cost",
         _cost(format, checked, added),
         "## Recipe and protocol",
-        _protocol(record),
+        _protocol(run),
         "## Origin",
         _table(("", ""), [(k, pathless(record.receipt[k])) for k in _RECEIPT if k in record.receipt]),
     ]
@@ -187,16 +189,27 @@ def _cost(format: str, checked: Check, added: float | None) -> str:
     )
 
 
-def _protocol(record: Record) -> str:
-    setup = pathless(decisive(record.setup))
+def _protocol(run: Run) -> str:
+    """Return what the run was trained with; a setting of the method's recipe stands in place of the benchmark's."""
+    setup = pathless(decisive(run.record.setup))
     method = setup["method"]
+    recipe = method.get("recipe") or {}
     rows = [("architecture", method["architecture"]), ("balancer", method["balancer"])]
     for kind in ("architecture_options", "balancer_options"):
         rows += [(f"{kind}.{key}", value) for key, value in method.get(kind, {}).items()]
     for section in _SECTIONS:
-        for key, value in setup["benchmark"].get(section, {}).items():
+        for key, value in (setup["benchmark"].get(section, {}) | recipe.get(section, {})).items():
             rows.append((f"{section}.{key}", value if isinstance(value, str) else json.dumps(value)))
-    return _table(("setting", "value"), [(k, f"`{v}`") for k, v in rows])
+    table = _table(("setting", "value"), [(k, f"`{v}`") for k, v in rows])
+    if not recipe:
+        return table
+    return f"{_origin(run.record.receipt.get('recipe', {}), in_words(recipe))}\n\n{table}"
+
+
+def _origin(found: dict[str, Any], recipe: str) -> str:
+    trials = f" It was found in {counted(found['trials'], 'trial')}" if found.get("trials") else ""
+    by = f" by `{found['command']}`" if trials and found.get("command") else ""
+    return f"The method's recipe ({recipe}) is in place of the benchmark's settings.{trials}{by}{'.' * bool(trials)}"
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -16,6 +16,7 @@ from mtlbench.export.formats import ENDINGS, check_installed, opened, write
 from mtlbench.export.int8 import quantise, sampled
 from mtlbench.export.stored import stored_sizes
 from mtlbench.names import file_name
+from mtlbench.runs import method_of
 from mtlbench.runs.sizes import stored_as
 from mtlbench.search import Run
 
@@ -47,7 +48,7 @@ def target(run: Run, format: str, task: int | None, precision: str, output: Path
     Raises:
         UserError: the file or its card is there already, its folder is not, or its ending is another format's.
     """
-    named = [run.record.setup["benchmark"]["name"], run.record.setup["method"]["name"], f"seed-{run.record.seed}"]
+    named = [run.record.setup["benchmark"]["name"], method_of(run.record).folder, f"seed-{run.record.seed}"]
     named += ([run.tasks[task]] if task is not None else []) + ([precision] if precision != "fp32" else [])
     file = output or Path(file_name("-".join(named), r"\w.+=,@\[\]-") + ENDINGS[format])
     if file.suffix != ENDINGS[format]:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlbench.cost import tensors_of
 from mtlbench.errors import UserError
 from mtlbench.export.network import Deployed, trace
 from mtlbench.networks import deployed_state
+from mtlbench.runs.disk import save_tensors
 from mtlbench.search import Run
 
 KEY = "mtlbench"  # under which each format keeps the run's configuration, as JSON
@@ -69,7 +70,7 @@ def write(format: str, run: Run, task: int | None, half: bool, about: dict[str, 
     """
     words = json.dumps(about, ensure_ascii=False)
     if format == "safetensors":
-        save_file(_weights(run, task, half), file, {KEY: words})
+        save_tensors(_weights(run, task, half), file, {KEY: words})
         return
     with _without_torchs_own_warnings():
         program = trace(run, task, half)

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -29,7 +28,7 @@ from mtlbench.optimisers import find_optimiser, scaled_share
 from mtlbench.probes import rows as probe_rows
 from mtlbench.returned import check_learned
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
-from mtlbench.runs.partial import read_partial, save_partial
+from mtlbench.runs.partial import continued, save_partial
 from mtlbench.runs.provenance import packages_of, receipt, weights_of
 from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
 from mtlbench.runs.sizes import SIZES
@@ -243,12 +242,8 @@ def _clusters(dataset: Dataset, images: Tensor) -> dict[str, Tensor]:
 
 def _trainer(job: Job, benchmark: Benchmark, dataset: Dataset, precision: str) -> Trainer:
     """Return a trainer that continues the interrupted run if possible, and otherwise starts from the beginning."""
-    trainer = Trainer(job.method, benchmark, dataset, job.seed, precision)
-    partial = read_partial(job.folder, job.setup, dataset.device.type) if job.state == "interrupted" else None
-    if partial:
-        state, tensors = partial
-        try:
-            trainer.restore(load_file(tensors), state)
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: start from the beginning
-            return Trainer(job.method, benchmark, dataset, job.seed, precision)
-    return trainer
+
+    def begin() -> Trainer:
+        return Trainer(job.method, benchmark, dataset, job.seed, precision)
+
+    return continued(job.folder, job.setup, begin) if job.state == "interrupted" else begin()

@@ -24,6 +24,7 @@ from mtlbench.errors import UserError
 from mtlbench.jobs.job import Site
 from mtlbench.jobs.memory import guard_memory
 from mtlbench.jobs.parcel import Sources, packed_plugins, unpacked_plugins, with_images, without_images
+from mtlbench.jobs.scratch import scratch
 from mtlbench.plugins import load_plugins
 
 Left = dict[str, Any]
@@ -104,14 +105,14 @@ class Order:
 def carry_out(order: Order, rest: Dataset, images: NDArray[np.uint8], line: Line) -> Left:
     """Carry out an order in this process, on any node; `rest` and `images` are the two parts of a data set."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    with tempfile.TemporaryDirectory(prefix="mtlbench-node-") as scratch:
-        plugins = unpacked_plugins(order.plugins, Path(scratch))
+    with scratch(Path(tempfile.gettempdir()), "mtlbench-node-") as place:
+        plugins = unpacked_plugins(order.plugins, place)
         load_plugins(plugins)
         device = "cuda" if order.on_gpu else order.site.device  # a node shows an order only its own GPUs
         site = replace(order.site, data_dir=None, plugins=tuple(plugins), device=device)
         dataset = with_images(rest, images, torch.device(device))
         guard_memory(max(1, (os.cpu_count() or 1) // order.cpus))
-        folder = Path(scratch, "work")
+        folder = place / "work"
         folder.mkdir()
         try:
             found = order.work(Errand(order.facts, dataset, site, folder, line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Site
 from mtlbench.networks import EMBEDDING_BATCH
 from mtlbench.runs.checked import checked_parts
-from mtlbench.runs.partial import begun_with, read_partial
+from mtlbench.runs.partial import begun_otherwise, begun_with, has_broken, read_partial
 from mtlbench.runs.provenance import commit, setup_of
 from mtlbench.runs.record import COSTS_DUE, Json, read_record, run_folder, variant
 from mtlbench.runs.references import REFERENCES
@@ -54,7 +55,8 @@ def plan(
         reference_varied: the same for the reference rows, which most settings don't change.
 
     Raises:
-        UserError: there is a record made with other settings, and `overwrite` is not set.
+        UserError: there is a record made with other settings, or an interrupted run begun with others or on another
+            kind of device, and `overwrite` is not set.
     """
     commit()  # noted now: the runs do not use a commit made while they run
     site, varied, jobs = site or Site(), varied or {}, []
@@ -84,7 +86,8 @@ def seen(job: Job, device: str) -> Job:
     A run that is done or interrupted keeps its number of threads: it continues, and is timed, with that number.
 
     Raises:
-        UserError: there is a record made with other settings.
+        UserError: there is a record made with other settings, or an interrupted run begun with others or on another
+            kind of device: training anew would remove what it kept.
     """
     record = read_record(job.folder)
     if record and record.status == "done":
@@ -94,6 +97,9 @@ def seen(job: Job, device: str) -> Job:
         return _with_threads(found, record.setup.get("threads"))
     if partial := read_partial(job.folder, job.setup, device):
         return _with_threads(replace(job, state="interrupted", steps_done=partial[0].step), begun_with(job.folder))
+    unlike = begun_otherwise(job.folder, job.setup, device)
+    if unlike and not (record and has_broken(job.folder, record)):
+        raise UserError(_begun_otherwise(job.folder, unlike))
     return replace(job, state="failed" if record else "new", steps_done=0)
 
 
@@ -108,11 +114,23 @@ def _with_threads(job: Job, threads: int | None) -> Job:
 
 
 def _made_otherwise(folder: Path, unlike: list[str]) -> str:
-    more = "; …" if len(unlike) > 4 else ""
     return (
-        f"{folder} was made with other settings ({'; '.join(unlike[:4])}{more}). Choose another folder with --results,"
-        " or replace it with --overwrite."
+        f"{folder} was made with other settings ({_some(unlike)}). Choose another folder with --results, or replace it"
+        " with --overwrite."
     )
+
+
+def _begun_otherwise(folder: Path, unlike: list[str]) -> str:
+    how = "another version of its source" if all(one.startswith("code.") for one in unlike) else "other settings"
+    return (
+        f"{folder} is an interrupted run that was begun with {how} ({_some(unlike)}). Continue it as it was begun,"
+        " choose another folder with --results, or begin anew with --overwrite, or after mtlbench runs rm"
+        f" {shlex.quote(str(folder))}."
+    )
+
+
+def _some(unlike: list[str]) -> str:
+    return f"{'; '.join(unlike[:4])}{'; …' if len(unlike) > 4 else ''}"
 
 
 def seconds_needed(

@@ -164,7 +164,9 @@ class SharedQueries:
                 else:
                     there = searched[t] == task[places[0]]
                     stretch *= _beside(len(places), there.sum(), apart=not there[places].any())
-                    counts.append(_by(self._units[there], np.full(there.sum(), share / max(there.sum(), 1))))
+                    counts.append(
+                        _by(self._units[there], np.full(there.sum(), _IN_GALLERY * share / max(there.sum(), 1)))
+                    )
                 self._stretch[t, places] = stretch
                 if together:
                     counts.append(np.full(1, share))

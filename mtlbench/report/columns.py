@@ -285,7 +285,7 @@ def cost_columns() -> list[Column]:
     return [
         method_column(),
         _cost(
-            "parameters", "parameters", 1, "Trainable parameters in the whole network.",
+            "parameters", "parameters", 1, "Parameters in the whole network, frozen ones too.",
             lambda value: f"{value:,.0f}", spare=True,
         ),
         _cost("file_bytes", "file MB", 1e-6, "Size of the file that holds the whole network, for all tasks, in MB."),

@@ -6,6 +6,7 @@ further metrics come last. Cells hold numbers, names and dates, never sentences.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,9 +68,9 @@ _AGAINST = (
 )
 _COSTS = {  # unit, and the meaning of what has no column in tables
     "parameters": ("", ""),
-    "parameters_shared": ("", "Trained parameters that all tasks use."),
-    "parameters_per_task": ("", "Trained parameters that one task uses alone, a mean over tasks."),
-    "parameters_added": ("", "Trained parameters that one more task would add."),
+    "parameters_shared": ("", "Parameters that all tasks use, frozen ones too."),
+    "parameters_per_task": ("", "Parameters that one task uses alone, a mean over tasks."),
+    "parameters_added": ("", "Parameters that one more task would add."),
     "training_parameters": ("", "Trained parameters of loss and balancer, which are not deployed."),
     "file_bytes": ("bytes", ""),
     "bytes": ("bytes", "Size of all stored tensors."),
@@ -286,8 +287,9 @@ def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:
             }
             if record.metrics:
                 for metric in dict.fromkeys(name for m in record.metrics.values() for name in m):
-                    values = [m[metric] for m in record.metrics.values() if metric in m]
-                    line |= {f"{metric}/mean": statistics.mean(values), f"{metric}/worst": min(values)}
+                    values = [m.get(metric, math.nan) for m in record.metrics.values()]
+                    if not any(map(math.isnan, values)):
+                        line |= {f"{metric}/mean": statistics.mean(values), f"{metric}/worst": min(values)}
             for task, metrics in record.metrics.items():
                 line |= {f"{metric}/{task}": value for metric, value in metrics.items()}
             line |= {f"cost/{k}": v for k, v in record.costs.items()}

@@ -286,8 +286,8 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     return Line(
         "Δm",
         f"difference to {method}{same} in % of what {method} has above chance, mean over the tasks that it learned"
-        f" (more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose interval of the"
-        f" difference to {method} lies below 0, unknown with one seed."
+        f" (with every seed more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose"
+        f" interval of the difference to {method} lies below 0, unknown with one seed."
         + (f" Left out, because {method} did not learn them: {', '.join(left_out)}." if left_out else "")
         + (f" Left out, because {method} lacks these seeds: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
@@ -412,18 +412,29 @@ def _batches(done: Sequence[Record]) -> str:
 
 def unsteady(done: Sequence[Record]) -> str:
     """Warn of speeds that can't be compared: they varied too much between repeats or seeds, or the machine was busy."""
+    said = [
+        f"{what}: {joined(names, 4)}"
+        for what, who in zip(
+            (f"varied by more than ±{100 * STEADY:.0f} %", "measured on a busy machine"), _unsure(done), strict=True
+        )
+        if (names := [name for name in dict.fromkeys(r.method for r in done) if name in who])
+    ]
+    return f"Speeds that can't be compared: {'; '.join(said)}." if said else ""
+
+
+def incomparable(done: Sequence[Record]) -> set[str]:
+    """Return the methods whose speeds `unsteady` warns of."""
+    return set().union(*_unsure(done))
+
+
+def _unsure(done: Sequence[Record]) -> tuple[set[str], set[str]]:
+    """Return the methods whose speeds varied too much, and those that were measured on a busy machine."""
     of_method: dict[str, list[Record]] = {}
     for r in done:
         of_method.setdefault(r.method, []).append(r)
     shaky = {name for name, runs in of_method.items() if any(varied(runs, key) for run in runs for key in run.costs)}
     timed = [r for r in done if any("_rate" in key for key in r.costs)]
-    busy = {r.method for r in timed if r.receipt.get("share_of_cores", 1) < STARVED}
-    said = [
-        f"{what}: {joined(names, 4)}"
-        for what, who in ((f"varied by more than ±{100 * STEADY:.0f} %", shaky), ("measured on a busy machine", busy))
-        if (names := [name for name in of_method if name in who])
-    ]
-    return f"Speeds that can't be compared: {'; '.join(said)}." if said else ""
+    return shaky, {r.method for r in timed if r.receipt.get("share_of_cores", 1) < STARVED}
 
 
 def varied(runs: Sequence[Record], key: str) -> bool:

@@ -22,8 +22,8 @@ from mtlbench.runs import Record, folder_of
 Verdict = Literal["same", "agrees", "undecided", "differs", "failed"]
 MEANINGS: dict[Verdict, str] = {
     "same": "all numbers are equal, to the last bit",
-    "agrees": "the means are as close as those of two sets of as many seeds of one method in 95 of 100 cases, by the"
-    " spread of the record's seeds and of earlier runs' (allowed)",
+    "agrees": "the means are as close as those of two sets of as many seeds of one method, for all methods at once in"
+    " 95 of 100 cases, by the spread of the record's seeds and of earlier runs' (allowed)",
     "undecided": "the numbers differ, and a record of one seed does not show how much another seed changes",
     "differs": "the numbers differ by more than that, or under the same conditions",
     "failed": "it could not be repeated",
@@ -39,8 +39,8 @@ class Repetition:
     Attributes:
         method: as tables name it; seeds: which were repeated.
         before, now: mean triplet accuracy over tasks and these seeds; NaN where a run failed.
-        tolerance: how far the two may lie apart when both are seeds of one distribution, at 95 %; NaN where that is not
-            known.
+        tolerance: how far the two may lie apart when both are seeds of one distribution, at 95 % for all methods; NaN
+            where that is not known.
         worst: the metric that differs most, and by how much; empty where all are equal.
         conditions: in what the two differ that decides the last bits.
         verdict: what follows; reason: why it is `differs` or `failed`, where that is no matter of distance.
@@ -70,8 +70,9 @@ def repetitions(
     by_method: dict[str, list[tuple[Record, Record | None]]] = defaultdict(list)
     for pair in pairs:
         by_method[_row(pair[0])].append(pair)
+    level = LEVEL / len(by_method)  # so that all methods agree in 95 of 100 cases
     return [
-        _repetition(name, own, [record for record in published if _row(record) == name], results)
+        _repetition(name, own, [record for record in published if _row(record) == name], results, level)
         for name, own in by_method.items()
     ]
 
@@ -82,7 +83,7 @@ def _row(record: Record) -> str:
 
 
 def _repetition(
-    name: str, pairs: Sequence[tuple[Record, Record | None]], siblings: Sequence[Record], results: Path
+    name: str, pairs: Sequence[tuple[Record, Record | None]], siblings: Sequence[Record], results: Path, level: float
 ) -> Repetition:
     seeds = tuple(old.seed for old, _ in pairs)
     made = [(old, new) for old, new in pairs if new is not None and new.status == "done"]
@@ -94,7 +95,7 @@ def _repetition(
     now = float(np.mean([_mean(new) for _, new in made]))
     conditions = tuple(dict.fromkeys(words for old, new in made for words in unlike_conditions(old, new)))
     worst = max((_worst(old, new) for old, new in made), key=lambda found: found[1])
-    tolerance = _tolerance([_mean(record) for record in siblings], len(made), len(made[0][0].setup["tasks"]))
+    tolerance = _tolerance([_mean(record) for record in siblings], len(made), len(made[0][0].setup["tasks"]), level)
     verdict: Verdict = "agrees" if abs(now - before) <= tolerance else "differs"
     if math.isnan(tolerance):
         verdict = "undecided"
@@ -124,17 +125,18 @@ def _worst(old: Record, new: Record) -> tuple[str, float]:
     return max(found, key=lambda one: one[1], default=("", 0.0))
 
 
-def _tolerance(means: Sequence[float], repeated: int, tasks: int) -> float:
-    """Return how far the means of two sets of so many seeds may lie apart, at 95 %, if they are of one distribution.
+def _tolerance(means: Sequence[float], repeated: int, tasks: int, level: float) -> float:
+    """Return how far the means of two sets of so many seeds may lie apart, if they are of one distribution.
 
     The test images are the same, so that seeds alone decide. Their variance is that of the published seeds, moderated
-    by what is known of seeds (see `inference`). Of a single seed it is not known: NaN.
+    by what is known of seeds (see `inference`) from three on. Of a single seed it is not known: NaN.
     """
     if len(means) < 2:
         return math.nan
-    prior = PRIORS[min(tasks, max(PRIORS))]
-    variance, freedom = moderated(float(np.var(means, ddof=1)), len(means) - 1.0, prior)
-    return student_t(LEVEL, freedom) * math.sqrt(2 * variance / repeated)
+    variance, freedom = float(np.var(means, ddof=1)), len(means) - 1.0
+    if len(means) > 2:
+        variance, freedom = moderated(variance, freedom, PRIORS[min(tasks, max(PRIORS))])
+    return student_t(level, freedom) * math.sqrt(2 * variance / repeated)
 
 
 def unlike_conditions(old: Record, new: Record) -> list[str]:

@@ -129,7 +129,7 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
 
     def across(record: Record, name: str, how: Callable[[list[float]], float]) -> float | None:
         values = [record.metrics[task].get(name) for task in tasks]
-        known = [v for v in values if v is not None]
+        known = [v for v in values if v is not None and not math.isnan(v)]
         return how(known) if len(known) == len(values) else None
 
     accuracy = {
@@ -175,9 +175,9 @@ def _mean(records: Iterable[Record], task: str, metric: str) -> float | None:
 
 
 def _learned(base: Iterable[Record], task: str, metric: str, chance: dict[str, float]) -> bool:
-    """Return whether the base's mean over its seeds is above chance on a task."""
-    mean = _mean(base, task, metric)
-    return mean is not None and task in chance and mean > chance[task] + LEARNED
+    """Return whether each of the base's seeds is above chance on a task: the mean of one that is may be luck."""
+    values = [_mean([record], task, metric) for record in base]
+    return bool(values) and task in chance and all(v is not None and v > chance[task] + LEARNED for v in values)
 
 
 def _with_delta(

@@ -329,9 +329,10 @@ def _one_each(records: list[Record]) -> list[Record]:
     for record in records:
         other = kept.setdefault((record.method, record.seed), record)
         if (other.status, other.metrics) != (record.status, record.metrics) and record.kind == "method":
+            places = f", {other.folder} and {record.folder}" if other.folder and record.folder else ""
             raise UserError(
-                f"There are two different runs of {record.method} with seed {record.seed} for the same benchmark; keep"
-                " copies of records under another --results folder."
+                f"There are two different runs of {record.method} with seed {record.seed} for the same benchmark"
+                f"{places}: keep copies of records under another --results folder."
             )
     return list(kept.values())
 

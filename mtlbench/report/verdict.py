@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mtlbench.names import joined
 from mtlbench.report.leading import Span, leading, listed_with
-from mtlbench.report.receipt import triplet_count
+from mtlbench.report.receipt import incomparable, triplet_count
 from mtlbench.report.rows import Cell, Row
 from mtlbench.report.summary import Summary
 
@@ -69,12 +69,13 @@ def verdict(summary: Summary) -> Verdict:
     group = _Group(_Words(summary), best, rows)
     which = _which(group, rows)
     answers = (which, _cost(group, rows), _sureness(summary, rows, every))
+    told = "mean" in summary.comparison.best  # else nothing was compared, and none is the smallest of those tied
     return Verdict(
         best.method,
-        tuple(row.method for row in (best, *group.tied)) if "mean" in summary.comparison.best else (),
+        tuple(row.method for row in (best, *group.tied)) if told else (),
         tuple(row.method for row in group.undecided),
-        tuple(row.method for row in group.smallest),
-        tuple(row.method for row in group.fastest),
+        tuple(row.method for row in group.smallest) if told else (),
+        tuple(row.method for row in group.fastest) if told else (),
         f"{which.short}. {which.lead}",
         _closing(group, rows, every),
         answers,
@@ -149,8 +150,12 @@ class _Group:
 
     @cached_property
     def fastest(self) -> list[Row]:
-        """The candidates of which none was measured to embed clearly faster than the others."""
-        return self._leading(_SPEED)
+        """The candidates of which none was measured to embed clearly faster than the others.
+
+        None, where speeds of some can't be compared.
+        """
+        unsure = incomparable(self.words.summary.suite.done) if len(self.candidates) > 1 else set()
+        return [] if any(row.method in unsure for row in self.candidates) else self._leading(_SPEED)
 
     @property
     def cheapest(self) -> list[Row]:
@@ -401,8 +406,8 @@ def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
         seeds = "one seed: not known, run --seeds 0-2"
     elif "mean" in summary.comparison.best:
         stands = [row.standing.get("mean") for row in rows]
-        tied = stands.count("tied") + 1 if stands.count("tied") else 0
-        seeds += f": {tied} tied, {stands.count('undecided')} undecided, {stands.count('worse')} worse"
+        seeds += f": against the highest mean, {stands.count('tied')} tied"
+        seeds += f", {stands.count('undecided')} undecided, {stands.count('worse')} worse"
     shown = {row.method for row in every}
     on = []
     if summary.metric == "triplet":

@@ -81,7 +81,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, as readable for others as any file that the user makes.
 
     Raises:
@@ -95,7 +95,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         path.touch()
         mode = path.stat().st_mode  # as the umask has it; safetensors would keep the file to its owner
         try:
-            safetensors.torch.save_file(dict(tensors), path)
+            safetensors.torch.save_file(dict(tensors), path, metadata)
         except SafetensorError:  # it has no error number: whether there is space is tried
             try:
                 _try_to_write(path, needed)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from mtlbench.runs.disk import save_tensors, writing
 from mtlbench.runs.lock import writer
-from mtlbench.runs.record import SCHEMA, Json, partial_folder
+from mtlbench.runs.record import SCHEMA, Json, Record, partial_folder
 from mtlbench.runs.setup import differences
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import State
@@ -59,11 +62,68 @@ def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
 
 def begun_with(folder: Path) -> int:
     """Return with how many threads the interrupted run in a folder trained; 0 where it doesn't say."""
+    threads = _fact(folder, "threads")
+    return threads if isinstance(threads, int) and 0 < threads < 2**16 else 0
+
+
+def begun_on(folder: Path) -> str:
+    """Return on which kind of device the interrupted run in a folder trained; empty where it doesn't say."""
+    device = _fact(folder, "device")
+    return device if isinstance(device, str) else ""
+
+
+def _fact(folder: Path, name: str) -> object:
     try:
-        threads = json.loads((partial_folder(folder) / "state.json").read_text(encoding="utf-8"))["threads"]
-        return threads if isinstance(threads, int) and 0 < threads < 2**16 else 0
+        return json.loads((partial_folder(folder) / "state.json").read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return 0
+        return None
+
+
+def begun_otherwise(folder: Path, setup: Json, device: str) -> list[str]:
+    """List how the interrupted run in a folder was begun otherwise: its settings, or the kind of device.
+
+    Empty if there is none, if it can be continued, or if nothing can continue it, since it is damaged.
+    """
+    place = partial_folder(folder)
+    try:
+        facts = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        if not (place / facts["tensors"]).is_file():
+            return []
+        if isinstance(facts["schema"], int) and facts["schema"] > SCHEMA:
+            return [f"schema: {facts['schema']} there, {SCHEMA} now"]
+        unlike = differences(facts["setup"], setup)
+        kind = facts["device"]
+        return unlike + ([f"device: {kind} there, {device} now"] if isinstance(kind, str) and kind != device else [])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def has_broken(folder: Path, record: Record) -> bool:
+    """Return whether what a run kept is of no more use once it is edited: its own error has ended it since."""
+    if record.status != "failed" or "traceback" not in record.receipt:
+        return False
+    try:
+        kept = (partial_folder(folder) / "state.json").stat().st_mtime_ns
+        return kept <= (folder / "run.json").stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def continued(folder: Path, setup: Json, begin: Callable[[], Trainer]) -> Trainer:
+    """Return a trainer that goes on where an interrupted run stood; `begin` returns one that has not begun.
+
+    It has not begun either if there is no such run, or if what was kept is damaged.
+    """
+    trainer = begin()
+    if kept := read_partial(folder, setup, trainer.dataset.device.type):
+        state, tensors = kept
+        try:
+            trainer.restore(load_file(tensors), state)
+        except torch.OutOfMemoryError:  # another process has the memory; nothing is wrong with what was kept
+            raise
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):
+            return begin()
+    return trainer
 
 
 def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] | None:

@@ -24,7 +24,7 @@ from mtlbench.specs import parse_method
 from mtlbench.training.events import EVENTS, CheckpointSaved, Event
 from mtlbench.training.state import Interrupted
 from mtlbench.tuning.study import Claim, Studies
-from mtlbench.tuning.trial import clear_away, seed_folder, train_seed
+from mtlbench.tuning.trial import check_device, clear_away, seed_folder, train_seed
 from mtlbench.tuning.tune import Told, Tuning, work
 from mtlbench.tuning.workers import work_in_processes
 
@@ -78,6 +78,9 @@ class _Trials(Driver[Claim]):
                     self.told.waiting()
                 return
             self.waiting = False
+            with lock:
+                check_device(claim, self.tuning.seeds, self.tuning.dataset.device.type)
+                lock = lock.pop_all()
             self.told.begun(claim.method, claim.number)
             task = Task(claim, lock)
             if not self._send(task):

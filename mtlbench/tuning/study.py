@@ -239,13 +239,17 @@ class Studies:
         return all(sum(t.state != "begun" for t in self.trials(method)) >= trials for method in methods)
 
     def fail(self, method: str, number: int, reason: str) -> bool:
-        """End a begun trial whose process died; return False if it needed no ending."""
+        """End a begun trial whose process died, and remove what it kept; return False if it needed no ending."""
+        import shutil
+
         with self._lock:
             study = self._study(method)
             made = study.get_trials(deepcopy=False)
             if number >= len(made) or made[number].state.is_finished() or busy_with(self.place(method, number)):
                 return False
-            Claim(study, _taken_up(study, made[number]), method, self.place(method, number), {}).fail(reason)
+            place = self.place(method, number)
+            Claim(study, _taken_up(study, made[number]), method, place, {}).fail(reason)
+            shutil.rmtree(place, ignore_errors=True)
             return True
 
     def _study(self, method: str, seed: int | None = None) -> optuna.Study:

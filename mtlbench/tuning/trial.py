@@ -9,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
+from mtlbench.errors import UserError
 from mtlbench.jobs.failure import reason_of
 from mtlbench.recipes import nested
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
-from mtlbench.runs.partial import read_partial, save_partial
+from mtlbench.runs.partial import begun_on, continued, save_partial
 from mtlbench.runs.provenance import setup_of
 from mtlbench.runs.record import Json, remove_run
 from mtlbench.specs import Method
@@ -58,7 +57,9 @@ def do_trial(
     Raises:
         Interrupted: `stop` returned true; the trial can be continued.
         DiskFull: the disk is full; the files kept so far stay.
+        UserError: see `check_device`.
     """
+    check_device(claim, seeds, dataset.device.type)
     try:
         for seed in seeds:
             if str(seed) not in claim.seeds():
@@ -79,6 +80,22 @@ def do_trial(
     finally:
         gc.collect()
     clear_away(claim, seeds)
+
+
+def check_device(claim: Claim, seeds: Sequence[int], device: str) -> None:
+    """Check that a trial can be continued on this kind of device; all else that decides it, `open_studies` compares.
+
+    Raises:
+        UserError: it was begun on another one.
+    """
+    for seed in seeds:
+        begun = begun_on(seed_folder(claim, seed))
+        if begun not in ("", device):
+            raise UserError(
+                f"Trial {claim.number} of {claim.method} in {claim.folder} was begun on {begun}, and can't be continued"
+                f" on {device}: go on there, choose another folder with --results, or replace the trials with"
+                " --overwrite."
+            )
 
 
 def seed_folder(claim: Claim, seed: int) -> Path:
@@ -119,13 +136,7 @@ def train_seed(
     """
     method = method.with_recipe(nested(values)) if values else method
     setup = setup_of(method, benchmark, dataset, seed, precision)
-    trainer = Trainer(method, benchmark, dataset, seed, precision)
-    if partial := read_partial(folder, setup, dataset.device.type):
-        state, tensors = partial
-        try:
-            trainer.restore(load_file(tensors), state)
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError):  # damaged: start from the beginning
-            trainer = Trainer(method, benchmark, dataset, seed, precision)
+    trainer = continued(folder, setup, lambda: Trainer(method, benchmark, dataset, seed, precision))
     last = benchmark.train.steps if until is None else until
     if trainer.state.step < last or until is None:
         try:

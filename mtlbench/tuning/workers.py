@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +21,10 @@ import torch
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
 from mtlbench.jobs.data import prepared
+from mtlbench.jobs.driver import TRIES
 from mtlbench.jobs.job import Site
 from mtlbench.jobs.memory import guard_memory
+from mtlbench.jobs.scratch import scratch
 from mtlbench.jobs.work import FULL, INTERRUPTED, Tell, listen, pipe
 from mtlbench.jobs.worker import LOOK, Worker
 from mtlbench.plugins import load_plugins
@@ -45,13 +48,15 @@ class _Worker(Worker):
 
 
 def work_in_processes(tuning: Tuning, studies: Studies, told: Told, stop: Callable[[], bool]) -> None:
-    """Do the work of `work` in `tuning.jobs` processes; if a process dies, its trial fails and the others continue.
+    """Do the work of `work` in `tuning.jobs` processes; a trial whose process dies is continued by another one.
+
+    It fails if that happens `TRIES` times; the others continue.
 
     Raises:
         Interrupted, UserError: see `work`; raised after every process has saved its state.
     """
-    with tempfile.TemporaryDirectory(prefix="mtlbench-tune-") as folder:
-        order = Path(folder) / "order.json"
+    with scratch(Path(tempfile.gettempdir()), "mtlbench-tune-") as folder:
+        order = folder / "order.json"
         order.write_text(json.dumps(_order(tuning)))
         _Parent(tuning, studies, told, stop, order).run()
 
@@ -63,6 +68,7 @@ class _Parent:
         self.tuning, self.studies, self.told, self.stop, self.order = tuning, studies, told, stop, order
         self.events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self.under_way: list[_Worker] = []
+        self.deaths = Counter[tuple[str, int]]()  # by trial
         self.reason = ""
 
     def run(self) -> None:
@@ -102,6 +108,7 @@ class _Parent:
             case "happened":
                 self.told.happened(event["method"], event["number"], EVENTS[event["kind"]](**event["facts"]))
             case "rests":
+                self.deaths.pop((event["method"], event["number"]), None)
                 worker.trial = None
                 self.told.rests(event["method"], event["number"], event["step"])
             case "ended":
@@ -123,6 +130,10 @@ class _Parent:
             self.reason = self.reason or f"A process of {self.tuning.folder} can't work: {reason}."
             return False
         method, number = worker.trial
+        self.deaths[worker.trial] += 1
+        if self.deaths[worker.trial] < TRIES:
+            return True
+        reason = f"its task died {TRIES} times: {reason}"
         if self.studies.fail(method, number, reason):
             self.told.ended(self.studies.trials(method)[number])
         return True

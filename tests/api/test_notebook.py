@@ -13,11 +13,14 @@ from support import make_dataset, protocol
 
 import mtlbench
 from mtlbench.errors import UserError
+from mtlbench.jobs.execute import execute
+from mtlbench.jobs.job import Watcher
 from mtlbench.jobs.plan import plan
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.runs.interactive import code_of
 from mtlbench.runs.provenance import plugin_sources, sources_of
 from mtlbench.specs import parse_method, parse_methods
+from mtlbench.training.state import Interrupted
 
 CELL = """
 import mtlbench as mb, torch
@@ -102,6 +105,20 @@ def test_runs_of_an_edited_cell_are_not_taken_for_those_of_the_first(tmp_path: P
     assert plugin_sources(benchmark) != before
     assert again.setup["code"].keys() == job.setup["code"].keys()
     assert all(again.setup["code"][part] != job.setup["code"][part] for part in ("architecture", "metric typed-metric"))
+
+
+def test_an_interrupted_run_of_an_edited_cell_is_kept_until_it_is_given_up(tmp_path: Path) -> None:
+    notebook, benchmark, data = Notebook(), protocol(), make_dataset()
+    notebook.run(CELL)
+    (job,) = plan(parse_methods("typed"), (0,), benchmark, data, "fp32", tmp_path)
+    with pytest.raises(Interrupted):
+        execute(job, benchmark, data, "fp32", Watcher(), lambda: True)
+    notebook.run(CELL.replace("found * FACTOR", "found"))
+    with pytest.raises(UserError, match=r"begun with another version of its source \(code.architecture: .*--overwrite"):
+        plan(parse_methods("typed"), (0,), benchmark, data, "fp32", tmp_path)
+    notebook.run(CELL)  # undone
+    (again,) = plan(parse_methods("typed"), (0,), benchmark, data, "fp32", tmp_path)
+    assert again.state == "interrupted"
 
 
 def test_other_processes_are_not_asked_for_what_only_a_notebook_has(tmp_path: Path) -> None:

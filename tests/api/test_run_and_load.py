@@ -143,6 +143,8 @@ def test_search_finds_the_image_itself_first(trained, net: Embedder) -> None:
     record = read_record(trained[0] / "shoes-quick/modulation/seed-0")
     assert record is not None
     files = list(read_originals(record, None, True).files)
+    with pytest.raises(UserError, match=r"^k = 0: ask for 1 neighbour or more\.$"):
+        net.search(files[3:5], "closure", k=0)
     among_tests = net.search(files[3:5], "closure", k=3)
     assert [found.places[0] for found in among_tests] == [3, 4]
     assert list(among_tests[0].distances) == sorted(among_tests[0].distances)

@@ -104,6 +104,9 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     assert "holds several networks" in refused(file)
     torch.save(resnet(), file)  # a pickled network, which is code
     assert "not a readable state dict" in refused(file)
+    assert "it holds more than tensors, such as a pickled network" in refused(file)
+    torch.save(state | {"layer2.0.conv1.weight": torch.full_like(state["layer2.0.conv1.weight"], float("nan"))}, file)
+    assert "'layer2.0.conv1.weight' holds numbers that are not finite" in refused(file)
     torch.save({"epoch": 3}, file)
     assert "holds no tensors by name" in refused(file)
     file.write_bytes(b"broken")
@@ -111,6 +114,20 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     assert "can't be read (No such file" in refused(tmp_path / "none.pth")
     (tmp_path / "net.zip").write_bytes(b"")
     assert "files in .pth, .pt, .bin, .safetensors" in refused(tmp_path / "net.zip")
+
+
+def test_a_deeper_network_of_the_family_is_refused_and_a_classifier_is_passed_over(tmp_path: Path) -> None:
+    import torchvision
+
+    file = tmp_path / "net.pth"
+    with torch.random.fork_rng(devices=[]):
+        deeper = torchvision.models.resnet34().state_dict()
+    for before in ("", "module.", "encoder."):
+        torch.save({f"{before}{name}": t for name, t in deeper.items()}, file)
+        assert f"which has no place for '{before}layer1.2.conv1.weight'" in refused(file)
+    more = {"classifier.0.weight": torch.zeros(3, 3), "heads.7.bias": torch.zeros(2)}
+    torch.save(resnet().state_dict() | more, file)
+    assert BackboneFactory("resnet18", 64, 8, pretrained=file).backbone().stages
 
 
 def test_a_file_is_told_by_its_content(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from support_own_images import TEN, facts, names, options
 
 from mtlbench.data.table import split_at_random
-from mtlbench.datasets.folders import read_folders
+from mtlbench.datasets.folders import Folders, read_folders
 from mtlbench.errors import UserError
 
 
@@ -37,7 +37,9 @@ def test_images_are_told_by_their_endings_in_either_case_and_other_files_are_cou
     touch(tmp_path, *images, "cat/notes.txt", "readme.md", "dog/deep/deeper/clip.mp4")
     table = read_folders(tmp_path, options("folders", levels=["kind"]))
     assert sorted(table.paths) == sorted(images)
-    assert table.remarks == ("3 files that are no images were left out, such as cat/notes.txt.",)
+    assert table.remarks == (
+        "Left out 3 files whose names end in none of .jpg, .jpeg, .png, .webp, .bmp, such as cat/notes.txt.",
+    )
 
 
 def test_hidden_files_and_what_systems_leave_behind_play_no_part(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_what_a_run_and_a_look_at_the_data_leave_in_the_folder_plays_no_part(tmp
     assert after.remarks == (
         "results/ holds runs of mtlbench: left out.",
         "1 image in no folder was left out, such as pets-kind.png.",
-        "1 file that is no image was left out, such as docs/notes.md.",
+        "Left out 1 file whose name ends in none of .jpg, .jpeg, .png, .webp, .bmp, such as docs/notes.md.",
     )
 
 
@@ -163,3 +165,20 @@ def test_a_link_to_a_folder_above_is_refused_and_one_to_itself_is_no_image(tmp_p
     (tmp_path / "cat/up").symlink_to("..")
     with pytest.raises(UserError, match="cat/up is a link to a folder that contains it: remove the link"):
         read_folders(tmp_path, options("folders", levels=["kind"]))
+
+
+def test_a_folder_beside_those_of_the_splits_is_refused_and_no_task(tmp_path: Path) -> None:
+    paths = [f"{side}/{kind}/{i}.jpg" for side in ("train", "val", "test") for kind in "ab" for i in range(2)]
+    touch(tmp_path, *paths, "extra/a/0.jpg", "more/b/0.jpg", "more/0.txt")
+    for levels in (["kind"], ["side", "kind"]):
+        with pytest.raises(UserError) as refused:
+            read_folders(tmp_path, options("folders", levels=levels))
+        assert str(refused.value) == (
+            f"{tmp_path}: the images of test, train, val are in splits, and those of extra and 1 more in none: move the"
+            " latter away, or rename the former if they are labels."
+        )
+    proposal = Folders.propose(tmp_path)
+    assert proposal is not None
+    assert 'levels = ["label"]' in proposal.section[1]
+    one = touch(tmp_path / "vehicles", *(f"{kind}/{i}.jpg" for kind in ("train", "bus") for i in range(10)))
+    assert read_folders(one, options("folders", levels=["kind"])).columns["kind"].values == ("bus", "train")

@@ -180,6 +180,110 @@ def test_a_group_stays_on_one_side(tmp_path: Path) -> None:
     assert "no column 'prduct'. Did you mean: product?" in refusal(tmp_path / "shop", group="prduct")
 
 
+def numbered(words: list[str], names: list[str]) -> datasets.Dataset:
+    """A split whose colours are classes, numbered by `names`."""
+    return rows({"colour": ClassLabel(names=names)}, colour=[names.index(word) for word in words])
+
+
+def saved(folder: Path, **splits: datasets.Dataset) -> Path:
+    datasets.DatasetDict(splits).save_to_disk(folder)
+    return folder
+
+
+@pytest.mark.parametrize("written", [saved, parquet])
+@pytest.mark.parametrize("test_names", [["green", "red"], ["red", "blue", "green"], ["red", "green", "mauve"]])
+def test_classes_are_those_of_their_own_splits_names(tmp_path: Path, written: Any, test_names: list[str]) -> None:
+    """class_encode_column numbers the classes of each split on its own, and the test split may lack some."""
+    words = ["green", "blue", "red", "green"] * 4
+    tested = ["red", "green", "green", "red"]
+    parts = {"train": numbered(words, ["blue", "green", "red"]), "test": numbered(tested, test_names)}
+    table = read(written(tmp_path / "shop", **parts))
+    assert names(table.columns["colour"]) == [*words, *tested]
+    more = ["mauve"] if "mauve" in test_names else []
+    assert table.columns["colour"].values == ("blue", "green", "red", *more)
+    ordered = read(tmp_path / "shop", {"ordered": {"colour": ["red", "green", "blue", "mauve"]}})
+    assert ordered.columns["colour"].codes.tolist()[-4:] == [0, 1, 1, 0]
+
+
+def test_lists_of_classes_are_those_of_their_own_splits_names(tmp_path: Path) -> None:
+    def part(names: list[str], count: int) -> datasets.Dataset:
+        return rows({"tags": List(ClassLabel(names=names))}, tags=[[0], [0, 1], [1], []] * count)
+
+    table = read(parquet(tmp_path / "shop", train=part(["a", "b"], 4), test=part(["b", "c"], 1)))
+    assert names(table.columns["tags"])[-4:] == ["b", "b;c", "c", None]
+
+
+def test_files_of_one_split_that_number_classes_differently_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / "shop" / "data"
+    place.mkdir(parents=True)
+    for i, order in enumerate((["red", "blue"], ["blue", "red"])):
+        numbered(["red", "blue"] * 5, order).to_parquet(place / f"train-{i:05d}-of-00002.parquet")
+    assert refusal(tmp_path / "shop") == (
+        f"{tmp_path / 'shop'}: train-00000-of-00002.parquet and train-00001-of-00002.parquet of the split train number"
+        " the classes of 'colour' differently: write them with the same names in the same order."
+    )
+
+
+@pytest.mark.parametrize("written", [saved, parquet])
+def test_a_column_of_other_types_in_other_splits_is_matched_by_its_words_or_refused(
+    tmp_path: Path, written: Any
+) -> None:
+    words, classes = ["red", "blue"] * 8, numbered(["red", "blue", "blue", "red"], ["blue", "red"])
+    table = read(written(tmp_path / "a", train=rows(colour=words), test=classes))
+    assert names(table.columns["colour"]) == [*words, "red", "blue", "blue", "red"]
+    sizes = read(written(tmp_path / "b", train=rows(size=["3", "L"] * 8), test=rows(size=[3, 4, 3, 4])))
+    assert names(sizes.columns["size"])[-4:] == ["3", "4", "3", "4"]
+    hidden = read(written(tmp_path / "c", train=rows(colour=words * 2), test=rows(colour=[None] * 4)))
+    assert names(hidden.columns["colour"])[-5:] == ["blue", None, None, None, None]
+    numbers = rows(colour=[0, 1, 1, 0], size=[3, 4, 3, 4])
+    odd = written(tmp_path / "d", train=rows(colour=words, size=[3, 4] * 8), test=numbers)
+    said = (
+        f"{odd}: the column 'colour' holds string in train and int64 in test, which share no value: write the same kind"
+        " of labels in all splits, or name other columns in data.tasks."
+    )
+    assert refusal(odd) == said
+    assert refusal(odd, {"tasks": ["Colour"]}) == said
+    table = read(odd, {"tasks": ["size"]})
+    assert list(table.columns) == ["size"]
+    assert table.remarks == ("'colour' holds string in train and int64 in test, which share no value: left out.",)
+
+
+def test_a_column_of_images_holds_images_in_every_split(tmp_path: Path) -> None:
+    odd = datasets.Dataset.from_dict({"image": [1, 2], "colour": ["red", "blue"]})
+    folder = saved(tmp_path / "odd", train=rows(colour=COLOURS), test=odd)
+    assert "the column 'image' holds images, and in the split test int64: make them alike" in refusal(folder)
+
+
+@pytest.mark.parametrize("multi_valued", ["unlabelled", "first", "value", "set"])
+def test_groups_are_what_their_cells_say_whatever_labels_are_made_of_them(tmp_path: Path, multi_valued: str) -> None:
+    products = [f"shop;{i // 4}" for i in range(80)] + ["3;shop", "3;shop", None, ""]
+    made = rows(colour=(COLOURS * 9)[:84], product=products)
+    folder = parquet(tmp_path / "shop", train=made)
+    table = read(folder, {"multi_valued": multi_valued, "missing": ["shop;5", "shop"]}, group="product")
+    assert table.split_rule == "by product at random, 70/10/20, seed 0"
+    sides = table.split[:80].reshape(-1, 4)
+    assert (sides == sides[:, :1]).all()
+    assert table.kin is not None
+    assert len(set(table.kin.codes.tolist()) - {-1}) == 21  # shop;3 and 3;shop are two
+    assert table.kin.codes.tolist()[-2:] == [-1, -1]
+
+
+def test_a_group_leaves_images_of_its_own_camera_out_and_counts_relatives_in_train(tmp_path: Path) -> None:
+    def part(people: str, cameras: str) -> datasets.Dataset:
+        return rows(person=list(people), camera=list(cameras))
+
+    folder = parquet(tmp_path / "people", train=part("aabbccdd" * 2, "12" * 8), test=part("aaxx", "1122"))
+    table = read(folder, {"camera": "camera"}, group="person")
+    assert table.split_in_words.endswith("; 50.0 % of the test images have another image of the same person in train")
+    assert table.apart is not None
+    assert table.apart[-4] == table.apart[-3]
+    assert table.apart[-3] != table.apart[-2]
+    assert any(remark.startswith("1 value of person is in several splits, such as a.") for remark in table.remarks)
+    made = rows(colour=COLOURS, box=[{"x": 1}] * 10)
+    said = refusal(parquet(tmp_path / "box", train=made), group="box")
+    assert said.endswith("the column 'box' holds objects, which name no groups. Correct data.options.group.")
+
+
 def test_an_image_folder_with_metadata_is_read_where_it_lies(tmp_path: Path) -> None:
     for side, count in (("train", 16), ("test", 4)):
         place = tmp_path / "mine" / side

@@ -83,6 +83,22 @@ def test_a_group_in_several_splits_is_remarked(tmp_path: Path) -> None:
     assert table.remarks == ("2 values of identity are in several splits, such as 0001.",)
 
 
+def test_groups_are_what_their_names_say_whatever_labels_are_made_of_them(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"shop;{p}_{i}.jpg" for p in range(10) for i in range(3)))
+    section = {"pattern": r"^(?P<product>.+)_(?P<view>\d)", "group": "product"}
+    table = Names(**section).read(tmp_path, options("names", options=section, multi_valued="unlabelled"))
+    assert all(len(set(table.split[i : i + 3])) == 1 for i in range(0, 30, 3))
+    assert table.kin is not None
+    assert len(set(table.kin.codes.tolist())) == 10
+
+
+def test_images_beside_the_folders_of_splits_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{side}/{kind}/{i}.jpg" for side in ("train", "test", "more") for kind in "ab" for i in "123"))
+    with pytest.raises(UserError, match=r"images of test, train are in splits, and those of more in none: move the la"):
+        read(tmp_path, pattern="/(?P<kind>[ab])/")
+    assert set(read(tmp_path, pattern="^t.*/(?P<kind>[ab])/").split.tolist()) == {0, 1, 2}
+
+
 def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:
     paths = [f"-1_c1_{i:02}.jpg" for i in range(20)]
     table = read(touch(tmp_path, *paths), missing=("-1",), pattern=PERSON, group="identity")

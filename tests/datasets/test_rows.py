@@ -132,6 +132,15 @@ def test_paths_of_which_only_some_name_a_split_are_split_at_random(tmp_path: Pat
     assert read_csv(tmp_path, options()).split_rule.startswith("by image at random")
 
 
+def test_paths_beside_those_of_the_splits_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    sides = ("train", "train", "train", "train", "val", "val", "test", "test", "extra", "extra")
+    ten(tmp_path, path=[f"{side}/{path}" for side, path in zip(sides, TEN, strict=True)], colour=COLOURS)
+    said = r"images of test, train, val are in splits, and those of extra in none: .*set data\.csv\.split = ''"
+    with pytest.raises(UserError, match=said):
+        read_csv(tmp_path, options())
+    assert read_csv(tmp_path, options(csv={"split": ""})).split_rule.startswith("by image at random")
+
+
 def test_paths_that_name_one_split_alone_are_refused_with_the_remedy(tmp_path: Path) -> None:
     ten(tmp_path, path=[f"train/{path}" for path in TEN], colour=COLOURS)
     with pytest.raises(UserError, match=r"no image is in the split val or test: .*set data\.csv\.split = ''"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +123,27 @@ def test_neither_card_nor_file_holds_a_path_of_the_machine(made, format):
     assert "modulation" in card
     assert "Licence of the data" in card
     assert "train.lr" in card
+
+
+def test_the_card_of_a_tuned_run_states_what_it_was_trained_with(made, tmp_path):
+    run, folder, _ = made
+    recipe = {"train": {"lr": 0.0123}, "loss": {"margin": 0.45}}
+    tuned = tmp_path / "modulation@tuned" / "seed-0"
+    shutil.copytree(run, tuned)
+    content = json.loads((tuned / "run.json").read_text())
+    content["setup"]["method"]["recipe"] = recipe
+    content["receipt"]["recipe"] = {"trials": 8, "command": "mtlbench tune --dataset zappos"}
+    (tuned / "run.json").write_text(json.dumps(content))
+    done = run_command("export", tuned, "--format", "safetensors", "--data-dir", folder)
+    assert done.code == 0, done.err
+    (file,) = tmp_path.glob("*.safetensors")
+    assert file.name == "zappos-quick-modulation@tuned-seed-0.safetensors"
+    assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE((run / "run.json").stat().st_mode)  # as the umask has it
+    card = Path(f"{file}.md").read_text()
+    assert card.startswith("# modulation, tuned, zappos-quick, seed 0\n")
+    assert "| train.lr | `0.0123` |" in card
+    assert "| loss.margin | `0.45` |" in card
+    assert "It was found in 8 trials by `mtlbench tune --dataset zappos`." in card
 
 
 def test_safetensors_hold_the_runs_weights_and_its_configuration(made):

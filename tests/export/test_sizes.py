@@ -267,5 +267,5 @@ def test_the_error_is_by_hand_where_triplets_share_no_image() -> None:
 
     difference = np.array([1.0] * 10 + [-1.0] * 2 + [0.0] * 28)
     shared = SharedImages(np.arange(120).reshape(1, 40, 3))
-    variance = ((difference - 0.2) ** 2).sum() / 40**2 * (120 / 119) ** 2
+    variance = ((difference - 0.2) ** 2).sum() / 40**2 * 120 * 119 / 117**2
     assert shared.spread(difference[None]) == pytest.approx(variance)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 from mtlbench.errors import UserError
 from mtlbench.evaluation.triplets import HeldOutTriplets
 from mtlbench.jobs.job import Job, Watcher
-from mtlbench.runs import find_records, partial_folder
+from mtlbench.runs import Record, find_records, partial_folder, write_record
 from mtlbench.training.events import Event
 from mtlbench.training.state import Interrupted
 
@@ -57,11 +59,81 @@ def test_an_interrupted_run_is_continued_to_the_same_result(tmp_path):
     assert not partial_folder(job.folder).exists()
 
 
-def test_an_interrupted_run_of_other_settings_starts_anew(tmp_path):
+def begun(tmp_path: Path) -> Job:
     (job,) = jobs_for(tmp_path)
     with pytest.raises(Interrupted):
         do(job, stop=lambda: True)
-    assert states(jobs_for(tmp_path, benchmark=protocol("train.lr=0.1"))) == ["new"]
+    return job
+
+
+def kept(job: Job) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in partial_folder(job.folder).iterdir()}
+
+
+def test_an_interrupted_run_of_other_settings_is_kept_until_it_is_given_up(tmp_path):
+    job = begun(tmp_path)
+    before = kept(job)
+    with pytest.raises(UserError) as refused:
+        jobs_for(tmp_path, benchmark=protocol("train.lr=0.1"))
+    assert str(refused.value) == (
+        f"{job.folder} is an interrupted run that was begun with other settings (benchmark.train.lr: 0.003 there, 0.1"
+        " now). Continue it as it was begun, choose another folder with --results, or begin anew with --overwrite, or"
+        f" after mtlbench runs rm {job.folder}."
+    )
+    assert states(jobs_for(tmp_path, benchmark=protocol("train.lr=0.1"), overwrite=True)) == ["new"]
+    assert kept(job) == before
+    assert states(jobs_for(tmp_path)) == ["interrupted"]
+
+
+def test_an_interrupted_run_of_another_device_is_kept(tmp_path):
+    job = begun(tmp_path)
+    facts = partial_folder(job.folder) / "state.json"
+    facts.write_text(facts.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    with pytest.raises(UserError, match=r"begun with other settings \(device: cuda there, cpu now\)"):
+        jobs_for(tmp_path)
+    assert states(jobs_for(tmp_path, overwrite=True)) == ["new"]
+
+
+def test_an_interrupted_run_of_a_newer_mtlbench_is_kept(tmp_path):
+    job = begun(tmp_path)
+    facts = partial_folder(job.folder) / "state.json"
+    facts.write_text(facts.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(UserError, match="schema: 2 there, 1 now"):
+        jobs_for(tmp_path)
+
+
+def test_an_interrupted_run_of_an_edited_method_is_kept_unless_its_own_error_has_ended_it(tmp_path, monkeypatch):
+    job = begun(tmp_path)
+    monkeypatch.setattr(
+        "mtlbench.runs.provenance.sources_of", lambda method: {"architecture": "edited", "balancer": ""}
+    )
+    said = r"begun with another version of its source \(code.architecture: \w+ there, edited now"
+    with pytest.raises(UserError, match=said):
+        jobs_for(tmp_path)
+    write_record(job.folder, Record("shared", 0, "method", job.setup, "failed", "its task died 3 times"))
+    with pytest.raises(UserError, match=said):
+        jobs_for(tmp_path)
+    error = {"traceback": "…"}
+    write_record(job.folder, Record("shared", 0, "method", job.setup, "failed", "NaN", receipt=error))
+    assert states(jobs_for(tmp_path)) == ["failed"]
+    later = (job.folder / "run.json").stat().st_mtime + 60  # it was tried again, and interrupted
+    os.utime(partial_folder(job.folder) / "state.json", (later, later))
+    with pytest.raises(UserError, match=said):
+        jobs_for(tmp_path)
+
+
+def test_memory_that_lacks_for_a_moment_is_no_damage_to_what_was_kept(tmp_path, monkeypatch):
+    job = begun(tmp_path)
+    before = kept(job)
+
+    def full(*rest: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    (again,) = jobs_for(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("mtlbench.training.loop.Trainer.restore", full)
+        assert do(again).status == "failed"
+    assert kept(job) == before
     assert states(jobs_for(tmp_path)) == ["interrupted"]
 
 
@@ -116,14 +188,10 @@ def test_wording_and_spelling_of_settings_decide_nothing(tmp_path):
     assert states(jobs_for(tmp_path, benchmark=reworded)) == ["done"]
 
 
-def test_a_damaged_or_foreign_interrupted_run_starts_anew(tmp_path):
-    (job,) = jobs_for(tmp_path)
-    with pytest.raises(Interrupted):
-        do(job, stop=lambda: True)
+def test_a_damaged_interrupted_run_starts_anew(tmp_path):
+    job = begun(tmp_path)
     facts = partial_folder(job.folder) / "state.json"
     words = facts.read_text()
-    facts.write_text(words.replace('"device": "cpu"', '"device": "cuda"'))
-    assert states(jobs_for(tmp_path)) == ["new"]
     facts.write_text("{")
     assert states(jobs_for(tmp_path)) == ["new"]
     facts.write_text(words)

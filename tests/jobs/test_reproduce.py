@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import t as student
 from support import registries_restored, run_command, time_little
 
-from mtlbench.report.inference import PRIORS
+from mtlbench.report.inference import LEVEL, PRIORS
 from mtlbench.report.reproduction import _tolerance, repetitions
 from mtlbench.runs import Record, read_record
 
@@ -130,11 +130,25 @@ def _record(method: str, seed: int, accuracy: float, threads: int = 1, status: s
 
 
 def test_tolerance_is_that_of_two_means_of_one_distribution():
-    assert math.isnan(_tolerance([0.6], 1, 1))
+    assert math.isnan(_tolerance([0.6], 1, 1, LEVEL))
     # five that scatter as expected: their variance and the prior's are one
     spread = np.array([-1, -1, 0, 1, 1]) * PRIORS[3].deviation
     expected = student.ppf(0.975, 4 + PRIORS[3].freedom) * PRIORS[3].deviation * math.sqrt(2 / 5)
-    assert _tolerance(list(0.6 + spread), 5, 7) == pytest.approx(expected, rel=1e-4)
+    assert _tolerance(list(0.6 + spread), 5, 7, LEVEL) == pytest.approx(expected, rel=1e-4)
+    # of two, their own variance alone, as tables take it
+    expected = student.ppf(0.975, 1) * 0.01 / math.sqrt(2) * math.sqrt(2 / 2)
+    assert _tolerance([0.6, 0.61], 2, 7, LEVEL) == pytest.approx(expected, rel=1e-4)
+
+
+def test_all_methods_of_a_command_agree_at_once_in_95_of_100_cases(tmp_path):
+    def of(methods: int) -> float:
+        old = [_record(f"m{n}", seed, 0.6 + 0.01 * seed) for n in range(methods) for seed in range(3)]
+        new = [_record(f"m{n}", seed, 0.6, threads=2) for n in range(methods) for seed in range(3)]
+        return repetitions(old, list(zip(old, new, strict=True)), tmp_path)[0].tolerance
+
+    means = [0.6, 0.61, 0.62]
+    assert of(1) == pytest.approx(_tolerance(means, 3, 1, LEVEL))
+    assert of(10) == pytest.approx(_tolerance(means, 3, 1, LEVEL / 10))
 
 
 def test_a_failed_repetition_is_no_agreement(tmp_path):

@@ -47,6 +47,27 @@ def test_the_variance_is_that_of_all_pairs_of_triplets_that_share_an_image(image
     assert SharedImages(triplets).variance(errors) == pytest.approx(wanted, rel=1e-12)
 
 
+def test_images_of_one_group_and_of_one_of_many_values_are_one_cluster_of_triplets():
+    random = np.random.default_rng(0)
+    groups = np.array([0, 0, 0, 1, 1, -1, -1, 2, 2, 2, 2, 3])  # two alone
+    alone = np.where(groups < 0, 10 + np.arange(12), groups)
+    triplets = np.array([random.choice(12, 3, replace=False) for _ in range(60)]).reshape(2, 30, 3)
+    errors = random.normal(size=7)[np.unique(alone, return_inverse=True)[1]][triplets].sum(axis=2).ravel()
+    errors -= errors.mean()
+    shared = SharedImages(triplets, groups)
+    assert shared.variance(errors) == pytest.approx(brute_force(alone[triplets], errors), rel=1e-12)
+    assert shared.images < SharedImages(triplets).images
+
+    values = np.repeat(np.arange(20), 5)
+    triplets = np.array([random.choice(100, 3, replace=False) for _ in range(80)])[None]
+    errors = random.normal(size=20)[values][triplets].sum(axis=2)
+    many, few = SharedImages(triplets, labels=values[None]), SharedImages(triplets, labels=values[None] // 2)
+    assert many.spread(errors) / many.stretch == pytest.approx(
+        brute_force(values[triplets], (errors - errors.mean()).ravel()), rel=1e-12
+    )
+    assert few.spread(errors) == SharedImages(triplets).spread(errors)  # ten values are taken as they are
+
+
 def test_triplets_without_a_common_image_are_independent():
     triplets = np.arange(90).reshape(1, 30, 3)
     errors = np.random.default_rng(0).normal(size=30)
@@ -300,3 +321,41 @@ def test_a_rare_value_of_few_images_decides_how_much_a_macro_mean_is_worth():
     scores = np.random.default_rng(0).normal(size=(1, 500))
     rare, common = scores[0, :10].var(ddof=1) / 10, scores[0, 10:].var(ddof=1) / 490
     assert shared.spread(scores) == pytest.approx(9 * (rare + common) / 4)
+
+
+def test_values_of_a_single_query_vary_among_themselves():
+    """25 persons of one query: the variance of their mean, twice over, since a person is also among the others."""
+    labels, scores = np.arange(25)[None], np.random.default_rng(0).normal(size=(1, 25))
+    gallery = np.full((1, 25), -1)
+    assert SharedQueries(labels, gallery).spread(scores) == pytest.approx(4 * float(scores.var(ddof=1)) / 25)
+    assert SharedQueries(labels, gallery).images == pytest.approx(25)
+
+
+def test_of_many_values_the_queries_of_one_are_a_cluster():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(30), 10)[None]
+    scores = random.normal(size=30)[labels] + 0.1 * random.normal(size=(1, 300))
+    means = scores.reshape(30, 10).mean(axis=1)
+    shared = SharedQueries(labels)
+    assert shared.spread(scores) == pytest.approx(4 * float(means.var(ddof=1)) / 30)
+    assert shared.images == pytest.approx(30)
+
+
+def test_a_small_gallery_counts_as_few_images():
+    scores = np.random.default_rng(0).normal(size=(1, 100))
+    labels, searched = np.full((1, 100), -1), np.full((1, 100), -1)
+    labels[0, :80], searched[0, 80:] = 0, 0
+    shared = SharedQueries(labels, searched)
+    assert shared.spread(scores) == pytest.approx((1 + 4 * 80 / 20) * float(scores[0, :80].var(ddof=1)) / 80)
+    assert shared.images == pytest.approx(22.5, abs=0.1)
+    both = np.zeros((1, 100), int)
+    assert SharedQueries(both, both).spread(scores) == pytest.approx(SharedQueries(both).spread(scores))
+
+
+def test_queries_of_one_group_are_one_cluster():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 5)
+    scores = random.normal(size=20)[groups][None]
+    shared = SharedQueries(np.zeros((1, 100), int), groups=groups)
+    assert shared.spread(scores) == pytest.approx(9 * float(scores.var()) / 19)
+    assert shared.images == pytest.approx(20)

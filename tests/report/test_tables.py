@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,6 +164,9 @@ def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named(
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
+    lucky = [record("independent", seed, (0.9, heel)) for seed, heel in enumerate((0.5, 0.72, 0.5))]
+    row, _ = rows(suites([*lucky, *(record("one", seed) for seed in range(3))])[0])
+    assert row.unlearned == ("heel_height",)  # by the mean it is learned, by one seed alone
     assert "Left out, because independent did not learn them: heel height." in unwrapped(shown(records))
     records[0].metrics["colour"]["triplet"] = 0.5
     assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
@@ -326,6 +331,9 @@ def test_two_different_runs_of_one_method_and_seed_are_refused_and_copies_count_
     assert [r.method for r in suites([record("one"), record("one")])[0].records] == ["one"]
     with pytest.raises(UserError, match="two different runs of one with seed 0"):
         suites([record("one"), record("one", hits=(0.1, 0.2))])
+    copies = [replace(record("one", hits=(0.1, n / 10)), folder=Path(f"r/b/one{n}/seed-0")) for n in range(2)]
+    with pytest.raises(UserError, match=r"benchmark, r/b/one0/seed-0 and r/b/one1/seed-0: keep copies"):
+        suites(copies)
 
 
 def test_commits_and_versions_that_differ_are_named_with_the_runs_that_have_them():

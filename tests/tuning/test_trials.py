@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import make_dataset, protocol
+from support_remote import Pretended
 from torch import Tensor
 from tuning_support import GoodAt50, begin, command, trials_in, tuned, tuning_of, wait_for_trials
 
@@ -19,15 +20,18 @@ from mtlbench import Architecture, Range, register_architecture
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
 from mtlbench.errors import UserError
+from mtlbench.runs import partial_folder
 from mtlbench.runs.lock import working_on
 from mtlbench.specs import parse_method
 from mtlbench.training.events import Event
 from mtlbench.training.loop import Trainer
 from mtlbench.training.state import Interrupted
+from mtlbench.tuning import workers
+from mtlbench.tuning.afar import _Trials
 from mtlbench.tuning.outcome import Outcome
 from mtlbench.tuning.study import JOURNAL, Studies, Trial
 from mtlbench.tuning.trial import without_test
-from mtlbench.tuning.tune import Told, open_studies, rehearsed, steps_left, work
+from mtlbench.tuning.tune import Told, Tuning, open_studies, rehearsed, steps_left, work
 
 
 @pytest.fixture(autouse=True)
@@ -325,8 +329,69 @@ def test_a_trial_whose_process_dies_has_failed_and_the_others_go_on(tmp_path):
     folder = tmp_path / "shoes-quick" / "tuning"
     deadly = trials_in(folder, "deadly")
     assert [t.state for t in deadly] == ["done", "failed", "failed"]
-    assert {t.reason for t in deadly[1:]} == {"the process died (signal 9)"}
+    assert {t.reason for t in deadly[1:]} == {"its task died 3 times: the process died (signal 9)"}
     assert [t.state for t in trials_in(folder, "shared")] == ["done"] * 3
+
+
+def stopped(tuning: Tuning) -> tuple[Studies, Path]:
+    """Stop a tuning in its first trial; return the file that says where that stood."""
+    studies, steps = open_studies(tuning, overwrite=False), list[int]()
+
+    class Steps(Told):
+        def happened(self, method: str, number: int, event: Event) -> None:
+            steps.append(event.step)
+
+    with pytest.raises(Interrupted):
+        work(tuning, studies, Steps(), lambda: bool(steps) and steps[-1] >= 3)
+    return studies, partial_folder(studies.place("shared", 0) / "seed-0") / "state.json"
+
+
+class Dead:
+    """A process that a signal has ended while it worked on the first trial of shared."""
+
+    slot, reason = 0, ""
+
+    def __init__(self) -> None:
+        self.trial: tuple[str, int] | None = ("shared", 0)
+
+    def close(self) -> int:
+        return -9
+
+    def why_it_died(self) -> str:
+        return "the process died (signal 9)"
+
+
+def test_a_trial_goes_on_after_its_process_died_until_that_has_happened_three_times(tmp_path):
+    tuning = tuning_of(tmp_path, "shared", 2)
+    studies, state = stopped(tuning)
+    parent = workers._Parent(tuning, studies, Told(), lambda: False, tmp_path / "order.json")
+
+    def dies() -> bool:
+        parent.under_way = [worker := Dead()]  # type: ignore[list-item]
+        return parent._ended(worker)  # type: ignore[arg-type]
+
+    assert [dies(), dies()] == [True, True]
+    assert [trial.state for trial in studies.trials("shared")] == ["begun"]
+    assert state.exists()
+    assert dies()
+    (trial,) = studies.trials("shared")
+    assert (trial.state, trial.reason) == ("failed", "its task died 3 times: the process died (signal 9)")
+    assert not studies.place("shared", 0).exists()
+
+
+def test_a_trial_of_another_device_is_not_begun_anew(tmp_path):
+    tuning = tuning_of(tmp_path, "shared", 2)
+    studies, state = stopped(tuning)
+    state.write_text(state.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    before = {file.name: file.read_bytes() for file in state.parent.iterdir()}
+    said = r"Trial 0 of shared in .* was begun on cuda, and can't be continued on cpu: go on there, .*--overwrite"
+    with pytest.raises(UserError, match=said):
+        work(tuning, studies, Told(), lambda: False)
+    with pytest.raises(UserError, match=said):
+        _Trials(Pretended(), tuning, studies, Told(), lambda: False).drive()
+    assert [trial.state for trial in studies.trials("shared")] == ["begun"]
+    assert {file.name: file.read_bytes() for file in state.parent.iterdir()} == before
+    work(tuning, open_studies(tuning, overwrite=True), Told(), lambda: False)
 
 
 def test_trials_under_way_are_not_forgotten(tmp_path):

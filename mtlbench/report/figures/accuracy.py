@@ -35,7 +35,7 @@ from mtlbench.report.figures.style import (
     shorts,
 )
 from mtlbench.report.leading import Span, leading, listed_with
-from mtlbench.report.receipt import STEADY, varied
+from mtlbench.report.receipt import STEADY, incomparable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +166,8 @@ def _cheapest(
     shown: Sequence[Method], points: Sequence[tuple[float, float]], bars: Mapping[int, Sequence[Segment]], cost: Cost
 ) -> str:
     """Say which methods are smallest or fastest; several where sizes are equal or bars overlap."""
+    if _unsure(shown, cost):
+        return "None is called fastest: not all speeds can be compared."
     spans = {method.name: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
     texts = {method.name: f"{points[n][0]:,.4g} {cost.unit}" for n, method in enumerate(shown)}
     first = leading(spans, highest=not cost.less_is_better)
@@ -177,9 +179,17 @@ def _cheapest(
 
 
 def _unsteady(shown: Sequence[Method], cost: Cost) -> str:
-    """Name the methods whose speed varied too much to be compared."""
-    names = [method.name for method in shown if varied(method.records, cost.key)]
-    return f" Varied by more than ±{100 * STEADY:.0f} %, so not to be compared: {joined(names, 4)}." if names else ""
+    """Name the methods whose speeds can't be compared."""
+    names = _unsure(shown, cost)
+    why = f"varied by more than ±{100 * STEADY:.0f} % or was measured on a busy machine"
+    return f" Speed {why}: {joined(names, 4)}." if names else ""
+
+
+def _unsure(shown: Sequence[Method], cost: Cost) -> list[str]:
+    if cost is STORAGE:
+        return []
+    unsure = incomparable([record for method in shown for record in method.records])
+    return [method.name for method in shown if {record.method for record in method.records} & unsure]
 
 
 def _range(method: Method, cost: Cost, deviation: float) -> tuple[float, float]:

@@ -180,7 +180,7 @@ def test_of_tied_methods_neither_equal_sizes_nor_overlapping_speeds_make_one_the
         (summary,) = found(results)
         return summary
 
-    alike = put_both(priced(7000, 2000, 2.831e6), priced(9000, 2500, 2.829e6))  # both 2.83 MB as they are written
+    alike = put_both(priced(7000, 1300, 2.831e6), priced(8500, 1600, 2.829e6))  # both 2.83 MB as they are written
     words = verdict(alike)
     assert (set(words.smallest), set(words.fastest)) == ({"shared", "modulation"},) * 2
     assert words.closing[0].endswith("are tied at 80.0 ±0.0 %; none of them is cheaper.")
@@ -188,10 +188,16 @@ def test_of_tied_methods_neither_equal_sizes_nor_overlapping_speeds_make_one_the
     assert "No tied method is smaller." in said(alike)
     assert "under all tasks; no tied method is clearly faster." in said(alike)
 
-    mixed = put_both(priced(7000, 100, 4e6), priced(9000, 2500, 2e6))  # the smaller is not clearly faster
+    mixed = put_both(priced(7500, 100, 4e6), priced(9000, 1700, 2e6))  # the smaller is not clearly faster
     words = verdict(mixed)
     assert (words.smallest, set(words.fastest)) == (("modulation",), {"shared", "modulation"})
     assert words.closing[0].endswith("; the cheapest is modulation.")
+
+    unsteady = put_both(priced(2000, 100, 2e6), priced(9000, 2500, 4e6))
+    words = verdict(unsteady)
+    assert (words.smallest, words.fastest) == (("shared",), ())  # speeds that can't be compared make none the fastest
+    assert words.closing[0].endswith("; the smallest is shared.")
+    assert "Fastest" not in words.headline
 
     apart = put_both(priced(7000, 100, 2e6), priced(9000, 100, 4e6))
     words = verdict(apart)
