@@ -3,6 +3,7 @@
     python tools/false_positives.py triplets     # docs/inference.md holds its figures
     python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 5000
     python tools/false_positives.py retrieval    # the columns of retrieval metrics; worst-retrieval as worst
+    python tools/false_positives.py clusters     # images of one person or product, many label values, small galleries
     python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
     python tools/false_positives.py both         # seeds and images, both normal, of any size, with --tables 20000
     python tools/false_positives.py unequal      # seeds alone, by methods that vary unequally, with --tables 20000
@@ -21,15 +22,20 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from statistics import NormalDist
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from mtlbench.evaluation.retrieval import retrieval_scores
+from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
 from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, threshold
+from mtlbench.sampling.triplets import TripletSampler
 
 IMAGES, TRIPLETS = 600, 2000
 QUERIES, LENGTH = 300, 8  # images of the simulated retrieval, and dimensions of an embedding
@@ -39,6 +45,16 @@ NOISES = (0.0, 0.1, 0.2, 0.3)
 # methods, share of the rarer label, tasks, noise, seeds; with four tasks, seeds alone are wrong most often at 0.2
 WORST = ((2, 0.5, 4, 0.2, 3), (2, 0.5, 4, 0.2, 5), (2, 0.5, 4, 0.3, 3), (2, 0.03, 4, 0.0, 5), (2, 0.03, 1, 0.1, 5),
          (6, 0.5, 4, 0.2, 3))  # fmt: skip
+# test images, how many show the same person, label values, and how queries and gallery differ, by what it is called
+CLUSTERED = {
+    "600 alone": (600, 1, 2, ""),
+    "600, 5 of each person": (600, 5, 2, ""),
+    "600, 20 of each person": (600, 20, 2, ""),
+    "30 values of 20": (600, 1, 30, ""),
+    "20 values of 30": (600, 1, 20, ""),
+    "40 values, one query and two gallery images of each": (120, 1, 40, "one query a value"),
+    "1,000 queries, 20 gallery images": (1020, 1, 2, "small gallery"),
+}
 WORST_RETRIEVAL = ((2, 0.5, 4, 0.2, 3), (2, 0.5, 4, 0.2, 5), (2, 0.5, 4, 0.3, 5), (2, 0.5, 1, 0.3, 5))
 
 
@@ -303,6 +319,80 @@ def _retrieval_means(random: np.random.Generator, noise: float) -> list[float]:
     return [shared.mean(run["map@r"]) for run in draw_scores(random, labels, 10, noise)]
 
 
+def draw_clustered(
+    random: np.random.Generator, case: str
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.bool_]], Callable[[], Callable[[], torch.Tensor]]
+]:
+    """Draw what methods are asked in one of `CLUSTERED`, and return what draws a method.
+
+    Returns:
+        (N,) labels and groups, which images are queries and gallery where these are sets of their own, and the method:
+        it draws the embeddings (N, D) of a seed. An embedding is the sum of its label's centre, the method's own
+        effects of the image and of its group or value, and a small one of seed and image.
+    """
+    size, groups, values, roles = CLUSTERED[case]
+    group = np.arange(size) // max(groups, 1)
+    label = np.arange(size) // (size // values) if values > 2 else group % 2
+    asked: dict[str, NDArray[np.bool_]] = {}
+    if roles:
+        query = np.arange(size) % 3 == 0 if roles == "one query a value" else np.arange(size) >= 20
+        asked = {"query": query, "gallery": ~query}
+    centre = np.zeros((size, LENGTH))
+    centre[:, 0] = 0.7 * (2 * (label % 2) - 1)
+    if values > 2:
+        centre = random.standard_normal((values, LENGTH))[label]
+    cluster = label if values > 2 else group
+
+    def method() -> Callable[[], torch.Tensor]:
+        alone, together = random.standard_normal((size, LENGTH)), random.standard_normal((size, LENGTH))[cluster]
+        own = centre + 0.8 * np.sqrt(0.5) * (alone + together)
+        return lambda: torch.from_numpy(own + 0.1 * random.standard_normal(own.shape)).float()
+
+    return label, group, asked, method
+
+
+def wrong_clusters(case: str, tables: int, metric: str, seed: int = 0) -> tuple[float, float]:
+    """Return the share of tables of two equal methods with a wrong mark, and the mean error over the true deviation.
+
+    Args:
+        case: of `CLUSTERED`; tables: how many; metric: `triplet` or a retrieval metric.
+        seed: of the drawing.
+    """
+    random, wrong, errors, differences = generator(seed), 0, [], []
+    for table in range(tables):
+        label, group, asked, method = draw_clustered(random, case)
+        labels = torch.from_numpy(label)
+        query, gallery = (torch.from_numpy(asked[name]) if asked else None for name in ("query", "gallery"))
+        runs = [[draw() for _ in range(3)] for draw in (method(), method())]
+        shared: Clustered
+        if metric == "triplet":
+            triplets = TripletSampler(labels).draw(TRIPLETS, torch.Generator().manual_seed(table))
+            shared = SharedImages(triplets.numpy()[None], group, label[None])
+            scores = [[triplet_hits(one, triplets, False).numpy()[None] for one in seeds] for seeds in runs]
+        else:
+            search = partial(retrieval_scores, labels=labels, normalise=False, query=query, gallery=gallery)
+            scores = [[search(one)[metric].numpy()[None] for one in seeds] for seeds in runs]
+            searched = np.where(asked["gallery"], label, -1)[None] if asked else None
+            shared = SharedQueries(np.where(np.isnan(scores[0][0]), -1, label), searched, group)
+        pair = compare(scores[0], scores[1], shared)
+        if pair is not None:
+            wrong += pair.differs(threshold(2))
+            errors.append(pair.from_images)
+            differences.append(pair.difference)
+    return wrong / tables, math.sqrt(float(np.mean(errors))) / float(np.std(differences))
+
+
+def print_clusters(tables: int) -> None:
+    """Print the table of images that come in clusters."""
+    print("| test images | metric | tables with a wrong mark | error from images, as a share of the true deviation |")
+    print("|---|---|---|---|")
+    for case, (_, _, _, roles) in CLUSTERED.items():
+        for metric in ("map@r", "precision@1") if roles else ("triplet", "map@r"):
+            rate, ratio = wrong_clusters(case, tables, metric)
+            print(f"| {case} | {metric} | {_rate(rate, tables)} | {ratio:.1f} |", flush=True)
+
+
 def _rate(rate: float, tables: int) -> str:
     error = math.sqrt(max(rate * (1 - rate), 1 / tables) / tables)
     return f"{100 * rate:.1f} ±{100 * error:.1f} %"
@@ -428,7 +518,7 @@ def main() -> None:
     """Print the tables of one kind of column, or of seeds alone."""
     kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval,
              "worst-retrieval": print_worst_retrieval, "seeds": print_seeds, "both": print_both,
-             "unequal": print_unequal, "prior": print_prior}  # fmt: skip
+             "unequal": print_unequal, "prior": print_prior, "clusters": print_clusters}  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--tables", type=int, default=300)

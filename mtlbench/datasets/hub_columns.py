@@ -29,8 +29,8 @@ class Cells:
         kind: what its cells are as labels: `class`, `text`, `flag`, `whole`, `real` or `list`; `mixed` where splits
             hold different ones of these; empty for anything else, whose cells are not there.
         said: what it holds, in words.
-        parts: by split, its kind there and its cells: None, text, numbers, truth values, and lists of these. Classes
-            are their names.
+        parts: by split, its kind there (of lists, that of what they hold) and its cells: None, text, numbers, truth
+            values, and lists of these. Classes are their names.
         names: of the classes of all splits.
     """
 
@@ -81,13 +81,13 @@ def are_alike(features: Sequence[Any]) -> bool:
 
 def same_classes(one: Any, other: Any) -> bool:
     """Return whether two types have the same classes, or none at all."""
-    kinds = [_kind_here(_innermost(feature)) for feature in (one, other)]
-    return "class" not in kinds or are_alike([one, other])
+    return "class" not in (_kind_inside(one), _kind_inside(other)) or are_alike([one, other])
 
 
-def _innermost(feature: Any) -> Any:
+def _kind_inside(feature: Any) -> str:
+    """Return what a cell is as a label, or what a list holds."""
     inner = getattr(feature, "feature", None)
-    return feature if inner is None else _innermost(inner)
+    return _kind_here(feature) if inner is None else _kind_inside(inner)
 
 
 def stated_types(file: Path, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def cells_of(splits: Mapping[str, Any], names: Sequence[str], where: str) -> dic
         cells = {split: read[split].get(name, []) for split in splits}
         if kinds[name] == MIXED:  # a split without any value may hold whatever the library took that for
             kinds[name] = _kind([own[split] for split, column in cells.items() if not all(map(_is_nothing, column))])
-        parts = {split: (_kind([own[split]]), column) for split, column in cells.items()}
+        parts = {split: (_kind_inside(own[split]), column) for split, column in cells.items()}
         classes = dict.fromkeys(str(value) for one in own.values() for value in getattr(one, "names", None) or ())
         found[name] = Cells(name, kinds[name], _said(own), parts, tuple(classes))
     return found

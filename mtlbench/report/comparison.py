@@ -103,7 +103,7 @@ class Compared:
                 Line(
                     "test images",
                     f"the {what} of the weakest column, {column}, are worth {self.images:,.0f} independent test"
-                    " images.",
+                    " images; those of one person or product count as one where that is known.",
                 )
             )
         return said

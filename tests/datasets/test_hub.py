@@ -211,6 +211,9 @@ def test_lists_of_classes_are_those_of_their_own_splits_names(tmp_path: Path) ->
 
     table = read(parquet(tmp_path / "shop", train=part(["a", "b"], 4), test=part(["b", "c"], 1)))
     assert names(table.columns["tags"])[-4:] == ["b", "b;c", "c", None]
+    words = rows(tags=[["c"], ["b", "a"], ["a"], []] * 4)
+    table = read(parquet(tmp_path / "words", train=words, test=part(["b", "c"], 1)))
+    assert names(table.columns["tags"])[:2] + names(table.columns["tags"])[-4:] == ["c", "a;b", "b", "b;c", "c", None]
 
 
 def test_files_of_one_split_that_number_classes_differently_are_refused(tmp_path: Path) -> None:

@@ -152,8 +152,8 @@ def test_the_receipt_says_how_many_images_stand_behind_the_weakest_column(tmp_pa
     assert summary.comparison.images == pytest.approx(20, abs=1)
     worth = f"{summary.comparison.images:,.0f}"
     assert (
-        f"test images: the triplets of the weakest column, heel height, are worth {worth} independent test images."
-        in (summary.receipt)
+        f"test images: the triplets of the weakest column, heel height, are worth {worth} independent test images;"
+        " those of one person or product count as one where that is known." in (summary.receipt)
     )
 
 

@@ -323,6 +323,20 @@ def test_a_rare_value_of_few_images_decides_how_much_a_macro_mean_is_worth():
     assert shared.spread(scores) == pytest.approx(9 * (rare + common) / 4)
 
 
+@pytest.mark.parametrize(
+    ("case", "metric", "low", "high"),
+    [
+        ("600, 20 of each person", "triplet", 0.7, 1.4),
+        ("30 values of 20", "map@r", 0.8, 3),
+        ("40 values, one query and two gallery images of each", "map@r", 0.8, 3),
+    ],
+)
+def test_the_error_from_images_in_clusters_is_about_the_true_one(case, metric, low, high):
+    wrong, ratio = tool("false_positives").wrong_clusters(case, 30, metric)
+    assert wrong < 0.2
+    assert low < ratio < high
+
+
 def test_values_of_a_single_query_vary_among_themselves():
     """25 persons of one query: the variance of their mean, twice over, since a person is also among the others."""
     labels, scores = np.arange(25)[None], np.random.default_rng(0).normal(size=(1, 25))
