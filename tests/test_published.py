@@ -220,7 +220,7 @@ def test_no_network_no_embedding_no_path_and_nothing_large_is_published():
                 assert triplets.dtype == "int16"
                 assert not file.with_name(TRIPLETS).exists()  # all runs of these benchmarks answered the same
             if file.name == TRIPLETS:
-                assert set(load_file(file)) == {"triplets"}
+                assert set(load_file(file)) <= {"triplets", "groups"}
             most = {"tried.jsonl": 1_000_000}.get(file.name, 100_000)
             if file.suffix == ".safetensors":
                 tasks = len(next(iter(load_file(file).values())))

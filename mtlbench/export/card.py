@@ -16,8 +16,14 @@ from mtlbench.search import Run
 
 _INT8 = (
     "**int8.** Weights and inputs of convolutions and products are 8-bit integers, whose ranges were found on images of"
-    " the training split; pixel values, biases and a method's scales are float32. The table above says what that costs."
+    " the training split; biases are 32-bit integers; pixel values and a method's scales are"
+    " float32. The table above says what that costs."
 )
+_FITS = {  # as `data.decoding` fits images
+    "squash": "then resize it with Pillow: `photo.resize(({width}, {height}), Image.Resampling.BILINEAR)`",
+    "crop": "cut its middle in the shape of {width} x {height}, then resize that with Pillow:"
+    " `photo.resize(({width}, {height}), Image.Resampling.BILINEAR)`",
+}
 _SECTIONS = ("model", "loss", "embedding", "train", "evaluation")
 _RECEIPT = (
     "mtlbench", "commit", "torch", "device", "precision", "date",
@@ -91,7 +97,7 @@ def card(
         f" {'the task' if len(tasks) == 1 else 'each of the tasks'} {', '.join(f'`{t}`' for t in tasks)} lie near each"
         " other.",
         "## Use",
-        _use(format, height, width, shape, order) + f" {unit}",
+        _use(format, height, width, benchmark.data.fit, shape, order) + f" {unit}",
         "## Data",
         _data(run),
         "## Accuracy",
@@ -108,7 +114,7 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
-def _use(format: str, height: int, width: int, shape: str, order: str) -> str:
+def _use(format: str, height: int, width: int, fit: str, shape: str, order: str) -> str:
     if format == "safetensors":
         return (
             "The file holds weights under the names of mtlbench's network, and the run's configuration as JSON in its"
@@ -116,9 +122,9 @@ def _use(format: str, height: int, width: int, shape: str, order: str) -> str:
             f" float32 {shape}{order}."
         )
     return (
-        f"Input `images`: (N, {height}, {width}, 3) uint8, RGB, N of any size from 1. Resize images to {height} x"
-        f" {width} as the benchmark does (see `fit` below); pixel values are normalised inside. Output: float32"
-        f" {shape}{order}."
+        f"Input `images`: (N, {height}, {width}, 3) uint8, RGB, N of any size from 1; pixel values are normalised"
+        f" inside. Turn a photo as its EXIF data says, {_FITS[fit].format(width=width, height=height)}. Other filters"
+        f" change which images are nearest. Output: float32 {shape}{order}."
     )
 
 

@@ -21,7 +21,8 @@ _QUANTISED = ["Conv", "MatMul", "Gemm"]
 def quantise(file: Path, images: Pixels, method: str) -> None:
     """Quantise a float32 ONNX file in place, statically: weights of each channel, activations by their ranges.
 
-    Preprocessing, biases and what lies between convolutions and products stay in float32, as do a method's scales.
+    Their biases become 32-bit integers. Preprocessing and what lies between convolutions and products stay in float32,
+    as do a method's scales.
 
     Args:
         file: takes (n, H, W, 3) uint8 as `images`.
