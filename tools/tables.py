@@ -34,8 +34,8 @@ ROOT = Path(__file__).parents[1] / "results"
 PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
 BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
 FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
-WIDTHS, MORE, RATE, LONGER, FORTY = (
-    f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "7-rate", "1200", "40")
+WIDTHS, MORE, PASSES, RATE, LONGER, FORTY = (
+    f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "7-passes", "7-rate", "1200", "40")
 )
 AGREEMENT, TWENTY = "claims/celeba-4-agreement-quick", "claims/celeba-20-core-quick"
 FORTY_CORE = "claims/celeba-40-core-quick"
@@ -300,7 +300,7 @@ def more_table() -> str:
 
     Another row is `shared` with the learning rate of gradnorm's recipe.
     """
-    more = _records(MORE)
+    more = _records(MORE) + _records(PASSES)
     (suite,) = suites(more + _records(FACES) + _records(RATE), across=("name", "train.lr", "train.weight_decay"))
     asked = {record.setup["method"]["name"] for record in more if record.kind == "method"} | {"gradnorm", "shared"}
     kept = {one.method for where in (MORE, FACES) for one in read_trials(ROOT / where / FOLDER) if one.recipe == {}}
