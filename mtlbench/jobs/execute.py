@@ -235,7 +235,10 @@ def _train_and_test(
 
 def _clusters(dataset: Dataset, images: Tensor) -> dict[str, Tensor]:
     """Return what comparisons must know of (n,) test images: which belong together, and which are in the gallery."""
-    found = {} if dataset.kin is None else {"groups": dataset.kin[images].to(torch.int32)}
+    found = {}
+    if dataset.kin is not None:
+        codes = dataset.kin[images]  # any numbers
+        found["groups"] = torch.where(codes < 0, -1, codes.unique(return_inverse=True)[1]).to(torch.int32)
     roles = dataset.roles(images)
     return found if roles is None else found | {"gallery": roles[1].to(torch.uint8)}
 

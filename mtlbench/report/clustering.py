@@ -243,7 +243,7 @@ def _units(groups: NDArray[np.integer] | None, images: int) -> NDArray[np.int64]
     if groups is None or len(groups) < images:
         return np.arange(images)
     own = np.arange(len(groups)) + int(groups.max(initial=-1)) + 1
-    return np.unique(np.where(groups < 0, own, groups), return_inverse=True)[1]
+    return np.unique(np.where(groups < 0, own, groups), return_inverse=True)[1][:images]
 
 
 class _Triples:

@@ -19,7 +19,7 @@ from mtlbench.backbones import BackboneFactory
 from mtlbench.errors import UserError
 from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.triplets import HeldOutTriplets
-from mtlbench.jobs.execute import add_costs
+from mtlbench.jobs.execute import add_costs, execute
 from mtlbench.jobs.job import Watcher
 from mtlbench.networks import embed_images
 from mtlbench.plugins import load_plugins
@@ -70,6 +70,24 @@ def test_tables_say_which_methods_were_not_checked_and_which_break_the_contract(
     (summary,) = summarise([record], Choice(), tmp_path)
     assert summary.notes == ["shared: breaks the contract, as mtlbench check found"]
     assert not any("contract" in warning for warning in summary.warnings)
+
+
+def test_a_run_keeps_which_test_images_belong_together_and_tables_count_them_as_one(tmp_path):
+    dataset = make_dataset()
+    kin = torch.where(torch.arange(90) < 45, 10**12 + torch.arange(90) // 15, -1)  # any numbers; the rest stand alone
+    query = torch.arange(90) % 2 == 0
+    told = {}
+    for name, data in (("alone", dataset), ("kin", replace(dataset, kin=kin, query=query, gallery=~query))):
+        jobs = jobs_for(tmp_path / name, "shared,single", seeds=(0, 1))
+        records = [execute(job, job.protocol, data, "fp32", Watcher()) for job in jobs]
+        test = load_file(jobs[0].folder / "test.safetensors")
+        (summary,) = summarise(records, Choice(), tmp_path / name)
+        told[name] = summary.comparison.images
+        assert ("groups" in test, "gallery" in test) == (name == "kin", name == "kin")
+    assert test["gallery"].tolist() == (~query)[dataset.members("test")].int().tolist()
+    groups = test["groups"]
+    assert [(groups == group).sum().item() for group in groups.unique()] == [9, 3, 3, 3]  # 9 of 18 stand alone
+    assert told["kin"] < told["alone"]
 
 
 def test_a_run_leaves_a_whole_record(tmp_path):
