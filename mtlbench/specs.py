@@ -48,6 +48,10 @@ class Method:
     balancer_options: Options = field(default_factory=dict)
     recipe: dict[str, Options] | None = None
 
+    def spec_of(self, kind: str) -> str:
+        """Return the name of a part, `architecture` or `balancer`, as `mtlbench check` tests it."""
+        return self.architecture_spec if kind == "architecture" else self.name
+
     @property
     def label(self) -> str:
         """What a user reads: its name, and whether it has a recipe."""

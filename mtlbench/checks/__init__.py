@@ -29,7 +29,7 @@ class Part:
     @property
     def spec(self) -> str:
         """The name of what is checked; parts with the same name need only one check."""
-        return self.method.architecture_spec if self.kind == "architecture" else self.method.name
+        return self.method.spec_of(self.kind)
 
     @property
     def items(self) -> list[str]:

@@ -154,25 +154,21 @@ class SharedQueries:
             share, counts = 1 / (tasks * max(len(values), 1)), [np.zeros(0)]
             for places, own, together in zip(values, sizes, pooled, strict=True):
                 self._weights[t, places] = share / len(places)
-                size = sum(pooled) if together else own
-                # the root of n / (n - 1): errors about a mean are smaller than errors
-                stretch = np.sqrt(size / max(size - 1, 1))
+                size, parts = own, 1.0 + _IN_GALLERY
                 if together:
-                    stretch *= 1 + _IN_GALLERY if of_sets else _OF_VALUE
-                elif searched is None:
-                    stretch *= 1 + _IN_GALLERY
-                else:
-                    there = searched[t] == task[places[0]]
-                    stretch *= _beside(len(places), there.sum(), apart=not there[places].any())
-                    counts.append(
-                        _by(self._units[there], np.full(there.sum(), _IN_GALLERY * share / max(there.sum(), 1)))
-                    )
-                self._stretch[t, places] = stretch
-                if together:
+                    size, parts = sum(pooled), parts if of_sets else _OF_VALUE
                     counts.append(np.full(1, share))
                 else:
-                    counts.append(_by(self._units[places], self._weights[t, places]))
                     self._alone.append(places + t * number)
+                    counts.append(_by(self._units[places], self._weights[t, places]))
+                    if searched is not None:
+                        there = searched[t] == task[places[0]]
+                        gallery = int(there.sum())
+                        parts = _beside(len(places), gallery, apart=not there[places].any())
+                        weight = _IN_GALLERY * share / max(gallery, 1)
+                        counts.append(_by(self._units[there], np.full(gallery, weight)))
+                # the root of n / (n - 1): errors about a mean are smaller than errors
+                self._stretch[t, places] = parts * np.sqrt(size / max(size - 1, 1))
             if any(pooled):
                 self._together.append([p + t * number for p, together in zip(values, pooled, strict=True) if together])
             each.append(_number_of_equal(np.concatenate(counts)))

@@ -52,7 +52,7 @@ def read_groups(folder: Path) -> NDArray[np.integer] | None:
 
 def read_labels(folder: Path, record: Record) -> NDArray[np.int64] | None:
     """Return the (T, N) labels of the test images, below 0 where there is none; None where the run kept none."""
-    labels = _first(folder, "labels")
+    labels = _tensor(folder / _TEST, "labels")
     if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 2:
         return None
     return labels.astype(np.int64) if len(labels) == len(record.setup["tasks"]) and labels.size else None
@@ -73,7 +73,7 @@ def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.
     means over label values.
     """
     tasks = record.setup["tasks"]
-    scores, labels = _tensor(folder / _TEST, f"queries/{metric}"), _tensor(folder / _TEST, "labels")
+    scores, labels = _tensor(folder / _TEST, f"queries/{metric}"), read_labels(folder, record)
     if (
         scores is None
         or labels is None
@@ -83,7 +83,7 @@ def read_queries(folder: Path, record: Record, metric: str) -> tuple[NDArray[np.
     ):
         return None
     scores = scores.astype(np.float64)
-    labels = np.where(np.isnan(scores), -1, labels.astype(np.int64))
+    labels = np.where(np.isnan(scores), -1, labels)
     for task, own, values in zip(tasks, scores, labels, strict=True):
         means = [own[values == value].mean() for value in np.unique(values[values >= 0])]
         found = float(np.mean(means)) if means else math.nan

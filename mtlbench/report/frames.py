@@ -6,7 +6,6 @@ further metrics come last. Cells hold numbers, names and dates, never sentences.
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ import pandas as pd
 
 from mtlbench.report.columns import Column, all_columns
 from mtlbench.report.receipt import unsteady
-from mtlbench.report.rows import LEARNED, MACRO, RETRIEVAL, Cell, Row
+from mtlbench.report.rows import LEARNED, MACRO, RETRIEVAL, Cell, Row, across
 from mtlbench.report.suites import Suite, has_recipe
 from mtlbench.report.summary import Summary, Table
 from mtlbench.runs import Record
@@ -287,9 +286,9 @@ def runs_frame(found: Sequence[Suite]) -> pd.DataFrame:
             }
             if record.metrics:
                 for metric in dict.fromkeys(name for m in record.metrics.values() for name in m):
-                    values = [m.get(metric, math.nan) for m in record.metrics.values()]
-                    if not any(map(math.isnan, values)):
-                        line |= {f"{metric}/mean": statistics.mean(values), f"{metric}/worst": min(values)}
+                    for what, how in (("mean", statistics.mean), ("worst", min)):
+                        if (value := across(record, record.metrics, metric, how)) is not None:
+                            line[f"{metric}/{what}"] = value
             for task, metrics in record.metrics.items():
                 line |= {f"{metric}/{task}": value for metric, value in metrics.items()}
             line |= {f"cost/{k}": v for k, v in record.costs.items()}

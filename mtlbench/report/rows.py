@@ -127,22 +127,24 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
     def over(pick: Callable[[Record], float | None]) -> Cell:
         return Cell.of([pick(r) for r in done]) if done else Cell(None)
 
-    def across(record: Record, name: str, how: Callable[[list[float]], float]) -> float | None:
-        values = [record.metrics[task].get(name) for task in tasks]
-        known = [v for v in values if v is not None and not math.isnan(v)]
-        return how(known) if len(known) == len(values) else None
-
     accuracy = {
-        "mean": over(lambda r: across(r, metric, statistics.fmean)),
-        "worst": over(lambda r: across(r, metric, min)),
+        "mean": over(lambda r: across(r, tasks, metric, statistics.fmean)),
+        "worst": over(lambda r: across(r, tasks, metric, min)),
         **{f"task/{t}": over(lambda r, t=t: r.metrics[t].get(metric)) for t in tasks},  # type: ignore[misc]
-        **{f"{MACRO}{m}": over(lambda r, m=m: across(r, f"macro/{m}", statistics.fmean)) for m in retrieval},  # type: ignore[misc]
+        **{f"{MACRO}{m}": over(lambda r, m=m: across(r, tasks, f"macro/{m}", statistics.fmean)) for m in retrieval},  # type: ignore[misc]
     }
     names = dict.fromkeys(k for r in done for k in r.costs)
     # those of some seeds may be due yet, and one exported file is enough
     costs = {k: _cost_of([r.costs[k] for r in done if k in r.costs], k) for k in names}
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
     return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
+
+
+def across(record: Record, tasks: Iterable[str], name: str, how: Callable[[list[float]], float]) -> float | None:
+    """Return a run's mean or worst of a metric over tasks; None unless all have a number."""
+    values = [record.metrics[task].get(name) for task in tasks]
+    known = [v for v in values if v is not None and not math.isnan(v)]
+    return how(known) if len(known) == len(values) else None
 
 
 def _cost_of(values: Sequence[float], key: str) -> Cell:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import mtlbench
 from mtlbench.data.pack import cache_folder
-from mtlbench.registry import ARCHITECTURES, BALANCERS, interactive
-from mtlbench.runs.provenance import own_sources
+from mtlbench.runs.provenance import only_here, own_parts, own_sources
 from mtlbench.runs.record import BROKEN, KEPT, UNCHECKED
 from mtlbench.specs import Method
 
@@ -40,8 +39,7 @@ def checked_parts(method: Method) -> dict[str, str]:
     states = {}
     for kind, digest in own_sources(method).items():
         found = _found(kind, digest)
-        spec = method.architecture_spec if kind == "architecture" else method.name
-        kept = found.get(spec, all(found.values()) if found else None)
+        kept = found.get(method.spec_of(kind), all(found.values()) if found else None)
         states[kind] = UNCHECKED if kept is None else KEPT if kept else BROKEN
     return states
 
@@ -64,9 +62,8 @@ def unsure_of(method: Method) -> str:
         return f"warning: {method.name} breaks the contract, as `mtlbench check` found; its numbers may be wrong"
     if UNCHECKED not in states.values():
         return ""
-    name = {"architecture": method.architecture, "balancer": method.balancer}
-    entries = [registry.get(name[registry.kind]) for registry in (ARCHITECTURES, BALANCERS) if registry.kind in states]
-    if any(not entry.loaded_from and interactive(entry.origin) for entry in entries):
+    entries = own_parts(method).values()
+    if any(map(only_here, entries)):
         remedy = "put its definition into a file, and `mtlbench check` tests it"
     else:
         here, files = Path.cwd(), dict.fromkeys(Path(entry.loaded_from) for entry in entries if entry.loaded_from)

@@ -62,21 +62,23 @@ def save_partial(folder: Path, setup: Json, trainer: Trainer) -> None:
 
 def begun_with(folder: Path) -> int:
     """Return with how many threads the interrupted run in a folder trained; 0 where it doesn't say."""
-    threads = _fact(folder, "threads")
+    threads = _facts(folder).get("threads")
     return threads if isinstance(threads, int) and 0 < threads < 2**16 else 0
 
 
 def begun_on(folder: Path) -> str:
     """Return on which kind of device the interrupted run in a folder trained; empty where it doesn't say."""
-    device = _fact(folder, "device")
+    device = _facts(folder).get("device")
     return device if isinstance(device, str) else ""
 
 
-def _fact(folder: Path, name: str) -> object:
+def _facts(folder: Path) -> Json:
+    """Return what the interrupted run in a folder kept beside its tensors; empty if there is none, or it is damaged."""
     try:
-        return json.loads((partial_folder(folder) / "state.json").read_text(encoding="utf-8"))[name]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+        facts = json.loads((partial_folder(folder) / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def begun_otherwise(folder: Path, setup: Json, device: str) -> list[str]:
@@ -84,10 +86,9 @@ def begun_otherwise(folder: Path, setup: Json, device: str) -> list[str]:
 
     Empty if there is none, if it can be continued, or if nothing can continue it, since it is damaged.
     """
-    place = partial_folder(folder)
+    facts = _facts(folder)
     try:
-        facts = json.loads((place / "state.json").read_text(encoding="utf-8"))
-        if not (place / facts["tensors"]).is_file():
+        if not (partial_folder(folder) / facts["tensors"]).is_file():
             return []
         if isinstance(facts["schema"], int) and facts["schema"] > SCHEMA:
             return [f"schema: {facts['schema']} there, {SCHEMA} now"]
@@ -131,9 +132,8 @@ def read_partial(folder: Path, setup: Json, device: str) -> tuple[State, Path] |
 
     None if there is none that can be continued: it was set up otherwise, ran on another kind of device, or is damaged.
     """
-    place = partial_folder(folder)
+    place, facts = partial_folder(folder), _facts(folder)
     try:
-        facts = json.loads((place / "state.json").read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA or facts["device"] != device or differences(facts["setup"], setup):
             return None
         if "conflict" in facts["state"]:  # what mtlbench 0.1 called them

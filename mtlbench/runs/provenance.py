@@ -85,21 +85,27 @@ def weights_of(benchmark: Benchmark) -> Json:
 
 def sources_of(method: Method) -> dict[str, str]:
     """Return a digest of each part's source file: a method that has been edited is another method."""
-    found = {}
-    for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
-        if name in registry:  # the reference rows have neither
-            found[registry.kind] = _digest(registry.get(name))
-    return found
+    return {kind: _digest(entry) for kind, entry in _parts(method).items()}
 
 
 def own_sources(method: Method) -> dict[str, str]:
     """Return the digests of the parts of a method that don't come with mtlbench, as `sources_of` has them."""
-    ours, found = bundled("methods").resolve(), sources_of(method)
-    for registry, name in ((ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)):
-        entry = registry.entries.get(name)
-        if entry is not None and (entry.bundled or Path(entry.loaded_from).is_relative_to(ours)):
-            found.pop(registry.kind, None)
-    return found
+    return {kind: _digest(entry) for kind, entry in own_parts(method).items()}
+
+
+def own_parts(method: Method) -> dict[str, Entry[Any]]:
+    """Return the parts of a method that don't come with mtlbench, by kind: `architecture`, `balancer`."""
+    ours = bundled("methods").resolve()
+    return {
+        kind: entry for kind, entry in _parts(method).items()
+        if not entry.bundled and not Path(entry.loaded_from).is_relative_to(ours)
+    }  # fmt: skip
+
+
+def _parts(method: Method) -> dict[str, Entry[Any]]:
+    """Return a method's architecture and balancer, by kind; the reference rows have neither."""
+    named: tuple[tuple[Registry[Any], str], ...] = (ARCHITECTURES, method.architecture), (BALANCERS, method.balancer)
+    return {registry.kind: registry.get(name) for registry, name in named if name in registry}
 
 
 def plugin_sources(benchmark: Benchmark) -> dict[str, str]:
@@ -123,8 +129,13 @@ def interactive_parts(method: Method, benchmark: Benchmark) -> list[str]:
     entries = [(registry, _registered(registry, name)) for registry, name in named]
     return [
         f"the {registry.kind} '{entry.name}'" for registry, entry in entries
-        if isinstance(entry, Entry) and not entry.bundled and not entry.loaded_from and interactive(entry.origin)
+        if isinstance(entry, Entry) and only_here(entry)
     ]  # fmt: skip
+
+
+def only_here(entry: Entry[Any]) -> bool:
+    """Return whether a thing was defined in a notebook or at a prompt, so that no file brings it elsewhere."""
+    return not entry.bundled and not entry.loaded_from and interactive(entry.origin)
 
 
 def _named(benchmark: Benchmark) -> list[tuple[Registry[Any], str]]:
