@@ -154,7 +154,8 @@ def _beside(path: Path) -> Iterator[None]:
 def files_imported_by(path: Path) -> list[Path]:
     """Return the files that a plug-in imports, and those that these import: it is made of them too.
 
-    Looked for beside it, in packages there, and in the package that it is part of; not among what is installed.
+    Looked for beside it, in packages there, and in the package that it is part of; not among what is installed, and not
+    in mtlbench, for which the version of training stands: in a checkout, that is beside the plug-in.
     """
     top = path.parent
     while (top / "__init__.py").is_file() and top != top.parent:
@@ -166,6 +167,8 @@ def files_imported_by(path: Path) -> list[Path]:
     while waiting:
         file = waiting.pop()
         for level, name in _imported_names(file):
+            if not level and name.partition(".")[0] == "mtlbench":
+                continue
             folders = [file.parents[level - 1]] if level else [path.parent]
             folders += [top] if not level and name.partition(".")[0] == own else []
             for beside in (module for folder in folders for module in _modules(folder, name)):

@@ -157,6 +157,15 @@ def _folder(place: Path, name: str) -> Path:
     return place
 
 
+def test_a_plug_in_in_a_checkout_is_not_made_of_mtlbench(tmp_path: Path) -> None:
+    (tmp_path / "mtlbench").mkdir()
+    for name in ("__init__.py", "architecture.py"):
+        (tmp_path / "mtlbench" / name).write_text("")
+    (tmp_path / "helper.py").write_text("from mtlbench.architecture import Architecture\n")
+    (tmp_path / "plug.py").write_text("import mtlbench\nimport helper\nfrom mtlbench import Architecture\n")
+    assert files_imported_by(tmp_path / "plug.py") == [tmp_path / "helper.py"]
+
+
 def test_plug_ins_import_the_files_beside_them_each_its_own(tmp_path: Path) -> None:
     from mtlbench.registry import BALANCERS
 
