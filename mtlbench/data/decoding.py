@@ -36,7 +36,9 @@ from PIL import Image, UnidentifiedImageError
 
 Pixels = npt.NDArray[np.uint8]
 Files = npt.NDArray[np.void]
-FILE = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "u1", 32)])  # nanoseconds, SHA-256; -1 if missing
+STAMPS = ("size", "mtime", "ctime")  # what tells that a file may have changed; -1 if it is missing
+# a change of an image's file alters `ctime` even if a program sets `mtime` back, as unpacking and copying may
+FILE = np.dtype([*((stamp, "<i8") for stamp in STAMPS), ("digest", "u1", 32)])  # bytes, nanoseconds, SHA-256
 # exceptions of Pillow and its plug-ins for broken files
 BROKEN = (
     OSError,
@@ -97,7 +99,7 @@ def pack_chunk(
         OSError: the files can't be written.
     """
     pixels = np.zeros((len(paths), *size, 3), np.uint8)
-    files = np.full(len(paths), np.array((-1, -1, [0] * 32), FILE))
+    files = np.full(len(paths), np.array((-1, -1, -1, [0] * 32), FILE))
     reasons = {}
 
     def work(i: int) -> None:
@@ -193,7 +195,7 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
         one of `BROKEN`: the image is missing or broken.
     """
     about = regular(path)  # taken before reading, so that a later change of the file is noticed
-    file["size"], file["mtime"] = about.st_size, about.st_mtime_ns
+    file["size"], file["mtime"], file["ctime"] = stamps_of(about)
     with path.open("rb") as source, ExitStack() as stack:
         stream: IO[bytes] = source
         if about.st_size > LARGE_FILE:  # read twice instead of held in memory by every thread
@@ -224,6 +226,11 @@ def read_image(path: Path, size: tuple[int, int], fit: str, file: np.void) -> Pi
     if image.mode == "RGBa":
         pixels = pixels[..., :3] + (255 - pixels[..., 3:])
     return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels
+
+
+def stamps_of(about: os.stat_result) -> tuple[int, int, int]:
+    """Return a file's `STAMPS`."""
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def regular(path: Path) -> os.stat_result:

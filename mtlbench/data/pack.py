@@ -24,10 +24,11 @@ from stat import S_ISREG
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 
 from mtlbench.data import decoding
-from mtlbench.data.decoding import BROKEN, FILE, Files, Pixels, read_image, reason_of
+from mtlbench.data.decoding import BROKEN, FILE, STAMPS, Files, Pixels, read_image, reason_of, stamps_of
 from mtlbench.data.making import Tell, making
 from mtlbench.data.table import Labels, Table
 from mtlbench.errors import UserError
@@ -148,7 +149,7 @@ def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
         text = (folder / "pack.json").read_text()
         facts = json.loads(text)
         files = np.fromfile(folder / "files", FILE)
-        if not _unchanged(files, _stat(table)):
+        if not _unchanged(files, _stat(table)).all():
             return None
         shape = (int(facts["images"]), *size, 3)
         if (folder / "images").stat().st_size != np.prod(shape):
@@ -165,31 +166,34 @@ def _find(folder: Path, table: Table, size: tuple[int, int]) -> Pack | None:
 
 
 def _stat(table: Table) -> Files:
-    """Return every file's size and time of last change, many at a time, since network disks are slow to answer."""
+    """Return the stamps of every file, many at a time, since network disks are slow to answer."""
     files = np.zeros(len(table), FILE)
     root = str(table.root)
 
     def look(start: int) -> None:
-        sizes, times = [], []
+        found = []
         for path in table.paths[start : start + 4096]:
             try:
                 stat = os.stat(f"{root}/{path}")  # noqa: PTH116 - a Path for each would take three times as long
                 if not S_ISREG(stat.st_mode):  # a folder, a pipe: no image, and its size says nothing
                     raise OSError
-                sizes.append(stat.st_size)
-                times.append(stat.st_mtime_ns)
+                found.append(stamps_of(stat))
             except OSError:
-                sizes.append(-1)
-                times.append(-1)
-        files["size"][start : start + 4096], files["mtime"][start : start + 4096] = sizes, times
+                found.append((-1, -1, -1))
+        for stamp, values in zip(STAMPS, zip(*found, strict=True), strict=True):
+            files[stamp][start : start + 4096] = values
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(look, range(0, len(table), 4096)))
     return files
 
 
-def _unchanged(files: Files, now: Files) -> bool:
-    return all(np.array_equal(files[key], now[key]) for key in ("size", "mtime"))
+def _unchanged(files: Files, now: Files) -> npt.NDArray[np.bool_]:
+    """Return which files have the stamps that they had when they were packed; none if their number differs."""
+    same = np.full(len(now), len(files) == len(now))
+    for stamp in STAMPS if len(files) == len(now) else ():
+        same &= files[stamp] == now[stamp]
+    return same
 
 
 def _refuse(unreadable: tuple[tuple[str, str], ...], table: Table, skip: bool) -> None:
@@ -386,12 +390,11 @@ def _prepare(partial: Path, folder: Path, now: Files, row: int) -> tuple[Files, 
     if need > free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     names = ("images", "files", "journal")  # the journal last, since it vouches for the others
-    if not (partial / "journal").exists():
-        held = len(before) == len(now) and ((before["size"] == now["size"]) & (before["mtime"] == now["mtime"])).mean()
-        # a pack that left out images has no journal, since its rows have moved
-        if held > 0.5 and all((folder / name).exists() for name in names):
-            for name in names:
-                shutil.copyfile(folder / name, partial / name)
+    mostly = _unchanged(before, now).sum() > len(now) / 2
+    # a pack that left out images has no journal, since its rows have moved
+    if mostly and not (partial / "journal").exists() and all((folder / name).exists() for name in names):
+        for name in names:
+            shutil.copyfile(folder / name, partial / name)
     for name in names:
         (partial / name).touch()
     # an incomplete line does not match, or has a wrong checksum
@@ -403,7 +406,7 @@ def _prepare(partial: Path, folder: Path, now: Files, row: int) -> tuple[Files, 
 def _intact(partial: Path, start: int, now: Files, row: int, checksum: int) -> bool:
     """Return whether a chunk was made from the current files and is unchanged since it was written."""
     files = np.fromfile(partial / "files", FILE, len(now), offset=start * FILE.itemsize)
-    if not _unchanged(files, now):
+    if not _unchanged(files, now).all():
         return False
     return (
         decoding.checksum(np.fromfile(partial / "images", np.uint8, len(now) * row, offset=start * row), files)

@@ -144,6 +144,36 @@ def test_a_file_of_the_same_length_but_another_time_is_packed_again(tmp_path: Pa
         assert greys(open_pack(table_of(tmp_path, ["0.bmp"]), (4, 4), "squash")) == [grey]
 
 
+def test_files_that_change_places_are_packed_again(many: Table) -> None:
+    """Renaming keeps lengths and times: images from one archive often have the same of both."""
+    for path in many.paths:
+        os.utime(many.root / path, (1_000_000, 1_000_000))
+    open_pack(many, (4, 4), "squash")
+    (many.root / "03.bmp").rename(many.root / "aside")
+    (many.root / "17.bmp").rename(many.root / "03.bmp")
+    (many.root / "aside").rename(many.root / "17.bmp")
+    second = open_pack(many, (4, 4), "squash")
+    assert (second.changed, greys(second)[3], greys(second)[17]) == (2, GREYS[17], GREYS[3])
+
+
+def test_an_exchanged_file_of_the_same_length_and_time_is_packed_again(tmp_path: Path) -> None:
+    for grey in (10, 200):
+        write_grey(tmp_path / "0.bmp", grey)
+        os.utime(tmp_path / "0.bmp", (1_000_000, 1_000_000))
+        assert greys(open_pack(table_of(tmp_path, ["0.bmp"]), (4, 4), "squash")) == [grey]
+
+
+def test_a_pack_of_an_older_layout_is_made_again(many: Table, cache: Path) -> None:
+    open_pack(many, (4, 4), "squash")
+    files = only_pack(cache) / "files"
+    held = np.fromfile(files, decoding.FILE)
+    old = np.zeros(len(held), [("size", "<i8"), ("mtime", "<i8"), ("digest", "u1", 32)])
+    for name in old.dtype.names:
+        old[name] = held[name]
+    old.tofile(files)
+    assert greys(open_pack(many, (4, 4), "squash")) == GREYS
+
+
 def test_a_file_that_goes_missing_after_packing_is_named(many: Table) -> None:
     open_pack(many, (4, 4), "squash")
     (many.root / "17.bmp").unlink()
