@@ -104,7 +104,10 @@ class Balancer(nn.Module, ABC):
         """
 
     def judge(self, losses: Tensor) -> None:
-        """Take the (T,) losses of the same batch after the optimiser's step, detached; only where `judges_again`."""
+        """Take the (T,) losses of the same batch after the optimiser's step, detached; only where `judges_again`.
+
+        As in `backward`, they hold the architecture's penalties.
+        """
 
     def learning_rate_scales(self, *, adaptive: bool) -> Mapping[str, float]:
         """Return multiples of the learning rate for its own parameters; see `Architecture.learning_rate_scales`."""

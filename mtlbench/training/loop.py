@@ -220,13 +220,12 @@ class Trainer:
         counted = self.state.step == 0 and isinstance(batch, Batch) and not batch.joint
         compiled = self.state.compiled == "" and not counted
         losses = self._counted_losses(batch) if counted else self.losses(batch, compiled)
-        penalty = self.architecture.regulariser()
-        check_regulariser(self.architecture, penalty)
+        total = self._with_penalty(losses)
         factor = schedule_factor(self.protocol, self.state.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.protocol.lr * group["scale"] * factor
         self.optimiser.zero_grad(set_to_none=True)
-        weights = self.balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
+        weights = self.balancer.backward(total, self.architecture)
         gradients = [p.grad for p in self.architecture.parameters() if p.grad is not None]
         weights = check_weights(self.balancer, weights, len(losses), gradients)
         self._train_the_loss(losses)
@@ -234,7 +233,7 @@ class Trainer:
         self.optimiser.step()
         if self.balancer.judges_again:
             with torch.no_grad():
-                self.balancer.judge(self.losses(batch, compiled).detach())
+                self.balancer.judge(self._with_penalty(self.losses(batch, compiled)).detach())
         self.architecture.forget()
         by_task = self.balancer.gradient_norms
         self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
@@ -251,10 +250,9 @@ class Trainer:
             embeddings = self._embeddings(batch, compiled)
             if embeddings.requires_grad:
                 embeddings.register_hook(lambda gradient: passes.append(None))
-            losses = self._losses_at(embeddings, batch)
-            penalty = self.architecture.regulariser()
+            total = self._with_penalty(self._losses_at(embeddings, batch))
             self.optimiser.zero_grad(set_to_none=True)
-            balancer.backward(losses if penalty is None else losses + penalty, self.architecture)
+            balancer.backward(total, self.architecture)
             found = {n: p.grad.clone() for n, p in self.architecture.named_parameters() if p.grad is not None}
             self.optimiser.zero_grad(set_to_none=True)
             self.architecture.forget()
@@ -266,6 +264,12 @@ class Trainer:
             losses = self.losses(batch)
         self.state.normalised = sorted(seen)
         return losses
+
+    def _with_penalty(self, losses: Tensor) -> Tensor:
+        """Return the losses of the latest forward pass with the architecture's penalties: what balancers work with."""
+        penalty = self.architecture.regulariser()
+        check_regulariser(self.architecture, penalty)
+        return losses if penalty is None else losses + penalty
 
     def _train_the_loss(self, losses: Tensor) -> None:
         """Give the loss's own parameters their tasks' plain gradients where the balancer reached the network alone."""

@@ -112,6 +112,21 @@ def test_famo_judges_by_the_same_batch_again():
         close(heard[0], trainer.losses(seen[0]).numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["csn+famo", "dselect-k[experts=3]+famo"])
+@pytest.mark.parametrize("sampling", ["joint", "per-task"])
+def test_a_network_that_does_not_move_has_the_same_losses_again(method, sampling):
+    """An architecture's penalty is in the losses before and after the step: once alone, it would count as a gain."""
+    benchmark = protocol(f"train.sampling='{sampling}'", "train.lr=1e-12", "train.weight_decay=0")
+    trainer = Trainer(parse_method(method), benchmark, make_dataset(), 0, "fp32")
+    before, after = [], []
+    backward, judge = trainer.balancer.backward, trainer.balancer.judge
+    trainer.balancer.backward = lambda losses, net: before.append(losses.detach().clone()) or backward(losses, net)
+    trainer.balancer.judge = lambda losses: after.append(losses.clone()) or judge(losses)
+    for _ in range(3):
+        trainer.step()
+    close(torch.stack(after), torch.stack(before).numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_a_task_at_0_leaves_famos_weight_to_the_others():
     close(weights_at(make("famo", 3), [0.0, 0.1, 0.1]), [1, 1, 1])
 
