@@ -71,7 +71,6 @@ class GradNorm(Balancer):
         if self.adam:
             self.register_buffer("moments", torch.zeros(2, len(tasks)))
             self.register_buffer("steps", torch.zeros(()))
-        self.gradient_norms = torch.zeros(len(tasks))
 
     def check(self, architecture: Architecture) -> None:
         """Refuse an architecture without a last shared layer.

@@ -59,7 +59,7 @@ class Balancer(nn.Module, ABC):
         search: see `Architecture`.
         own_scale: whether the length of the update is the balancer's own by design, so that it is not the plain mean's
             even where all tasks agree.
-        gradient_norms: (T,) of the latest step where a balancer computes them, for the log; else None.
+        gradient_norms: (T,) of the latest step where `backward` computes them, for the log; else None at all steps.
         judges_again: whether it wants the losses of the same batch after the step, for `judge`: a second forward pass
             at every step, which is a part of its speed.
         fixed: whether its weights are the same at every step by design, so that nobody is warned of it.

@@ -123,19 +123,20 @@ def file_size(architecture: Architecture) -> int:
 def operations(architecture: Architecture, image: Tensor) -> Costs:
     """Count floating-point operations to embed one image, (1, 3, H, W): under one task, and under all.
 
-    A multiply-add counts as two; convolutions and matrix products count, element-wise work does not.
+    A multiply-add counts as two; convolutions and matrix products count, element-wise work does not. Under one task
+    they are the mean over tasks: a method may have learned to take less for some.
     """
     # torch's counter stumbles over a view of a parameter, unless no parameter wants a gradient
     architecture = copied(architecture).requires_grad_(False).eval()
     counts: Costs = {}
     with torch.no_grad():
-        for name, run in (
-            ("flops_one_task", lambda: architecture.embed_task(image, 0)),
-            ("flops_all_tasks", lambda: architecture.embed(image)),
-        ):
-            with FlopCounterMode(display=False) as counter:
-                run()  # type: ignore[no-untyped-call]
-            counts[name] = counter.get_total_flops()
+        with FlopCounterMode(display=False) as counter:
+            for task in range(len(architecture.tasks)):
+                architecture.embed_task(image, task)
+        counts["flops_one_task"] = counter.get_total_flops() / len(architecture.tasks)
+        with FlopCounterMode(display=False) as counter:
+            architecture.embed(image)
+        counts["flops_all_tasks"] = counter.get_total_flops()
     return counts
 
 
@@ -189,7 +190,7 @@ def training_rate(step: Callable[[], object], images: int, device: torch.device)
 
 
 def embedding_rates(architecture: Architecture, images: Tensor, precision: str) -> Costs:
-    """Time embedding, in query images per second, under one task and under all: (B, 3, H, W) images."""
+    """Time embedding, in query images per second, under the first task and under all: (B, 3, H, W) images."""
     architecture.eval()
     costs: Costs = {}
     with torch.no_grad(), computing_in(precision, images.device):

@@ -268,7 +268,6 @@ class Combiner(FromTorchJD):
     def __init__(self, tasks: Sequence[str], part: Any, at: At = "shared") -> None:
         super().__init__(tasks, part)
         self.at = at
-        self.gradient_norms = torch.zeros(len(tasks))
 
     def check(self, architecture: Architecture) -> None:
         """Refuse an architecture whose tasks share nothing, or have no common features where those are wanted.

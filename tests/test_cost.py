@@ -172,6 +172,21 @@ def test_what_embedding_costs_is_counted_on_the_trained_network_and_training_on_
     assert chosen["flops_all_tasks"] == as_built["flops_all_tasks"]
 
 
+def test_operations_under_one_task_are_the_mean_over_tasks():
+    """One task's selector has settled on one expert, the other's on two."""
+    net, _ = build(parse_method("dselect-k[k=2]"), protocol(), ("a", "b"), 0)
+    image, counts = torch.zeros(1, 3, *protocol().data.size), []
+    net.eval()
+    same, two = [10.0, 10.0, 10.0, 10.0], [10.0, 10.0, -10.0, -10.0]  # the bits of two selectors of four experts
+    for settled in ((same, two), (two, same)):
+        with torch.no_grad():
+            for gate, bits in zip(net.gates, settled, strict=True):
+                gate.z.copy_(torch.tensor(bits))
+        assert [int((gate()[0] > 0).sum()) for gate in net.gates] == [1 if bits is same else 2 for bits in settled]
+        counts.append(cost.operations(net, image)["flops_one_task"])
+    assert counts[0] == counts[1]
+
+
 def test_weights_of_another_method_are_refused_rather_than_measured():
     weights = cost.weights_of(build(parse_method("shared"), protocol(), make_dataset().tasks, 0)[0])
     with pytest.raises(KeyError, match="other names"):

@@ -291,9 +291,9 @@ def test_every_step_is_logged_with_weights_and_their_sum(make):
 
 
 def test_steps_in_which_a_balancer_decided_nothing_or_for_one_task_alone_are_counted():
-    curve, state = Curve(TASKS, 6, norms=False), State()
+    curve, state = Curve(TASKS, 6), State()
     for weights in ([1.0, 1.0], [1.005, 0.995], [1.02, 0.98], [0.0, 2.0], [0.015, 1.985], [0.03, 1.97]):
-        curve.log([torch.ones(2), torch.tensor(weights), torch.ones(1)])
+        curve.log(torch.ones(2), torch.tensor(weights), None, torch.ones(()))
         state.step += 1
         curve.flush(state, 0.1, close=state.step % 2 == 0)
     assert (state.even_steps, state.single_steps) == (2, 2)
@@ -306,9 +306,9 @@ def test_how_long_a_balancers_weights_stood_still_is_a_share_of_the_curve():
 
 
 def test_how_far_a_balancers_weights_were_from_the_plain_means_is_that_of_steps_in_a_long_run_too():
-    curve, state = Curve(TASKS, 4000, norms=False), State()  # a row of the curve is the mean of four steps
+    curve, state = Curve(TASKS, 4000), State()  # a row of the curve is the mean of four steps
     for weights in ([1.0, 1.0], [1.5, 0.5], [0.5, 1.5], [1.0, 0.75]):
-        curve.log([torch.ones(2), torch.tensor(weights), torch.ones(1)])
+        curve.log(torch.ones(2), torch.tensor(weights), None, torch.ones(()))
     state.step = 4
     curve.flush(state, 0.1, close=False)
     (row,) = state.curve
@@ -316,6 +316,21 @@ def test_how_far_a_balancers_weights_were_from_the_plain_means_is_that_of_steps_
     assert state.farthest_weight == 0.5
     curve.flush(state, 0.1, close=True)
     assert state.farthest_weight == 0.5
+
+
+def test_a_balancer_may_hold_norms_from_its_first_step_on(make):
+    trainer = make("shared+gradnorm")
+    trainer.balancer.gradient_norms = None
+    trainer.step()
+    trainer.curve.flush(trainer.state, 0.1, close=True)
+    assert trainer.state.curve[0]["gradient_norm/colour"] > 0
+
+
+def test_norms_at_some_steps_alone_are_refused():
+    curve = Curve(TASKS, 2)
+    curve.log(torch.ones(2), torch.ones(2), None, torch.ones(()))
+    with pytest.raises(TrainingError, match="gradient_norms after some steps and None after others"):
+        curve.log(torch.ones(2), torch.ones(2), torch.ones(2), torch.ones(()))
 
 
 def test_a_balancers_weights_over_a_run_are_those_of_its_steps_and_their_range():

@@ -298,10 +298,13 @@ def cost_columns() -> list[Column]:
         ),
         _cost("bytes_added", "next task adds kB", 1e-3, "What one more task would add to the stored network, in kB."),
         *_stored_columns(),
-        _cost("flops_one_task", "MFLOPs, 1 task", 1e-6, "Million operations to embed one image under one task."),
+        _cost(
+            "flops_one_task", "MFLOPs, 1 task", 1e-6,
+            "Million operations to embed one image under one task (mean over tasks).",
+        ),
         _cost("flops_all_tasks", "MFLOPs, all tasks", 1e-6, "Million operations to embed one image under all tasks."),
         _rate("train_rate", "train img/s", "How many images a second training takes in."),
-        _rate("embed_rate_one_task", "embed img/s, 1 task", "How many images a second are embedded under one task."),
+        _rate("embed_rate_one_task", "embed img/s, 1 task", "Images a second, embedded under one task, the first."),
         _rate(
             "embed_rate_all_tasks", "embed img/s, all tasks",
             "How many images a second are embedded, each under every task.",

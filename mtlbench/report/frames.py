@@ -77,7 +77,10 @@ _COSTS = {  # unit, and the meaning of what has no column in tables
     "bytes_per_task": ("bytes", ""),
     "bytes_added": ("bytes", ""),
     **{key: ("bytes", "") for kind in STORED for key in (kind.size, kind.added)},
-    "flops_one_task": ("operations", "Operations to embed one image under one task; a multiply-add counts as two."),
+    "flops_one_task": (
+        "operations",
+        "Operations to embed one image under one task, the mean over tasks; a multiply-add counts as two.",
+    ),
     "flops_all_tasks": ("operations", "Operations to embed one image under all tasks; a multiply-add counts as two."),
     **{
         f"{rate}{end}": ("images/s", words)

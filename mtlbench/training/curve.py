@@ -19,20 +19,30 @@ class Curve:
     Args:
         tasks: the T names.
         steps: of the whole run.
-        norms: whether a balancer logs a gradient norm for each task.
     """
 
-    def __init__(self, tasks: Sequence[str], steps: int, *, norms: bool) -> None:
+    def __init__(self, tasks: Sequence[str], steps: int) -> None:
         self.tasks, self.steps = tuple(tasks), steps
-        names = [f"{what}/{task}" for what in ("loss", "weight") for task in tasks]
-        names += [f"gradient_norm/{task}" for task in tasks] if norms else []
-        self.names = [*names, "gradient_norm"]
+        self.names: list[str] = []  # of the columns; the first step tells whether the balancer gives norms
         self._pending: list[Tensor] = []  # of the latest steps, one row each of what `names` says
         self._window: list[tuple[float, list[float]]] = []  # seconds and row of steps that wait for their mean
 
-    def log(self, parts: Sequence[Tensor]) -> None:
-        """Take one step's numbers, in the order of `names`."""
-        self._pending.append(torch.cat([part.float() for part in parts]))
+    def log(self, losses: Tensor, weights: Tensor, norms: Tensor | None, norm: Tensor) -> None:
+        """Take one step's numbers.
+
+        Args:
+            losses: (T,); weights: (T,), the balancer's; norms: (T,), of the tasks' gradients, where it computes them.
+            norm: (), of the whole gradient.
+
+        Raises:
+            TrainingError: the balancer gives norms at some steps alone.
+        """
+        parts = {"loss": losses, "weight": weights} | ({} if norms is None else {"gradient_norm": norms})
+        names = [*(f"{what}/{task}" for what in parts for task in self.tasks), "gradient_norm"]
+        self.names = self.names or names
+        if names != self.names:
+            raise TrainingError("the balancer holds gradient_norms after some steps and None after others")
+        self._pending.append(torch.cat([part.float() for part in (*parts.values(), norm.view(1))]))
 
     def flush(self, state: State, seconds: float, *, close: bool) -> None:
         """Move what the latest steps logged into the state's curve.

@@ -141,7 +141,7 @@ class Trainer:
         self._looked = False  # at the values of a batch
         self.best: dict[str, Tensor] = {}
         self.own_tensors = own_tensors(self.architecture, benchmark, method.name)
-        self.curve = Curve(dataset.tasks, self.protocol.steps, norms=self.balancer.gradient_norms is not None)
+        self.curve = Curve(dataset.tasks, self.protocol.steps)
         modules = {"architecture": self.architecture, "balancer": self.balancer}
         if any(True for _ in self.loss.parameters()) or any(True for _ in self.loss.buffers()):
             modules["loss"] = self.loss
@@ -235,8 +235,7 @@ class Trainer:
             with torch.no_grad():
                 self.balancer.judge(self._with_penalty(self.losses(batch, compiled)).detach())
         self.architecture.forget()
-        by_task = self.balancer.gradient_norms
-        self.curve.log([losses.detach(), weights, *([] if by_task is None else [by_task]), norm.view(1)])
+        self.curve.log(losses.detach(), weights, self.balancer.gradient_norms, norm)
         self.state.step += 1
 
     def _tried(self, batch: Batch, compiled: bool) -> tuple[Gradients, int]:
