@@ -22,12 +22,15 @@ from mtlbench.runs import Record, folder_of
 Verdict = Literal["same", "agrees", "undecided", "differs", "failed"]
 MEANINGS: dict[Verdict, str] = {
     "same": "all numbers are equal, to the last bit",
-    "agrees": "the means are as close as those of two sets of as many seeds of one method, for all methods at once in"
-    " 95 of 100 cases, by the spread of the record's seeds and of earlier runs' (allowed)",
-    "undecided": "the numbers differ, and a record of one seed does not show how much another seed changes",
-    "differs": "the numbers differ by more than that, or under the same conditions",
+    "agrees": "the mean and each task are as close as those of two sets of as many seeds of one method, for all"
+    " methods at once in 95 of 100 cases, by the spread of the record's seeds and of earlier runs' (allowed); what is"
+    " below that can't be seen",
+    "undecided": "the numbers differ, and the record's seeds are too few, or vary too much, to tell this from another"
+    " seed; repeat more of its seeds, if it has them",
+    "differs": "the numbers differ by more than seeds do, or under the same conditions",
     "failed": "it could not be repeated",
 }
+MOST = 0.1  # a wider tolerance would let a repetition pass that learned next to nothing
 # What decides the last bits, in words; what else decides a result is the same, or nothing is repeated.
 _CONDITIONS = {"mtlbench": "mtlbench", "torch": "PyTorch", "device": "device", "python": "Python"}
 
@@ -39,8 +42,8 @@ class Repetition:
     Attributes:
         method: as tables name it; seeds: which were repeated.
         before, now: mean triplet accuracy over tasks and these seeds; NaN where a run failed.
-        tolerance: how far the two may lie apart when both are seeds of one distribution, at 95 % for all methods; NaN
-            where that is not known.
+        tolerance: how far the two may lie apart when both are seeds of one distribution, at 95 % for all methods and,
+            with an equal share of the 5 %, their tasks; NaN where that is not known.
         worst: the metric that differs most, and by how much; empty where all are equal.
         conditions: in what the two differ that decides the last bits.
         verdict: what follows; reason: why it is `differs` or `failed`, where that is no matter of distance.
@@ -95,19 +98,41 @@ def _repetition(
     now = float(np.mean([_mean(new) for _, new in made]))
     conditions = tuple(dict.fromkeys(words for old, new in made for words in unlike_conditions(old, new)))
     worst = max((_worst(old, new) for old, new in made), key=lambda found: found[1])
-    tolerance = _tolerance([_mean(record) for record in siblings], len(made), len(made[0][0].setup["tasks"]), level)
-    verdict: Verdict = "agrees" if abs(now - before) <= tolerance else "differs"
-    if math.isnan(tolerance):
-        verdict = "undecided"
+    tasks = [str(task) for task in made[0][0].setup["tasks"]]
+    level /= 2 if len(tasks) > 1 else 1  # the other half is the tasks'
+    tolerance = _tolerance([_mean(record) for record in siblings], len(made), len(tasks), level)
+    far = _far_tasks(tasks, made, siblings, level) if len(tasks) > 1 else []
+    verdict: Verdict = "agrees" if tolerance <= MOST else "undecided"
     reason = ""
+    if abs(now - before) > tolerance:
+        verdict = "differs"
+    elif far:
+        verdict, reason = "differs", "; ".join(far)
     if not worst[1]:
-        verdict = "same"
+        verdict, reason = "same", ""
     elif not conditions:
         verdict, reason = "differs", "under the same conditions all numbers must be the same"
     elif not all(_same_questions(old, new, results) for old, new in made):
         verdict, reason = "differs", "the two were tested on different triplets"
     told = f"{worst[0]} by {worst[1]:.2g}" if worst[1] else ""
     return Repetition(name, seeds, before, now, tolerance, told, conditions, verdict, reason)
+
+
+def _far_tasks(
+    tasks: Sequence[str], made: Sequence[tuple[Record, Record]], siblings: Sequence[Record], level: float
+) -> list[str]:
+    """Say which tasks' accuracies lie further apart than seeds explain, at a level for all tasks together."""
+    found = []
+    for task in tasks:
+        spread = [r.metrics[task]["triplet"] for r in siblings if "triplet" in r.metrics.get(task, {})]
+        pairs = [[r.metrics.get(task, {}).get("triplet", math.nan) for r in pair] for pair in made]
+        before, now = (float(mean) for mean in np.mean(pairs, 0))
+        allowed = _tolerance(spread, len(made), 1, level / len(tasks))
+        if abs(now - before) > allowed:
+            found.append(
+                f"{task} has {100 * now:.1f} % here, {100 * before:.1f} in the record, ±{100 * allowed:.1f} allowed"
+            )
+    return found
 
 
 def _mean(record: Record) -> float:
