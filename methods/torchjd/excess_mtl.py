@@ -40,6 +40,7 @@ class ExcessMTL(Remembering, Combiner):
     """
 
     of_gramian = False
+    units: Tensor
 
     def __init__(self, tasks: Sequence[str], *, step: float = 0.1, warmup: int = 1) -> None:
         options: dict[str, Any] = {"robust_step_size": step, "n_warmup_steps": warmup}

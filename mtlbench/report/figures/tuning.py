@@ -51,7 +51,7 @@ def expected_best(default: float, others: Sequence[float], trials: int) -> float
 
     Args:
         default: the score d of the default, the first trial.
-        others: those of the n other trials, drawn independently; a failed one has -inf.
+        others: those of the n other trials, which no other guided; a failed one has -inf.
         trials: the budget, from 1 to n + 1.
     """
     if trials == 1:
@@ -164,7 +164,7 @@ def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: dict
 
 
 def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
-    """What the best of fewer trials is to be expected to score; of trials that were drawn at random."""
+    """What the best of fewer trials is to be expected to score; of trials that no earlier ones guided."""
     figure = blank(FULL, 3.2)
     axes = figure.subplots()
     look = looks([one.method for one in outcomes])
