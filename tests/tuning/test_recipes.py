@@ -221,7 +221,7 @@ def test_tables_warn_of_means_over_seeds_that_chose_their_recipe():
 
 
 def test_bundled_recipes_were_found_under_their_benchmarks_conditions():
-    for name in ("shoes", "celeba"):
+    for name in ("shoes", "celeba", "faces"):
         benchmark = load_benchmark(name, quick=True)
         keys = set(conditions(benchmark.model_dump(mode="json"), benchmark.data.tasks, ""))
         for recipe in benchmark.recipes.values():
