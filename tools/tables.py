@@ -268,7 +268,11 @@ def tuning_table(where: str) -> str:
     lines = []
     for method in dict.fromkeys(row.removesuffix(TUNED) for row in shown):
         tuned = shown.get(method + TUNED)
-        default = shown.get(method, tuned)  # where the default won, runs with a recipe are runs by default
+        default = shown.get(method)
+        if default is None and tuned is not None and method not in kept:
+            lines.append((_mean(tuned), (method, "not run", _mean_of(tuned), "")))
+            continue
+        default = default or tuned  # where the default won, runs with a recipe are runs by default
         assert default is not None
         if method in kept or tuned is None:
             what = "the default won" if method in kept else "not tuned"
