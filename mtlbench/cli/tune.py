@@ -175,7 +175,7 @@ def _show_plan(console: Console, tuning: Tuning, studies: Studies) -> list[float
     left = {name: steps_left(tuning, studies, name) for name in tuning.names}
     todo = [name for name in tuning.names if left[name]]
     if todo:
-        tell_busy(console, data)
+        tell_busy(console, "An idle machine would be faster than this plan says", data.device.type)
     seconds: list[float] = []
     for method in tuning.methods:
         name, words = method.name, "done already"
