@@ -90,15 +90,6 @@ def test_a_plan_that_was_far_off_for_one_run_does_not_shorten_the_time_left_of_t
     assert left >= 120  # what the run under way has left at its own pace
 
 
-@pytest.mark.parametrize(("share", "device", "said"), [(0.4, "cpu", True), (0.95, "cpu", False), (0.4, "cuda", False)])
-def test_a_busy_machine_is_named_where_times_are_told(monkeypatch, share, device, said) -> None:
-    monkeypatch.setattr("mtlbench.busy.share_of_cores", lambda threads: share)
-    console = on_a_terminal(terminal=False)
-    planned.tell_busy(console, "On an idle machine these times are shorter", device)
-    words = "gets 40 % of the processor time that it asks for. On an idle machine these times are shorter."
-    assert (words in " ".join(text_of(console).split())) == said
-
-
 def test_runs_side_by_side_share_the_time_that_is_left() -> None:
     now = [0.0]
     folders = [Path(name) for name in "abcd"]
