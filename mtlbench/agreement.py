@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,13 +55,13 @@ def cosines(gramian: Tensor) -> list[float | None]:
 
 
 @contextlib.contextmanager
-def preserved_state(architecture: Architecture, loss: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put back, in the end, what a pass through a network and its loss in training changes.
+def preserved_state(architecture: Architecture, others: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Put back, in the end, what a pass through a network and others, such as its loss, in training changes.
 
     That is their buffers (running statistics), the network's mode and representation, and torch's random states.
     Gradients taken with `torch.autograd.grad` leave `.grad` alone by themselves.
     """
-    modules = [*architecture.modules(), *loss.modules()]
+    modules = [module for one in (architecture, *others) for module in one.modules()]
     buffers = [(m, name, b, b.clone()) for m in modules for name, b in m.named_buffers(recurse=False)]
     training, left = architecture.training, (architecture.representation, architecture.views)
     try:

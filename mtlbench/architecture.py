@@ -25,7 +25,8 @@ class Architecture(nn.Module, ABC):
     """How T tasks share parameters. The leading axis is the task, always.
 
     A subclass takes `(backbones, tasks)` and its own options as keyword-only arguments with defaults, which users set
-    as `name[option=value]`. It is never told the data set.
+    as `name[option=value]`. It is never told the data set. What it remembers from step to step, a plain counter too,
+    lives in buffers and parameters, so that a checkpoint holds it.
 
     Embeddings leave unnormalised: the benchmark's protocol decides on that.
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from mtlbench.blame import breach
 from mtlbench.options import read_spec
 from mtlbench.registry import AUGMENTATIONS, check_arguments, origin_of, summary_of
-from mtlbench.returned import check_augmented
+from mtlbench.returned import check_augmented, check_chance
+from mtlbench.unsaved import print_of
 
 Augmentation = Callable[..., Tensor]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +27,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 def register_augmentation(name: str) -> Callable[[Augmentation], Augmentation]:
     """Decorator: make a function known as `name`, for a benchmark's `train.augment`.
+
+    All its chance comes from the generator, and it keeps no memory: a run refuses one of which that is not so.
 
     >>> from mtlbench import register_augmentation
     >>> @register_augmentation("inverted")
@@ -59,6 +64,28 @@ def read_augmentations(specs: Sequence[str]) -> Callable[[Tensor, torch.Generato
         return images
 
     return apply
+
+
+def check_augmentations(specs: Sequence[str], images: Tensor) -> None:
+    """Refuse augmentations whose result depends on more than images, options and the generator.
+
+    Args:
+        specs: `name[option=value]` each.
+        images: (n, 3, H, W) uint8; they are left as they are.
+
+    Raises:
+        ContractError: one draws by another chance, or remembers something.
+    """
+    for spec in specs:
+        entry, options = read_spec(AUGMENTATIONS, spec)
+        change, seen = entry.target, []
+        for _ in range(2):
+            generator = torch.Generator(images.device).manual_seed(0)
+            given = partial(change, images.clone(), generator, **options)
+            seen.append((print_of(check_chance(AUGMENTATIONS, change, given)), print_of(change)))
+        if seen[0] != seen[1]:
+            must = "change equal images alike by generators in the same state: by them alone, without memory"
+            raise breach(AUGMENTATIONS, change, must, "otherwise the second time", change)
 
 
 def _uniform(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:

@@ -16,11 +16,10 @@ from mtlbench.blame import breach
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
 from mtlbench.registry import ARCHITECTURES
-from mtlbench.returned import check_embeddings
+from mtlbench.returned import ROUNDING, check_embeddings
 from mtlbench.specs import Method
 
 EMBEDDING_BATCH = 256
-_ROUNDING = 0.05  # of the largest number of embeddings: bfloat16 and compiled networks stay far below
 
 
 def build(method: Method, benchmark: Benchmark, tasks: tuple[str, ...], seed: int) -> tuple[Architecture, Balancer]:
@@ -139,6 +138,6 @@ def check_restored(
     except (KeyError, RuntimeError) as error:
         raise breach(ARCHITECTURES, cls, must, f"weights that don't fit a new one ({error})", cls) from error
     gap, largest = float((embed(new) - embeddings).abs().max()), float(embeddings.abs().max())
-    if gap > _ROUNDING * largest:
+    if gap > ROUNDING * largest:
         found = f"elsewhere: built again with its weights, its embeddings differ by {gap:.2g} of {largest:.2g}"
         raise breach(ARCHITECTURES, cls, must, found, cls)

@@ -5,15 +5,18 @@ A shape costs a step microseconds to look at. Values are looked at in the first 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtlbench.blame import breach, said
 from mtlbench.errors import counted
 from mtlbench.learned import Learned
+from mtlbench.names import joined
 from mtlbench.registry import (
     ARCHITECTURES,
     AUGMENTATIONS,
@@ -25,6 +28,7 @@ from mtlbench.registry import (
     SAMPLERS,
     Registry,
 )
+from mtlbench.unsaved import print_of
 
 if TYPE_CHECKING:
     from mtlbench.architecture import Architecture
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
     from mtlbench.balancer import Balancer
     from mtlbench.losses.contract import Loss
     from mtlbench.sampling.contract import Batch, Sampler
+
+
+ROUNDING = 0.05  # of the largest number of embeddings: bfloat16 and compiled networks stay far below
 
 
 def _is(found: object, shape: Sequence[int]) -> TypeGuard[Tensor]:
@@ -231,6 +238,49 @@ def check_batch(sampler: Sampler, found: object, tasks: int, device: torch.devic
     return found
 
 
+def check_chance(registry: Registry[Any], target: Any, draw: Callable[..., Any], *given: Any) -> Any:
+    """Return what something that draws by given generators returns.
+
+    Args:
+        registry: of its kind; target: the registered class or function.
+        draw: is called; given: with these.
+
+    Raises:
+        ContractError: it drew from a global generator, which does not follow the run's seed, or differs by method.
+    """
+    before = _global_states()
+    found = draw(*given)
+    for name, state in _global_states().items():
+        if state != before[name]:
+            raise breach(registry, target, "draw with the given generators alone", f"with {name}'s global one", draw)
+    return found
+
+
+def _global_states() -> dict[str, int]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    states = {"torch": (torch.get_rng_state(), cuda), "NumPy": np.random.get_state(), "Python": random.getstate()}
+    return {name: print_of(state) for name, state in states.items()}
+
+
+def check_repeated(sampler: Sampler, same: bool, changed: Sequence[str]) -> None:
+    """Refuse a sampler that drew from generators in one state, and with the same buffers, otherwise the second time.
+
+    Args:
+        sampler: which; same: whether both batches are equal.
+        changed: the attributes that differ after the second draw, though they are in no checkpoint.
+
+    Raises:
+        ContractError: it draws by another chance, or has memory that no checkpoint holds.
+    """
+    cls = type(sampler)
+    if changed:
+        must = "keep what it remembers in buffers (self.register_buffer)"
+        raise breach(SAMPLERS, cls, must, f"in {joined(changed, 4)}, which no checkpoint holds", cls.draw)
+    if not same:
+        must = "draw the same batch from generators in the same state: by them alone"
+        raise breach(SAMPLERS, cls, must, "another one", cls.draw)
+
+
 def check_drawn(cls: type[Sampler], index: Tensor, training: Tensor) -> None:
     """Refuse to load images that are not for training: those of the other splits must not reach a network in training.
 
@@ -295,6 +345,34 @@ def check_finite(architecture: Architecture, sampler: Sampler, images: Tensor, b
     name = "embed" if images.dim() == 4 else "forward"
     must = f"return finite embeddings from {name}"
     raise breach(ARCHITECTURES, type(architecture), must, found, getattr(type(architecture), name))
+
+
+def check_evaluation(architecture: Architecture, images: Tensor, backbones: BackboneFactory) -> None:
+    """Refuse a network of which two passes in evaluation differ: no file would hold what was measured.
+
+    Args:
+        architecture: whose passes; it is left in the mode that it has.
+        images: (n, 3, H, W), a few.
+        backbones: of the architecture.
+
+    Raises:
+        ContractError: it names the architecture, or the backbone where that alone does so too.
+    """
+
+    def differs(net: nn.Module, embed: Callable[[Tensor], Tensor]) -> bool:
+        training = net.training
+        net.eval()
+        with torch.no_grad():
+            one, two = embed(images), embed(images)
+        net.train(training)
+        return float((one - two).abs().max()) > ROUNDING * float(one.abs().max())
+
+    if differs(architecture, architecture.embed):
+        must, found = "embed an image alike each time in evaluation", "by chance: noise and dropout are for training"
+        alone = backbones.backbone().to(images.device)
+        if differs(alone, alone):
+            raise breach(BACKBONES, type(backbones.kind), must, found, type(backbones.kind).stages)
+        raise breach(ARCHITECTURES, type(architecture), must, found, type(architecture).embed)
 
 
 def check_stages(kind: BackboneKind, found: object) -> nn.ModuleList:

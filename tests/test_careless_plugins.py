@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,23 @@ class Careless(Architecture):
     def forward(self, images):
         found = torch.stack([self.net(group) for group in images])
         return {returned}
+"""
+BACKBONE = """
+import numpy
+from torch import nn
+from mtlbench import BackboneKind, register_backbone
+
+class Dropping(nn.Module):
+    def forward(self, features):
+        return nn.functional.dropout(features)
+
+@register_backbone("careless")
+class Careless(BackboneKind):
+    '''Careless.'''
+
+    def stages(self, pretrained):
+        first = nn.Conv2d(3, 16, 4, stride=4)
+        return nn.ModuleList([first, {last}])
 """
 BALANCER = """
 from mtlbench import Balancer, register_balancer
@@ -139,6 +157,37 @@ def test_an_architectures_embeddings(tmp_path: Path, returned: str, said: str) -
     assert "\n" not in record.reason
 
 
+def test_embeddings_in_evaluation_are_finite(tmp_path: Path) -> None:
+    """Those that are not are not called nearly equal."""
+    missing = "found if self.training else found.masked_fill((images.mean((2, 3, 4)) > 0)[..., None], torch.nan)"
+    record = run(tmp_path, ARCHITECTURE.replace("{returned}", missing), method="careless")
+    assert record.status == "failed"
+    assert re.fullmatch(r"the embeddings of \d+ of \d+ validation images are not finite", record.reason)
+
+
+@pytest.mark.parametrize("who", ["architecture", "backbone"])
+def test_who_embeds_by_chance_in_evaluation_is_named_at_the_first_validation(tmp_path: Path, who: str) -> None:
+    """Not after the training, and not in the words of a lost weight."""
+    if who == "architecture":
+        text = ARCHITECTURE.replace("{returned}", "torch.nn.functional.dropout(found)")
+        record = run(tmp_path, text, method="careless")
+    else:
+        record = run(tmp_path, BACKBONE.replace("{last}", "Dropping()"), "model.backbone='careless'")
+    assert record.status == "failed"
+    assert record.reason.startswith(f"The {who} 'careless' (careless.py:")
+    assert "must embed an image alike each time in evaluation, not by chance" in record.reason
+
+
+def test_a_backbones_weights_follow_the_seed(tmp_path: Path) -> None:
+    text = BACKBONE.replace("{last}", "nn.Identity()")
+    assert run(tmp_path, text, "model.backbone='careless'").status == "done"
+    text = text.replace("        return ", "        first.bias.data += numpy.random.rand()\n        return ")
+    text = text.replace('"careless"', '"careless-2"')
+    record = run(tmp_path / "drawn", text, "model.backbone='careless-2'")
+    assert record.status == "failed"
+    assert "must draw the weights of its stages with torch alone" in record.reason
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -202,6 +251,57 @@ def test_a_sampler_draws_training_images_alone(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        ("torch.randperm(n)", "draw with the given generators alone, not with torch's global one"),
+        ("torch.tensor(numpy.random.permutation(n))", "not with NumPy's global one"),
+        ("torch.tensor(random.sample(range(n), n))", "not with Python's global one"),
+        (
+            "torch.tensor(numpy.random.default_rng().permutation(n))",
+            "draw the same batch from generators in the same state: by them alone, not another one",
+        ),
+        ("torch.arange(n).roll(self.turn())", "in buffers (self.register_buffer), not in self.at, which no checkpoint"),
+    ],
+)
+def test_a_samplers_chance_and_memory(tmp_path: Path, drawn: str, said: str) -> None:
+    """Otherwise a seed repeats nothing, methods see different batches, and a continued run is another one."""
+    batch = "Batch(self.source.load(chosen, generators[self.source.tasks[0]]), self.source.labels[:, chosen])"
+    text = SAMPLER.replace("{returned}", batch).replace("import torch\n", "import numpy, random, torch\n")
+    text = text.replace(
+        "        return ",
+        f"        n = len(index)\n        chosen = index[{drawn}]\n        return ",
+    )
+    text += """
+    at = 0
+
+    def turn(self):
+        self.at += 1
+        return 0
+"""
+    record = run(tmp_path, text, "train.sampling='careless'", "loss={name='pml:ContrastiveLoss'}")
+    assert record.status == "failed"
+    assert said in record.reason
+    assert "'careless' (careless.py:" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("images if numpy.random.rand() < 2 else images", "draw with the given generators alone, not with NumPy's"),
+        ("images + (COUNTED.append(0) or len(COUNTED) // 9)", "alike by generators in the same state: by them alone"),
+        ("images + numpy.random.default_rng().integers(200)", "without memory, not otherwise the second time"),
+    ],
+)
+def test_an_augmentations_chance_and_memory(tmp_path: Path, returned: str, said: str) -> None:
+    """What it remembers would reach the next method of the command."""
+    text = "import numpy\nCOUNTED = []\n" + AUGMENTATION.replace("{returned}", returned)
+    record = run(tmp_path, text, "train.augment=['careless']")
+    assert record.status == "failed"
+    assert said in record.reason
+    assert "'careless' (careless.py:" in record.reason
+
+
 @pytest.mark.parametrize("returned", ["None", "images.float()", "images[:1]"])
 def test_an_augmentations_images(tmp_path: Path, returned: str) -> None:
     record = run(tmp_path, AUGMENTATION.replace("{returned}", returned), "train.augment=['careless']")
@@ -227,6 +327,27 @@ def test_a_metric_scores_the_same_queries_of_every_method(tmp_path: Path) -> Non
     assert record.status == "failed"
     assert "must score the same queries whatever the ranking: by 0, for example" in record.reason
     assert "not NaN for " in record.reason
+
+
+def test_metrics_do_not_reach_each_other(tmp_path: Path) -> None:
+    """What one writes into its ranking, or how deep another looks, is in no number but its own."""
+
+    def scores(*metrics: str) -> list[list[float]]:
+        own = "-".join(metrics)  # names are taken once
+        returned = "ranked.gains.fill_(ranked.best).sum(1).double() + ranked.hits.fill_(True).sum(1)"
+        text = METRIC.replace("{returned}", returned).replace('"careless"', f'"writes-{own}"')
+        for name, depth, option in (("two", "k", ", *, k=2"), ("some", "R", "")):
+            more = METRIC.replace("{returned}", "ranked.hits[:, :99].sum(1).double()").replace(
+                "(ranked)", f"(ranked{option})"
+            )
+            text += more.replace('"careless"', f'"{name}-{own}", depth="{depth}"')
+        names = [name if name == "map" else f"{name}-{own}" for name in metrics]
+        record = run(tmp_path / own, text, f"evaluation.metrics={names}", "evaluation.ks=[1]")
+        assert record.status == "done", record.reason
+        return [[of[name] for of in record.metrics.values()] for name in names]
+
+    together = scores("writes", "two", "some", "map")
+    assert together[1:] == [*scores("two"), *scores("some"), *scores("map")]
 
 
 @pytest.mark.parametrize("name", ["triplet", "mean", "worst", "per-task", "hit@1", "mine@5"])

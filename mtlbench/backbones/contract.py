@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mtlbench.backbones.heads import Heads
 from mtlbench.backbones.weights import freeze, load_stages, read_state
+from mtlbench.blame import breach
 from mtlbench.errors import UserError, counted
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
@@ -163,6 +164,8 @@ class BackboneFactory:
             # Values are what a download is for, and meta tensors have none.
             valued = device.type != "meta"
             stages = check_stages(self.kind, self.kind.stages(self.pretrained is True and valued))
+            if valued and not self._parts.repeated:
+                self._check_repeated(stages, owner)
             if valued and not isinstance(self.pretrained, bool):
                 self._load(stages, Path(self.pretrained))
         if self.frozen:
@@ -171,6 +174,22 @@ class BackboneFactory:
             for parameter in stages[self.frozen :].parameters():
                 setattr(parameter, RATE, self.pretrained_rate)
         return Backbone(stages.to(device), self.channels, self.head(owner))
+
+    def _check_repeated(self, stages: nn.ModuleList, owner: str) -> None:
+        """Refuse a plug-in's stages that a seed does not decide.
+
+        Raises:
+            ContractError: built again with the same random state of torch, they have other values.
+        """
+        self._parts.repeated = True
+        if BACKBONES.get(self.name.partition("[")[0]).bundled or self.pretrained is True:
+            return
+        with _seeded(f"{self.seed}/{owner}/stages"):
+            again = self.kind.stages(False)
+        if not all(map(torch.equal, stages.state_dict().values(), again.state_dict().values())):
+            must = "draw the weights of its stages with torch alone"
+            kind = type(self.kind)
+            raise breach(BACKBONES, kind, must, "by another chance, which no seed repeats", kind.stages)
 
     def _load(self, stages: nn.ModuleList, file: Path) -> None:
         if self._parts.state is None:
@@ -211,6 +230,7 @@ class BackboneFactory:
 class _Parts:
     """What the backbones of a factory have in common: frozen stages, and the tensors of a file."""
 
+    repeated = False  # whether stages were built twice, to be compared
     frozen: nn.ModuleList | None = None
     state: dict[str, Tensor] | None = None
 

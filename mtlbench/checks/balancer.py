@@ -18,7 +18,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
-from mtlbench.checks.items import Fault, Items, NotApplicable, gap, near
+from mtlbench.checks.items import Fault, Items, NotApplicable, gap, near, refuse_unsaved
 from mtlbench.checks.rates import rate_acts
 from mtlbench.errors import UserError, counted
 from mtlbench.names import joined
@@ -286,6 +286,7 @@ def checkpoint_brings_memory_back(subject: BalancerSubject) -> str:
                 f"at step {step + 1} after it, weights {_shown(two[0])} instead of {_shown(one[0])}",
                 "keep what it remembers in buffers: self.register_buffer(name, tensor)",
             )
+    refuse_unsaved(balancer, restored)
     return f"{len(saved)} tensors" if saved else "it remembers nothing"
 
 

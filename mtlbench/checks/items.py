@@ -1,6 +1,6 @@
 """Items and how they run: an item passes, fails with a reason, or says why it does not apply.
 
-This module knows nothing about what the items check.
+This module knows nothing about what the items check, but for what both kinds must hold: `refuse_unsaved`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlbench.errors import UserError
+from mtlbench.names import joined
+from mtlbench.unsaved import changed, unsaved
 
 S = TypeVar("S")
 Status = Literal["passed", "failed", "skipped"]
@@ -136,6 +138,25 @@ def described(error: BaseException) -> str:
     ]
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {text}{where}"
+
+
+def refuse_unsaved(saved: nn.Module, restored: nn.Module) -> None:
+    """Refuse memory in plain attributes, whenever it acts.
+
+    What is of the latest step, or is made once, is the same in both modules.
+
+    Args:
+        saved: a module that has taken some steps, and one more since its state was saved.
+        restored: one that began with that state, and has taken that step.
+
+    Raises:
+        Fault: an attribute differs.
+    """
+    if names := changed(unsaved({"self": saved}), unsaved({"self": restored})):
+        raise Fault(
+            "all that training changes in a checkpoint", f"a plain attribute: {joined(names, 4)}",
+            "keep what it counts or remembers in buffers: self.register_buffer(name, tensor)",
+        )  # fmt: skip
 
 
 def near(a: Tensor, b: Tensor, relative: float = 1e-4, absolute: float = 1e-5) -> bool:

@@ -35,7 +35,7 @@ from mtlbench.runs.sizes import SIZES
 from mtlbench.runs.tried import Tried, note_tried
 from mtlbench.specs import groups_of
 from mtlbench.training.curve import constant_share
-from mtlbench.training.loop import Trainer
+from mtlbench.training.loop import Trainer, refuse_not_finite
 from mtlbench.training.state import Interrupted, Row
 
 
@@ -182,6 +182,7 @@ def _train_and_test(
     held_out = HeldOutTriplets.draw(dataset, benchmark, "test")
     size = benchmark.model.embedding
     embeddings = embed_images(trainer.architecture, dataset, held_out.images, precision, size)
+    refuse_not_finite(embeddings, "test")
     stored = cost.weights_of(trainer.architecture)
     some = held_out.images[:EMBEDDING_BATCH]
     again = build(job.method, benchmark, dataset.tasks, job.seed)[0]
@@ -205,6 +206,7 @@ def _train_and_test(
             "selection": described(benchmark),
             **({"selected_steps": state.task_steps} if state.task_steps else {"selected_step": state.best_step}),
             "validation_accuracy": state.best_accuracy,
+            **({"forgot": state.forgot} if state.forgot else {}),
             **({"normalised": state.normalised} if state.normalised else {}),
             **({"compiled": f"no: {state.compiled}" if state.compiled else "yes"} if trainer.compiled else {}),
             **weights_of(benchmark),

@@ -54,7 +54,8 @@ class Loss(nn.Module, ABC):
 
     A subclass takes the context and its own options as keyword-only arguments with types and defaults; a benchmark sets
     them beside the name in `[loss]`. Parameters that it owns, such as proxies, are trained by the run's optimiser
-    without weight decay and kept when a run is interrupted; a deployed network doesn't have them.
+    without weight decay and kept when a run is interrupted; a deployed network doesn't have them. What it remembers
+    from step to step lives in buffers, so that a checkpoint holds it.
 
     >>> import torch
     >>> from mtlbench import Batch, Loss, LossContext

@@ -48,7 +48,10 @@ def _remark(record: Record) -> str:
         own = f"{share} of its parameters learn at another rate, up to {rates['most']:g} times the benchmark's"
     broke = BROKEN in record.receipt.get("checked", {}).values()
     broken = "breaks the contract, as mtlbench check found" if broke else ""
-    return "; ".join(filter(None, [record.reason, broken, *found[:1], own]))
+    forgot, lost = record.receipt.get("forgot", []), ""
+    if forgot:
+        lost = f"continued without {joined(forgot, 4)}, which no checkpoint holds: run it again with --overwrite"
+    return "; ".join(filter(None, [record.reason, broken, lost, *found[:1], own]))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlbench.devices import sent, uniforms
 from mtlbench.registry import SAMPLERS, register_class
@@ -134,12 +134,14 @@ def _formed(source: Source, images: Tensor, index: Tensor, generators: Sequence[
     return Batch(images, held, triplets, able.bool())
 
 
-class Sampler(ABC):
+class Sampler(nn.Module, ABC):
     """Draws batches; every method gets the same ones under the same seed.
 
     A subclass takes the source and its own options as keyword-only arguments with types and defaults, which a benchmark
     sets as `train.sampling = "name[option=value]"`. All chance comes from the generators, one for each task, on the
-    CPU: a seed draws the same batches on every device. Draw indices there; labels may lie on a GPU.
+    CPU: a seed draws the same batches on every device. Draw indices there; labels may lie on a GPU. What it remembers
+    from step to step, such as a place in a shuffled order, lives in buffers on the CPU (`register_buffer`), so that a
+    checkpoint holds it; a run refuses a sampler that keeps it elsewhere.
 
     >>> import torch
     >>> from mtlbench import Sampler, Source
@@ -161,6 +163,7 @@ class Sampler(ABC):
     takes_sets: ClassVar[bool] = False
 
     def __init__(self, source: Source) -> None:
+        super().__init__()
         self.source = source
 
     @property

@@ -22,7 +22,8 @@ def my_method(images: Tensor, generator: torch.Generator, *, strength: float = 0
 
     Args:
         images: (B, C, H, W) uint8, on the device.
-        generator: the only source of randomness, so an interrupted run continues as if it had not stopped.
+        generator: the only source of randomness, so an interrupted run continues as if it had not stopped;
+            nothing is remembered between calls.
         strength: from 0, nothing, to 1.
 
     Returns:

@@ -32,7 +32,8 @@ class MyMethod(Loss):
     # Options are keyword-only arguments with a type and a default. `context` says what the loss is for:
     # the tasks, how many label values each has, the size of embeddings, whether they are normalised, a
     # seed. A loss may own nn.Parameters, such as proxies for each task: they are trained, saved and
-    # restored with the network, and don't count as its storage.
+    # restored with the network, and don't count as its storage. Memory lives in buffers
+    # (self.register_buffer), which an interrupted run continues from.
     def __init__(self, context: LossContext, *, margin: float = 0.5) -> None:
         super().__init__(context)
         if margin <= 0:

@@ -43,7 +43,8 @@ class MyMethod(Sampler):
                 raise UserError(f"my-method: '{task}' needs two labels with two images each.")
 
     # The one required method. All randomness comes from the generators, one for each task, on the CPU:
-    # an interrupted run continues from their states, and a seed draws the same on every device.
+    # an interrupted run continues from their states, and a seed draws the same on every device. What is
+    # remembered from step to step lives in buffers of a fixed shape: self.register_buffer in __init__.
     def draw(self, generators: Mapping[str, torch.Generator]) -> Batch:
         """Draw a batch."""
         generator = generators[self.source.tasks[0]]

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mtlbench.agreement import preserved_state
-from mtlbench.augmentation import read_augmentations
+from mtlbench.augmentation import check_augmentations, read_augmentations
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
 from mtlbench.devices import allow_deterministic, computing_in, deterministic_kernels, named_generator
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.selection import check_selection, criterion, own_tensors
 from mtlbench.evaluation.triplets import HeldOutTriplets
@@ -32,12 +32,15 @@ from mtlbench.registry import ARCHITECTURES, BALANCERS, SAMPLERS
 from mtlbench.returned import (
     check_architecture,
     check_batch,
+    check_chance,
     check_drawn,
     check_embeddings,
+    check_evaluation,
     check_finite,
     check_indices,
     check_losses,
     check_regulariser,
+    check_repeated,
     check_scales,
     check_weights,
 )
@@ -50,7 +53,8 @@ from mtlbench.training.events import CheckpointSaved, Ended, Event, Listener, St
 from mtlbench.training.norms import counting_normalised
 from mtlbench.training.probe import probe_gradients
 from mtlbench.training.schedules import schedule_factor
-from mtlbench.training.state import Interrupted, State
+from mtlbench.training.state import Interrupted, State, TrainingError
+from mtlbench.unsaved import changed, print_of, unsaved
 
 VERSION = 3  # raised when the same settings come to train otherwise: older records are then no longer the same run
 _CHECK_EVERY = 20  # steps between looks at the losses; each look waits for the device
@@ -98,6 +102,18 @@ def sampler_of(benchmark: Benchmark, dataset: Dataset) -> Sampler:
     return sampler
 
 
+def refuse_not_finite(embeddings: Tensor, split: str) -> None:
+    """Refuse (T, n, D) embeddings of a split's images that are not finite: no score says anything about them.
+
+    Raises:
+        TrainingError: with how many there are.
+    """
+    number = int((~embeddings.isfinite().all(2)).any(0).sum())
+    if number:
+        images = counted(embeddings.shape[1], f"{split} image")
+        raise TrainingError(f"the embeddings of {number:,} of {images} are not finite")
+
+
 class Trainer:
     """Trains one method on one data set with one seed.
 
@@ -142,10 +158,11 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.own_tensors = own_tensors(self.architecture, benchmark, method.name)
         self.curve = Curve(dataset.tasks, self.protocol.steps)
-        modules = {"architecture": self.architecture, "balancer": self.balancer}
-        if any(True for _ in self.loss.parameters()) or any(True for _ in self.loss.buffers()):
-            modules["loss"] = self.loss
-        self.checkpoint = Checkpoint(modules, self.optimiser, self.generators, device)
+        self.parts: dict[str, nn.Module] = {
+            "architecture": self.architecture, "balancer": self.balancer, "loss": self.loss, "sampler": self.sampler,
+        }  # fmt: skip
+        self._unsaved = unsaved(self.parts)
+        self.checkpoint = Checkpoint(self.parts, self.optimiser, self.generators, device)
         torch.manual_seed(seed)  # dropout and the like
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
@@ -214,7 +231,8 @@ class Trainer:
             self._step()
 
     def _step(self) -> None:
-        batch = self.sampler.draw(self.generators)
+        draw = self._checked_draw if self.state.step == 0 else self.sampler.draw
+        batch = draw(self.generators)
         if self.compiled is not None and self.state.compiled is None:
             self.state.compiled = why_not(partial(self._tried, batch), self.precision, self.dataset.device)
         counted = self.state.step == 0 and isinstance(batch, Batch) and not batch.joint
@@ -238,13 +256,32 @@ class Trainer:
         self.curve.log(losses.detach(), weights, self.balancer.gradient_norms, norm)
         self.state.step += 1
 
+    def _checked_draw(self, generators: Mapping[str, torch.Generator]) -> Batch:
+        """Draw the first batch, twice: what it is must depend on the generators and on what a checkpoint holds alone.
+
+        Raises:
+            ContractError: it names the sampler or the augmentation of which that is not so.
+        """
+        if specs := self.protocol.augment:
+            check_augmentations(specs, self.dataset.images[:4].to(self.dataset.device).permute(0, 3, 1, 2))
+        held = {name: buffer.clone() for name, buffer in state_of(self.sampler).items()}
+        again = {task: torch.Generator(g.device) for task, g in generators.items()}
+        for task, generator in generators.items():
+            again[task].set_state(generator.get_state())
+        first = print_of(check_chance(SAMPLERS, type(self.sampler), self.sampler.draw, again))
+        before = unsaved({"self": self.sampler})
+        load_state(self.sampler, held)
+        batch = self.sampler.draw(generators)
+        check_repeated(self.sampler, first == print_of(batch), changed(before, unsaved({"self": self.sampler})))
+        return batch
+
     def _tried(self, batch: Batch, compiled: bool) -> tuple[Gradients, int]:
         """Return a step's gradients by parameter, and how many times they come through the embeddings.
 
         All is left as it was, but that the network's parameters have no gradients.
         """
         passes: list[None] = []
-        with preserved_state(self.architecture, self.loss, self.dataset.device):
+        with preserved_state(self.architecture, (self.loss,), self.dataset.device):
             balancer = copy.deepcopy(self.balancer)
             embeddings = self._embeddings(batch, compiled)
             if embeddings.requires_grad:
@@ -305,6 +342,9 @@ class Trainer:
         state, tasks = self.state, self.dataset.tasks
         size = self.benchmark.model.embedding
         embeddings = embed_images(self.architecture, self.dataset, self.triplets.images, self.precision, size)
+        refuse_not_finite(embeddings, "validation")
+        if not self.best:  # now, not after the training
+            self._check_evaluation()
         hits = self.triplets.hits(embeddings, self.benchmark.embedding.normalise).float().mean(1).tolist()
         score = criterion(hits, embeddings, self.triplets, self.benchmark, self.dataset)
         state.accuracy = dict(zip(tasks, hits, strict=True))
@@ -318,6 +358,17 @@ class Trainer:
             state.best_score, state.best_accuracy, state.best_step = score, sum(hits) / len(hits), state.step
             self.best = {k: v.detach().clone() for k, v in state_of(self.architecture).items()}
         return Validation(state.step, self.protocol.steps, state.seconds, dict(state.accuracy), score, best)
+
+    def _check_evaluation(self) -> None:
+        """Refuse a network that embeds images by chance in evaluation.
+
+        Raises:
+            ContractError: it names who does so.
+        """
+        model = self.benchmark.model
+        backbones = BackboneFactory(model.backbone, self.benchmark.data.size, model.embedding, self.seed)
+        with computing_in(self.precision, self.dataset.device):
+            check_evaluation(self.architecture, self.dataset.batch(self.triplets.images[:8]), backbones)
 
     def _keep_by_task(self, own_tensors: list[list[str]]) -> bool:
         """Keep the weights of each task that is at its best yet; tell whether one is."""
@@ -347,7 +398,7 @@ class Trainer:
             stop: asked after every step whether to stop early.
 
         Raises:
-            TrainingError: a loss or gradient is not finite.
+            TrainingError: a loss, a gradient or an embedding is not finite.
             Interrupted: `stop` said so.
         """
         state, steps, every = self.state, self.protocol.steps, self.benchmark.evaluation.every
@@ -369,6 +420,7 @@ class Trainer:
             if at_validation:
                 events.append(self.validate())
             if save and (at_validation or stopping):
+                state.unsaved = changed(self._unsaved, unsaved(self.parts))
                 save()  # before anyone hears of it: what has been told is kept
                 events.append(CheckpointSaved(state.step, steps, state.seconds))
             for event in events:
@@ -396,3 +448,4 @@ class Trainer:
         """
         self.best = self.checkpoint.restore(tensors)
         self.state = state
+        state.forgot = sorted({*state.forgot, *state.unsaved})

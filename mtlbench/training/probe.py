@@ -35,7 +35,7 @@ def probe_gradients(
 
     Args:
         architecture: whose shared parameters are looked at; it is left as it was.
-        sampler: draws the batch.
+        sampler: draws the batch; it is left as it was.
         losses: a batch -> (T,) losses with their graph.
         loss: the module that they come from; it is left as it was too.
         seed: of the run; step: the step's number.
@@ -46,7 +46,7 @@ def probe_gradients(
     if len(tasks) < 2 or not architecture.shared_parameters():
         return []
     generators = {task: named_generator(torch.device("cpu"), seed, _STREAM, str(step), task) for task in tasks}
-    with preserved_state(architecture, loss, device):
+    with preserved_state(architecture, (loss, sampler), device):
         torch.manual_seed(named_generator(torch.device("cpu"), seed, _STREAM, str(step)).initial_seed())
         products = gramians(losses(sampler.draw(generators)), architecture, by_layer)
     return [{"step": step, "layer": layer, "cosines": cosines(gramian)} for layer, gramian in products.items()]

@@ -37,4 +37,6 @@ class State:
     single_steps: int = 0  # in which one task had all of the weight
     farthest_weight: float = 0.0  # of all steps and tasks, the largest distance from 1, the plain mean's
     compiled: str | None = None  # why the network is not, where that was asked for: empty where it is, None until known
+    unsaved: list[str] = field(default_factory=list)  # attributes that changed in training, and are in no tensor
+    forgot: list[str] = field(default_factory=list)  # such attributes, of states from which the run was continued
     probes: list[Probe] = field(default_factory=list)

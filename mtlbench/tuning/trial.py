@@ -137,6 +137,8 @@ def train_seed(
     method = method.with_recipe(nested(values)) if values else method
     setup = setup_of(method, benchmark, dataset, seed, precision)
     trainer = continued(folder, setup, lambda: Trainer(method, benchmark, dataset, seed, precision))
+    if trainer.state.forgot:  # that would be another training than one without a rung
+        trainer = Trainer(method, benchmark, dataset, seed, precision)
     last = benchmark.train.steps if until is None else until
     if trainer.state.step < last or until is None:
         try:

@@ -36,6 +36,9 @@ ARCHITECTURES_CAUGHT = {
     "unused-parameter": ({"every parameter is used"}, "none for projection"),
     "plain-attribute": ({CHECKPOINT, MOVES}, "register_buffer"),
     "counts-steps": ({"training goes on from a checkpoint"}, "count steps and the like in buffers"),
+    "warms-up": ({"training goes on from a checkpoint"}, "a plain attribute: self.steps"),
+    "looks-back": ({}, ""),
+    "in-place": ({"shapes"}, "forward changes its images in place"),
     "made-on-the-cpu": ({MOVES}, "torch.zeros(…, device=images.device)"),
     "batch-first": ({"shapes"}, "(T, B, D) = (3, 4, 8)"),
     "other-embed": ({AGREE}, "embed to give what forward gives"),
@@ -63,6 +66,7 @@ SCALE, WEIGHTS = "weights of 1 mean the plain mean", "its weights are (T,), deta
 BALANCERS_CAUGHT = {
     "sound-weights": ({}, ""),
     "forgetful": ({"a checkpoint brings its memory back"}, "register_buffer"),
+    "warms-up": ({"a checkpoint brings its memory back"}, "a plain attribute: self.past"),
     "sums-to-one": ({SCALE}, "one 0.333 times as long"),
     "later-scale": ({SCALE}, "at step 3"),
     "three-or-none": ({"it works with 1, 2 and 40 tasks"}, "it refuses all of them"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -32,16 +34,23 @@ def is_built(subject: Subject) -> str:
 def shapes(subject: Subject) -> str:
     """The leading axis is the task, in training and in evaluation, for every way of embedding."""
     net, t, b, d = subject.build(), len(TASKS), BATCH, EMBEDDING
+    calls: tuple[tuple[str, Callable[[Tensor], Tensor], tuple[int, ...], str], ...] = (
+        ("forward of images (T, B, 3, H, W)", net, (t, b, d), "(T, B, D)"),
+        ("embed of images (B, 3, H, W)", lambda images: net.embed(images[0]), (t, b, d), "(T, B, D)"),
+        ("embed_task of images (B, 3, H, W)", lambda images: net.embed_task(images[0], 1), (b, d), "(B, D)"),
+    )
     for mode in (True, False):
         net.train(mode)
-        with torch.no_grad():
-            calls = (
-                ("forward of images (T, B, 3, H, W)", net(subject.images), (t, b, d), "(T, B, D)"),
-                ("embed of images (B, 3, H, W)", net.embed(subject.images[0]), (t, b, d), "(T, B, D)"),
-                ("embed_task of images (B, 3, H, W)", net.embed_task(subject.images[0], 1), (b, d), "(B, D)"),
-            )
-        for what, found, wanted, meaning in calls:
+        for what, run, wanted, meaning in calls:
+            images = subject.images.clone()
+            with torch.no_grad():
+                found = run(images)
             of = f"{what} with T = {t}, B = {b}, D = {d}"
+            if not torch.equal(images, subject.images):
+                raise Fault(
+                    "images left as they were given", f"{what.partition(' ')[0]} changes its images in place",
+                    "work on a copy: images = images * 2, not images *= 2 or images.mul_(2)",
+                )  # fmt: skip
             if not isinstance(found, Tensor):
                 raise Fault(f"a tensor from {of}", type(found).__name__)
             if tuple(found.shape) != wanted:

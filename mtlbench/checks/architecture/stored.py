@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mtlbench.checks.architecture import chance
 from mtlbench.checks.architecture.subject import TASKS, Subject
-from mtlbench.checks.items import Fault, Items, gap
+from mtlbench.checks.items import Fault, Items, gap, refuse_unsaved
 from mtlbench.cost import storage, weights_of
 from mtlbench.names import joined
 
@@ -77,10 +77,11 @@ def checkpoint_brings_it_back(subject: Subject) -> str:
 )
 def training_goes_on(subject: Subject) -> str:
     """In training too, a network of another seed that loads the saved weights does the same: a run can be continued."""
-    net, other = subject.trained, subject.build(seed=99)
-    other.load_state_dict(net.state_dict())
+    net, other, like = subject.trained, subject.build(seed=99), subject.build()
+    for one in (other, like):
+        one.load_state_dict(net.state_dict())
     before, seen = {name: tensor.clone() for name, tensor in net.state_dict().items()}, []
-    for one in (net, other):
+    for one in (net, other, like):
         with torch.random.fork_rng(devices=[]), torch.no_grad():  # dropout and the like
             torch.manual_seed(0)
             one.train()
@@ -88,11 +89,12 @@ def training_goes_on(subject: Subject) -> str:
         one.forget()
         seen.append(torch.cat([embeddings.flatten(), *([penalty] if penalty is not None else [])]))
     net.eval().load_state_dict(before)  # batch norm has moved
-    if not torch.equal(*seen):
+    if not torch.equal(*seen[:2]):
         raise Fault(
-            "a network loaded from its file to train on as the saved one", gap(*seen),
+            "a network loaded from its file to train on as the saved one", gap(*seen[:2]),
             "count steps and the like in buffers (self.register_buffer)",
         )  # fmt: skip
+    refuse_unsaved(net, like)
     return ""
 
 
