@@ -84,8 +84,8 @@ def check_augmentations(specs: Sequence[str], images: Tensor) -> None:
             given = partial(change, images.clone(), generator, **options)
             seen.append((print_of(check_chance(AUGMENTATIONS, change, given)), print_of(change)))
         if seen[0] != seen[1]:
-            must = "change equal images alike by generators in the same state: by them alone, without memory"
-            raise breach(AUGMENTATIONS, change, must, "otherwise the second time", change)
+            must = "change equal images alike under equal generators (draw with the given one alone, keep no memory)"
+            raise breach(AUGMENTATIONS, change, must, "in another way the second time", change)
 
 
 def _uniform(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:

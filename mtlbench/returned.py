@@ -277,8 +277,8 @@ def check_repeated(sampler: Sampler, same: bool, changed: Sequence[str]) -> None
         must = "keep what it remembers in buffers (self.register_buffer)"
         raise breach(SAMPLERS, cls, must, f"in {joined(changed, 4)}, which no checkpoint holds", cls.draw)
     if not same:
-        must = "draw the same batch from generators in the same state: by them alone"
-        raise breach(SAMPLERS, cls, must, "another one", cls.draw)
+        must = "draw the same batch under equal generators (draw with the given ones alone)"
+        raise breach(SAMPLERS, cls, must, "another one the second time", cls.draw)
 
 
 def check_drawn(cls: type[Sampler], index: Tensor, training: Tensor) -> None:

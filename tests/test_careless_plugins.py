@@ -259,7 +259,7 @@ def test_a_sampler_draws_training_images_alone(tmp_path: Path) -> None:
         ("torch.tensor(random.sample(range(n), n))", "not with Python's global one"),
         (
             "torch.tensor(numpy.random.default_rng().permutation(n))",
-            "draw the same batch from generators in the same state: by them alone, not another one",
+            "draw the same batch under equal generators (draw with the given ones alone), not another one",
         ),
         ("torch.arange(n).roll(self.turn())", "in buffers (self.register_buffer), not in self.at, which no checkpoint"),
     ],
@@ -289,8 +289,11 @@ def test_a_samplers_chance_and_memory(tmp_path: Path, drawn: str, said: str) -> 
     ("returned", "said"),
     [
         ("images if numpy.random.rand() < 2 else images", "draw with the given generators alone, not with NumPy's"),
-        ("images + (COUNTED.append(0) or len(COUNTED) // 9)", "alike by generators in the same state: by them alone"),
-        ("images + numpy.random.default_rng().integers(200)", "without memory, not otherwise the second time"),
+        (
+            "images + (COUNTED.append(0) or len(COUNTED) // 9)",
+            "change equal images alike under equal generators (draw with the given one alone",
+        ),
+        ("images + numpy.random.default_rng().integers(200)", "keep no memory), not in another way the second time"),
     ],
 )
 def test_an_augmentations_chance_and_memory(tmp_path: Path, returned: str, said: str) -> None:
