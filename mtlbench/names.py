@@ -15,6 +15,12 @@ MEASURES = {  # what tables and `evaluation.select` call by these names
     "worst": "the worst task",
     "per-task": "a checkpoint for each task",
 }
+NO_METHODS = {  # folders and files among those of methods
+    "untrained": "a reference row",
+    "chance": "a reference row",
+    "tuning": "the folder of trials",
+    "verdict.json": "the file of verdicts",
+}
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows, whatever the ending
 # all control characters but tab and newline: a terminal would obey them
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -70,6 +70,7 @@ def _import_file(path: Path, module_name: str) -> None:
         return
     if not path.is_relative_to(bundled("methods").resolve()):
         _LOADED[path] = _sources(path)
+        _refuse_late_twins(path)
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
@@ -141,14 +142,57 @@ def _beside(path: Path) -> Iterator[None]:
         made.__path__ = [str(folder)]
         sys.modules[package] = made
     others = [f for f in _FOLDERS if f != folder]
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and "." not in name and Path(file).parent in others and (folder / f"{name}.py").is_file():
-            del sys.modules[name]  # another folder's
+    theirs = {n for n, m in list(sys.modules.items()) if "." not in n and _has(folder, n) and _lies_in(m, others)}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in theirs:
+            del sys.modules[name]
     places = [str(f) for f in _FOLDERS]
     sys.path[:] = [*(p for p in sys.path if p not in places), str(folder), *map(str, others)]
     _FOLDERS[:] = [folder, *others]
     yield
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Return whether a folder holds a module or package of a name."""
+    return (folder / f"{name}.py").is_file() or any((folder / name).glob("*.py"))
+
+
+def _lies_in(module: ModuleType, folders: Sequence[Path]) -> bool:
+    """Return whether a module's file, or a package's folder, lies in one of the folders."""
+    known = getattr(module, "__dict__", {})
+    places = [*(known.get("__path__") or []), known.get("__file__")]
+    return any(Path(place).parent in folders for place in places if isinstance(place, str))
+
+
+def _refuse_late_twins(path: Path) -> None:
+    """Refuse a plug-in where an import within a function would find another folder's module of that name.
+
+    Such an import runs when all plug-ins are there, and Python knows one module of a name.
+
+    Raises:
+        RegistrationError: with the two folders.
+    """
+    loaded = [file for file in _LOADED if file.parent in _FOLDERS and _module_name(file) in sys.modules]
+    pairs = [*((path, folder) for folder in _FOLDERS), *((file, path.parent) for file in loaded)]
+    for plugin, folder in pairs:
+        for file in _LOADED[plugin] if folder != plugin.parent else ():
+            for name in _late_imports(file):
+                if _has(plugin.parent, name) and _has(folder, name):
+                    raise RegistrationError(
+                        str(path),
+                        f"{file} imports '{name}' within a function, and {folder} has one too, which Python would take"
+                        " for it: move that import to the top of the file, or rename one.",
+                    )
+
+
+def _late_imports(file: Path) -> set[str]:
+    """Return the first parts of names that a file imports within functions, without leading dots."""
+    found = set()
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in ast.walk(node):
+                found |= {name.partition(".")[0] for level, name in _names_in(inner) if not level}
+    return found
 
 
 def files_imported_by(path: Path) -> list[Path]:
@@ -187,16 +231,25 @@ def _modules(folder: Path, name: str) -> Iterator[Path]:
 
 def _imported_names(file: Path) -> Iterator[tuple[int, str]]:
     """Yield the dotted names that a file imports, each after its number of leading dots."""
+    for node in ast.walk(_tree(file)):
+        yield from _names_in(node)
+
+
+def _tree(file: Path) -> ast.Module:
+    """Return a file's code; none where it can't be read."""
     try:
-        tree = ast.parse(file.read_bytes())
+        return ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):  # what is imported may be a module itself
-            base = f"{node.module}." if node.module else ""
-            yield from ((node.level, f"{base}{alias.name}") for alias in node.names)
+        return ast.Module([], [])
+
+
+def _names_in(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the dotted names that one statement imports, each after its number of leading dots."""
+    if isinstance(node, ast.Import):
+        yield from ((0, alias.name) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):  # what is imported may be a module itself
+        base = f"{node.module}." if node.module else ""
+        yield from ((node.level, f"{base}{alias.name}") for alias in node.names)
 
 
 def _files(path: Path, given_as: str) -> list[Path]:

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from mtlbench.bibliography import bibtex
 from mtlbench.errors import UserError, a, did_you_mean
+from mtlbench.names import NO_METHODS
 
 T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -188,6 +189,11 @@ class Registry(Generic[T]):
             raise RegistrationError(origin, f"'{name}' is the name of a group; call the {self.kind} something else.")
         if name == "none":
             raise RegistrationError(origin, f"'none' stands for nothing; call the {self.kind} something else.")
+        if ALIASES in family and name in NO_METHODS:
+            raise RegistrationError(
+                origin,
+                f"'{name}' is {NO_METHODS[name]} beside the runs of methods; call the {self.kind} something else.",
+            )
         if "all" in groups:
             raise RegistrationError(origin, f"'{name}' is in the group 'all' anyway; leave that group out.")
         self.entries[name] = Entry(

@@ -19,7 +19,9 @@ from mtlbench import Architecture, Balancer, UserError, register_architecture, r
 from mtlbench.bundled import bundled
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, Registry
+from mtlbench.runs.references import REFERENCES
 from mtlbench.specs import parse_methods
+from mtlbench.tuning.outcome import FOLDER
 
 BUNDLED = ["cross-stitch", "independent", "modulation", "shared", "single"]
 
@@ -105,6 +107,17 @@ def test_a_name_taken_by_another_entry_is_refused_with_both_origins(tmp_path: Pa
     assert broken.reason.startswith("the name 'mine' of this architecture is ")
     assert f"registered already, for the architecture of {first}:4" in broken.reason
     assert ARCHITECTURES.get("mine").origin == f"{first}:4"
+
+
+@pytest.mark.parametrize("name", [*(row.name for row in REFERENCES), FOLDER, "verdict.json"])
+def test_no_method_takes_the_name_of_what_lies_beside_its_runs(name: str) -> None:
+    """A run of `untrained` ended the whole command in the middle."""
+    with pytest.raises(UserError, match=f"'{name}' is .* beside the runs of methods; call the method something else"):
+        register_method(name, architecture="shared", balancer="mean")
+    with pytest.raises(UserError, match="call the architecture something else"):
+        register_architecture(name)(Whole)
+    assert name not in ARCHITECTURES
+    assert name not in ALIASES
 
 
 def test_an_architecture_and_a_named_method_cannot_share_a_name() -> None:

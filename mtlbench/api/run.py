@@ -17,7 +17,7 @@ def run(
     *,
     quick: bool = False,
     seeds: Iterable[int] = (0,),
-    tasks: Sequence[str] | None = None,
+    tasks: str | Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     vary: Mapping[str, Sequence[Any]] | None = None,
     data_dir: str | Path | None = None,
@@ -25,8 +25,8 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     on: str | None = None,
-    plugins: Iterable[str | Path] = (),
-    track: Iterable[str] = (),
+    plugins: str | Path | Iterable[str | Path] = (),
+    track: str | Iterable[str] = (),
     overwrite: bool = False,
     plain: bool = False,
     recipes: str | Path | None = None,
@@ -41,7 +41,7 @@ def run(
         dataset: a benchmark's name or the path of a .toml.
         quick: the short protocol.
         seeds: of the runs, each from 0 to 2^32 - 1.
-        tasks: by name; None for the benchmark's own.
+        tasks: by name, as `heel,closure` or `["heel", "closure"]`; None for the benchmark's own.
         settings: changes of the protocol, as `{"train.steps": 500}`.
         vary: settings with several values each: every method is trained under every combination.
         data_dir: the data set's folder.
@@ -95,7 +95,8 @@ def run(
     if isinstance(seeds, int):
         raise UserError(f"seeds={seeds}: give several, such as range({seeds}), or [{seeds}] for that one.")
     view = terminal(Console()) if show else View()
-    files, where = [Path(plugin) for plugin in plugins], Path(results)
+    several = [plugins] if isinstance(plugins, str | Path) else plugins
+    files, where = [Path(plugin) for plugin in several], Path(results)
     for broken in load_given(files):
         if show:
             view.warn(f"warning: {broken}")
@@ -109,12 +110,12 @@ def run(
         seeds=list(dict.fromkeys(seeds)),
         settings=[f"{key}={toml(value)}" for key, value in (settings or {}).items()],
         vary=[f"{key}={','.join(map(toml, values))}" for key, values in (vary or {}).items()],
-        tasks=",".join(tasks) if tasks is not None else None,
+        tasks=tasks if isinstance(tasks, str) or tasks is None else ",".join(tasks),
         site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
         results=where,
         jobs=jobs,
         on=on,
-        track=list(track),
+        track=[track] if isinstance(track, str) else list(track),
         overwrite=overwrite,
         plain=plain,
         recipes=Path(recipes) if recipes is not None else None,

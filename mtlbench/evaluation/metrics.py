@@ -110,7 +110,7 @@ def register_metric(name: str, *, ordered: bool = False, depth: str | None = Non
         name: what benchmarks and columns call it.
         ordered: it is for tasks whose labels have an order.
         depth: how far it looks down a gallery, which saves ranking the rest: `R`, to the R-th image, or the name of an
-            option, to as many as that says. By default it sees the whole gallery.
+            option, to as many as that says. It sees no more than that; by default, the whole gallery.
 
     Raises:
         UserError: the name is taken or has a meaning of its own, or there is no such option.
@@ -169,8 +169,14 @@ def measured(ks: Sequence[int], extra: Sequence[str], *, ordered: bool) -> dict[
 
 
 def _bound(entry: Entry[Metric], options: Options) -> Measure:
+    where = _DEPTHS.get(entry.target)
+    depth: int | str | None = where
+    if where is not None and where != RELEVANT:
+        depth = int(options.get(where, inspect.signature(entry.target).parameters[where].default))
+
     def scores(ranked: Ranked) -> Tensor:
-        return check_scores(entry.target, entry.target(ranked, **options), len(ranked.relevant))
+        seen = ranked if entry.bundled else _seen(ranked, depth)
+        return check_scores(entry.target, entry.target(seen, **options), len(ranked.relevant))
 
     def apply(ranked: Ranked) -> Tensor:
         found = scores(ranked)
@@ -182,11 +188,22 @@ def _bound(entry: Entry[Metric], options: Options) -> Measure:
             check_unscored(entry.target, found[asked], *(scores(one)[asked] for one in alike))
         return found.double()
 
-    where = _DEPTHS.get(entry.target)
-    if where is None or where == RELEVANT:
-        return Measure(apply, where)
-    default = inspect.signature(entry.target).parameters[where].default
-    return Measure(apply, int(options.get(where, default)))
+    return Measure(apply, depth)
+
+
+def _seen(ranked: Ranked, depth: int | str | None) -> Ranked:
+    """Return what a plug-in's metric sees: copies, as far as its depth, whatever other metrics there are.
+
+    With `R`, images beyond a query's own R gain nothing.
+    """
+    most = depth if isinstance(depth, int) else None
+    if depth == RELEVANT:
+        most = max(1, int(ranked.relevant.max()))
+    gains = ranked.gains[:, :most].clone()
+    if depth == RELEVANT:
+        gains.masked_fill_(ranked.positions[: gains.shape[1]] > ranked.relevant[:, None], 0)
+    ideal, worth = (None if one is None else one.clone() for one in (ranked.ideal, ranked.worth))
+    return Ranked(gains, ranked.best, ranked.relevant.clone(), ideal, ranked.discount[:most].clone(), worth)
 
 
 @register_metric("hit", depth="k")

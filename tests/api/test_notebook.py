@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,90 @@ def test_an_edited_cell_makes_another_method(old: str, new: str) -> None:
     assert notebook.run(CELL.replace(old, new)) != before
 
 
+SETTINGS = """
+import argparse, dataclasses, enum, pathlib, re, threading, types
+import numpy as np, torch
+import local_net
+from local_net import Neck
+
+@dataclasses.dataclass
+class Conf:
+    k: float = 1.0
+    table: torch.Tensor = None
+
+class Kind(enum.Enum):
+    ONE = 1
+
+class Plain:
+    def __init__(self):
+        self.k = 1.0
+
+    def scaled(self, found):
+        return found * self.k
+
+table, array, half = torch.ones(4), np.ones(4), torch.ones(4, dtype=torch.bfloat16)
+conf, space, name = Conf(table=torch.ones(2)), types.SimpleNamespace(k=1.0), argparse.Namespace(k=1.0)
+plain, layer, pattern, folder = Plain(), torch.nn.Linear(2, 2), re.compile("a"), pathlib.Path("a")
+scaled, kind = plain.scaled, Kind.ONE
+
+def settings(found):
+    import local_late
+    values = table, array, half, conf, space, name, plain, layer, pattern, folder, scaled, kind, torch.relu
+    return values, local_net.twice(found), local_late.thrice(found), Neck, len(found)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "table = torch.tensor([5.0, 1, 1, 1])", "table[0] = 5", "table = torch.ones(2, 2)", "array[0] = 5",
+        "half[0] = 5", "conf.k = 9.0", "conf.table[1] = 2", "space.k = 9.0", "name.k = 9.0", "plain.k = 9.0",
+        "layer.weight.data.zero_()", "pattern = re.compile('b')", "folder = pathlib.Path('b')",
+        "Plain.scaled = lambda self, found: found\nscaled = plain.scaled", "local_net.FACTOR = 3",
+        "local_net.twice = lambda found: found", "local_net.Neck.forward = lambda self, found: found",
+        "local_late.thrice = lambda found: found", "local_net.conf.k = 5",
+    ],
+)  # fmt: skip
+def test_what_a_cells_method_reads_makes_another_method_once_changed(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Otherwise the earlier run is shown as the new one's result."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "local_net.py").write_text(
+        "import types\nimport local_late, torch\nFACTOR, UNUSED, conf = 2, 0, types.SimpleNamespace(k=1)\n"
+        "def twice(found):\n    return FACTOR * found * conf.k\n"
+        "class Neck(torch.nn.Module):\n    def forward(self, found):\n        return twice(found)\n"
+    )
+    (tmp_path / "local_late.py").write_text("import local_net\ndef thrice(found):\n    return 3 * found\n")
+    notebook = types.ModuleType("a_notebook")
+    monkeypatch.setitem(sys.modules, "a_notebook", notebook)
+    names = vars(notebook)
+    try:
+        exec(SETTINGS, names)
+        before = code_of(names["settings"])
+        exec("import local_late; local_net.UNUSED = 1; other = torch.ones(3)", names)
+        assert code_of(names["settings"]) == before
+        exec(change, names)
+        assert code_of(names["settings"]) != before
+    finally:
+        for module in ("local_net", "local_late"):
+            sys.modules.pop(module, None)
+    assert not recwarn.list
+
+
+def test_what_cant_be_watched_is_named_and_the_rest_is_watched() -> None:
+    names: dict[str, Any] = {"__name__": "a_notebook"}
+    exec(
+        "import threading\nlock, factor = threading.Lock(), 2\ndef f(x):\n    with lock:\n        return x * factor",
+        names,
+    )
+    with pytest.warns(UserWarning, match="uses 'lock', a value that can't be watched: after a change of it, run with"):
+        before = code_of(names["f"])
+    names["factor"] = 3
+    with pytest.warns(UserWarning, match="'lock'"):
+        assert code_of(names["f"]) != before
+
+
 def test_runs_of_an_edited_cell_are_not_taken_for_those_of_the_first(tmp_path: Path) -> None:
     notebook, benchmark, data = Notebook(), protocol("evaluation.metrics=['typed-metric']"), make_dataset()
     notebook.run(CELL)
@@ -135,7 +220,11 @@ def test_the_digest_is_the_same_in_another_session() -> None:
     code = (
         "import sys; from mtlbench.runs.interactive import code_of; names = {'__name__': 'a'}; exec(sys.argv[1], names)"
     )
-    function = "KINDS = {'a', 'b', 'c', 'd'}\ndef f(x, *, y=(1, {2: 'z'})):\n    return x in {'p', 'q', 'r'} and KINDS"
+    function = (
+        "import re, types, numpy, torch\nKINDS = {'a', 'b', 'c', 'd'}\nconf = types.SimpleNamespace(kinds=set(KINDS))\n"
+        "conf.values = torch.ones(2), numpy.ones(2), torch.nn.ReLU(), torch.float16, torch.Size([1]), re.compile('a')\n"
+        "def f(x, *, y=(1, {2: 'z'})):\n    return x in {'p', 'q', 'r'} and KINDS and conf"
+    )
     found = {
         subprocess.run(
             [sys.executable, "-c", f"{code}; exec(sys.argv[1], names); print(code_of(names['f']))", function],

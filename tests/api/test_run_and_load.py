@@ -94,6 +94,19 @@ def test_mistakes_are_the_command_lines_sentences(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tasks": "heel, toes"}, "has no task 'toes'"),  # letter by letter, it was "no task 'h'"
+        ({"plugins": "not_there.py"}, "not_there.py: there is no such file"),
+        ({"track": "tensorbord"}, "Unknown tracker 'tensorbord'"),
+    ],
+)
+def test_one_text_stands_for_what_it_says_and_not_for_its_letters(tmp_path: Path, given: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        mtlbench.run("shared", quick=True, plain=True, settings=SHORT, results=tmp_path, show=False, **given)
+
+
 def test_it_leaves_threads_and_limits_as_they_were(trained) -> None:
     import resource
 

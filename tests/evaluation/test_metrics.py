@@ -64,6 +64,49 @@ def test_extra_metrics_leave_the_standard_ones_as_they_are_to_the_last_bit(order
     assert set(beside) - set(alone) == {"found@3", "hit@2", "macro/found@3", "macro/hit@2"}
 
 
+def test_what_a_metric_writes_into_the_ranking_reaches_no_other_metric() -> None:
+    @register_metric("writes", ordered=True)
+    def writes(ranked: Ranked) -> Tensor:
+        for tensor in (ranked.gains, ranked.relevant, ranked.ideal, ranked.discount, ranked.hits, ranked.hits_within_r):
+            assert tensor is not None
+            tensor.fill_(1)
+        return ranked.hits.double().mean(dim=1)
+
+    generator = torch.Generator().manual_seed(0)
+    embeddings, labels = torch.randn(101, 5, generator=generator), torch.randint(3, (101,), generator=generator)
+    after = ["map", "recall", "far-gain"]
+    alone, beside = (
+        retrieval_metrics(embeddings, labels, normalise=True, ordered_values=3, extra=extra)
+        for extra in (after, ["writes", *after])
+    )
+    assert {name: beside[name] for name in alone} == alone
+
+
+@pytest.mark.parametrize("name", ["to-k@2", "to-r"])
+def test_what_a_metric_sees_does_not_depend_on_the_others(name: str) -> None:
+    """It declares its depth; whether more is ranked for others, or other queries are scored with it, is no matter."""
+
+    @register_metric("to-k", depth="k")
+    def to_k(ranked: Ranked, *, k: Depth = 1) -> Tensor:
+        return ranked.hits.sum(dim=1).double() + ranked.discount.sum()
+
+    @register_metric("to-r", depth="R")
+    def to_r(ranked: Ranked) -> Tensor:
+        return ranked.hits.sum(dim=1).double()
+
+    generator = torch.Generator().manual_seed(0)
+    embeddings, labels = torch.randn(101, 5, generator=generator), torch.arange(101) // 3 % 20
+    labels[-1] = 20  # alone of its value
+    alone, beside, in_chunks = (
+        retrieval_scores(embeddings, labels, normalise=True, extra=[name, *others], max_bytes=most)[name]
+        for others, most in (([], None), (["map"], None), ([], 10_000))
+    )
+    assert torch.equal(alone.nan_to_num(), beside.nan_to_num())
+    assert torch.equal(alone.nan_to_num(), in_chunks.nan_to_num())
+    most = 2 + (1 + torch.tensor([1.0, 2.0]).double()).log2().reciprocal().sum() if name == "to-k@2" else 6
+    assert alone.nan_to_num().max() <= most
+
+
 def test_metrics_for_ordered_labels_are_those_of_ordered_tasks_alone() -> None:
     for values, there in ((None, False), (3, True)):
         metrics = retrieval_metrics(LINE, LABELS, normalise=False, ordered_values=values, extra=["far-gain[power=2]"])

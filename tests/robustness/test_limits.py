@@ -188,6 +188,49 @@ def test_plug_ins_import_the_files_beside_them_each_its_own(tmp_path: Path) -> N
     sys.path[:] = path
 
 
+def test_plug_ins_import_the_packages_beside_them_each_its_own(tmp_path: Path) -> None:
+    from mtlbench.registry import BALANCERS
+
+    with registries_restored():
+        for name in ("first-scaled", "second-scaled"):
+            folder = _folder(tmp_path / name, name)
+            text = PLUGIN.replace(".helper", "kit.values").replace("other_helper\n", "kit.other as other_helper\n")
+            (folder / "plug.py").write_text(text.format(name=name))
+            (folder / "kit").mkdir()
+            (folder / "other_helper.py").rename(folder / "kit" / "other.py")
+            (folder / "kit" / "__init__.py").write_text("")
+            (folder / "kit" / "values.py").write_text(f"SCALE = '{name}'\n")
+            assert load_plugins([folder / "plug.py"]) == []
+            assert BALANCERS.get(name).target.scales == (name, f"other {name}")
+
+
+@pytest.mark.parametrize("late", ["one", "two"])
+@pytest.mark.parametrize("kit", ["helper.py", "kit/values.py"])
+def test_imports_within_functions_that_two_folders_would_answer_are_refused(
+    tmp_path: Path, late: str, kit: str
+) -> None:
+    """They run when both are loaded: one method computed with the other's helper."""
+    name = kit.partition("/")[0].removesuffix(".py")
+    within = f"        from {name} import x\n        losses.mean()"
+    folders = [_folder(tmp_path / name, f"{name}-scaled") for name in ("one", "two")]
+    for folder in folders:
+        (folder / "kit").mkdir()
+        (folder / "kit" / "values.py").write_text("")
+    plug = tmp_path / late / "plug.py"
+    plug.write_text(plug.read_text().replace("        losses.mean()", within))
+    with registries_restored():
+        assert load_plugins([folders[0]]) == []
+        (broken,) = load_plugins([folders[1] / "plug.py"])
+        assert str(broken).endswith(
+            f"{plug} imports '{name}' within a function, and {next(f for f in folders if f.name != late)} has one too,"
+            " which Python would take for it: move that import to the top of the file, or rename one"
+            f" ({folders[1] / 'plug.py'})"
+        )
+    plug.write_text(plug.read_text().replace(f"from {name} import x", "from .helper import SCALE"))
+    with registries_restored():
+        assert load_plugins(folders) == []
+
+
 def test_a_plug_in_is_made_of_the_packages_that_it_imports_too(tmp_path: Path) -> None:
     files = {
         "plug.py": "import os, torch, mylib.layers\nfrom mylib import parts\nfrom .near import far",
