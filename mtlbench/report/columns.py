@@ -150,9 +150,9 @@ def _base_columns() -> list[Column]:
     return [
         _accuracy_column(
             "delta_m", "Δm",
-            "Difference to the base, a network for each task, in per cent of what the base has above chance;"
-            f" mean over the tasks on which each of its seeds is more than {100 * LEARNED:g} points above chance. Above"
-            " 0, sharing helped.",
+            "Difference to the base, a network for each task, in per cent of what the base has above chance, at least"
+            f" {100 * LEARNED:g} points; mean over the tasks on which each seed of some method is more than that above"
+            " chance. Above 0, sharing helped.",
             "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
