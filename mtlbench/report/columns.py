@@ -127,8 +127,8 @@ def _versus_column() -> Column:
 
     return Column(
         "versus", "vs best", number, value,
-        meaning="Difference of the mean to the best mean, in points, with its 95 % interval, which holds for all pairs"
-        " of methods at once.",
+        meaning="Difference of the mean to the best mean of enough seeds, in points, with its 95 % interval, which"
+        " holds for all pairs of methods at once.",
     )  # fmt: skip
 
 
@@ -157,8 +157,8 @@ def _base_columns() -> list[Column]:
         ),
         _accuracy_column(
             "hurt", "tasks hurt",
-            "The number of tasks on which the method is significantly worse than the base; empty where it was not"
-            " compared.",
+            "The number of tasks on which the method is significantly worse than the base, all tasks together at 95 %;"
+            " empty where it was not compared.",
             ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip

@@ -308,7 +308,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         f"difference to {method}{same} in % of what {method} has above chance, at least {100 * LEARNED:g} points; mean"
         " over the tasks that a method has learned (with every seed more than that above chance), seed by seed; tasks"
         " hurt: those whose"
-        f" interval of the difference to {method} lies below 0, unknown with one seed."
+        f" interval of the difference to {method} lies below 0, at 95 % for all tasks together, unknown with one seed."
         + (f" Left out, because no method learned them: {', '.join(left_out)}." if left_out else "")
         + (f" {near}" if near else "")
         + (f" Left out, because {method} lacks these seeds: {'; '.join(without)}." if without else "")
