@@ -29,7 +29,7 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     tasks = changes.pop("tasks", TASKS)
     name = changes.pop("benchmark", "made-up-quick")
     rendered, fingerprint = changes.pop("rendered", True), changes.pop("fingerprint", "abc")
-    timed = changes.pop("timed", True)
+    timed, dataset = changes.pop("timed", True), changes.pop("dataset", "dots")
     megabytes = changes.pop("megabytes", 2.5)
     settings = {
         "name": name, "title": changes.pop("title", "Made up"), "data": {"reader": "zappos", "image_size": 48},
@@ -49,7 +49,7 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
     made.receipt = {
         "groups": [group for group, members in GROUPS.items() if plain in members],
         "device": "a processor", "precision": "fp32", "training_seconds": 12.5, "test_triplets": QUESTIONS,
-        "data": {"name": "dots", "rendered": rendered, "split": "at random", "fingerprint": fingerprint},
+        "data": {"name": dataset, "rendered": rendered, "split": "at random", "fingerprint": fingerprint},
         "mtlbench": "0", "date": "2026-01-01",
     }  # fmt: skip
     for key, value in changes.items():

@@ -19,7 +19,7 @@ from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export.formats import Embed
 from mtlbench.export.network import Deployed
 from mtlbench.report.clustering import SharedImages
-from mtlbench.report.evidence import read_hits, read_triplets
+from mtlbench.report.evidence import read_groups, read_hits, read_labels, read_triplets
 from mtlbench.search import Run, read_stored
 
 _BATCH = 64
@@ -180,20 +180,21 @@ def _accuracies(
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """Return the triplet accuracy of the run and of the file's embeddings (T or 1, N, D), by task.
 
-    And the standard error of their difference: both answered the same triplets, which share images.
+    And the standard error of their difference: both answered the same triplets, which share images, persons and labels.
     """
     hits, triplets = read_hits(run.folder, run.record), read_triplets(run.folder)
     count = embeddings.shape[1]
     if hits is None or triplets is None or triplets.shape[:2] != hits.shape or int(triplets.max()) >= count:
         return {}, {}, {}
     tasks = range(len(run.tasks)) if task is None else (task,)
+    groups, labels = read_groups(run.folder), read_labels(run.folder, run.record)
     before, after, errors = {}, {}, {}
     for t, points in zip(tasks, embeddings, strict=True):
         asked = torch.from_numpy(triplets[t].astype(np.int64))
         name, own = run.tasks[t], hits[t].astype(np.float64)
         ordered = triplet_hits(points, asked, run.benchmark.embedding.normalise).numpy().astype(np.float64)
         before[name], after[name] = float(own.mean()), float(ordered.mean())
-        shared = SharedImages(triplets[t][None])
+        shared = SharedImages(triplets[t][None], groups, None if labels is None else labels[t][None])
         errors[name] = math.sqrt(shared.spread((own - ordered)[None]))
     return before, after, errors
 

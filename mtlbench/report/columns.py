@@ -127,8 +127,8 @@ def _versus_column() -> Column:
 
     return Column(
         "versus", "vs best", number, value,
-        meaning="Difference of the mean to the best mean, in points, with its 95 % interval, which holds for all pairs"
-        " of methods at once.",
+        meaning="Difference of the mean to the best mean of enough seeds, in points, with its 95 % interval, which"
+        " holds for all pairs of methods at once.",
     )  # fmt: skip
 
 
@@ -150,15 +150,15 @@ def _base_columns() -> list[Column]:
     return [
         _accuracy_column(
             "delta_m", "Δm",
-            "Difference to the base, a network for each task, in per cent of what the base has above chance;"
-            f" mean over the tasks on which each of its seeds is more than {100 * LEARNED:g} points above chance. Above"
-            " 0, sharing helped.",
+            "Difference to the base, a network for each task, in per cent of what the base has above chance, at least"
+            f" {100 * LEARNED:g} points; mean over the tasks on which each seed of some method is more than that above"
+            " chance. Above 0, sharing helped.",
             "+.1f", 1, base_ranked=False,
         ),
         _accuracy_column(
             "hurt", "tasks hurt",
-            "The number of tasks on which the method is significantly worse than the base; empty where it was not"
-            " compared.",
+            "The number of tasks on which the method is significantly worse than the base, all tasks together at 95 %;"
+            " empty where it was not compared.",
             ".0f", 1, "low", ranked=False,
         ),
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from mtlbench.report.suites import Suite
 from mtlbench.runs import Record, folder_of
 
 EQUAL = 0.01  # a difference significantly below this counts as none
+_ENOUGH = 3  # seeds of a method that others are compared with; with two, a single degree of freedom decides nothing
 Obstacle = Literal["", "few", "metric", "answers", "triplets", "questions", "gallery", "seeds"]
 _REASONS: dict[Obstacle, str] = {
     "metric": "not compared, since only means over queries that weigh all label values equally, such as macro/map@r,"
@@ -41,7 +42,9 @@ class Compared:
     """What was compared with the best.
 
     Attributes:
-        best: the best method of each column in which the others were compared with it, by key.
+        best: the best method of each column in which the others were compared with it, by key: of those with three
+            seeds or, if none has, with the most.
+        above: methods with a higher mean of fewer seeds.
         missing: methods that were compared in no column, since a run's answers are missing or are not its own.
         single: methods of one seed among others of several: undecided.
         methods: how many finished methods the suite has, shown or not; rows that are the same run twice count once.
@@ -53,6 +56,7 @@ class Compared:
     """
 
     best: dict[str, str] = field(default_factory=dict)
+    above: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     single: tuple[str, ...] = ()
     methods: int = 0
@@ -77,6 +81,12 @@ class Compared:
             "Not compared, because test.safetensors is missing, incomplete or from another run:"
             f" {', '.join(self.missing)}; columns led by one of them have no marks."
         )
+
+    @property
+    def higher(self) -> str:
+        """Say which methods have a higher mean than the best, of too few seeds; empty where there are none."""
+        said = "A higher mean, but of too few seeds to compare others with it"
+        return f"{said}: {joined(self.above, 4)}." if self.above else ""
 
     def lines(self) -> list[Line]:
         """Return its lines of the small print."""
@@ -118,8 +128,9 @@ class Compared:
             " worse (the interval lies below 0); ?: undecided."
             " Intervals account for the variation between seeds (moderated by a prior from"
             " earlier runs) and between test images (which triplets and queries share); they"
-            f" hold at 95 % for all pairs of the suite's {self.methods} methods at once.",
+            f" hold in each column, at 95 % for all pairs of the suite's {self.methods} methods at once.",
             f"One seed, so undecided: {', '.join(self.single)}." if self.single else "",
+            self.higher,
             "" if self.obstacle else self.lacking,
         ]
 
@@ -188,7 +199,7 @@ class Judge:
         if pair is None:
             return "undecided"
         if pair.differs(self.level):
-            return "worse"
+            return "worse" if pair.difference < 0 else "undecided"  # of fewer seeds than the best
         return "tied" if max(map(abs, pair.interval(self.level))) <= EQUAL else "undecided"
 
 
@@ -226,11 +237,23 @@ def compared_with_best(
     further, unmarked = _further(suite, records, results, rivals, place, methods)
     best, rows = _marked(rows, rivals, primary | further, methods)
     if obstacle:
-        return rows, Compared(best, missing, methods=methods, obstacle=obstacle, unmarked=unmarked)
+        return rows, Compared(best, missing=missing, methods=methods, obstacle=obstacle, unmarked=unmarked)
+    means = {row.method: row.accuracy["mean"].mean or 0.0 for row in rivals}
+    above = tuple(name for name, mean in means.items() if mean > means.get(best.get("mean", ""), 1.0))
     single = tuple(row.method for row in rivals if judges["mean"].seeds(row.method) == 1)
     weakest = min(judges, key=lambda key: (judges[key].shared.images, key == "mean"))  # a task rather than the mean
     return rows, Compared(
-        best, missing, single, methods, judges[weakest].shared.images, weakest, "", unmarked, metric, judges["mean"]
+        best,
+        above,
+        missing,
+        single,
+        methods,
+        judges[weakest].shared.images,
+        weakest,
+        "",
+        unmarked,
+        metric,
+        judges["mean"],
     )
 
 
@@ -259,7 +282,9 @@ def _marked(
     versus: dict[str, dict[str, Comparison]] = {}
     for key, judge in judges.items():
         measured = [row for row in rivals if row.accuracy[key].mean is not None]
-        leader = max(measured, key=lambda row: row.accuracy[key].mean or 0.0).method
+        enough = min(_ENOUGH, max(len(row.seeds) for row in measured))
+        able = [row for row in measured if len(row.seeds) >= enough]
+        leader = max(able, key=lambda row: row.accuracy[key].mean or 0.0).method
         if leader not in judge.methods:
             continue
         best[key] = leader
@@ -367,5 +392,8 @@ def _below_base(row: Row, bases: Mapping[str, str], judges: Mapping[str, Judge],
     known = [pair for pair in pairs if pair is not None]
     if len(known) < len(pairs):
         return row
-    hurt = sum(pair.difference < 0 and pair.differs(judges[key].level) for key, pair in zip(keys, known, strict=True))
+    # a sum over tasks: its level is divided among them
+    hurt = sum(
+        one.difference < 0 and one.differs(judges[k].level / len(keys)) for k, one in zip(keys, known, strict=True)
+    )
     return replace(row, accuracy=row.accuracy | {"hurt": Cell(float(hurt))})

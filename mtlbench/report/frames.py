@@ -175,7 +175,7 @@ def _bare(meaning: str) -> str:
     """Leave out of a meaning the units that tables write numbers in."""
     meaning = re.sub(r" ± is [^.]*\.", "", meaning)
     text = re.sub(r",? in (per cent|points|MB|kB)(?=[ ,.;:])(?! of)", "", meaning)
-    text = text.replace(f"{100 * LEARNED:g} points above", f"{LEARNED:g} above").replace("; 50 is", "; 0.5 is")
+    text = text.replace(f"{100 * LEARNED:g} points", f"{LEARNED:g}").replace("; 50 is", "; 0.5 is")
     return text.replace("in per cent of what", "as a share of what")
 
 

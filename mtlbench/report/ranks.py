@@ -1,7 +1,8 @@
 """Several suites side by side: each method's rank on each data set, its mean rank, and which mean ranks differ.
 
-Demšar: Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006). A data set counts once, and
-rendered and real ones are never ranked together.
+Demšar: Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006). A data set counts once, by its
+name, whatever tasks, part or split of it a suite has: they share images. Rendered and real ones are never ranked
+together.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Ranks:
 
     Attributes:
         rendered: whether the suites' images are rendered.
-        suites: their titles, N; left_out: those whose images another one of them has already.
+        suites: their titles, N; left_out: those of a data set that another one of them is of.
         methods: K, lowest mean rank first.
         accuracy: (K, N) means over tasks and seeds, shares; ranks: (K, N), 1 is the highest, equals share theirs.
         p: of the Friedman test in the form of Iman and Davenport; None where it doesn't hold.
@@ -69,7 +70,7 @@ def ranked(summaries: Sequence[Summary]) -> list[Ranks]:
         alike = [s for s in summaries if bool(_data(s).get("rendered")) == rendered]
         seen: dict[str, Summary] = {}
         for summary in alike:
-            seen.setdefault(str(_data(summary).get("fingerprint") or summary.subject), summary)
+            seen.setdefault(str(_data(summary).get("name") or summary.subject), summary)
         found = _ranks(rendered, list(seen.values()), [s.subject for s in alike if s not in seen.values()])
         made += [found] if found else []
     return made

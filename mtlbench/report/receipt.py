@@ -281,11 +281,13 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     if not others:
         return None
     left_out = [task.replace("_", " ") for task in dict.fromkeys(t for row in others for t in row.unlearned)]
+    weak = [task.replace("_", " ") for task in dict.fromkeys(t for row in others for t in row.weak)]
+    near = f"{method} is near chance on {', '.join(weak)}: Δm divides by {100 * LEARNED:g} points there." * bool(weak)
     if not any("delta_m" in row.accuracy for row in others):
         shared = any(row.seeds and set(row.seeds) & {r.seed for r in base} for row in others)
         why = f"no seed is shared with {method}"
         if shared:
-            why = f"{method} learned no task, or {metric} or its chance level is missing"
+            why = f"no method learned a task, or {metric} or its chance level is missing"
         return _no_base(why)
     seeds: dict[str, set[int]] = {}
     for record in base:
@@ -296,16 +298,19 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     collapsed = sorted({task for r in base for task in r.collapsed})
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     doubts = [
-        f"Δm leaves out {', '.join(left_out)}, which {method} did not learn." if left_out else "",
+        f"Δm leaves out {', '.join(left_out)}, which no method learned." if left_out else "",
+        near,
         f"{method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else "",
         f"Δm leaves out seeds that {method} lacks: {'; '.join(without)}." if without else "",
     ]
     return Line(
         "Δm",
-        f"difference to {method}{same} in % of what {method} has above chance, mean over the tasks that it learned"
-        f" (with every seed more than {100 * LEARNED:g} points above chance), seed by seed; tasks hurt: those whose"
-        f" interval of the difference to {method} lies below 0, unknown with one seed."
-        + (f" Left out, because {method} did not learn them: {', '.join(left_out)}." if left_out else "")
+        f"difference to {method}{same} in % of what {method} has above chance, at least {100 * LEARNED:g} points; mean"
+        " over the tasks that a method has learned (with every seed more than that above chance), seed by seed; tasks"
+        " hurt: those whose"
+        f" interval of the difference to {method} lies below 0, at 95 % for all tasks together, unknown with one seed."
+        + (f" Left out, because no method learned them: {', '.join(left_out)}." if left_out else "")
+        + (f" {near}" if near else "")
         + (f" Left out, because {method} lacks these seeds: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
         " ".join(filter(None, doubts)),

@@ -16,8 +16,7 @@ from mtlbench.report.outcome import Outcome, Status
 from mtlbench.report.suites import Suite
 from mtlbench.runs import Record
 
-# Above chance, what Δm's base must reach on a task for Δm to be measured on it: over less, a ratio is mostly noise.
-LEARNED = 0.05
+LEARNED = 0.05  # above chance: over less, a ratio is mostly noise, so Δm divides by no less
 MACRO = "macro "  # what the keys of retrieval metrics' columns begin with
 RETRIEVAL = ("map@r", "precision@1")  # the metrics that every table has beside
 Standing = Literal["best", "tied", "worse", "undecided"]
@@ -56,7 +55,8 @@ class Row:
         standing: how it stands to the best method of a column, by key; nothing where that was not compared.
         versus: its differences to the best methods, by key, and `level` at which their intervals hold.
         against: its difference of the mean to a method that was named for it.
-        unlearned: tasks that Δm leaves out, for the base did not learn them.
+        unlearned: tasks that Δm leaves out, for no method learned them; weak: those on which the base has no more
+            than `LEARNED` above chance.
     """
 
     method: str
@@ -72,6 +72,7 @@ class Row:
     level: float = LEVEL
     against: Comparison | None = None
     unlearned: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -96,14 +97,24 @@ def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> li
     chance = chance_of(suite, metric, shown)
     found = []
     further = [str(m) for m in suite.benchmark.get("evaluation", {}).get("metrics", ())]
+    bases = {record.method: suite.row_of(suite.base, record.method) for record in suite.done}
+    learned_by = {
+        name: {t for t in shown if _learned([r for r in by_method[name] if r.status == "done"], t, metric, chance)}
+        for name in bases
+    }
     for name, records in by_method.items():
         base = suite.row_of(suite.base, name)
         finished = {r.seed: r for r in by_method.get(base, []) if r.status == "done"}
         row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, [*RETRIEVAL, *further])
         if row.kind == "method":
-            learned = [t for t in shown if _learned(finished.values(), t, metric, chance)]
-            row = _with_delta(row, records, finished, learned, metric, chance)
-            row = replace(row, is_base=name == base, unlearned=tuple(t for t in shown if t not in learned))
+            # not by the base alone: on tasks that stayed because it had luck, the others would lose
+            known = set().union(*(learned_by[other] for other in bases if bases[other] == base))
+            learned = [t for t in shown if t in known]
+            above = {t: (_mean(finished.values(), t, metric) or 0.0) - chance[t] for t in learned}
+            row = _with_delta(row, records, finished, above, metric)
+            unlearned = tuple(t for t in shown if t not in learned)
+            weak = tuple(t for t in learned if above[t] <= LEARNED)
+            row = replace(row, is_base=name == base, unlearned=unlearned, weak=weak)
         found.append(row)
     return in_order(found, lambda row: row.accuracy["mean"].mean, "high")
 
@@ -176,29 +187,27 @@ def _mean(records: Iterable[Record], task: str, metric: str) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def _learned(base: Iterable[Record], task: str, metric: str, chance: dict[str, float]) -> bool:
-    """Return whether each of the base's seeds is above chance on a task: the mean of one that is may be luck."""
-    values = [_mean([record], task, metric) for record in base]
+def _learned(records: Iterable[Record], task: str, metric: str, chance: dict[str, float]) -> bool:
+    """Return whether each of a method's seeds is above chance on a task: the mean of one that is may be luck."""
+    values = [_mean([record], task, metric) for record in records]
     return bool(values) and task in chance and all(v is not None and v > chance[task] + LEARNED for v in values)
 
 
 def _with_delta(
-    row: Row,
-    records: Sequence[Record],
-    base: dict[int, Record],
-    learned: Sequence[str],
-    metric: str,
-    chance: dict[str, float],
+    row: Row, records: Sequence[Record], base: dict[int, Record], above: dict[str, float], metric: str
 ) -> Row:
     """Add Δm, in per cent: the mean over tasks of the difference to the base, over what the base has above chance.
 
     The difference is taken seed by seed, what the base has above chance from all its seeds: one seed's may be near 0.
+    It counts as `LEARNED` where it is less.
     """
     pairs = [(r, base[r.seed]) for r in records if r.status == "done" and r.seed in base]
-    above = {task: (_mean(base.values(), task, metric) or 0.0) - chance[task] for task in learned}
-    differences = [[(task, _mean([own], task, metric), _mean([ref], task, metric)) for task in learned]
+    differences = [[(task, _mean([own], task, metric), _mean([ref], task, metric)) for task in above]
                    for own, ref in pairs]  # fmt: skip
-    if not differences or not learned or any(None in one for seed in differences for one in seed):
+    if not differences or not above or any(None in one for seed in differences for one in seed):
         return row
-    delta = [100 * statistics.fmean((own - ref) / above[task] for task, own, ref in seed) for seed in differences]  # type: ignore[operator]
+    delta = [
+        100 * statistics.fmean((own - ref) / max(above[task], LEARNED) for task, own, ref in seed)  # type: ignore[operator]
+        for seed in differences
+    ]
     return replace(row, accuracy=row.accuracy | {"delta_m": Cell.of(delta)})

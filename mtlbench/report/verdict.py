@@ -189,7 +189,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
     words, best, summary = group.words, group.best, group.words.summary
     comparison = summary.comparison
     measure = "mean accuracy" if summary.metric == "triplet" else f"mean {summary.metric}"
-    highest = f"The highest {measure} is {words.mean(best)}"
+    highest = f"The highest {measure}{' of enough seeds' * bool(comparison.above)} is {words.mean(best)}"
     short, more = best.method, []
     if len(rows) == 1:
         lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
@@ -200,6 +200,7 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
         lead = f"{highest}; whether by chance was not tested."
         more += [text for text in (comparison.reason, comparison.lacking) if text]
     else:
+        more += [comparison.higher] if comparison.above else []
         tied, undecided = ([row.method for row in some] for some in (group.tied, group.undecided))
         if tied:
             short = f"{joined([best.method, *tied], 4)} are tied"
@@ -368,6 +369,7 @@ def _told(group: _Group, rows: Sequence[Row]) -> str:
         said += f"; undecided: {joined(undecided, 3)}" if undecided else ""
     elif undecided:
         said = f"undecided: {best.method} leads with {mean}; {joined(undecided, 3)} may be as good"
+    said += f"; {joined(comparison.above, 3)}, of too few seeds, higher" if comparison.above else ""
     compared = len(group.tied) + len(undecided) + len(group.worse) + 1
     if not group.tied and not undecided and group.worse:
         said += "; each of the others is worse" if compared == len(rows) else f"; {len(group.worse)} are worse"

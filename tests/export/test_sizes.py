@@ -19,10 +19,12 @@ from report_records import record, shown, unwrapped
 from safetensors.torch import load_file, save_file
 from support import leave_runs, run_command
 
+from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export import stored
-from mtlbench.export.check import Check
+from mtlbench.export.check import Check, _accuracies
 from mtlbench.jobs import execute
 from mtlbench.networks import build, deployed_state
+from mtlbench.report.clustering import SharedImages
 from mtlbench.report.columns import cost_columns
 from mtlbench.report.frames import as_frame
 from mtlbench.report.rows import rows
@@ -252,6 +254,21 @@ def test_a_fall_is_warned_of_where_other_test_images_dont_explain_it(run: Path, 
     assert "**This file orders fewer triplets rightly than the run, by more than chance explains: `category` by" in card
 
 
+def test_images_of_one_product_count_as_one_in_the_error_of_the_difference(run: Path) -> None:
+    test = load_file(run / "test.safetensors")
+    number = test["labels"].shape[1]
+    embeddings = torch.randn(len(test["hits"]), number, 8, generator=torch.Generator().manual_seed(0))
+    groups = torch.arange(number) // 4
+    save_file(test | {"groups": groups}, run / "test.safetensors")
+    _, after, errors = _accuracies(load_run(run, torch.device("cpu")), embeddings, None)
+    for t, (task, error) in enumerate(errors.items()):
+        shared = SharedImages(test["triplets"][t][None].numpy(), groups.numpy())
+        hits = triplet_hits(embeddings[t], test["triplets"][t].long(), True).double()
+        assert hits.mean().item() == after[task]
+        difference = (test["hits"][t].double() - hits).numpy()
+        assert error == pytest.approx(shared.spread(difference[None]) ** 0.5)
+
+
 def test_the_limit_is_the_standard_error_of_the_difference() -> None:
     def made(error: float) -> Check:
         return Check(9, False, 1.0, 0.1, None, {"a": 0.8}, {"a": 0.7}, {"a": error}, 5, None, None, 1)
@@ -263,8 +280,6 @@ def test_the_limit_is_the_standard_error_of_the_difference() -> None:
 
 def test_the_error_is_by_hand_where_triplets_share_no_image() -> None:
     """40 triplets of 120 images: 10 lost, 2 won; the root of the mean square about the mean, over 40, stretched."""
-    from mtlbench.report.clustering import SharedImages
-
     difference = np.array([1.0] * 10 + [-1.0] * 2 + [0.0] * 28)
     shared = SharedImages(np.arange(120).reshape(1, 40, 3))
     variance = ((difference - 0.2) ** 2).sum() / 40**2 * 120 * 119 / 117**2

@@ -12,8 +12,11 @@ from report_records import asked, cells, order, record, shown, unwrapped, writte
 from safetensors.numpy import load_file, save_file
 
 from mtlbench.errors import UserError
+from mtlbench.report.comparison import compare_rows
+from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_frame, as_markup
+from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record, run_folder, write_record
 
 
@@ -96,6 +99,25 @@ def test_a_task_that_is_below_the_base_but_not_told_apart_from_it_is_not_hurt(tm
     assert row.accuracy["hurt"].mean == 1
 
 
+def test_tasks_hurt_are_a_sum_whose_level_is_divided_among_the_tasks(tmp_path):
+    """A task that would be marked in its column, p between 2.5 and 5 %, is not counted as hurt."""
+
+    def runs(right: int, number: int = 400) -> list[torch.Tensor]:
+        hits = (torch.arange(number) < right).to(torch.uint8).repeat(2, 1)
+        return [torch.stack([hits[0].roll(seed), torch.ones(number, dtype=torch.uint8)]) for seed in range(3)]
+
+    places = torch.arange(2 * 400 * 3).reshape(2, 400, 3)
+    for lower in range(299, 250, -1):
+        records = answered(tmp_path, "independent", runs(300), places) + answered(tmp_path, "one", runs(lower), places)
+        (suite,) = suites(records)
+        pair = compare_rows(suite, "one", "independent", "colour", tmp_path)
+        if pair.p < 0.05:
+            break
+    assert 0.025 < pair.p < 0.05
+    (row,) = (row for row in summarise(records, Choice(), tmp_path)[0].rows if row.method == "one")
+    assert (row.standing["task/colour"], row.accuracy["hurt"].mean) == ("worse", 0)
+
+
 def test_a_pairs_verdict_depends_neither_on_other_rows_nor_on_what_is_shown(tmp_path):
     records = [written(tmp_path, m, s, x) for m, x in (("best", 0.9), ("lower", 0.86), ("bad", 0.5)) for s in range(3)]
     whole = columns(tmp_path, records)
@@ -122,6 +144,24 @@ def test_a_method_of_one_seed_among_others_of_several_is_undecided_and_named(tmp
     standing = columns(tmp_path, records)
     assert (standing["bad"]["mean"], standing["once"]["mean"]) == ("worse", "undecided")
     assert "One seed, so undecided: once." in unwrapped(shown(records, results=tmp_path))
+
+
+def test_others_are_compared_with_the_best_of_enough_seeds_not_with_a_lucky_one(tmp_path):
+    records = [written(tmp_path, m, s, x) for m, x in (("best", 0.9), ("bad", 0.5)) for s in range(3)]
+    before = columns(tmp_path, records)
+    records += [written(tmp_path, "once", 0, 0.99), *(written(tmp_path, "twice", s, 0.97) for s in (0, 1))]
+    standing = columns(tmp_path, records)
+    assert {m: standing[m]["mean"] for m in before} == {m: stands["mean"] for m, stands in before.items()}
+    assert (standing["once"]["mean"], standing["twice"]["mean"]) == ("undecided", "undecided")
+    said = "A higher mean, but of too few seeds to compare others with it: once and twice."
+    text = unwrapped(shown(records, results=tmp_path))
+    assert said in text
+    assert "once and twice, of too few seeds, higher" in text
+    (summary,) = summarise(records, Choice(), tmp_path)
+    assert summary.comparison.best["mean"] == "best"
+    assert said in verdict(summary).answers[0].more
+    pairs = [records[0], records[1], records[-2], records[-1]]  # where no method has three, two are enough
+    assert summarise(pairs, Choice(), tmp_path)[0].comparison.best["mean"] == "twice"
 
 
 def test_runs_without_triplets_are_not_compared_and_it_says_why(tmp_path):

@@ -22,33 +22,34 @@ def suites(results: Path, sets: int, methods: int = 6, rendered: bool = False) -
         for place, method in enumerate(METHODS[:methods]):
             turn = (1 - place) if place < 2 and n % 2 else place
             put(results, method, hits=(0.9 - 0.05 * turn, 0.8), benchmark=f"set-{n}", rendered=rendered,
-                title=f"Set {n}", fingerprint=f"print-{n}")  # fmt: skip
+                title=f"Set {n}", dataset=f"set-{n}")  # fmt: skip
 
 
 def test_ranks_are_by_mean_accuracy_on_each_data_set_and_equals_share_theirs(tmp_path: Path) -> None:
-    put(tmp_path, "shared", hits=(0.9, 0.9), benchmark="one", fingerprint="one")
-    put(tmp_path, "film", hits=(0.8, 0.8), benchmark="one", fingerprint="one")
-    put(tmp_path, "csn", hits=(0.7, 0.7), benchmark="one", fingerprint="one")
+    put(tmp_path, "shared", hits=(0.9, 0.9), benchmark="one", dataset="one")
+    put(tmp_path, "film", hits=(0.8, 0.8), benchmark="one", dataset="one")
+    put(tmp_path, "csn", hits=(0.7, 0.7), benchmark="one", dataset="one")
     for method in ("shared", "film"):
-        put(tmp_path, method, hits=(0.8, 0.8), benchmark="two", fingerprint="two")
+        put(tmp_path, method, hits=(0.8, 0.8), benchmark="two", dataset="two")
     (ranks,) = ranked(found(tmp_path))
     assert ranks.methods == ("shared", "film")  # csn is missing from one
     np.testing.assert_allclose(ranks.ranks, [[1, 1.5], [2, 1.5]])
     np.testing.assert_allclose(ranks.means, [1.25, 1.75])
 
 
-def test_rendered_and_real_are_never_ranked_together_and_the_same_images_count_once(tmp_path: Path) -> None:
+def test_rendered_and_real_are_never_ranked_together_and_a_data_set_counts_once(tmp_path: Path) -> None:
     suites(tmp_path / "real", 2)
     assert [ranks.rendered for ranks in ranked(found(tmp_path / "real"))] == [False]
-    put(tmp_path / "real", "shared", benchmark="again", rendered=False, title="Again", fingerprint="print-0")
-    put(tmp_path / "real", "film", benchmark="again", rendered=False, title="Again", fingerprint="print-0")
+    other_tasks = {"dataset": "set-0", "fingerprint": "of other labels"}
+    put(tmp_path / "real", "shared", benchmark="again", rendered=False, title="Again", **other_tasks)
+    put(tmp_path / "real", "film", benchmark="again", rendered=False, title="Again", **other_tasks)
     (ranks,) = ranked(found(tmp_path / "real"))
     assert len(ranks.suites) == 2
     assert len(ranks.left_out) == 1
     one = tmp_path / "mixed"
     for rendered in (True, False):
         for method in ("shared", "film"):
-            put(one, method, benchmark=f"set-{rendered}".lower(), rendered=rendered, fingerprint=str(rendered))
+            put(one, method, benchmark=f"set-{rendered}".lower(), rendered=rendered, dataset=str(rendered))
     assert ranked(found(one)) == []
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from report_records import asked, cells, order, record, shown, unwrapped, written
@@ -159,17 +160,36 @@ def test_delta_m_is_the_mean_relative_difference_to_independent_seed_by_seed():
     assert cells(shown(records), "one")[6:8] == ["+7.5", "±17.7"]
 
 
-def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named():
-    records = [record("independent", 0, (0.7, 0.51)), record("one", 0, (0.6, 0.9))]
+def test_tasks_that_no_method_learned_are_left_out_of_delta_m_and_named():
+    records = [record("independent", 0, (0.7, 0.51)), record("one", 0, (0.6, 0.53))]
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
     lucky = [record("independent", seed, (0.9, heel)) for seed, heel in enumerate((0.5, 0.72, 0.5))]
-    row, _ = rows(suites([*lucky, *(record("one", seed) for seed in range(3))])[0])
+    row, _ = rows(suites([*lucky, *(record("one", seed, (0.9, 0.5)) for seed in range(3))])[0])
     assert row.unlearned == ("heel_height",)  # by the mean it is learned, by one seed alone
-    assert "Left out, because independent did not learn them: heel height." in unwrapped(shown(records))
-    records[0].metrics["colour"]["triplet"] = 0.5
-    assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
+    assert "Left out, because no method learned them: heel height." in unwrapped(shown(records))
+    for made in records:
+        made.metrics["colour"]["triplet"] = 0.5
+    assert "Δm, tasks hurt: absent, no method learned a task" in unwrapped(shown(records))
+
+
+def test_a_task_that_another_method_learned_counts_and_delta_m_divides_by_five_points_at_least():
+    records = [record("independent", 0, (0.7, 0.53)), record("one", 0, (0.7, 0.56))]
+    (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
+    assert (row.unlearned, row.weak) == ((), ("heel_height",))
+    assert row.accuracy["delta_m"].mean == pytest.approx(100 * 0.03 / 0.05 / 2)
+    assert "independent is near chance on heel height: Δm divides by 5 points there." in unwrapped(shown(records))
+
+
+def test_an_equal_method_does_not_lose_by_delta_m_because_of_tasks_on_which_the_base_had_luck():
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(60):
+        drawn = {name: random.normal(0.56, 0.02, (3, 2)) for name in ("independent", "one", "two")}
+        records = [record(name, seed, tuple(drawn[name][seed])) for name in drawn for seed in range(3)]
+        found += [row.accuracy["delta_m"].mean for row in rows(suites(records)[0]) if "delta_m" in row.accuracy]
+    assert np.mean(found) > -3  # of tasks that the base alone chooses, -8
 
 
 def test_tasks_hurt_are_those_told_apart_from_independent_and_neither_it_nor_references_win(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlbench.report.clustering import SharedImages
-from mtlbench.report.evidence import read_hits, read_triplets
+from mtlbench.report.evidence import read_groups, read_hits, read_labels, read_triplets
 from mtlbench.report.figures import checkpoints, data
 from mtlbench.report.figures.checkpoints import Part
 from mtlbench.report.figures.data import Method
@@ -112,12 +112,14 @@ class Scene:
 
         Of its first run; nan where its answers are not at hand.
         """
-        folder = folder_of(method.records[0], self.results)
-        hits, triplets = read_hits(folder, method.records[0]), read_triplets(folder)
+        record = method.records[0]
+        folder = folder_of(record, self.results)
+        hits, triplets = read_hits(folder, record), read_triplets(folder)
         if hits is None or triplets is None or triplets.shape[:2] != hits.shape:
             return math.nan
         if not self._asked or not np.array_equal(self._asked[0][0], triplets):
-            self._asked[:] = [(triplets, SharedImages(triplets))]
+            shared = SharedImages(triplets, read_groups(folder), read_labels(folder, record))
+            self._asked[:] = [(triplets, shared)]
         return 100 * math.sqrt(self._asked[0][1].spread(hits.astype(np.float64)))
 
 

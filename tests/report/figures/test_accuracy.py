@@ -73,23 +73,26 @@ def test_one_seed_has_no_bar_and_a_collapsed_method_is_hollow(tmp_path: Path) ->
     assert "standard deviation" not in drawing.title
 
 
-def _answers(folder: Path, name: str, hits: np.ndarray, triplets: np.ndarray) -> None:
-    save_file({"hits": hits, "triplets": triplets}, run_folder(folder, "made-up-quick", name, 0) / "test.safetensors")
+def _answers(folder: Path, name: str, hits: np.ndarray, triplets: np.ndarray, **more: np.ndarray) -> None:
+    answers = {"hits": hits, "triplets": triplets, **more}
+    save_file(answers, run_folder(folder, "made-up-quick", name, 0) / "test.safetensors")
 
 
 def test_one_seeds_bar_is_the_standard_error_of_the_tests_own_images(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     hits = (random.random((3, 500)) < 0.7).astype(np.uint8)
     triplets = random.integers(0, 200, (3, 500, 3), dtype=np.int32)
+    groups, labels = np.arange(200) // 5, np.tile(np.arange(200) % 25, (3, 1))
     made = record("one", hits=tuple(hits.mean(1).tolist()))
     put(tmp_path, made)
     put(tmp_path, record("two"))
-    _answers(tmp_path, "one", hits, triplets)
+    _answers(tmp_path, "one", hits, triplets, groups=groups, labels=labels)
     drawing = accuracy_against(scene(tmp_path), STORAGE)
     assert drawing is not None
     (bars,) = [c for c in drawing.figure.axes[0].containers if c.get_label() == "one"]
     ((low, high),) = (segments.get_segments()[0][:, 1] for segments in bars.lines[2])
-    error = 100 * math.sqrt(SharedImages(triplets).spread(hits.astype(np.float64)))
+    error = 100 * math.sqrt(SharedImages(triplets, groups, labels).spread(hits.astype(np.float64)))
+    assert error != pytest.approx(100 * math.sqrt(SharedImages(triplets).spread(hits.astype(np.float64))))
     assert high - low == pytest.approx(2 * error)
     assert error > 100 * math.sqrt(0.7 * 0.3 / hits.size)  # triplets that share images tell less than single ones
     assert "bars: ± standard error of the test images" in drawing.where
