@@ -128,7 +128,7 @@ def _versus_column() -> Column:
     return Column(
         "versus", "vs best", number, value,
         meaning="Difference of the mean to the best mean, in points, with its 95 % interval, which holds for all pairs"
-        " of methods at once.",
+        " of methods at once; unknown where that is 100 points wide or wider.",
     )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def _against_column(method: str) -> Column:
         lambda row: "" if row.against is None else in_points(row.against, row.level),
         lambda row: row.against.difference if row.against else None,
         meaning=f"Difference of the mean to that of {method}, in points, with its 95 % interval, which holds for all"
-        " pairs of methods at once.",
+        " pairs of methods at once; unknown where that is 100 points wide or wider.",
     )  # fmt: skip
 
 
