@@ -327,7 +327,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         more.append(f"Failed: {joined(failed, 4)}.")
     if collapsed:
         more.append(f"Collapsed: {joined(collapsed, 4)}.")
-    if summary.warnings:
+    if summary.unequal:
         more.append("These runs differ in more than the method: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
 
