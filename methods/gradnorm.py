@@ -14,10 +14,10 @@ The tasks' own layers are trained with the weighted losses, as in the algorithm 
 What the paper leaves open, and what is done here. The update of w is plain gradient descent with its own rate, or
 `optimiser=adam`: Adam with its usual moments (0.9, 0.999). Plain steps are in the gradients' own units, lr n_i, so
 gradients of 1e-3 move a weight by 2.5e-5 a step; Adam's steps are about lr long whatever the gradients' length. A
-triplet loss can be 0: r_i is taken relative to the first loss of task i that is above 0, and is 1 where no loss is;
-a task with no active triplet has G_i = 0 and n_i = 0, so its weight waits. Weights stay above 0.001: a negative weight
-would maximise a loss. As everywhere in mtlbench shared layers receive the mean over tasks of the weighted gradients,
-not their sum (see `Balancer`).
+triplet loss can be 0: L_i(0) is the first loss of task i above 0, and L_i / L_i(0) is 1 while there is none. A task
+with no active triplet has L_i = 0 and counts as a fast one: its weight falls as the others rise. Weights stay above
+0.001: a negative weight would maximise a loss. As everywhere in mtlbench shared layers receive the mean over tasks of
+the weighted gradients, not their sum (see `Balancer`).
 
 A step takes 1.16 times as long as one of `shared` with four tasks that share a batch and 1.58 times with twenty, since
 the gradient of a convolution takes a product for each. Where images are sampled for each task, two products serve all:

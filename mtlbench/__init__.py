@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from mtlbench.balancer import Balancer as Balancer
     from mtlbench.balancer import register_balancer as register_balancer
     from mtlbench.conditioned import Conditioned as Conditioned
+    from mtlbench.data.roles import Roles as Roles
+    from mtlbench.data.table import Column as Column
+    from mtlbench.data.table import Kin as Kin
     from mtlbench.data.table import Table as Table
+    from mtlbench.data.table import column_of as column_of
     from mtlbench.datasets.contract import Reader as Reader
     from mtlbench.datasets.contract import register_reader as register_reader
     from mtlbench.errors import UserError as UserError
@@ -57,9 +61,11 @@ _HOME = {
     "BackboneKind": "mtlbench.backbones.contract",
     "Balancer": "mtlbench.balancer",
     "Batch": "mtlbench.sampling.contract",
+    "Column": "mtlbench.data.table",
     "Conditioned": "mtlbench.conditioned",
     "Embedder": "mtlbench.api.embedder",
     "Executor": "mtlbench.jobs.executors.contract",
+    "Kin": "mtlbench.data.table",
     "Learned": "mtlbench.learned",
     "Loss": "mtlbench.losses.contract",
     "LossContext": "mtlbench.losses.contract",
@@ -68,12 +74,14 @@ _HOME = {
     "Ranked": "mtlbench.evaluation.metrics",
     "Reader": "mtlbench.datasets.contract",
     "Results": "mtlbench.api.results",
+    "Roles": "mtlbench.data.roles",
     "Sampler": "mtlbench.sampling.contract",
     "Source": "mtlbench.sampling.contract",
     "Table": "mtlbench.data.table",
     "TrackedRun": "mtlbench.trackers.contract",
     "Tracker": "mtlbench.trackers.contract",
     "UserError": "mtlbench.errors",
+    "column_of": "mtlbench.data.table",
     "load": "mtlbench.api.embedder",
     "modulate": "mtlbench.modulated",
     "register_architecture": "mtlbench.architecture",

@@ -18,7 +18,7 @@ class GradVac(Remembering, Combiner):
     Scale: torchjd's is the sum over tasks; here divided by T.
 
     Args:
-        beta: what the latest cosine counts in the moving average, from 0 to 1; torchjd: 0.5.
+        beta: what the latest cosine counts in the moving average, from 0 to 1; paper: 0.01, torchjd: 0.5.
         at: where gradients are taken.
     """
 

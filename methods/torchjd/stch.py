@@ -15,6 +15,9 @@ class STCH(Scalarizer):
     Lin et al., ICML 2024. mu log sum_i exp(L_i / (T mu)), with equal preferences 1/T and 0 as the ideal point:
     w_i = T softmax(L / (T mu))_i.
 
+    Deviations: losses as they are. The authors' code for networks takes, after a warm-up, their logarithms relative to
+    each task's mean loss in it, and its mu is for those. Here a task of larger losses weighs more.
+
     Scale: torchjd's weights sum to 1/T; here times T^2.
 
     Args:

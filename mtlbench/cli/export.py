@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtlbench.cli.options import ImagesOption, PluginsOption, RunArgument
+from mtlbench.cli.planned import tell_busy
 from mtlbench.cli.search import open_run
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def export(
             f"onnxruntime, {found.threads} thread{'s' * (found.threads > 1)}: {found.one:.2f} ms for one image,"
             f" {found.many:.2f} ms an image in batches of 32.",
         )
+        tell_busy(console, "On an idle machine these times are shorter")
     if made.added is not None:
         say(console, f"one more task adds {made.added:,} bytes to such a file.")
     if made.sizes and (why := keep_sizes(loaded.folder, made.sizes)):

@@ -38,7 +38,8 @@ def show_plan(console: Console, parts: Sequence[Part], at_once: int = 1) -> dict
         if part is parts[0] or part.variant.varied:
             _show_head(console, part)
         if part is parts[0] and any(job.state != "done" for job in part.jobs):
-            tell_busy(console, part.dataset, ", and speeds measured now are too low")
+            slow = "An idle machine would be faster than this plan says, and speeds measured now are too low"
+            tell_busy(console, slow, part.dataset.device.type)
         planned |= _show_jobs(console, part)
     if planned:
         first = parts[0]
@@ -90,22 +91,18 @@ def _has_cores(dataset: Dataset) -> bool:
     return dataset.device.type == "cpu" and torch.get_num_threads() > 1
 
 
-def tell_busy(console: Console, dataset: Dataset, consequence: str = "") -> None:
-    """Warn where other work uses the processor, and of a further consequence."""
+def tell_busy(console: Console, consequence: str, device: str = "cpu") -> None:
+    """Warn where other work uses the processor, and of the consequence; of work on another device, say nothing."""
     import torch
 
     from mtlbench.busy import STARVED, share_of_cores
 
-    if dataset.device.type != "cpu":
+    if device != "cpu":
         return
     share = share_of_cores(torch.get_num_threads())
     if share < STARVED:
-        say(
-            console,
-            f"This machine is busy: mtlbench gets {100 * share:.0f} % of the processor time that it asks for. An"
-            f" idle machine would be faster than this plan says{consequence}.",
-            "yellow",
-        )
+        got = f"mtlbench gets {100 * share:.0f} % of the processor time that it asks for"
+        say(console, f"This machine is busy: {got}. {consequence}.", "yellow")
 
 
 def _show_head(console: Console, part: Part) -> None:

@@ -18,6 +18,7 @@ from mtlbench.cli.options import (
     SettingsOption,
     TasksOption,
 )
+from mtlbench.cli.planned import tell_busy
 from mtlbench.cli.progress import say, status
 from mtlbench.errors import counted
 
@@ -77,6 +78,7 @@ def profile(
             f" {'x'.join(map(str, benchmark.data.size))} px, {device_name(data.device)}, {part.precision},"
             f" medians of {steps} step{'s' * (steps > 1)}",
         )
+        tell_busy(console, "On an idle machine steps are faster, perhaps with other shares", data.device.type)
         for job in part.jobs:
             with status(console, f"taking steps of {job.method.name} …"):
                 try:

@@ -24,6 +24,11 @@ class Roles:
     """(N,) bool: which images are queries, and which are in the gallery; an image may be both, or neither.
 
     If no image of a split has a role, all its images have both.
+
+    >>> import numpy as np
+    >>> from mtlbench import Roles
+    >>> print(Roles(query=np.array([True, False]), gallery=np.array([False, True])))
+    1 query against 1 gallery image
     """
 
     query: Bools

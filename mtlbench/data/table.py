@@ -31,6 +31,11 @@ class Column:
         members: (V, U) bool, if labels are sets: which of U plain values are in each of the V sets in `values`; two
             images are alike if their sets share a value. None if an image has one value.
         parts: the names of the plain values.
+
+    >>> from mtlbench import column_of
+    >>> heels = column_of(["high", "", "flat", "high"], order=["flat", "mid", "high"])
+    >>> heels.codes.tolist(), heels.values, heels.ordered
+    ([2, -1, 0, 2], ('flat', 'mid', 'high'), True)
     """
 
     codes: Labels
@@ -54,6 +59,10 @@ class Kin:
     Attributes:
         codes: (N,) images with the same number belong together; a negative number stands alone.
         other: another image of the same kind, as text: "another image of the same person".
+
+    >>> from mtlbench import Kin
+    >>> Kin.of(["ann", "bob", "ann"], "another image of the same person").codes.tolist()
+    [0, 1, 0]
     """
 
     codes: Labels
@@ -344,7 +353,12 @@ def split_at_random(groups: list[str], seed: int) -> Labels:
 
 
 def column_of(cells: npt.ArrayLike, order: list[str] | None = None) -> Column:
-    """Make a label column of N strings; empty ones are unlabelled. `order` lists the values in their order."""
+    """Make a label column of N strings; empty ones are unlabelled. `order` lists the values in their order.
+
+    >>> from mtlbench import column_of
+    >>> column_of(["boots", "sandals", ""]).values
+    ('boots', 'sandals')
+    """
     text = np.asarray(cells, dtype=str)
     values = order if order is not None else sorted(set(text.tolist()) - {""})
     code = {value: i for i, value in enumerate(values)}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 IMAGES, ATTRIBUTES = "img_align_celeba", "list_attr_celeba.txt"
 _HQ = "CelebAMask-HQ-attribute-anno.txt"
 IDENTITIES, PARTITION = "identity_CelebA.txt", "list_eval_partition.txt"
+_OFFICIAL = (162_770, 19_867, 19_962)  # images to train, validate and test in the official partition
 # where archives and users put the parts: beside each other, or as in the official drive's folders
 _FOLDERS = ("", "celeba", "CelebA")
 _INSIDE = {IMAGES: ("", "Img"), ATTRIBUTES: ("", "Anno"), IDENTITIES: ("", "Anno"), PARTITION: ("", "Eval")}
@@ -184,6 +185,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     else:
         assert joined is not None
         sides, rule = joined.to_numpy().astype(np.int64), f"as in {file.name}, column {_PARTITION_COLUMN}"
+    if split != "identity" and not rendered and tuple(np.bincount(sides, minlength=3)) != _OFFICIAL:
+        rule = f"{rule}, not CelebA's own {' / '.join(f'{size:,}' for size in _OFFICIAL)}"
     images = parts.images_with(attributes.index, None if subset else _LOOKED_AT)
     names = list(attributes.index)
     files = set(files_in(parts.root / images))

@@ -144,6 +144,10 @@ def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection
         found.append("methods were tuned with different numbers of trials: see the small print.")
     if elsewhere := in_which({r.method: _unlike_its_recipe(r) for r in done}):
         found.append(f"recipes found under other conditions, perhaps wrong for these: {elsewhere}.")
+    if lucky := _with_seeds_of_tuning(done):
+        found.append(
+            f"recipes won with seeds that are measured here, so means are a little too high: {', '.join(lucky)}."
+        )
     if unchecked := list(dict.fromkeys(r.method for r in done if UNCHECKED in r.receipt.get("checked", {}).values())):
         found.append(f"not checked against the contract (mtlbench check) when trained: {', '.join(unchecked)}.")
     if any(r.method in suite.sources for r in done):
@@ -158,6 +162,19 @@ def _unlike_its_recipe(record: Record) -> list[str]:
         return []
     here = conditions(setup["benchmark"], setup["tasks"], setup["data"])
     return unlike(record.receipt.get("recipe", {}), here | {"code": setup.get("code", {})})
+
+
+def _with_seeds_of_tuning(done: Sequence[Record]) -> list[str]:
+    """Return the rows of several seeds among which is one that their recipe was chosen with.
+
+    The winning trial had a good recipe and good luck, and the run of its seed repeats both.
+    """
+    chosen: dict[str, set[int]] = {}
+    for record in done:
+        if record.setup["method"].get("recipe") and not _unlike_its_recipe(record):
+            chosen[record.method] = set(record.receipt.get("recipe", {}).get("seeds", []))
+    measured = {row: {r.seed for r in done if r.method == row} for row in chosen}
+    return [row for row, seeds in chosen.items() if len(measured[row]) > 1 and seeds & measured[row]]
 
 
 def triplet_count(suite: Suite, records: Sequence[Record]) -> str:

@@ -16,10 +16,9 @@ A benchmark (a TOML file, such as those that come with mtlbench) names it:
 
 from pathlib import Path
 
-from mtlbench import Reader, Table, UserError, register_reader
+from mtlbench import Reader, Table, UserError, column_of, register_reader
 from mtlbench.benchmark import Data
 from mtlbench.data.splits import split_own
-from mtlbench.data.table import column_of
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 

@@ -71,10 +71,13 @@ def sentences(outcomes: Sequence[Outcome]) -> list[str]:
     """Return sentences on how much tuning gained on the validation split, and whether it changed the order."""
     said = []
     gains = {one.method: 100 * one.gain for one in outcomes if one.gain is not None}
+    halved = any(trial.state == "dropped" for one in outcomes for trial in one.trials)
+    ended = max(len(one.done) - 1 for one in outcomes) if halved else None
     if gains:
         low, high = min(gains, key=lambda m: gains[m]), max(gains, key=lambda m: gains[m])
         if gains[high] == 0:
-            said.append("Tuning found nothing better than the default on the validation split.")
+            against = "" if ended is None else f"; halving trained {counted(ended, 'other trial')} of each to the end"
+            said.append(f"Tuning found nothing better than the default on the validation split{against}.")
         elif len(gains) == 1:
             said.append(f"Tuning raised the validation score of {high} by {gains[high]:.1f} points.")
         else:
@@ -106,7 +109,8 @@ def _order(outcomes: Sequence[Outcome]) -> str:
         return "The order of the methods stayed the same."
     moved = sorted((m for m in first if first[m] != now[m]), key=lambda m: (-abs(first[m] - now[m]), now[m]))
     shown = ", ".join(f"{m} from {first[m]} to {now[m]}" for m in moved[:4])
-    return f"The order changed in {turned} of {len(pairs)} pairs of methods; places: {shown}."
+    chance = "scores of one training each may differ by chance"
+    return f"The order changed in {turned} of {len(pairs)} pairs of methods ({chance}); places: {shown}."
 
 
 def places(scores: Mapping[str, float]) -> dict[str, int]:

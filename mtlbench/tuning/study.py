@@ -7,6 +7,7 @@ holds its lock, another process continues it.
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from mtlbench.tuning.halving import Rung, going_on
 if TYPE_CHECKING:
     import optuna
 
-RANDOM_TRIALS = 8  # drawn at random before earlier results guide the choice
+RANDOM_TRIALS = 8  # the default and those spread over the space, before earlier results guide the choice
 JOURNAL = "trials.journal"
 Space = tuple[str, Json, dict[str, Where]]
 """A method's name, its defaults inside the search space, and the search space."""
@@ -252,15 +253,18 @@ class Studies:
             shutil.rmtree(place, ignore_errors=True)
             return True
 
+    @property
+    def _spread(self) -> int:
+        """How many trials do without earlier results; with rungs all, since all begin before any has a result."""
+        return max(RANDOM_TRIALS, self.ladder[0].trials if self.ladder else 0)
+
     def _study(self, method: str, seed: int | None = None) -> optuna.Study:
         import optuna
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # the seed depends on the trial's number: all methods and processes draw the same for the same number
-            # with rungs, all trials begin before any has a result, so all are drawn at random
-            drawn = max(RANDOM_TRIALS, self.ladder[0].trials if self.ladder else 0)
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=drawn, constant_liar=True)
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._spread, constant_liar=True)
         try:  # load first: trying to create a study adds a line to the journal even if the study exists
             return optuna.load_study(study_name=method, storage=self._storage, sampler=sampler)
         except KeyError:
@@ -274,8 +278,11 @@ class Studies:
 
         study = self._study(method, number)
         made = study.get_trials(deepcopy=False)
-        if number == 0 and not made:
-            study.enqueue_trial(known)
+        if len(made) <= number < self._spread:
+            others = self._spread - 1
+            study.enqueue_trial(
+                known if number == 0 else {n: spread(n, w, number - 1, others) for n, w in where.items()}
+            )
             made = study.get_trials(deepcopy=False)
         fresh = number >= len(made) or made[number].state == optuna.trial.TrialState.WAITING
         trial = study.ask() if fresh else _taken_up(study, made[number])
@@ -354,6 +361,24 @@ def _value(trial: optuna.Trial, name: str, where: Where) -> Any:
     if where.whole:
         return trial.suggest_int(name, int(where.low), int(where.high))
     return _rounded(trial.suggest_float(name, float(where.low), float(where.high), log=where.log))
+
+
+def spread(name: str, where: Where, number: int, trials: int) -> Any:
+    """Return a trial's value of one parameter in a Latin hypercube: of n trials, one lies in each n-th of its range.
+
+    McKay, Beckman, Conover, Technometrics 1979. The order depends on the parameter's name, so that methods try the same
+    values of what they have in common in the same trials.
+    """
+    chance = random.Random(name)
+    places = chance.sample(range(trials), trials)
+    within = [chance.random() for _ in range(trials)]
+    share = (places[number] + within[number]) / trials
+    if not isinstance(where, Range):
+        return list(where)[int(share * len(where))]
+    low, high = where.low, where.high
+    if where.whole:
+        return int(low) + int(share * (int(high) - int(low) + 1))
+    return float(low * (high / low) ** share if where.log else low + (high - low) * share)
 
 
 def _rounded(value: Any) -> Any:

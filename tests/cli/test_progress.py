@@ -208,6 +208,15 @@ def test_the_plan_names_jobs_where_they_help(monkeypatch, seconds, runs, at_once
     assert ("--jobs 2 does two runs at a time" in text_of(console)) == said
 
 
+@pytest.mark.parametrize(("share", "device", "said"), [(0.4, "cpu", True), (0.95, "cpu", False), (0.4, "cuda", False)])
+def test_a_busy_machine_is_named_where_times_are_told(monkeypatch, share, device, said) -> None:
+    monkeypatch.setattr("mtlbench.busy.share_of_cores", lambda threads: share)
+    console = on_a_terminal(terminal=False)
+    planned.tell_busy(console, "On an idle machine these times are shorter", device)
+    words = "gets 40 % of the processor time that it asks for. On an idle machine these times are shorter."
+    assert (words in " ".join(text_of(console).split())) == said
+
+
 def test_runs_side_by_side_share_the_time() -> None:
     assert planned.in_all([], 2) == 0
     assert planned.in_all([3.0, 4.0, 5.0], 1) == 12

@@ -295,6 +295,18 @@ def test_gradnorm_stays_finite_when_losses_are_zero():
     assert balancer.first_losses.tolist() == [2, 1]
 
 
+def test_a_task_that_never_had_a_loss_counts_as_slow_and_one_without_any_now_as_fast():
+    """L = (0, 2), then (0, 1): L / L(0) = (1, 1/2), r = (4/3, 2/3); G = (0, 1), target of task 1 is 1/2 r = 1/3."""
+    balancer = gradnorm(alpha=1, lr=0.1)
+    balancer.first_losses = torch.tensor([0.0, 2.0])
+    balancer._update(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert balancer.weights.tolist() == pytest.approx([2 / 1.9, 1.8 / 1.9])
+    balancer = gradnorm(alpha=2, lr=0.1)  # L / L(0) = (0, 1/2), r = (0, 2); G = (0, 1), target of task 1 is 1/2 r^2 = 2
+    balancer.first_losses = torch.tensor([1.0, 2.0])
+    balancer._update(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert balancer.weights.tolist() == pytest.approx([2 / 2.1, 2.2 / 2.1])
+
+
 def test_gradnorm_weights_stay_positive():
     net, balancer = OneLinearLayer(1.0, (1.0, 1.0)), gradnorm(alpha=0, lr=10)
     for _ in range(5):

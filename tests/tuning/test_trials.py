@@ -6,9 +6,12 @@ import json
 import os
 import signal
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import make_dataset, protocol
@@ -20,6 +23,7 @@ from mtlbench import Architecture, Range, register_architecture
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
 from mtlbench.errors import UserError
+from mtlbench.recipes import Where
 from mtlbench.runs import partial_folder
 from mtlbench.runs.lock import working_on
 from mtlbench.specs import parse_method
@@ -29,7 +33,7 @@ from mtlbench.training.state import Interrupted
 from mtlbench.tuning import workers
 from mtlbench.tuning.afar import _Trials
 from mtlbench.tuning.outcome import Outcome
-from mtlbench.tuning.study import JOURNAL, Studies, Trial
+from mtlbench.tuning.study import JOURNAL, Studies, Trial, spread
 from mtlbench.tuning.trial import without_test
 from mtlbench.tuning.tune import Told, Tuning, open_studies, rehearsed, steps_left, work
 
@@ -82,6 +86,23 @@ def test_a_default_that_lies_elsewhere_is_tried_all_the_same(tmp_path):
     (first,) = tuned(tuning)["modulation"]
     assert first.values == {"options.rate": 1.0}
     assert first.state == "done"
+
+
+@pytest.mark.parametrize("trials", [7, 15])
+def test_the_first_trials_are_spread_over_every_parameters_range(trials):
+    """One in each n-th: of logarithms where the range is logarithmic; whole numbers and choices in equal parts."""
+
+    def of(name: str, where: Where) -> list[Any]:
+        return [spread(name, where, number, trials) for number in range(trials)]
+
+    rates = np.log(of("train.lr", Range(3e-4, 3e-2, log=True)))
+    assert sorted((trials * (rates - np.log(3e-4)) / np.log(100)).astype(int)) == list(range(trials))
+    plain = np.asarray(of("options.alpha", Range(-1.0, 2.0)))
+    assert sorted((trials * (plain + 1) / 3).astype(int)) == list(range(trials))
+    assert np.argsort(plain).tolist() != np.argsort(rates).tolist()
+    assert set(of("options.k", Range(1, 3))) == {1, 2, 3}
+    counts = Counter(of("options.norm", ("a", "b", "c")))
+    assert max(counts.values()) - min(counts.values()) <= 1
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ from mtlbench.report.figures.style import (
     shorts,
 )
 from mtlbench.tuning.outcome import FOLDER, Outcome, places, read_trials
+from mtlbench.tuning.study import RANDOM_TRIALS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,23 +43,24 @@ _MOST_PARAMETERS = 3
 def expected_best(default: float, others: Sequence[float], trials: int) -> float:
     """Return what the best of so many trials is to be expected to score, the default always among them.
 
-    With V the score of a trial that is drawn at random from those that were made, and k = `trials` - 1 such draws,
+    Of n other trials with values v_1 <= ... <= v_n, any k = `trials` - 1 are as likely, and
 
-        E[max(d, V_1, ..., V_k)] = sum_i max(d, v_i) [ (i/n)^k - ((i-1)/n)^k ],    v_1 <= ... <= v_n
+        E[max(d, V_1, ..., V_k)] = sum_i max(d, v_i) C(i - 1, k - 1) / C(n, k)
 
-    the exact expectation under the empirical distribution. Dodge, Gururangan, Card, Schwartz, Smith: Show Your Work:
-    Improved Reporting of Experimental Results, EMNLP 2019 (arXiv 1909.03004); theirs has no default.
+    It is unbiased. Tang, Lee, Xin, Liu, Yu, Lin: Showing Your Work Doesn't Always Work, ACL 2020 (arXiv 2004.13705);
+    the estimator of Dodge et al. (EMNLP 2019) draws with replacement and is too low. Neither has a default.
 
     Args:
         default: the score d of the default, the first trial.
-        others: those of the n other trials; a failed one has -inf.
-        trials: the budget, from 1.
+        others: those of the n other trials, which no other guided; a failed one has -inf.
+        trials: the budget, from 1 to n + 1.
     """
-    if trials == 1 or not others:
+    if trials == 1:
         return default
+    drawn = trials - 1
     values = np.maximum(default, np.sort(np.asarray(others, dtype=np.float64)))
-    shares = np.arange(len(values) + 1) / len(values)
-    return float((values * np.diff(shares ** (trials - 1))).sum())
+    ways = [math.comb(below, drawn - 1) for below in range(len(values))]
+    return float((values * ways).sum() / math.comb(len(values), drawn))
 
 
 def _scores(outcome: Outcome) -> list[float]:
@@ -81,9 +84,8 @@ def drawings(outcomes: Sequence[Outcome], subject: str, look: Mapping[str, Look]
         where = f"{subject}; {count(most, 'trial')} a method{how}, validation split"
         look = looks([one.method for one in known]) | dict(look or {})
         yield _by_trial(known, where, look)
-        if not halved:
-            # what halving dropped has no score that fewer trials could be judged by
-            yield _expected(known, where, look)
+        if not halved:  # what halving dropped has no score that fewer trials could be judged by
+            yield _expected([replace(one, trials=one.trials[:RANDOM_TRIALS]) for one in known], where, look)
 
 
 def of_scene(scene: Scene) -> Iterator[Drawing]:
@@ -167,7 +169,7 @@ def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: Mapp
 
 
 def _expected(outcomes: Sequence[Outcome], where: str, look: Mapping[str, Look]) -> Drawing:
-    """What the best of fewer trials is to be expected to score."""
+    """What the best of fewer trials is to be expected to score; of trials that no earlier ones guided."""
     figure = blank(FULL, 3.2)
     axes = figure.subplots()
     lines = []
@@ -188,9 +190,10 @@ def _expected(outcomes: Sequence[Outcome], where: str, look: Mapping[str, Look])
         " to ".join(dict.fromkeys(percent(end([curve[place] for curve in ends.values()])) for end in (min, max)))
         for place in (0, -1)
     ]
+    most = max(map(len, ends.values()))
     alt = (
-        f"With one trial, the default, methods score {reach[0]}; with all, {reach[1]} is expected. Trials are drawn at"
-        " random from all that were made."
+        f"With one trial, the default, methods score {reach[0]}; with {most}, {reach[1]} is expected. Later trials,"
+        " which earlier ones guide, are left out."
     )
     return Drawing("tuning-expected", title, where, alt, figure)
 

@@ -127,6 +127,15 @@ def test_a_network_that_does_not_move_has_the_same_losses_again(method, sampling
     close(torch.stack(after), torch.stack(before).numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_famo_counts_losses_as_at_least_a_thousandth_after_the_step_too():
+    """A loss that falls to 0 fell to 0.001: its rate is log(1000 L), not infinite."""
+    fallen, least = make("famo", decay=0.0), make("famo", decay=0.0)
+    for balancer, after in ((fallen, 0.0), (least, 1e-3)):
+        weights_at(balancer, [0.2, 0.2])
+        balancer.judge(torch.tensor([after, 0.1]))
+    close(weights_at(fallen, [0.2, 0.2]), weights_at(least, [0.2, 0.2]))
+
+
 def test_a_task_at_0_leaves_famos_weight_to_the_others():
     close(weights_at(make("famo", 3), [0.0, 0.1, 0.1]), [1, 1, 1])
 

@@ -38,6 +38,19 @@ def test_small_gradients_have_the_weights_of_large_ones(solvers, name):
     close(weights[1], weights[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["excess-mtl", "modo", "sdmgrad", "gradvac", "cr-mogm"])
+def test_with_memory_too_small_gradients_have_the_weights_of_large_ones(solvers, name):
+    """Each task's gradient has its own length, as short as those of a network with very many parameters."""
+    torch.manual_seed(0)
+    batches = [random_gradients(3) * torch.tensor([[1.0], [3.0], [0.3]]) for _ in range(30)]
+    weights = []
+    for length in (1.0, 1e-4):
+        torch.manual_seed(0)
+        balancer = make(name, 3)
+        weights.append(torch.stack([update(balancer, length * gradients)[1] for gradients in batches]))
+    close(weights[1], weights[0], rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_weights_stay_finite_when_losses_are_zero(name):
     balancer = make(name, 3, **({"every": 1} if name == "dwa" else {}))

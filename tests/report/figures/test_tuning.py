@@ -31,19 +31,27 @@ def outcome(method: str, *scores: float | None) -> Outcome:
     )
 
 
-@pytest.mark.parametrize("budget", [1, 2, 3, 4])
+@pytest.mark.parametrize("budget", [1, 2, 3, 4, 6])
 def test_the_expected_best_is_the_mean_over_all_draws(budget):
-    """Every sequence of draws with replacement is as likely: their maxima are counted out."""
+    """Every choice of so many trials is as likely: their maxima are counted out."""
     default, others = 0.6, [0.5, 0.9, 0.7, 0.7, -math.inf]
-    counted = [max(default, *draw) if draw else default for draw in itertools.product(others, repeat=budget - 1)]
+    counted = [max(default, *drawn) if drawn else default for drawn in itertools.combinations(others, budget - 1)]
     assert expected_best(default, others, budget) == pytest.approx(float(np.mean(counted)))
 
 
 def test_it_rises_from_the_default_to_the_best():
-    curve = [expected_best(0.5, [0.4, 0.8, 0.6], k) for k in range(1, 60)]
+    curve = [expected_best(0.5, [0.4, 0.8, 0.6, 0.9], k) for k in range(1, 6)]
     assert curve[0] == 0.5
     assert all(b > a for a, b in itertools.pairwise(curve))
-    assert curve[-1] == pytest.approx(0.8, abs=1e-6)
+    assert curve[-1] == pytest.approx(0.9)
+
+
+def test_trials_that_earlier_ones_guided_tell_nothing_of_fewer():
+    found = outcome("shared", 0.5, *[0.6] * 7, *[0.9] * 8)
+    _, expected = drawings([found], "Made up")
+    (line,) = expected.figure.axes[0].lines
+    assert list(line.get_ydata()) == pytest.approx([50, *[60] * 7])
+    assert "with 8, 60.0 % is expected" in expected.alt
 
 
 def test_trials_are_drawn_with_what_they_came_to():
@@ -54,7 +62,7 @@ def test_trials_are_drawn_with_what_they_came_to():
     assert list(median.get_ydata()) == pytest.approx([0, 20, 25])  # csn, whose default failed, has no gain
     assert "25.0 points above the default in the median over 2 methods, 10.0 at the least and 40.0" in trials.alt
     assert {"train.lr", "relu"} <= set(texts(trials.figure))
-    assert "methods score 40.0 % to 50.0 %; with all" in expected.alt
+    assert "methods score 40.0 % to 50.0 %; with 3, " in expected.alt
     assert not any(f"{one.method} " in expected.alt for one in outcomes)  # trials are chance's too
     assert "3 trials a method" in trials.where
     assert not list(drawings([outcome("csn", None, 0.5)], "Made up"))
