@@ -252,6 +252,7 @@ class Registry(Generic[T]):
             return Entry(name, family.member(rest), (), family.summary, family.origin, needs=family.needs)
         raise UserError(
             f"Unknown {self.kind} '{name}'.{did_you_mean(name, self.entries)} Available: {', '.join(self.names())}."
+            " One in a file of your own needs --plugins FILE."
         )
 
     def names(self) -> list[str]:

@@ -33,6 +33,12 @@ def reproduce(
         str, typer.Option(help="Only these methods, groups or patterns: core,'shared*'.", show_default="all")
     ] = "",
     seeds: Annotated[str, typer.Option(help="Only these seeds: 0,1,2 or 0-4.", show_default="all")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Where the weights are that runs began from: --set model.pretrained=FILE.", show_default=False
+        ),
+    ] = None,
     data_dir: DataDirOption = None,
     results: Annotated[Path, typer.Option(help="Where the new records go.")] = Path("results/reproduced"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat runs that were already reproduced.")] = False,
@@ -75,6 +81,7 @@ def reproduce(
     view = terminal(console, planned)
     for broken in load_given(plugins or []):
         view.warn(f"warning: {broken}")
+    weights = _weights(settings or [])
     published = finished_runs(folder)
     chosen = _chosen(published, methods, seeds)
     if results.resolve() in (folder.resolve(), *folder.resolve().parents[:2]):
@@ -82,7 +89,7 @@ def reproduce(
     site = Site(data_dir, str(choose_device(device)), tuple(plugins or ()))
     experiment = Experiment([], [], [], site, results, executor_of(jobs, None), overwrite=overwrite)
     with resources_of(experiment):
-        groups = grouped(chosen)
+        groups = grouped(chosen, weights)
         parts = plan_again(groups, experiment, view)
         planned.update(show_plan(console, parts, at_once(experiment.executor)))
         if dry_run:
@@ -103,6 +110,19 @@ def reproduce(
     say(console, f"Records: {results}")
     if any(one.verdict in ("differs", "failed") for one in found):
         raise typer.Exit(1)
+
+
+def _weights(settings: Sequence[str]) -> Path | None:
+    """Return the file of `--set model.pretrained=FILE`; all else is the records' to set."""
+    from mtlbench.errors import UserError
+
+    found = None
+    for text in settings:
+        key, _, file = text.partition("=")
+        if key.strip() != "model.pretrained" or not file:
+            raise UserError(f"--set {text}: records hold all settings but the path in --set model.pretrained=FILE.")
+        found = Path(file)
+    return found
 
 
 def _chosen(published: Sequence[Record], methods: str, seeds: str) -> list[Record]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mtlbench.backbones.weights import stated
 from mtlbench.benchmark import Benchmark
 from mtlbench.errors import UserError
 from mtlbench.jobs.data import prepared
@@ -64,8 +65,16 @@ def finished_runs(folder: Path) -> list[Record]:
     return done
 
 
-def grouped(records: Sequence[Record]) -> list[Group]:
-    """Return records in groups that share everything but method and seed, in the order of their first records."""
+def grouped(records: Sequence[Record], weights: Path | None = None) -> list[Group]:
+    """Return records in groups that share everything but method and seed, in the order of their first records.
+
+    Args:
+        records: of finished runs.
+        weights: the file of weights that runs began from, where they did: records hold its digest alone.
+
+    Raises:
+        UserError: it is another file, or none was given.
+    """
     groups: dict[str, Group] = {}
     for record in records:
         setup, varied = record.setup, record.receipt.get("varied", {})
@@ -73,10 +82,22 @@ def grouped(records: Sequence[Record]) -> list[Group]:
         key = json.dumps(about, sort_keys=True)
         if key not in groups:
             groups[key] = Group(
-                benchmark_of(record), tuple(setup["tasks"]), varied, setup["precision"], setup.get("threads"), []
-            )
+                _with_weights(benchmark_of(record), weights), tuple(setup["tasks"]), varied, setup["precision"],
+                setup.get("threads"), [],
+            )  # fmt: skip
         groups[key].originals.append(record)
     return list(groups.values())
+
+
+def _with_weights(benchmark: Benchmark, weights: Path | None) -> Benchmark:
+    """Put the path of a file of weights where a record states its digest."""
+    said = benchmark.model.pretrained
+    if weights is None or isinstance(said, bool):
+        return benchmark
+    file = str(weights.expanduser().resolve())
+    if (here := stated(file)) != said:
+        raise UserError(f"{weights} is not the file of weights that the runs began from: {said} there, {here} here.")
+    return benchmark.model_copy(update={"model": benchmark.model.model_copy(update={"pretrained": file})})
 
 
 def plan_again(groups: Sequence[Group], experiment: Experiment, view: View) -> list[Part]:

@@ -57,12 +57,16 @@ def glossary(columns: Iterable[Column]) -> list[tuple[str, str]]:
 
 
 def method_column(told: bool = False) -> Column:
-    """Return the column of the rows' names; with `told`, it says of which rows the numbers are not to be trusted."""
+    """Return the column of the rows' names.
 
-    def trouble(row: Row) -> str:
-        return {"collapsed": "COLLAPSED", "failed": "FAILED", "partial": "PARTLY FAILED"}.get(row.status, "")
+    With `told`, it says of which rows the numbers are not to be trusted, and which were tuned to no avail.
+    """
 
-    spread = trouble if told else lambda row: ""
+    def remark(row: Row) -> str:
+        trouble = {"collapsed": "COLLAPSED", "failed": "FAILED", "partial": "PARTLY FAILED"}.get(row.status, "")
+        return " ".join(filter(None, (trouble, "(default won)" * row.default_won)))
+
+    spread = remark if told else lambda row: ""
     return Column("method", "method", lambda row: row.method, lambda row: row.method, spread, better="low")
 
 
@@ -128,7 +132,7 @@ def _versus_column() -> Column:
     return Column(
         "versus", "vs best", number, value,
         meaning="Difference of the mean to the best mean of enough seeds, in points, with its 95 % interval, which"
-        " holds for all pairs of methods at once.",
+        " holds for all pairs of methods at once; unknown where that is 100 points wide or wider.",
     )  # fmt: skip
 
 
@@ -138,7 +142,7 @@ def _against_column(method: str) -> Column:
         lambda row: "" if row.against is None else in_points(row.against, row.level),
         lambda row: row.against.difference if row.against else None,
         meaning=f"Difference of the mean to that of {method}, in points, with its 95 % interval, which holds for all"
-        " pairs of methods at once.",
+        " pairs of methods at once; unknown where that is 100 points wide or wider.",
     )  # fmt: skip
 
 
@@ -219,7 +223,7 @@ def accuracy_columns(
     return columns + _retrieval_columns() + _further_columns(found)
 
 
-def _three_figures(value: float) -> str:
+def three_figures(value: float) -> str:
     """1,234 · 123 · 12.3 · 1.23."""
     return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
@@ -229,7 +233,7 @@ def _cost(
     heading: str,
     scale: float,
     meaning: str,
-    show: Callable[[float], str] = _three_figures,
+    show: Callable[[float], str] = three_figures,
     spare: bool = False,
 ) -> Column:
     def number(row: Row) -> str:
@@ -254,7 +258,7 @@ def _rate(key: str, heading: str, meaning: str) -> Column:
     return Column(
         key,
         heading,
-        lambda row: _three_figures(parts(row)[0]) if len(parts(row)) == 3 else "",
+        lambda row: three_figures(parts(row)[0]) if len(parts(row)) == 3 else "",
         lambda row: row.costs.get(key, Cell(None)).mean,
         lambda row: spread(row) if len(parts(row)) == 3 else "",
         meaning=f"{meaning} ± is half the range of the measurements of all seeds, in per cent of the value.",

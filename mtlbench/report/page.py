@@ -17,19 +17,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from mtlbench.errors import UserError
-from mtlbench.names import slug
+from mtlbench.names import joined, slug
 from mtlbench.report import gallery
 from mtlbench.report.columns import Column, glossary
 from mtlbench.report.figures import Figure, draw_scene, write
 from mtlbench.report.figures.accuracy import validations
 from mtlbench.report.figures.ranks import mean_ranks
-from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.scene import Scene, looks_in
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS, CellText, as_csv
 from mtlbench.report.groups import groups_of
 from mtlbench.report.pairs import in_points, pairs_of
 from mtlbench.report.ranks import ranked
 from mtlbench.report.rows import Row
+from mtlbench.report.suites import differing_settings
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
 from mtlbench.report.verdict import Verdict, verdict, write_verdicts
@@ -41,6 +42,7 @@ _FORMATS = ("svg", "png")  # of few tasks; figures of many take long to draw, an
 _FEW_TASKS = 8  # their columns are shown from the start
 _GALLERY_METHODS = 8
 _MANY_TASKS = 10  # of more, fewer queries each: every image of a gallery is a file
+_DASHES = {"-": "", "--": "6 4", ":": "2 3", "-.": "8 3 2 3"}  # matplotlib's names of lines, as SVG's
 _HEIGHT = 160  # pixels of a thumbnail: shown at up to 80, sharp on dense screens
 _QUALITY = 82
 
@@ -79,22 +81,18 @@ def write_page(
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
-    subjects = [summary.subject for summary in summaries]
-    titles = [  # where several are titled alike, by their benchmarks too
-        f"{one.subject} ({one.suite.benchmark['name']})" if subjects.count(one.subject) > 1 else one.subject
-        for one in summaries
-    ]
+    titles = [_title(summary, summaries) for summary in summaries]
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
-    for name, page, summary, said in zip(names, pages, summaries, words, strict=True):
-        content = _suite_page(name, summary, said, results, folder, data_dir, say)
+    for name, page, title, summary, said in zip(names, pages, titles, summaries, words, strict=True):
+        content = _suite_page(name, title, summary, said, results, folder, data_dir, say)
         text = environment.get_template("suite.html").render(**content, links=links, page=page)
         (folder / page).write_text(text, encoding="utf-8")
     write_verdicts(folder / "verdict.json", summaries)
     if links:
         boards = _ranks(summaries, folder / ranks_at)
         entries = [
-            {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.warnings}
+            {"page": page, "title": title, "verdict": said, "facts": _facts(summary), "warnings": summary.unequal}
             for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
         ]
         text = environment.get_template("index.html").render(
@@ -102,6 +100,15 @@ def write_page(
         )
         (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
+
+
+def _title(summary: Summary, summaries: Sequence[Summary]) -> str:
+    """Title a suite by its benchmark's name too, and by the settings in which others of that name differ."""
+    name = summary.suite.benchmark["name"]
+    alike = [other.suite for other in summaries if other.suite.benchmark["name"] == name]
+    unlike = {change.key: change for other in alike for change in differing_settings(summary.suite, other)}
+    own = [f"{key.removeprefix('benchmark.')} {change.old}" for key, change in unlike.items()]
+    return f"{summary.subject} ({'; '.join([name, *filter(None, [joined(own, 3)])])})"
 
 
 def _make_room(folder: Path, names: Sequence[str]) -> None:
@@ -166,9 +173,9 @@ def _common() -> dict[str, Any]:
 
 def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
     """Draw the mean ranks over several suites; return what the first page shows of them."""
-    boards = []
+    boards, look = [], looks_in([summary.suite for summary in summaries])
     for ranks in ranked(summaries):
-        figure = write((mean_ranks(one) for one in [ranks]), place / "figures", _FORMATS)[0]
+        figure = write((mean_ranks(one, look) for one in [ranks]), place / "figures", _FORMATS)[0]
         rows = [
             {
                 "method": method,
@@ -204,6 +211,7 @@ def _intro(summary: Summary) -> str:
 
 def _suite_page(
     name: str,
+    title: str,
     summary: Summary,
     said: Verdict,
     results: Path,
@@ -214,7 +222,6 @@ def _suite_page(
     """Write a suite's files; return what its template needs."""
     place = folder / name
     place.mkdir()
-    title = summary.subject
     scene = Scene.of(summary.suite, results, {row.method for table in summary.tables for row in table.rows})
     tasks = summary.tasks
     few = len(scene.tasks) <= _MANY_TASKS
@@ -308,7 +315,7 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
     for table in summary.tables:
         texts |= cell_texts(table)
         columns |= {column.key: column for column in table.columns if column.key not in columns}
-    shown = summary.rows
+    shown = [one for one in summary.rows if not one.again]
     said = {"seeds"} if len({one.seeds for one in shown if one.kind == "method"}) == 1 else set()  # by the facts above
     given = {key for (_, key), text in texts.items() if text.number}
     keys = [key for key in _order(columns) if key in given - said]
@@ -322,6 +329,7 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
             "method": one.method,
             "failed": not one.seeds,
             "collapsed": bool(one.outcome.collapsed),
+            "default_won": one.default_won,
             "note": one.note,
             "groups": list(groups[names[one.method]]),
             "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
@@ -418,7 +426,7 @@ def _curves(scene: Scene) -> list[dict[str, Any]]:
             kept = points["step"].tolist()
             runs = [run.dropna(subset="accuracy").set_index("step")["accuracy"] for run in scene.curves(method)]
             seeds = [[round(100 * float(run[step]), 4) for step in kept] for run in runs if len(run)]
-            shown = {"colour": look.colour, "dashed": look.line != "-", "prominent": method in prominent}
+            shown = {"colour": look.colour, "dash": _DASHES[look.line], "prominent": method in prominent}
             found.append({"method": method.name} | shown | numbers | {"seeds": seeds if len(seeds) > 1 else []})
     return found
 

@@ -83,7 +83,7 @@ def compared_with(rows: Sequence[Row], suite: Suite, compared: Compared, against
 
 
 def in_points(pair: Comparison, level: float) -> str:
-    """Write a difference with its interval: `-6.6 [-13.9, +0.6]`; ends beyond 100 points as `<-100` and `>+100`."""
+    """Write a difference with its interval: `-6.6 [-13.9, +0.6]`; one of 100 points is `[unknown]`."""
     low, high = (100 * end for end in pair.interval(level))
-    ends = ("<-100" if low < -100 else f"{low:+.1f}", ">+100" if high > 100 else f"{high:+.1f}")
-    return f"{100 * pair.difference:+.1f} [{', '.join(ends)}]"
+    within = "unknown" if high - low >= 100 else f"{low:+.1f}, {high:+.1f}"
+    return f"{100 * pair.difference:+.1f} [{within}]"

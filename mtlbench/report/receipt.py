@@ -236,12 +236,10 @@ def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_wo
     named = {str(r.setup["method"]["name"]) for r in tuned.values()}
     plain = {r.method: str(r.setup["method"]["name"]) for r in records if r.kind == "method" and not has_recipe(r)}
     kept = [row for row, method in plain.items() if method in default_won and method not in named]
-    default = [*(row for row in tuned if row not in own), *kept]
-    twice = [row for row in default if row in again or row in again.values()]
-    once = ", so they stand there twice and count once" if twice else ""
+    default = [*(again.get(row, row) for row in tuned if row not in own), *kept]
     brief = [
         f"Rows with their own recipe (shown by --notes): {', '.join(own)}." if own else "",
-        f"Tuned, but the default won{once}: {', '.join(default)}." if default else "",
+        f"Tuned, but the default won: {', '.join(default)}." if default else "",
     ]
     same = f" The same run twice, counted once: {'; '.join(f'{row} and {first}' for row, first in again.items())}."
     return Line(

@@ -51,7 +51,9 @@ class Row:
             compare with it.
         outcome: how its runs ended.
         is_base: whether it is what others' Δm is relative to.
-        again: the row that this one is once more, trained in the same way (see `Suite.again`); it counts once.
+        again: the row that this one is once more, trained in the same way (see `Suite.again`); it counts once,
+            and the tables that people read leave it out.
+        default_won: whether its runs are the method's plain ones and its tuned ones.
         standing: how it stands to the best method of a column, by key; nothing where that was not compared.
         versus: its differences to the best methods, by key, and `level` at which their intervals hold.
         against: its difference of the mean to a method that was named for it.
@@ -67,6 +69,7 @@ class Row:
     outcome: Outcome = field(default_factory=Outcome)
     is_base: bool = False
     again: str = ""
+    default_won: bool = False
     standing: dict[str, Standing] = field(default_factory=dict)
     versus: dict[str, Comparison] = field(default_factory=dict)
     level: float = LEVEL

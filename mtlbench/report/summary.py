@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -259,7 +259,14 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     chosen = {r.method for r in suite.records if r.setup["method"]["name"] in methods and choice.has(r)}
     found = [row for row in rows(suite, choice.metric, tasks) if row.method in chosen]
     again = suite.again([row.method for row in found])
-    found = [replace(row, again=again.get(row.method, "")) for row in found]
+    shown = {row.method for row in found}
+    made_by = [r for r in suite.records if r.method in shown]
+    kept: list[str] = []
+    if results is not None and any(has_recipe(record) for record in made_by):  # beside plain rows alone nothing is said
+        trials = read_trials(results / str(suite.benchmark["name"]) / FOLDER)
+        kept = [one.method for one in trials if one.recipe == {}]
+    won = _default_rows(made_by, again, kept)
+    found = [replace(row, again=again.get(row.method, ""), default_won=row.method in won) for row in found]
     seconds, comparison = None, Compared()
     against = choice.against if choice.against in _against_names(found, suite) else ""
     lines: list[Line | None] = [factors_line(suite)]
@@ -290,12 +297,6 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
         ]
         if choice.sort:
             lines.insert(0, _order(f"by {by.heading}, {by.better} first."))
-    shown = {row.method for row in found}
-    made_by = [r for r in suite.records if r.method in shown]
-    kept: list[str] = []
-    if results is not None and any(has_recipe(record) for record in made_by):  # beside plain rows alone nothing is said
-        trials = read_trials(results / str(suite.benchmark["name"]) / FOLDER)
-        kept = [one.method for one in trials if one.recipe == {}]
     small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
         *(line for line in (*lines, recipes_line(made_by, again, kept)) if line is not None),
@@ -306,6 +307,21 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
         suite, subject, [table for table in tables if table.rows], warnings_of(suite, made_by, kept), small, comparison,
         choice.metric, bool(choice.sort),
     )  # fmt: skip
+
+
+def _default_rows(records: Sequence[Record], again: Mapping[str, str], kept: Sequence[str]) -> set[str]:
+    """Return the rows whose runs are by default and tuned ones too.
+
+    Args:
+        records: of the rows.
+        again: see `Suite.again`.
+        kept: methods whose default was the best of their trials.
+    """
+    recipes = {r.method: r.setup["method"].get("recipe") for r in records if r.kind == "method"}
+    names = {r.method: str(r.setup["method"]["name"]) for r in records}
+    tuned = {names[row] for row, recipe in recipes.items() if recipe is not None}
+    plain = {row for row, recipe in recipes.items() if recipe is None and names[row] in {*kept} - tuned}
+    return {row for row, recipe in recipes.items() if recipe == {}} | plain | set(again.values())
 
 
 def _order(text: str) -> Line:

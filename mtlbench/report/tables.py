@@ -59,13 +59,14 @@ def _ranks(shown: Sequence[Row], column: Column) -> dict[str, int]:
 
 def _grid(table: Table) -> Grid:
     texts = cell_texts(table)
+    shown = [row for row in table.rows if not row.again]
     return Grid(
         table.title,
         [column.heading for column in table.columns],
-        [[texts[row.method, column.key] for column in table.columns] for row in table.rows],
+        [[texts[row.method, column.key] for column in table.columns] for row in shown],
         looks=[
             "reference" if row.kind == "reference" else "trouble" if row.outcome.remarkable else "plain"
-            for row in table.rows
+            for row in shown
         ],
         spare=[place for place, column in enumerate(table.columns) if column.spare],
     )

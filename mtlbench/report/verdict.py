@@ -97,6 +97,7 @@ def write_verdicts(file: Path, summaries: Sequence[Summary]) -> None:
 
 
 _SIZE, _SPEED = "file_bytes", "embed_rate_all_tasks"
+NEAR = 0.03  # a smaller method is named if even the lower end of its interval is no further below the best
 
 
 def _value(row: Row, key: str) -> float:
@@ -244,13 +245,18 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
         more.append(f"Smallest of the tied: {listed_with(names, texts)}.")
     elif group.tied:
         more.append("No tied method is smaller.")
-    compared = [row for row in group.undecided if "mean" in row.versus and not row.outcome.collapsed]
-    small = min(compared, key=lambda row: _value(row, _SIZE), default=None)
-    if small and _value(small, _SIZE) < min(_value(row, _SIZE) for row in group.candidates):
+    least = min(_value(row, _SIZE) for row in group.candidates)
+    compared = [row for row in (*group.undecided, *group.worse) if "mean" in row.versus and not row.outcome.collapsed]
+    smaller = [row for row in compared if _value(row, _SIZE) < least]
+    near = [row for row in smaller if row.versus["mean"].interval(row.level)[0] >= -NEAR]
+    if near:
+        small = min(near, key=lambda row: _value(row, _SIZE))
         more.append(
-            f"Smallest of the undecided: {small.method}, {words.number(small, _SIZE, 'MB')};"
-            f" {words.number(small, 'versus')} points to the best."
+            f"Smallest that is surely within {100 * NEAR:g} points of the best: {small.method},"
+            f" {words.number(small, _SIZE, 'MB')}; {words.number(small, 'versus')} points."
         )
+    elif smaller:
+        more.append(f"No smaller method is surely within {100 * NEAR:g} points of it.")
     base = _base_of(words.summary, rows, best)
     if base and base is not best and words.number(base, _SIZE):
         more.append(f"{base.method}: {words.number(base, _SIZE, 'MB')}.")
@@ -322,7 +328,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         more.append(f"Failed: {joined(failed, 4)}.")
     if collapsed:
         more.append(f"Collapsed: {joined(collapsed, 4)}.")
-    if summary.warnings:
+    if summary.unequal:
         more.append("These runs differ in more than the method: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
 

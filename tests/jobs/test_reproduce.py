@@ -12,6 +12,9 @@ import pytest
 from scipy.stats import t as student
 from support import registries_restored, run_command, time_little
 
+from mtlbench.backbones.weights import stated
+from mtlbench.errors import UserError
+from mtlbench.jobs.reproduction import finished_runs, grouped
 from mtlbench.report.inference import LEVEL, PRIORS
 from mtlbench.report.reproduction import _tolerance, repetitions
 from mtlbench.runs import Record, read_record
@@ -47,6 +50,22 @@ def _edited(published: Path, place: Path, change) -> Path:
             change(content)
             file.write_text(json.dumps(content))
     return copy
+
+
+def test_the_weights_that_runs_began_from_are_named_and_must_be_the_same_file(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"weights")
+    folder = Path(__file__).parents[2] / "results/claims/celeba-new-head-quick"
+    records = finished_runs(folder)[:1]
+    with pytest.raises(UserError, match=r"is not the file of weights that the runs began from: sha256:\w+ there"):
+        grouped(records, file)
+    records[0].setup["benchmark"]["model"]["pretrained"] = stated(str(file))
+    (group,) = grouped(records, file)
+    assert group.benchmark.model.pretrained == str(file)
+    ended = run_command("reproduce", folder, "--set", "train.steps=3", "--results", tmp_path)
+    assert "records hold all settings but the path in --set model.pretrained=FILE" in ended.err
+    ended = run_command("reproduce", folder, "--set", f"model.pretrained={file}", "--results", tmp_path)
+    assert "is not the file of weights" in ended.err
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from report_records import shown, unwrapped, written
 from mtlbench.report.inference import threshold
 from mtlbench.report.pairs import pairs_of
 from mtlbench.report.summary import Choice, summarise
+from mtlbench.report.tables import as_markup
 from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record, run_folder
 
@@ -52,6 +53,9 @@ def test_a_tuned_row_whose_recipe_is_the_default_counts_once(tmp_path, plain):
     assert pairs is not None
     assert pairs.methods == ("best", "second", "third")
     text = unwrapped(shown([*plain, *twice], results=tmp_path))
+    table = as_markup(both, "md").split("\n- ")[0]
+    assert "| best (default won)" in table  # one row of those two, and the counts above are of the rows
+    assert "best · tuned" not in table
     assert "for all pairs of the suite's 3 methods" in text
     assert "best · tuned: the default won" in text
     assert "The same run twice, counted once: best · tuned and best; second · tuned and second." in text

@@ -10,7 +10,7 @@ from page_records import found, put
 from scipy.stats import f
 
 from mtlbench.report.figures.ranks import mean_ranks
-from mtlbench.report.figures.style import styled
+from mtlbench.report.figures.style import looks, styled
 from mtlbench.report.ranks import Ranks, critical_difference, friedman, ranked
 
 METHODS = ("shared", "modulation", "independent", "film", "csn", "mtan")
@@ -63,7 +63,7 @@ def test_of_few_data_sets_or_methods_nothing_is_tested_and_it_is_said_why(
     assert ranks.groups == []
     assert f"here there are {sets} and {methods}" in ranks.reason
     with styled():
-        drawing = mean_ranks(ranks)
+        drawing = mean_ranks(ranks, looks(ranks.methods))
     assert "critical" not in drawing.title
     assert "which of them differ is not tested" in drawing.says
     assert not any(method in drawing.says for method in ranks.methods)
@@ -78,7 +78,7 @@ def test_of_many_the_diagram_joins_what_is_not_told_apart(tmp_path: Path) -> Non
     np.testing.assert_allclose(ranks.means, [1.5, 1.5, 3, 4, 5, 6])
     assert ranks.groups == [(0, 2), (2, 4), (3, 5)]  # 2.18 apart: 1.5 to 3, 3 to 5, 4 to 6
     with styled():
-        drawing = mean_ranks(ranks)
+        drawing = mean_ranks(ranks, looks(ranks.methods))
     gids = [one.get_gid() for one in drawing.figure.axes[0].lines]
     assert gids.count("group") == 3
     assert gids.count("critical") == 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtlbench.names import joined
+from mtlbench.report.columns import three_figures
 from mtlbench.report.figures.data import Array, Method, against
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import (
@@ -96,7 +97,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
 
     errors = {n: scene.test_error(method) for n, method in enumerate(shown) if len(method.records) == 1}
 
-    figure, axes = panel(ax, COLUMN, 2.7)
+    figure, axes = panel(ax, COLUMN, 3.3)
     steps = sorted(points[n] for n in best)
     axes.plot(*zip(*steps, strict=True), color=GREY, lw=0.8, zorder=1, gid="front",
               drawstyle="steps-post" if cost.less_is_better else "steps-pre")  # fmt: skip
@@ -116,7 +117,9 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
             yerr=along or None,
             marker=look.marker,
             markersize=4.5 if n in named else 3,
+            fillstyle=look.fill,
             markerfacecolor="white" if method.collapsed else colour,
+            markerfacecoloralt="white",
             markeredgewidth=0.8,
             color=colour,
             elinewidth=0.8 if n in named else 0.5,
@@ -128,7 +131,8 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     axes.margins(y=0.12)
     axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
     title = f"Accuracy against {cost.words}"
-    notes = ["line: Pareto front of the means", *_bars(shown, errors, cost),
+    notes = [*["line: Pareto front of the means"] * (len(best) > 1), *_bars(shown, errors, cost),
+             *["half-filled: tuned"] * any(scene.looks[m.name].fill != "full" for m in shown),
              *["hollow: collapsed"] * any(m.collapsed for m in shown),
              *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
     where = "; ".join([scene.where(shown), *notes])
@@ -138,7 +142,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     order = sorted(named, key=lambda n: (n not in best, shown[n].name not in scene.core, points[n]))
     labels = [Label(*points[n], texts[n], scene.looks[shown[n].name].colour) for n in order]
     place_labels(axes, labels, points, _staircase(steps, cost) + [bar for n in named for bar in bars[n]])
-    ends = [f"{shown[n].name} ({percent(points[n][1])} at {points[n][0]:,.4g} {cost.unit})" for n in best]
+    ends = [f"{shown[n].name} ({percent(points[n][1])} at {three_figures(points[n][0])} {cost.unit})" for n in best]
     alt = (
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {joined(ends, 6)}."
@@ -169,7 +173,7 @@ def _cheapest(
     if _unsure(shown, cost):
         return "None is called fastest: not all speeds can be compared."
     spans = {method.name: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
-    texts = {method.name: f"{points[n][0]:,.4g} {cost.unit}" for n, method in enumerate(shown)}
+    texts = {method.name: f"{three_figures(points[n][0])} {cost.unit}" for n, method in enumerate(shown)}
     first = leading(spans, highest=not cost.less_is_better)
     if len(first) == len(shown):
         return "All are of one size." if cost is STORAGE else "No speed stands out: all bars reach the fastest one's."
@@ -317,7 +321,14 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
             every = max(1, len(curve) // 8)
             axes.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.12, lw=0, zorder=2)
             axes.plot(x, curve["mean"], color=look.colour, ls=look.line, marker=look.marker, markevery=every,
-                      markersize=3.2, zorder=3, gid=method.name)  # fmt: skip
+                      fillstyle=look.fill, markerfacecoloralt="white", markersize=3.2, markeredgewidth=0.6, zorder=3,
+                      gid=method.name)  # fmt: skip
+    # how methods end is what tells them apart: the steep first half may begin below the axis
+    late = [curve[curve["step"] >= curve["step"].iloc[-1] / 2] for curve in known.values()]
+    bottom, top = min(float(curve["low"].min()) for curve in late), max(float(curve["high"].max()) for curve in late)
+    room = 0.06 * (top - bottom) or 1.0
+    next(iter(panels.values())).set_ylim(bottom - room, top + room)
+    cut = min(float(curve["mean"].min()) for curve in known.values()) < bottom - room
     if "step" in panels:
         panels["step"].set(xlabel="training step")
     next(iter(panels.values())).set(ylabel="validation accuracy, %")
@@ -335,6 +346,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
     several = any(len(m.records) > 1 for m in shown)
     title = f"Validation accuracy while training, by step{' and by second' * timed}"
     where = scene.where(shown) + "; mean, and band from lowest to highest seed" * several
+    where += "; the axis begins where the second half does" * cut
     if ax is None:
         head(figure, title, where)
     last = sorted(prominent, key=lambda m: -known[m.name]["mean"].iloc[-1])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mtlbench.names import joined
-from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, blank, count, head, looks, shorts
+from mtlbench.report.figures.style import FAINT, FULL, GREY, INK, Drawing, Look, blank, count, head, shorts
 from mtlbench.report.ranks import LEVEL, Ranks
 
 
-def mean_ranks(ranks: Ranks) -> Drawing:
+def mean_ranks(ranks: Ranks, look: Mapping[str, Look]) -> Drawing:
     """Draw each method's mean rank, its ranks on the single data sets small beside it.
 
     Where there is a critical difference, thick lines join methods whose mean ranks don't differ (Demšar 2006).
     """
-    means, look = ranks.means, looks(ranks.methods)
+    means = ranks.means
     number = len(ranks.methods)
     groups = ranks.groups
     figure = blank(FULL, 1.25 + 0.2 * number + 0.1 * (len(groups) + 2 * (ranks.critical is not None)))

@@ -63,7 +63,7 @@ class Scene:
         references = [method for method in found if method.kind == "reference"]
         plain = [r for r in suite.records if r.method == r.setup["method"]["name"]]  # factors would make it many
         core = frozenset(r.method for r in plain if recorded(r, CORE) or r.method == suite.base)
-        look = looks((record.method for record in suite.records), core, suite.base)
+        look = looks_in([suite])
         twins = suite.again([method.name for method in methods])
         once = [method for method in methods if method.name not in twins]
         core = frozenset(twins.get(name, name) for name in core)
@@ -123,6 +123,14 @@ class Scene:
         return 100 * math.sqrt(self._asked[0][1].spread(hits.astype(np.float64)))
 
 
+def looks_in(suites: Sequence[Suite]) -> dict[str, Look]:
+    """Return how the rows of some suites look."""
+    records = [record for suite in suites for record in suite.records]
+    core = {str(record.setup["method"]["name"]) for record in records if recorded(record, CORE)}
+    base = next((suite.base for suite in suites if suite.base), "")
+    return looks((record.method for record in records), core, base)
+
+
 def seeds(methods: Iterable[Method]) -> str:
     """Return how many seeds these methods have: `3 seeds`, or `1 to 3 seeds`."""
     numbers = [len(method.records) for method in methods]
@@ -138,7 +146,10 @@ def method_lines(scene: Scene, methods: Sequence[Method], others: int = 0) -> li
     lines = []
     for method, name in zip(methods, shorts([m.name for m in methods]), strict=True):
         look = scene.looks[method.name]
-        lines.append(Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, markersize=3.2, label=name))
+        lines.append(
+            Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, fillstyle=look.fill, markersize=3.2,
+                   markeredgewidth=0.6, markerfacecoloralt="white", label=name)
+        )  # fmt: skip
     if others:
         lines.append(Line2D([], [], color=FAINT, lw=0.8, label=f"{others} other method{'s' * (others > 1)}"))
     return lines

@@ -187,7 +187,7 @@ def weights(scene: Scene) -> Drawing | None:
     down = math.ceil(len(shown) / across)
     width = COLUMN if across == 1 else FULL
     figure = blank(width, 1.2 + 1.5 * down)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     highlighted = _highlighted(moving, columns)
     for n, axes in enumerate(grid.flat):
         if n >= len(shown):
@@ -208,7 +208,10 @@ def weights(scene: Scene) -> Drawing | None:
             axes.set_ylabel("weight")
     _task_legend(figure, [scene.tasks[columns.index(c)] for c in highlighted], len(columns) - len(highlighted))
     title = "Weights that balancers gave the tasks' losses"
-    where = scene.where(shown) + drawn_of(shown, methods) + f"; means over {_WINDOWS} windows of steps"
+    points = max(len(moving[method.name]) for method in shown)
+    kept = max(len(run) for method in shown for run in scene.curves(method))
+    how = f"means over {counted(points, 'window')} of steps" if kept > points else f"at {counted(points, 'step')}"
+    where = f"{scene.where(shown)}{drawn_of(shown, methods)}; {how}"
     head(figure, title, where)
     parts = []
     for method in shown:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtlbench.names import joined
+from mtlbench.report.columns import three_figures
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend
 
@@ -35,7 +36,7 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
         return None
     prominent = scene.prominent(shown)
     tasks = np.arange(1, most + 1)
-    figure = blank(COLUMN, 2.4 + 0.14 * len(prominent))
+    figure = blank(COLUMN, 3.0)
     axes = figure.subplots()
     for method in sorted(shown, key=lambda m: m in prominent):
         size, added = sizes[method.name]
@@ -45,14 +46,15 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
         colour = FAINT if plain else look.colour
         axes.plot(tasks, line, color=colour, ls=look.line, lw=0.6 if plain else 1.2, zorder=1 + 2 * (not plain),
                   gid=method.name)  # fmt: skip
-        axes.plot([here], [size], color=colour, marker=look.marker, ls="", ms=4, zorder=4)
+        axes.plot([here], [size], color=colour, marker=look.marker, fillstyle=look.fill,
+                  markerfacecoloralt="white", ls="", ms=4, zorder=4)  # fmt: skip
     axes.set(xlabel="tasks", ylabel="storage of the network, MB", yscale="log", xlim=(0, most + 1))
     axes.axvline(here, color=FAINT, lw=0.6, zorder=0)
     _plain_numbers(axes)
     ends = {m.name: sizes[m.name][0] + sizes[m.name][1] * (most - here) for m in shown}
     lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
     for line, method in zip(lines, prominent, strict=False):  # lines may lie on each other: their ends are written
-        line.set_label(f"{line.get_label()}: {ends[method.name]:,.3g}")
+        line.set_label(f"{line.get_label()}: {three_figures(ends[method.name])}")
     legend(figure, lines)
     title = "Storage against the number of tasks"
     where = (
@@ -61,8 +63,8 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
     )
     head(figure, title, where)
     order = sorted(ends, key=lambda name: (ends[name], name))
-    alt = f"At {most} tasks: {joined([f'{name} {ends[name]:,.4g} MB' for name in order], 8)}."
-    texts = {name: f"{size:,.3g} MB" for name, size in ends.items()}
+    alt = f"At {most} tasks: {joined([f'{name} {three_figures(ends[name])} MB' for name in order], 8)}."
+    texts = {name: f"{three_figures(size)} MB" for name, size in ends.items()}
     small, large = ([name for name in order if texts[name] == texts[order[end]]] for end in (0, -1))
     says = f"At {most} tasks {joined(large, 4)} would take {texts[large[0]]}"
     if small != large:

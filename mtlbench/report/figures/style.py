@@ -10,7 +10,7 @@ import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _HEAD = "head"
 COLUMN, FULL = 3.3, 6.9  # inches: a column, and a page of two
 GREY, FAINT, INK = "#767676", "#c9c9c9", "#222222"
+TUNED = " · tuned"  # in the name of a row with a recipe
 
 # Okabe and Ito's colours, which the colour-blind can tell apart: of the base, and of the core comparison.
 _BASE = ("#000000", "s")
@@ -73,36 +74,50 @@ def styled() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is drawn everywhere."""
+    """How one row is drawn everywhere; `fill` is matplotlib's fillstyle of its marker."""
 
     colour: str
     marker: str
-    line: str
+    line: str = "-"
+    fill: Any = "full"
 
 
-def looks(methods: Iterable[str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
-    """Give each method its look, by its name.
+def looks(rows: Iterable[str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
+    """Give each row the look of its method, by their names.
 
     The base is black, and methods of the core comparison have colours of their own. Which one follows from the name,
     so that it is the same in every suite, unless one before it in the alphabet has that colour in this suite: then it
     takes the next. When all of the core's colours are used, the rest are as other methods; when all of those are, they
-    come again with other markers.
+    come again with other markers and dotted lines. Where a method has a row with its tuned recipe beside one without,
+    tuned rows have dashed lines and half-filled markers.
     """
-    found = {base: Look(*_BASE, line="-")} if base in (methods := set(methods)) else {}
+    methods = {row: row.replace(TUNED, "", 1) for row in rows}
+    apart = any(method in methods for row, method in methods.items() if method != row)
+    found = _by_method(set(methods.values()), core, base)
+    for row, method in methods.items():
+        look = found[method]
+        if apart and row != method:
+            look = replace(look, line="-." if look.line == ":" else "--", fill="left")
+        found[row] = look
+    return found
+
+
+def _by_method(methods: set[str], core: Iterable[str], base: str) -> dict[str, Look]:
+    found = {base: Look(*_BASE)} if base in methods else {}
     free = dict.fromkeys(range(len(_CORE)))
     for name in sorted(methods & set(core) - {base}):
         first = zlib.crc32(name.encode()) * len(_CORE) >> 32
         place = next((n for n in [*range(first, len(_CORE)), *range(first)] if n in free), None)
         if place is not None:
             del free[place]
-            found[name] = Look(*_CORE[place], line="-")
+            found[name] = Look(*_CORE[place])
     taken = set()
     for name in sorted(methods - set(found)):
         first = zlib.crc32(name.encode())
         places = ((turn, (first + n) % len(_COLOURS)) for turn in range(len(_MARKERS)) for n in range(len(_COLOURS)))
         turn, colour = next((place for place in places if place not in taken), (0, first % len(_COLOURS)))
         taken.add((turn, colour))
-        found[name] = Look(_COLOURS[colour], _MARKERS[(colour + turn) % len(_MARKERS)], line="--")
+        found[name] = Look(_COLOURS[colour], _MARKERS[(colour + turn) % len(_MARKERS)], ":" if turn else "-")
     return found
 
 
@@ -268,10 +283,12 @@ _REACH = (5, 9, 14, 20, 27, 35, 44, 54, 66, 80)  # points
 def place_labels(
     axes: Axes, labels: Sequence[Label], points: Sequence[tuple[float, float]], lines: Sequence[Segment]
 ) -> None:
-    """Write labels beside their points, where they cover neither each other nor a point, with a line to far ones.
+    """Write labels beside their points, where they cover neither each other nor a point.
 
-    Each label takes the best of some places around its point, those before it standing; what is left to overlap, if
-    anything, is the least. The figure's layout is settled here, since it decides what lies near what.
+    A line leads to labels that are far from their point, or not much nearer to it than to another.
+    Each label takes the best of some places around its point, those before it standing, in three orders of which the
+    best is kept; what is left to overlap, if anything, is the least. The figure's layout is settled here, since it
+    decides what lies near what.
 
     Args:
         axes: where the points are.
@@ -288,19 +305,76 @@ def place_labels(
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[arg-type,no-untyped-call]
     point = figure.dpi / 72
     frame = _Box(*axes.get_window_extent(renderer).extents)
-    to_pixels = axes.transData.transform
-    spots = [to_pixels(spot) for spot in points]
-    marks = [_Box(x - 3.5 * point, y - 3.5 * point, x + 3.5 * point, y + 3.5 * point) for x, y in spots]
-    written: list[_Box] = []
-    avoided: list[Segment] = [(*to_pixels(line[:2]), *to_pixels(line[2:])) for line in lines]
-    leaders: list[Segment] = []
+
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
+        across, up = axes.transData.transform((x, y))
+        return float(across), float(up)
+
+    spots = [to_pixels(*spot) for spot in points]
+    avoided: list[Segment] = [(*to_pixels(*line[:2]), *to_pixels(*line[2:])) for line in lines]
+    sized = []
     for label in labels:
         probe = axes.text(0, 0, label.text, fontsize=7)
         size = probe.get_window_extent(renderer)
         probe.remove()
-        width, height = size.width, size.height * 0.85
-        x, y = to_pixels((label.x, label.y))
-        places: list[tuple[float, int, tuple[float, float], _Box]] = []
+        sized.append((label, to_pixels(label.x, label.y), size.width, size.height * 0.85))
+    orders = [sized, sorted(sized, key=lambda one: one[1][1]), sorted(sized, key=lambda one: -one[1][1])]
+    arranged = [_arranged(order, spots, avoided, frame, point) for order in orders]
+    for label, (x, y), place in min(arranged, key=lambda placed: sum(place.cost for *_, place in placed)):
+        near, box = place.near, place.box
+        text = axes.annotate(
+            label.text,
+            (label.x, label.y),
+            xytext=((box.x0 - x) / point, ((box.y0 + box.y1) / 2 - y) / point),
+            textcoords="offset points",
+            fontsize=7,
+            ha="left",
+            va="center",
+            color=[0.75 * part for part in to_rgb(label.colour)],  # letters are thin: pale ones would be hard to read
+            zorder=5,
+        )
+        text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+        if place.led:
+            axes.annotate(
+                "",
+                (label.x, label.y),
+                xytext=((near[0] - x) / point, (near[1] - y) / point),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 2.5},
+                zorder=2.5,
+            )
+
+
+class _Place(NamedTuple):
+    """Where a label may stand: its cost, where a line to its point would end, and whether there is one."""
+
+    cost: float
+    near: tuple[float, float]
+    box: _Box
+    led: bool
+
+
+def _arranged(
+    sized: Sequence[tuple[Label, tuple[float, float], float, float]],
+    spots: Sequence[tuple[float, float]],
+    avoided: Sequence[Segment],
+    frame: _Box,
+    point: float,
+) -> list[tuple[Label, tuple[float, float], _Place]]:
+    """Place labels one after the other, each where it costs least beside those before it; all in pixels.
+
+    Args:
+        sized: labels with their points, widths and heights.
+        spots: all points; avoided: lines that had better not be written over.
+        frame: the axes; point: how many pixels it has.
+    """
+    marks = [_Box(x - 3.5 * point, y - 3.5 * point, x + 3.5 * point, y + 3.5 * point) for x, y in spots]
+    written: list[_Box] = []
+    leaders: list[Segment] = []
+    found = []
+    for label, (x, y), width, height in sized:
+        others = [spot for spot in spots if math.dist(spot, (x, y)) > point]
+        places: list[_Place] = []
         lowest = math.inf
         for reach in _REACH:
             for turn, (dx, dy) in enumerate(_DIRECTIONS):
@@ -319,33 +393,16 @@ def place_labels(
                 cost += 40 * sum(_crosses(line, box) for line in leaders)
                 cost += 40 * sum(_crosses(leader, other) for other in written)
                 cost += 4 * sum(_crosses(leader, other) for other in marks if not other.holds(x, y))
-                cost += 6 * sum(_crosses(line, box) for line in avoided)
+                cost += 20 * sum(_crosses(line, box) for line in avoided)
+                own, beside = math.dist((x, y), near), min((_distance(box, *o) for o in others), default=math.inf)
+                cost += 12 * (beside < 1.2 * own)
                 lowest = min(lowest, cost)
-                places.append((cost, len(places), near, box))
-        _, _, near, box = min(places, key=lambda place: place[:2])
-        text = axes.annotate(
-            label.text,
-            (label.x, label.y),
-            xytext=((box.x0 - x) / point, ((box.y0 + box.y1) / 2 - y) / point),
-            textcoords="offset points",
-            fontsize=7,
-            ha="left",
-            va="center",
-            color=[0.75 * part for part in to_rgb(label.colour)],  # letters are thin: pale ones would be hard to read
-            zorder=5,
-        )
-        text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
-        if (near[0] - x) ** 2 + (near[1] - y) ** 2 > (8 * point) ** 2:
-            leaders.append((x, y, *near))
-            axes.annotate(
-                "",
-                (label.x, label.y),
-                xytext=((near[0] - x) / point, (near[1] - y) / point),
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 2.5},
-                zorder=2.5,
-            )
-        written.append(box)
+                places.append(_Place(cost, near, box, own > min(8 * point, beside / 2)))
+        place = min(places, key=lambda one: one.cost)
+        leaders += [(x, y, *place.near)] * place.led
+        written.append(place.box)
+        found.append((label, (x, y), place))
+    return found
 
 
 def _overlap(a: _Box, b: _Box) -> float:
@@ -354,6 +411,11 @@ def _overlap(a: _Box, b: _Box) -> float:
         return 0.0
     height = min(a.y1, b.y1) - max(a.y0, b.y0)
     return float(width * height) if height > 0 else 0.0
+
+
+def _distance(box: _Box, x: float, y: float) -> float:
+    """Return how far a point is from a box; 0 within."""
+    return math.hypot(max(box.x0 - x, x - box.x1, 0.0), max(box.y0 - y, y - box.y1, 0.0))
 
 
 def _crosses(line: Segment, box: _Box) -> bool:
@@ -371,12 +433,20 @@ def _crosses(line: Segment, box: _Box) -> bool:
 
 
 def legend(figure: Figure, lines: Sequence[Any]) -> None:
-    """Write below a figure what its lines are, in as few rows as their labels' lengths allow."""
-    lengths = [0.055 * len(str(line.get_label())) + 0.55 for line in lines]  # inches
-    width = figure.get_figwidth() - 0.2
+    """Write below a figure what its lines are, in as few rows as their labels' lengths allow.
+
+    The figure grows by all rows but the first, so that the axes keep their height; its title comes after this.
+    """
+    from matplotlib.textpath import TextPath
+
+    sizes = [TextPath((0, 0), str(line.get_label()), size=7).get_extents().width / 72 for line in lines]  # inches
+    lengths = [size + 0.36 for size in sizes]  # with the line, and the room between columns
+    width = figure.get_figwidth() - 0.1
     columns = len(lines) if sum(lengths) < width else max(1, int(width / max(lengths)))
     rows = -(-len(lines) // columns)
-    figure.legend(handles=lines, loc="outside lower center", ncols=-(-len(lines) // rows), columnspacing=1.2)
+    figure.set_figheight(figure.get_figheight() + 0.15 * (rows - 1))
+    figure.legend(handles=lines, loc="outside lower center", ncols=-(-len(lines) // rows), columnspacing=1.2,
+                  handlelength=1.8, handletextpad=0.6)  # fmt: skip
 
 
 def signed(value: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtlbench.names import joined
 from mtlbench.recipes import short
 from mtlbench.report.figures.data import Array
 from mtlbench.report.figures.scene import Scene
@@ -17,6 +18,7 @@ from mtlbench.report.figures.style import (
     FULL,
     GREY,
     INK,
+    TUNED,
     Drawing,
     Look,
     blank,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-_TUNED = " · tuned"
 _MOST_PARAMETERS = 3
 
 
@@ -67,12 +68,13 @@ def _scores(outcome: Outcome) -> list[float]:
     return [100 * trial.score if trial.score is not None else -math.inf for trial in outcome.trials]
 
 
-def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
+def drawings(outcomes: Sequence[Outcome], subject: str, look: Mapping[str, Look] | None = None) -> Iterator[Drawing]:
     """Draw what trials came to; methods whose default failed, or that had one trial, are left out.
 
     Args:
         outcomes: of methods that were given equally many trials.
         subject: of what they are, for titles.
+        look: how methods look in figures beside these.
     """
     known = [one for one in outcomes if one.default is not None and len(one.trials) > 1]
     if known:
@@ -80,19 +82,23 @@ def drawings(outcomes: Sequence[Outcome], subject: str) -> Iterator[Drawing]:
         halved = any(trial.state == "dropped" for one in known for trial in one.trials)
         how = " by successive halving, points are those trained to the end" if halved else ""
         where = f"{subject}; {count(most, 'trial')} a method{how}, validation split"
-        yield _by_trial(known, where)
+        look = looks([one.method for one in known]) | dict(look or {})
+        yield _by_trial(known, where, look)
         if not halved:  # what halving dropped has no score that fewer trials could be judged by
-            yield _expected([replace(one, trials=one.trials[:RANDOM_TRIALS]) for one in known], where)
+            yield _expected([replace(one, trials=one.trials[:RANDOM_TRIALS]) for one in known], where, look)
 
 
 def of_scene(scene: Scene) -> Iterator[Drawing]:
     """Draw the trials beside a suite's runs, and what recipes did to its order."""
     yield from slopes(scene)
-    folder = scene.results / str(scene.suite.benchmark["name"]) / FOLDER
-    yield from drawings(read_trials(folder), scene.subject)
+    yield from drawings(_trials(scene), scene.subject, scene.looks)
 
 
-def _by_trial(outcomes: Sequence[Outcome], where: str) -> Drawing:
+def _trials(scene: Scene) -> list[Outcome]:
+    return read_trials(scene.results / str(scene.suite.benchmark["name"]) / FOLDER)
+
+
+def _by_trial(outcomes: Sequence[Outcome], where: str, look: Mapping[str, Look]) -> Drawing:
     """The best so far by trial, over methods, and each trial by its parameters."""
     names = dict.fromkeys(name for one in outcomes for trial in one.trials[1:] for name in trial.values)
     common = sorted(names, key=lambda name: -sum(name in trial.values for one in outcomes for trial in one.trials))
@@ -102,10 +108,9 @@ def _by_trial(outcomes: Sequence[Outcome], where: str) -> Drawing:
     gains = _gains_so_far(outcomes)
     numbers = np.arange(1, gains.shape[1] + 1)
     low, middle, high = np.nanquantile(gains, (0.25, 0.5, 0.75), axis=0)
-    first.fill_between(numbers, low, high, color="#0072B2", alpha=0.2, lw=0)
-    first.plot(numbers, middle, color="#0072B2", gid="median")
+    first.fill_between(numbers, low, high, color=GREY, alpha=0.2, lw=0)
+    first.plot(numbers, middle, color=GREY, gid="median")
     first.set(xlabel="trials", ylabel="best so far, points above default")
-    look = looks([one.method for one in outcomes])
     for axes, name in zip(rest, shown, strict=True):
         _by_parameter(axes, name, outcomes, look)
     if shown:
@@ -141,7 +146,7 @@ def _gains_so_far(outcomes: Sequence[Outcome]) -> Array:
     return rows
 
 
-def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: dict[str, Look]) -> None:
+def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: Mapping[str, Look]) -> None:
     numeric = True
     for one in outcomes:
         default = one.default
@@ -163,11 +168,10 @@ def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: dict
     axes.set(xlabel=short(name))
 
 
-def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
+def _expected(outcomes: Sequence[Outcome], where: str, look: Mapping[str, Look]) -> Drawing:
     """What the best of fewer trials is to be expected to score; of trials that no earlier ones guided."""
     figure = blank(FULL, 3.2)
     axes = figure.subplots()
-    look = looks([one.method for one in outcomes])
     lines = []
     ends = {}
     for one, name in zip(outcomes, _names(outcomes), strict=True):
@@ -195,18 +199,27 @@ def _expected(outcomes: Sequence[Outcome], where: str) -> Drawing:
 
 
 def slopes(scene: Scene) -> Iterator[Drawing]:
-    """Draw the places of methods by their default and by their tuned recipe, where two or more have both."""
+    """Draw the places of methods by their default and by their tuned recipe, where two or more have both.
+
+    Where the default won the search, the method's plain runs are on both sides.
+    """
     found = {method.name: method for method in (*scene.methods, *scene.again)}
-    both = [name for name in found if name + _TUNED in found]
+    tuned = {name: found[name + TUNED] for name in found if name + TUNED in found}
+    if not tuned:
+        return
+    kept = [one.method for one in _trials(scene) if one.recipe == {}]
+    won = [name for name in kept if name in found and name not in tuned]
+    tuned |= {name: found[name] for name in won}
+    won += [name for name in tuned if {name, name + TUNED} & {method.name for method in scene.again}]
+    both = [name for name in found if name in tuned]
     if len(both) < 2:
         return
-    sides = [{name: found[name + end].mean for name in both} for end in ("", _TUNED)]
+    sides = [{name: side[name].mean for name in both} for side in (found, tuned)]
     before, after = (places(side) for side in sides)
-    look = looks(both)
     figure = blank(COLUMN, 1.1 + 0.22 * len(both))
     axes = figure.subplots()
     for name, text in zip(both, shorts(both, 18), strict=True):
-        style = look[name]
+        style = scene.looks[name]
         axes.plot([0, 1], [before[name], after[name]], color=style.colour, marker=style.marker, ls=style.line)
         for x, place, mean in ((0, before, sides[0]), (1, after, sides[1])):
             said = f"{text} {percent(mean[name])}" if x == 0 else f"{percent(mean[name])} {text}"
@@ -222,7 +235,8 @@ def slopes(scene: Scene) -> Iterator[Drawing]:
     axes.grid(visible=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     title = "Places by mean test accuracy, with the default and with the tuned recipe"
-    where = scene.where([found[name] for name in both] + [found[name + _TUNED] for name in both])
+    where = scene.where([side[name] for side in (found, tuned) for name in both])
+    where += f"; the default won: {joined(won)}" if won else ""
     head(figure, title, where)
     moved = [name for name in both if before[name] != after[name]]
     changed = f"By the means alone, whose differences may be chance, {len(moved)} of {len(both)} methods change places"

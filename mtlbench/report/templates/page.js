@@ -145,7 +145,7 @@
         const path = (values) => m[x].map((v, at) => `${toX(v)},${toY(values[at])}`);
         const style = `--c: ${m.colour}`;
         const line = draw("polyline", { points: path(m.mean).join(" "), class: "curve", style, "stroke-width": 1.6,
-          "stroke-linejoin": "round", ...(m.dashed ? { "stroke-dasharray": "6 4" } : {}) });
+          "stroke-linejoin": "round", "stroke-dasharray": m.dash });
         const seeds = m.seeds.map((one) => draw("polyline", { points: path(one).join(" "), class: "seed", style }));
         const band = m.seeds.length ? [draw("polygon", { class: "band", style,
           points: [...path(m.high), ...path(m.low).reverse()].join(" ") })] : [];
@@ -179,7 +179,7 @@
     methods.forEach((m, n) => {
       const sample = draw("svg", { width: 22, height: 12, "aria-hidden": "true" });
       sample.append(draw("line", { x1: 1, x2: 21, y1: 6, y2: 6, style: `--c: ${m.colour}`, "stroke-width": 2.5,
-        ...(m.dashed ? { "stroke-dasharray": "6 3" } : {}) }));
+        "stroke-dasharray": m.dash }));
       const button = make("button", { type: "button", "aria-pressed": "false" }, sample, m.method);
       const end = m.mean.length - 1;
       for (const kind of ["focus", "click", "pointerenter"]) button.addEventListener(kind, () => chosen === n || show(n, end));

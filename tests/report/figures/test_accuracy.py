@@ -57,7 +57,7 @@ def test_the_front_is_drawn_through_its_points_and_named_in_words(results: Path)
     x, y = line(drawing.figure, "front")
     assert x == pytest.approx([SMALL_MB, LARGE_MB])
     assert y == pytest.approx([204.5 / 3, 209.5 / 3])
-    assert "On the Pareto front: modulation (68.2 % at 2.5 MB) and independent (69.8 % at 7.5 MB)." in drawing.alt
+    assert "On the Pareto front: modulation (68.2 % at 2.50 MB) and independent (69.8 % at 7.50 MB)." in drawing.alt
 
 
 def test_one_seed_has_no_bar_and_a_collapsed_method_is_hollow(tmp_path: Path) -> None:
@@ -314,6 +314,22 @@ def test_learning_curves_are_means_over_seeds_by_step_and_by_second(results: Pat
     assert drawing.says.startswith("Highest at the last validation")
 
 
+def test_the_axis_of_learning_curves_is_that_of_their_second_half(tmp_path: Path) -> None:
+    rows = [
+        {"step": step, "seconds": step, "accuracy": a} for step, a in ((10, 0.5), (20, 0.8), (30, 0.82), (40, 0.83))
+    ]
+    put(tmp_path, record("one"), curve=rows)
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    low, high = drawing.figure.axes[0].get_ylim()
+    assert 75 < low < 80 < 83 < high < 90
+    assert drawing.where.endswith("the axis begins where the second half does")
+    put(tmp_path, record("one"), curve=rows[1:])
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    assert "the axis begins" not in drawing.where
+
+
 def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None:
     put(tmp_path, record("one"), curve=[{**row, "seconds": math.nan} for row in curve(0.7)])
     drawing = accuracy.learning_curves(scene(tmp_path))
@@ -339,6 +355,9 @@ def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> 
     assert shown == [*(f"method-{n:02}" for n in range(11, 4, -1)), "shared"]
     assert "5 other methods" in texts(drawing.figure)
     assert line(drawing.figure, "method-00")[1] == pytest.approx([25, 50])
+    settle(drawing.figure)
+    axes = drawing.figure.axes[0]
+    assert axes.get_position().height * drawing.figure.get_figheight() > 1.4  # inches, beside nine entries
 
 
 def test_a_curve_without_a_validation_is_not_drawn(tmp_path: Path) -> None:

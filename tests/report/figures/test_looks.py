@@ -20,7 +20,7 @@ from mtlbench.report.figures import accuracy, draw_all, learned, sharing
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.storage import storage_by_tasks
-from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts
+from mtlbench.report.figures.style import Drawing, Label, Look, blank, head, place_labels, settle, shorts
 from mtlbench.report.figures.style import looks as looks_of
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
@@ -52,9 +52,21 @@ def test_a_methods_look_follows_from_its_name_and_is_nobody_elses() -> None:
 def test_a_fifth_core_method_looks_like_the_others_and_the_base_is_black() -> None:
     found = looks_of([*CORE, "more", "other"], [*CORE, "more"], "other")
     assert found["other"].colour == "#000000"
-    solid = {name: look.colour for name, look in found.items() if look.line == "-"}
-    assert len(solid) == len(set(solid.values())) == 5
     assert len({look.colour for look in found.values()}) == 7
+
+
+def test_a_tuned_row_has_its_methods_colour_and_marker_and_another_line() -> None:
+    names = [*CORE, *(f"method-{n}" for n in range(12))]
+    plain = looks(names)
+    found = looks([*names, *(f"{name} · tuned" for name in names)])
+    assert {name: found[name] for name in names} == plain
+    for name in names:
+        tuned = found[f"{name} · tuned"]
+        assert (tuned.colour, tuned.marker) == (plain[name].colour, plain[name].marker)
+        assert (tuned.line, tuned.fill) != (plain[name].line, plain[name].fill)
+    # curves in a browser have no markers
+    assert len({(look.colour, look.line) for look in found.values()}) == len(found)
+    assert looks(["shared · tuned", "single"])["shared · tuned"] == plain["shared"]  # nothing to tell it from
 
 
 def test_more_methods_than_looks_can_be_drawn() -> None:
@@ -107,6 +119,22 @@ def written(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         patch.setattr(Text, "draw", note)
         FigureCanvasAgg(figure).draw()
     return found
+
+
+def test_a_label_stands_by_its_own_point_and_not_on_a_line() -> None:
+    """Of two points one above the other, and a third beside them, on a line that joins the upper two."""
+    figure = blank(3.3, 2.5)
+    axes = figure.subplots()
+    points = [(1.0, 5.0), (1.0, 4.6), (0.8, 4.9)]
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    labels = [Label(*point, name, "#000000") for point, name in zip(points, ("upper", "lower", "beside"), strict=True)]
+    place_labels(axes, labels, points, [(0.8, 5.0, 9.0, 5.0)])
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = {text.get_text(): text.get_window_extent(renderer) for text in axes.texts if text.get_text()}
+    line = axes.transData.transform((0, 5.0))[1]
+    assert boxes["upper"].y0 > line > boxes["lower"].y1
+    led = [tuple(text.xy) for text in axes.texts if not text.get_text()]
+    assert points[2] in led
 
 
 @pytest.mark.parametrize("tasks", [3, 12])

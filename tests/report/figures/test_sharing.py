@@ -131,6 +131,14 @@ def test_a_long_run_is_drawn_as_means_over_windows(tmp_path: Path) -> None:
     assert len(steps) == 50
     assert steps[:2] == [2.5, 6.5]
     assert weights == steps
+    assert drawing.where.endswith("; means over 50 windows of steps")
+    # published records keep the steps that were validated; a balancer that hardly weighs looks it beside another
+    put(tmp_path, record("one"), curve=rows[39::40])
+    put(tmp_path, record("two"), curve=[row | {f"weight/{TASKS[0]}": 1 + row["step"] / 1e4} for row in rows[39::40]])
+    drawing = sharing.weights(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.where.endswith("; at 5 steps")
+    assert len({axes.get_ylim() for axes in drawing.figure.axes}) == 1
 
 
 # --- what architectures declare ---------------------------------------------------------------------------------------

@@ -99,6 +99,11 @@ def test_places_by_default_and_tuned_recipe(tmp_path):
         " modulation from 2 to 1, shared from 1 to 2."
     )
     assert {"shared 70.0 %", "80.0 % modulation"} <= set(texts(drawing.figure))
+    # where the default won the search, the plain runs are on both sides
+    write_trials(tmp_path / "made-up-quick" / "tuning", [outcome("single", 0.5, 0.4)], {"single": {}})
+    (drawing,) = slopes(Scene.of(suite, tmp_path))
+    assert "2 of 3 methods change places" in drawing.alt
+    assert "; the default won: single" in drawing.where
     write_trials(tmp_path / "made-up-quick" / "tuning", [outcome("shared", 0.5, 0.6)], {})
     stems = [figure.stem for figure in draw_all(suite, tmp_path, tmp_path / "figures", ("svg",))]
     assert stems[-3:] == ["tuning-places", "tuning-trials", "tuning-expected"]

@@ -155,7 +155,7 @@ def test_absent_images_are_told_and_the_rest_is_there(
     index = write_page(found(results), results, tmp_path / "page", say=told.append)
     assert "/secret/place" in " ".join(told)
     assert "/secret/place" not in index.read_text("utf-8")
-    assert "No galleries: the images or the embeddings" in Parsed(index).text
+    assert "Galleries" not in Parsed(index).text
     check_links(tmp_path / "page")
 
 
@@ -179,6 +179,24 @@ def test_suites_titled_alike_are_told_apart_by_their_benchmarks(results: Path, t
     text = Parsed(tmp_path / "page" / "index.html").text
     for name in ("made-up-quick", "other-quick"):
         assert f"Made up (rendered images, not real ones), quick protocol ({name})" in text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_suites_of_one_name_are_told_apart_by_the_settings_in_which_they_differ(tmp_path: Path) -> None:
+    for method, precision in (("shared", "fp32"), ("film", "bf16")):
+        put(tmp_path / "results", method)
+        (file,) = (tmp_path / "results/made-up-quick" / method).rglob("run.json")
+        content = json.loads(file.read_text())
+        content["setup"]["precision"] = precision
+        file.write_text(json.dumps(content))
+    summaries = found(tmp_path / "results")
+    write_page(summaries, tmp_path / "results", tmp_path / "page")
+    text = Parsed(tmp_path / "page" / "index.html").text
+    for stem, precision in (("made-up-quick", "bf16"), ("made-up-quick-2", "fp32")):
+        assert f"quick protocol (made-up-quick; precision {precision})" in text
+        alone = Parsed(tmp_path / "page" / f"{stem}.html").text
+        assert f"quick protocol (made-up-quick; precision {precision})" in alone
+        assert "the table above" not in alone
 
 
 @pytest.mark.usefixtures("_undrawn")

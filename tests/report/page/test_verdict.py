@@ -138,6 +138,19 @@ def test_a_method_of_too_few_seeds_is_not_offered_as_the_small_one(results: Path
     assert "Smallest of the tied: modulation" in said(summary)
 
 
+def test_a_small_method_is_offered_only_if_its_interval_shows_it_to_be_near(tmp_path: Path) -> None:
+    for seed in range(5):
+        put(tmp_path, "shared", seed, (0.9, 0.7))
+        put(tmp_path, "near", seed, (0.88, 0.68), megabytes=2)  # 2 points below, with a short interval
+        put(tmp_path, "far", seed, (0.84 + 0.02 * seed, 0.66), megabytes=1)  # undecided: it may be far below
+    (summary,) = found(tmp_path)
+    assert "far" in verdict(summary).undecided
+    (near,) = [line for line in verdict(summary).answers[1].more if "surely" in line]
+    assert near.startswith("Smallest that is surely within 3 points of the best: near, 2.00 MB; -2.0 [")
+    (summary,) = found(tmp_path, methods="shared,far")
+    assert "No smaller method is surely within 3 points of it." in said(summary)
+
+
 def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> None:
     put(results, "broken", 9, status="failed", reason="out of memory")
     (summary,) = found(results)
