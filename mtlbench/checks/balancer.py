@@ -19,6 +19,7 @@ from mtlbench.backbones import BackboneFactory
 from mtlbench.balancer import Balancer
 from mtlbench.checks.architecture import BATCH, EMBEDDING, SIDE, noise
 from mtlbench.checks.items import Fault, Items, NotApplicable, gap, near, refuse_unsaved
+from mtlbench.checks.options import ITEM, options_fit
 from mtlbench.checks.rates import rate_acts
 from mtlbench.errors import UserError, counted
 from mtlbench.names import joined
@@ -364,6 +365,17 @@ def works_with_any_number(subject: BalancerSubject) -> str:
     if len(refused) == len(numbers):
         raise Fault("to work with one of 1, 2 and 40 tasks at least", "it refuses all of them")
     return f"it refuses {' and '.join(refused)}" if refused else ""
+
+
+@check(ITEM)
+def has_options(subject: BalancerSubject) -> str:
+    """Users can set its options, and tuning can vary them."""
+    method = subject.method
+
+    def build(options: dict[str, Any]) -> None:
+        subject.build(**options)
+
+    return options_fit("balancer", BALANCERS.get(method.balancer), method.balancer_options, build)
 
 
 @check("a rate acts", WEIGHTS, ARRIVE)

@@ -11,6 +11,7 @@ from torch import nn
 from mtlbench.checks import ARCHITECTURE_ITEMS, BALANCER_ITEMS, Part, Subject, parts_of
 from mtlbench.checks.architecture import unregistered
 from mtlbench.checks.items import Fault, Items, NotApplicable, Result, run_items
+from mtlbench.checks.options import ITEM
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES, BALANCERS
@@ -60,6 +61,8 @@ ARCHITECTURES_CAUGHT = {
     "mixes-unsaid": ({OWN}, "set mixes_tasks = True"),
     "mixes-in-words": ({OWN}, "leave mixes_tasks out"),
     "idle-rate": ({"a rate acts"}, "return it in learning_rate_scales"),
+    "needs-an-option": ({"it is built", ITEM}, "a default for the option after"),
+    "search-beyond": ({ITEM}, "with after=99, which its search holds"),
     "wrong-rates": ({"the optional parts are well-formed"}, "'scale.'"),
 }
 SCALE, WEIGHTS = "weights of 1 mean the plain mean", "its weights are (T,), detached and its own copy"
@@ -77,6 +80,11 @@ BALANCERS_CAUGHT = {
     "prefers-the-first": ({"another order of tasks only reorders its weights"}, "whatever their place"),
     "made-for-three": ({"it works with 1, 2 and 40 tasks"}, ""),
     "returns-only": ({"gradients arrive in .grad"}, "weighted_backward"),
+    "untyped-option": ({ITEM}, "a type for the option power"),
+    "unread-type": ({ITEM}, "name 'Literal' is not defined"),
+    "search-misspelt": ({ITEM}, "'pover'. Did you mean: power?"),
+    "search-between": ({ITEM}, "steps=1.74"),
+    "search-refused": ({ITEM}, "power must be at most 1."),
     "seeded-by-the-class": ({"the same losses give the same update"}, "on the class"),
 }
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtlbench.checks.architecture.subject import BATCH, EMBEDDING, TASKS, Subject, train_a_little
 from mtlbench.checks.items import Fault, Items, gap
+from mtlbench.checks.options import ITEM, options_fit
 from mtlbench.cost import weights_of
 from mtlbench.names import joined
+from mtlbench.registry import ARCHITECTURES
 
 SAME = "two passes in evaluation are equal"
 check = Items[Subject]()
@@ -28,6 +32,17 @@ def is_built(subject: Subject) -> str:
             "give modules and nn.Parameters to self; several go into an nn.ModuleList or nn.ParameterList, not a list",
         )  # fmt: skip
     return f"{sum(p.numel() for p in net.parameters()):,} parameters for 3 tasks"
+
+
+@check(ITEM)
+def has_options(subject: Subject) -> str:
+    """Users can set its options, and tuning can vary them."""
+    method = subject.method
+
+    def build(options: dict[str, Any]) -> None:
+        Subject(replace(method, architecture_options=method.architecture_options | options)).build()
+
+    return options_fit("architecture", ARCHITECTURES.get(method.architecture), method.architecture_options, build)
 
 
 @check("shapes", "it is built")

@@ -361,3 +361,22 @@ class IdleRate(Sound):
 
     def learning_rate_scales(self, *, adaptive):
         return {"scales.": 1.0}
+
+
+@register_architecture("needs-an-option")
+class NeedsAnOption(Sound):
+    """Can't be built by its name alone."""
+
+    def __init__(self, backbones, tasks, *, after: int):
+        super().__init__(backbones, tasks)
+
+
+@register_architecture("search-beyond")
+class SearchBeyond(Sound):
+    """Lets tuning try stages that there are not."""
+
+    search = {"after": (0, 99)}
+
+    def __init__(self, backbones, tasks, *, after: int = 0):
+        super().__init__(backbones, tasks)
+        self.scales = nn.ParameterList([torch.ones(backbones.channels[-1 - after]) for _ in tasks])

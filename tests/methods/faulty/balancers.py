@@ -2,7 +2,7 @@
 
 import torch
 
-from mtlbench import Balancer, UserError, register_balancer
+from mtlbench import Balancer, Range, UserError, register_balancer
 
 
 class Following(Balancer):
@@ -152,3 +152,51 @@ class SeededByTheClass(Following):
     def weights(self, losses):
         type(self).steps += 1
         return len(losses) * torch.softmax(losses.detach() * type(self).steps, 0)
+
+
+@register_balancer("untyped-option")
+class UntypedOption(Following):
+    """Takes any word for its option."""
+
+    def __init__(self, tasks, *, power=1.0):
+        super().__init__(tasks)
+
+
+@register_balancer("unread-type")
+class UnreadType(Following):
+    """Takes any word too: the type can't be read."""
+
+    def __init__(self, tasks, *, kind: "Literal['a', 'b']" = "a"):  # noqa: F821
+        super().__init__(tasks)
+
+
+@register_balancer("search-misspelt")
+class SearchMisspelt(Following):
+    """Lets tuning vary what it has not."""
+
+    search = {"pover": Range(0.5, 2.5)}
+
+    def __init__(self, tasks, *, power: float = 1.0):
+        super().__init__(tasks)
+
+
+@register_balancer("search-between")
+class SearchBetween(Following):
+    """Lets tuning try numbers that are not whole where it takes whole ones."""
+
+    search = {"steps": Range(1.0, 3.0)}
+
+    def __init__(self, tasks, *, steps: int = 1):
+        super().__init__(tasks)
+
+
+@register_balancer("search-refused")
+class SearchRefused(Following):
+    """Lets tuning try a value that it refuses."""
+
+    search = {"power": (1.0, 2.0)}
+
+    def __init__(self, tasks, *, power: float = 1.0):
+        super().__init__(tasks)
+        if power > 1:
+            raise UserError("power must be at most 1.")
