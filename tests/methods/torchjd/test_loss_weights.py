@@ -112,12 +112,12 @@ def test_famo_judges_by_the_same_batch_again():
         close(heard[0], trainer.losses(seen[0]).numpy(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["csn+famo", "dselect-k[experts=3]+famo"])
+@pytest.mark.parametrize("spec", ["csn+famo", "dselect-k[experts=3]+famo"])
 @pytest.mark.parametrize("sampling", ["joint", "per-task"])
-def test_a_network_that_does_not_move_has_the_same_losses_again(method, sampling):
+def test_a_network_that_does_not_move_has_the_same_losses_again(spec, sampling):
     """An architecture's penalty is in the losses before and after the step: once alone, it would count as a gain."""
     benchmark = protocol(f"train.sampling='{sampling}'", "train.lr=1e-12", "train.weight_decay=0")
-    trainer = Trainer(parse_method(method), benchmark, make_dataset(), 0, "fp32")
+    trainer = Trainer(parse_method(spec), benchmark, make_dataset(), 0, "fp32")
     before, after = [], []
     backward, judge = trainer.balancer.backward, trainer.balancer.judge
     trainer.balancer.backward = lambda losses, net: before.append(losses.detach().clone()) or backward(losses, net)
