@@ -295,7 +295,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     base_of = {row.method: suite.row_of(method, row.method) for row in others}
     unpaired = {row.method: sorted(set(row.seeds) - seeds.get(base_of[row.method], set())) for row in others}
     without = [f"{row} {', '.join(map(str, left))}" for row, left in unpaired.items() if left]
-    collapsed = sorted({task for r in base for task in r.collapsed})
+    collapsed = sorted({task for r in base for task in r.collapsed if f"task/{task}" in others[0].accuracy})
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     doubts = [
         f"Δm leaves out {', '.join(left_out)}, which no method learned." if left_out else "",

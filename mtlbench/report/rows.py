@@ -148,7 +148,7 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
     # those of some seeds may be due yet, and one exported file is enough
     costs = {k: _cost_of([r.costs[k] for r in done if k in r.costs], k) for k in names}
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
-    return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
+    return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records, tasks))
 
 
 def across(record: Record, tasks: Iterable[str], name: str, how: Callable[[list[float]], float]) -> float | None:

@@ -133,7 +133,7 @@ class _Group:
             for standing in ("tied", "undecided", "worse")
         )
         # a method that collapsed is nothing to take
-        self.candidates = [best, *(row for row in self.tied if not row.outcome.collapsed)]
+        self.candidates = [row for row in (best, *self.tied) if not row.outcome.collapsed]
 
     def _leading(self, key: str) -> list[Row]:
         rows = {row.method: row for row in self.candidates if (row.costs.get(key) or Cell(None)).mean is not None}
@@ -242,11 +242,11 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
             for row in group.smallest
         }
         more.append(f"Smallest of the tied: {listed_with(names, texts)}.")
-    elif group.tied:
+    elif group.tied and group.smallest:
         more.append("No tied method is smaller.")
     compared = [row for row in group.undecided if "mean" in row.versus and not row.outcome.collapsed]
     small = min(compared, key=lambda row: _value(row, _SIZE), default=None)
-    if small and _value(small, _SIZE) < min(_value(row, _SIZE) for row in group.candidates):
+    if small and _value(small, _SIZE) < min(_value(row, _SIZE) for row in (best, *group.candidates)):
         more.append(
             f"Smallest of the undecided: {small.method}, {words.number(small, _SIZE, 'MB')};"
             f" {words.number(small, 'versus')} points to the best."

@@ -72,6 +72,21 @@ def test_a_collapsed_run_is_called_so():
     assert "two: COLLAPSED (colour)" in text
 
 
+def test_a_task_that_is_not_shown_makes_no_row_collapsed():
+    records = [record("one"), record("two", collapsed=["colour"])]
+    assert "COLLAPSED" in shown(records, tasks="colour")
+    assert "COLLAPSED" not in shown(records, tasks="heel_height")
+
+
+def test_columns_without_a_test_have_no_best(tmp_path):
+    records = [written(tmp_path, m, s, share) for m, share in (("independent", 0.7), ("one", 0.9)) for s in range(3)]
+    text = shown(records, style="md", results=tmp_path)
+    header, row = (next(line for line in text.splitlines() if line.startswith(f"| {m}")) for m in ("method", "one"))
+    bold = {name.strip() for name, cell in zip(header.split("|"), row.split("|"), strict=True) if "**" in cell}
+    assert "mean" in bold
+    assert not bold & {"worst", "Δm"}
+
+
 def test_reference_rows_come_last_whatever_their_score():
     text = shown(
         [record("chance", hits=(0.99, 0.99), kind="reference", costs={}), record("one"), record("two", hits=(0.1, 0.1))]
