@@ -102,7 +102,8 @@ def _within_column(seconds: float | None) -> Column:
     within = "…" if seconds is None else f"{seconds:,.4g} s"
     return _accuracy_column(
         "within", f"validation within {within}",
-        "Validation accuracy after the same training time, in per cent.", term="validation within …",
+        "Validation accuracy after the same training time, in per cent; not tested.", term="validation within …",
+        ranked=False,
     )  # fmt: skip
 
 
@@ -153,8 +154,8 @@ def _base_columns() -> list[Column]:
         _accuracy_column(
             "delta_m", "Δm",
             "Difference to the base, a network for each task, in per cent of what the base has above chance, at least"
-            f" {100 * LEARNED:g} points; mean over the tasks on which each seed of some method is more than that above"
-            " chance. Above 0, sharing helped; not tested.",
+            f" {100 * LEARNED:g} points; mean over the tasks on which each of its seeds is more than that above chance."
+            " Above 0, sharing helped; not tested.",
             "+.1f", 1, ranked=False,
         ),
         _accuracy_column(
