@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from support import make_dataset, protocol
@@ -106,6 +107,19 @@ def test_times_are_repeated_after_a_warm_up_and_slow_work_less_often(monkeypatch
     clock = iter(range(100))
     monkeypatch.setattr("mtlbench.cost.time.perf_counter", lambda: 0.1 * next(clock))
     assert len(cost.seconds_each(lambda: None, torch.device("cpu"), enough=0.75)) == 8
+
+
+def test_the_range_of_a_speed_does_not_grow_with_the_number_of_repeats():
+    random = np.random.default_rng(0)
+    for repeats in (20, 500):
+        steady = np.exp(random.normal(0, 0.03, repeats))
+        steady[2::200] *= 3  # the machine did something else
+        rates = cost._rates("x", 100, steady.tolist())
+        assert rates["x_fastest"] - rates["x_slowest"] < 0.1 * rates["x"]
+        assert rates["x_slowest"] <= rates["x"] <= rates["x_fastest"]
+    drifting = np.linspace(1, 2, 500).tolist()
+    rates = cost._rates("x", 100, drifting)
+    assert rates["x_fastest"] - rates["x_slowest"] > 0.4 * rates["x"]
 
 
 def test_rates_are_the_median_with_slowest_and_fastest():

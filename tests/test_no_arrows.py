@@ -24,6 +24,7 @@ ALLOWED = {
     "jobs/execute.py": {"single"},  # balancer_weights: all on a single task
     "names.py": {"mean"},  # MEASURES
     "paper.py": {"mean"},  # a column
+    "report/evidence.py": {"mean"},  # evaluation.select
     "specs.py": {"mean"},  # PLAIN: what a spec that names no balancer stands for
     "torchjd.py": {"mean", "shared"},  # the scale of a result; where balancers take gradients
     "cli/report.py": {"mean"},  # a column

@@ -30,7 +30,7 @@ class Column:
         value: the same unrounded, to sort by.
         spread: what stands behind the number, such as "±0.3".
         better: whether high or low values are, for sorting.
-        ranked: whether tables mark the best and the second; base_ranked: whether the base takes part.
+        ranked: whether tables mark the best and the second.
         task: the single task that it is of.
         meaning: what it holds and in which unit, in a sentence or two.
         term: what a glossary calls it, where that is not its heading.
@@ -44,7 +44,6 @@ class Column:
     spread: Callable[[Row], str] = lambda row: ""
     better: Literal["high", "low"] = "high"
     ranked: bool = False
-    base_ranked: bool = True
     task: str | None = None
     meaning: str = ""
     term: str = ""
@@ -107,7 +106,8 @@ def _within_column(seconds: float | None) -> Column:
     within = "…" if seconds is None else f"{seconds:,.4g} s"
     return _accuracy_column(
         "within", f"validation within {within}",
-        "Validation accuracy after the same training time, in per cent.", term="validation within …",
+        "Validation accuracy after the same training time, in per cent; not tested.", term="validation within …",
+        ranked=False,
     )  # fmt: skip
 
 
@@ -147,7 +147,10 @@ def _against_column(method: str) -> Column:
 
 
 def _worst_column() -> Column:
-    return _accuracy_column("worst", "worst", "The task on which the method does worst, in per cent.")
+    return _accuracy_column(
+        "worst", "worst", "Mean over seeds of the accuracy on each seed's own worst task, in per cent; not tested.",
+        ranked=False,
+    )  # fmt: skip
 
 
 def _base_columns() -> list[Column]:
@@ -155,9 +158,9 @@ def _base_columns() -> list[Column]:
         _accuracy_column(
             "delta_m", "Δm",
             "Difference to the base, a network for each task, in per cent of what the base has above chance, at least"
-            f" {100 * LEARNED:g} points; mean over the tasks on which each seed of some method is more than that above"
-            " chance. Above 0, sharing helped.",
-            "+.1f", 1, base_ranked=False,
+            f" {100 * LEARNED:g} points; mean over the tasks on which each of its seeds is more than that above chance."
+            " Above 0, sharing helped; not tested.",
+            "+.1f", 1, ranked=False,
         ),
         _accuracy_column(
             "hurt", "tasks hurt",

@@ -135,6 +135,23 @@ def read_curve(
         return None
 
 
+def read_validated(record: Record) -> dict[str, float]:
+    """Return the validation accuracy of the checkpoint that a run's scores are of, by task; nothing where not kept."""
+    curve = None
+    if record.folder:
+        curve = read_curve(record.folder, lambda name: name == "step" or name.startswith("accuracy/"), ["step"])
+    steps = record.receipt.get("selected_steps", {})
+    found: dict[str, float] = {}
+    for task in record.setup["tasks"]:
+        name, step = f"accuracy/{task}", steps.get(task, record.receipt.get("selected_step"))
+        if curve is None or name not in curve:
+            continue
+        measured = curve.loc[curve["step"] == step, name].dropna()
+        if len(measured):
+            found[task] = float(measured.iloc[-1])
+    return found
+
+
 def read_validations(folder: Path) -> pd.DataFrame | None:
     """Return a run's validations: `seconds` of training steps until then, `accuracy`, and `accuracy/<task>` each.
 
@@ -147,13 +164,21 @@ def read_validations(folder: Path) -> pd.DataFrame | None:
     return None if timed.empty else timed
 
 
-def accuracy_within(validations: pd.DataFrame, seconds: float, tasks: Sequence[str]) -> float | None:
+def accuracy_within(
+    validations: pd.DataFrame, seconds: float, tasks: Sequence[str], select: str = "mean"
+) -> float | None:
     """Return the mean validation accuracy over some tasks of the checkpoint that would be chosen after some seconds.
 
-    That is the one of highest mean accuracy over all tasks; None if nothing was measured by then.
+    That is the one of highest mean accuracy over all tasks; with `select` = `worst`, of the highest accuracy on its
+    worst task; with `per-task`, each task's own best. By retrieval metrics, which curves don't hold, it is not known.
+    None if nothing was measured by then.
     """
     there = validations[validations["seconds"] <= seconds]
-    if there.empty or not {f"accuracy/{task}" for task in tasks} <= set(there):
+    names = [f"accuracy/{task}" for task in tasks]
+    if there.empty or not set(names) <= set(there) or select not in ("mean", "worst", "per-task"):
         return None
-    chosen = there.iloc[int(there["accuracy"].to_numpy().argmax())]
-    return float(np.mean([chosen[f"accuracy/{task}"] for task in tasks]))
+    if select == "per-task":
+        return float(there[names].max().mean())
+    every = there.filter(regex="^accuracy/")
+    score = every.min(axis=1) if select == "worst" else there["accuracy"]
+    return float(there.iloc[int(score.to_numpy().argmax())][names].mean())

@@ -87,8 +87,8 @@ _COSTS = {  # unit, and the meaning of what has no column in tables
         for rate in ("train_rate", "embed_rate_one_task", "embed_rate_all_tasks")
         for end, words in (
             ("", ""),
-            ("_slowest", "The slowest repeat of any seed."),
-            ("_fastest", "The fastest repeat of any seed."),
+            ("_slowest", "The slowest round of any seed; a round is the median of a fifth of the repeats."),
+            ("_fastest", "The fastest round of any seed."),
         )
     },
     "training_memory": ("bytes", ""),

@@ -72,21 +72,22 @@ class Outcome:
     remarks: dict[int, str] = field(default_factory=dict)
 
     @staticmethod
-    def of(records: Sequence[Record]) -> Outcome:
-        """Sum up the records of one method."""
+    def of(records: Sequence[Record], tasks: Sequence[str] = ()) -> Outcome:
+        """Sum up the records of one method; a collapse counts under some tasks, or without any under all."""
         ordered = sorted(records, key=lambda record: record.seed)
         done = [record for record in ordered if record.status == "done"]
+        fallen = {r.seed: tuple(t for t in r.collapsed if not tasks or t in tasks) for r in done}
         return Outcome(
             tuple(record.seed for record in ordered),
             {record.seed: record.reason for record in ordered if record.status != "done"},
             {
                 record.seed: Collapse(
-                    tuple(record.collapsed),
-                    len(record.collapsed) == len(record.setup["tasks"]),
+                    fallen[record.seed],
+                    len(fallen[record.seed]) == len(record.setup["tasks"]),
                     record.receipt.get("selected_step"),
                 )
                 for record in done
-                if record.collapsed
+                if fallen[record.seed]
             },
             {record.seed: said for record in done if (said := _remark(record))},
         )

@@ -279,13 +279,11 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     if not others:
         return None
     left_out = [task.replace("_", " ") for task in dict.fromkeys(t for row in others for t in row.unlearned)]
-    weak = [task.replace("_", " ") for task in dict.fromkeys(t for row in others for t in row.weak)]
-    near = f"{method} is near chance on {', '.join(weak)}: Δm divides by {100 * LEARNED:g} points there." * bool(weak)
     if not any("delta_m" in row.accuracy for row in others):
         shared = any(row.seeds and set(row.seeds) & {r.seed for r in base} for row in others)
         why = f"no seed is shared with {method}"
         if shared:
-            why = f"no method learned a task, or {metric} or its chance level is missing"
+            why = f"{method} learned no task, or {metric} or its chance level is missing"
         return _no_base(why)
     seeds: dict[str, set[int]] = {}
     for record in base:
@@ -293,22 +291,23 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
     base_of = {row.method: suite.row_of(method, row.method) for row in others}
     unpaired = {row.method: sorted(set(row.seeds) - seeds.get(base_of[row.method], set())) for row in others}
     without = [f"{row} {', '.join(map(str, left))}" for row, left in unpaired.items() if left]
-    collapsed = sorted({task for r in base for task in r.collapsed})
+    collapsed = sorted({task for r in base for task in r.collapsed if f"task/{task}" in others[0].accuracy})
+    chosen = "validation scores"
+    if any(row.by_test for row in others):
+        chosen = "test scores for lack of validation scores, so Δm is a little too low"
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     doubts = [
-        f"Δm leaves out {', '.join(left_out)}, which no method learned." if left_out else "",
-        near,
+        f"Δm leaves out {', '.join(left_out)}, which {method} did not learn." if left_out else "",
         f"{method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else "",
         f"Δm leaves out seeds that {method} lacks: {'; '.join(without)}." if without else "",
     ]
     return Line(
         "Δm",
         f"difference to {method}{same} in % of what {method} has above chance, at least {100 * LEARNED:g} points; mean"
-        " over the tasks that a method has learned (with every seed more than that above chance), seed by seed; tasks"
-        " hurt: those whose"
-        f" interval of the difference to {method} lies below 0, at 95 % for all tasks together, unknown with one seed."
-        + (f" Left out, because no method learned them: {', '.join(left_out)}." if left_out else "")
-        + (f" {near}" if near else "")
+        f" over the tasks that it learned (with every seed more than that above chance, by {chosen}), seed by seed;"
+        f" tasks hurt: those whose interval of the difference to {method} lies below 0, at 95 % for all tasks together,"
+        " unknown with one seed."
+        + (f" Left out, because {method} did not learn them: {', '.join(left_out)}." if left_out else "")
         + (f" Left out, because {method} lacks these seeds: {'; '.join(without)}." if without else "")
         + (f" {method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else ""),
         " ".join(filter(None, doubts)),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mtlbench.report.evidence import read_validated
 from mtlbench.report.inference import LEVEL, Comparison
 from mtlbench.report.outcome import Outcome, Status
 from mtlbench.report.suites import Suite
@@ -57,8 +58,8 @@ class Row:
         standing: how it stands to the best method of a column, by key; nothing where that was not compared.
         versus: its differences to the best methods, by key, and `level` at which their intervals hold.
         against: its difference of the mean to a method that was named for it.
-        unlearned: tasks that Δm leaves out, for no method learned them; weak: those on which the base has no more
-            than `LEARNED` above chance.
+        unlearned: tasks that Δm leaves out, for the base did not learn them.
+        by_test: whether the base's test scores decided that, for lack of validation scores.
     """
 
     method: str
@@ -75,7 +76,7 @@ class Row:
     level: float = LEVEL
     against: Comparison | None = None
     unlearned: tuple[str, ...] = ()
-    weak: tuple[str, ...] = ()
+    by_test: bool = False
 
     @property
     def status(self) -> Status:
@@ -100,24 +101,18 @@ def rows(suite: Suite, metric: str = "triplet", tasks: Sequence[str] = ()) -> li
     chance = chance_of(suite, metric, shown)
     found = []
     further = [str(m) for m in suite.benchmark.get("evaluation", {}).get("metrics", ())]
-    bases = {record.method: suite.row_of(suite.base, record.method) for record in suite.done}
-    learned_by = {
-        name: {t for t in shown if _learned([r for r in by_method[name] if r.status == "done"], t, metric, chance)}
-        for name in bases
-    }
+    learned_of: dict[str, tuple[list[str], bool]] = {}
     for name, records in by_method.items():
         base = suite.row_of(suite.base, name)
         finished = {r.seed: r for r in by_method.get(base, []) if r.status == "done"}
         row = _row(name, sorted(records, key=lambda r: r.seed), shown, metric, [*RETRIEVAL, *further])
         if row.kind == "method":
-            # not by the base alone: on tasks that stayed because it had luck, the others would lose
-            known = set().union(*(learned_by[other] for other in bases if bases[other] == base))
-            learned = [t for t in shown if t in known]
-            above = {t: (_mean(finished.values(), t, metric) or 0.0) - chance[t] for t in learned}
-            row = _with_delta(row, records, finished, above, metric)
+            if base not in learned_of:
+                learned_of[base] = _learned(list(finished.values()), shown, metric, chance)
+            learned, by_test = learned_of[base]
+            row = _with_delta(row, records, finished, learned, metric, chance)
             unlearned = tuple(t for t in shown if t not in learned)
-            weak = tuple(t for t in learned if above[t] <= LEARNED)
-            row = replace(row, is_base=name == base, unlearned=unlearned, weak=weak)
+            row = replace(row, is_base=name == base, unlearned=unlearned, by_test=by_test)
         found.append(row)
     return in_order(found, lambda row: row.accuracy["mean"].mean, "high")
 
@@ -151,7 +146,7 @@ def _row(name: str, records: list[Record], tasks: Sequence[str], metric: str, re
     # those of some seeds may be due yet, and one exported file is enough
     costs = {k: _cost_of([r.costs[k] for r in done if k in r.costs], k) for k in names}
     costs["training_seconds"] = over(lambda r: r.receipt.get("training_seconds"))
-    return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records))
+    return Row(name, kind, tuple(r.seed for r in done), accuracy, costs, Outcome.of(records, tasks))
 
 
 def across(record: Record, tasks: Iterable[str], name: str, how: Callable[[list[float]], float]) -> float | None:
@@ -190,27 +185,40 @@ def _mean(records: Iterable[Record], task: str, metric: str) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def _learned(records: Iterable[Record], task: str, metric: str, chance: dict[str, float]) -> bool:
-    """Return whether each of a method's seeds is above chance on a task: the mean of one that is may be luck."""
-    values = [_mean([record], task, metric) for record in records]
-    return bool(values) and task in chance and all(v is not None and v > chance[task] + LEARNED for v in values)
+def _learned(
+    base: Sequence[Record], tasks: Sequence[str], metric: str, chance: dict[str, float]
+) -> tuple[list[str], bool]:
+    """Return the tasks on which each of the base's seeds is above chance: the mean of one that is may be luck.
+
+    By validation scores: by the test scores that Δm is relative to, it would keep tasks on which the base had luck
+    there, and other methods would lose. Whether it had to take those is said too.
+    """
+    scores = [read_validated(record) if metric == "triplet" else {} for record in base]
+    by_test = not all(set(tasks) <= set(own) for own in scores)
+    if by_test:
+        scores = [{task: record.metrics.get(task, {}).get(metric, math.nan) for task in tasks} for record in base]
+    learned = [t for t in tasks if base and t in chance and all(own[t] > chance[t] + LEARNED for own in scores)]
+    return learned, by_test
 
 
 def _with_delta(
-    row: Row, records: Sequence[Record], base: dict[int, Record], above: dict[str, float], metric: str
+    row: Row,
+    records: Sequence[Record],
+    base: dict[int, Record],
+    learned: Sequence[str],
+    metric: str,
+    chance: dict[str, float],
 ) -> Row:
     """Add Δm, in per cent: the mean over tasks of the difference to the base, over what the base has above chance.
 
     The difference is taken seed by seed, what the base has above chance from all its seeds: one seed's may be near 0.
     It counts as `LEARNED` where it is less.
     """
+    above = {t: max((_mean(base.values(), t, metric) or 0.0) - chance[t], LEARNED) for t in learned}
     pairs = [(r, base[r.seed]) for r in records if r.status == "done" and r.seed in base]
-    differences = [[(task, _mean([own], task, metric), _mean([ref], task, metric)) for task in above]
+    differences = [[(task, _mean([own], task, metric), _mean([ref], task, metric)) for task in learned]
                    for own, ref in pairs]  # fmt: skip
-    if not differences or not above or any(None in one for seed in differences for one in seed):
+    if not differences or not learned or any(None in one for seed in differences for one in seed):
         return row
-    delta = [
-        100 * statistics.fmean((own - ref) / max(above[task], LEARNED) for task, own, ref in seed)  # type: ignore[operator]
-        for seed in differences
-    ]
+    delta = [100 * statistics.fmean((own - ref) / above[task] for task, own, ref in seed) for seed in differences]  # type: ignore[operator]
     return replace(row, accuracy=row.accuracy | {"delta_m": Cell.of(delta)})

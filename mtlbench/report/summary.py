@@ -359,16 +359,27 @@ def _at_seconds(
         if not 0 < seconds < math.inf:
             raise UserError(f"--at-seconds {choice.seconds}: give a number of seconds, or 'shortest'.")
 
+    select = str(suite.benchmark["evaluation"].get("select", "mean"))
+    schedule = suite.benchmark["train"].get("schedule", "constant")
+    unfair = ""
+    if schedule != "constant" or "train.schedule" in suite.factors:
+        unfair = (
+            "slower methods are judged in the middle of their learning-rate schedule, when accuracy is still low; to"
+            " compare at equal time, train them with fewer steps (--set train.steps)."
+        )
+
     def within(row: Row) -> Cell:
         there = [curves[row.method, seed] for seed in row.seeds if (row.method, seed) in curves]
-        return Cell.of([None if c is None else accuracy_within(c, seconds, tasks) for c in there])
+        return Cell.of([None if c is None else accuracy_within(c, seconds, tasks, select) for c in there])
 
     added = [replace(row, accuracy=row.accuracy | {"within": within(row)}) for row in found]
     line = Line(
         "equal seconds",
         f"triplet accuracy on the validation split, mean over tasks, of the best checkpoint within"
-        f" {seconds:,.4g} s of training steps{whose}, as the curves have it; empty where nothing was validated by then."
-        " All other columns are of whole runs, which have equal steps.",
+        f" {seconds:,.4g} s of training steps{whose}, as the curves have it; empty where nothing was validated by then"
+        " or the checkpoint is chosen by a retrieval metric. All other columns are of whole runs, which have equal"
+        f" steps.{f' Unfair: {unfair}' if unfair else ''}",
+        f"equal seconds, unfair: {unfair}" if unfair else "",
     )
     return seconds, added, line
 

@@ -48,7 +48,7 @@ def cell_texts(table: Table) -> dict[tuple[str, str], CellText]:
 
 def _ranks(shown: Sequence[Row], column: Column) -> dict[str, int]:
     """Return 1 for the methods with the best value as shown, 2 for those with the second; none if all are equal."""
-    ranked = [row for row in shown if row.kind == "method" and (column.base_ranked or not row.is_base)]
+    ranked = [row for row in shown if row.kind == "method"]
     texts = {row.method: column.number(row) for row in ranked}
     numbers = {method: float(text.replace(",", "")) for method, text in texts.items() if text}
     places = sorted(set(numbers.values()), reverse=column.better == "high")

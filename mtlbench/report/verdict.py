@@ -134,7 +134,7 @@ class _Group:
             for standing in ("tied", "undecided", "worse")
         )
         # a method that collapsed is nothing to take
-        self.candidates = [best, *(row for row in self.tied if not row.outcome.collapsed)]
+        self.candidates = [row for row in (best, *self.tied) if not row.outcome.collapsed]
 
     def _leading(self, key: str) -> list[Row]:
         rows = {row.method: row for row in self.candidates if (row.costs.get(key) or Cell(None)).mean is not None}
@@ -243,9 +243,9 @@ def _cost(group: _Group, rows: Sequence[Row]) -> Answer:
             for row in group.smallest
         }
         more.append(f"Smallest of the tied: {listed_with(names, texts)}.")
-    elif group.tied:
+    elif group.tied and group.smallest:
         more.append("No tied method is smaller.")
-    least = min(_value(row, _SIZE) for row in group.candidates)
+    least = min(_value(row, _SIZE) for row in (best, *group.candidates))
     compared = [row for row in (*group.undecided, *group.worse) if "mean" in row.versus and not row.outcome.collapsed]
     smaller = [row for row in compared if _value(row, _SIZE) < least]
     near = [row for row in smaller if row.versus["mean"].interval(row.level)[0] >= -NEAR]

@@ -325,6 +325,17 @@ def test_at_equal_seconds_what_validation_had_measured_by_then_ranks(tmp_path):
     assert "within 9.9 s of training steps, the time that fast took" in unwrapped(shortest)
 
 
+def test_at_equal_seconds_an_unfinished_schedule_is_warned_of(tmp_path):
+    made = [written(tmp_path, name, 0, 0.9, curve((5, 0.5, 0.5), (9, 0.6, 0.6))) for name in ("one", "two")]
+    warning = "equal seconds, unfair: slower methods are judged in the middle of their learning-rate schedule"
+    (summary,) = summarise(made, Choice(seconds="6"), tmp_path)
+    assert any(line.startswith(warning) for line in summary.brief)
+    for one in made:
+        one.setup["benchmark"]["train"]["schedule"] = "constant"
+    (summary,) = summarise(made, Choice(seconds="6"), tmp_path)
+    assert not any("unfair" in line for line in [*summary.brief, *summary.receipt])
+
+
 def test_at_equal_seconds_tasks_are_read_from_the_checkpoint_that_all_tasks_chose(tmp_path):
     one = written(tmp_path, "one", 0, 0.9, curve((1, 0.9, 0.1), (2, 0.6, 0.6)))
     (summary,) = summarise([one], Choice(seconds="5", tasks="colour"), tmp_path)

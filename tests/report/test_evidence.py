@@ -61,3 +61,7 @@ def test_validations_are_read_from_the_curve(tmp_path: Path):
     assert accuracy_within(found, 1.9, ["a", "b"]) == pytest.approx(0.3)
     assert accuracy_within(found, 3.0, ["a", "b"]) == pytest.approx(0.7)
     assert accuracy_within(found, 3.0, ["b"]) == pytest.approx(0.5)
+    # as evaluation.select says: by the worst task, each task's own best; curves hold no retrieval metric
+    assert accuracy_within(found, 3.0, ["a"], "worst") == pytest.approx(0.6)
+    assert accuracy_within(found, 3.0, ["a", "b"], "per-task") == pytest.approx((0.9 + 0.6) / 2)
+    assert accuracy_within(found, 3.0, ["a", "b"], "macro/map@r") is None

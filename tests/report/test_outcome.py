@@ -85,3 +85,9 @@ def test_a_balancer_that_decided_nothing_is_remarked_on(shares, note):
     assert outcome.note() == note
     assert outcome.remarkable == bool(note)
     assert outcome.status == "done"
+
+
+def test_a_collapse_counts_under_the_tasks_that_are_shown():
+    fell = run(0, collapsed=["colour"])
+    assert Outcome.of([fell], ["heel"]).status == "done"
+    assert Outcome.of([fell], ["colour"]).note() == Outcome.of([fell]).note()

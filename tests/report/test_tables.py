@@ -17,7 +17,7 @@ from mtlbench.errors import LeftOut, UserError
 from mtlbench.report.columns import all_columns, glossary
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_markup, rows, suites
-from mtlbench.runs import find_records, write_record
+from mtlbench.runs import Record, find_records, run_folder, write_record
 
 
 def test_a_row_holds_mean_worst_and_tasks_in_per_cent():
@@ -70,6 +70,21 @@ def test_a_collapsed_run_is_called_so():
     assert "one: COLLAPSED (all tasks)" in text
     assert "not measured" in shown([record("one", reason="cost not measured: out of memory", costs={})])
     assert "two: COLLAPSED (colour)" in text
+
+
+def test_a_task_that_is_not_shown_makes_no_row_collapsed():
+    records = [record("one"), record("two", collapsed=["colour"])]
+    assert "COLLAPSED" in shown(records, tasks="colour")
+    assert "COLLAPSED" not in shown(records, tasks="heel_height")
+
+
+def test_columns_without_a_test_have_no_best(tmp_path):
+    records = [written(tmp_path, m, s, share) for m, share in (("independent", 0.7), ("one", 0.9)) for s in range(3)]
+    text = shown(records, style="md", results=tmp_path)
+    header, row = (next(line for line in text.splitlines() if line.startswith(f"| {m}")) for m in ("method", "one"))
+    bold = {name.strip() for name, cell in zip(header.split("|"), row.split("|"), strict=True) if "**" in cell}
+    assert "mean" in bold
+    assert not bold & {"worst", "Δm"}
 
 
 def test_reference_rows_come_last_whatever_their_score():
@@ -160,36 +175,54 @@ def test_delta_m_is_the_mean_relative_difference_to_independent_seed_by_seed():
     assert cells(shown(records), "one")[6:8] == ["+7.5", "±17.7"]
 
 
-def test_tasks_that_no_method_learned_are_left_out_of_delta_m_and_named():
-    records = [record("independent", 0, (0.7, 0.51)), record("one", 0, (0.6, 0.53))]
+def test_tasks_that_independent_did_not_learn_are_left_out_of_delta_m_and_named():
+    records = [record("independent", 0, (0.7, 0.51)), record("one", 0, (0.6, 0.9))]
     (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
     assert row.accuracy["delta_m"].mean == pytest.approx(-50)
     assert row.unlearned == ("heel_height",)
     lucky = [record("independent", seed, (0.9, heel)) for seed, heel in enumerate((0.5, 0.72, 0.5))]
-    row, _ = rows(suites([*lucky, *(record("one", seed, (0.9, 0.5)) for seed in range(3))])[0])
+    row, _ = rows(suites([*lucky, *(record("one", seed) for seed in range(3))])[0])
     assert row.unlearned == ("heel_height",)  # by the mean it is learned, by one seed alone
-    assert "Left out, because no method learned them: heel height." in unwrapped(shown(records))
-    for made in records:
-        made.metrics["colour"]["triplet"] = 0.5
-    assert "Δm, tasks hurt: absent, no method learned a task" in unwrapped(shown(records))
+    assert "Left out, because independent did not learn them: heel height." in unwrapped(shown(records))
+    assert "by test scores for lack of validation scores" in unwrapped(shown(records))
+    records[0].metrics["colour"]["triplet"] = 0.5
+    assert "Δm, tasks hurt: absent, independent learned no task" in unwrapped(shown(records))
 
 
-def test_a_task_that_another_method_learned_counts_and_delta_m_divides_by_five_points_at_least():
-    records = [record("independent", 0, (0.7, 0.53)), record("one", 0, (0.7, 0.56))]
-    (row,) = (row for row in rows(suites(records)[0]) if row.method == "one")
-    assert (row.unlearned, row.weak) == ((), ("heel_height",))
-    assert row.accuracy["delta_m"].mean == pytest.approx(100 * 0.03 / 0.05 / 2)
-    assert "independent is near chance on heel height: Δm divides by 5 points there." in unwrapped(shown(records))
+def with_validation(results: Path, made: Record, colour: float, heel: float) -> Record:
+    made.receipt["selected_step"] = 20
+    curve = [{"step": float(step), "accuracy/colour": colour, "accuracy/heel_height": heel if step == 20 else 0.99,
+              "accuracy": (colour + heel) / 2} for step in (10, 20, 30)]  # fmt: skip
+    folder = run_folder(results, "made-up", made.method, made.seed)
+    write_record(folder, made, curve=curve)
+    return replace(made, folder=folder)
 
 
-def test_an_equal_method_does_not_lose_by_delta_m_because_of_tasks_on_which_the_base_had_luck():
+def test_validation_scores_of_the_chosen_checkpoint_decide_which_tasks_delta_m_is_of(tmp_path):
+    one = record("one", 0, (0.7, 0.56))
+    base = with_validation(tmp_path, record("independent", 0, (0.7, 0.53)), 0.7, 0.56)
+    (row,) = (row for row in rows(suites([one, base])[0]) if row.method == "one")
+    assert row.unlearned == ()
+    assert row.accuracy["delta_m"].mean == pytest.approx(100 * 0.03 / 0.05 / 2)  # by five points at least
+    assert "by validation scores" in unwrapped(shown([one, base]))
+    base = with_validation(tmp_path, record("independent", 0, (0.7, 0.6)), 0.7, 0.54)
+    (row,) = (row for row in rows(suites([one, base])[0]) if row.method == "one")
+    assert (row.unlearned, row.by_test) == (("heel_height",), False)
+
+
+def test_an_equal_method_does_not_lose_by_delta_m_because_of_tasks_on_which_the_base_had_luck(tmp_path):
     random = np.random.default_rng(0)
     found = []
     for _ in range(60):
-        drawn = {name: random.normal(0.56, 0.02, (3, 2)) for name in ("independent", "one", "two")}
-        records = [record(name, seed, tuple(drawn[name][seed])) for name in drawn for seed in range(3)]
-        found += [row.accuracy["delta_m"].mean for row in rows(suites(records)[0]) if "delta_m" in row.accuracy]
-    assert np.mean(found) > -3  # of tasks that the base alone chooses, -8
+        one, base, validated = random.normal(0.56, 0.02, (3, 3, 2))
+        records = [record("one", seed, tuple(one[seed])) for seed in range(3)]
+        records += [
+            with_validation(tmp_path, record("independent", s, tuple(base[s])), *validated[s].tolist())
+            for s in range(3)
+        ]
+        found += [row.accuracy["delta_m"].mean for row in rows(suites(records)[0])
+                  if row.method == "one" and "delta_m" in row.accuracy]  # fmt: skip
+    assert np.mean(found) > -8  # of tasks that test scores choose, -12
 
 
 def test_tasks_hurt_are_those_told_apart_from_independent_and_neither_it_nor_references_win(tmp_path):

@@ -230,6 +230,15 @@ def test_failed_and_collapsed_methods_are_named_and_a_collapsed_one_is_not_the_s
     assert verdict(summary).smallest == ("modulation",)
 
 
+def test_a_best_method_that_collapsed_is_none_to_take(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "shared", seed, (0.95, 0.9), megabytes=0.1, collapsed=["colour"])
+        put(tmp_path, "other", seed, (0.5, 0.5))
+    words = verdict(found(tmp_path)[0])
+    assert (words.best, words.smallest, words.fastest) == ("shared", (), ())
+    assert "some of its embeddings COLLAPSED" in words.closing[0]
+
+
 @pytest.mark.usefixtures("_undrawn")
 def test_where_nothing_finished_that_is_the_verdict(tmp_path: Path) -> None:
     put(tmp_path / "results", "broken", status="failed", reason="out of memory")
