@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1] / "results"
 PAGES = (ROOT.parent / "README.md", ROOT / "README.md")
 BLOCK = re.compile(r"(?<=<!-- tools/tables\.py )(\S+)( -->\n)(.*?)(?=<!-- end -->\n)", re.DOTALL)
 FACES, SHOES, ZAPPOS = "tuned/celeba-quick", "tuned/shoes-quick", "claims/zappos-8k-3-quick"
+DRAWN = "tuned/faces-quick"
 WIDTHS, MORE, PASSES, RATE, LONGER, FORTY = (
     f"claims/celeba-{name}-quick" for name in ("7-width", "7-more", "7-passes", "7-rate", "1200", "40")
 )
@@ -50,6 +51,7 @@ COMPARED = {  # suites with modulation and other methods, each with its recipe, 
     FORTY_CORE: ", one triplet a task",
     ZAPPOS: " on shoes",
     SHOES: " on rendered shoes",
+    DRAWN: " on rendered faces",
 }
 FOUR, WHOLE = "claims/celeba-4-width-quick", " · model.backbone=small"
 COSTS = ("stored, MB", "one more task adds, kB", "MFLOPs, all tasks")
@@ -165,7 +167,7 @@ def claims() -> Iterator[Claim]:
             f"(e) modulating {what} adds accuracy", "claims/celeba-4-layers-quick", every, some.format(after)
         )
     yield from transferred()
-    for where in (FACES, ZAPPOS, SHOES):
+    for where in (FACES, ZAPPOS, SHOES, DRAWN):
         yield compared("(g) tuning makes modulation more accurate", where, modulation, "modulation")
 
 
@@ -429,6 +431,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "more": more_table,
     FACES: lambda: tuning_table(FACES),
     SHOES: lambda: tuning_table(SHOES),
+    DRAWN: lambda: tuning_table(DRAWN),
     ZAPPOS: lambda: tuning_table(ZAPPOS),
 }
 
