@@ -50,7 +50,7 @@ def put(results: Path, method: str, seed: int = 0, hits: Sequence[float] = (0.9,
         "groups": [group for group, members in GROUPS.items() if plain in members],
         "device": "a processor", "precision": "fp32", "training_seconds": 12.5, "test_triplets": QUESTIONS,
         "data": {"name": dataset, "rendered": rendered, "split": "at random", "fingerprint": fingerprint},
-        "mtlbench": "0", "date": "2026-01-01",
+        "mtlbench": "0", "date": "2026-01-01", "checked": changes.pop("checked", {}),
     }  # fmt: skip
     for key, value in changes.items():
         setattr(made, key, value)

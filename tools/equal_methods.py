@@ -103,9 +103,14 @@ def main() -> None:
             shares = " | ".join(f"{100 * share:.1f} %" for share in wrong_marks(methods, tasks, chosen.tables))
             print(f"| {methods} | {tasks} | {shares} |", flush=True)
         return
-    print(
-        "| true accuracy of the tasks | sd of a seed's score, points | by validation, none common | half common | by test |"
+    heads = (
+        "true accuracy of the tasks",
+        "sd of a seed, points",
+        "by validation, none common",
+        "half common",
+        "by test",
     )
+    print(f"| {' | '.join(heads)} |")
     print("|---|---|---|---|---|")
     for levels in LEVELS:
         for deviation in (1, 2, 4):

@@ -46,12 +46,15 @@ def _remark(record: Record) -> str:
     if rates.get("share", 0) > _MANY:
         share = f"{100 * rates['share']:.0f} %"
         own = f"{share} of its parameters learn at another rate, up to {rates['most']:g} times the benchmark's"
-    broke = BROKEN in record.receipt.get("checked", {}).values()
-    broken = "breaks the contract, as mtlbench check found" if broke else ""
+    broken = "breaks the contract, as mtlbench check found" if _breaks(record) else ""
     forgot, lost = record.receipt.get("forgot", []), ""
     if forgot:
         lost = f"continued without {joined(forgot, 4)}, which no checkpoint holds: run it again with --overwrite"
     return "; ".join(filter(None, [record.reason, broken, lost, *found[:1], own]))
+
+
+def _breaks(record: Record) -> bool:
+    return BROKEN in record.receipt.get("checked", {}).values()
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,14 @@ class Outcome:
         collapsed: by seed.
         remarks: what else the record of a finished run says, by seed: why its costs were not measured, that a balancer
             decided nothing.
+        broken: `mtlbench check` found that the method breaks the contract.
     """
 
     seeds: tuple[int, ...] = ()
     failed: dict[int, str] = field(default_factory=dict)
     collapsed: dict[int, Collapse] = field(default_factory=dict)
     remarks: dict[int, str] = field(default_factory=dict)
+    broken: bool = False
 
     @staticmethod
     def of(records: Sequence[Record], tasks: Sequence[str] = ()) -> Outcome:
@@ -90,6 +95,7 @@ class Outcome:
                 if fallen[record.seed]
             },
             {record.seed: said for record in done if (said := _remark(record))},
+            any(map(_breaks, done)),
         )
 
     @property

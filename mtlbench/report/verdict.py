@@ -39,7 +39,7 @@ class Verdict:
         undecided: those that may be better or worse than it, for all that is known.
         smallest, fastest: of `best` and those tied with it, those that store least, and those that embed most images
             a second under all tasks: several where sizes are equal, or ranges of measured speeds overlap. Empty where
-            that was not measured; collapsed ones are left out.
+            that was not measured; those that collapsed or break the contract are left out.
         headline: which methods, and the cheapest of them.
         closing: the three lines that tables end with: which, what it costs, how sure that is.
     """
@@ -133,8 +133,8 @@ class _Group:
             [row for row in others if row.standing.get("mean") == standing]
             for standing in ("tied", "undecided", "worse")
         )
-        # a method that collapsed is nothing to take
-        self.candidates = [row for row in (best, *self.tied) if not row.outcome.collapsed]
+        # a method that collapsed or breaks the contract is nothing to take
+        self.candidates = [row for row in (best, *self.tied) if not (row.outcome.collapsed or row.outcome.broken)]
 
     def _leading(self, key: str) -> list[Row]:
         rows = {row.method: row for row in self.candidates if (row.costs.get(key) or Cell(None)).mean is not None}
@@ -288,6 +288,7 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
     numbers = sorted({len(row.seeds) for row in rows})
     failed = [row.method for row in every if row.outcome.failed]
     collapsed = [row.method for row in every if row.outcome.collapsed]
+    broken = [row.method for row in every if row.outcome.broken]
     more = []
     if not rows:
         short, lead = "no result", "Nothing has been measured."
@@ -328,6 +329,8 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
         more.append(f"Failed: {joined(failed, 4)}.")
     if collapsed:
         more.append(f"Collapsed: {joined(collapsed, 4)}.")
+    if broken:
+        more.append(f"Breaks the contract, so its numbers may be wrong: {joined(broken, 4)}.")
     if summary.unequal:
         more.append("These runs differ in more than the method: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
@@ -424,6 +427,8 @@ def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
     said = [f"{seeds} ({', '.join(on)})"]
     failed = [row.method for row in every if row.outcome.failed]
     collapsed = [row.method for row in every if row.outcome.collapsed]
+    broken = [row.method for row in every if row.outcome.broken]
     said += [f"failed: {joined(failed, 3)}"] if failed else []
     said += [f"collapsed: {joined(collapsed, 3)}"] if collapsed else []
+    said += [f"breaks the contract: {joined(broken, 3)}"] if broken else []
     return "; ".join(said)

@@ -11,6 +11,7 @@ from mtlbench.report.page import write_page
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame
 from mtlbench.report.verdict import verdict
+from mtlbench.runs.record import BROKEN
 
 
 def said(summary: Summary) -> str:
@@ -237,6 +238,17 @@ def test_a_best_method_that_collapsed_is_none_to_take(tmp_path: Path) -> None:
     words = verdict(found(tmp_path)[0])
     assert (words.best, words.smallest, words.fastest) == ("shared", (), ())
     assert "some of its embeddings COLLAPSED" in words.closing[0]
+
+
+def test_a_best_method_that_breaks_the_contract_is_none_to_take_and_named(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "cheating", seed, (0.95, 0.9), megabytes=0.1, checked={"architecture": BROKEN})
+        put(tmp_path, "other", seed, (0.5, 0.5))
+    (summary,) = found(tmp_path)
+    words = verdict(summary)
+    assert (words.best, words.smallest, words.fastest) == ("cheating", (), ())
+    assert "breaks the contract: cheating" in words.closing[2]
+    assert "Breaks the contract, so its numbers may be wrong: cheating." in said(summary)
 
 
 @pytest.mark.usefixtures("_undrawn")
