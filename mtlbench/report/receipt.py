@@ -145,9 +145,8 @@ def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection
     if elsewhere := in_which({r.method: _unlike_its_recipe(r) for r in done}):
         found.append(f"recipes found under other conditions, perhaps wrong for these: {elsewhere}.")
     if lucky := _with_seeds_of_tuning(done):
-        found.append(
-            f"recipes won with seeds that are measured here, so means are a little too high: {', '.join(lucky)}."
-        )
+        rows = ", ".join(lucky)
+        found.append(f"recipes chosen with seeds that are measured here, so that means are a little too high: {rows}.")
     if unchecked := list(dict.fromkeys(r.method for r in done if UNCHECKED in r.receipt.get("checked", {}).values())):
         found.append(f"not checked against the contract (mtlbench check) when trained: {', '.join(unchecked)}.")
     if any(r.method in suite.sources for r in done):

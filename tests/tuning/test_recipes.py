@@ -209,15 +209,15 @@ def test_tables_warn_of_recipes_from_elsewhere():
 def test_tables_warn_of_means_over_seeds_that_chose_their_recipe():
     """The winning trial had luck too, and the run of its seed has it again."""
     steps = record("shared").setup["benchmark"]["train"]["steps"]
-    words = "recipes won with seeds that are measured here, so means are a little too high: modulation · tuned."
+    words = "recipes chosen with seeds that are measured here, so that means are a little too high: modulation · tuned."
 
     def text(*seeds: int) -> str:
         rows = [tuned_record("modulation", seed=seed, steps=steps, seeds=[1]) for seed in seeds]
         return unwrapped(shown([*(record("shared", seed) for seed in seeds), *rows]))
 
     assert words in text(0, 1)
-    assert "recipes won" not in text(2, 3)
-    assert "recipes won" not in text(1)  # no mean
+    assert "recipes chosen" not in text(2, 3)
+    assert "recipes chosen" not in text(1)  # no mean
 
 
 def test_bundled_recipes_were_found_under_their_benchmarks_conditions():
