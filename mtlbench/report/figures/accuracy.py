@@ -13,6 +13,7 @@ import numpy as np
 from mtlbench.names import joined
 from mtlbench.report.columns import three_figures
 from mtlbench.report.figures.data import Array, Method, against
+from mtlbench.report.figures.labels import Label, Segment, place_labels
 from mtlbench.report.figures.scene import Scene, method_lines
 from mtlbench.report.figures.style import (
     COLUMN,
@@ -21,8 +22,6 @@ from mtlbench.report.figures.style import (
     GREY,
     INK,
     Drawing,
-    Label,
-    Segment,
     blank,
     colour_bar,
     count,
@@ -32,7 +31,6 @@ from mtlbench.report.figures.style import (
     log_x,
     panel,
     percent,
-    place_labels,
     shorts,
 )
 from mtlbench.report.leading import Span, leading, listed_with

@@ -18,9 +18,10 @@ from matplotlib.transforms import Bbox
 
 from mtlbench.report.figures import accuracy, draw_all, learned, sharing
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
+from mtlbench.report.figures.labels import Label, place_labels
 from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.storage import storage_by_tasks
-from mtlbench.report.figures.style import Drawing, Label, Look, blank, head, place_labels, settle, shorts
+from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts
 from mtlbench.report.figures.style import looks as looks_of
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
