@@ -97,12 +97,15 @@ def time_little(patch: pytest.MonkeyPatch) -> None:
 
 
 def tool(name: str) -> ModuleType:
-    """Load tools/NAME.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+    """Load tools/NAME.py, which is no part of the package; it may import its neighbours, as a script may."""
+    folder = Path(__file__).parents[1] / "tools"
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        spec.loader.exec_module(module)
     return module
 
 

@@ -4,10 +4,6 @@
     python tools/false_positives.py worst        # the situations that are wrong most often, with --tables 5000
     python tools/false_positives.py retrieval    # the columns of retrieval metrics; worst-retrieval as worst
     python tools/false_positives.py clusters     # images of one person or product, many label values, small galleries
-    python tools/false_positives.py seeds        # seeds alone, and how often true differences are told apart
-    python tools/false_positives.py both         # seeds and images, both normal, of any size, with --tables 20000
-    python tools/false_positives.py unequal      # seeds alone, by methods that vary unequally, with --tables 20000
-    python tools/false_positives.py prior        # the same, by prior knowledge of seeds, with --tables 20000
     python tools/false_positives.py triplets --tables 100   # quicker, less exact
 
 A method orders a triplet correctly if a margin is above 0. The margin is a sum: a constant, the method's own effect of
@@ -29,12 +25,11 @@ from statistics import NormalDist
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from mtlbench.evaluation.retrieval import retrieval_scores
 from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.report.clustering import Clustered, Scores, SharedImages, SharedQueries
-from mtlbench.report.inference import PRIORS, Comparison, Prior, compare, threshold
+from mtlbench.report.inference import Comparison, compare, threshold
 from mtlbench.sampling.triplets import TripletSampler
 
 IMAGES, TRIPLETS = 600, 2000
@@ -211,97 +206,6 @@ def wrong_columns(
     return {name: number / tables for name, number in wrong.items()}, made / tables / len(RETRIEVED)
 
 
-def told_by_seeds(
-    means: NDArray[np.float64],
-    tasks: int,
-    methods: int,
-    prior: Prior | None = None,
-    from_images: NDArray[np.float64] | float = 0.0,
-    images: float = 2.0,
-) -> NDArray[np.bool_]:
-    """Return which methods of many tables are told apart from the best, by their seeds' means.
-
-    This does the work of `compare` for all tables at once; a test compares both.
-
-    Args:
-        means: (tables, methods, seeds) of a mean over `tasks`.
-        methods: of the suite; the level is divided by it.
-        prior: prior knowledge of seeds; by default, the one that tables use.
-        from_images: (tables, methods) estimated variance of the difference to the best between sets of test images; by
-            default, only seeds matter.
-        images: how many test images of equal weight that estimate rests on.
-
-    Returns:
-        (tables, methods).
-    """
-    seeds = means.shape[2]
-    prior = prior or PRIORS[min(tasks, max(PRIORS))]
-    parts, freedoms = means.var(axis=2, ddof=1), np.ones(means.shape[:2])
-    if seeds > 2:  # `moderated`
-        ratio = np.maximum(parts / prior.deviation**2, 1e-12)
-        known = prior.freedom * np.minimum(np.minimum(1, np.maximum(ratio, 1) ** -2), (10 * ratio) ** 2)
-        freedoms = known + seeds - 1
-        parts = (known * prior.deviation**2 + (seeds - 1) * parts) / freedoms
-    parts = parts / seeds
-    level = means.mean(axis=2)
-    best = level.argmax(axis=1)[:, None]
-    of_best = [np.take_along_axis(one, best, axis=1) for one in (level, parts, freedoms)]
-    variance = parts + of_best[1]
-    freedom = variance**2 / (parts**2 / freedoms + of_best[1] ** 2 / of_best[2]) if seeds > 2 else freedoms
-    difference, others = of_best[0] - level, np.broadcast_to(from_images, parts.shape)
-    error = np.sqrt(variance + others)
-    half = threshold(methods) / 2
-    told = (difference > NormalDist().inv_cdf(1 - half) * error) & (np.arange(means.shape[1]) != best)
-    ones, other = variance[told], others[told]
-    # as `Comparison.critical`; computed only beyond the normal value, its minimum
-    critical = -(ones * stdtrit(freedom[told], half) + other * stdtrit(images - 1, half)) / (ones + other)
-    told[told] = difference[told] > critical * error[told]
-    return told
-
-
-def wrong_by_seeds(
-    methods: int,
-    tasks: int,
-    deviation: float | Sequence[float],
-    seeds: int,
-    tables: int,
-    seed: int = 0,
-    prior: Prior | None = None,
-) -> float:
-    """Return the share of wrong tables if only seeds matter.
-
-    `deviation` is the standard deviation of a mean over seeds, one for all methods or one for each.
-    """
-    spread = np.broadcast_to(deviation, methods)[:, None]
-    means = np.random.default_rng(seed).normal(0, 1, (tables, methods, seeds)) * spread
-    return float(told_by_seeds(means, tasks, methods, prior).any(axis=1).mean())
-
-
-def wrong_by_both(
-    methods: int, tasks: int, by_seed: float, by_image: float, images: int, seeds: int, tables: int, seed: int = 0
-) -> float:
-    """Return the share of wrong tables if both seeds and images matter, with normal effects.
-
-    Args:
-        methods, tasks, seeds, tables: of a table, and the number of tables.
-        by_seed: the standard deviation of a method's mean between seeds.
-        by_image: the standard deviation of the difference of two means between sets of test images; it is estimated.
-        images: the number of test images of equal weight.
-        seed: of the random numbers.
-    """
-    random = np.random.default_rng(seed)
-    means = random.normal(0, by_seed, (tables, methods, seeds))
-    means += random.normal(0, by_image / math.sqrt(2), (tables, methods, 1))
-    estimated = by_image**2 * random.chisquare(images - 1, (tables, methods)) / (images - 1)
-    return float(told_by_seeds(means, tasks, methods, None, estimated, images).any(axis=1).mean())
-
-
-def power(gap: float, deviation: float, seeds: int, methods: int, tables: int, seed: int = 0) -> float:
-    """Return how often a method `gap` below another in the mean of four tasks is told apart from it, by seeds alone."""
-    means = np.random.default_rng(seed).normal(0, deviation, (tables, 2, seeds)) - np.array([[[0.0], [gap]]])
-    return float(told_by_seeds(means, 4, methods).any(axis=1).mean())
-
-
 def spread_of(noise: float, draw: Callable[[np.random.Generator, float], list[float]], tables: int = 10) -> float:
     """Return the standard deviation over seeds of a method's mean, in points; `draw` makes the means of ten seeds."""
     random = np.random.default_rng(0)
@@ -390,10 +294,11 @@ def print_clusters(tables: int) -> None:
     for case, (_, _, _, roles) in CLUSTERED.items():
         for metric in ("map@r", "precision@1") if roles else ("triplet", "map@r"):
             rate, ratio = wrong_clusters(case, tables, metric)
-            print(f"| {case} | {metric} | {_rate(rate, tables)} | {ratio:.1f} |", flush=True)
+            print(f"| {case} | {metric} | {rated(rate, tables)} | {ratio:.1f} |", flush=True)
 
 
-def _rate(rate: float, tables: int) -> str:
+def rated(rate: float, tables: int) -> str:
+    """Write a share found in a number of tables, with its standard error."""
     error = math.sqrt(max(rate * (1 - rate), 1 / tables) / tables)
     return f"{100 * rate:.1f} ±{100 * error:.1f} %"
 
@@ -406,119 +311,66 @@ def at_most(rate: float, tables: int) -> float:
     return (middle + half) / (1 + z * z / tables)
 
 
-def _bounded(rate: float, tables: int) -> str:
+def bounded(rate: float, tables: int) -> str:
+    """Write a share found in a number of tables, with the upper end of its interval."""
     return f"{100 * rate:.1f} %, at most {100 * at_most(rate, tables):.1f} %"
 
 
-def _print_row(*cells: object) -> None:
+def print_row(*cells: object) -> None:
+    """Print a row of a table in Markdown."""
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def _print_head(*cells: object) -> None:
-    _print_row(*cells)
+def print_head(*cells: object) -> None:
+    """Print the head of a table in Markdown."""
+    print_row(*cells)
     print("|" + "---|" * len(cells))
 
 
 def print_worst(tables: int) -> None:
     """Print the situations that were wrong most often, for many tables, with the upper ends of 95 % intervals."""
-    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
+    print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
     for place, (methods, share, tasks, noise, seeds) in enumerate(WORST):
         rate, _ = wrong_tables(methods, share, tasks, noise, seeds, tables, 1000 + place)
-        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, _bounded(rate, tables))
+        print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, bounded(rate, tables))
 
 
 def print_worst_retrieval(tables: int) -> None:
     """Print the same as `print_worst` for the columns of retrieval metrics."""
-    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
+    print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
     for place, (methods, share, tasks, noise, seeds) in enumerate(WORST_RETRIEVAL):
         rates, _ = wrong_columns(methods, share, tasks, noise, seeds, tables, 2000 + place)
-        cells = [_bounded(rate, tables) for rate in rates.values()]
-        _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, *cells)
+        cells = [bounded(rate, tables) for rate in rates.values()]
+        print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, *cells)
 
 
 def print_triplets(tables: int) -> None:
     """Print a row per situation for the columns of triplet accuracy: the mean of four tasks, and a single task."""
-    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
+    print_head("methods", "rarer label", "tasks", "seed noise", "seeds", "tables with a wrong mark")
     situations = product((2, 6), (0.5, 0.03), (4, 1), NOISES, (1, 3, 5))
     for place, (methods, share, tasks, noise, seeds) in enumerate(situations):
         rate, made = wrong_tables(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1, place)
         if made:
-            _print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, _rate(rate, tables))
+            print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, rated(rate, tables))
     spreads = "; ".join(f"{noise}: {spread_of(noise, _triplet_means):.1f} points" for noise in NOISES)
     print(f"\nStandard deviation of a method's mean between seeds, by seed noise: {spreads}.")
 
 
 def print_retrieval(tables: int) -> None:
     """Print a row per situation for the columns of retrieval metrics."""
-    _print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
+    print_head("methods", "rarer label", "tasks", "seed noise", "seeds", *RETRIEVED)
     for methods, share, tasks, noise, seeds in product((2, 6), (0.5, 0.03), (2,), NOISES, (1, 3, 5)):
         rates, made = wrong_columns(methods, share, tasks, noise, seeds, tables if seeds > 1 else 1)
         if made:
-            _print_row(
-                methods, f"{100 * share:.0f} %", tasks, noise, seeds, *(_rate(r, tables) for r in rates.values())
-            )
+            print_row(methods, f"{100 * share:.0f} %", tasks, noise, seeds, *(rated(r, tables) for r in rates.values()))
     spreads = "; ".join(f"{noise}: {spread_of(noise, _retrieval_means):.1f} points" for noise in NOISES)
     print(f"\nStandard deviation of a method's mean map@r between seeds, by seed noise: {spreads}.")
 
 
-def print_seeds(tables: int) -> None:
-    """Print how often seeds alone make a wrong mark, and how often a true difference is told apart."""
-    deviations = (0.3, 1.0, 2.5, 4.0, 5.0, 7.5, 12.0)  # points
-    _print_head("methods", "tasks", "seeds", *(f"sd {one:g}" for one in deviations))
-    for methods, tasks, seeds in product((2, 6), (1, 2, 4), (2, 3, 5)):
-        rates = [wrong_by_seeds(methods, tasks, one / 100, seeds, tables) for one in deviations]
-        _print_row(methods, tasks, seeds, *(_rate(rate, tables) for rate in rates))
-    gaps = (5, 7, 9, 12)
-    print()
-    _print_head("methods", "seeds", "sd", *(f"{gap} points apart" for gap in gaps))
-    for methods, seeds, deviation in product((2, 7), (3, 5), (0.5, 1.5, 2.5)):
-        rates = [power(gap / 100, deviation / 100, seeds, methods, tables) for gap in gaps]
-        _print_row(methods, seeds, deviation, *(f"{100 * rate:.0f} %" for rate in rates))
-
-
-def print_both(tables: int) -> None:
-    """Print how often seeds and images together make a wrong mark.
-
-    Each row has the highest share among several spreads of seeds and of images.
-    """
-    by_seed, by_image = (0.3, 0.6, 1.0, 2.0, 3.0, 4.0, 5.0, 7.5), (0.3, 0.6, 1.0, 2.0, 4.0)  # points
-    _print_head("methods", "tasks", "seeds", "images", "highest share of tables with a wrong mark", "at sd of seeds",
-                "at sd of images")  # fmt: skip
-    for methods, tasks, seeds, images in product((2, 6), (1, 2, 4), (2, 3, 5), (20, 200)):
-        found = [
-            (wrong_by_both(methods, tasks, one / 100, other / 100, images, seeds, tables, place), one, other)
-            for place, (one, other) in enumerate(product(by_seed, by_image))
-        ]
-        rate, one, other = max(found)
-        _print_row(methods, tasks, seeds, images, _bounded(rate, tables), f"{one:g}", f"{other:g}")
-
-
-def print_unequal(tables: int) -> None:
-    """Print how often seeds alone make a wrong mark if methods of the same true mean vary unequally."""
-    _print_head("standard deviations", "tasks", "3 seeds", "5 seeds")
-    for deviations, tasks in product(((3.4, 0.9), (5.0, 2.0), (5.0, 0.5), (7.5, 1.0), (7.5, *[1.0] * 5)), (1, 4)):
-        spread = [one / 100 for one in deviations]
-        rates = [wrong_by_seeds(len(spread), tasks, spread, seeds, tables) for seeds in (3, 5)]
-        name = f"{deviations[0]:g} and {'five of ' if len(spread) > 2 else ''}{deviations[1]:g}"
-        _print_row(name, tasks, *(_rate(rate, tables) for rate in rates))
-
-
-def print_prior(tables: int) -> None:
-    """Print how often seeds alone make a wrong mark in a mean of four tasks, by the prior's degrees of freedom."""
-    own = PRIORS[max(PRIORS)]
-    deviations = (4.0, 5.0, 7.5)  # points
-    _print_head("d0", "methods", "seeds", *(f"sd {one:g}" for one in deviations))
-    for freedom, methods, seeds in product((own.freedom, 2.5, 2.8), (2, 6), (3, 5)):
-        prior = Prior(own.deviation, freedom)
-        rates = [wrong_by_seeds(methods, 4, one / 100, seeds, tables, prior=prior) for one in deviations]
-        _print_row(freedom, methods, seeds, *(_rate(rate, tables) for rate in rates))
-
-
 def main() -> None:
-    """Print the tables of one kind of column, or of seeds alone."""
+    """Print the tables of one kind of column."""
     kinds = {"triplets": print_triplets, "worst": print_worst, "retrieval": print_retrieval,
-             "worst-retrieval": print_worst_retrieval, "seeds": print_seeds, "both": print_both,
-             "unequal": print_unequal, "prior": print_prior, "clusters": print_clusters}  # fmt: skip
+             "worst-retrieval": print_worst_retrieval, "clusters": print_clusters}  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--tables", type=int, default=300)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import tool
 
 from mtlbench.evaluation.retrieval import retrieval_scores
 from mtlbench.report.clustering import SharedImages, SharedQueries
@@ -132,17 +131,6 @@ def test_what_is_said_of_a_pair_depends_on_the_number_of_methods_alone():
     assert math.isclose(threshold(1), 0.05)
 
 
-def tool(name: str) -> Any:
-    """Import a script of tools/."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 MOST = 0.12  # of 100 simulated tables: a true rate of 6 % exceeds it once in 100 times
 
 
@@ -168,14 +156,14 @@ def test_equal_methods_are_seldom_told_apart_in_columns_of_retrieval_metrics(met
 
 @pytest.mark.parametrize(("methods", "seeds", "deviation"), [(2, 3, 0.025), (6, 3, 0.05), (6, 2, 0.05), (6, 3, 0.003)])
 def test_seeds_alone_seldom_tell_equal_methods_apart_whatever_they_vary_by(methods, seeds, deviation):
-    assert tool("false_positives").wrong_by_seeds(methods, 4, deviation, seeds, 100) <= MOST
+    assert tool("equal_methods").wrong_by_seeds(methods, 4, deviation, seeds, 100) <= MOST
 
 
 @pytest.mark.parametrize(("seeds", "tasks"), [(2, 4), (3, 1), (3, 2), (5, 4)])
 def test_the_simulation_of_seeds_says_what_tables_say(seeds, tasks):
     means = np.random.default_rng(seeds).normal([[[0.0], [0.03], [0.1]]], 0.02, (60, 3, seeds))
     shared = SharedImages(np.arange(3 * tasks).reshape(tasks, 1, 3))
-    found = tool("false_positives").told_by_seeds(means, tasks, 3)
+    found = tool("equal_methods").told_by_seeds(means, tasks, 3)
     for table, told in zip(means, found, strict=True):
         runs = [[np.full((tasks, 1), one) for one in row] for row in table]
         best = int(table.mean(axis=1).argmax())
@@ -190,7 +178,7 @@ def test_the_simulation_of_seeds_and_images_says_what_comparisons_say(seeds):
     random = np.random.default_rng(seeds)
     means = random.normal([[[0.0], [0.02], [0.1]]], 0.02, (60, 3, seeds))
     estimated = 0.02**2 * random.chisquare(9, (60, 3)) / 9
-    simulation = tool("false_positives")
+    simulation = tool("equal_methods")
     found = simulation.told_by_seeds(means, 4, 3, None, estimated, 10)
     shared = SharedImages(np.arange(12).reshape(4, 1, 3))
     for table, own, told in zip(means, estimated, found, strict=True):
@@ -213,10 +201,10 @@ def test_the_simulation_of_seeds_and_images_says_what_comparisons_say(seeds):
 def test_seeds_and_images_together_tell_equal_methods_apart_in_less_than_6_percent(
     methods, tasks, by_seed, by_image, images, seeds
 ):
-    """Where `tools/false_positives.py both` finds the most."""
-    simulation = tool("false_positives")
+    """Where `tools/equal_methods.py both` finds the most."""
+    simulation = tool("equal_methods")
     rate = simulation.wrong_by_both(methods, tasks, by_seed, by_image, images, seeds, 20_000, 1)
-    assert simulation.at_most(rate, 20_000) < 0.06
+    assert tool("false_positives").at_most(rate, 20_000) < 0.06
     assert rate > 0.03  # neither is it far below, or a difference would be told apart too seldom
 
 
@@ -234,14 +222,14 @@ def test_the_simulation_scores_queries_as_runs_do():
 
 
 def test_the_worst_spread_of_seeds_stays_below_6_percent():
-    """Of six methods with three seeds: what `tools/false_positives.py prior` finds, with fewer tables."""
-    rate = tool("false_positives").wrong_by_seeds(6, 4, 0.05, 3, 3000, seed=1)
+    """Of six methods with three seeds: what `tools/equal_methods.py prior` finds, with fewer tables."""
+    rate = tool("equal_methods").wrong_by_seeds(6, 4, 0.05, 3, 3000, seed=1)
     assert rate + 2 * (rate * (1 - rate) / 3000) ** 0.5 < 0.06
 
 
 def test_the_docs_say_how_often_equal_methods_that_vary_unequally_are_told_apart_with_few_seeds():
-    """What `tools/false_positives.py unequal` finds highest."""
-    simulation, docs = tool("false_positives"), Path(__file__).parents[2] / "docs"
+    """What `tools/equal_methods.py unequal` finds highest."""
+    simulation, docs = tool("equal_methods"), Path(__file__).parents[2] / "docs"
     three, five = (
         max(simulation.wrong_by_seeds(2, 4, spread, seeds, 20_000) for spread in ((0.05, 0.005), (0.075, 0.01)))
         for seeds in (3, 5)
@@ -256,7 +244,7 @@ def test_one_seed_is_never_compared_in_the_simulation():
 
 
 def test_three_seeds_tell_nine_points_apart_among_seven_methods():
-    assert tool("false_positives").power(0.09, 0.015, 3, 7, 100) > 0.8
+    assert tool("equal_methods").power(0.09, 0.015, 3, 7, 100) > 0.8
 
 
 def test_what_is_known_of_seeds_beforehand_is_what_the_published_records_say():
