@@ -222,7 +222,14 @@ def _suite_page(
     """Write a suite's files; return what its template needs."""
     place = folder / name
     place.mkdir()
-    scene = Scene.of(summary.suite, results, {row.method for table in summary.tables for row in table.rows})
+    # figures show triplet accuracy, whatever the tables were asked for
+    standing = {row.method: row.standing["mean"] for row in summary.rows if "mean" in row.standing}
+    scene = Scene.of(
+        summary.suite,
+        results,
+        {row.method for table in summary.tables for row in table.rows},
+        standing if summary.metric == "triplet" else None,
+    )
     tasks = summary.tasks
     few = len(scene.tasks) <= _MANY_TASKS
     formats = _FORMATS if few else _FORMATS[:1]

@@ -145,23 +145,27 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {joined(ends, 6)}."
     )
-    says = f"{_highest(shown, errors)} {_cheapest(shown, points, bars, cost)}{_unsteady(shown, cost)}"
+    says = f"{_means(scene, shown)} {_cheapest(shown, points, bars, cost)}{_unsteady(shown, cost)}"
     return Drawing(cost.stem, title, where, alt, figure, says)
 
 
-def _highest(shown: Sequence[Method], errors: Mapping[int, float]) -> str:
-    """Say which methods have the highest mean, by the bars; of one seed, whose order is chance's too, none is named."""
-    several = [method for method in shown if len(method.records) > 1]
-    if not several:
+def _means(scene: Scene, shown: Sequence[Method]) -> str:
+    """Say what the tables' comparison found: overlapping bars would name a best of equal methods too often."""
+    stands = {method.name: scene.standing.get(method.name) for method in shown}
+    best = next((method for method in shown if stands[method.name] == "best"), None)
+    if best is None:
         means = [method.mean for method in shown]
-        return f"{_ONE_SEED} Means range from {percent(min(means))} to {percent(max(means))}."
-    first = leading({method.name: Span.around(method.mean, method.deviation) for method in several})
-    single = [method.name for method in shown if len(method.records) == 1]
-    undecided = f"; of one seed, so undecided: {joined(single, 4)}" if single else ""
-    if len(first) == len(several) > 1:
-        return f"No mean stands out: all bars of accuracy reach the highest one's{undecided}."
-    texts = {method.name: percent(method.mean) for method in several}
-    return f"Highest mean{'s, whose bars overlap' * (len(first) > 1)}: {listed_with(first, texts)}{undecided}."
+        one_seed = f"{_ONE_SEED} " * all(len(method.records) == 1 for method in shown)
+        return f"{one_seed}Means range from {percent(min(means))} to {percent(max(means))}."
+    worse = [name for name, standing in stands.items() if standing == "worse"]
+    enough = " of enough seeds" * any(method.mean > best.mean for method in shown)
+    if not worse:
+        lower = "no other is significantly lower"
+    elif len(worse) == len(shown) - 1 > 1:
+        lower = "all others are significantly lower"
+    else:
+        lower = f"significantly lower: {joined(worse, 4)}"
+    return f"Highest mean{enough}: {best.name}, {percent(best.mean)}; {lower}."
 
 
 def _cheapest(
@@ -331,10 +335,9 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         panels["step"].set(xlabel="training step")
     next(iter(panels.values())).set(ylabel="validation accuracy, %")
     if "seconds" in panels:
-        ends = [float(known[method.name]["seconds"].iloc[-1]) for method in shown]
-        starts = [float(known[method.name]["seconds"].iloc[0]) for method in shown]
-        if max(ends) > 3 * min(ends) and min(starts) > 0:
-            log_x(panels["seconds"], min(starts), max(ends))
+        firsts, lasts = ([float(known[method.name]["seconds"].iloc[end]) for method in shown] for end in (0, -1))
+        if max(lasts) > 3 * min(lasts) and min(firsts) > 0:
+            log_x(panels["seconds"], min(firsts), max(lasts))
         panels["seconds"].set(xlabel="seconds of training")
     lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
     if ax is None:
@@ -354,15 +357,9 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         for m in last
     ]
     alt = f"Mean validation accuracy of {count(len(shown), 'method')} while training. At the end: {joined(parts, 6)}."
-    spans = {m.name: Span(*(float(known[m.name][key].iloc[-1]) for key in ("low", "mean", "high"))) for m in shown}
-    texts = {name: percent(span.middle) for name, span in spans.items()}
-    first, order = leading(spans), sorted(spans, key=lambda name: spans[name].middle)
-    reach = f"from {texts[order[0]]} to {texts[order[-1]]}" if len(order) > 1 else texts[order[0]]
-    if several and len(first) < len(shown):
-        overlap = ", bands overlapping" * (len(first) > 1)
-        says = f"Highest at the last validation{overlap}: {listed_with(first, texts)}"
-    else:
-        says = f"At the last validation accuracy is {reach}"
+    ends = sorted(float(known[method.name]["mean"].iloc[-1]) for method in shown)
+    reach = f"from {percent(ends[0])} to {percent(ends[-1])}" if len(ends) > 1 else percent(ends[0])
+    says = f"At the last validation accuracy is {reach}"
     gains = [float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1]
     if gains:
         low, high = (f"{value:+.1f}" for value in (min(gains), max(gains)))

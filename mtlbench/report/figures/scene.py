@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from mtlbench.report.figures.checkpoints import Part
 from mtlbench.report.figures.data import Method
 from mtlbench.report.figures.style import FAINT, Look, looks, shorts
 from mtlbench.report.groups import CORE, recorded
+from mtlbench.report.rows import Standing
 from mtlbench.report.suites import Suite
 from mtlbench.runs import folder_of
 
@@ -38,6 +39,7 @@ class Scene:
         core: the methods of the core comparison.
         base: what Δm is relative to, or the row that stands for it; empty where there is none.
         again: the rows that another one of `methods` stands for.
+        standing: how methods stand to the best in the mean, as the tables have it; empty where nothing was compared.
     """
 
     suite: Suite
@@ -48,6 +50,7 @@ class Scene:
     core: frozenset[str] = frozenset()
     base: str = ""
     again: list[Method] = field(default_factory=list)
+    standing: Mapping[str, Standing] = field(default_factory=dict)
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     validations: dict[str, pd.DataFrame] = field(default_factory=dict)  # see `accuracy.validations`
     _learned: dict[str, list[tuple[int, list[Part]]]] = field(default_factory=dict)
@@ -56,7 +59,12 @@ class Scene:
     )  # the last triplets that were read, for all runs alike
 
     @staticmethod
-    def of(suite: Suite, results: Path, rows: Collection[str] | None = None) -> Scene:
+    def of(
+        suite: Suite,
+        results: Path,
+        rows: Collection[str] | None = None,
+        standing: Mapping[str, Standing] | None = None,
+    ) -> Scene:
         """Set up a suite whose runs are in folders below `results`; of its methods, `rows` alone where given."""
         found = data.finished(suite)
         methods = [method for method in found if method.kind != "reference" and (rows is None or method.name in rows)]
@@ -69,7 +77,7 @@ class Scene:
         core = frozenset(twins.get(name, name) for name in core)
         base = twins.get(suite.base, suite.base)
         again = [method for method in methods if method.name in twins]
-        return Scene(suite, results, once, references, look, core, base, again)
+        return Scene(suite, results, once, references, look, core, base, again, standing or {})
 
     @property
     def tasks(self) -> list[str]:

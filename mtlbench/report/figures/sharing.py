@@ -28,7 +28,6 @@ from mtlbench.report.figures.style import (
     shorts,
     signed,
 )
-from mtlbench.report.leading import Span, leading, listed_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +78,6 @@ def _agreement_over_training(
 
     bands: dict[str, pd.DataFrame] = {}
     overall: dict[str, float] = {}
-    spans: dict[str, Span] = {}  # from the lowest to the highest seed
     for method in shown:
         runs, wholes = [], []
         for table in every[method.name]:
@@ -90,7 +88,6 @@ def _agreement_over_training(
             wholes.append(by_pair[measure.column].mean())
         bands[method.name] = pd.concat(runs, axis=1, join="inner")
         overall[method.name] = float(np.mean(wholes))
-        spans[method.name] = Span(min(wholes), overall[method.name], max(wholes))
     across = math.ceil(len(shown) / math.ceil(len(shown) / 4))  # at most 4, rows as equal as can be
     down = math.ceil(len(shown) / across)
     figure = blank(FULL, 0.75 + 1.45 * down)
@@ -129,13 +126,8 @@ def _agreement_over_training(
         if measure is _COSINE
         else "Update compliance ratio, how often the cosine of two tasks' gradients is above 0"
     )
-    high, low = leading(spans), leading(spans, highest=False)
-    texts = {name: value(name) for name in overall}
-    if several and not set(high) & set(low):  # bands of seeds tell some of them apart
-        says = f"Over training gradients agree most under {listed_with(high, texts)}"
-        says += f", and least under {listed_with(low, texts)}"
-    else:
-        says = f"Over training the mean over probes is {' to '.join(dict.fromkeys((value(low[0]), value(high[0]))))}"
+    low, high = min(overall, key=overall.__getitem__), max(overall, key=overall.__getitem__)
+    says = f"Over training the mean over probes is {' to '.join(dict.fromkeys((value(low), value(high))))}"
     says += " (0: neither for nor against)." if measure is _COSINE else " of pairs and probes (50 %: as by chance)."
     return Drawing(measure.stem, measure.title, where, f"{what}: {joined(ends, 8)}.", figure, says)
 

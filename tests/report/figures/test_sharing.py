@@ -33,7 +33,7 @@ def test_agreement_is_the_mean_cosine_and_the_share_of_pairs_above_0(results: Pa
     assert "shared −0.04" in over_training.alt
     assert "modulation 100 %" in often.alt
     assert "shared 40 %" in often.alt
-    assert often.says.startswith("Over training gradients agree most under modulation, 100 %, and least under shared")
+    assert often.says.startswith("Over training the mean over probes is 40 % to 100 % of pairs")
 
 
 def test_agreement_is_small_multiples_a_method_each_before_the_others_in_grey(results: Path) -> None:

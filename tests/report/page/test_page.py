@@ -15,6 +15,7 @@ from page_records import Parsed, found, pictures, put
 
 from mtlbench.errors import UserError
 from mtlbench.report import gallery, page
+from mtlbench.report.figures.scene import Scene
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS
 from mtlbench.report.page import leaderboard, write_page
@@ -310,6 +311,21 @@ def test_a_page_of_some_tasks_has_no_figures_and_curves_of_all_and_says_so(resul
     assert len(curves_of(index)) == 3
     assert "img" in Parsed(index).tags
     assert "No figures" not in Parsed(index).text
+
+
+def test_figures_hear_how_the_tables_means_compare_and_of_another_metric_nothing(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[dict[str, str]] = []
+
+    def draw(scene: Scene, *given: object) -> list[page.Figure]:
+        heard.append(dict(scene.standing))
+        return []
+
+    monkeypatch.setattr(page, "draw_scene", draw)
+    for metric in ("triplet", "macro/map@r"):
+        write_page(found(results, metric=metric), results, tmp_path / "page")
+    assert heard == [{"shared": "best", "modulation": "tied", "independent": "worse"}, {}]
 
 
 @pytest.mark.usefixtures("_undrawn")
