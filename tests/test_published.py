@@ -24,7 +24,8 @@ from mtlbench.report.inference import LEVEL
 from mtlbench.report.pairs import in_points
 from mtlbench.runs import find_records, read_record, run_folder, write_record
 from mtlbench.specs import groups_of
-from mtlbench.tuning.outcome import FOLDER, read_trials
+from mtlbench.tuning.outcome import FOLDER, Outcome, read_trials, write_trials
+from mtlbench.tuning.study import Trial
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"
@@ -291,11 +292,14 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert load_file(place.parents[1] / TRIPLETS)["triplets"].tolist() == places.tolist()
     assert read_triplets(place).tolist() == places.tolist()
     assert "no speeds in these records" in (tmp_path / "to" / f"{NAMES[0]}.md").read_text()
+    for folder, method in (("to", "shared"), ("from", "single")):
+        write_trials(tmp_path / folder / NAMES[0] / FOLDER, [Outcome(method, (Trial(method, 0, "done"),))], {})
     shutil.move(tmp_path / "from" / NAMES[0] / "shared", tmp_path / "from" / NAMES[0] / "single")
     other = shutil.copytree(tmp_path / "to" / NAMES[0], tmp_path / "to" / "other")
     monkeypatch.setattr(sys, "argv", [*words, "--add"])
     publish.main()
-    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single", TRIPLETS}
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"shared", "single", FOLDER, TRIPLETS}
+    assert [one.method for one in read_trials(tmp_path / "to" / NAMES[0] / FOLDER)] == ["shared", "single"]
     assert other.with_suffix(".md").read_text() == publish.tables_of(tmp_path / "to", "other")
     monkeypatch.setattr(sys, "argv", words)
     publish.main()

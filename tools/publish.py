@@ -37,7 +37,7 @@ from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
 from mtlbench.runs.tried import note_tried, read_tried
 from mtlbench.tuning.outcome import FILE as TRIALS
-from mtlbench.tuning.outcome import FOLDER
+from mtlbench.tuning.outcome import FOLDER, read_trials, write_trials
 
 TIMES = ("train_rate", "embed_rate")  # beginnings of the names of costs
 
@@ -146,7 +146,8 @@ def main() -> None:
                 publish(run, chosen.to / run.relative_to(chosen.results), not chosen.without_times)
             if (trials := chosen.results / name / FOLDER / TRIALS).exists():
                 (chosen.to / name / FOLDER).mkdir(exist_ok=True)
-                shutil.copyfile(trials, chosen.to / name / FOLDER / TRIALS)
+                about = json.loads(trials.read_text())["about"]
+                write_trials(chosen.to / name / FOLDER, read_trials(trials.parent), about)  # those of others stay
             datasets = {str(record.receipt.get("data", {}).get("name")) for record in records}
             publish_tried(chosen.results, chosen.to, datasets)
         print(f"{chosen.to / name}: {len(find_records(chosen.to, name))} records")
