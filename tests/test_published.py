@@ -303,7 +303,8 @@ def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_pa
     assert other.with_suffix(".md").read_text() == publish.tables_of(tmp_path / "to", "other")
     monkeypatch.setattr(sys, "argv", words)
     publish.main()
-    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single", TRIPLETS}
+    assert {path.name for path in (tmp_path / "to" / NAMES[0]).iterdir()} == {"single", FOLDER, TRIPLETS}
+    assert [one.method for one in read_trials(tmp_path / "to" / NAMES[0] / FOLDER)] == ["single"]
 
 
 def test_a_published_run_that_answered_other_triplets_keeps_its_own(publish, tmp_path):
