@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 
 
 def choose_device(name: str) -> torch.device:
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--device {name} can't be used here: {first_line(error)}") from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: mtlbench runs on cpu and cuda.")
     return device

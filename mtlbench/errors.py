@@ -6,6 +6,8 @@ import difflib
 import warnings
 from collections.abc import Iterable
 
+FAULTS = (Exception, SystemExit)  # what other people's code may raise: sys.exit() in a method must not end a command
+
 
 class UserError(Exception):
     """What the user asked for can't be done; the message is one sentence that says why and what to do instead.
@@ -28,6 +30,12 @@ class LeftOut(UserWarning):
 def leave_out(sentence: str) -> None:
     """Say that something is left out, and why: a warning in Python, a line of a command."""
     warnings.warn(sentence, LeftOut, stacklevel=3)
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """Return the first line of an error's words without its full stop; its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:most].rstrip(".")
 
 
 def a(word: str) -> str:

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from mtlbench.bundled import bundled
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import FAULTS, UserError, did_you_mean
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Entry, RegistrationError
 
 _LONGEST = 300  # characters of an exception's own words
@@ -58,7 +58,7 @@ def _guarded(source: str, load: Callable[[], object]) -> BrokenPlugin | None:
     before = [registry.snapshot() for registry in KINDS.values()]
     try:
         load()
-    except (Exception, SystemExit) as error:  # a plug-in may break in any way; it is reported, never hidden
+    except FAULTS as error:  # a plug-in may break in any way; it is reported, never hidden
         for snapshot in before:
             snapshot.restore()
         return _broken(source, error)

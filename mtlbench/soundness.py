@@ -28,7 +28,7 @@ from mtlbench.architecture import Architecture
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import Benchmark
 from mtlbench.devices import choose_precision
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 from mtlbench.networks import build
 from mtlbench.registry import ARCHITECTURES
 from mtlbench.specs import Method
@@ -79,7 +79,7 @@ def sound_precision(
         wrong = unsound_convolutions(benchmark, methods, tasks)
     except UserError:
         raise
-    except Exception:  # a fault in a plug-in's backbone: its runs will fail with it, and say where
+    except FAULTS:  # a fault in a plug-in's backbone: its runs will fail with it, and say where
         return precision, ""
     if not wrong:
         return precision, ""
@@ -139,7 +139,7 @@ def _of_method(method: Method, benchmark: Benchmark, tasks: tuple[str, ...]) -> 
                 return _of_network(architecture, benchmark.data.size, device, len(tasks))
         except UserError:
             raise
-        except Exception:
+        except FAULTS:
             continue
     return {}
 

@@ -12,7 +12,7 @@ from mtlbench.jobs.execute import execute
 from mtlbench.jobs.job import Watcher
 from mtlbench.jobs.plan import plan
 from mtlbench.plugins import load_plugins
-from mtlbench.runs import Record
+from mtlbench.runs import Record, find_records
 from mtlbench.specs import parse_methods
 
 ARCHITECTURE = """
@@ -366,6 +366,29 @@ def test_an_exception_names_the_plug_ins_own_line(tmp_path: Path) -> None:
     assert record.status == "failed"
     assert record.reason.startswith("RuntimeError: ")
     assert record.reason.endswith("(loss 'careless', careless.py:11)")
+
+
+@pytest.mark.parametrize("place", ["__init__", "forward"])
+def test_sys_exit_in_a_method_is_its_failure_and_nobody_elses(tmp_path: Path, place: str) -> None:
+    """Otherwise the command ends with code 0: `check` would pass, and no other method would be trained."""
+    body, head = ARCHITECTURE.replace("{returned}", "found"), "super().__init__(backbones, tasks)\n"
+    where = {"__init__": head, "forward": "def forward(self, images):\n"}[place]
+    text = body.replace(where, f"{where}        raise SystemExit\n").replace(
+        '"careless"', f'"quits-{place.strip("_")}"'
+    )
+    (tmp_path / "quits.py").write_text(text)
+    plugin = ("--plugins", tmp_path / "quits.py")
+    name = f"quits-{place.strip('_')}"
+    checked = run_command("check", name, *plugin)
+    assert checked.code == 1, checked
+    assert "SystemExit" in checked.out
+    words = ("run", "--dataset", "shoes", "--quick", "--methods", f"{name},single", *SHORT)
+    ended = run_command(*words, "--results", tmp_path / "results", *plugin)
+    assert ended.code == 1, ended
+    statuses = {
+        record.method: record.status for record in find_records(tmp_path / "results") if record.kind == "method"
+    }
+    assert statuses == {name: "failed", "single": "done"}
 
 
 READER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -47,10 +48,10 @@ def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path]
         (3, 8)
     """
     from mtlbench.export.served import open_network
-    from mtlbench.plugins import load_plugins
+    from mtlbench.plugins import load_given
 
-    for broken in load_plugins([Path(plugin) for plugin in plugins]):
-        raise UserError(str(broken))
+    for broken in load_given([Path(plugin) for plugin in plugins]):
+        warnings.warn(str(broken), stacklevel=2)
     return Embedder(open_network(Path(run), device))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mtlbench.backbones.heads import Heads
 from mtlbench.backbones.weights import freeze, load_stages, read_state
 from mtlbench.blame import breach
-from mtlbench.errors import UserError, counted
+from mtlbench.errors import UserError, counted, first_line
 from mtlbench.options import read_spec, show
 from mtlbench.registry import BACKBONES, register_class
 from mtlbench.returned import check_features, check_head, check_stages
@@ -391,8 +391,7 @@ def _does_not_fit(
     if stage_shapes(stages, (_ENOUGH, _ENOUGH)) is not None:
         return _too_small(name, stages, size)
     before = shapes[-1] if shapes else (1, 3, *size)
-    words = str(error).splitlines()[0].rstrip(".")
-    return f"Stage {number} of the backbone '{name}' can't take features of shape {before}: {words}."
+    return f"Stage {number} of the backbone '{name}' can't take features of shape {before}: {first_line(error)}."
 
 
 def _too_small(name: str, stages: nn.ModuleList, size: tuple[int, int]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtlbench.backbones.contract import BackboneKind
 from mtlbench.backbones.weights import names_within
-from mtlbench.errors import UserError, did_you_mean
+from mtlbench.errors import UserError, did_you_mean, first_line
 from mtlbench.registry import BACKBONES, origin_of
 
 _VIT_STAGES = 4
@@ -92,7 +92,7 @@ class FeatureList(BackboneKind):
             native = _native_size(self.name)
             raise UserError(
                 f"timm's '{self.name}' can't take images of {self.image_size[0]} x {self.image_size[1]} pixels"
-                f" ({_first_line(error)}); it was made for {native[0]} x {native[1]}."
+                f" ({first_line(error)}); it was made for {native[0]} x {native[1]}."
             ) from error
 
 
@@ -223,13 +223,9 @@ def _create(name: str, image_size: tuple[int, int], pretrained: bool, **argument
         return timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # of whichever library timm fetches by; without the weights, it was built before
         raise UserError(
-            f"The pretrained weights of timm's '{name}' can't be fetched ({_first_line(error)}): connect to the"
+            f"The pretrained weights of timm's '{name}' can't be fetched ({first_line(error)}): connect to the"
             " network, or turn pretrained off."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
 
 
 def _member(name: str) -> Callable[[], BackboneKind]:
@@ -271,7 +267,7 @@ def _kind_of(name: str) -> Callable[[], BackboneKind] | str:
                 features = stage(features)
                 shapes.append(features.shape)
         except Exception as error:  # networks refuse features_only, or to be built without memory, each in its own way
-            return f"its features can't be computed one after the other ({_first_line(error)})"
+            return f"its features can't be computed one after the other ({first_line(error)})"
     if any(len(shape) != 4 for shape in shapes) or [shape[1] for shape in shapes] != channels:
         return "its feature maps don't have the channels that timm says"
     return partial(FeatureList, name, as_list)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtlbench.data.files import digest_of
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 
 STATED = "sha256:"  # what a record has in place of a file's path begins so
 ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
@@ -72,7 +72,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file torch's reader may raise any
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:150].rstrip(".")
+        first = first_line(error)
         if isinstance(error, pickle.UnpicklingError):  # whose words advise to run what is in it
             first = "it holds more than tensors, such as a pickled network, or is damaged"
         raise UserError(

@@ -15,7 +15,7 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 from mtlbench.names import joined
 from mtlbench.unsaved import changed, unsaved
 
@@ -120,7 +120,7 @@ def _checked(item: Item[S], subject: S, *, first: bool) -> Result:
         return Result(item.name, "skipped", str(reason))
     except Fault as fault:
         return Result(item.name, "failed", "", fault.expected, fault.found, fault.mend)
-    except Exception as error:  # a method may fail in any way, and every failure is a result
+    except FAULTS as error:  # a method may fail in any way, and every failure is a result
         return Result(item.name, "failed", "", "no error", described(error))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mtlbench.checks.items import Fault
-from mtlbench.errors import counted, did_you_mean
+from mtlbench.errors import FAULTS, counted, did_you_mean
 from mtlbench.names import joined
 from mtlbench.options import checked, show
 from mtlbench.recipes import Range, Where
@@ -50,7 +50,7 @@ def options_fit(
         for value in _values(where) if name not in given else ():
             try:
                 build(checked(kind, entry, {name: value}))
-            except Exception as error:  # a method may fail in any way
+            except FAULTS as error:  # a method may fail in any way
                 raise Fault(
                     f"to be built with {show({name: value})[1:-1]}, which its search holds", str(error),
                     "let search hold values that the option takes: Range(1, 8) is of whole numbers",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlbench.errors import FAULTS
 from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, KINDS, Registry
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _methods(name: str, warnings: list[str]) -> Lines:
     for own in ARCHITECTURES.entries:
         try:
             laws[own] = _law(storage_law(parse_method(own), benchmark))
-        except Exception as error:  # a fault in a plug-in
+        except FAULTS as error:  # a fault in a plug-in
             warnings.append(f"warning: {own} can't be built: {described(error)}")
     for entry in sorted(entries, key=lambda e: (e.name not in ARCHITECTURES, e.name)):
         if entry.name in ARCHITECTURES:

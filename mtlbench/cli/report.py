@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -157,6 +158,11 @@ def report(
         raise UserError("--html writes all tables and formats into its folder: leave out --agreement and --format.")
     if tasks and (agreement or figures is not None):
         raise UserError("--agreement and --figures cover all tasks: leave out --tasks.")
+    if agreement and (format in (Format.runs, Format.verdict) or sort or against or at_seconds):
+        raise UserError(
+            "--agreement makes one table, as table, md, latex or csv: leave out --sort, --against and --at-seconds, and"
+            " take another --format."
+        )
     if html is not None:
         _page(console, records, choice, results, html, data_dir)
     elif agreement:
@@ -249,7 +255,7 @@ def _draw_galleries(
     from mtlbench.report.summary import summarise
 
     names: list[str] = []
-    for summary in summarise(records, choice):
+    for summary in summarise(records, replace(choice, seconds="")):  # of the tables, rows and tasks alone are asked
         place = _place(folder, summary.suite, names)
         methods = [row.method for row in summary.rows if not row.again]
         try:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlbench.cost import tensors_of
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 from mtlbench.export.network import Deployed, trace
 from mtlbench.networks import deployed_state
 from mtlbench.runs.disk import save_tensors
@@ -104,9 +104,8 @@ def _write_onnx(program: Any, run: Run, words: str, file: Path, task: int | None
         assert converted is not None
         model = converted.model_proto
     except Exception as error:  # of many kinds, from several libraries
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise UserError(
-            f"{run.record.method} can't be converted to ONNX ({first}). Export it with --format torch."
+            f"{run.record.method} can't be converted to ONNX ({first_line(error)}). Export it with --format torch."
         ) from error
     for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
         del node.metadata_props[:]  # stack traces, which name files of this machine

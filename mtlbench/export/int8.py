@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtlbench.data.decoding import Pixels
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 
 IMAGES = 128  # of the training split, by which the ranges of activations are found
 _BATCH = 16
@@ -60,8 +60,8 @@ def quantise(file: Path, images: Pixels, method: str) -> None:
                 weight_type=QuantType.QInt8,
             )
     except Exception as error:  # of many kinds, from several libraries
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        raise UserError(f"{method} can't be quantised ({first}). Export it with --precision fp16.") from error
+        words = f"{method} can't be quantised ({first_line(error)}). Export it with --precision fp16."
+        raise UserError(words) from error
     model = onnx.load(str(made))
     del model.metadata_props[:]
     model.metadata_props.extend(about)

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtlbench.architecture import copied
 from mtlbench.data.pixels import applied, factors
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError, first_line
 from mtlbench.search import Run
 
 _TRACED = 7  # images of the example, a number that no count of tasks or channels is taken for
@@ -112,11 +112,11 @@ def trace(run: Run, task: int | None, half: bool) -> ExportedProgram:
     for whole in (False, True) if task is not None else (False,):
         try:
             return _traced(Deployed(run, task, half, whole), run.benchmark.data.size)
-        except Exception as error:  # whatever a method's own code makes of stand-ins for tensors
-            lines = str(error).strip().splitlines()
-            reasons.append(f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__)
+        except FAULTS as error:  # whatever a method's own code makes of stand-ins for tensors
+            kind, words = type(error).__name__, first_line(error)
+            reasons.append(kind if words == kind else f"{kind}: {words}")
     remedy = "Export it with --precision fp32." if half else "Export its weights with --format safetensors."
-    raise UserError(f"{run.record.method} can't be traced ({reasons[0].rstrip('.')}). {remedy}")
+    raise UserError(f"{run.record.method} can't be traced ({reasons[0]}). {remedy}")
 
 
 @torch.no_grad()

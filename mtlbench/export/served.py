@@ -17,7 +17,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.decoding import Pixels
 from mtlbench.data.files import digest_of
 from mtlbench.devices import choose_device
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 from mtlbench.export.formats import ENDINGS, KEY, check_readable, opened
 from mtlbench.names import find_task
 from mtlbench.networks import build
@@ -121,8 +121,7 @@ def _about(format: str, file: Path) -> dict[str, Any]:
     except (OSError, SafetensorError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is no file that mtlbench export wrote: it has no configuration in it.") from error
     except Exception as error:  # of a damaged ONNX file, onnxruntime's own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:150].rstrip(".")
-        raise UserError(f"{file} can't be read ({first}): export it again.") from error
+        raise UserError(f"{file} can't be read ({first_line(error)}): export it again.") from error
 
 
 def _network(file: Path, record: Record, benchmark: Benchmark, tasks: tuple[str, ...]) -> Run:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mtlbench.architecture import Architecture
+from mtlbench.errors import FAULTS
 from mtlbench.export.formats import ENDINGS, write
 from mtlbench.export.int8 import quantise
 from mtlbench.networks import build
@@ -44,7 +45,7 @@ def stored_sizes(
     try:
         now = _size_of(_made_up(run, run.tasks), format, precision, about)
         more = _size_of(_made_up(run, (*run.tasks, "one more task")), format, precision, about)
-    except Exception:  # the file stands, whatever a method's code makes of one more task or of these weights
+    except FAULTS:  # the file stands, whatever a method's code makes of one more task or of these weights
         return {kind.size: size}
     return {kind.size: size, kind.added: more - now} if abs(now - size) <= _SLACK else {kind.size: size}
 

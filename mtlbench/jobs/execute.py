@@ -16,6 +16,7 @@ from mtlbench.balancer import share_acted_on
 from mtlbench.benchmark import Benchmark
 from mtlbench.busy import share_of_cores
 from mtlbench.data.dataset import Dataset
+from mtlbench.errors import FAULTS
 from mtlbench.evaluation.collapse import collapsed_tasks
 from mtlbench.evaluation.scores import scores_of
 from mtlbench.evaluation.selection import described
@@ -70,7 +71,7 @@ def execute(
         record = _run(job, benchmark, dataset, precision, watcher, stop, costs)
     except (Interrupted, DiskFull):
         raise
-    except (Exception, SystemExit) as error:  # the record says how it failed; other runs continue
+    except FAULTS as error:  # the record says how it failed; other runs continue
         if is_full(error):  # not the method's fault
             number = getattr(error, "errno", None)
             raise disk_full(getattr(error, "filename", None) or job.folder, number=number) from error
@@ -135,7 +136,7 @@ def _measure(
     try:
         record.costs = measure(job.method, benchmark, dataset, precision, weights())
         record.receipt["embedding_batch"] = EMBEDDING_BATCH
-    except Exception as error:  # a cost that can't be measured does not spoil the results
+    except FAULTS as error:  # a cost that can't be measured does not spoil the results
         record.reason = f"cost not measured: {reason_of(error)}"
 
 

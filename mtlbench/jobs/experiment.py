@@ -20,7 +20,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.blame import breach, culprit
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import allow_deterministic, choose_device
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 from mtlbench.evaluation.selection import own_tensors
 from mtlbench.jobs import memory
 from mtlbench.jobs.data import forget, prepared
@@ -282,7 +282,7 @@ def check_builds(
             own_tensors(architecture, benchmark, method.name)
         except UserError:
             raise
-        except Exception as error:  # a fault in a plug-in: its own runs will fail with it, and the others continue
+        except FAULTS as error:  # a fault in a plug-in: its own runs will fail with it, and the others continue
             words = f"{method.name} can't be built: {reason_of(error)}"
             if words not in told:
                 view.warn(f"warning: {words}")
@@ -394,7 +394,7 @@ def _judge_references(experiment: Experiment, parts: Sequence[Part], view: View)
             )  # fmt: skip
         except (UserError, OSError):
             raise
-        except Exception as error:
+        except FAULTS as error:
             if culprit(error):  # a plug-in's backbone or metric, which every run needs
                 raise UserError(f"Nothing is trained: {reason_of(error)}.") from error
             view.warn(f"warning: the reference rows can't be measured: {reason_of(error)}")

@@ -14,7 +14,7 @@ from mtlbench import cost
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.devices import computing_in
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.job import Job, Site
 from mtlbench.networks import EMBEDDING_BATCH
@@ -158,7 +158,7 @@ def seconds_needed(
         trainer.architecture.eval()
         with torch.no_grad(), computing_in(precision, dataset.device):
             embed = min(cost.seconds_each(lambda: trainer.architecture.embed(images), dataset.device, enough=0))
-    except Exception as error:  # if the estimate fails, the run itself will report the error
+    except FAULTS as error:  # if the estimate fails, the run itself will report the error
         return 0.0, reason_of(error)
     validations = benchmark.train.steps / benchmark.evaluation.every
     images_embedded = validations * len(dataset.members("val")) + len(dataset.members("test"))

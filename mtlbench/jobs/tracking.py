@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.blame import described
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 from mtlbench.jobs.job import Job, Watcher
 from mtlbench.options import Options, read_spec
 from mtlbench.registry import TRACKERS, Entry
@@ -99,7 +99,7 @@ class Tracking(Watcher):
         """Report a tracker's exception once; the run continues without that tracker."""
         try:
             yield
-        except Exception as error:  # training matters more than any tracker's error
+        except FAULTS as error:  # training matters more than any tracker's error
             self.trackers.get(folder, {}).pop(name, None)
             if name not in self.warned:
                 self.warned.add(name)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mtlbench.architecture import Architecture
 from mtlbench.benchmark import Benchmark
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 
 LONG = 20_000
 """Steps from which `auto` compiles on a GPU. The start takes one to two minutes, and a step of some 400 launches, which
@@ -109,7 +109,7 @@ def why_not(step: Callable[[bool], tuple[Gradients, int]], precision: str, devic
                 found, _ = step(True)
             if name := _unlike(found, wanted, _TOLERANCE[precision]):
                 return f"compiled, its gradients would be others, at {name} first"
-    except Exception as error:  # torch may fail in any way: the network as it is runs on
+    except FAULTS as error:  # torch may fail in any way: the network as it is runs on
         torch.compiler.reset()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"torch can't compile it ({type(error).__name__}: {lines[0][:160] if lines else 'no reason given'})"

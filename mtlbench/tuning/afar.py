@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mtlbench.benchmark import Benchmark
+from mtlbench.errors import FAULTS
 from mtlbench.jobs.attempt import computing_with
 from mtlbench.jobs.driver import Driver, Task
 from mtlbench.jobs.failure import reason_of
@@ -173,7 +174,7 @@ def train_seed_on_node(errand: Errand) -> Left:
             )  # fmt: skip
     except Interrupted:
         return {"how": "interrupted", "seed": seed, "partial": packed(partial)}
-    except Exception as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
+    except FAULTS as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
         if is_full(error):
             raise disk_full(getattr(error, "filename", None) or folder) from error
         return {"how": "failed", "reason": reason_of(error)}

@@ -13,7 +13,7 @@ import torch
 from mtlbench.benchmark import Benchmark
 from mtlbench.data.dataset import Dataset
 from mtlbench.data.table import SPLITS
-from mtlbench.errors import UserError
+from mtlbench.errors import FAULTS, UserError
 from mtlbench.jobs.failure import reason_of
 from mtlbench.recipes import nested
 from mtlbench.runs.disk import DiskFull, disk_full, is_full
@@ -73,7 +73,7 @@ def do_trial(
             return
     except (Interrupted, DiskFull):
         raise
-    except Exception as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
+    except FAULTS as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
         if is_full(error):
             raise disk_full(getattr(error, "filename", None) or claim.folder) from error
         claim.fail(reason_of(error))

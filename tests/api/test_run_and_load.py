@@ -181,6 +181,19 @@ def test_other_images_are_refused(net: Embedder, images: object, said: str) -> N
         net.embed(images, "heel")  # type: ignore[arg-type]
 
 
+def test_a_broken_plug_in_of_the_environment_is_named_and_a_given_one_refused(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("raise ValueError('boom')")
+    run = trained[0] / "shoes-quick/modulation/seed-0"
+    with pytest.raises(UserError, match="boom"):
+        mtlbench.load(run, plugins=[tmp_path / "broken.py"])
+    monkeypatch.setenv("MTLBENCH_PLUGINS", str(tmp_path / "broken.py"))
+    with pytest.warns(UserWarning, match="boom"):
+        net = mtlbench.load(run, device="cpu")
+    assert net.embed(np.zeros((1, 8, 8, 3), np.uint8), "heel").shape == (1, 8)
+
+
 def test_an_unknown_task_or_run_is_said(net: Embedder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no task 'hell'\. Did you mean: heel"):
         net.embed(np.zeros((1, 8, 8, 3), np.uint8), "hell")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support_backbones import images, same
-from torch import nn
+from torch import Tensor, nn
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.backbones.contract import BackboneKind, register_backbone
@@ -128,6 +128,21 @@ class TestKindsOfOnesOwn:
             UserError, match=r"'flat' \(.*\) must return feature maps .* from stage 2, not .* \(1, 1936\)"
         ):
             BackboneFactory("flat", 24, 8)
+
+    def test_a_stage_that_fails_without_a_word_is_named_with_its_error(self) -> None:
+        class Mute(nn.Module):
+            def forward(self, features: Tensor) -> Tensor:
+                raise NotImplementedError
+
+        @register_backbone("mute")
+        class Silent(BackboneKind):
+            def stages(self, pretrained: bool) -> nn.ModuleList:
+                return nn.ModuleList([nn.Conv2d(3, 4, 3), Mute()])
+
+        with pytest.raises(
+            UserError, match=r"Stage 2 of the backbone 'mute' .* \(1, 4, 22, 22\): NotImplementedError\."
+        ):
+            BackboneFactory("mute", 24, 8)
 
     def test_know_the_size_of_images(self) -> None:
         @register_backbone("sized")

@@ -284,6 +284,13 @@ def test_the_report_draws_a_sheet_per_task_and_says_where(made, tmp_path):
     assert Image.open(tmp_path / "g/zappos-quick/closure.png").height > 9 * sheet._CELL
 
 
+def test_galleries_stand_beside_a_table_at_equal_seconds(made, tmp_path):
+    words = ("--galleries", str(tmp_path / "g"), "--data-dir", str(made[1]), "--at-seconds", "shortest")
+    ended = report("--results", str(made[0]), *words)
+    assert ended.exit_code == 0, ended.output
+    assert (tmp_path / "g/zappos-quick/closure.png").exists()
+
+
 def test_a_table_in_a_file_holds_nothing_else(made, tmp_path):
     results, images = made
     words = [
@@ -307,7 +314,9 @@ def test_a_table_in_a_file_holds_nothing_else(made, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [(("--html", "p", "--agreement"), "leave out --agreement"), (("--html", "p", "--format", "md"), "and --format"),
-     (("--figures", "f", "--tasks", "closure"), "leave out --tasks")],
+     (("--figures", "f", "--tasks", "closure"), "leave out --tasks"),
+     (("--agreement", "--format", "verdict"), "--agreement makes one table"),
+     (("--agreement", "--against", "nothing"), "leave out --sort, --against and --at-seconds")],
 )  # fmt: skip
 def test_options_that_would_be_ignored_are_refused(made, words, said):
     with pytest.raises(UserError, match=said):

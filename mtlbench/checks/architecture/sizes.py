@@ -12,7 +12,7 @@ from mtlbench.checks.architecture import stored
 from mtlbench.checks.architecture.subject import EMBEDDING, SIDE, TASKS, Subject, noise
 from mtlbench.checks.items import Fault, Items, described
 from mtlbench.devices import computing_in
-from mtlbench.errors import counted
+from mtlbench.errors import FAULTS, counted
 from mtlbench.names import joined
 
 SAME = stored.SAME
@@ -90,7 +90,7 @@ def works_on_another_backbone(subject: Subject) -> str:
         embeddings = net(images)
         embeddings.square().sum().backward()
         fast = net.eval().embed(images[0])
-    except Exception as error:  # any error here comes from the change of backbone
+    except FAULTS as error:  # any error here comes from the change of backbone
         where = f"{other}, {OTHER_SIZE[0]} x {OTHER_SIZE[1]} px"
         raise Fault(f"no error on {where}, where 'small' works", described(error), mend) from error
     for found in (embeddings, fast):
@@ -113,7 +113,7 @@ def computes_in_bfloat16(subject: Subject) -> str:
         with computing_in("bf16", images.device):
             embeddings = fresh(images)
         embeddings.float().square().mean().backward()
-    except Exception as error:  # any error here comes from bfloat16
+    except FAULTS as error:  # any error here comes from bfloat16
         raise Fault("no error under bfloat16 autocast, where float32 works", described(error), mend) from error
     bad = [n for n, p in fresh.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if bad:

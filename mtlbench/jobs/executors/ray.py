@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtlbench.data.dataset import Dataset
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, first_line
 from mtlbench.jobs.executors.contract import register_executor
 from mtlbench.jobs.nodes import Died, Left, Line, Nodes, Order, Word, carry_out
 from mtlbench.jobs.sweep import Remote
@@ -85,7 +85,7 @@ def _cluster(address: str) -> Iterator[None]:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f" at {there}" if there else ""
-        raise UserError(f"No Ray cluster can be reached{where}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"No Ray cluster can be reached{where}: {first_line(error)}") from error
     finally:
         if ours:  # Ray's own handler ends the process at once; ours lets runs save their state
             signal.signal(signal.SIGTERM, before)
