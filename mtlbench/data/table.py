@@ -74,6 +74,11 @@ class Kin:
         _, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
         return cls(np.where(np.asarray(names, dtype=str) == "", -1, codes), other)
 
+    def in_order(self) -> Labels:
+        """Return (N,) codes numbered as they first appear: the same whatever the groups are called."""
+        _, first, place = np.unique(self.codes, return_index=True, return_inverse=True)
+        return np.where(self.codes < 0, -1, first[place]).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Table:

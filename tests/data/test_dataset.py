@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,25 @@ def test_the_fingerprint_changes_with_one_label_of_a_chosen_task_only(zappos_fol
     table.write_text("\n".join(lines) + "\n")
     assert fingerprint(zappos(), zappos_folder, ["heel"]) != chosen
     assert fingerprint(zappos(), zappos_folder, ["gender"]) == other
+
+
+def test_the_fingerprint_changes_with_who_belongs_together_and_not_with_their_names(tmp_path: Path) -> None:
+    """Else results before and after the persons were known would share a table, and intervals take either's groups."""
+    for n in range(12):
+        Image.new("RGB", (32, 32), (20 * n, 0, 0)).save(tmp_path / f"{n}.png")
+    benchmark = Benchmark.model_validate(
+        tomllib.loads('name = "mine"\ntitle = "Mine"\ndata = {reader = "csv", csv = {group = "person"}}')
+    )
+
+    def with_persons(*persons: str) -> str:
+        rows = [f"{n}.png,{('left', 'right')[n % 2]},{('train', 'val', 'test')[n // 4]},{persons[n % len(persons)]}"
+                for n in range(12)]  # fmt: skip
+        (tmp_path / "labels.csv").write_text("\n".join(["path,side,split,person", *rows]) + "\n")
+        return fingerprint(benchmark, tmp_path)
+
+    alone, pairs = with_persons(""), with_persons("ann", "bob")
+    assert len({alone, pairs, with_persons("ann", "bob", "cy")}) == 3
+    assert with_persons("zoe", "bob") == pairs
 
 
 def test_the_fingerprint_changes_with_the_name_of_a_value(zappos_folder: Path) -> None:
