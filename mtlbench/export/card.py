@@ -123,8 +123,9 @@ def _use(format: str, height: int, width: int, fit: str, shape: str, order: str)
         )
     return (
         f"Input `images`: (N, {height}, {width}, 3) uint8, RGB, N of any size from 1; pixel values are normalised"
-        f" inside. Turn a photo as its EXIF data says, {_FITS[fit].format(width=width, height=height)}. Other filters"
-        f" change which images are nearest. Output: float32 {shape}{order}."
+        " inside. Turn a photo as its EXIF data says, lay transparent parts on white, take the upper 8 of 16 bits,"
+        f" {_FITS[fit].format(width=width, height=height)}. Other filters change which images are nearest. Output:"
+        f" float32 {shape}{order}."
     )
 
 

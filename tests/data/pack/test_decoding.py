@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -282,3 +283,29 @@ def test_a_pipe_and_an_eps_file_are_no_images(tmp_path: Path) -> None:
             with pytest.raises(decoding.BROKEN) as caught:
                 read(tmp_path / name)
             assert decoding.reason_of(caught.value) == said
+
+
+@pytest.mark.parametrize("kind", ["cut-out", "palette", "sixteen bits", "turned"])
+def test_the_reading_that_docs_and_model_cards_give_is_mtlbenchs_own(tmp_path: Path, kind: str) -> None:
+    """An exported network sees other pixels where a script drops transparency or clips 16 bits."""
+    page = (Path(__file__).parents[3] / "docs/export.md").read_text("utf-8")
+    (code,) = re.findall(r"^def as_mtlbench_reads.*?(?=^\S)", page.partition("```python")[2], re.M | re.S)
+    names: dict[str, Any] = {"np": np, "Image": Image, "ImageOps": ImageOps}
+    exec(code, names)
+    chance = np.random.default_rng(0)
+    colours = Image.fromarray(chance.integers(0, 256, (12, 20, 4), dtype=np.uint8), "RGBA")
+    if kind == "sixteen bits":
+        Image.fromarray(chance.integers(0, 2**16, (12, 20), dtype=np.uint16)).save(file := tmp_path / "a.png")
+    elif kind == "palette":
+        colours.convert("RGB").convert("P").save(file := tmp_path / "a.gif", transparency=3)
+    elif kind == "turned":
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        colours.convert("RGB").save(file := tmp_path / "a.png", exif=turned)
+    else:
+        colours.save(file := tmp_path / "a.png")
+    size = (20, 12) if kind == "turned" else (12, 20)
+    theirs = np.asarray(names["as_mtlbench_reads"](str(file)))
+    assert (
+        np.abs(theirs.astype(int) - decode(file, size, "squash")[0]).max() <= 1
+    )  # opacity is rounded once more or less
