@@ -222,6 +222,7 @@ def test_a_value_that_the_part_refuses_is_the_users_error_when_it_is_built() -> 
     [
         ("modulaton", "Unknown method 'modulaton'. Did you mean: modulation, modo?"),
         ("cros_stitch", "Did you mean: cross-stitch?"),
+        ("mine", "One in a file of your own needs --plugins FILE."),
         ("cor", "Did you mean: core?"),
         ("modulatoin+gradnorm", "Unknown method 'modulatoin'. Did you mean: modulation?"),
         ("shared+gradnrm", "Unknown balancer 'gradnrm'. Did you mean: gradnorm, graddrop, upgrad? Available: gradnorm"),

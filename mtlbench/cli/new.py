@@ -209,7 +209,8 @@ def _refuse_taken(name: str, kind: str) -> None:
 def _text(kind: str, name: str, module: str) -> str:
     """Return the scaffold's text under a name."""
     text = _scaffold(kind).read_text(encoding="utf-8")
-    used = {*keyword.kwlist, *dir(builtins), *re.findall(r"\w+", text)}  # a second meaning would hide the first
+    # a second meaning would hide the first; the scaffold's own names go
+    used = {*keyword.kwlist, *dir(builtins), *re.findall(r"\w+", text)} - {"MyMethod", "my_method"}
     title = "".join(word.capitalize() for word in module.split("_"))
     title = f"My{title}" if title in used else title
     function = f"my_{module}" if module in used else module

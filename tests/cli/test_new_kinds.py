@@ -53,6 +53,11 @@ def test_every_kind_but_names_of_methods_and_optimisers_has_a_scaffold() -> None
     assert set(scaffolds()) == set(REGISTRIES) - {"method", "optimiser"}
 
 
+def test_the_scaffolds_own_name_is_as_good_as_any(tmp_path: Path) -> None:
+    assert run("new", "balancer", "my-method", "--folder", ".").exit_code == 0
+    assert "class MyMethod(Balancer)" in Path("my_method.py").read_text()
+
+
 @pytest.mark.parametrize("name", ["a", "true", "type", "batch", "a-name-of-thirty-characters-xx", "x.2"])
 def test_what_new_writes_of_any_kind_is_in_good_style_under_any_name(tmp_path: Path, name: str) -> None:
     for kind in scaffolds():
