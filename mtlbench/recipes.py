@@ -121,7 +121,13 @@ def conditions(benchmark: Mapping[str, Any], tasks: Sequence[str], data: object)
         benchmark: its settings, as records have them; tasks: those trained; data: the fingerprint of images and labels.
     """
     train = benchmark["train"]
-    known = {"steps": train["steps"], "triplets": train.get("triplets"), "backbone": benchmark["model"]["backbone"]}
+    known = {
+        "steps": train["steps"],
+        "triplets": train.get("triplets"),
+        "backbone": benchmark["model"]["backbone"],
+        "loss": benchmark.get("loss", {}).get("name"),
+        **{key: train.get(key) for key in ("optimiser", "schedule", "sampling")},
+    }
     return {"tasks": list(tasks), "data": data} | {key: value for key, value in known.items() if value is not None}
 
 
@@ -132,9 +138,9 @@ def unlike(found: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         found: what the recipe's table says of its origin; what it doesn't say counts as alike.
         here: the `conditions` of its use, with the digests of the method's sources as `code` where they are known.
     """
-    words = {"tasks": "tasks", "steps": "steps", "triplets": "triplets a task", "backbone": "backbone"}
     said = []
-    for key, what in words.items():
+    for key in ("tasks", "steps", "triplets", "backbone", "loss", "optimiser", "schedule", "sampling"):
+        what = "triplets a task" if key == "triplets" else key
         if key in found and key in here and _unordered(found[key]) != _unordered(here[key]):
             then, now = _briefly(found[key]), _briefly(here[key])
             said.append(f"{what} ({then}, here {now})" if then != now else what)

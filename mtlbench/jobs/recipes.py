@@ -94,7 +94,7 @@ def recipes_from_elsewhere(benchmark: Benchmark, methods: Sequence[Method], data
         a sentence with the remedy; nothing if there is no such recipe.
     """
     here = conditions(benchmark.model_dump(mode="json"), dataset.tasks, dataset.facts["fingerprint"])
-    used = [(m, benchmark.recipes[m.name]) for m in methods if m.recipe and m.name in benchmark.recipes]
+    used = [(m, benchmark.recipes[m.name]) for m in methods if m.recipe is not None and m.name in benchmark.recipes]
     said = in_which({m.name: unlike(recipe.found, here | {"code": sources_of(m)}) for m, recipe in used})
     if not said:
         return []

@@ -157,7 +157,7 @@ def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection
 def _unlike_its_recipe(record: Record) -> list[str]:
     """Return in what a run's conditions differ from those that its recipe was found under."""
     setup = record.setup
-    if not setup["method"].get("recipe"):
+    if not has_recipe(record):  # that of a default that won is empty, and was found somewhere too
         return []
     here = conditions(setup["benchmark"], setup["tasks"], setup["data"])
     return unlike(record.receipt.get("recipe", {}), here | {"code": setup.get("code", {})})

@@ -143,6 +143,8 @@ def test_a_recipe_belongs_to_its_conditions():
     assert unlike(conditions_here(steps=20_000), here) == [f"steps (20,000, here {here['steps']:,})"]
     assert unlike(conditions_here(triplets=1234), here) == [f"triplets a task (1,234, here {here['triplets']})"]
     assert unlike(conditions_here(backbone="other"), here) == [f"backbone (other, here {here['backbone']})"]
+    for key, then in (("loss", "pml:A"), ("optimiser", "sgd"), ("schedule", "cosine"), ("sampling", "other")):
+        assert unlike(conditions_here(**{key: then}), here) == [f"{key} ({then}, here {here[key]})"]
     assert unlike(conditions_here(data="other"), here) == ["images"]
     assert unlike(conditions_here(data="other", tasks=["a"] * 7), here) == [f"tasks (7, here {len(here['tasks'])})"]
     assert unlike({"data": "other"}, here) == ["images or tasks"]
@@ -165,10 +167,10 @@ def test_a_run_warns_of_recipes_from_elsewhere():
     methods = [with_recipe_of(benchmark, parse_method(name)) for name in named]
     [said] = recipes_from_elsewhere(benchmark, methods, make_dataset())
     n = len(make_dataset().tasks)
-    assert f"shared and gradnorm with other tasks (7, here {n}); modulation with other backbone" in said
-    assert not {"single", "film", "independent"} & set(said.split())
+    assert f"shared, gradnorm and film with other tasks (7, here {n}); modulation with other backbone" in said
+    assert not {"single", "independent"} & set(said.split())
     assert "--plain" in said
-    assert recipes_from_elsewhere(benchmark, methods[3:], make_dataset()) == []
+    assert recipes_from_elsewhere(benchmark, [methods[3], methods[5]], make_dataset()) == []
 
 
 def test_a_recipe_belongs_to_the_code_of_a_method_of_ones_own(tmp_path):
