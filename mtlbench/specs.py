@@ -235,7 +235,10 @@ def _unknown(name: str, text: str) -> str:
     hint = did_you_mean(name, known)
     if name in BALANCERS:
         hint = f" It is a balancer: write it after an architecture, as in architecture+{name}."
-    return f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}. One in a file of your own needs --plugins FILE."
+    return (
+        f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}. One in a file of your own needs"
+        " --plugins FILE."
+    )
 
 
 def _named(architecture: str, words: Words, balancer: str, balancer_words: Words) -> Method:
