@@ -15,6 +15,7 @@ from support import registries_restored, run_command
 
 from mtlbench.plugins import load_plugins
 from mtlbench.registry import ARCHITECTURES
+from mtlbench.runs import find_records
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -36,7 +37,7 @@ def run_block(block: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         for line in block.splitlines():
             words = shlex.split(os.path.expandvars(line.replace("$PWD", str(Path.cwd()))))
             if words[0] == "mtlbench":
-                ended = run_command(*words[1:], *(SHORT if words[1] == "run" else []))
+                ended = run_command(*words[1:], *(SHORT if words[1] in ("run", "tune") else []))
                 code, out, err = ended.code, ended.out, ended.err
             elif words[0] == "export":
                 environment.setenv(*words[1].split("=", 1))
@@ -54,8 +55,8 @@ def run_block(block: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_text_says_how_its_blocks_are_run() -> None:
-    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "toml", "bash"]
-    assert TEXT.rstrip().endswith("in an empty folder: `run` with six steps, and `pip` without an index.")
+    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "bash", "toml", "bash"]
+    assert TEXT.rstrip().endswith("in an empty folder: `run` and `tune` with six steps, and `pip` without an index.")
 
 
 @pytest.mark.slow
@@ -82,10 +83,14 @@ def test_a_method_comes_from_nothing_to_a_row_as_a_file_a_folder_and_a_package(
         for module in ("my_package", "my_package.my_method"):  # a new process would import it anew
             sys.modules.pop(module, None)
         importlib.invalidate_caches()
-    first, table, from_folder, from_package = outputs
+    first, table, tuned, from_folder, from_package = outputs
     assert first.count("my-method keeps the contract.") == 1
     assert re.search(r"^my-method +\d", first, re.MULTILINE)  # its row
     assert re.search(r"^my-method +\d", table, re.MULTILINE)
+    fair = [record.method for record in find_records(folder / "results") if record.seed == 2]
+    assert {"shared · tuned", "my-method · tuned"} <= set(fair)
+    assert "my-method" not in fair
+    assert "not tuned" not in tuned
     assert "✗" not in "".join(outputs)
     for output in (from_folder, from_package):
         assert "my-method keeps the contract." in output

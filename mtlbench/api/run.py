@@ -52,7 +52,7 @@ def run(
         plugins: files or folders with methods of your own; a class that is registered already is there without.
         track: trackers, as `["tensorboard"]`.
         overwrite: repeat runs that are done.
-        plain: leave out the recipes that the benchmark has; recipes: a file with others.
+        plain: leave out the recipes that the benchmark has; recipes: a file whose recipes go before them.
         show: show progress as the command line does.
 
     Returns:

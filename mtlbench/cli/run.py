@@ -89,7 +89,7 @@ def run(
     recipes: Annotated[
         Path | None,
         typer.Option(
-            help="Use the recipes of this file, which mtlbench tune --write made.",
+            help="Use the recipes of this file, which mtlbench tune --write made, before the benchmark's.",
             show_default="the benchmark's own",
         ),
     ] = None,

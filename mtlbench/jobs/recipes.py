@@ -25,7 +25,8 @@ def with_recipes(versions: Sequence[Variant], plain: bool, file: Path | None) ->
     Args:
         versions: the variants, with the benchmark's recipes.
         plain: use no recipes.
-        file: use the recipes of this file instead; see `read_recipes`.
+        file: its recipes replace the benchmark's of the same methods; those of others stay, or a tuned method would be
+            compared with plain ones. See `read_recipes`.
 
     Raises:
         UserError: both `plain` and `file` are given, or the file can't be read.
@@ -39,7 +40,11 @@ def with_recipes(versions: Sequence[Variant], plain: bool, file: Path | None) ->
     for name, recipe in recipes.items():
         for version in versions:
             version.benchmark.changed(recipe.content(), f"{file}: recipes.{name}")
-    return [replace(v, benchmark=v.benchmark.model_copy(update={"recipes": recipes})) for v in versions]
+    kept = [{} if plain else version.benchmark.recipes for version in versions]
+    return [
+        replace(v, benchmark=v.benchmark.model_copy(update={"recipes": theirs | recipes}))
+        for v, theirs in zip(versions, kept, strict=True)
+    ]
 
 
 def read_recipes(file: Path, quick: bool) -> dict[str, Recipe]:

@@ -139,7 +139,10 @@ def warnings_of(suite: Suite, records: Sequence[Record], default_won: Collection
     tuned = {str(r.setup["method"]["name"]): r.receipt.get("recipe", {}).get("trials") for r in done if has_recipe(r)}
     plain = {str(r.setup["method"]["name"]) for r in done} - tuned.keys() - set(default_won)
     if tuned and plain:
-        found.append(f"not tuned: {', '.join(sorted(plain))}. Methods with a tuned recipe had more trials.")
+        found.append(
+            f"not tuned: {', '.join(sorted(plain))}. Methods with a tuned recipe had more trials: mtlbench tune gives"
+            " them as many, --plain runs all without."
+        )
     if len(set(tuned.values())) > 1:
         found.append("methods were tuned with different numbers of trials: see the small print.")
     if elsewhere := in_which({r.method: _unlike_its_recipe(r) for r in done}):

@@ -14,9 +14,11 @@ from tuning_support import tuned, tuning_of
 
 from mtlbench.benchmark import load_benchmark
 from mtlbench.errors import UserError
+from mtlbench.jobs.factors import Variant
 from mtlbench.jobs.job import Job
 from mtlbench.jobs.plan import plan
 from mtlbench.jobs.recipes import read_recipes, recipes_from_elsewhere, with_recipe_of
+from mtlbench.jobs.recipes import with_recipes as recipes_of
 from mtlbench.plugins import load_plugins
 from mtlbench.recipes import Range, Recipe, conditions, unlike
 from mtlbench.report.suites import by_recipe, suites
@@ -106,6 +108,20 @@ def test_the_quick_protocol_has_recipes_of_its_own(tmp_path):
     assert set(load_benchmark(str(file)).recipes) == {"shared"}
     assert set(load_benchmark(str(file), quick=True).recipes) == {"single"}
     assert set(read_recipes(file, quick=True)) == {"single"}
+
+
+def test_a_file_of_recipes_goes_before_the_benchmarks_method_by_method(tmp_path):
+    """One of a method of one's own must not take away those of the methods it is compared with."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[quick.recipes.mine]\ntrain.lr = 0.1\n[quick.recipes.shared]\ntrain.lr = 0.2\n")
+    given = [Variant(with_recipes(shared=Recipe(train={"lr": 0.3}), single=Recipe(train={"lr": 0.4})))]
+    given = [Variant(one.benchmark.model_copy(update={"protocol": "quick"})) for one in given]
+    (found,) = recipes_of(given, plain=False, file=file)
+    assert {name: one.train["lr"] for name, one in found.benchmark.recipes.items()} == {
+        "mine": 0.1, "shared": 0.2, "single": 0.4,
+    }  # fmt: skip
+    (without,) = recipes_of(given, plain=True, file=None)
+    assert without.benchmark.recipes == {}
 
 
 def test_the_papers_protocols_are_not_tuned():
