@@ -341,10 +341,14 @@ def test_every_probe_has_a_batch_of_its_own_from_the_training_split(monkeypatch)
     other = trainer_of("modulation", *PROBED)
     other.state.step = 3
     other.probe()
+    seeded = trainer_of("single", *PROBED)
+    seeded.seed, seeded.state.step = 1, 3
+    seeded.probe()
     assert (trainer.dataset.split[torch.cat(drawn)] == 0).all()
-    first, second, third = drawn
+    first, second, third, of_another_seed = drawn
     assert not torch.equal(first, second)
     assert torch.equal(second, third)
+    assert not torch.equal(third, of_another_seed)
 
 
 def test_what_a_network_draws_in_a_probe_depends_on_seed_and_step_alone(dropout):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtlbench import cost
 from mtlbench.architecture import Architecture
 from mtlbench.jobs.measure import measure, memory_of
-from mtlbench.networks import build
+from mtlbench.networks import EMBEDDING_BATCH, build
 from mtlbench.plugins import load_plugins
 from mtlbench.specs import parse_method
 from mtlbench.training.loop import Trainer
@@ -126,6 +126,40 @@ def test_rates_are_the_median_with_slowest_and_fastest():
     assert cost._rates("x", 100, [1.0, 4.0, 2.0]) == {"x": 50, "x_slowest": 25, "x_fastest": 100}
 
 
+def test_embedding_speeds_are_of_images_whatever_the_number_of_tasks(monkeypatch):
+    ran: list[tuple[str, int, bool, bool]] = []
+
+    class Noted(TwoLayers):
+        def embed(self, images: Tensor) -> Tensor:
+            ran.append(("all", len(images), self.training, torch.is_grad_enabled()))
+            return super().embed(images)
+
+        def embed_task(self, images: Tensor, task: int) -> Tensor:
+            ran.append(("one", len(images), self.training, torch.is_grad_enabled()))
+            return self.heads[task](self.norm(self.conv(images)).mean((2, 3)))
+
+    monkeypatch.setattr(cost, "seconds_each", lambda work, device: [0.5] if work() is not None else [])
+    rates = cost.embedding_rates(Noted(3).train(), torch.zeros(8, 3, 10, 10), "fp32")
+    assert len(rates) == 6
+    assert set(rates.values()) == {8 / 0.5}
+    assert ran == [("one", 8, False, False), ("all", 8, False, False)]
+    assert cost.training_rate(lambda: 0, 24, torch.device("cpu"))["train_rate"] == 48
+
+
+def test_speeds_are_measured_with_a_steps_images_and_whole_batches(monkeypatch):
+    asked: dict[str, int] = {}
+    monkeypatch.setattr(cost, "training_rate", lambda step, images, device: asked.update(training=images) or {})
+    monkeypatch.setattr(cost, "embedding_rates", lambda net, images, how: asked.update(embedding=len(images)) or {})
+    for others in ("operations", "storage", "added_by_one_task"):
+        monkeypatch.setattr(cost, others, lambda *_: {})
+    for others in ("file_size", "training_memory"):
+        monkeypatch.setattr(cost, others, lambda *_: None)
+    benchmark, dataset = protocol(), make_dataset()
+    assert len(dataset.members("val")) < EMBEDDING_BATCH
+    measure(parse_method("shared"), benchmark, dataset, "fp32")
+    assert asked == {"training": 24, "embedding": EMBEDDING_BATCH}
+
+
 def test_training_memory_holds_the_network_its_gradients_and_what_the_optimiser_keeps():
     trainer = Trainer(parse_method("shared"), protocol("model.embedding=512"), make_dataset(), 0, "fp32")
     trainer.step()
@@ -138,6 +172,12 @@ def test_training_memory_holds_the_network_its_gradients_and_what_the_optimiser_
     small.step()
     fewer = weights - sum(p.numel() * 4 for p in small.architecture.parameters())
     assert memory - memory_of(small) == pytest.approx(4 * fewer, rel=0.3)
+
+
+def test_training_memory_is_the_peak_of_a_step_beside_what_is_kept():
+    kept = [torch.zeros(1000)]
+    found = cost.training_memory(lambda: torch.ones(2_000_000).sum(), [*kept, *kept], torch.device("cpu"))
+    assert 4 * 2_001_000 <= found < 4 * 2_010_000  # what is kept counts once, and what a step frees again counts
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,8 @@ def test_schedules_begin_and_end_where_they_say():
     assert [at(s, **steps) for s in (0, 0.399, 0.4, 0.799, 0.8)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert [at(s, schedule="cosine") for s in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
     assert [at(s, schedule="one-cycle") for s in (0, 0.3, 0.65, 1)] == pytest.approx([0.04, 1, 0.5, 0])
+    up, down = 0.5 * (1 - math.cos(math.pi / 4)), 0.5 * (1 + math.cos(math.pi / 4))  # a quarter of each way
+    assert [at(s, schedule="one-cycle") for s in (0.075, 0.475)] == pytest.approx([0.04 + 0.96 * up, down])
     assert [at(s, schedule="exponential", decay=0.01) for s in (0, 0.5, 1)] == pytest.approx([1, 0.1, 0.01])
 
 
@@ -234,8 +236,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(make):
 
 
 def test_the_best_checkpoint_by_validation_is_kept(make, monkeypatch):
-    trainer = make("shared", "train.steps=9", "evaluation.every=3")
-    scores = iter([0.6, 0.9, 0.7])
+    trainer = make("shared", "train.steps=12", "evaluation.every=3")
+    scores = iter([0.6, 0.9, 0.7, 0.9])  # of equals the first
     seen: list[dict[str, Tensor]] = []
 
     def hits(self: HeldOutTriplets, embeddings: Tensor, normalise: bool) -> Tensor:
@@ -244,7 +246,7 @@ def test_the_best_checkpoint_by_validation_is_kept(make, monkeypatch):
 
     monkeypatch.setattr(HeldOutTriplets, "hits", hits)
     trainer.run()
-    assert len(seen) == 3
+    assert len(seen) == 4
     assert trainer.state.best_step == 6
     assert trainer.state.best_accuracy == pytest.approx(0.9)
     assert equal(trainer.architecture.state_dict(), seen[1])

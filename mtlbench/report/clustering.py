@@ -71,19 +71,19 @@ class SharedImages:
         self._of_values: list[tuple[int, _Triples, _Triples]] = []  # a task, its triplets by value and by image
         each = []
         for t, task in enumerate(triplets):
-            clusters = rows[t]
+            clusters, shared = rows[t], _Triples(rows[t])
             if (
                 labels is not None
                 and labels.shape[1] > task.max()
                 and len(np.unique(labels[t][labels[t] >= 0])) >= _MANY
             ):
                 clusters = _units(labels[t], labels.shape[1])[task]
-                self._of_values.append((t, _Triples(clusters), _Triples(rows[t])))
-            each.append(_number_of_equal(np.bincount(clusters.ravel())))
-        self.images = min(each)
-        # errors about a task's own mean are smaller than errors, the more the fewer images decide it: by as much as the
-        # jackknife's variance of a mean over triplets of images is larger (Efron and Stein, Annals of Statistics 1981)
-        self.stretch = float(np.mean([number * max(number - 1, 1) / max(number - 3, 1) ** 2 for number in each]))
+                shared, by_image = _Triples(clusters), shared
+                self._of_values.append((t, shared, by_image))
+            each.append((_number_of_equal(np.bincount(clusters.ravel())), _lost(clusters, shared)))
+        self.images = min(number for number, _ in each)
+        # of three images nothing can be told, as of one number
+        self.stretch = float(np.mean([1 / max(1 - lost, number**-2.0) for number, lost in each]))
 
     def mean(self, scores: Scores) -> float:
         """Return the mean over tasks and triplets of (T, n) scores."""
@@ -234,6 +234,23 @@ def _number_of_equal(weights: NDArray[np.generic]) -> float:
     return float(squares.sum()) ** 2 / total if total else 0.0
 
 
+def _lost(members: NDArray[np.int64], shared: _Triples) -> float:
+    """Return which share of the variance of a task's mean is missing where errors are those about that mean.
+
+    Exact where a triplet's score is a sum of its members' independent effects. A member counts w_u times in a triplet
+    on average, and the variance is that of the sum of w_u x_u. Its estimate is the sum of e_q e_r over triplets that
+    share a member, with e_q the sum of (A_qu - w_u) x_u, and expects sums over A_qu A_ru, w_u A_qu and w_u w_u.
+
+    Args:
+        members: (n, 3) of the triplets, A_qu; shared: the same.
+    """
+    number = len(members)
+    weights = np.bincount(members.ravel()) / number
+    total = float(weights @ weights)
+    both = shared.product(weights[members].sum(axis=1), np.ones(number))
+    return (2 * both / total - shared.product(np.ones(number), np.ones(number))) / number**2
+
+
 def _units(groups: NDArray[np.integer] | None, images: int) -> NDArray[np.int64]:
     """Return numbers that images of one group share; each image has its own where groups are not known of all."""
     if groups is None or len(groups) < images:
@@ -269,8 +286,12 @@ class _Triples:
         The sum over shared members counts a pair of triplets once for each; less that over shared pairs of members,
         plus that over shared triples, leaves one.
         """
-        total = sum(groups.sign * groups.sum_of_squares(errors) for groups in self._groups)
+        total = self.product(errors, errors)
         return max(total, float(errors @ errors))  # as if triplets were independent: never less, whatever chance says
+
+    def product(self, first: Floats, second: Floats) -> float:
+        """Return the sum of first_q second_r over all triplets q and r that share a member or more."""
+        return sum(groups.sign * groups.product(first, second) for groups in self._groups)
 
 
 class _Groups:
@@ -280,6 +301,7 @@ class _Groups:
         self.sign, self._rows = sign, np.concatenate([rows for rows, _ in shared])
         self._what = np.unique(np.concatenate([what for _, what in shared]), return_inverse=True)[1]
 
-    def sum_of_squares(self, errors: Floats) -> float:
-        sums = np.bincount(self._what, errors[self._rows])
-        return float(sums @ sums)
+    def product(self, first: Floats, second: Floats) -> float:
+        sums = np.bincount(self._what, first[self._rows])
+        others = sums if second is first else np.bincount(self._what, second[self._rows])
+        return float(sums @ others)

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from mtlbench.data.dataset import Dataset
 from mtlbench.errors import UserError
 from mtlbench.evaluation.retrieval import nearest
 from mtlbench.search import embed_files, load_run, read_stored
+from mtlbench.search import search as searched
 from tests.support import leave_runs
 
 SHORT = (
@@ -55,6 +57,20 @@ def error(*words: object) -> str:
     with pytest.raises(UserError) as caught:
         search(*words)
     return str(caught.value)
+
+
+def test_under_a_task_its_own_embeddings_of_queries_and_gallery_are_compared() -> None:
+    run = SimpleNamespace(
+        tasks=("colour", "shape"), benchmark=SimpleNamespace(embedding=SimpleNamespace(normalise=False))
+    )
+    gallery = torch.tensor([[[0.0], [2.0], [9.0]], [[9.0], [0.0], [4.0]]])
+    asked = torch.tensor([[[0.5]], [[5.0]]])
+    (found,) = searched(run, asked, gallery, ["shape", "colour"], 2)
+    assert [(one.task, one.places, one.distances) for one in found] == [
+        ("shape", (2, 0), (1.0, 4.0)), ("colour", (0, 1), (0.5, 1.5)),
+    ]  # fmt: skip
+    (found,) = searched(run, asked, gallery.flip(0), ["shape"], 1, gallery_tasks=("shape", "colour"), names="xyz")
+    assert (found[0].places, found[0].names) == ((2,), ("z",))
 
 
 def rows(ended: Result) -> list[list[str]]:

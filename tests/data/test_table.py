@@ -234,6 +234,7 @@ def test_a_task_with_triplets_in_no_list_cannot_be_trained() -> None:
 
 def test_rare_values_become_unlabelled_and_the_others_keep_their_names_and_order() -> None:
     column = Column(np.array([0, 2, 2, 1, 1, 1, -1, 2, 1, 0, 1, 2]), ("low", "mid", "high"), ordered=True)
+    assert replace(table(), columns={"t": column}).without_rare(2).columns["t"].values == ("low", "mid", "high")
     kept = replace(table(), columns={"t": column}).without_rare(3).columns["t"]
     assert kept.values == ("mid", "high")
     assert kept.ordered

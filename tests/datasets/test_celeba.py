@@ -26,6 +26,7 @@ def test_labels_identities_and_splits_belong_to_the_image_that_the_files_name(tm
     assert table.columns["Bald"].values == ("no", "yes")
     assert table.columns["identity"].values == ("9", "10")  # in the order of numbers, not of words
     assert table.columns["identity"].codes.tolist() == [1, 0, 0]
+    assert table.kin.codes.tolist() == [1, 0, 0]  # images of a person are one cluster of the test images
     assert table.split.tolist() == [0, 2, 1]
     assert (table.name, table.rendered) == ("CelebA", False)
 

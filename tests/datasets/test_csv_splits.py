@@ -247,6 +247,8 @@ def test_without_a_validation_split_an_eighth_of_train_is_drawn_and_said(tmp_pat
     assert np.bincount(table.split).tolist() == [7, 1, 2]
     assert table.split[8:].tolist() == [2, 2]
     assert table.split_rule == "as in labels.csv, column split, validation an eighth of train at random, seed 0"
+    drawn = {tuple(read_csv(tmp_path, options(split_seed=seed)).split.tolist()) for seed in range(5)}
+    assert len(drawn) > 1
 
 
 def test_without_a_test_split_val_is_test_and_the_rule_says_so(tmp_path: Path) -> None:

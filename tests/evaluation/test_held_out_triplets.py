@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,22 @@ def test_values_of_few_images_anchor_fewer_held_out_triplets_and_a_record_withou
     content = before.model_dump(mode="json")
     del content["evaluation"]["min_images"]
     assert in_todays_words(content)["evaluation"]["min_images"] == 0
+
+
+@pytest.mark.parametrize("kind", ["values", "sets", "roles"])
+def test_the_setting_of_few_images_holds_for_values_sets_and_queries(kind: str) -> None:
+    dataset = replace(make_dataset(("colour",)), labels=(torch.arange(90) % 6 == 0).long()[None])
+    everyone = torch.ones(90, dtype=torch.bool)
+    if kind == "sets":
+        dataset = replace(dataset, set_members=(torch.eye(2, dtype=torch.bool),))
+    elif kind == "roles":
+        dataset = replace(dataset, query=everyone, gallery=everyone)
+    labels = dataset.labels[0, dataset.members("test")]
+    assert labels.float().mean() < 0.2
+    for least, share in ((0, 0.5), (1000, float(labels.float().mean()))):
+        benchmark = protocol("evaluation.triplets=2000", f"evaluation.min_images={least}")
+        anchors = HeldOutTriplets.draw(dataset, benchmark, "test").triplets[0, :, 0]
+        assert float(labels[anchors].float().mean()) == pytest.approx(share, abs=0.04)
 
 
 def test_a_record_of_earlier_keys_shares_a_table_with_one_of_todays() -> None:

@@ -204,6 +204,14 @@ def test_triplets_are_of_a_query_and_two_gallery_images(images: list[tuple[int, 
         assert (counts - 1 / len(counts)).abs().max() < 0.06
 
 
+def test_labels_of_few_queries_anchor_in_proportion_to_them() -> None:
+    labels = torch.tensor([0] * 30 + [1] * 6 + [2] * 3 + [0, 1, 2] * 20)  # gallery images don't count
+    query = torch.arange(len(labels)) < 39
+    drawn = AskedTriplets(labels, query, ~query, min_images=12).draw(20_000, torch.Generator().manual_seed(0))
+    shares = torch.bincount(labels[drawn[:, 0]]) / len(drawn)
+    torch.testing.assert_close(shares, torch.tensor([12.0, 6.0, 3.0]) / 21, rtol=0, atol=0.02)
+
+
 def test_a_data_set_with_query_and_gallery_sets_is_judged_by_them() -> None:
     dataset = make_dataset()
     benchmark = protocol()
@@ -226,3 +234,19 @@ def test_a_data_set_with_query_and_gallery_sets_is_judged_by_them() -> None:
     assert math.isclose(
         float(queries["precision@1"].nanmean()), float(queries["precision@1"][:, ::3].mean()), rel_tol=1e-6
     )
+
+
+def test_a_data_set_with_cameras_leaves_a_queries_own_out_of_its_gallery() -> None:
+    dataset = make_dataset()
+    apart = torch.arange(90) // 6  # six images in a row are of one person and camera
+    points = torch.randn(2, 18, 8, generator=torch.Generator().manual_seed(0))
+    images = dataset.members("test")
+    held_out = HeldOutTriplets.draw(dataset, protocol(), "test")
+    found = scores_of(points, held_out, protocol(), replace(dataset, apart=apart)).queries["map@r"]
+    for own, labels, scores in zip(points, dataset.labels[:, images], found, strict=True):
+        asked = {"normalise": protocol().embedding.normalise, "ks": (1,)}
+        wanted, without = (
+            retrieval_scores(own, labels, apart=some, **asked)["map@r"] for some in (apart[images], None)
+        )
+        torch.testing.assert_close(scores.double(), wanted, equal_nan=True, rtol=0, atol=1e-6)
+        assert not torch.allclose(wanted, without, equal_nan=True)

@@ -276,6 +276,8 @@ def test_the_limit_is_the_standard_error_of_the_difference() -> None:
     assert made(0.05).fallen == ("a",)
     assert made(0.052).fallen == ()  # 1.96 x 0.052 = 0.102
     assert made(0.05).fall_in_words("a") == "10.0 ±9.8 points"
+    risen = replace(made(0.05), before={"a": 0.7}, after={"a": 0.8})
+    assert risen.fallen == ()
 
 
 def test_the_error_is_by_hand_where_triplets_share_no_image() -> None:

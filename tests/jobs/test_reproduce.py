@@ -170,6 +170,13 @@ def test_all_methods_of_a_command_agree_at_once_in_95_of_100_cases(tmp_path):
     assert of(10) == pytest.approx(_tolerance(means, 3, 1, LEVEL / 10))
 
 
+def test_one_seed_repeated_is_judged_by_the_spread_of_all_of_the_records(tmp_path):
+    old = [_record("m", seed, 0.6 + 0.01 * seed) for seed in range(3)]
+    (found,) = repetitions(old, [(old[1], _record("m", 1, 0.62, threads=2))], tmp_path)
+    assert (found.before, found.now) == (0.61, 0.62)
+    assert found.tolerance == pytest.approx(_tolerance([0.6, 0.61, 0.62], 1, 1, LEVEL))
+
+
 def _of_tasks(means: dict[str, float], seeds: int, threads: int = 1, spread: float = 0.005) -> list[Record]:
     made = []
     for seed in range(seeds):

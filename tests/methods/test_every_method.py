@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
+from torch import nn
 
 from mtlbench.backbones import BackboneFactory
 from mtlbench.benchmark import load_benchmark
@@ -70,6 +73,32 @@ def test_what_one_more_task_adds_is_the_difference(method):
 def test_one_task_costs_no_more_operations_than_all(method, backbones, images):
     counts = operations(parse_method(method).build(backbones, TASKS)[0], images[0, :1])
     assert 0 < counts["flops_one_task"] <= counts["flops_all_tasks"]
+
+
+def test_the_last_shared_layer_is_the_last_of_those_that_tasks_share(method, backbones, images):
+    """Other weights of it change no shared layer's input; those of any other shared one change the input of it."""
+    net = parse_method(method).build(backbones, TASKS)[0].eval()
+    last, shared = {id(p) for p in net.last_shared_layer()}, {id(p) for p in net.shared_parameters()}
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear) and id(m.weight) in shared]
+    named = {layer for layer in layers if id(layer.weight) in last}
+    given: dict[nn.Module, torch.Tensor] = {}
+    for layer in layers:
+        layer.register_forward_hook(lambda one, inputs, _: given.update({one: inputs[0].clone()}))
+
+    @torch.no_grad()
+    def behind(some: Iterable[nn.Module]) -> set[nn.Module]:
+        net(images[:, :1])
+        before, kept = dict(given), [(layer.weight, layer.weight.clone()) for layer in some]
+        for weight, _ in kept:
+            weight += 0.1
+        net(images[:, :1])
+        for weight, values in kept:
+            weight.copy_(values)
+        return {layer for layer in before if not torch.equal(before[layer], given[layer])}
+
+    assert bool(named) == bool(layers)
+    assert behind(named) == set()
+    assert all(behind([layer]) & named for layer in layers if layer not in named)
 
 
 def test_a_step_leaves_no_graph_and_operations_can_be_counted_behind_it(method, backbones, images):

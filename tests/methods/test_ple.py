@@ -126,6 +126,14 @@ def test_in_ple_a_shared_gate_closed_to_own_experts_keeps_other_tasks_out(backbo
     assert [reached(net, net.levels[0].own[1], images, t) for t in range(3)] == [False, True, False]
 
 
+def test_a_tasks_rows_of_the_shared_gate_are_those_of_its_own_experts(backbones):
+    net = build("ple[own=2,shared=2]", backbones)
+    *rows, of_shared = net.levels[0].shared_gates
+    owners = [[t for t in range(3) if any(p is gate.weight for p in net.task_parameters(t))] for gate in rows]
+    assert owners == [[0], [1], [2]]
+    assert any(p is of_shared.weight for p in net.shared_parameters())
+
+
 def test_the_last_level_has_no_shared_gate(backbones):
     *layers, last = build("ple[after=0]", backbones).levels
     assert [len(layer.shared_gates) for layer in layers] == [4, 4, 4]  # rows of three tasks and of the shared experts

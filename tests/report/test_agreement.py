@@ -289,6 +289,7 @@ def test_csv_holds_a_row_per_run_layer_pair_and_part_unrounded(tmp_path):
     assert one.loc[("", ""), "mean_cosine"] == pytest.approx((0.123456 - 0.5) / 2)
     assert one.loc[("", ""), "update_compliance_ratio"] == 0.5
     assert one.loc[AB, "mean_cosine"] == pytest.approx(0.123456, rel=1e-9)
+    assert (one.loc[AB, "update_compliance_ratio"], one.loc[AC, "update_compliance_ratio"]) == (1, 0)
     assert (one.loc[BC, "cosines"], one.loc[BC, "without_cosine"]) == (0, 2)
     assert pd.isna(one.loc[BC, "update_compliance_ratio"])
     written = pd.read_csv(io.StringIO(shown(tmp_path, "csv")), keep_default_na=False)

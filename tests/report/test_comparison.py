@@ -6,12 +6,14 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from report_records import asked, cells, order, record, shown, unwrapped, written
 from safetensors.numpy import load_file, save_file
 
 from mtlbench.errors import UserError
+from mtlbench.report.clustering import SharedQueries
 from mtlbench.report.comparison import compare_rows
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, summarise
@@ -127,6 +129,20 @@ def test_a_pairs_verdict_depends_neither_on_other_rows_nor_on_what_is_shown(tmp_
     noisy = [r for r in records if r.method != "bad"]
     noisy += [written(tmp_path, "bad", s, share) for s, share in enumerate((0.1, 0.5, 0.8))]
     assert columns(tmp_path, noisy)["lower"] == whole["lower"]
+
+
+def test_of_some_tasks_alone_the_answers_are_those_of_these_tasks(tmp_path):
+    def runs(colour: float, heel: float) -> list[torch.Tensor]:
+        drawn = [torch.rand(2, 400, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+        return [(one < torch.tensor([[colour], [heel]])).to(torch.uint8) for one in drawn]
+
+    records = answered(tmp_path, "one", runs(0.9, 0.6)) + answered(tmp_path, "two", runs(0.6, 0.9))
+    for task, best, other in (("colour", "one", "two"), ("heel_height", "two", "one")):
+        (summary,) = summarise(records, Choice(tasks=task), tmp_path)
+        found = {row.method: row for row in summary.rows}
+        assert [found[name].standing["mean"] for name in (best, other)] == ["best", "worse"]
+        apart = found[other].accuracy["mean"].mean - found[best].accuracy["mean"].mean
+        assert found[other].versus["mean"].difference == pytest.approx(apart, abs=1e-6)
 
 
 def test_one_seed_is_not_compared(tmp_path):
@@ -257,6 +273,24 @@ def test_a_macro_metric_is_compared_in_the_mean_and_on_each_task_like_triplets(t
         ("mean", "task/colour", "task/heel_height", "macro map@r", "macro recall@10"), "worse"
     )
     assert any("the queries of the weakest column" in line for line in summary.receipt)
+
+
+def test_where_some_test_images_alone_are_searched_the_error_is_that_of_their_labels(tmp_path):
+    gallery = (torch.arange(300) >= 60).numpy()
+    records = [queried(tmp_path, m, s, x) for m, x in (("best", 0.8), ("far", 0.4)) for s in range(2)]
+    files = [run_folder(tmp_path, "made-up", one.method, one.seed) / "test.safetensors" for one in records]
+    for one, file in zip(records, files, strict=True):
+        one.receipt["data"]["test_gallery"] = 240
+        save_file(load_file(file) | {"gallery": gallery.astype("uint8")}, file)
+    (suite,) = suites(records)
+    pair = compare_rows(suite, "best", "far", "", tmp_path, "macro/map@r")
+    kept = [load_file(file) for file in files]
+    labels, scores = kept[0]["labels"], [one["queries/map@r"].astype(float) for one in kept]
+    shared = SharedQueries(labels, np.where(gallery, labels, -1))
+    assert pair.from_images == pytest.approx(shared.spread((scores[0] + scores[1] - scores[2] - scores[3]) / 2))
+    save_file({name: values for name, values in kept[0].items() if name != "gallery"}, files[0])
+    with pytest.raises(UserError, match="did not keep which test images are in the gallery"):
+        compare_rows(suite, "best", "far", "", tmp_path, "macro/map@r")
 
 
 def test_scores_of_queries_of_another_run_are_not_believed(tmp_path):

@@ -80,6 +80,31 @@ def test_a_label_of_few_images_counts_as_few():
     assert 18 < SharedImages(few[None]).images < 22
 
 
+def test_the_error_from_few_images_of_a_label_is_the_true_one():
+    """Errors about a task's own mean are smaller than errors, the more the fewer images decide it."""
+    for rare in (8, 12, 20):
+        random = np.random.default_rng(0)
+        pairs = [random.choice(rare, 2, replace=False) for _ in range(400)]  # of the label; negatives are many
+        triplets = np.column_stack([np.array(pairs), rare + random.integers(300, size=400)])[None]
+        shared = SharedImages(triplets)
+        scores = [random.normal(size=rare + 300)[triplets].sum(axis=2) for _ in range(2000)]
+        true = np.var([shared.mean(one) for one in scores], ddof=1)
+        assert 0.93 < np.mean([shared.spread(one) for one in scores]) / true < 1.07
+
+
+@pytest.mark.parametrize("images", [10, 40])
+def test_the_variance_of_a_sum_of_images_own_effects_is_exact(images):
+    """A score is the sum of its images' effects: so is the mean, by weight, and the variance is that of the weights."""
+    random = np.random.default_rng(images)
+    groups = np.where(np.arange(images) < images // 2, np.arange(images) // 2, -1)  # pairs, and images on their own
+    units = np.where(groups < 0, images + np.arange(images), groups)
+    triplets = np.array([random.choice(images, 3, replace=False) for _ in range(50)])[None]
+    counts = (units[triplets[0]][..., None] == np.unique(units)).sum(axis=1)  # a pair may be in one triplet
+    weights = counts.mean(axis=0)
+    found = SharedImages(triplets, groups).stretch * sum(brute_force(units[triplets], e) for e in (counts - weights).T)
+    assert found == pytest.approx(weights @ weights, rel=1e-9)
+
+
 def test_students_t_is_that_of_the_tables():
     for freedom, t, p in (
         (1, 12.706, 0.05),

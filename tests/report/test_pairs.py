@@ -8,7 +8,7 @@ import pytest
 from report_records import cells, shown, unwrapped, written
 
 from mtlbench.errors import UserError
-from mtlbench.report.inference import Comparison
+from mtlbench.report.inference import Comparison, threshold
 from mtlbench.report.page import write_page
 from mtlbench.report.pairs import Pairs, in_points, pairs_of
 from mtlbench.report.summary import Choice, summarise
@@ -66,6 +66,7 @@ def test_the_matrix_holds_each_pair_in_both_orders_with_the_sign_turned(tmp_path
     assert set(pairs.methods[:2]) == {"top", "near"}
     assert pairs.methods[2:] == ("middle", "low")
     assert len(pairs.differences) == 12
+    assert pairs.level == threshold(4)
     for (method, other), pair in pairs.differences.items():
         assert pair.difference == -pairs.differences[other, method].difference
     assert not pairs.told_apart("top", "near")

@@ -371,6 +371,8 @@ def test_the_sentence_says_how_much_tuning_changed_and_the_order():
     assert "All 2 trials of a failed; the first: out of memory." in sentences(
         [outcome("a", None, None, reason="out of memory")]
     )
+    assert outcome("a", 0.5, 0.5).best.number == 0  # of equals the first: the default, if it is one of them
+    assert outcome("a", 0.5, 0.5).recipe == {}
     assert places({"a": 0.5, "b": 0.7, "c": 0.5}) == {"b": 1, "a": 2, "c": 2}
 
 

@@ -59,6 +59,13 @@ def test_the_front_is_drawn_through_its_points_and_named_in_words(results: Path)
     x, y = line(drawing.figure, "front")
     assert x == pytest.approx([SMALL_MB, LARGE_MB])
     assert y == pytest.approx([204.5 / 3, 209.5 / 3])
+    steps = {}
+    for cost in (STORAGE, TRAINING):
+        drawn = accuracy_against(scene(results), cost)
+        assert drawn is not None
+        steps[cost.stem] = next(one for one in drawn.figure.axes[0].lines if one.get_gid() == "front").get_drawstyle()
+    # of what a cost allows the best is bought at less storage, or at more speed
+    assert steps == {STORAGE.stem: "steps-post", TRAINING.stem: "steps-pre"}
     assert "On the Pareto front: modulation (68.2 % at 2.50 MB) and independent (69.8 % at 7.50 MB)." in drawing.alt
 
 

@@ -152,6 +152,17 @@ def test_a_small_method_is_offered_only_if_its_interval_shows_it_to_be_near(tmp_
     assert "No smaller method is surely within 3 points of it." in said(summary)
 
 
+def test_a_smaller_method_is_one_that_is_smaller_than_all_that_are_tied(tmp_path: Path) -> None:
+    for seed in range(5):
+        put(tmp_path, "shared", seed, (0.9, 0.7), megabytes=4)
+        put(tmp_path, "alike", seed, (0.9, 0.7), megabytes=2)
+        put(tmp_path, "near", seed, (0.88, 0.68), megabytes=3)  # smaller than the best, and not than the tied one
+    (summary,) = found(tmp_path)
+    assert set(verdict(summary).tied) == {"shared", "alike"}
+    assert verdict(summary).smallest == ("alike",)
+    assert not any("surely within" in line for line in verdict(summary).answers[1].more)
+
+
 def test_unequal_seeds_are_warned_of_and_equal_ones_are_not(results: Path) -> None:
     put(results, "broken", 9, status="failed", reason="out of memory")
     (summary,) = found(results)
