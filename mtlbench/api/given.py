@@ -19,10 +19,10 @@ def several(given: T | Iterable[T]) -> list[T]:
     return [given]  # type: ignore[list-item]  # a text is an iterable of texts, but meant as one
 
 
-def joined(names: str | Iterable[str]) -> str:
+def with_commas(names: str | Iterable[str]) -> str:
     """Return names as the command line takes them, joined by commas.
 
-    >>> joined("core,film"), joined(["core", "film"])
+    >>> with_commas("core,film"), with_commas(["core", "film"])
     ('core,film', 'core,film')
     """
     return ",".join(several(names))

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlbench.api.given import joined, several
+from mtlbench.api.given import several, with_commas
 from mtlbench.api.plots import Plots
 from mtlbench.errors import UserError, counted
 from mtlbench.report.evidence import read_curve
@@ -51,7 +51,7 @@ def results(
     """
     folder = Path(folder)
     records = records_in(folder, benchmark)
-    if chosen := joined(methods):
+    if chosen := with_commas(methods):
         records = chosen_records(records, chosen)
     return Results(folder, records, tuple(several(across)), benchmark)
 
@@ -182,7 +182,7 @@ class Results:
         from mtlbench.report.tables import as_frame
 
         check_metric(metric, self.records)
-        frame = as_frame(self._summaries(metric, joined(tasks), joined(methods)))
+        frame = as_frame(self._summaries(metric, with_commas(tasks), with_commas(methods)))
         kept = [name for name in frame.columns if not name.startswith("receipt/")]
         return frame[kept].set_index("method")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.api.given import joined, several
+from mtlbench.api.given import several, with_commas
 from mtlbench.api.results import Results
 from mtlbench.errors import UserError
 
@@ -105,12 +105,12 @@ def run(
     experiment = read_experiment(
         view,
         dataset=str(dataset),
-        methods=joined(methods),
+        methods=with_commas(methods),
         quick=quick,
         seeds=list(dict.fromkeys(seeds)),
         settings=[f"{key}={toml(value)}" for key, value in (settings or {}).items()],
-        vary=[f"{key}={joined(map(toml, several(values)))}" for key, values in (vary or {}).items()],
-        tasks=None if tasks is None else joined(tasks),
+        vary=[f"{key}={with_commas(map(toml, several(values)))}" for key, values in (vary or {}).items()],
+        tasks=None if tasks is None else with_commas(tasks),
         site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
         results=where,
         jobs=jobs,
