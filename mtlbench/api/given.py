@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-def several(given: T | Iterable[T]) -> list[T]:
+def several(given: object) -> list[Any]:
     """Return what was given as a list; a text, a path or a number is one thing.
 
     >>> several("heel"), several(0.2), several(("heel", "closure"))
     (['heel'], [0.2], ['heel', 'closure'])
     """
-    if isinstance(given, Iterable) and not isinstance(given, str):
-        return list(given)
-    return [given]  # type: ignore[list-item]  # a text is an iterable of texts, but meant as one
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def with_commas(names: str | Iterable[str]) -> str:

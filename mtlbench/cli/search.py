@@ -134,8 +134,8 @@ def tell_left_out(console: Console, left: Sequence[tuple[Path, str]]) -> None:
         say(console, f"note: {len(left):,} {images} left out that can't be read: {named}{more}.", "yellow")
 
 
-def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path] | None) -> Run:
-    """Load plug-ins and a run's network, and warn where it may embed differently than before.
+def open_run(console: Console, folder: Path, plugins: Sequence[Path] | None) -> Run:
+    """Load plug-ins and a run's network on the processor, and warn where it may embed differently than before.
 
     Raises:
         UserError: see `mtlbench.search.load_run`.
@@ -143,7 +143,7 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
     from mtlbench.devices import choose_device
     from mtlbench.search import load_run
 
-    return _opened(console, plugins, lambda: load_run(folder, choose_device(device)))
+    return _opened(console, plugins, lambda: load_run(folder, choose_device("cpu")))
 
 
 def _opened(console: Console, plugins: Sequence[Path] | None, load: Callable[[], M]) -> M:
