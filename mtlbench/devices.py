@@ -142,10 +142,21 @@ def sent(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 @contextlib.contextmanager
+def convolutions_as_before() -> Iterator[None]:
+    """At the end, restore in which float32 a GPU's convolutions compute, which `computing_in` sets."""
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextlib.contextmanager
 def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     """Run networks in bfloat16 autocast, or in float32, as `precision` says.
 
-    On a GPU float32 is float32, for the gradients that follow too: convolutions take TF32 only beside bfloat16.
+    On a GPU float32 is float32, for the gradients that follow too: convolutions take TF32 only beside bfloat16, until
+    the next call, or the end of `convolutions_as_before`.
     """
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = precision != "fp32"

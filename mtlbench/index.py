@@ -110,7 +110,7 @@ class Index:
         if lacking := [task for task in tasks if task not in self.tasks]:
             raise UserError(
                 f"{self.file} has no embeddings under {', '.join(lacking)}, but under {', '.join(self.tasks)}: name one"
-                f" of these with --task, or {again} --overwrite."
+                f" of these with --tasks, or {again} --overwrite."
             )
         if changed := self.changed():
             raise UserError(

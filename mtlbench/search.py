@@ -22,7 +22,7 @@ from mtlbench.benchmark import Benchmark
 from mtlbench.data.decoding import BROKEN, FILE, Pixels, fitted, read_image, reason_of
 from mtlbench.data.files import digest_of
 from mtlbench.data.pixels import normalise
-from mtlbench.devices import computing_in
+from mtlbench.devices import computing_in, convolutions_as_before
 from mtlbench.errors import UserError
 from mtlbench.evaluation.retrieval import nearest
 from mtlbench.names import find_task
@@ -75,7 +75,7 @@ class Run:
     def embed(self, images: Pixels) -> Tensor:
         """Embed images (n, H, W, 3) of the benchmark's size under every task: (T, n, D) float32 on the CPU."""
         seen = normalise(torch.from_numpy(images).to(self.device), self.benchmark.data.pixels)
-        with computing_in(self.record.setup["precision"], self.device):
+        with convolutions_as_before(), computing_in(self.record.setup["precision"], self.device):
             return self.architecture.embed(seen).float().cpu()
 
 

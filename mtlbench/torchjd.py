@@ -13,15 +13,14 @@ is shared; a task's own layers get the plain gradient of its own loss, also wher
 losses reach them. An architecture that shares nothing, or less than 1 % of its trained parameters, is refused. Where
 the gradients are taken:
 
-    at=shared          at all shared parameters: T backward passes through everything, T x P numbers in memory.
-    at=representation  at the features where the tasks branch off (`Architecture.representation`): T passes through
-                       the heads, then one through the trunk. The chain rule makes the trunk's gradient the same
-                       combination of the tasks' gradients, but lengths and angles are those at the features: an upper
-                       bound of the conflict on the parameters (Sener and Koltun), another number, and much cheaper.
-                       Needs an architecture with such a place and one batch for all tasks (joint sampling). Balancers
-                       that remember gradients, whose places in a batch mean nothing in the next, offer no `at`.
-    at=auto            at the representation where there is one, else at the shared parameters: for methods whose
-                       papers take gradients at the features.
+- `at=shared`: at all shared parameters: T backward passes through everything, T x P numbers in memory.
+- `at=representation`: at the features where the tasks branch off (`Architecture.representation`): T passes through the
+  heads, then one through the trunk. The chain rule makes the trunk's gradient the same combination of the tasks'
+  gradients, but lengths and angles are those at the features: an upper bound of the conflict on the parameters (Sener
+  and Koltun), another number, and much cheaper. Needs an architecture with such a place and one batch for all tasks
+  (joint sampling). Balancers that remember gradients, whose places in a batch mean nothing in the next, offer no `at`.
+- `at=auto`: at the representation where there is one, else at the shared parameters: for methods whose papers take
+  gradients at the features.
 
 Scale. Weights of 1 mean the plain mean (see `Balancer`), so what torchjd returns is brought to that scale. With T
 gradients of equal length, all the same or all at right angles, each method then takes the plain mean's step, except
@@ -426,8 +425,8 @@ class Exactly(nn.Module):
 def shortest_in_hull(gramian: Array) -> Array:
     """Return the (T,) weights, none below 0 and of sum 1, of the shortest vector in the hull of T gradients.
 
-    With A the Gramian's root, z >= 0 that minimises |A z|^2 + (sum z - 1)^2 points to it: along any direction w of sum
-    1 the least value is |A w|^2 / (1 + |A w|^2), which rises with |A w|.
+    With A the Gramian's root, z >= 0 that minimises `|A z|^2 + (sum z - 1)^2` points to it: along any direction w of
+    sum 1 the least value is `|A w|^2 / (1 + |A w|^2)`, which rises with `|A w|`.
     """
     number = len(gramian)
     found = _nonnegative(np.vstack([_root(gramian), np.ones(number)]), np.append(np.zeros(number), 1.0))
@@ -454,7 +453,7 @@ def _root(gramian: Array) -> Array:
 
 
 def _nonnegative(matrix: Array, wanted: Array) -> Array:
-    """Return the z >= 0 that minimises |matrix z - wanted|, exactly (Lawson and Hanson, 1974)."""
+    """Return the z >= 0 that minimises `|matrix z - wanted|`, exactly (Lawson and Hanson, 1974)."""
     from scipy.optimize import nnls
 
     found: Array = nnls(matrix, wanted, maxiter=100 * len(wanted))[0]

@@ -54,6 +54,12 @@ def run_block(block: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "".join(said)
 
 
+def test_every_tool_is_listed() -> None:
+    tools = {file.relative_to(ROOT / "tools").as_posix() for file in (ROOT / "tools").rglob("*.py")}
+    helpers = {"gpu/machine.py", "gpu/made_up.py"}  # of check.sh
+    assert [tool for tool in sorted(tools - helpers) if Path(tool).name not in TEXT] == []
+
+
 def test_the_text_says_how_its_blocks_are_run() -> None:
     assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "bash", "toml", "bash"]
     assert TEXT.rstrip().endswith("in an empty folder: `run` and `tune` with six steps, and `pip` without an index.")

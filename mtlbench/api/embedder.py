@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from mtlbench.api.given import several
 from mtlbench.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     Images = Sequence[str | Path] | npt.NDArray[np.uint8] | Tensor
 
 
-def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path] = ()) -> Embedder:
+def load(run: str | Path, *, device: str = "auto", plugins: str | Path | Iterable[str | Path] = ()) -> Embedder:
     """Load the network of a finished run, or a file that `mtlbench export` wrote of one.
 
     Args:
@@ -50,7 +51,7 @@ def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path]
     from mtlbench.export.served import open_network
     from mtlbench.plugins import load_given
 
-    for broken in load_given([Path(plugin) for plugin in plugins]):
+    for broken in load_given([Path(plugin) for plugin in several(plugins)]):
         warnings.warn(str(broken), stacklevel=2)
     return Embedder(open_network(Path(run), device))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtlbench.api.given import several, with_commas
 from mtlbench.api.plots import Plots
 from mtlbench.errors import UserError, counted
 from mtlbench.report.evidence import read_curve
@@ -22,15 +23,20 @@ if TYPE_CHECKING:
 
 
 def results(
-    folder: str | Path = "results", benchmark: str | None = None, *, methods: str = "", across: Sequence[str] = ()
+    folder: str | Path = "results",
+    benchmark: str | None = None,
+    *,
+    methods: str | Iterable[str] = "",
+    across: str | Iterable[str] = (),
 ) -> Results:
     """Read the run records in a folder.
 
     Args:
         folder: where records lie, as `mtlbench run --results` names it.
         benchmark: whose runs, by the folder's name, such as `shoes-quick`; None for all there are.
-        methods: methods, groups or patterns joined by commas, such as `core,single*`; empty for all.
-        across: settings in which the runs of one table may differ, such as `loss.name`; rows are named by them.
+        methods: methods, groups or patterns, such as `core,single*` or `["core", "single*"]`; empty for all.
+        across: the setting or settings in which the runs of one table may differ, such as `loss.name`; rows are named
+            by them.
 
     Raises:
         UserError: there is no record.
@@ -45,7 +51,9 @@ def results(
     """
     folder = Path(folder)
     records = records_in(folder, benchmark)
-    return Results(folder, chosen_records(records, methods) if methods else records, tuple(across), benchmark)
+    if chosen := with_commas(methods):
+        records = chosen_records(records, chosen)
+    return Results(folder, records, tuple(several(across)), benchmark)
 
 
 class Results:
@@ -147,7 +155,9 @@ class Results:
         choice = replace(self._choice, metric=metric, tasks=tasks, methods=methods)
         return summarise(self.records, choice, self.folder)
 
-    def table(self, metric: str = "triplet", *, tasks: str = "", methods: str = "") -> pd.DataFrame:
+    def table(
+        self, metric: str = "triplet", *, tasks: str | Iterable[str] = "", methods: str | Iterable[str] = ""
+    ) -> pd.DataFrame:
         """Return the comparison as numbers: a row per method, by its name, unrounded.
 
         The columns are those of `mtlbench report --format csv`, without `receipt/…`: accuracies, differences and
@@ -156,7 +166,7 @@ class Results:
 
         Args:
             metric: what the accuracy columns hold: `triplet`, `map@r`, …
-            tasks, methods: names joined by commas; empty for all.
+            tasks, methods: names, as `heel,closure` or `["heel", "closure"]`; empty for all.
 
         Raises:
             UserError: there is no such metric, task or method.
@@ -172,7 +182,7 @@ class Results:
         from mtlbench.report.tables import as_frame
 
         check_metric(metric, self.records)
-        frame = as_frame(self._summaries(metric, tasks, methods))
+        frame = as_frame(self._summaries(metric, with_commas(tasks), with_commas(methods)))
         kept = [name for name in frame.columns if not name.startswith("receipt/")]
         return frame[kept].set_index("method")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlbench.api.given import several, with_commas
 from mtlbench.api.results import Results
 from mtlbench.errors import UserError
 
@@ -95,8 +96,7 @@ def run(
     if isinstance(seeds, int):
         raise UserError(f"seeds={seeds}: give several, such as range({seeds}), or [{seeds}] for that one.")
     view = terminal(Console()) if show else View()
-    several = [plugins] if isinstance(plugins, str | Path) else plugins
-    files, where = [Path(plugin) for plugin in several], Path(results)
+    files, where = [Path(plugin) for plugin in several(plugins)], Path(results)
     for broken in load_given(files):
         if show:
             view.warn(f"warning: {broken}")
@@ -105,17 +105,17 @@ def run(
     experiment = read_experiment(
         view,
         dataset=str(dataset),
-        methods=methods if isinstance(methods, str) else ",".join(methods),
+        methods=with_commas(methods),
         quick=quick,
         seeds=list(dict.fromkeys(seeds)),
         settings=[f"{key}={toml(value)}" for key, value in (settings or {}).items()],
-        vary=[f"{key}={','.join(map(toml, values))}" for key, values in (vary or {}).items()],
-        tasks=tasks if isinstance(tasks, str) or tasks is None else ",".join(tasks),
+        vary=[f"{key}={with_commas(map(toml, several(values)))}" for key, values in (vary or {}).items()],
+        tasks=None if tasks is None else with_commas(tasks),
         site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
         results=where,
         jobs=jobs,
         on=on,
-        track=[track] if isinstance(track, str) else list(track),
+        track=several(track),
         overwrite=overwrite,
         plain=plain,
         recipes=Path(recipes) if recipes is not None else None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtlbench.cli.get import get
+from mtlbench.cli.options import OldTaskOption, task_words
 from mtlbench.cli.progress import bar, say
 from mtlbench.errors import counted
 from mtlbench.names import printable, slug
@@ -67,10 +68,10 @@ def _group() -> None:
 @data_app.command("check")
 def check(
     source: SourceArgument,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this task, value by value; several joined by commas or repeated.", show_default=False),
-    ] = None,
+    tasks: Annotated[
+        str, typer.Option(help="Only these tasks, value by value, joined by commas.", show_default="all")
+    ] = "",
+    task: OldTaskOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Show every value, and the tasks without labels too.")
     ] = False,
@@ -94,8 +95,7 @@ def check(
     with bar(console, "drawing images") as drawing:
         found = read_source(source, drawing, lambda words: say(console, words))
     table = found.table
-    named = [table.find_task(name) for words in task or [] for name in words.split(",") if name.strip()]
-    named = list(dict.fromkeys(named))
+    named = list(dict.fromkeys(map(table.find_task, task_words(tasks, task))))
     counts = [int((table.split == n).sum()) for n in range(len(SPLITS))]
     rendered = " (rendered)" if table.rendered and "rendered" not in table.name.lower() else ""
     say(
@@ -209,7 +209,7 @@ def _show_values(console: Console, table: Table, named: list[str], everything: b
     console.print()
     if held:
         names = ", ".join(f"{t} {counts[t]:,}" for t in held)
-        say(console, f"Numbers of values that are not shown: {names}. See them with --task {held[0]}.")
+        say(console, f"Numbers of values that are not shown: {names}. See them with --tasks {held[0]}.")
 
 
 def _values(table: Table, task: str, everything: bool) -> Any:

@@ -71,7 +71,7 @@ def export(
         from mtlbench.export import exporting, formats
     formats.check_installed(format.value)
     exporting.check_precision(format.value, precision.value)
-    loaded = open_run(console, run, "cpu", plugins)
+    loaded = open_run(console, run, plugins)
     index = loaded.tasks.index(loaded.find_task(task)) if task else None
     file = exporting.target(loaded, format.value, index, precision.value, output)
     files, training, why = _images(console, loaded, data_dir)

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mtlbench.cli.options import DeviceOption, PluginsOption
+from mtlbench.cli.options import DeviceOption, OldTaskOption, PluginsOption, SomeTasksOption, task_words
 from mtlbench.cli.search import open_model, tell_left_out
 
 
 def index(
     folder: Annotated[Path, typer.Argument(help="A folder of images, with or without subfolders.", show_default=False)],
     model: Annotated[Path, typer.Option(help="The network: a run's folder or an exported file.", show_default=False)],
-    task: Annotated[str, typer.Option(help="The tasks to embed under, joined by commas.", show_default="all")] = "",
+    tasks: SomeTasksOption = "",
+    task: OldTaskOption = None,
     output: Annotated[Path, typer.Option(help="The index to write, for mtlbench search --index.")] = Path(
         "index.safetensors"
     ),
@@ -41,9 +42,9 @@ def index(
         what = "is no index and is left as it is" if overwrite else "exists already; add --overwrite to replace it"
         raise UserError(f"{output} {what}, or choose another name with --output.")
     loaded = open_model(console, model, device, plugins)
-    tasks = list(dict.fromkeys(loaded.find_task(word) for word in task.split(",") if word.strip())) or loaded.tasks
+    chosen = list(dict.fromkeys(map(loaded.find_task, task_words(tasks, task)))) or loaded.tasks
     with bar(console, "embedding images") as progress:
-        made, left = engine.make_index(loaded, folder, tasks, output, progress)
+        made, left = engine.make_index(loaded, folder, chosen, output, progress)
     tell_left_out(console, left)
     images = f"{len(made.names):,} image{'s' * (len(made.names) != 1)}"
     say(console, f"index: {output} ({images} under {', '.join(made.tasks)}; {output.stat().st_size:,} bytes)")

@@ -47,18 +47,13 @@ def new(
         str | None,
         typer.Argument(
             metavar="KIND|NAME",
-            help="A method's name: my-method; or a kind and a name: loss my-loss.",
+            help=f"A method's name: my-method; or a kind and a name: loss my-loss. Kinds: {', '.join(scaffolds())}.",
             show_default=False,
         ),
     ] = None,
     second: Annotated[
         str | None, typer.Argument(metavar="NAME", help="The name, after a kind.", show_default=False)
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(help=f"The kind: {', '.join(scaffolds())}.", show_default="architecture"),
-    ] = None,
-    balancer: Annotated[bool, typer.Option("--balancer", help="The same as --kind balancer.")] = False,
     benchmark: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write a benchmark for your own images in DIR instead.", show_default=False),
@@ -76,13 +71,13 @@ def new(
 
     console = Console()
     if benchmark is not None:
-        if first is not None or kind is not None or balancer:
-            raise UserError("--benchmark takes its name from the folder of images: give no kind and no name beside it.")
+        if first is not None:
+            raise UserError("--benchmark takes its name from the folder of images: give no name beside it.")
         _write_benchmark(console, benchmark.expanduser(), folder.expanduser())
         return
     if first is None:
         raise UserError("Give a name, as in mtlbench new my-method, or a folder of images with --benchmark.")
-    kind, name = _asked([first, *([] if second is None else [second])], "balancer" if balancer else kind)
+    kind, name = _asked(first, second)
     module = _checked(name, kind)
     path = folder.expanduser() / f"{module}.py"
     if not folder.expanduser().is_dir():
@@ -141,26 +136,24 @@ def _write_benchmark(console: Console, images: Path, folder: Path) -> None:
     say(console, f"  mtlbench data check {shlex.quote(str(path))}")
 
 
-def _asked(words: list[str], kind: str | None) -> tuple[str, str]:
+def _asked(first: str, second: str | None) -> tuple[str, str]:
     """Return the kind and the name that are asked for.
 
     Raises:
-        UserError: a name is missing, two kinds, or one that has no scaffold.
+        UserError: the name is missing, or the kind has no scaffold.
     """
     from mtlbench.errors import UserError, did_you_mean
 
     kinds = scaffolds()
-    *before, name = words
-    if before and kind is not None:
-        raise UserError(f"mtlbench new {' '.join(words)}: give one kind and one name, as in mtlbench new loss my-loss.")
-    chosen = before[0] if before else kind or "architecture"
-    if chosen not in kinds:
+    if second is None:
+        if first in kinds:
+            raise UserError(f"mtlbench new {first}: give its name too, as in mtlbench new {first} my-{first}.")
+        return "architecture", first
+    if first not in kinds:
         raise UserError(
-            f"There is no template of a '{chosen}'.{did_you_mean(chosen, kinds)} There is: {', '.join(kinds)}."
+            f"There is no template of a '{first}'.{did_you_mean(first, kinds)} There is: {', '.join(kinds)}."
         )
-    if name in kinds and not before and kind is None:
-        raise UserError(f"mtlbench new {name}: give its name too, as in mtlbench new {name} my-{name}.")
-    return chosen, name
+    return first, second
 
 
 def _called(kind: str) -> str:

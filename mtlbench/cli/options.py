@@ -34,6 +34,8 @@ ImagesOption = Annotated[
     typer.Option("--data-dir", help="The folder of the test images.", show_default="where mtlbench run looks"),
 ]
 TasksOption = Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)]
+SomeTasksOption = Annotated[str, typer.Option("--tasks", help="Tasks by name, joined by commas.", show_default="all")]
+OldTaskOption = Annotated[list[str] | None, typer.Option("--task", hidden=True, help="The old name of --tasks.")]
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),
@@ -64,3 +66,8 @@ OnOption = Annotated[
         help="Where to run: here, processes, ray\\[address=auto], slurm\\[partition=gpu].", show_default="here"
     ),
 ]
+
+
+def task_words(tasks: str, old: list[str] | None) -> list[str]:
+    """Return the words of `--tasks` and of its old name, in their order."""
+    return [word for words in (tasks, *(old or [])) for word in words.split(",") if word.strip()]

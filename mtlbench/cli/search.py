@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from mtlbench.cli.options import DeviceOption, ImagesOption, PluginsOption
+from mtlbench.cli.options import DeviceOption, ImagesOption, OldTaskOption, PluginsOption, SomeTasksOption, task_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,8 @@ def search(
         ),
     ],
     query: Annotated[list[Path], typer.Option(help="A photo to search with; may be repeated.", show_default=False)],
-    task: Annotated[str, typer.Option(help="The tasks to search under, joined by commas.", show_default="all")] = "",
+    tasks: SomeTasksOption = "",
+    task: OldTaskOption = None,
     gallery: Annotated[
         Path | None,
         typer.Option(help="Search this folder of images, not the test images.", show_default="the run's test images"),
@@ -62,16 +63,16 @@ def search(
         from mtlbench.index import embedded, indexed, read_index
     loaded = open_model(console, run, device, plugins)
     saved = read_index(index) if index is not None else None
-    asked_for = [loaded.find_task(word) for word in task.split(",") if word.strip()]
-    tasks = list(dict.fromkeys(asked_for)) or (saved.tasks if saved else loaded.tasks)
+    asked_for = map(loaded.find_task, task_words(tasks, task))
+    chosen = list(dict.fromkeys(asked_for)) or (saved.tasks if saved else loaded.tasks)
     searched = None
     if saved is not None:
         with status(console, "comparing the index with its folder …"):
-            searched = indexed(loaded, saved, tasks)
+            searched = indexed(loaded, saved, chosen)
         gallery = saved.folder
     elif gallery is None:
         embeddings, codes = engine.read_stored(loaded)
-    _warn_of_chance(console, loaded, tasks)
+    _warn_of_chance(console, loaded, chosen)
     asked, _, unreadable = engine.embed_files(loaded, query)
     if unreadable:
         path, reason = unreadable[0]
@@ -100,7 +101,7 @@ def search(
             files = []
             names = [f"test image {n:,}" for n in range(1, embeddings.shape[1] + 1)]
             labels = [[f"value {c + 1}" if c >= 0 else _UNLABELLED for c in row] for row in codes.tolist()]
-    found = engine.search(loaded, asked, embeddings, tasks, k, searched.tasks if searched else None, names)
+    found = engine.search(loaded, asked, embeddings, chosen, k, searched.tasks if searched else None, names)
     for path, answers in zip(query, found, strict=True):
         _print(console, loaded, path, answers, names, labels, gallery is None)
     measure = "between embeddings of unit length" if loaded.benchmark.embedding.normalise else "between embeddings"
@@ -133,8 +134,8 @@ def tell_left_out(console: Console, left: Sequence[tuple[Path, str]]) -> None:
         say(console, f"note: {len(left):,} {images} left out that can't be read: {named}{more}.", "yellow")
 
 
-def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path] | None) -> Run:
-    """Load plug-ins and a run's network, and warn where it may embed differently than before.
+def open_run(console: Console, folder: Path, plugins: Sequence[Path] | None) -> Run:
+    """Load plug-ins and a run's network on the processor, and warn where it may embed differently than before.
 
     Raises:
         UserError: see `mtlbench.search.load_run`.
@@ -142,7 +143,7 @@ def open_run(console: Console, folder: Path, device: str, plugins: Sequence[Path
     from mtlbench.devices import choose_device
     from mtlbench.search import load_run
 
-    return _opened(console, plugins, lambda: load_run(folder, choose_device(device)))
+    return _opened(console, plugins, lambda: load_run(folder, choose_device("cpu")))
 
 
 def _opened(console: Console, plugins: Sequence[Path] | None, load: Callable[[], M]) -> M:

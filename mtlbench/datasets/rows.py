@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 from mtlbench.data.files import first_files_in
 from mtlbench.errors import UserError, counted
 
-csv.field_size_limit(2**31 - 1)  # a column of masks or prose, which is no task, must not stop the others
 TABLES = (".csv", ".tsv", ".jsonl")
 _JSON = "make JSON lines of it, as with pandas.read_json('{0}').to_json('labels.jsonl', orient='records', lines=True)"
 _PARQUET = "make a CSV of it, as with pandas.read_parquet('{0}').to_csv('labels.csv', index=False)"
@@ -28,6 +28,16 @@ OTHERS = {  # tables that are not read: what each is, and what makes one of it t
     ".json": ("one JSON text", _JSON),
     ".txt": ("plain text", "write it as CSV, with a header such as path,label"),
 }
+
+
+@contextmanager
+def _any_length() -> Iterator[None]:
+    """Let cells be of any length: a column of masks or prose, which is no task, must not stop the others."""
+    before = csv.field_size_limit(2**31 - 1)  # of the whole process
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 @dataclass(frozen=True)
@@ -91,13 +101,14 @@ def unread(folder: Path) -> list[str]:
     return found
 
 
-def first_row(file: Path, separator: str = ";") -> list[tuple[list[str], list[str]]]:
+@_any_length()
+def first_row(file: Path) -> list[tuple[list[str], list[str]]]:
     """Return the header and the first row of a table, of a CSV under each delimiter; nothing where it has none."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             start = [text.readline(2**20) for _ in range(2)]
         if file.suffix.lower() == ".jsonl":
-            rows = _json_lines(file, start[0], separator)
+            rows = _json_lines(file, start[0], ";")
             return [(rows.header, rows.cells[0])] if rows.cells else []
         tables = [list(csv.reader(start, delimiter=delimiter)) for delimiter in ",;\t"]
     except (OSError, ValueError, csv.Error, UserError):
@@ -125,6 +136,7 @@ def _text(file: Path) -> str:
         ) from error
 
 
+@_any_length()
 def _csv(file: Path, text: str, path_column: str) -> Rows:
     def parse(delimiter: str) -> Iterator[tuple[int, list[str]]]:
         reader, before = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter), 0

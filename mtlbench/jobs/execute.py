@@ -28,7 +28,7 @@ from mtlbench.networks import EMBEDDING_BATCH, build, check_restored, embed_imag
 from mtlbench.optimisers import find_optimiser, scaled_share
 from mtlbench.probes import rows as probe_rows
 from mtlbench.returned import check_learned
-from mtlbench.runs.disk import DiskFull, disk_full, is_full
+from mtlbench.runs.disk import DiskFull, is_full, stopped_by
 from mtlbench.runs.partial import continued, save_partial
 from mtlbench.runs.provenance import packages_of, receipt, weights_of
 from mtlbench.runs.record import COSTS_DUE, Json, Record, half, read_record, update_record, write_record
@@ -73,8 +73,7 @@ def execute(
         raise
     except FAULTS as error:  # the record says how it failed; other runs continue
         if is_full(error):  # not the method's fault
-            number = getattr(error, "errno", None)
-            raise disk_full(getattr(error, "filename", None) or job.folder, number=number) from error
+            raise stopped_by(error, job.folder) from error
         record = failure(job, dataset, precision, reason_of(error), traceback=traceback.format_exc())
         write_record(job.folder, record)
     finally:

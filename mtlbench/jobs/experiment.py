@@ -19,7 +19,7 @@ import torch
 from mtlbench.benchmark import Benchmark
 from mtlbench.blame import breach, culprit
 from mtlbench.data.dataset import Dataset
-from mtlbench.devices import allow_deterministic, choose_device
+from mtlbench.devices import allow_deterministic, choose_device, convolutions_as_before
 from mtlbench.errors import FAULTS, UserError
 from mtlbench.evaluation.selection import own_tensors
 from mtlbench.jobs import memory
@@ -218,10 +218,10 @@ def _number(executor: Executor, asked: Callable[..., int], *given: int) -> int:
 
 @contextmanager
 def resources() -> Iterator[None]:
-    """At the end, drop the prepared data, and restore limits and the number of threads."""
+    """At the end, drop the prepared data, and restore limits, the number of threads and what float32 is on a GPU."""
     before = torch.get_num_threads()
     forget()
-    with memory.unguarded_again():
+    with memory.unguarded_again(), convolutions_as_before():
         try:
             yield
         finally:

@@ -47,7 +47,7 @@ _ABOUT = (
     Field("seeds", "", "The finished seeds, joined by blanks."),
     Field("failed", "", "The failed seeds, joined by blanks."),
     Field("collapsed", "", "The tasks under which embeddings collapsed with some seed, joined by `;`."),
-    Field("tuned", "", "1 where the method has a recipe of its own, else 0."),
+    Field("tuned", "", "1 where the method was tuned, also where its default won, else 0."),
     Field("comparable", "", "0 where the tables warn that rows differ in more than the method, else 1."),
     Field("steady", "", "0 where a speed varied by more than ±20 % or was measured on a busy machine, else 1."),
 )

@@ -146,13 +146,13 @@ def compare(
     )  # fmt: skip
 
 
-def threshold(methods: int, level: float = LEVEL) -> float:
+def threshold(methods: int) -> float:
     """Return the p-value below which two of a suite's methods are told apart.
 
     Bonferroni over all pairs: the best of a column is the best by luck where all are equal, so that each comparison
     with it stands for all pairs. It depends on how many methods a suite has, not on what they scored.
     """
-    return level / max(methods * (methods - 1) // 2, 1)
+    return LEVEL / max(methods * (methods - 1) // 2, 1)
 
 
 def student_p(t: float, freedom: float) -> float:

@@ -41,13 +41,13 @@ def leading(spans: Mapping[str, Span], highest: bool = True) -> list[str]:
     return [n for n in order if (spans[n].high >= first.low if highest else spans[n].low <= first.high)]
 
 
-def listed_with(names: Sequence[str], texts: Mapping[str, str], most: int = 4) -> str:
-    """Join names, each followed by its text, or all by one text that they share; of many, the first `most`.
+def listed_with(names: Sequence[str], texts: Mapping[str, str]) -> str:
+    """Join names, each followed by its text, or all by one text that they share; of many, the first four.
 
     >>> listed_with(["a", "b"], {"a": "2.83 MB", "b": "2.83 MB"}), listed_with(["a", "b"], {"a": "3 MB", "b": "4 MB"})
     ('a and b, 2.83 MB', 'a 3 MB and b 4 MB')
     """
     said = list(dict.fromkeys(texts[name] for name in names))
     if len(said) == 1:
-        return f"{joined(names, most)}, {said[0]}"
-    return joined([f"{name} {texts[name]}" for name in names], most)
+        return f"{joined(names, 4)}, {said[0]}"
+    return joined([f"{name} {texts[name]}" for name in names], 4)

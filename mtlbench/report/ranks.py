@@ -134,12 +134,12 @@ def friedman(ranks: NDArray[np.float64]) -> float:
     return float(f.sf((sets - 1) * chi / rest, methods - 1, (methods - 1) * (sets - 1)))
 
 
-def critical_difference(methods: int, sets: int, level: float = LEVEL) -> float:
+def critical_difference(methods: int, sets: int) -> float:
     """Return Nemenyi's critical difference of mean ranks, q sqrt(K (K + 1) / (6 N)).
 
     q is the studentised range over the square root of 2.
     """
     from scipy.stats import studentized_range
 
-    q = float(studentized_range.ppf(1 - level, methods, np.inf)) / math.sqrt(2)
+    q = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * sets))

@@ -217,13 +217,13 @@ def factors_line(suite: Suite) -> Line | None:
     return Line("rows", named, f"rows: {named}")
 
 
-def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str] = ()) -> Line | None:
+def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_won: Collection[str]) -> Line | None:
     """Say what each tuned row has of its own, and where that came from; of `again`, that it is another row again.
 
     Args:
         records: of the rows.
         again: rows that are the same runs as another, with that row.
-        default_won: methods whose default was the best of their trials: plain runs are their tuned ones.
+        default_won: rows whose runs are by default and tuned ones too.
     """
     tuned = {r.method: r for r in records if has_recipe(r)}
     if not tuned:
@@ -235,10 +235,8 @@ def recipes_line(records: Sequence[Record], again: Mapping[str, str], default_wo
         origins.setdefault(_origin(record.receipt.get("recipe", {})), []).append(f"{row}: {content}")
     said = [f"{origin}: {'; '.join(rows)}" for origin, rows in origins.items()]
     own = [row for row, record in tuned.items() if record.setup["method"]["recipe"]]
-    named = {str(r.setup["method"]["name"]) for r in tuned.values()}
-    plain = {r.method: str(r.setup["method"]["name"]) for r in records if r.kind == "method" and not has_recipe(r)}
-    kept = [row for row, method in plain.items() if method in default_won and method not in named]
-    default = [*(again.get(row, row) for row in tuned if row not in own), *kept]
+    default = [row for row in dict.fromkeys(r.method for r in records) if row in default_won and row not in again]
+    kept = [row for row in default if row not in tuned and row not in again.values()]
     brief = [
         f"Rows with their own recipe (shown by --notes): {', '.join(own)}." if own else "",
         f"Tuned, but the default won: {', '.join(default)}." if default else "",

@@ -83,7 +83,7 @@ def lay_out(title: str, below: str, blocks: Sequence[Block]) -> Image.Image:
     for i, line in enumerate(lines):
         pen.text((_MARGIN, _MARGIN + 30 * len(titles) + 2 + 17 * i), line, GREY, small)
     if marked:
-        _legend(pen, _MARGIN, top - 34)
+        _legend(pen, top - 34)
     y = top
     for block, height in zip(blocks, heights, strict=True):
         pen.line((_MARGIN, y, width - _MARGIN, y), RULE, 2)
@@ -105,7 +105,8 @@ def _height(strips: int) -> int:
     return strips * _step() + 18
 
 
-def _legend(pen: ImageDraw.ImageDraw, x: float, y: int) -> None:
+def _legend(pen: ImageDraw.ImageDraw, y: int) -> None:
+    x: float = _MARGIN
     for right, words in ((True, "has the query's label"), (False, "has another label")):
         _framed(pen, (int(x), y, int(x) + 24, y + 18), right)
         pen.text((x + 12, y + 9), "✓" if right else "✗", _colour(right), font(12, bold=True), anchor="mm")

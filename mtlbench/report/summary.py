@@ -299,7 +299,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
             lines.insert(0, _order(f"by {by.heading}, {by.better} first."))
     small = [
         accuracy_line(suite, tasks, made_by, choice.metric),
-        *(line for line in (*lines, recipes_line(made_by, again, kept)) if line is not None),
+        *(line for line in (*lines, recipes_line(made_by, again, won)) if line is not None),
         *receipt_of(suite, made_by).lines(),
         *filter(None, [tried_line(suite, made_by, results) if results is not None else None]),
     ]

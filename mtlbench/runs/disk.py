@@ -43,6 +43,11 @@ def disk_full(path: Path | str, needed: int = 0, number: int | None = errno.ENOS
     )
 
 
+def stopped_by(error: BaseException, path: Path) -> DiskFull:
+    """Return the error for the file that an error names, or else for `path`, where `is_full` found one."""
+    return disk_full(getattr(error, "filename", None) or path, number=getattr(error, "errno", None))
+
+
 @contextmanager
 def writing(path: Path, needed: int = 0) -> Iterator[None]:
     """Turn the failure to write `path` on a full disk into one sentence.

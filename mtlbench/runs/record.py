@@ -54,7 +54,7 @@ class Record:
         status: `done` or `failed`; reason: what failed.
         metrics: by task.
         collapsed: tasks whose embeddings are all nearly equal, in the chosen checkpoint or at the end of training.
-        costs: see `cost.measure`; empty where measuring them failed, with the reason in `reason`.
+        costs: see `jobs.measure.measure`; empty where measuring them failed, with the reason in `reason`.
         receipt: where, when and with what it was made.
         learned: what the architecture says that it learned, see `mtlbench.Learned`; None in records of mtlbench 0.1.
         folder: where it was read from, whatever the folder's name; it is no part of `run.json`.

@@ -14,7 +14,7 @@ class Joint(Sampler):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.triplets = triplets_of(source, source.labels_here)
+        self.triplets = triplets_of(source)
 
     def draw(self, generators: Generators) -> Batch:
         """Draw 3 n T images, and triplets of each task by the labels that they have."""

@@ -28,12 +28,9 @@ class MixedTriplets:
         return torch.stack([found[t] for t in range(len(generators))])
 
 
-def triplets_of(source: Source, labels: Tensor) -> TaskTriplets | MixedTriplets:
-    """Return what draws the triplets of a source's tasks.
-
-    Args:
-        source: of the images; labels: its labels (T, N) on the CPU.
-    """
+def triplets_of(source: Source) -> TaskTriplets | MixedTriplets:
+    """Return what draws the triplets of a source's tasks."""
+    labels = source.labels_here
     if any(members is not None for members in source.members):
         return MixedTriplets(labels, source.anchors, source.members)
     return TaskTriplets(labels, source.anchors)

@@ -20,7 +20,7 @@ class PerTask(Sampler):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self.labels, device = source.labels_here, source.labels.device
-        self.triplets = ListedTriplets(source.listed) if source.listed else triplets_of(source, self.labels)
+        self.triplets = ListedTriplets(source.listed) if source.listed else triplets_of(source)
         legs = torch.arange(3 * source.triplets, device=device).view(3, -1).t()
         self.legs = legs.expand(len(source.tasks), -1, -1)
         self.possible = torch.ones(len(source.tasks), dtype=torch.bool, device=device)

@@ -180,8 +180,9 @@ def _profiler(device: torch.device) -> Any:
     return torch.profiler.profile(activities=kinds)
 
 
-def _waits(trainer: Trainer, steps: int = 3) -> tuple[float, float]:
+def _waits(trainer: Trainer) -> tuple[float, float]:
     """Count how often the host waits for the device in a step, and sum up the seconds."""
+    steps = 3
     with _profiler(trainer.dataset.device) as profiler:
         for _ in range(steps):
             trainer.step()

@@ -19,7 +19,7 @@ from mtlbench.jobs.failure import reason_of
 from mtlbench.jobs.nodes import Errand, Left, Nodes
 from mtlbench.jobs.parcel import packed, unpack
 from mtlbench.jobs.sweep import Remote
-from mtlbench.runs.disk import disk_full, is_full
+from mtlbench.runs.disk import DiskFull, is_full, stopped_by
 from mtlbench.runs.record import partial_folder
 from mtlbench.specs import parse_method
 from mtlbench.training.events import EVENTS, CheckpointSaved, Event
@@ -174,8 +174,10 @@ def train_seed_on_node(errand: Errand) -> Left:
             )  # fmt: skip
     except Interrupted:
         return {"how": "interrupted", "seed": seed, "partial": packed(partial)}
+    except DiskFull:
+        raise
     except FAULTS as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
         if is_full(error):
-            raise disk_full(getattr(error, "filename", None) or folder) from error
+            raise stopped_by(error, folder) from error
         return {"how": "failed", "reason": reason_of(error)}
     return {"how": "done", "seed": seed, "outcome": outcome, "partial": packed(partial)}

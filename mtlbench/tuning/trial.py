@@ -16,7 +16,7 @@ from mtlbench.data.table import SPLITS
 from mtlbench.errors import FAULTS, UserError
 from mtlbench.jobs.failure import reason_of
 from mtlbench.recipes import nested
-from mtlbench.runs.disk import DiskFull, disk_full, is_full
+from mtlbench.runs.disk import DiskFull, is_full, stopped_by
 from mtlbench.runs.partial import begun_on, continued, save_partial
 from mtlbench.runs.provenance import setup_of
 from mtlbench.runs.record import Json, remove_run
@@ -75,7 +75,7 @@ def do_trial(
         raise
     except FAULTS as error:  # a recipe may break a method in any way: the reason becomes the trial's outcome
         if is_full(error):
-            raise disk_full(getattr(error, "filename", None) or claim.folder) from error
+            raise stopped_by(error, claim.folder) from error
         claim.fail(reason_of(error))
     finally:
         gc.collect()

@@ -52,6 +52,14 @@ def test_metric_tasks_and_methods_choose(shoes: Results) -> None:
         shoes.table("triplets")
 
 
+def test_names_are_given_as_one_text_or_as_a_list(shoes: Results) -> None:
+    two = results(PUBLISHED, "shoes-quick", methods=["shared", "single*"])
+    assert two.methods == results(PUBLISHED, "shoes-quick", methods="shared,single*").methods
+    assert set(two.methods) == {"shared", "single"}
+    some = shoes.table(tasks=["heel", "closure"], methods=["shared", "modulation"])
+    pd.testing.assert_frame_equal(some, shoes.table(tasks="heel,closure", methods="shared,modulation"))
+
+
 def test_a_comparison_is_the_tables_where_there_are_two_methods(two: Results) -> None:
     table, pair = two.table(), two.compare("modulation", "shared")
     row = table.loc["modulation"]

@@ -100,6 +100,8 @@ def test_mistakes_are_the_command_lines_sentences(tmp_path: Path) -> None:
         ({"tasks": "heel, toes"}, "has no task 'toes'"),  # letter by letter, it was "no task 'h'"
         ({"plugins": "not_there.py"}, "not_there.py: there is no such file"),
         ({"track": "tensorbord"}, "Unknown tracker 'tensorbord'"),
+        ({"vary": {"loss.name": "tripplet"}}, "Unknown loss 'tripplet'"),
+        ({"vary": {"loss.margin": -2.5}}, "margin = -2.5"),
     ],
 )
 def test_one_text_stands_for_what_it_says_and_not_for_its_letters(tmp_path: Path, given: dict, said: str) -> None:
@@ -186,8 +188,9 @@ def test_a_broken_plug_in_of_the_environment_is_named_and_a_given_one_refused(
 ) -> None:
     (tmp_path / "broken.py").write_text("raise ValueError('boom')")
     run = trained[0] / "shoes-quick/modulation/seed-0"
-    with pytest.raises(UserError, match="boom"):
-        mtlbench.load(run, plugins=[tmp_path / "broken.py"])
+    for given in ([tmp_path / "broken.py"], tmp_path / "broken.py", str(tmp_path / "broken.py")):
+        with pytest.raises(UserError, match="boom"):
+            mtlbench.load(run, plugins=given)
     monkeypatch.setenv("MTLBENCH_PLUGINS", str(tmp_path / "broken.py"))
     with pytest.warns(UserWarning, match="boom"):
         net = mtlbench.load(run, device="cpu")

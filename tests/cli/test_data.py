@@ -113,7 +113,7 @@ def test_ordered_values_keep_their_order_and_the_unlabelled_come_last(mtlbench, 
     cells = second.split(",")
     cells[3] = ""
     table.write_text("\n".join([first, ",".join(cells), *rest]))
-    rows = counts_of(mtlbench("data", "check", zappos_folder, "--task", "heel").out, "heel (in order)")
+    rows = counts_of(mtlbench("data", "check", zappos_folder, "--tasks", "heel").out, "heel (in order)")
     assert list(rows) == ["Flat", "Under 1in", "2in - 2 3/4in", "not labelled"]
     assert rows["not labelled"][3] == "1"
 
@@ -124,7 +124,7 @@ def test_attributes_are_counted_by_yes_in_one_table(mtlbench, celeba_folder):
     assert "CelebA, 60 images (36 / 12 / 12 train / val / test" in ended.out
     assert " ".join(line(ended.out, "Smiling")) == "Smiling 18 of 36 6 of 12 6 of 12 50.0 %"
     assert ended.out.count("50.0 %") == 40
-    assert "Numbers of values that are not shown: identity 20. See them with --task identity." in ended.out
+    assert "Numbers of values that are not shown: identity 20. See them with --tasks identity." in ended.out
 
 
 def test_a_named_task_is_looked_at_alone_and_value_by_value(mtlbench, celeba_folder):
@@ -133,16 +133,16 @@ def test_a_named_task_is_looked_at_alone_and_value_by_value(mtlbench, celeba_fol
     assert line(out, "Young")
     assert "Bald" not in out
     assert counts_of(out, "identity")["100"] == ["3", "0", "0", "3"]
-    assert mtlbench("data", "check", celeba_folder, "--task", "smilling").error.startswith(
+    assert mtlbench("data", "check", celeba_folder, "--tasks", "smilling").error.startswith(
         "CelebA has no task 'smilling'. Did you mean: Smiling?"
     )
 
 
 def test_values_beyond_forty_wait_for_all(mtlbench, tmp_path, write_celeba):
     folder = write_celeba(tmp_path / "big", images=150)
-    cut = mtlbench("data", "check", folder, "--task", "identity").out
+    cut = mtlbench("data", "check", folder, "--tasks", "identity").out
     assert line(cut, "… 10 more")[-1] == "30"
-    whole = mtlbench("data", "check", folder, "--task", "identity", "--all").out
+    whole = mtlbench("data", "check", folder, "--tasks", "identity", "--all").out
     assert "more: --all" not in whole
     assert whole.count("\n") > cut.count("\n") + 8
 
@@ -220,7 +220,7 @@ def test_a_group_alone_is_no_task_to_train(mtlbench, tmp_path):
     ended = mtlbench("data", "check", file)
     assert ended.code == 2
     assert ended.out.endswith("No task here can be trained and tested.\n")
-    assert mtlbench("data", "check", file, "--task", "person").code == 0
+    assert mtlbench("data", "check", file, "--tasks", "person").code == 0
 
 
 def test_a_missing_shoe_is_named(mtlbench, zappos_folder):
@@ -235,7 +235,7 @@ def test_a_missing_shoe_is_named(mtlbench, zappos_folder):
 def test_a_copy_in_another_split_is_a_warning_and_no_failure(mtlbench, celeba_folder):
     images = celeba_folder / "img_align_celeba"
     (images / "000060.jpg").write_bytes((images / "000001.jpg").read_bytes())
-    ended = mtlbench("data", "check", celeba_folder, "--task", "Smiling")
+    ended = mtlbench("data", "check", celeba_folder, "--tasks", "Smiling")
     assert ended.code == 0
     such = "img_align_celeba/000001.jpg (train) and img_align_celeba/000060.jpg (test)"
     assert f"warning: 2 images have the same content as one of another split, such as {such}" in ended.out
@@ -253,7 +253,7 @@ def test_a_data_set_without_a_usable_task_exits_with_2(mtlbench, tmp_path, write
 
 
 def test_a_named_task_that_can_not_be_trained_exits_with_2(mtlbench, zappos_folder):
-    ended = mtlbench("data", "check", zappos_folder, "--task", "toe")
+    ended = mtlbench("data", "check", zappos_folder, "--tasks", "toe")
     assert ended.code == 2
     assert ended.out.endswith("No task named can be trained and tested.\n")
 

@@ -95,7 +95,7 @@ def test_an_exported_file_indexes_and_searches_as_its_run(made, exported, photos
     assert run_command("index", photos, "--model", file, "--output", "e.safetensors").code == 0
     ended = run_command("search", file, "--query", query, "--index", "e.safetensors", "-k", 3)
     assert ended.code == 0, ended
-    words = ["--task", "closure"] if tasks == 1 else []
+    words = ["--tasks", "closure"] if tasks == 1 else []
     wanted = run_command("search", made[0], "--query", query, "--gallery", photos, "-k", 3, *words)
     found = ranks(ended.out)
     assert len(found) == 3 * tasks
@@ -109,7 +109,7 @@ def test_an_index_of_one_task_is_searched_under_that(made, photos):
     assert read_index(Path("index.safetensors")).tasks == ("closure",)
     ended = run_command("search", made[0], "--query", photos / "0.jpg", "--index", "index.safetensors", "-k", 2)
     assert len(ranks(ended.out)) == 2
-    words = ("search", made[0], "--query", photos / "0.jpg", "--index", "index.safetensors", "--task", "category")
+    words = ("search", made[0], "--query", photos / "0.jpg", "--index", "index.safetensors", "--tasks", "category")
     assert "has no embeddings under category, but under closure: name one" in run_command(*words).error
 
 
@@ -155,7 +155,7 @@ def test_what_is_missing_or_wrong_is_one_sentence_with_its_remedy(made, exported
     assert "holds no images" in run_command("index", "empty", "--model", run).error
     (tmp_path / "empty" / "a.png").write_bytes(b"no")
     assert "none of its images can be read" in run_command("index", "empty", "--model", run).error
-    assert "Did you mean: closure" in run_command("index", photos, "--model", run, "--task", "closur").error
+    assert "Did you mean: closure" in run_command("index", photos, "--model", run, "--tasks", "closur").error
     assert "end its name in .safetensors" in run_command("index", photos, "--model", run, "--output", "i.npz").error
     mine = tmp_path / "mine.safetensors"
     mine.write_text("mine")
@@ -169,7 +169,7 @@ def test_what_is_missing_or_wrong_is_one_sentence_with_its_remedy(made, exported
     assert "exclude each other" in run_command(*find, "--index", mine, "--gallery", photos).error
     file = exported / "all.onnx"
     assert "carries no test images" in run_command("search", file, "--query", query).error
-    assert "has no task 'closur'" in run_command("search", file, "--query", query, "--task", "closur").error
+    assert "has no task 'closur'" in run_command("search", file, "--query", query, "--tasks", "closur").error
     assert "There is no file no.onnx" in run_command("search", "no.onnx", "--query", query, "--gallery", photos).error
     for name in ("bad.onnx", "bad.pt2", "bad.safetensors"):
         (tmp_path / name).write_bytes(b"bad")
@@ -212,7 +212,7 @@ def test_python_opens_an_exported_file_as_a_run(made, exported, photos, name, ta
     assert by_folder.names[0] == "2.jpg"
     assert run_command("index", photos, "--model", exported / name, "--output", "e.safetensors").code == 0
     assert net.search([photos / "2.jpg"], "closure", index="e.safetensors", k=3) == [by_folder]
-    words = ("--query", photos / "2.jpg", "--index", "e.safetensors", "-k", 3, "--task", "closure")
+    words = ("--query", photos / "2.jpg", "--index", "e.safetensors", "-k", 3, "--tasks", "closure")
     by_command = run_command("search", exported / name, *words)
     assert ranks(by_command.out) == [
         (found, f"{far:.4f}") for found, far in zip(by_folder.names, by_folder.distances, strict=True)

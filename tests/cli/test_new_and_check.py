@@ -67,7 +67,7 @@ def test_new_benchmark_refuses_what_it_can_not_describe(tmp_path: Path) -> None:
         run("new", "--benchmark", "empty")
     with pytest.raises(UserError, match="there is no such folder"):
         run("new", "--benchmark", "nowhere")
-    with pytest.raises(UserError, match="give no kind and no name"):
+    with pytest.raises(UserError, match="give no name beside it"):
         run("new", "mine", "--benchmark", "empty")
     with pytest.raises(UserError, match="Give a name"):
         run("new")
@@ -89,7 +89,7 @@ def test_in_a_checkout_new_says_where_bundled_methods_live(monkeypatch: pytest.M
 @pytest.mark.parametrize("kind", ["architecture", "balancer"])
 @pytest.mark.parametrize("name", ["a", "true", "type", "a-name-of-thirty-characters-xx", "x.2"])
 def test_what_new_writes_is_loaded_under_any_name(tmp_path: Path, kind: str, name: str) -> None:
-    run("new", name, *(["--balancer"] if kind == "balancer" else []))
+    run("new", kind, name)
     (file,) = tmp_path.iterdir()
     assert load_plugins([file]) == []
     assert name in (ARCHITECTURES if kind == "architecture" else BALANCERS)
@@ -128,9 +128,9 @@ def test_new_overwrites_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [(), ("--balancer",)])
+@pytest.mark.parametrize("words", [("my-method",), ("balancer", "my-method")])
 def test_what_new_writes_passes_check(words: tuple[str, ...]) -> None:
-    run("new", "my-method", *words)
+    run("new", *words)
     done = run("check", "my-method", "--plugins", "my_method.py")
     assert done.exit_code == 0, done.output
     assert "✗" not in done.output

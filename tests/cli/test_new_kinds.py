@@ -94,20 +94,12 @@ def test_what_new_writes_of_any_kind_is_loaded_and_listed(tmp_path: Path, kind: 
     assert f"{tmp_path.name}/my_thing.py:" in line
 
 
-def test_the_kind_may_be_said_in_three_ways(tmp_path: Path) -> None:
-    for words in (("balancer", "first"), ("second", "--kind", "balancer"), ("third", "--balancer")):
-        assert run("new", *words).exit_code == 0
-    texts = {file.name: "register_balancer(" in file.read_text() for file in tmp_path.iterdir()}
-    assert texts == {"first.py": True, "second.py": True, "third.py": True}
-
-
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (("loss",), "mtlbench new loss: give its name too, as in mtlbench new loss my-loss."),
         (("los", "my-loss"), "There is no template of a 'los'. Did you mean: loss"),
-        (("my-thing", "--kind", "methods"), "There is no template of a 'methods'."),
-        (("loss", "my-loss", "--kind", "loss"), "give one kind and one name"),
+        (("methods", "my-thing"), "There is no template of a 'methods'."),
         (("loss", "My-Loss"), "'My-Loss' can't name a loss: use lower-case letters"),
         (("reader", "csv"), "'csv' would make a file csv.py that hides"),
         (("reader", "zappos"), "'zappos' is taken, by the reader of "),

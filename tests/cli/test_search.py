@@ -90,7 +90,7 @@ def test_a_test_image_finds_itself_and_then_what_its_stored_embedding_finds(made
     run, folder, dataset = made
     stored = load_file(run / "test.safetensors")["embeddings"].float()[dataset.tasks.index(task)]
     for number in (0, 7, 29):
-        ended = search(run, "--query", query_image(dataset, number), "--task", task, "--data-dir", folder, "-k", 6)
+        ended = search(run, "--query", query_image(dataset, number), "--tasks", task, "--data-dir", folder, "-k", 6)
         assert ended.exit_code == 0
         found = rows(ended)
         assert [row[0] for row in found] == list("123456")
@@ -150,7 +150,7 @@ def test_several_photos_have_a_table_each(made):
 
 def test_without_the_test_images_what_is_known_is_printed(made):
     run, _, dataset = made
-    ended = search(run, "--query", query_image(dataset, 3), "--task", "closure", "-k", 2)
+    ended = search(run, "--query", query_image(dataset, 3), "--tasks", "closure", "-k", 2)
     assert ended.exit_code == 0
     assert "no picture, and label values by number, of zappos-quick: its images are not at" in ended.output
     first = rows(ended)[0]
@@ -162,7 +162,7 @@ def test_without_the_test_images_what_is_known_is_printed(made):
 
 def test_a_task_is_found_however_it_is_written(made):
     run, folder, dataset = made
-    ended = search(run, "--query", query_image(dataset, 0), "--task", "Closure", "--data-dir", folder, "-k", 1)
+    ended = search(run, "--query", query_image(dataset, 0), "--tasks", "Closure", "--data-dir", folder, "-k", 1)
     assert len(rows(ended)) == 1
 
 
@@ -177,7 +177,7 @@ def test_a_task_near_chance_is_warned_of_and_another_is_not(made, copied):
         "warning: closure is near chance in this run, 52.5 % of its test triplets where 50 % is chance" in ended.output
     )
     assert "category is near chance" not in ended.output
-    ended = search(copied, "--query", query_image(dataset, 3), "--data-dir", folder, "--task", "category")
+    ended = search(copied, "--query", query_image(dataset, 3), "--data-dir", folder, "--tasks", "category")
     assert "near chance" not in ended.output
 
 
@@ -204,7 +204,7 @@ def test_what_is_missing_or_wrong_is_one_sentence_with_its_remedy(made, copied, 
     assert "is not a run: name a run's folder" in error(tmp_path / "no", "--query", photo)
     assert f"Did you mean: {copied}?" in error(copied.parent, "--query", photo)
     assert "has no task 'closur'. Did you mean: closure? Tasks: category, closure." in error(
-        run, "--query", photo, "--task", "closur"
+        run, "--query", photo, "--tasks", "closur"
     )
     assert "--query no.jpg: there is no such file" in error(run, "--query", "no.jpg")
     (tmp_path / "broken.jpg").write_bytes(b"broken")

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+import mtlbench
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
@@ -95,6 +96,13 @@ def test_rows_are_named_by_their_difference_and_references_join_once(results):
     assert (
         "rows: named by loss.margin, the only difference between their runs besides method and seed." in summary.receipt
     )
+
+
+def test_python_takes_one_factor_as_a_text(results):
+    found, listed = (mtlbench.results(results, across=keys) for keys in ("loss.margin", ["loss.margin"]))
+    assert len(found.suites) == 1  # letter by letter, it was "no run has the setting 'l'"
+    assert found.methods == listed.methods
+    assert "modulation · loss.margin=0.1" in found.methods
 
 
 def test_the_test_goes_over_those_rows(results):

@@ -52,7 +52,7 @@ def test_data_check_shows_a_task_with_brackets(tmp_path: Path) -> None:
         rows.append(f"{n}.png,[{'big' if n % 2 else '/small'}]")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "mine.toml").write_text('[data]\nreader = "csv"\n')
-    ended = run_command("data", "check", tmp_path / "mine.toml", "--task", "size [/cm]")
+    ended = run_command("data", "check", tmp_path / "mine.toml", "--tasks", "size [/cm]")
     assert ended.code == 0, ended
     for words in ("size [/cm]", "[/small]", "[big]"):
         assert words in ended.out

@@ -11,6 +11,7 @@ import torch
 from support import make_dataset
 
 from mtlbench.devices import choose_precision, computing_in
+from mtlbench.jobs.experiment import resources
 from mtlbench.runs import provenance
 
 GPU = torch.device("cuda")
@@ -27,6 +28,17 @@ def test_float32_is_never_tf32_whatever_ran_before():
         for precision, tf32 in (("bf16", True), ("fp32", False), ("bf16", True), ("fp32", False)):
             with computing_in(precision, GPU):
                 assert torch.backends.cudnn.allow_tf32 is tf32
+
+
+def test_a_programs_own_convolutions_compute_as_before_when_the_runs_are_done():
+    torch.backends.cudnn.allow_tf32 = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there may be no CUDA here
+        with resources():
+            with computing_in("fp32", GPU):
+                pass
+            assert torch.backends.cudnn.allow_tf32 is False  # for the gradients that follow
+    assert torch.backends.cudnn.allow_tf32 is True
 
 
 def test_a_processor_changes_nothing_of_cudas_numbers():

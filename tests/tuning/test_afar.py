@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ from support import protocol, run_command
 from support_remote import OnPretended, Pretended
 from tuning_support import begin, command, trials_in, tuned, tuning_of
 
+from mtlbench.errors import UserError
 from mtlbench.jobs.driver import TRIES
 from mtlbench.jobs.executors.ray import Ray
 from mtlbench.plugins import load_plugins
+from mtlbench.runs.disk import DiskFull
 from mtlbench.training.events import CheckpointSaved, Event
 from mtlbench.training.state import Interrupted
 from mtlbench.tuning.afar import do_trials
@@ -99,6 +102,16 @@ def test_a_recipe_that_breaks_on_a_node_says_why(tmp_path):
     found = done_on(replace(tuning, spaces={"shared": broken}, executor=OnPretended(Pretended())))["shared"]
     assert [trial.state for trial in found] == ["done", "failed"]
     assert "train.lr" in found[1].reason
+
+
+@pytest.mark.parametrize("full", [OSError(errno.EFBIG, "File too large", "big.bin"), DiskFull("Raise the limit.")])
+def test_a_full_disk_of_a_node_is_told_in_its_own_words(tmp_path, monkeypatch, full):
+    def limited(*rest: object) -> None:
+        raise full
+
+    monkeypatch.setattr("mtlbench.tuning.afar.train_seed", limited)
+    with pytest.raises(UserError, match="Raise the limit"):
+        done_on(replace(tuning_of(tmp_path, "shared", trials=1), executor=OnPretended(Pretended())))
 
 
 def test_an_executor_of_runs_alone_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from mtlbench.data.table import SPLITS
 from mtlbench.errors import UserError
 from mtlbench.recipes import Where
 from mtlbench.runs import partial_folder
+from mtlbench.runs.disk import DiskFull
 from mtlbench.runs.lock import working_on
 from mtlbench.specs import parse_method
 from mtlbench.training.events import Event
@@ -245,6 +247,16 @@ def test_a_failed_trial_counts_and_says_why(tmp_path):
     best = Outcome("breaks-when-fast", tuple(trials)).best
     assert best is not None
     assert best.values.get("options.speed", 1.0) <= 2
+
+
+def test_a_limit_on_the_size_of_files_is_no_trials_failure(tmp_path, monkeypatch):
+    def limited(*rest: object) -> None:
+        raise OSError(errno.EFBIG, "File too large", "big.bin")
+
+    monkeypatch.setattr("mtlbench.tuning.trial.train_seed", limited)
+    with pytest.raises(DiskFull, match=r"File too large for big\.bin\. Raise the limit"):  # it was "No space left"
+        tuned(tuning_of(tmp_path, "shared", 1))
+    assert [trial.state for trial in trials_in(tmp_path, "shared")] == ["begun"]
 
 
 def test_a_method_whose_trials_all_fail_has_no_recipe(tmp_path):

@@ -22,11 +22,12 @@ LIGHTER = "torchvision:mobilenet_v3_small"  # a quarter of the parameters of `OT
 check = Items[Subject](stored.ITEMS)
 
 
-def _works_with(subject: Subject, number: int, batch: int = 2) -> Architecture:
+def _works_with(subject: Subject, number: int) -> Architecture:
     """Build it for a number of tasks, embed in training and in evaluation, and run the backward pass.
 
     With many tasks, `embed` runs as usual, but `forward` only on the meta device: T columns on T groups take long.
     """
+    batch = 2
     tasks = tuple(f"task {t}" for t in range(number))
     net = subject.build(tasks)
     images = noise(number, batch, 3, SIDE, SIDE, seed=6)
@@ -75,8 +76,8 @@ def works_with_two(subject: Subject) -> str:
 def works_with_many(subject: Subject) -> str:
     """Forty tasks work, as many as CelebA has."""
     number = MANY if subject.thorough else FEWER
-    counted = f"{sum(p.numel() for p in _works_with(subject, number).parameters()):,} parameters"
-    return counted if subject.thorough else f"{counted}, tried with {number}"
+    size = f"{sum(p.numel() for p in _works_with(subject, number).parameters()):,} parameters"
+    return size if subject.thorough else f"{size}, tried with {number}"
 
 
 @check("it works on another backbone", "shapes")
