@@ -22,6 +22,8 @@ from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export.formats import ENDINGS, opened
 from mtlbench.export.network import trace
 from mtlbench.report.evidence import read_triplets
+from mtlbench.runs import read_record
+from mtlbench.runs.references import references
 from mtlbench.search import embed_pixels, load_run, read_stored
 
 SHORT = (
@@ -123,6 +125,35 @@ def test_neither_card_nor_file_holds_a_path_of_the_machine(made, format):
     assert "modulation" in card
     assert "Licence of the data" in card
     assert "train.lr" in card
+
+
+def test_the_card_has_the_retrieval_score_of_the_tables_and_that_of_random_embeddings(made, tmp_path):
+    run, _, dataset = made
+    moved = tmp_path / "zappos-quick"
+    shutil.copytree(run.parents[1], moved)
+    run = moved / "modulation" / "seed-0"
+    record = read_record(run)
+    without = export_card(run, tmp_path / "first.safetensors")
+    assert "random embeddings" not in without
+    for seed, setting in enumerate(([], [], ["evaluation.triplets=50"])):  # the last is another benchmark's
+        references([seed], load_benchmark("zappos", quick=True, settings=[*SHORT, *setting]), dataset, "fp32", tmp_path)
+    (moved / "chance" / "seed-7").mkdir()
+    (moved / "chance" / "seed-7" / "run.json").write_text("broken")
+    card = export_card(run, tmp_path / "second.safetensors")
+    for task in dataset.tasks:
+        metrics = record.metrics[task]
+        assert f"{metrics['macro/map@r']:.4f}" != f"{metrics['map@r']:.4f}"  # so that the test can tell
+        chance = [read_record(moved / "chance" / f"seed-{s}").metrics[task]["macro/map@r"] for s in (0, 1)]
+        ours = f"| `{task}` | {metrics['triplet']:.4f} | not measured | {metrics['macro/map@r']:.4f} |"
+        assert f"{ours}\n" in without
+        assert f"{ours} {sum(chance) / 2:.4f} |\n" in card
+
+
+def export_card(run: Path, file: Path) -> str:
+    """Export a run's weights without its images, and return the model card."""
+    ended = run_command("export", run, "--format", "safetensors", "--data-dir", file.parent / "none", "--output", file)
+    assert ended.code == 0, ended.err
+    return Path(f"{file}.md").read_text()
 
 
 def test_the_card_of_a_tuned_run_states_what_it_was_trained_with(made, tmp_path):
