@@ -30,8 +30,8 @@ def load(run: str | Path, *, device: str = "auto", plugins: Iterable[str | Path]
         plugins: files or folders with methods of your own that the run used.
 
     Raises:
-        UserError: no run, an unfinished or failed one, weights that are missing or don't fit; a file that `mtlbench
-            export` did not write, or whose library is not installed.
+        UserError: no run, an unfinished or failed one, weights that are missing, don't fit or were changed; a file that
+            `mtlbench export` did not write, or whose library is not installed.
 
     Example:
         >>> import tempfile
@@ -91,7 +91,8 @@ class Embedder:
             (N, D) float32; of unit length where the benchmark compares unit vectors.
 
         Raises:
-            UserError: no such task, an image that can't be read, or pixels of another shape or type.
+            UserError: no such task, an image that can't be read, pixels of another shape or type, or a network that
+                gives NaN.
 
         Example:
             >>> import tempfile

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
-from support import leave_run, leave_runs, run_command
+from safetensors.torch import load_file, save_file
+from support import change_weights, leave_run, leave_runs, run_command
 
 from mtlbench.benchmark import load_benchmark
 from mtlbench.data.dataset import Dataset
@@ -268,6 +268,36 @@ def test_a_file_that_embeds_otherwise_is_refused_and_not_kept(made, monkeypatch)
     words = ["--format", "torch", "--data-dir", folder, "--output", "net.pt2"]
     assert "does not embed as" in run_command("export", run, *words).error
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "words", [["--format", "torch"], ["--format", "safetensors"], ["--format", "onnx", "--precision", "int8"]]
+)
+def test_a_network_that_gives_nan_is_named_and_not_the_format(made, tmp_path, wrong, words):
+    run, folder, _ = made
+    spoilt = tmp_path / "zappos-quick" / "modulation" / "seed-0"
+    shutil.copytree(run, spoilt)
+    weights = load_file(spoilt / "weights.safetensors")
+    change_weights(spoilt, {name: torch.full_like(tensor, wrong) for name, tensor in weights.items()})
+    said = run_command("export", spoilt, "--data-dir", folder, *words).error
+    assert f"The network of {spoilt} gives NaN or infinity for 16 of 16 images, as with damaged weights: copy" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["zappos-quick"]
+
+
+def test_weights_that_the_run_did_not_write_are_refused(made, tmp_path):
+    run, folder, dataset = made
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(run, moved)
+    assert load_run(moved, torch.device("cpu")).tasks == dataset.tasks
+    weights = load_file(moved / "weights.safetensors")
+    first = next(iter(weights))
+    save_file(weights | {first: -weights[first]}, moved / "weights.safetensors")
+    said = run_command("export", moved, "--format", "safetensors", "--data-dir", folder).error
+    assert "weights.safetensors is not the file that the run wrote: its SHA-256 is another than in run.json" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    change_weights(moved, weights)  # of before the digest was kept
+    assert load_run(moved, torch.device("cpu")).tasks == dataset.tasks
 
 
 def test_what_is_wrong_is_one_sentence_with_its_remedy(made, monkeypatch):
