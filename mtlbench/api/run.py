@@ -9,6 +9,7 @@ from typing import Any
 
 from mtlbench.api.results import Results
 from mtlbench.errors import UserError
+from mtlbench.names import listed
 
 
 def run(
@@ -110,7 +111,7 @@ def run(
         seeds=list(dict.fromkeys(seeds)),
         settings=[f"{key}={toml(value)}" for key, value in (settings or {}).items()],
         vary=[f"{key}={','.join(map(toml, values))}" for key, values in (vary or {}).items()],
-        tasks=tasks if isinstance(tasks, str) or tasks is None else ",".join(tasks),
+        tasks=tasks if isinstance(tasks, str) or tasks is None else listed(tasks),
         site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
         results=where,
         jobs=jobs,

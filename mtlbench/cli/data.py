@@ -14,7 +14,7 @@ import typer
 from mtlbench.cli.get import get
 from mtlbench.cli.progress import bar, say
 from mtlbench.errors import counted
-from mtlbench.names import printable, slug
+from mtlbench.names import listed, names_in, printable, slug
 from mtlbench.rendered.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def check(
     with bar(console, "drawing images") as drawing:
         found = read_source(source, drawing, lambda words: say(console, words))
     table = found.table
-    named = [table.find_task(name) for words in task or [] for name in words.split(",") if name.strip()]
+    named = [table.find_task(name) for words in task or [] for name in names_in(words)]
     named = list(dict.fromkeys(named))
     counts = [int((table.split == n).sum()) for n in range(len(SPLITS))]
     rendered = " (rendered)" if table.rendered and "rendered" not in table.name.lower() else ""
@@ -209,7 +209,10 @@ def _show_values(console: Console, table: Table, named: list[str], everything: b
     console.print()
     if held:
         names = ", ".join(f"{t} {counts[t]:,}" for t in held)
-        say(console, f"Numbers of values that are not shown: {names}. See them with --task {held[0]}.")
+        say(
+            console,
+            f"Numbers of values that are not shown: {names}. See them with --task {shlex.quote(listed(held[:1]))}.",
+        )
 
 
 def _values(table: Table, task: str, everything: bool) -> Any:

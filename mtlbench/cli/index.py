@@ -27,6 +27,7 @@ def index(
 
     from mtlbench.cli.progress import bar, say, status
     from mtlbench.errors import UserError
+    from mtlbench.names import listed, names_in
 
     console = Console()
     if not folder.is_dir():
@@ -41,9 +42,9 @@ def index(
         what = "is no index and is left as it is" if overwrite else "exists already; add --overwrite to replace it"
         raise UserError(f"{output} {what}, or choose another name with --output.")
     loaded = open_model(console, model, device, plugins)
-    tasks = list(dict.fromkeys(loaded.find_task(word) for word in task.split(",") if word.strip())) or loaded.tasks
+    tasks = list(dict.fromkeys(loaded.find_task(word) for word in names_in(task))) or loaded.tasks
     with bar(console, "embedding images") as progress:
         made, left = engine.make_index(loaded, folder, tasks, output, progress)
     tell_left_out(console, left)
     images = f"{len(made.names):,} image{'s' * (len(made.names) != 1)}"
-    say(console, f"index: {output} ({images} under {', '.join(made.tasks)}; {output.stat().st_size:,} bytes)")
+    say(console, f"index: {output} ({images} under {listed(made.tasks)}; {output.stat().st_size:,} bytes)")

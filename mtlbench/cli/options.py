@@ -33,7 +33,10 @@ ImagesOption = Annotated[
     Path | None,
     typer.Option("--data-dir", help="The folder of the test images.", show_default="where mtlbench run looks"),
 ]
-TasksOption = Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(help="Tasks by name, joined by commas; one that holds a comma in double quotes.", show_default=False),
+]
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change the protocol: --set train.steps=500; may be repeated.", show_default=False),

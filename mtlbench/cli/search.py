@@ -52,6 +52,7 @@ def search(
 
     from mtlbench.cli.progress import bar, say, status
     from mtlbench.errors import UserError
+    from mtlbench.names import names_in
 
     console = Console()
     if not console.is_terminal:
@@ -62,7 +63,7 @@ def search(
         from mtlbench.index import embedded, indexed, read_index
     loaded = open_model(console, run, device, plugins)
     saved = read_index(index) if index is not None else None
-    asked_for = [loaded.find_task(word) for word in task.split(",") if word.strip()]
+    asked_for = [loaded.find_task(word) for word in names_in(task)]
     tasks = list(dict.fromkeys(asked_for)) or (saved.tasks if saved else loaded.tasks)
     searched = None
     if saved is not None:

@@ -39,6 +39,7 @@ from mtlbench.data.table import SPLITS, Kin, Table, check_distinct, labels_of, r
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
 from mtlbench.errors import UserError, did_you_mean, plain_name
+from mtlbench.names import listed
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
@@ -196,7 +197,7 @@ def read_csv(root: Path, data: Data) -> Table:
     for name in data.ordered:
         if name not in tasks:
             raise UserError(
-                f"data.ordered: {file} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {', '.join(tasks)}."
+                f"data.ordered: {file} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {listed(tasks)}."
             )
     paths = _paths([row[column[section.path]] for row in rows], lines, file, root)
     paths, found_elsewhere = _as_they_lie(paths, root)
