@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mtlbench.data.files import digest_of, files_in
 from mtlbench.errors import UserError
-from mtlbench.names import joined
+from mtlbench.names import joined, listed
 from mtlbench.runs.disk import save_tensors
 from mtlbench.search import Embeds, embed_files
 
@@ -109,7 +109,7 @@ class Index:
             )
         if lacking := [task for task in tasks if task not in self.tasks]:
             raise UserError(
-                f"{self.file} has no embeddings under {', '.join(lacking)}, but under {', '.join(self.tasks)}: name one"
+                f"{self.file} has no embeddings under {listed(lacking)}, but under {listed(self.tasks)}: name one"
                 f" of these with --tasks, or {again} --overwrite."
             )
         if changed := self.changed():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mtlbench.errors import UserError, did_you_mean, plain_name
 
@@ -79,14 +80,36 @@ def joined(names: Sequence[str], most: int = 99) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return names that are joined by commas; one that holds a comma is in double quotes, as in CSV. See `listed`.
+
+    >>> names_in('male, "big, lips", big "nose"')
+    ('male', 'big, lips', 'big "nose"')
+    """
+    words = next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names by commas, so that `names_in` reads them again.
+
+    >>> print(listed(["male", "big, lips"]))
+    male, "big, lips"
+    """
+    doubled = {name: name.replace('"', '""') for name in names}
+    return ", ".join(f'"{each}"' if "," in name or name[:1] == '"' else name for name, each in doubled.items())
+
+
 def find_task(name: str, tasks: Sequence[str], where: object) -> str:
-    """Return a task in its own spelling; case, hyphens, underscores and blanks don't matter.
+    """Return a task in its own spelling; case, hyphens, underscores and blanks don't matter, nor quotes around it.
 
     Raises:
         UserError: there is none; it says whose tasks there are, those of `where`.
     """
-    for plain in (str, plain_name, lambda text: plain_name(text).replace(" ", "")):
-        spelt = {plain(task): task for task in tasks}
-        if plain(name) in spelt:
-            return spelt[plain(name)]
-    raise UserError(f"{where} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {', '.join(tasks)}.")
+    for said in (name, ",".join(names_in(name))):
+        for plain in (str, plain_name, lambda text: plain_name(text).replace(" ", "")):
+            spelt = {plain(task): task for task in tasks}
+            if plain(said) in spelt:
+                return spelt[plain(said)]
+    quotes = " One with a comma is in double quotes." if any("," in task for task in tasks) else ""
+    raise UserError(f"{where} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {listed(tasks)}.{quotes}")

@@ -23,12 +23,13 @@ from mtlbench.data.decoding import BROKEN, FILE, Pixels, fitted, read_image, rea
 from mtlbench.data.files import digest_of
 from mtlbench.data.pixels import normalise
 from mtlbench.devices import computing_in, convolutions_as_before
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.evaluation.retrieval import nearest
 from mtlbench.names import find_task
 from mtlbench.networks import build, deployed_state
 from mtlbench.runs import Record, benchmark_of, partial_folder, read_record
 from mtlbench.runs.provenance import sources_of
+from mtlbench.runs.record import WEIGHTS
 from mtlbench.runs.setup import method_of
 from mtlbench.specs import TUNED
 
@@ -127,7 +128,8 @@ def load_run(folder: Path, device: torch.device) -> Run:
     """Load a run's network from its record and its weights. Plug-ins must have been loaded before.
 
     Raises:
-        UserError: no run, an unfinished or failed one, weights that are missing or don't fit, an unknown method.
+        UserError: no run, an unfinished or failed one, weights that are missing, don't fit or are not those that the
+            run wrote, an unknown method.
     """
     if folder.name == "run.json":
         folder = folder.parent
@@ -162,6 +164,11 @@ def load_run(folder: Path, device: torch.device) -> Run:
         ) from error
     edited = sources_of(method).get("architecture") != record.setup.get("code", {}).get("architecture")
     _load(architecture, file, edited)
+    if record.receipt.get(WEIGHTS) not in (None, digest_of(file)):
+        raise UserError(
+            f"{file} is not the file that the run wrote: its SHA-256 is another than in run.json. Copy it again, or run"
+            " the method again."
+        )
     architecture = architecture.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Run(folder, record, benchmark, architecture, device, edited)
 
@@ -238,11 +245,27 @@ def embed_files(
             except BROKEN as error:
                 unreadable.append((file, reason_of(error)))
         if pixels:
-            parts.append(run.embed(np.stack(pixels)))
+            parts.append(finite(run, run.embed(np.stack(pixels))))
         if progress:
             progress(min(start + _BATCH, len(files)), len(files))
     empty = torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)
     return torch.cat(parts, dim=1) if parts else empty, read, unreadable
+
+
+def finite(run: Embeds, embeddings: Tensor) -> Tensor:
+    """Return the embeddings (…, n, D) of n images if all are finite.
+
+    Raises:
+        UserError: some are NaN or infinite.
+    """
+    number = int((~embeddings.isfinite().all(-1)).reshape(-1, embeddings.shape[-2]).any(0).sum())
+    if number:
+        again = "copy them again, or run the method again" if isinstance(run, Run) else "export the run again, in fp32"
+        raise UserError(
+            f"The network of {run.folder} gives NaN or infinity for {number:,} of"
+            f" {counted(embeddings.shape[-2], 'image')}, as with damaged weights: {again}."
+        )
+    return embeddings
 
 
 def embed_pixels(run: Embeds, images: Pixels) -> Tensor:
@@ -250,7 +273,7 @@ def embed_pixels(run: Embeds, images: Pixels) -> Tensor:
     data, parts = run.benchmark.data, [torch.empty(len(run.tasks), 0, run.benchmark.model.embedding)]
     for start in range(0, len(images), _BATCH):
         batch = [fitted(image, data.size, data.fit) for image in images[start : start + _BATCH]]
-        parts.append(run.embed(np.stack(batch)))
+        parts.append(finite(run, run.embed(np.stack(batch))))
     return torch.cat(parts, dim=1)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from mtlbench import cost
 from mtlbench.benchmark import Benchmark, load_benchmark
@@ -189,3 +192,11 @@ def leave_run(results: Path, spec: str, benchmark: Benchmark, dataset: Dataset, 
     }
     write_record(folder, record, weights=cost.weights_of(architecture), test=test)
     return folder
+
+
+def change_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
+    """Give a run other weights, and make its record one of before, which doesn't know them by their SHA-256."""
+    save_file(dict(weights), run / "weights.safetensors")
+    content = json.loads((run / "run.json").read_text())
+    content["receipt"].pop("weights", None)
+    (run / "run.json").write_text(json.dumps(content))

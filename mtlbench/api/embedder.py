@@ -31,8 +31,8 @@ def load(run: str | Path, *, device: str = "auto", plugins: str | Path | Iterabl
         plugins: files or folders with methods of your own that the run used.
 
     Raises:
-        UserError: no run, an unfinished or failed one, weights that are missing or don't fit; a file that `mtlbench
-            export` did not write, or whose library is not installed.
+        UserError: no run, an unfinished or failed one, weights that are missing, don't fit or were changed; a file that
+            `mtlbench export` did not write, or whose library is not installed.
 
     Example:
         >>> import tempfile
@@ -92,7 +92,8 @@ class Embedder:
             (N, D) float32; of unit length where the benchmark compares unit vectors.
 
         Raises:
-            UserError: no such task, an image that can't be read, or pixels of another shape or type.
+            UserError: no such task, an image that can't be read, pixels of another shape or type, or a network that
+                gives NaN.
 
         Example:
             >>> import tempfile

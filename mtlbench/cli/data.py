@@ -15,7 +15,7 @@ from mtlbench.cli.get import get
 from mtlbench.cli.options import OldTaskOption, task_words
 from mtlbench.cli.progress import bar, say
 from mtlbench.errors import counted
-from mtlbench.names import printable, slug
+from mtlbench.names import listed, printable, slug
 from mtlbench.rendered.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -209,7 +209,10 @@ def _show_values(console: Console, table: Table, named: list[str], everything: b
     console.print()
     if held:
         names = ", ".join(f"{t} {counts[t]:,}" for t in held)
-        say(console, f"Numbers of values that are not shown: {names}. See them with --tasks {held[0]}.")
+        say(
+            console,
+            f"Numbers of values that are not shown: {names}. See them with --tasks {shlex.quote(listed(held[:1]))}.",
+        )
 
 
 def _values(table: Table, task: str, everything: bool) -> Any:

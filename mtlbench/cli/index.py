@@ -28,6 +28,7 @@ def index(
 
     from mtlbench.cli.progress import bar, say, status
     from mtlbench.errors import UserError
+    from mtlbench.names import listed
 
     console = Console()
     if not folder.is_dir():
@@ -47,4 +48,4 @@ def index(
         made, left = engine.make_index(loaded, folder, chosen, output, progress)
     tell_left_out(console, left)
     images = f"{len(made.names):,} image{'s' * (len(made.names) != 1)}"
-    say(console, f"index: {output} ({images} under {', '.join(made.tasks)}; {output.stat().st_size:,} bytes)")
+    say(console, f"index: {output} ({images} under {listed(made.tasks)}; {output.stat().st_size:,} bytes)")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mtlbench.names import names_in
+
 
 def benchmarks(incomplete: str) -> list[str]:
     """Return the bundled benchmarks and local files that begin with what was typed, for the shell's completion."""
@@ -33,7 +35,10 @@ ImagesOption = Annotated[
     Path | None,
     typer.Option("--data-dir", help="The folder of the test images.", show_default="where mtlbench run looks"),
 ]
-TasksOption = Annotated[str | None, typer.Option(help="Tasks by name, joined by commas.", show_default=False)]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(help="Tasks by name, joined by commas; one that holds a comma in double quotes.", show_default=False),
+]
 SomeTasksOption = Annotated[str, typer.Option("--tasks", help="Tasks by name, joined by commas.", show_default="all")]
 OldTaskOption = Annotated[list[str] | None, typer.Option("--task", hidden=True, help="The old name of --tasks.")]
 SettingsOption = Annotated[
@@ -70,4 +75,4 @@ OnOption = Annotated[
 
 def task_words(tasks: str, old: list[str] | None) -> list[str]:
     """Return the words of `--tasks` and of its old name, in their order."""
-    return [word for words in (tasks, *(old or [])) for word in words.split(",") if word.strip()]
+    return [word for words in (tasks, *(old or [])) for word in names_in(words)]

@@ -12,6 +12,7 @@ import typer
 
 from mtlbench.cli.progress import duration, say, status
 from mtlbench.errors import counted
+from mtlbench.names import listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,7 +115,7 @@ def _show_head(console: Console, part: Part) -> None:
     tasks = counted(len(data.tasks), "task")
     say(
         console,
-        f"{benchmark.title} ({benchmark.name}{varied}){drawn}: {tasks} ({', '.join(data.tasks)}),"
+        f"{benchmark.title} ({benchmark.name}{varied}){drawn}: {tasks} ({listed(data.tasks)}),"
         f" {data.facts['train_images']:,} / {data.facts['val_images']:,} / {data.facts['test_images']:,} images,"
         f" {counted(benchmark.train.steps, 'step')}, on {device_name(data.device)}, {part.precision}",
     )

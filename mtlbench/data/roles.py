@@ -5,7 +5,7 @@ Without roles, every held-out image is a query, and all the others are searched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from mtlbench.errors import UserError, counted
 Bools = npt.NDArray[np.bool_]
 QUERY, GALLERY = "is_query", "is_gallery"  # names of the columns
 _QUERY_WORDS, _GALLERY_WORDS = ("query",), ("gallery", "bounding_box_test")
-_YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
+_YES, _NO = ("true", "yes", "1", "1.0", "t", "y"), ("false", "no", "0", "0.0", "f", "n")
+_EMPTY = ("", "nan")
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,29 @@ def _images(which: Bools, split: str) -> str:
     return f"{number:,} {split} images are" if number != 1 else f"1 {split} image is"
 
 
-def flags_in(cells: Sequence[str], name: str, where: str) -> Bools:
-    """Return which of a column's cells mean yes, (N,) bool; an empty cell means no.
+def are_flags(cells: Iterable[str]) -> bool:
+    """Return whether a column's cells are yes, no or empty, and not all empty."""
+    words = {cell.strip().lower() for cell in cells} - set(_EMPTY)
+    return bool(words) and words <= {*_YES, *_NO}
+
+
+def flags_in(cells: Sequence[str], name: str, where: str, lines: Sequence[int] = ()) -> Bools:
+    """Return which of a column's cells mean yes, (N,) bool; an empty cell means no, unless `lines` are given.
+
+    Args:
+        cells: N; name: of the column; where: the data, for messages.
+        lines: N, numbers of the rows, where each of them has to say yes or no.
 
     Raises:
-        UserError: a cell is neither yes nor no.
+        UserError: a cell is neither yes nor no; the message names its line where lines are given.
     """
     plain = [cell.strip().lower() for cell in cells]
-    odd = next((cell for cell, word in zip(cells, plain, strict=True) if word not in (*_YES, *_NO, "nan")), None)
+    known = {*_YES, *_NO, *(() if len(lines) else _EMPTY)}
+    odd = next((place for place, word in enumerate(plain) if word not in known), None)
     if odd is not None:
+        says = f"says '{cells[odd]}'"
+        said = f"line {lines[odd]} {says} in column {name}" if len(lines) else f"the column '{name}' {says}"
         raise UserError(
-            f"{where}: the column '{name}' says '{odd}' where true or false belongs: correct it, or"
-            " rename the column if it is a task."
+            f"{where}: {said} where true or false belongs: correct it, or rename the column if it is a task."
         )
     return np.array([word in _YES for word in plain], dtype=bool)

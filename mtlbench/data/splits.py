@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mtlbench.data.roles import flags_in
+from mtlbench.data.roles import are_flags, flags_in
 from mtlbench.data.table import SPLITS, Labels, Table, split_at_random
 from mtlbench.errors import UserError, counted, plain_name
 
@@ -21,22 +22,50 @@ SPLIT_WORDS = {
 _FLAGS = {
     f"is{word}": side for word, side in SPLIT_WORDS.items() if word.isalpha() and word not in ("query", "gallery")
 }
+_SIDES = "|".join(name.removeprefix("is") for name in _FLAGS)
+_LIKE_FLAGS = re.compile(rf"(is)?(in|for)?({_SIDES})(set|split|subset|images?|samples?|data|flag)?")
+SPLIT_COLUMNS = ("split", "splits", "partition", "subset", "set", "phase", "usage")  # they say the split, or nothing
+NUMBERS = ("0", "1", "2")  # of train, val and test, as CelebA's partition has them
 _FOLDS = ("fold", "folds", "foldid", "foldnumber", "kfold", "cvfold")
 
 
-def flags_of_splits(names: Iterable[str]) -> dict[str, int]:
-    """Return the columns that say whether an image is in one split, such as `is_train`, with the split's number.
+@dataclass(frozen=True)
+class Aside:
+    """Columns that are tasks only if the user asks.
 
-    The result is empty if two columns are about the same split, such as `is_test` and `is_testing`.
+    Attributes:
+        flags: that say whether an image is in one split, such as `is_train`, with the split's number.
+        folds: that number the folds of a cross-validation.
+        alike: that look like flags of splits and are none: `train`; or two about the same split, `is_val` and `is_dev`.
     """
-    found = {name: _FLAGS[plain_name(name)] for name in names if plain_name(name) in _FLAGS}
-    return found if len(set(found.values())) == len(found) else {}
+
+    flags: dict[str, int]
+    folds: list[str]
+    alike: list[str]
+
+    def remarks(self) -> list[str]:
+        """Return remarks that these columns are not tasks."""
+        flagged = [f"'{name}' says the split, and is no task unless data.tasks names it." for name in self.flags]
+        alike = [f"'{name}' looks like a split, and is no task unless data.tasks names it." for name in self.alike]
+        folds = [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in self.folds]
+        return folds + flagged + alike
+
+    def refuse_alike(self, where: str) -> None:
+        """Refuse what looks like flags of splits where nothing else says the split: a random one would replace it.
+
+        Raises:
+            UserError: there are such columns.
+        """
+        if self.alike:
+            look = f"columns {', '.join(self.alike)} look" if len(self.alike) > 1 else f"column {self.alike[0]} looks"
+            raise UserError(
+                f"{where}: the {look} like the split. Have one column for each split, called is_train, is_val or"
+                " is_test; or name it in data.tasks if it is a task."
+            )
 
 
-def columns_aside(
-    names: Iterable[str], cells: Callable[[str], Iterable[str]], asked: Iterable[str]
-) -> tuple[dict[str, int], list[str]]:
-    """Return columns that are tasks only if the user asks: columns of splits (see `flags_of_splits`), and of folds.
+def columns_aside(names: Iterable[str], cells: Callable[[str], Iterable[str]], asked: Iterable[str]) -> Aside:
+    """Return the columns that are tasks only if the user asks.
 
     Args:
         names: of columns; cells: returns the cells of a column.
@@ -44,7 +73,45 @@ def columns_aside(
     """
     wanted = {plain_name(name) for name in asked}
     free = [name for name in names if plain_name(name) not in wanted]
-    return flags_of_splits(free), [name for name in free if are_folds(name, cells(name))]
+    flags = {name: _FLAGS[plain_name(name)] for name in free if plain_name(name) in _FLAGS}
+    alike = [
+        name for name in free
+        if name not in flags and _LIKE_FLAGS.fullmatch(plain_name(name).replace(" ", "")) and are_flags(cells(name))
+    ]  # fmt: skip
+    if len(set(flags.values())) < len(flags):
+        flags, alike = {}, [*flags, *alike]
+    return Aside(flags, [name for name in free if are_folds(name, cells(name))], alike)
+
+
+def like_split(name: str, cells: Iterable[str]) -> bool:
+    """Return whether a column is the split by its name or its words: as a task it would be learned and not kept to."""
+    words = {cell.strip().lower() for cell in cells} - {""}
+    sides = {SPLIT_WORDS.get(word) for word in words}
+    numbered = name.lower() in SPLIT_COLUMNS and len(words) > 1 and words <= set(NUMBERS)
+    return numbered or (None not in sides and len(sides) > 1)
+
+
+def split_by_words(words: Sequence[str], lines: Sequence[int], where: str, column: str, remedy: str) -> Labels:
+    """Return the (N,) sides that a column of train, val and test, or of 0, 1 and 2, gives.
+
+    Args:
+        words: its cells, N; lines: N, numbers of the rows.
+        where: the data, column: the column's name, remedy: what else can be done, for messages.
+
+    Raises:
+        UserError: a cell names no split; the message names the line.
+    """
+    plain = [word.strip().lower() for word in words]
+    numbered = bool(set(plain) - {""}) and set(plain) - {""} <= set(NUMBERS)
+    known = {number: int(number) for number in NUMBERS} if numbered else SPLIT_WORDS
+    odd = next((place for place, word in enumerate(plain) if word not in known), None)
+    if odd is not None:
+        belongs = "0, 1 or 2" if numbered else "train, val or test"
+        raise UserError(
+            f"{where}: line {lines[odd]} says '{words[odd]}' in column {column} where {belongs} belongs. Correct it, or"
+            f" {remedy}."
+        )
+    return np.array([known[word] for word in plain], dtype=np.int64)
 
 
 def in_two_splits(group: Sequence[int], split: Labels) -> tuple[int, int] | None:
@@ -63,39 +130,35 @@ def remark_on_leaks(number: int, pair: tuple[int, int], table: Table) -> str:
     )
 
 
-def flags_remarks(flagged: Iterable[str]) -> list[str]:
-    """Return remarks that columns of splits are not tasks."""
-    return [f"'{name}' says the split, and is no task unless data.tasks names it." for name in flagged]
-
-
-def folds_remarks(folds: Iterable[str]) -> list[str]:
-    """Return remarks that columns of folds are not tasks."""
-    return [f"'{name}' numbers folds, and is no task unless data.tasks names it: left out." for name in folds]
-
-
-def split_of_flags(
-    flagged: Mapping[str, Sequence[str]], lines: Sequence[int], groups: Sequence[str], seed: int, where: str
+def split_of_columns(
+    saying: Mapping[str, Sequence[str]], lines: Sequence[int], groups: Sequence[str], seed: int, where: str
 ) -> tuple[Labels, str]:
-    """Return the complete split given by columns of true and false, and what was drawn to complete it.
+    """Return the complete split given by columns, and what was drawn to complete it.
 
     Args:
-        flagged: the cells of each column, N.
+        saying: the cells of each column, N: of flags, see `Aside`, or of one of words, see `split_by_words`.
         lines: N, numbers of the rows; where: the data, for messages.
         groups, seed: see `completed`.
 
     Raises:
-        UserError: see `split_by_flags` and `check_splits`.
+        UserError: see `split_by_flags`, `split_by_words` and `check_splits`.
     """
-    split, drawn = completed(split_by_flags(flagged, flags_of_splits(flagged), lines, where), groups, seed)
+    sides = {name: _FLAGS[plain_name(name)] for name in saying if plain_name(name) in _FLAGS}
+    if sides:
+        split = split_by_flags(saying, sides, lines, where)
+    else:
+        [(name, words)] = saying.items()
+        split = split_by_words(words, lines, where, name, "name it in data.tasks if it is a task")
+    split, drawn = completed(split, groups, seed)
     remedy = "give it some images, or drop these columns to split 70/10/20 at random"
-    check_splits(split, f"{where}, {', '.join(flagged)}", remedy)
-    return split, f"{', '.join(flagged)}{drawn}"
+    check_splits(split, f"{where}, {', '.join(saying)}", remedy)
+    return split, f"{', '.join(saying)}{drawn}"
 
 
 def split_by_flags(
     cells: Mapping[str, Sequence[str]], sides: Mapping[str, int], lines: Sequence[int], where: str
 ) -> Labels:
-    """Return the (N,) sides given by columns of true and false, see `flags_of_splits`.
+    """Return the (N,) sides given by columns of true and false, see `Aside`.
 
     An image with no true cell is in a split that has no column: with `is_train` alone, in test; with `is_val` or
     `is_test` alone, in train.
@@ -106,11 +169,12 @@ def split_by_flags(
         lines: N, numbers of the rows; where: the data, for messages.
 
     Raises:
-        UserError: a cell is neither true nor false, or an image is in two splits or none; the message names the line.
+        UserError: a cell is empty or neither true nor false, or an image is in two splits or none; the message names
+            the line.
     """
     split = np.full(len(lines), -1, dtype=np.int64)
     for name, side in sides.items():
-        flags = flags_in(cells[name], name, where)
+        flags = flags_in(cells[name], name, where, lines)
         twice = np.flatnonzero(flags & (split >= 0))
         if len(twice):
             raise UserError(

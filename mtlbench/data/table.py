@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mtlbench.data.roles import Bools, Roles
 from mtlbench.errors import UserError, did_you_mean, plain_name
-from mtlbench.names import MEASURES, find_task
+from mtlbench.names import MEASURES, find_task, listed
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)  # of a random split, as in Conditional Similarity Networks
@@ -236,7 +236,7 @@ class Table:
             more = f"; and {len(asked) - _NAMED:,} more" if len(asked) > _NAMED else ""
             raise UserError(f"In {self.root} no task can be trained: {why}{more}. {self.what_splits_need}")
         missing = [f"{t} {self.trainable(t)}" for t in asked if t not in chosen]
-        return chosen, f"{'; '.join(missing)} in {self.root}: using {', '.join(chosen)} instead (choose with --tasks)."
+        return chosen, f"{'; '.join(missing)} in {self.root}: using {listed(chosen)} instead (choose with --tasks)."
 
     def limited(self, limit: int, seed: int = 0) -> Table:
         """Return at most `limit` images, drawn at random by `seed`; all splits shrink in proportion. 0 means all."""

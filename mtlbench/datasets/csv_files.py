@@ -5,6 +5,7 @@ Images are not opened here: packing and `data check` say which are missing or br
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import unicodedata
@@ -19,27 +20,29 @@ from mtlbench.benchmark import Csv, Data
 from mtlbench.data.files import IMAGE_ENDINGS, files_in, first_files_in, is_image, name_of
 from mtlbench.data.roles import GALLERY, QUERY, check_roles, roles_in, roles_of
 from mtlbench.data.splits import (
+    NUMBERS,
+    SPLIT_COLUMNS,
     SPLIT_WORDS,
+    Aside,
     are_split,
     check_beside_splits,
     check_splits,
     columns_aside,
     completed,
-    flags_remarks,
-    folds_remarks,
-    split_of_flags,
+    like_split,
+    split_by_words,
+    split_of_columns,
     split_own,
     torn_groups,
 )
-from mtlbench.data.table import SPLITS, Kin, Labels, Table, check_distinct, labels_of, remark_on_several
+from mtlbench.data.table import SPLITS, Kin, Table, check_distinct, labels_of, remark_on_several
 from mtlbench.datasets.contract import Proposal, Reader, register_reader
 from mtlbench.datasets.rows import TABLES, Rows, first_row, read_rows
 from mtlbench.errors import UserError, did_you_mean, plain_name
+from mtlbench.names import listed
 from mtlbench.options import toml
 
 _LOCAL = "/data/local-files/?d="
-_SPLITS = ("split", "splits", "partition", "subset", "set", "phase", "usage")  # columns that say the split, or nothing
-_NUMBERS = ("0", "1", "2")
 
 
 @register_reader("csv")
@@ -109,7 +112,8 @@ def _section(folder: Path, file: Path, column: str) -> tuple[str, ...]:
     row = next((row for header, row in first_row(file) if column in header), [])
     cells = dict(zip(header, (cell.strip().lower() for cell in row), strict=False))
     split = next((name for name in header if name.lower() == "split"), "") or next(
-        (name for name, cell in cells.items() if name.lower() in _SPLITS and cell in {*SPLIT_WORDS, *_NUMBERS}), "split"
+        (name for name, cell in cells.items() if name.lower() in SPLIT_COLUMNS and cell in {*SPLIT_WORDS, *NUMBERS}),
+        "split",
     )
     named = f"file = {toml(file.relative_to(folder).as_posix())}, path = {toml(column)}"
     named += f", split = {toml(split)}" if split != "split" else ""
@@ -152,7 +156,7 @@ def read_csv(root: Path, data: Data) -> Table:
 
     Raises:
         UserError: the file or a column is missing, a line is malformed (it names the line and what belongs there), or
-            a column looks like the split and has another name.
+            a column looks like the split and has another name, such as `train` of 0 and 1.
     """
     section = data.csv or Csv()
     file, table = _read_tables(root, section, data.separator)
@@ -174,31 +178,31 @@ def read_csv(root: Path, data: Data) -> Table:
                 f" with data.csv.{key}."
             )
     tasks = [name for name in column if name not in (section.path, section.split, QUERY, GALLERY)]
-    flagged, folds = columns_aside(
+    aside = columns_aside(
         tasks, lambda name: (row[column[name]] for row in rows), (*data.tasks, *data.ordered, section.group)
     )
-    flagged = flagged if section.split else {}
+    aside = aside if section.split else Aside({}, aside.folds, [])
     named = {plain_name(name) for name in (*data.tasks, *data.ordered, section.group)}
     real = {
         name: number for name in tasks
         if plain_name(name) not in named and (number := _fraction_in([row[column[name]] for row in rows], data.missing))
     }  # fmt: skip
-    tasks = [name for name in tasks if name not in (*flagged, *folds, *real)]
-    if section.split and section.split not in column and not flagged:
+    tasks = [name for name in tasks if name not in (*aside.flags, *aside.folds, *aside.alike, *real)]
+    if section.split and section.split not in column and not aside.flags:
         _refuse_split({task: [row[column[task]] for row in rows] for task in tasks}, section.split, file)
+        aside.refuse_alike(str(file))
     if not tasks:
         raise UserError(f"{file} has no column for a task: add one for each kind of label, beside '{known}'.")
     check_distinct(tasks, str(file))
     for name in data.ordered:
         if name not in tasks:
             raise UserError(
-                f"data.ordered: {file} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {', '.join(tasks)}."
+                f"data.ordered: {file} has no task '{name}'.{did_you_mean(name, tasks)} Tasks: {listed(tasks)}."
             )
     paths = _paths([row[column[section.path]] for row in rows], lines, file, root)
     paths, found_elsewhere = _as_they_lie(paths, root)
     cells = {task: [row[column[task]] for row in rows] for task in tasks}
-    columns, remarks = {}, [*table.remarks, *found_elsewhere]
-    remarks += [*folds_remarks(folds), *flags_remarks(flagged)]
+    columns, remarks = {}, [*table.remarks, *found_elsewhere, *aside.remarks()]
     remarks += [
         f"'{name}' holds real numbers, such as {number}, and is no task unless data.tasks names it: left out."
         for name, number in real.items()
@@ -224,7 +228,7 @@ def read_csv(root: Path, data: Data) -> Table:
         words = [row[column[section.split]] for row in rows]
         given = f"as in {', '.join(section.files.values())}" if section.files else ""
         rule = given or f"as in {file.name}, column {section.split}"
-        split = _split_column(words, lines, file, section.split)
+        split = split_by_words(words, lines, str(file), section.split, "set data.csv.split to another column")
         sides = [word.strip() for word in words]
         split, drawn = completed(split, groups, data.split_seed)
         rule += drawn
@@ -234,9 +238,9 @@ def read_csv(root: Path, data: Data) -> Table:
             "give it some images, or drop the column to split 70/10/20 at random",
         )
         remarks += torn_groups(section.group, own, split)
-    elif flagged:
-        of_flags = {name: [row[column[name]] for row in rows] for name in flagged}
-        split, by_flags = split_of_flags(of_flags, lines, groups, data.split_seed, str(file))
+    elif aside.flags:
+        of_flags = {name: [row[column[name]] for row in rows] for name in aside.flags}
+        split, by_flags = split_of_columns(of_flags, lines, groups, data.split_seed, str(file))
         rule = f"as in {file.name}, {by_flags}"
         remarks += torn_groups(section.group, own, split)
     elif section.split and all("/" in path for path in paths) and are_split(paths):
@@ -282,6 +286,7 @@ def _fraction_in(cells: Sequence[str], missing: Sequence[str]) -> str:
 def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -> list[str]:
     """Return the paths with slashes and without detours; all different, all inside the folder."""
     first: dict[str, int] = {}
+    known: dict[PurePosixPath, PurePosixPath] = {}
     for cell, line in zip(cells, lines, strict=True):
         if re.match(r"(?!file:///)[a-z][a-z0-9+.-]+://", cell.strip(), re.I):
             raise UserError(
@@ -293,8 +298,8 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
                 " table as UTF-8 again."
             )
         path = PurePosixPath(_local(cell.strip()).replace("\\", "/"))
-        if path.is_absolute() and path.is_relative_to(root.resolve()):
-            path = path.relative_to(root.resolve())
+        if path.is_absolute():
+            path = _inside(path, root, known)
         if not path.parts:
             raise UserError(f"{file}: line {line} names no image; write its path, or delete the line.")
         if path.is_absolute() or re.match("[A-Za-z]:/", str(path)) or ".." in path.parts:
@@ -309,6 +314,19 @@ def _paths(cells: Sequence[str], lines: Sequence[int], file: Path, root: Path) -
             )
         first[str(path)] = line
     return list(first)
+
+
+def _inside(path: PurePosixPath, root: Path, known: dict[PurePosixPath, PurePosixPath]) -> PurePosixPath:
+    """Return an absolute path relative to the images' folder where it leads through it, by links too; else as it is.
+
+    Args:
+        known: the images' folder as each folder of the table names it; filled here.
+    """
+    if path.parent not in known:
+        real = os.path.realpath(root)
+        names = (place for place in reversed(path.parents) if os.path.realpath(place) == real)
+        known[path.parent] = next(names, PurePosixPath("/"))
+    return path if known[path.parent] == PurePosixPath("/") else path.relative_to(known[path.parent])
 
 
 def _local(cell: str) -> str:
@@ -425,25 +443,10 @@ def _from_one_folder(paths: list[str], there: dict[str, str]) -> dict[str, str]:
     return {path: there[f"{best[0]}/{name}"] for path, name in plain.items() if f"{best[0]}/{name}" in there}
 
 
-def _split_column(words: Sequence[str], lines: Sequence[int], file: Path, column: str) -> Labels:
-    if {word.strip() for word in words} <= set(_NUMBERS):  # as CelebA's partition
-        return np.array([int(word) for word in words], dtype=np.int64)
-    for word, line in zip(words, lines, strict=True):
-        if word.strip().lower() not in SPLIT_WORDS:
-            raise UserError(
-                f"{file}: line {line} says '{word}' in column {column} where train, val or test belongs. Correct it, or"
-                " set data.csv.split to another column."
-            )
-    return np.array([SPLIT_WORDS[word.strip().lower()] for word in words], dtype=np.int64)
-
-
 def _refuse_split(cells: dict[str, list[str]], wanted: str, file: Path) -> None:
-    """Refuse a column that is the split by its name or its words: as a task it would be learned and not kept to."""
+    """Refuse a column that is the split by its name or its words, see `like_split`."""
     for name, column in cells.items():
-        words = {cell.strip().lower() for cell in column} - {""}
-        sides = {SPLIT_WORDS.get(word) for word in words}
-        numbered = name.lower() in _SPLITS and len(words) > 1 and words <= set(_NUMBERS)
-        if name.lower() == wanted.lower() or numbered or (None not in sides and len(sides) > 1):
+        if name.lower() == wanted.lower() or like_split(name, column):
             raise UserError(
                 f"{file}: the column '{name}' looks like the split, which is looked for in '{wanted}'. Set"
                 f" data.csv.split = '{name}', or '' if that column is a task."

@@ -24,9 +24,8 @@ from mtlbench.data.splits import (
     check_splits,
     columns_aside,
     completed,
-    flags_remarks,
-    folds_remarks,
-    split_of_flags,
+    like_split,
+    split_of_columns,
     split_own,
     torn_groups,
 )
@@ -46,7 +45,8 @@ _EXTRA = "The reader hub needs the library datasets: pip install 'mtlbench[hub]'
 class Hub(Reader):
     """Any image data set of the Hugging Face Hub by `id`, or a folder of parquet, arrow or images with metadata.
 
-    Tasks are its columns of classes, words, whole numbers, yes or no, and lists of these. Its splits are taken over.
+    Tasks are its columns of classes, words, whole numbers, yes or no, and lists of these. Its splits are taken over;
+    where it has one alone, a column of train, val and test or of `is_train`, true or false, is the split.
 
     Args:
         id: of the data set on the Hub, such as `owner/name`; without one, `data.folder` or `--data-dir` names a folder.
@@ -92,14 +92,14 @@ class Hub(Reader):
         ]
         own = self._groups(found_cells, where)
         cells = {name: column for name, column in found_cells.items() if name not in (QUERY, GALLERY)}
-        flagged = self._aside(cells, data, remarks)
+        saying = self._aside(cells, data, where, len(splits) == 1 and not self.splits, remarks)
         columns = _columns(cells, self.group, data, where, remarks)
         name = name_of(folder) if local else self.id
         source = str(folder.resolve()) if local else f"hub:{self.id}"
         undecoded = {split: _undecoded(part, image) for split, part in splits.items()}
         root, paths = files_of(undecoded, image, name, f"{source}/{self.config}/{self.revision}")
         groups = [own[i] if own and own[i] else f"{i:09d}" for i in range(len(paths))]
-        split, rule = self._split(splits, groups, data.split_seed, Path(where), flagged)
+        split, rule = self._split(splits, groups, data.split_seed, Path(where), saying)
         if own is not None:
             remarks += torn_groups(self.group, own, split)
         roles, said = roles_in(marks[0], marks[1], split, where)
@@ -113,7 +113,7 @@ class Hub(Reader):
             remarks=(*remarks, *said),
             group=self.group,
             kin=Kin.of(own, f"another image of the same {self.group}") if own is not None else None,
-            roles=roles or self._roles(splits, split, where),
+            roles=roles or self._roles(splits, saying, split, where),
         )
 
     def _fetch(self, folder: Path) -> Mapping[str, Any]:
@@ -165,19 +165,40 @@ class Hub(Reader):
             )
         return [text.strip().replace("\0", ", ") for text in column.texts("\0", where)]
 
-    def _aside(self, cells: dict[str, Cells], data: Data, remarks: list[str]) -> dict[str, list[str]]:
-        """Take columns that say a split or number folds out of the tasks; return the cells of the first kind."""
+    def _aside(
+        self, cells: dict[str, Cells], data: Data, where: str, alone: bool, remarks: list[str]
+    ) -> dict[str, list[str]]:
+        """Take columns that say a split or number folds out of the tasks.
+
+        Returns:
+            the cells of the columns that say the split, where it is `alone`, the only one that the data set has.
+        """
 
         def text(name: str) -> list[str]:
-            return ["" if cell is None else str(cell) for cell in cells[name].all]
+            return cells[name].texts("\0", where)
 
-        able = [name for name, column in cells.items() if column.kind in ("flag", "whole", "text")]
-        sides, folds = columns_aside(able, text, (*data.tasks, *data.ordered, self.group))
-        flagged = {name: text(name) for name in sides}
-        remarks += [*flags_remarks(flagged), *folds_remarks(folds)]
-        for name in (*flagged, *folds):
+        able = [name for name, column in cells.items() if column.kind not in ("list", "")]
+        asked = (*data.tasks, *data.ordered, self.group)
+        aside = columns_aside(able, text, asked)
+        remarks += aside.remarks()
+        saying = {name: text(name) for name in aside.flags if alone}
+        for name in (*aside.flags, *aside.folds, *aside.alike):
             del cells[name]
-        return flagged
+        if saying or not alone:
+            return saying
+        free = [name for name in able if name in cells and plain_name(name) not in map(plain_name, asked)]
+        named = [name for name in free if like_split(name, text(name))]
+        named = [name for name in named if name.lower() == "split"] or named
+        if len(named) > 1:
+            raise UserError(
+                f"{where}: the columns {', '.join(named)} all look like the split: name those that are tasks in"
+                " data.tasks."
+            )
+        if not named:
+            aside.refuse_alike(where)
+            return {}
+        remarks.append(f"'{named[0]}' says the split, and is no task unless data.tasks names it.")
+        return {named[0]: [word.strip() for word in cells.pop(named[0]).texts("\0", where)]}
 
     def _split(
         self,
@@ -185,24 +206,26 @@ class Hub(Reader):
         groups: list[str],
         seed: int,
         root: Path,
-        flagged: Mapping[str, Sequence[str]],
+        saying: Mapping[str, Sequence[str]],
     ) -> tuple[Labels, str]:
-        """Return the (N,) sides of images and the rule in words."""
+        """Return the (N,) sides of images and the rule in words; `saying` as from `_aside`."""
         if len(splits) == 1 and not self.splits:
-            if not flagged:
+            if not saying:
                 return split_own(groups, seed, self.group or "image", root)
-            split, by_flags = split_of_flags(flagged, range(1, len(groups) + 1), groups, seed, str(root))
-            return split, f"as in {by_flags}"
+            split, by = split_of_columns(saying, range(1, len(groups) + 1), groups, seed, str(root))
+            return split, f"as in {by}"
         sides = [SPLITS.index(self.splits[s]) if self.splits else SPLIT_WORDS[s.lower()] for s in splits]
         given = np.repeat(np.array(sides, dtype=np.int64), [len(part) for part in splits.values()])
         split, drawn = completed(given, groups, seed)
         check_splits(split, str(root), "name others with data.options.splits, or take one split alone to split it")
         return split, f"as in the splits {', '.join(splits)}{drawn}"
 
-    def _roles(self, splits: Mapping[str, Any], split: Labels, where: str) -> Roles | None:
-        """Return the roles of images in splits that are called query and gallery."""
-        words = [name for name, part in splits.items() for _ in range(len(part))]
-        return None if len(splits) == 1 else check_roles(roles_of(words), split, words, where)
+    def _roles(
+        self, splits: Mapping[str, Any], saying: Mapping[str, Sequence[str]], split: Labels, where: str
+    ) -> Roles | None:
+        """Return the roles of images in splits that are called query and gallery, or that a column calls so."""
+        words = next(iter(saying.values()), [name for name, part in splits.items() for _ in range(len(part))])
+        return check_roles(roles_of(words), split, words, where)
 
     @classmethod
     def propose(cls, folder: Path) -> Proposal | None:

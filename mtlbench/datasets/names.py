@@ -21,6 +21,7 @@ from mtlbench.data.splits import (
     check_beside_splits,
     check_splits,
     completed,
+    like_split,
     split_own,
     torn_groups,
 )
@@ -85,6 +86,13 @@ class Names(Reader):
                 f" {counted(len(images), 'image')}{such}."
             )
         cells = {task: {path: match[task] or "" for path, match in matches.items()} for task in self.tasks}
+        for task in self.tasks:
+            if task not in data.tasks and like_split(task, cells[task].values()):
+                raise UserError(
+                    f"{folder}: '{task}' of data.options.pattern looks like the split, which is that of top folders"
+                    " called train, val and test: make such folders and take the name out of the pattern, or name it in"
+                    " data.tasks if it is a task."
+                )
         listed = self._listed(folder) if self.lists else None
         paths = list(matches)
         if listed is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from mtlbench import __version__
 from mtlbench.datasets.contract import readers
-from mtlbench.errors import counted
+from mtlbench.errors import UserError, counted
 from mtlbench.export.check import Check
 from mtlbench.recipes import in_words
-from mtlbench.runs import Record, decisive, method_of
+from mtlbench.runs import Record, decisive, method_of, read_record, without_training
 from mtlbench.search import Run
 
 _INT8 = (
@@ -24,6 +25,11 @@ _FITS = {  # as `data.decoding` fits images
     "crop": "cut its middle in the shape of {width} x {height}, then resize that with Pillow:"
     " `photo.resize(({width}, {height}), Image.Resampling.BILINEAR)`",
 }
+_PRECISION = "macro/map@r"  # the number of the tables: a rare value counts as much as a common one
+_MEANING = (
+    "mAP@R is the mean average precision among the R nearest, where R is the number of images of the same label, macro"
+    " mean over label values."
+)
 _SECTIONS = ("model", "loss", "embedding", "train", "evaluation")
 _RECEIPT = (
     "mtlbench", "commit", "torch", "device", "precision", "date",
@@ -101,7 +107,7 @@ def card(
         "## Data",
         _data(run),
         "## Accuracy",
-        _accuracy(record, tasks, checked, random_why) + (f"\n\n{_INT8}" if precision == "int8" else ""),
+        _accuracy(run, tasks, checked, random_why) + (f"\n\n{_INT8}" if precision == "int8" else ""),
         "## Cost",
         _cost(format, checked, added),
         "## Recipe and protocol",
@@ -151,15 +157,16 @@ def _data(run: Run) -> str:
     return f"{_table(('', ''), [(k, pathless(v)) for k, v in lines])}\n\n**Licence of the data.** {licence}"
 
 
-def _accuracy(record: Record, tasks: tuple[str, ...], checked: Check, random_why: str) -> str:
-    rows = []
+def _accuracy(run: Run, tasks: tuple[str, ...], checked: Check, random_why: str) -> str:
+    record, chance, rows = run.record, _chance(run), []
+    heads = ("task", "triplet accuracy of the run", "of this file", "mAP@R of the run")
+    heads = (*heads, "of random embeddings") if chance else heads
     for task in tasks:
         metrics = record.metrics[task]
-        row = [f"`{task}`", f"{metrics['triplet']:.4f}"]
-        row.append(f"{checked.after[task]:.4f}" if task in checked.after else "not measured")
-        row.append(f"{metrics['map@r']:.4f}" if "map@r" in metrics else "not measured")
-        rows.append(tuple(row))
-    table = _table(("task", "triplet accuracy of the run", "of this file", "MAP@R of the run"), rows)
+        measured = (metrics["triplet"], checked.after.get(task), metrics.get(_PRECISION), chance.get(task))
+        cells = ("not measured" if share is None else f"{share:.4f}" for share in measured)
+        rows.append((f"`{task}`", *cells)[: len(heads)])
+    table = f"{_table(heads, rows)}\n\n{_MEANING}"
     where = (
         f"{checked.images} random images. {random_why}" if checked.random else f"the {checked.images:,} test images."
     )
@@ -186,6 +193,24 @@ def _accuracy(record: Record, tasks: tuple[str, ...], checked: Check, random_why
         f" {checked.difference:.3g}, where the largest number in them is {checked.largest:.3g}: on"
         f" {where}{stored}{lowered}{warning}"
     )
+
+
+def _chance(run: Run) -> dict[str, float]:
+    """Return the mAP@R of random embeddings by task, from the reference rows beside the run; empty without them."""
+    wanted = without_training(run.record.setup)
+    beside = run.folder.absolute().parent.parent.glob("chance*/seed-*/run.json")
+    rows = [row for path in sorted(beside) if (row := _readable(path.parent)) and row.kind == "reference"]
+    found = [row.metrics for row in rows if without_training(row.setup) == wanted]
+    each = {task: [metrics.get(task, {}).get(_PRECISION) for metrics in found] for task in run.tasks}
+    known = {task: [share for share in shares if share is not None] for task, shares in each.items()}
+    return {task: statistics.fmean(shares) for task, shares in known.items() if shares}
+
+
+def _readable(folder: Path) -> Record | None:
+    try:
+        return read_record(folder)
+    except UserError:
+        return None
 
 
 def _cost(format: str, checked: Check, added: float | None) -> str:

@@ -20,7 +20,7 @@ from mtlbench.export.formats import Embed
 from mtlbench.export.network import Deployed
 from mtlbench.report.clustering import SharedImages
 from mtlbench.report.evidence import read_groups, read_hits, read_labels, read_triplets
-from mtlbench.search import Run, read_stored
+from mtlbench.search import Run, finite, read_stored
 
 _BATCH = 64
 _RANDOM = 16  # images
@@ -99,18 +99,16 @@ def check(
         progress: told how many images are embedded, of how many.
 
     Raises:
-        UserError: the file's embeddings are not the network's, or a test image can't be read.
+        UserError: the file's embeddings are not the network's, these are not finite, or a test image can't be read.
     """
     reference = Deployed(run, task)
-    size = run.benchmark.data.size
     found, wanted = [], []
-    generator = torch.Generator().manual_seed(0)
-    random = torch.randint(0, 256, (_RANDOM, *size, 3), dtype=torch.uint8, generator=generator)
+    random = random_images(run)
     total = _RANDOM if test_images is None else len(test_images)
     for start in range(0, total, _BATCH):
         images = random if test_images is None else _read(run, test_images[start : start + _BATCH])
+        wanted.append(finite(run, reference(images)))
         found.append(embed(images).float())
-        wanted.append(reference(images))
         if progress:
             progress(min(start + _BATCH, total), total)
     axis = 0 if task is not None else 1
@@ -146,6 +144,12 @@ def check(
         many,
         torch.get_num_threads(),
     )
+
+
+def random_images(run: Run) -> Tensor:
+    """Return some images (n, H, W, 3) uint8 of random pixels, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (_RANDOM, *run.benchmark.data.size, 3), dtype=torch.uint8, generator=generator)
 
 
 def _apart(first: Tensor, second: Tensor) -> float:

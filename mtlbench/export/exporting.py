@@ -11,14 +11,14 @@ import torch
 
 from mtlbench.errors import UserError
 from mtlbench.export.card import about, card
-from mtlbench.export.check import Check, check, read_pixels
+from mtlbench.export.check import Check, check, random_images, read_pixels
 from mtlbench.export.formats import ENDINGS, check_installed, opened, write
 from mtlbench.export.int8 import quantise, sampled
 from mtlbench.export.stored import stored_sizes
 from mtlbench.names import file_name
 from mtlbench.runs import method_of
 from mtlbench.runs.sizes import stored_as
-from mtlbench.search import Run
+from mtlbench.search import Run, finite
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def export(
         training_images: the run's, of which some calibrate int8.
 
     Raises:
-        UserError: a library is missing, int8 lacks training images, the method can't be exported so, or the file
-            does not embed as the run does.
+        UserError: a library is missing, int8 lacks training images, the method can't be exported so, the network gives
+            NaN, or the file does not embed as the run does.
     """
     check_installed(format)
     check_precision(format, precision)
@@ -106,6 +106,7 @@ def export(
             f"--precision int8 is calibrated with images of the training split and judged on the test's. {random_why}"
             " Name the data's folder with --data-dir."
         )
+    finite(run, run.embed(random_images(run).numpy()))  # else whatever comes next takes the blame
     half = precision == "fp16"
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
         made = Path(folder) / f"network{ENDINGS[format]}"

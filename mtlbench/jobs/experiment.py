@@ -36,7 +36,7 @@ from mtlbench.jobs.recipes import (
     with_recipes,
 )
 from mtlbench.jobs.tracking import Chosen, read_trackers, tracking
-from mtlbench.names import joined
+from mtlbench.names import joined, names_in
 from mtlbench.networks import build
 from mtlbench.options import options_of, read_spec
 from mtlbench.registry import EXECUTORS
@@ -136,7 +136,7 @@ def read_experiment(
     if waiting := left_out_methods(methods):
         view.warn(f"note: {left_out_line(waiting)}")
     executor, trackers = executor_of(jobs, on), read_trackers(track)
-    wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
+    wanted = names_in(tasks) if tasks is not None else None
     versions = with_recipes(variants(dataset, quick, settings, vary), plain, recipes)
     refuse_settings_of_recipes(chosen, versions, [*settings, *vary])
     if not isinstance(executor, Here):

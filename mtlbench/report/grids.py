@@ -119,7 +119,7 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int, whole
         plain = [[_plain(cell, mark) for cell, mark in zip(row, marked, strict=True)] for row in cells]
         parts.append(Text(grid.title, style="bold"))
         for length in _LENGTHS:  # headings are broken as little as the width allows
-            head = [_heading(text, length) for text in grid.head]
+            head = [_heading(_cut(text, max(16, width // 4)), length) for text in grid.head]
             blocks = _blocks(grid, head, plain, width)
             if len(blocks) == 1:
                 break
@@ -160,6 +160,12 @@ def _heading(text: str, length: int = _LENGTHS[-1]) -> str:
         else:
             lines.append(word)
     return "\n".join(lines)
+
+
+def _cut(heading: str, longest: int) -> str:
+    """Cut the middle out of a heading's long words: such a column would take the width of those that name rows."""
+    half = longest // 2
+    return " ".join(w if len(w) <= longest else f"{w[:half]}…{w[1 - half :]}" for w in heading.split(" "))
 
 
 def _blocks(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtlbench.errors import UserError, did_you_mean, leave_out
+from mtlbench.names import listed, names_in
 from mtlbench.report.columns import Column, accuracy_columns, cost_columns, find_column
 from mtlbench.report.comparison import Compared, compared_with_best
 from mtlbench.report.evidence import accuracy_within, read_validations
@@ -158,7 +159,7 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
         known = sorted(set().union(*(_against_names(rows(s, choice.metric, tasks), s) for s, tasks in found)))
         if choice.against not in known:
             hint = did_you_mean(choice.against, known)
-            raise UserError(f"--against {choice.against}: no finished run of it.{hint} There: {', '.join(known)}.")
+            raise UserError(f"--against {choice.against}: no finished run of it.{hint} There: {listed(known)}.")
     made = [_summary(suite, tasks, methods, choice, results) for suite, tasks in found]
     if choice.sort and not any(find_column(_columns(summary.tables), choice.sort) for summary in made):
         known = list(dict.fromkeys(column.heading for summary in made for column in _columns(summary.tables)))
@@ -240,7 +241,7 @@ def _members(group: str, records: Sequence[Record]) -> list[str]:
 
 def _with_tasks(found: list[Suite], text: str) -> list[tuple[Suite, tuple[str, ...]]]:
     """Return the suites that have all the named tasks, each with them; all tasks where none is named."""
-    wanted = tuple(dict.fromkeys(task.strip() for task in text.split(",") if task.strip()))
+    wanted = tuple(dict.fromkeys(names_in(text)))
     known = sorted({task for suite in found for task in suite.tasks})
     for task in wanted:
         if task not in known:

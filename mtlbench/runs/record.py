@@ -28,6 +28,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from mtlbench.data.files import digest_of
 from mtlbench.errors import UserError, leave_out
 from mtlbench.names import file_name, printable
 from mtlbench.probes import COLUMNS, FILE
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # reports read records without PyTorch, whose import takes lo
     from torch import Tensor
 
 SCHEMA = 1
+WEIGHTS = "weights"  # in the receipt: the SHA-256 of weights.safetensors as the run wrote it
 COSTS_DUE = "costs_due"  # in the receipt of a finished run whose costs wait for a quiet machine
 KEPT, BROKEN, UNCHECKED = "kept", "broken", "unchecked"  # the contract, by a part of a method, as `checked_parts` says
 Json = dict[str, Any]
@@ -159,7 +161,7 @@ def write_record(
 ) -> None:
     """Write a run's record whole: into a folder beside it, which then takes its place.
 
-    A record of a failure never takes the place of a finished run's.
+    A record of a failure never takes the place of a finished run's. The receipt gets the SHA-256 of the weights.
 
     Raises:
         DiskFull: there is no space for it; what was there is kept.
@@ -170,6 +172,7 @@ def write_record(
         _write_tables(new, curve, probes)
         if weights:
             save_tensors(weights, new / "weights.safetensors")
+            record.receipt[WEIGHTS] = digest_of(new / "weights.safetensors")
         if test:
             whole = {k: v.detach().cpu().contiguous() for k, v in test.items()}
             save_tensors(whole, new / "test.safetensors")

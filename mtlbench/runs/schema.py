@@ -17,6 +17,7 @@ _ELSEWHERE = ("extra_forbidden", "literal_error")  # what a setting of another v
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -59,7 +60,7 @@ class _Data(_Part):
 
 class _Weights(_Part):
     file: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
 
 
 class _Receipt(_Part):
@@ -87,6 +88,7 @@ class _Receipt(_Part):
     costs_due: bool = False
     traceback: str | None = None
     pretrained: _Weights | None = None
+    weights: Sha256 | None = None
     compiled: str | None = None
 
 

@@ -27,6 +27,7 @@ from mtlbench.jobs.experiment import View, check_builds, executor_of
 from mtlbench.jobs.job import Site
 from mtlbench.jobs.memory import guard_memory
 from mtlbench.jobs.sweep import Remote
+from mtlbench.names import names_in
 from mtlbench.runs.provenance import commit, setup_of
 from mtlbench.runs.record import Json
 from mtlbench.soundness import sound_precision
@@ -135,7 +136,7 @@ def read_tuning(
     benchmark = load_benchmark(dataset, quick=quick, settings=settings).model_copy(update={"recipes": {}})
     check_protocol(benchmark)
     spaces = {method.name: space_of(method, benchmark) for method in chosen}
-    wanted = tuple(t.strip() for t in tasks.split(",") if t.strip()) if tasks is not None else None
+    wanted = names_in(tasks) if tasks is not None else None
     device = choose_device(site.device)
     site = Site(site.data_dir, str(device), site.plugins, wanted)
     with view.bar("drawing images") as drawing, view.bar("packing images") as packing:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import leave_runs, run_command
+from safetensors.torch import load_file
+from support import change_weights, leave_runs, run_command
 
 import mtlbench
 from mtlbench import UserError
@@ -111,6 +112,19 @@ def test_an_index_of_one_task_is_searched_under_that(made, photos):
     assert len(ranks(ended.out)) == 2
     words = ("search", made[0], "--query", photos / "0.jpg", "--index", "index.safetensors", "--tasks", "category")
     assert "has no embeddings under category, but under closure: name one" in run_command(*words).error
+
+
+def test_a_network_that_gives_nan_neither_indexes_nor_searches(made, photos, tmp_path):
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(made[0], spoilt)
+    weights = load_file(spoilt / "weights.safetensors")
+    change_weights(spoilt, {name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()})
+    said = f"The network of {spoilt} gives NaN or infinity for "
+    assert said in run_command("index", photos, "--model", spoilt).error
+    assert not Path("index.safetensors").exists()
+    assert f"{said}1 of 1 image, as with" in run_command("search", spoilt, "--query", photos / "0.jpg").error
+    with pytest.raises(UserError, match="gives NaN or infinity for 2 of 2 images"):
+        mtlbench.load(spoilt).embed(np.zeros((2, 9, 9, 3), np.uint8), "closure")
 
 
 def test_an_index_is_known_by_its_beginning_alone(made, photos, monkeypatch):

@@ -19,6 +19,7 @@ from report_records import order, unwrapped, written
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+import mtlbench
 from mtlbench.backbones import BackboneFactory
 from mtlbench.cli import app
 from mtlbench.cli.run import _show_tables, read_seeds
@@ -252,6 +253,28 @@ def test_the_docs_own_benchmark_runs_on_ones_own_images(tmp_path):
     left = run(*again, "--skip-unreadable")
     assert left.exit_code == 0, left.output
     assert "1 unreadable image left out" in " ".join(left.output.split())
+
+
+def test_a_task_whose_name_holds_a_comma_is_chosen_in_quotes(tmp_path):
+    rows = ['path,male,"big, lips",big']
+    for i in range(60):
+        Image.new("RGB", (16, 16), (4 * i, 99, 9)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{i % 2},{i // 2 % 2},{i // 4 % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "b.toml").write_text('[data]\nreader = "csv"\nfolder = "."\n')
+    short = [word for setting in SHORT for word in ("--set", setting)]
+    chosen = ["--dataset", str(tmp_path / "b.toml"), "--results", str(tmp_path / "r"), *short]
+    done = run("run", "--methods", "shared", "--tasks", '"Big, lips",male', *chosen)
+    assert '2 tasks ("big, lips", male), 42 / 6 / 12 images' in " ".join(done.output.split())
+    table = run("report", "b", "--results", str(tmp_path / "r"), "--tasks", '"big, lips"', "--format", "csv")
+    assert "big, lips" in table.output.splitlines()[0]
+    assert "male" not in table.output.splitlines()[0]
+    checked = run("data", "check", str(tmp_path / "b.toml"), "--task", 'male,"big, lips"')
+    assert "big, lips" in checked.output
+    settings = {key: int(value) if value.isdigit() else value for key, value in (word.split("=") for word in SHORT)}
+    place = tmp_path / "b.toml"
+    found = mtlbench.run("shared", place, tasks=["big, lips"], results=tmp_path / "s", show=False, settings=settings)
+    assert found.tasks == ("big, lips",)
 
 
 @pytest.mark.parametrize(

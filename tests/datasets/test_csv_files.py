@@ -255,6 +255,22 @@ def test_absolute_paths_inside_the_folder_are_relative_to_it(tmp_path: Path) -> 
     assert read_csv(tmp_path, options()).paths == tuple(TEN)
 
 
+@pytest.mark.parametrize("given", ["real", "link"])
+@pytest.mark.parametrize("named", ["real", "link", "other"])
+def test_absolute_paths_through_links_to_the_folder_are_inside(tmp_path: Path, given: str, named: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "away").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "other").symlink_to("link")
+    (tmp_path / "real" / "img").symlink_to(tmp_path / "away")
+    paths = [*TEN[:9], "img/9.jpg"]
+    ten(tmp_path / "real", path=[str(tmp_path / named / name) for name in paths], colour=COLOURS, split=SIDES)
+    assert read_csv(tmp_path / given, options()).paths == tuple(paths)
+    ten(tmp_path / "real", path=[*paths[:9], str(tmp_path / "away" / "9.jpg")], colour=COLOURS, split=SIDES)
+    with pytest.raises(UserError, match=r"line 11: the path .*away/9\.jpg leads out of the folder"):
+        read_csv(tmp_path / given, options())
+
+
 def test_an_address_is_no_path(tmp_path: Path) -> None:
     ten(tmp_path, path=[*TEN[:9], "https://example.org/a.jpg"], colour=COLOURS, split=SIDES)
     with pytest.raises(UserError, match=r"line 11 gives an address, https://example\.org/a\.jpg: fetch the images"):

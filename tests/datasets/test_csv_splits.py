@@ -100,7 +100,7 @@ def test_a_column_of_other_words_or_of_one_split_alone_is_a_task(tmp_path: Path,
         ({"is_valid": "0000000011"}, ", val taken as test, validation an eighth of train"),
     ],
 )
-@pytest.mark.parametrize("words", [("0", "1"), ("False", "True"), ("no", "yes"), ("", "1.0")])
+@pytest.mark.parametrize("words", [("0", "1"), ("False", "True"), ("no", "yes"), ("0.0", "1.0"), ("f", "T")])
 def test_columns_that_say_of_one_split_who_is_in_it_are_the_split_and_no_tasks(
     tmp_path: Path, flags: dict[str, str], drawn: str, words: tuple[str, str]
 ) -> None:
@@ -128,7 +128,7 @@ def test_columns_that_say_of_one_split_who_is_in_it_are_the_split_and_no_tasks(
             "11111100x0",
             "0000001100",
             "0000000011",
-            "the column 'is_train' says 'x' where true or false belongs: correct",
+            "line 10 says 'x' in column is_train where true or false belongs: correct",
         ),
         ("0000000000", "1111111100", "0000000011", "no image is in the split train: give it some images, or drop"),
     ],
@@ -139,6 +139,49 @@ def test_flags_of_splits_that_contradict_each_other_are_refused_with_the_remedy(
     ten(tmp_path, colour=COLOURS, is_train=list(train), is_val=list(val), is_test=list(test))
     with pytest.raises(UserError, match=said):
         read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize("name", ["is_train", "is_val", "is_test"])
+@pytest.mark.parametrize("cell", ["", "nan", " "])
+def test_an_empty_cell_of_a_flag_of_splits_is_refused_by_its_line(tmp_path: Path, name: str, cell: str) -> None:
+    ten(tmp_path, colour=COLOURS, **{name: [*"1100", cell, *"11000"]})
+    with pytest.raises(UserError, match=rf"line 6 says '{cell}' in column {name} where true or false belongs"):
+        read_csv(tmp_path, options())
+
+
+def test_an_empty_cell_among_splits_by_number_is_refused_by_its_line(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, split=[*"0120", "", *"20000"])
+    with pytest.raises(UserError, match="line 6 says '' in column split where 0, 1 or 2 belongs"):
+        read_csv(tmp_path, options())
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "Test", "val", "training", "in_train", "is_in_test", "train_set", "test image", "is_train_image"]
+)
+@pytest.mark.parametrize("words", ["01", "ft", ["no", "yes"], ["", "1"]])
+def test_flags_called_like_a_split_are_no_silent_task(tmp_path: Path, name: str, words: str | list[str]) -> None:
+    flags = [words[i] for i in (1, 1, 1, 1, 1, 1, 1, 1, 0, 0)]
+    ten(tmp_path, colour=COLOURS, **{name: flags})
+    said = f"the column {name} looks like the split. Have one column for each split, called is_train, is_val or is_test"
+    with pytest.raises(UserError, match=said):
+        read_csv(tmp_path, options())
+    for chosen in ({"csv": {"split": ""}}, {"tasks": ["colour", name]}):
+        assert list(read_csv(tmp_path, options(**chosen)).columns) == ["colour", name]
+    ten(tmp_path, colour=COLOURS, split=SIDES, **{name: flags})
+    table = read_csv(tmp_path, options())
+    assert (list(table.columns), np.bincount(table.split).tolist()) == (["colour"], [6, 2, 2])
+    assert table.remarks == (f"'{name}' looks like a split, and is no task unless data.tasks names it.",)
+
+
+def test_two_flags_about_one_split_are_refused_and_no_tasks(tmp_path: Path) -> None:
+    ten(tmp_path, colour=COLOURS, is_val=list("0000001100"), is_dev=list("0000000011"))
+    with pytest.raises(UserError, match="the columns is_val, is_dev look like the split"):
+        read_csv(tmp_path, options())
+
+
+def test_words_called_like_a_split_are_a_task(tmp_path: Path) -> None:
+    ten(tmp_path, train=["steam", "diesel"] * 5, test=["", "failed"] * 5)
+    assert list(read_csv(tmp_path, options()).columns) == ["train", "test"]
 
 
 def test_a_flag_beside_a_column_of_splits_is_no_task_and_changes_no_split(tmp_path: Path) -> None:

@@ -170,6 +170,40 @@ def test_flags_of_splits_and_folds_are_no_tasks(tmp_path: Path) -> None:
     assert (list(asked.columns), asked.split_rule[:18]) == (["kind", "is_train", "fold"], "by image at random")
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"split": ["train"] * 12 + ["dev"] * 4 + ["test"] * 4},
+        {"Split": [0] * 12 + [1] * 4 + [2] * 4},
+        {"partition": ["train"] * 12 + ["val"] * 4 + ["test"] * 4},
+    ],
+)
+def test_a_column_of_splits_is_the_split_and_no_task(tmp_path: Path, cells: dict[str, list[Any]]) -> None:
+    (name,) = cells
+    parquet(tmp_path, train=rows(kind=list("abab") * 5, **cells))
+    table = read(tmp_path)
+    assert (list(table.columns), table.split_rule) == (["kind"], f"as in {name}")
+    assert table.split.tolist() == [0] * 12 + [1] * 4 + [2] * 4
+    assert table.remarks == (f"'{name}' says the split, and is no task unless data.tasks names it.",)
+    asked = read(tmp_path, {"tasks": ["kind", name]})
+    assert (list(asked.columns), asked.split_rule[:18]) == (["kind", name], "by image at random")
+
+
+def test_what_looks_like_a_split_and_says_none_is_refused(tmp_path: Path) -> None:
+    kinds = {"kind": list("abab") * 5}
+    flags = [True] * 15 + [False] * 5
+    assert "the column train looks like the split" in refusal(parquet(tmp_path / "a", train=rows(**kinds, train=flags)))
+    sides = ["train"] * 15 + ["test"] * 5
+    two = rows(**kinds, old=sides, new=sides)
+    assert "the columns old, new all look like the split" in refusal(parquet(tmp_path / "b", train=two))
+    for kind, gap in (("int8", "c"), ("float64", "d")):
+        gaps = rows({"is_train": Value(kind)}, **kinds, is_train=[1, None, *map(int, flags[2:])])
+        assert "line 2 says '' in column is_train where" in refusal(parquet(tmp_path / gap, train=gaps))
+    given = rows(**kinds, train=flags, split=sides)
+    table = read(parquet(tmp_path / "e", train=given, test=given))
+    assert list(table.columns) == ["kind", "split"]  # the data set's own splits are kept to
+
+
 def test_a_group_stays_on_one_side(tmp_path: Path) -> None:
     made = rows(colour=COLOURS * 4, product=[f"p{i // 2}" for i in range(40)])
     table = read(parquet(tmp_path / "shop", train=made), group="product")

@@ -99,6 +99,16 @@ def test_images_beside_the_folders_of_splits_are_refused(tmp_path: Path) -> None
     assert set(read(tmp_path, pattern="^t.*/(?P<kind>[ab])/").split.tolist()) == {0, 1, 2}
 
 
+def test_a_named_group_of_splits_is_no_silent_task(tmp_path: Path) -> None:
+    sides = ["train"] * 7 + ["val", "test", "test"]
+    touch(tmp_path, *(f"{side}_{'ab'[i % 2]}_{i}.jpg" for i, side in enumerate(sides * 2)))
+    pattern = r"(?P<side>[a-z]+)_(?P<kind>[ab])_"
+    with pytest.raises(UserError, match=r"'side' of data\.options\.pattern looks like the split, which is"):
+        read(tmp_path, pattern=pattern)
+    asked = options("names", options={"pattern": pattern}, tasks=["side", "kind"])
+    assert list(Names(pattern=pattern).read(tmp_path, asked).columns) == ["side", "kind"]
+
+
 def test_words_for_no_label_are_no_group(tmp_path: Path) -> None:
     paths = [f"-1_c1_{i:02}.jpg" for i in range(20)]
     table = read(touch(tmp_path, *paths), missing=("-1",), pattern=PERSON, group="identity")

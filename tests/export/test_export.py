@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
-from support import leave_run, leave_runs, run_command
+from safetensors.torch import load_file, save_file
+from support import change_weights, leave_run, leave_runs, run_command
 
 from mtlbench.benchmark import load_benchmark
 from mtlbench.data.dataset import Dataset
@@ -22,6 +22,8 @@ from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export.formats import ENDINGS, opened
 from mtlbench.export.network import trace
 from mtlbench.report.evidence import read_triplets
+from mtlbench.runs import read_record
+from mtlbench.runs.references import references
 from mtlbench.search import embed_pixels, load_run, read_stored
 
 SHORT = (
@@ -123,6 +125,35 @@ def test_neither_card_nor_file_holds_a_path_of_the_machine(made, format):
     assert "modulation" in card
     assert "Licence of the data" in card
     assert "train.lr" in card
+
+
+def test_the_card_has_the_retrieval_score_of_the_tables_and_that_of_random_embeddings(made, tmp_path):
+    run, _, dataset = made
+    moved = tmp_path / "zappos-quick"
+    shutil.copytree(run.parents[1], moved)
+    run = moved / "modulation" / "seed-0"
+    record = read_record(run)
+    without = export_card(run, tmp_path / "first.safetensors")
+    assert "random embeddings" not in without
+    for seed, setting in enumerate(([], [], ["evaluation.triplets=50"])):  # the last is another benchmark's
+        references([seed], load_benchmark("zappos", quick=True, settings=[*SHORT, *setting]), dataset, "fp32", tmp_path)
+    (moved / "chance" / "seed-7").mkdir()
+    (moved / "chance" / "seed-7" / "run.json").write_text("broken")
+    card = export_card(run, tmp_path / "second.safetensors")
+    for task in dataset.tasks:
+        metrics = record.metrics[task]
+        assert f"{metrics['macro/map@r']:.4f}" != f"{metrics['map@r']:.4f}"  # so that the test can tell
+        chance = [read_record(moved / "chance" / f"seed-{s}").metrics[task]["macro/map@r"] for s in (0, 1)]
+        ours = f"| `{task}` | {metrics['triplet']:.4f} | not measured | {metrics['macro/map@r']:.4f} |"
+        assert f"{ours}\n" in without
+        assert f"{ours} {sum(chance) / 2:.4f} |\n" in card
+
+
+def export_card(run: Path, file: Path) -> str:
+    """Export a run's weights without its images, and return the model card."""
+    ended = run_command("export", run, "--format", "safetensors", "--data-dir", file.parent / "none", "--output", file)
+    assert ended.code == 0, ended.err
+    return Path(f"{file}.md").read_text()
 
 
 def test_the_card_of_a_tuned_run_states_what_it_was_trained_with(made, tmp_path):
@@ -237,6 +268,36 @@ def test_a_file_that_embeds_otherwise_is_refused_and_not_kept(made, monkeypatch)
     words = ["--format", "torch", "--data-dir", folder, "--output", "net.pt2"]
     assert "does not embed as" in run_command("export", run, *words).error
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "words", [["--format", "torch"], ["--format", "safetensors"], ["--format", "onnx", "--precision", "int8"]]
+)
+def test_a_network_that_gives_nan_is_named_and_not_the_format(made, tmp_path, wrong, words):
+    run, folder, _ = made
+    spoilt = tmp_path / "zappos-quick" / "modulation" / "seed-0"
+    shutil.copytree(run, spoilt)
+    weights = load_file(spoilt / "weights.safetensors")
+    change_weights(spoilt, {name: torch.full_like(tensor, wrong) for name, tensor in weights.items()})
+    said = run_command("export", spoilt, "--data-dir", folder, *words).error
+    assert f"The network of {spoilt} gives NaN or infinity for 16 of 16 images, as with damaged weights: copy" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["zappos-quick"]
+
+
+def test_weights_that_the_run_did_not_write_are_refused(made, tmp_path):
+    run, folder, dataset = made
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(run, moved)
+    assert load_run(moved, torch.device("cpu")).tasks == dataset.tasks
+    weights = load_file(moved / "weights.safetensors")
+    first = next(iter(weights))
+    save_file(weights | {first: -weights[first]}, moved / "weights.safetensors")
+    said = run_command("export", moved, "--format", "safetensors", "--data-dir", folder).error
+    assert "weights.safetensors is not the file that the run wrote: its SHA-256 is another than in run.json" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    change_weights(moved, weights)  # of before the digest was kept
+    assert load_run(moved, torch.device("cpu")).tasks == dataset.tasks
 
 
 def test_what_is_wrong_is_one_sentence_with_its_remedy(made, monkeypatch):

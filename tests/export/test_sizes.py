@@ -17,7 +17,7 @@ import pytest
 import torch
 from report_records import record, shown, unwrapped
 from safetensors.torch import load_file, save_file
-from support import leave_runs, run_command
+from support import change_weights, leave_runs, run_command
 
 from mtlbench.evaluation.triplets import triplet_hits
 from mtlbench.export import stored
@@ -230,10 +230,7 @@ def _stir(run: Path) -> None:
     """Give a run weights of which no two are alike, as training does; its answers are then another network's."""
     weights = load_file(run / "weights.safetensors")
     generator = torch.Generator().manual_seed(5)
-    save_file(
-        {n: t + 0.01 * torch.rand(t.shape, generator=generator) for n, t in weights.items()},
-        run / "weights.safetensors",
-    )
+    change_weights(run, {n: t + 0.01 * torch.rand(t.shape, generator=generator) for n, t in weights.items()})
 
 
 def test_a_fall_is_warned_of_where_other_test_images_dont_explain_it(run: Path, export: Callable[..., str]) -> None:

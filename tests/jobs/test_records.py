@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from dataclasses import replace
 from importlib.metadata import version
@@ -110,6 +111,7 @@ def test_a_run_leaves_a_whole_record(tmp_path):
     assert (receipt["steps"], receipt["images_seen"], receipt["precision"]) == (6, 6 * 2 * 4 * 3, "fp32")
     assert receipt["selected_step"] in (3, 6)
     assert receipt["groups"] == groups_of(record.method)
+    assert receipt["weights"] == hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     assert receipt["balancer_acts_on"] == 1.0  # GradNorm weighs losses
     assert set(receipt["balancer_weights"]) == {"even", "single", "constant", "farthest"}
     assert {"device", "torch", "torchvision", "python", "mtlbench", "date", "training_seconds", "data"} <= set(receipt)

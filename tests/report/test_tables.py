@@ -163,6 +163,20 @@ def test_a_narrow_terminal_gets_the_table_in_blocks_and_loses_nothing():
 # --- Δm and tasks hurt ------------------------------------------------------------------------------------------------
 
 
+def test_a_long_task_name_is_cut_in_the_middle_and_methods_are_not():
+    names = [f"heel{side}{'x' * 130}{end}" for side, end in (("l", "left"), ("r", "right"))]
+    made = [record(method) for method in ("modulation", "modulation2")]
+    for one in made:
+        one.setup["tasks"] = names
+        one.metrics = dict(zip(names, one.metrics.values(), strict=True))
+    told = shown(made, 80)
+    assert max(map(len, told.splitlines()[:20])) <= 80
+    assert "heellxxxxx…xxxxxleft" in told
+    assert "heelrxxxxx…xxxxright" in told
+    assert {line.split()[0] for line in told.splitlines() if line.startswith("mod")} == {"modulation", "modulation2"}
+    assert names[0] in shown(made, style="md")
+
+
 def test_delta_m_is_the_mean_relative_difference_to_independent_seed_by_seed():
     records = [
         record("independent", 0, (0.8, 0.6)), record("independent", 1, (0.7, 0.6)),
