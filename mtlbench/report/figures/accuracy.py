@@ -35,6 +35,7 @@ from mtlbench.report.figures.style import (
 )
 from mtlbench.report.leading import Span, leading, listed_with
 from mtlbench.report.receipt import STEADY, incomparable
+from mtlbench.report.suites import RECIPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,17 +237,21 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     """Draw every method's accuracy on every task; colours tell the difference to the base, task by task.
 
     On `ax` where given, without a heading.
-    The base is a network for each task, over the seeds that both have; where it is missing, the mean over the methods.
+    The base is that of the tables' Δm, over the seeds that both have; rows without one have no colour. Where no row has
+    one, it is the mean over the methods.
     """
     if not scene.methods:
         return None
     rows = [*scene.methods, *scene.references]
-    base = next((method for method in scene.methods if method.name == scene.base), None)
+    bases = {row.name: scene.bases[row.name] for row in rows if row.name in scene.bases}
     task_means = np.mean([method.accuracy.mean(0) for method in scene.methods], 0)
     accuracy = np.stack([with_mean(method.accuracy.mean(0)) for method in rows])
-    gained = np.stack(
-        [with_mean(against(base, method) if base else method.accuracy.mean(0) - task_means) for method in rows]
-    )
+    if bases:
+        none = np.full(len(scene.tasks), math.nan)
+        gains = [against(bases[row.name], row) if row.name in bases else none for row in rows]
+    else:
+        gains = [row.accuracy.mean(0) - task_means for row in rows]
+    gained = np.stack([with_mean(gain) for gain in gains])
     # what decides the colours is how methods differ; chance and a collapsed method may lie beyond
     apart = np.abs(gained[: len(scene.methods)])
     limit = max(1.0, float(np.nanpercentile(apart, 95)) if not np.isnan(apart).all() else 1.0)
@@ -264,7 +269,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
         axes.axhline(len(scene.methods), color="white", lw=2.5)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(GREY if row.kind == "reference" else INK)
-    compared = "difference to " + (f"{base.name}, same seeds" if base else "the mean of the methods on that task")
+    compared = f"difference to {_base_in_words(scene, bases)}"
     beyond = bool((gained < -limit).any()), bool((gained > limit).any())
     colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
     title = f"Triplet accuracy{' in %' * numbers} by method and task; colour: {compared}"
@@ -287,6 +292,17 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     lowest = f"{scene.tasks[int(np.argmin(task_means))]}, {percent(float(task_means.min()))}"
     says += f"; the lowest mean over the methods is that of {lowest}." if len(scene.tasks) > 1 else "."
     return Drawing("accuracy-tasks", title, where, alt, figure, says)
+
+
+def _base_in_words(scene: Scene, bases: Mapping[str, Method]) -> str:
+    names = {base.name for base in bases.values()}
+    if not names:
+        return "the mean of the methods on that task"
+    if len(names) == 1:
+        return f"{names.pop()}, same seeds"
+    recipes = {RECIPE in scene.suite.values.get(name, ()) for name in names}
+    same = joined([*["recipe"] * (len(recipes) > 1), *scene.suite.factors])
+    return f"{scene.suite.base} of the same {same}, same seeds"
 
 
 def with_mean(values: Array) -> Array:

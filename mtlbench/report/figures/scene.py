@@ -37,7 +37,8 @@ class Scene:
         references: rows that nothing was trained for.
         looks: by method.
         core: the methods of the core comparison.
-        base: what Δm is relative to, or the row that stands for it; empty where there is none.
+        bases: by row, what its Δm is relative to, or the row that stands for it, shown or not; nothing where there is
+            none.
         again: the rows that another one of `methods` stands for.
         standing: how methods stand to the best in the mean, as the tables have it; empty where nothing was compared.
     """
@@ -48,7 +49,7 @@ class Scene:
     references: list[Method]
     looks: dict[str, Look]
     core: frozenset[str] = frozenset()
-    base: str = ""
+    bases: Mapping[str, Method] = field(default_factory=dict)
     again: list[Method] = field(default_factory=list)
     standing: Mapping[str, Standing] = field(default_factory=dict)
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
@@ -75,9 +76,12 @@ class Scene:
         twins = suite.again([method.name for method in methods])
         once = [method for method in methods if method.name not in twins]
         core = frozenset(twins.get(name, name) for name in core)
-        base = twins.get(suite.base, suite.base)
+        measured = {method.name: method for method in found if method.kind != "reference"}
+        alike = suite.again(list(measured))
+        wanted = {method.name: suite.row_of(suite.base, method.name) for method in found}
+        bases = {row: measured[base] for row, name in wanted.items() if (base := alike.get(name, name)) in measured}
         again = [method for method in methods if method.name in twins]
-        return Scene(suite, results, once, references, look, core, base, again, standing or {})
+        return Scene(suite, results, once, references, look, core, bases, again, standing or {})
 
     @property
     def tasks(self) -> list[str]:

@@ -289,6 +289,7 @@ def heat(
 
     Nan stays white. Names of columns stand upright; without any of either, none are written.
     """
+    import numpy as np
     from seaborn import heatmap  # type: ignore[import-untyped]
 
     small = numbers is None
@@ -299,6 +300,10 @@ def heat(
         annot=numbers, fmt="", xticklabels=False, yticklabels=False, rasterized=small and values.size > 100, **settings,
     )  # fmt: skip
     figure.set_layout_engine(engine)  # type: ignore[union-attr]
+    if numbers is not None:  # seaborn writes none where there is no value
+        how = settings.get("annot_kws", {})
+        for y, x in zip(*np.nonzero(np.isnan(values)), strict=True):
+            axes.text(x + 0.5, y + 0.5, numbers[y, x], ha="center", va="center", color=INK, **how)
     # seaborn would measure every label to see whether they collide; here the figure's size sees to that
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks([n + 0.5 for n in range(len(names))], names)

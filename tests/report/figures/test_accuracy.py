@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from figure_records import CORE, LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts
+from figure_records import CORE, LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts, varied
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 from safetensors.numpy import save_file
@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from mtlbench.report.clustering import SharedImages
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
+from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.storage import MOST_TASKS, storage_by_tasks
 from mtlbench.report.figures.style import settle
 from mtlbench.report.leading import listed_with
@@ -265,6 +266,29 @@ def test_the_base_is_taken_over_the_seeds_that_both_have(results: Path) -> None:
     drawing = heat_map(scene(results))
     assert drawing is not None
     assert cells(drawing)["shared"][1:] == pytest.approx([-9.5, 0, -20.5])
+
+
+def test_the_base_of_a_row_is_that_of_the_tables(tmp_path: Path) -> None:
+    """Each tuned row is compared with the tuned base, and with factors each row with the base of its own values."""
+    for steps, low in ((40, 0.0), (80, 0.1)):
+        varied(tmp_path, "independent", (0.6 + low, 0.6 + low, 0.6 + low), steps, train={"lr": 0.1})
+        varied(tmp_path, "shared", (0.7 + low, 0.6 + low, 0.5), steps, train={"lr": 0.1})
+    put(tmp_path, record("chance", 0, (0.5, 0.5, 0.5), kind="reference", costs={}))
+    drawing = heat_map(scene(tmp_path, "train.steps"))
+    assert drawing is not None
+    assert "difference to independent of the same train.steps, same seeds" in drawing.title
+    shown = list(cells(drawing).values())
+    for row in ([10, 0, -10], [10, 0, -20], [0, 0, 0]):
+        assert any(cell[1:] == pytest.approx(row) for cell in shown), row
+    assert np.isnan(shown[-1]).all()  # chance has no steps; its numbers are written all the same
+    assert [text.get_text() for text in drawing.figure.axes[0].texts].count("50.0") >= 4
+    # a base that isn't shown is what the tables' gains are relative to as well
+    found = scene(tmp_path, "train.steps")
+    rows = {method.name for method in found.methods if "shared" in method.name and "80" in method.name}
+    alone = heat_map(Scene.of(found.suite, tmp_path, rows))
+    assert alone is not None
+    assert "difference to independent" in alone.title
+    assert next(iter(cells(alone).values()))[1:] == pytest.approx([10, 0, -20])
 
 
 def test_without_independent_the_base_is_the_mean_of_the_methods(tmp_path: Path) -> None:
