@@ -92,7 +92,8 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     points = [(mean * cost.scale, method.mean) for method, mean, _ in measured]
     best = front(points, cost.less_is_better)
     few = len(shown) <= _ALL_LABELLED
-    named = [n for n, method in enumerate(shown) if few or n in best or method.name in scene.core]
+    prominent = scene.prominent(shown)
+    named = [n for n, method in enumerate(shown) if few or n in best or method in prominent]
 
     errors = {n: scene.test_error(method) for n, method in enumerate(shown) if len(method.records) == 1}
 
@@ -131,23 +132,28 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
     title = f"Accuracy against {cost.words}"
     notes = [*["line: Pareto front of the means"] * (len(best) > 1), *_bars(shown, errors, cost),
-             *["half-filled: tuned"] * any(scene.looks[m.name].fill != "full" for m in shown),
+             *[_fills(scene)] * any(scene.looks[m.name].fill != "full" for m in shown),
              *["hollow: collapsed"] * any(m.collapsed for m in shown),
              *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
     where = "; ".join([scene.where(shown), *notes])
     if ax is None:
         head(figure, title, where)
-    texts = dict(zip(named, shorts([shown[n].name for n in named], 24), strict=True))
+    texts = dict(zip(named, shorts([shown[n].label for n in named], 24), strict=True))
     order = sorted(named, key=lambda n: (n not in best, shown[n].name not in scene.core, points[n]))
     labels = [Label(*points[n], texts[n], scene.looks[shown[n].name].colour) for n in order]
     place_labels(axes, labels, points, _staircase(steps, cost) + [bar for n in named for bar in bars[n]])
-    ends = [f"{shown[n].name} ({percent(points[n][1])} at {three_figures(points[n][0])} {cost.unit})" for n in best]
+    ends = [f"{shown[n].label} ({percent(points[n][1])} at {three_figures(points[n][0])} {cost.unit})" for n in best]
     alt = (
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {joined(ends, 6)}."
     )
     says = f"{_means(scene, shown)} {_cheapest(shown, points, bars, cost)}{_unsteady(shown, cost)}"
     return Drawing(cost.stem, title, where, alt, figure, says)
+
+
+def _fills(scene: Scene) -> str:
+    """Say what the fill of marks means."""
+    return f"fill: {joined(scene.suite.factors)}" if scene.suite.factors else "half-filled: tuned"
 
 
 def _means(scene: Scene, shown: Sequence[Method]) -> str:
@@ -158,7 +164,7 @@ def _means(scene: Scene, shown: Sequence[Method]) -> str:
         means = [method.mean for method in shown]
         one_seed = f"{_ONE_SEED} " * all(len(method.records) == 1 for method in shown)
         return f"{one_seed}Means range from {percent(min(means))} to {percent(max(means))}."
-    worse = [name for name, standing in stands.items() if standing == "worse"]
+    worse = [method.label for method in shown if stands[method.name] == "worse"]
     enough = " of enough seeds" * any(method.mean > best.mean for method in shown)
     if not worse:
         lower = "no other is significantly lower"
@@ -166,7 +172,7 @@ def _means(scene: Scene, shown: Sequence[Method]) -> str:
         lower = "all others are significantly lower"
     else:
         lower = f"significantly lower: {joined(worse, 4)}"
-    return f"Highest mean{enough}: {best.name}, {percent(best.mean)}; {lower}."
+    return f"Highest mean{enough}: {best.label}, {percent(best.mean)}; {lower}."
 
 
 def _cheapest(
@@ -175,8 +181,8 @@ def _cheapest(
     """Say which methods are smallest or fastest; several where sizes are equal or bars overlap."""
     if _unsure(shown, cost):
         return "None is called fastest: not all speeds can be compared."
-    spans = {method.name: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
-    texts = {method.name: f"{three_figures(points[n][0])} {cost.unit}" for n, method in enumerate(shown)}
+    spans = {method.label: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
+    texts = {method.label: f"{three_figures(points[n][0])} {cost.unit}" for n, method in enumerate(shown)}
     first = leading(spans, highest=not cost.less_is_better)
     if len(first) == len(shown):
         return "All are of one size." if cost is STORAGE else "No speed stands out: all bars reach the fastest one's."
@@ -196,7 +202,7 @@ def _unsure(shown: Sequence[Method], cost: Cost) -> list[str]:
     if cost is STORAGE:
         return []
     unsure = incomparable([record for method in shown for record in method.records])
-    return [method.name for method in shown if {record.method for record in method.records} & unsure]
+    return [method.label for method in shown if {record.method for record in method.records} & unsure]
 
 
 def _range(method: Method, cost: Cost, deviation: float) -> tuple[float, float]:
@@ -258,7 +264,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
 
     columns = ["mean", *scene.tasks]
     numbers = len(columns) <= _CELLS_WITH_NUMBERS[0] and len(rows) <= _CELLS_WITH_NUMBERS[1]
-    names, heads = shorts([row.name for row in rows]), shorts(columns, 24)
+    names, heads = shorts([row.label for row in rows]), shorts(columns, 24)
     cell = 0.19 if numbers else 0.135
     width = COLUMN if len(columns) <= 6 else FULL
     figure, axes = panel(ax, width, 1.2 + cell * len(rows) + 0.062 * max(map(len, heads)))
@@ -277,7 +283,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     if ax is None:
         head(figure, title, where)
     best, worst = scene.methods[0], scene.methods[-1]
-    spread = [f"{best.name} {percent(best.mean)}", f"{worst.name} {percent(worst.mean)}"]
+    spread = [f"{best.label} {percent(best.mean)}", f"{worst.label} {percent(worst.mean)}"]
     by_task = sorted(zip(task_means, scene.tasks, strict=True))
     easy = f" Over the methods, tasks range from {by_task[0][1]} ({percent(by_task[0][0])}) to"
     alt = (
@@ -295,12 +301,12 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
 
 
 def _base_in_words(scene: Scene, bases: Mapping[str, Method]) -> str:
-    names = {base.name for base in bases.values()}
-    if not names:
+    found = {base.name: base for base in bases.values()}
+    if not found:
         return "the mean of the methods on that task"
-    if len(names) == 1:
-        return f"{names.pop()}, same seeds"
-    recipes = {RECIPE in scene.suite.values.get(name, ()) for name in names}
+    if len(found) == 1:
+        return f"{next(iter(found.values())).label}, same seeds"
+    recipes = {RECIPE in scene.suite.values.get(name, ()) for name in found}
     same = joined([*["recipe"] * (len(recipes) > 1), *scene.suite.factors])
     return f"{scene.suite.base} of the same {same}, same seeds"
 
@@ -368,7 +374,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         head(figure, title, where)
     last = sorted(prominent, key=lambda m: -known[m.name]["mean"].iloc[-1])
     parts = [
-        f"{m.name} {percent(known[m.name]['mean'].iloc[-1])}"
+        f"{m.label} {percent(known[m.name]['mean'].iloc[-1])}"
         + (f" after {known[m.name]['seconds'].iloc[-1]:,.3g} s" if timed else "")
         for m in last
     ]

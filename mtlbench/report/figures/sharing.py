@@ -92,7 +92,7 @@ def _agreement_over_training(
     down = math.ceil(len(shown) / across)
     figure = blank(FULL, 0.75 + 1.45 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    names = shorts([m.name for m in shown], 22)
+    names = shorts([m.label for m in shown], 22)
     for n, axes in enumerate(grid.flat):
         if n >= len(shown):
             axes.set_axis_off()
@@ -120,7 +120,7 @@ def _agreement_over_training(
     def value(name: str) -> str:
         return signed(overall[name]) if measure is _COSINE else f"{overall[name]:.0f} %"
 
-    ends = [f"{method.name} {value(method.name)}" for method in shown]
+    ends = [f"{method.label} {value(method.name)}" for method in shown]
     what = (
         "Mean cosine of two tasks' gradients"
         if measure is _COSINE
@@ -192,7 +192,7 @@ def weights(scene: Scene) -> Drawing | None:
                 axes.plot(lines.index, lines[column], color=colour, lw=1, zorder=2, gid=column)
             else:
                 axes.plot(lines.index, lines[column], color=FAINT, lw=0.5, zorder=1, gid=column)
-        axes.set_title(shorts([m.name for m in shown])[n], fontsize=8, pad=3)
+        axes.set_title(shorts([m.label for m in shown])[n], fontsize=8, pad=3)
         if n + across >= len(shown):
             axes.set_xlabel("training step")
             axes.tick_params(labelbottom=True)
@@ -209,7 +209,7 @@ def weights(scene: Scene) -> Drawing | None:
     for method in shown:
         last = moving[method.name].iloc[-1]
         high, low = (scene.tasks[columns.index(str(c))] for c in (last.idxmax(), last.idxmin()))
-        parts.append(f"{method.name} {last.max():.3g} ({high}) to {last.min():.3g} ({low})")
+        parts.append(f"{method.label} {last.max():.3g} ({high}) to {last.min():.3g} ({low})")
     over = f"Loss weights over training of {count(len(shown), 'method')}"
     alt = f"{over}. At the end, highest to lowest: {joined(parts, 6)}."
     says = f"At the end, each balancer's highest and lowest weight: {joined(parts, 3)}."

@@ -51,14 +51,14 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
     axes.set(xlabel="tasks", ylabel="storage of the network, MB", yscale="log", xlim=(0, most + 1))
     axes.axvline(here, color=FAINT, lw=0.6, zorder=0)
     _plain_numbers(axes)
-    ends = {m.name: sizes[m.name][0] + sizes[m.name][1] * (most - here) for m in shown}
+    ends = {m.label: sizes[m.name][0] + sizes[m.name][1] * (most - here) for m in shown}
     lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
     for line, method in zip(lines, prominent, strict=False):  # lines may lie on each other: their ends are written
-        line.set_label(f"{line.get_label()}: {three_figures(ends[method.name])}")
+        line.set_label(f"{line.get_label()}: {three_figures(ends[method.label])}")
     legend(figure, lines)
     title = "Storage against the number of tasks"
     where = (
-        f"{scene.subject}; from these records: marks are files at {count(here, 'task')}, lines continue with the bytes"
+        f"{scene.about}; from these records: marks are files at {count(here, 'task')}, lines continue with the bytes"
         f" that one more task adds; numbers: MB at {most} tasks"
     )
     head(figure, title, where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +29,8 @@ _BASE = ("#000000", "s")
 _CORE = (("#E69F00", "o"), ("#009E73", "^"), ("#D55E00", "P"), ("#56B4E9", "D"))
 _COLOURS = ("#0072B2", "#CC79A7", "#882255", "#8C8C00", "#332288", "#7F5F3F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_LINES = ("-", "--", "-.", ":")  # of a method's rows; where its own line is dotted, from the end
+_FILLS = ("full", "left", "right", "top", "bottom")
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00", "#8C8C00")
 
 _SETTINGS: Any = {
@@ -82,22 +84,30 @@ class Look:
     fill: Any = "full"
 
 
-def looks(rows: Iterable[str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
-    """Give each row the look of its method, by their names.
+def looks(rows: Mapping[str, str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
+    """Give each row, and each method, a look by their names.
 
     The base is black, and methods of the core comparison have colours of their own. Which one follows from the name,
     so that it is the same in every suite, unless one before it in the alphabet has that colour in this suite: then it
     takes the next. When all of the core's colours are used, the rest are as other methods; when all of those are, they
-    come again with other markers and dotted lines. Where a method has a row with its tuned recipe beside one without,
-    tuned rows have dashed lines and half-filled markers.
+    take what the core left; then they come again with other markers and dotted lines. Colour and marker are a
+    method's; where one has several rows, such as one with its tuned recipe, their lines and fills differ, which mean
+    the same for all methods.
+
+    Args:
+        rows: the method of each, with which its name begins.
+        core, base: methods.
     """
-    methods = {row: row.replace(TUNED, "", 1) for row in rows}
-    apart = any(method in methods for row, method in methods.items() if method != row)
-    found = _by_method(set(methods.values()), core, base)
-    for row, method in methods.items():
+    found = _by_method(set(rows.values()), core, base)
+    kinds: list[str] = []
+    if len(set(rows.values())) < len(rows):
+        kinds = sorted({row.removeprefix(method) for row, method in rows.items()})
+    for row, method in rows.items():
         look = found[method]
-        if apart and row != method:
-            look = replace(look, line="-." if look.line == ":" else "--", fill="left")
+        if kinds:
+            place = kinds.index(row.removeprefix(method))
+            lines = _LINES[::-1] if look.line == ":" else _LINES
+            look = replace(look, line=lines[place % len(lines)], fill=_FILLS[place % len(_FILLS)])
         found[row] = look
     return found
 
@@ -112,10 +122,14 @@ def _by_method(methods: set[str], core: Iterable[str], base: str) -> dict[str, L
             del free[place]
             found[name] = Look(*_CORE[place])
     taken = set()
+    spare = [*(_CORE[place] for place in free), *[_BASE] * (base not in methods)]
     for name in sorted(methods - set(found)):
         first = zlib.crc32(name.encode())
         places = ((turn, (first + n) % len(_COLOURS)) for turn in range(len(_MARKERS)) for n in range(len(_COLOURS)))
         turn, colour = next((place for place in places if place not in taken), (0, first % len(_COLOURS)))
+        if turn and spare:
+            found[name] = Look(*spare.pop(0))
+            continue
         taken.add((turn, colour))
         found[name] = Look(_COLOURS[colour], _MARKERS[(colour + turn) % len(_MARKERS)], ":" if turn else "-")
     return found

@@ -237,6 +237,7 @@ def test_in_a_crowd_the_front_and_the_core_are_named_and_names_do_not_collide(tm
     (axes,) = figure.axes
     points = [(m.cost("file_bytes")[0], m.mean) for m in found.methods]
     wanted = {found.methods[n].name for n in front(points, less_is_better=True)} | set(CORE)
+    wanted |= {method.name for method in found.prominent(found.methods)}
     labels = [text for text in axes.texts if text.get_text()]
     assert len(labels) == len(wanted)
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]

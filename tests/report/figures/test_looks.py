@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from figure_records import CORE, crowd, put, record, scene, texts
+from figure_records import CORE, crowd, put, record, scene, texts, tuned, varied
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 from mtlbench.report.figures import accuracy, draw_all, learned, sharing
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
 from mtlbench.report.figures.labels import Label, place_labels
-from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.scene import Scene, _shortly
 from mtlbench.report.figures.storage import storage_by_tasks
 from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts
 from mtlbench.report.figures.style import looks as looks_of
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    return looks_of(names, CORE, "independent")
+    return looks_of({name: name.partition(" · ")[0] for name in names}, CORE, "independent")
 
 
 def test_the_core_methods_look_the_same_in_whatever_company() -> None:
@@ -51,7 +51,7 @@ def test_a_methods_look_follows_from_its_name_and_is_nobody_elses() -> None:
 
 
 def test_a_fifth_core_method_looks_like_the_others_and_the_base_is_black() -> None:
-    found = looks_of([*CORE, "more", "other"], [*CORE, "more"], "other")
+    found = looks_of({name: name for name in (*CORE, "more", "other")}, [*CORE, "more"], "other")
     assert found["other"].colour == "#000000"
     assert len({look.colour for look in found.values()}) == 7
 
@@ -68,6 +68,78 @@ def test_a_tuned_row_has_its_methods_colour_and_marker_and_another_line() -> Non
     # curves in a browser have no markers
     assert len({(look.colour, look.line) for look in found.values()}) == len(found)
     assert looks(["shared · tuned", "single"])["shared · tuned"] == plain["shared"]  # nothing to tell it from
+
+
+def test_rows_of_one_method_have_one_colour_and_rows_of_one_value_one_line() -> None:
+    found = looks(f"{name} · width={width}" for name in ("modulation", "shared", "single") for width in (0.25, 0.5, 1))
+    for name in ("modulation", "shared", "single"):
+        rows = [look for row, look in found.items() if row.startswith(f"{name} ·")]
+        assert {(look.colour, look.marker) for look in rows} == {(found[name].colour, found[name].marker)}
+        assert len({look.line for look in rows}) == len({look.fill for look in rows}) == 3
+    for width in (0.25, 0.5, 1):
+        assert len({(look.line, look.fill) for row, look in found.items() if row.endswith(f"={width}")}) == 1
+
+
+def test_what_no_core_method_uses_others_take_before_any_colour_comes_again() -> None:
+    found = looks_of({f"method-{n}": f"method-{n}" for n in range(11)})
+    assert len({look.colour for look in found.values()}) == 11
+    assert {look.line for look in found.values()} == {"-"}
+    found = looks([*(f"method-{n}" for n in range(9)), "shared", "independent"])
+    assert len({look.colour for look in found.values()}) == 11
+
+
+def test_reference_rows_take_no_colour_from_methods(tmp_path: Path) -> None:
+    names = [f"method-{n}" for n in range(6)]
+    for name in names:
+        put(tmp_path, record(name))
+    put(tmp_path, record("chance", kind="reference", costs={}))
+    found = scene(tmp_path)
+    assert {name: found.looks[name] for name in names} == looks_of({name: name for name in names})
+
+
+def test_names_leave_out_what_all_rows_share_and_the_keys_of_factors(tmp_path: Path) -> None:
+    for steps in (40, 80):
+        for method in ("independent", "shared"):
+            varied(tmp_path, method, (0.7, 0.6, 0.5), steps, train={"lr": 0.1})
+    found = scene(tmp_path, "train.steps")
+    assert {method.label for method in found.methods} == {
+        f"{method} · steps={steps}" for method in ("independent", "shared") for steps in (40, 80)
+    }
+    assert found.where(found.methods).endswith("; by train.steps; all tuned; 1 seed")
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    assert "shared · steps=80" in texts(drawing.figure)
+    assert drawing.where.endswith("; fill: train.steps")
+    alone = Scene.of(found.suite, tmp_path, [m.name for m in found.methods if m.label.startswith("shared")][:1])
+    assert [method.label for method in alone.methods] == ["shared"]
+    put(tmp_path, record("single"))
+    mixed = scene(tmp_path, "train.steps")
+    assert "shared · tuned · steps=80" in {method.label for method in mixed.methods}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["small", "small[width=0.5]"], ["small", "width=0.5"]),
+        (["small", "paper[after=3]"], ["small", "paper[after=3]"]),
+        ([0.1, None], ["backbone=0.1", "backbone=null"]),
+    ],
+)
+def test_values_of_a_factor_are_written_shortly(values: list[Any], said: list[str]) -> None:
+    assert _shortly("model.backbone", values) == said
+
+
+def test_of_many_rows_each_methods_tuned_one_is_shown_first(tmp_path: Path) -> None:
+    for n, method in enumerate(("shared", "modulation", *(f"method-{n}" for n in range(8)))):
+        put(tmp_path, record(method, 0, (0.6 + n / 100,) * 3))
+        tuned(tmp_path, method, (0.5 + n / 100,) * 3, train={"lr": 0.1})
+    found = scene(tmp_path)
+    shown = {method.name for method in found.prominent(found.methods)}
+    assert shown == {"shared · tuned", "modulation · tuned", *(f"method-{n} · tuned" for n in range(2, 8))}
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    named = {text.get_text() for text in drawing.figure.axes[0].texts} - {""}
+    assert named == shown | {"method-7"}  # on the front
 
 
 def test_more_methods_than_looks_can_be_drawn() -> None:
