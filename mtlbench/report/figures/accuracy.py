@@ -244,7 +244,7 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
 
     On `ax` where given, without a heading.
     The base is that of the tables' Δm, over the seeds that both have; rows without one have no colour. Where no row has
-    one, it is the mean over the methods.
+    one, it is the mean over the methods. One method that is compared with nothing has numbers alone, if they fit.
     """
     if not scene.methods:
         return None
@@ -264,25 +264,30 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
 
     columns = ["mean", *scene.tasks]
     numbers = len(columns) <= _CELLS_WITH_NUMBERS[0] and len(rows) <= _CELLS_WITH_NUMBERS[1]
+    best, worst = scene.methods[0], scene.methods[-1]
+    alone = best is worst and bases.get(best.name, best).name == best.name
+    if alone and not numbers:
+        return None
     names, heads = shorts([row.label for row in rows]), shorts(columns, 24)
     cell = 0.19 if numbers else 0.135
     width = COLUMN if len(columns) <= 6 else FULL
     figure, axes = panel(ax, width, 1.2 + cell * len(rows) + 0.062 * max(map(len, heads)))
     shown = np.vectorize("{:.1f}".format, otypes=[str])(accuracy) if numbers else None
-    heat(axes, gained, limit, names, heads, shown, annot_kws={"fontsize": 6})
+    heat(axes, gained * (not alone), limit, names, heads, shown, annot_kws={"fontsize": 6})
     axes.axvline(1, color="white", lw=2.5)
     if scene.references:
         axes.axhline(len(scene.methods), color="white", lw=2.5)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(GREY if row.kind == "reference" else INK)
     compared = f"difference to {_base_in_words(scene, bases)}"
-    beyond = bool((gained < -limit).any()), bool((gained > limit).any())
-    colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
-    title = f"Triplet accuracy{' in %' * numbers} by method and task; colour: {compared}"
+    title = f"Triplet accuracy{' in %' * numbers} by method and task"
+    if not alone:
+        beyond = bool((gained < -limit).any()), bool((gained > limit).any())
+        colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
+        title += f"; colour: {compared}"
     where = scene.where(scene.methods)
     if ax is None:
         head(figure, title, where)
-    best, worst = scene.methods[0], scene.methods[-1]
     spread = [f"{best.label} {percent(best.mean)}", f"{worst.label} {percent(worst.mean)}"]
     by_task = sorted(zip(task_means, scene.tasks, strict=True))
     easy = f" Over the methods, tasks range from {by_task[0][1]} ({percent(by_task[0][0])}) to"
@@ -290,7 +295,12 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
         f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, highest mean"
         f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."
     )
-    apart_by_task = np.ptp([method.accuracy.mean(0) for method in scene.methods], axis=0)
+    if best is worst:
+        ends = [f"{task}, {percent(float(mean))}" for mean, task in dict.fromkeys((by_task[0], by_task[-1]))]
+        says = f"Tasks range from {ends[0]}, to {ends[1]}." if len(ends) > 1 else f"{ends[0]}."
+        return Drawing("accuracy-tasks", title, where, alt, figure, says)
+    # of the numbers as they are written, so that the difference is theirs
+    apart_by_task = np.ptp([method.accuracy.mean(0).round(1) for method in scene.methods], axis=0)
     wide, narrow = int(np.argmax(apart_by_task)), int(np.argmin(apart_by_task))
     says = f"Methods lie farthest apart on {scene.tasks[wide]}, {apart_by_task[wide]:.1f} points"
     if wide != narrow:

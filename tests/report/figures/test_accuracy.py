@@ -305,6 +305,32 @@ def test_without_independent_the_base_is_the_mean_of_the_methods(tmp_path: Path)
     assert shown["chance"][1:] == pytest.approx([-20, -10, 5])
 
 
+def test_a_map_of_one_method_compares_it_with_nothing(tmp_path: Path) -> None:
+    put(tmp_path, record("shared", 0, (0.8, 0.6, 0.7)))
+    put(tmp_path, record("chance", 0, (0.5, 0.5, 0.5), kind="reference", costs={}))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.says == "Tasks range from heel height, 60.0 %, to colour, 80.0 %."
+    assert drawing.heading == "Triplet accuracy in % by method and task"
+    assert not np.any(list(cells(drawing).values()))
+    assert len(drawing.figure.axes) == 1  # no colour bar
+    assert heat_map(crowd(tmp_path / "many", 1, 30)) is None  # nor numbers
+    # with a base that is not shown there is a difference to tell
+    put(tmp_path, record("independent", 0, (0.9, 0.6, 0.7)))
+    drawing = heat_map(Scene.of(scene(tmp_path).suite, tmp_path, ["shared"]))
+    assert drawing is not None
+    assert cells(drawing)["shared"][1:] == pytest.approx([-10, 0, 0])
+    assert drawing.says.startswith("Tasks range from")
+
+
+def test_a_caption_takes_the_difference_of_the_numbers_that_are_written(tmp_path: Path) -> None:
+    put(tmp_path, record("one", 0, (0.7646, 0.6, 0.5)))
+    put(tmp_path, record("two", 0, (0.5954, 0.6, 0.5)))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.says.startswith("Methods lie farthest apart on colour, 17.0 points,")  # 76.5 and 59.5
+
+
 def test_a_map_of_35_methods_keeps_its_numbers(tmp_path: Path) -> None:
     drawing = heat_map(crowd(tmp_path, 35, 4))
     assert drawing is not None
