@@ -29,6 +29,7 @@ from mtlbench.report.figures.style import (
     heat,
     legend,
     log_x,
+    logarithmic,
     panel,
     percent,
     shorts,
@@ -90,7 +91,9 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
         return None
     shown = [method for method, _, _ in measured]
     points = [(mean * cost.scale, method.mean) for method, mean, _ in measured]
-    best = front(points, cost.less_is_better)
+    # by the costs as they are written: no method is on the front for a kilobyte
+    written = [(float(three_figures(x).replace(",", "")), y) for x, y in points]
+    best = front(written, cost.less_is_better)
     few = len(shown) <= _ALL_LABELLED
     prominent = scene.prominent(shown)
     named = [n for n, method in enumerate(shown) if few or n in best or method in prominent]
@@ -129,7 +132,7 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     flat = [bar for bar, _ in bars.values()]
     log_x(axes, min(bar[0] for bar in flat), max(bar[2] for bar in flat))
     axes.margins(y=0.12)
-    axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
+    axes.set(xlabel=f"{cost.words}, {cost.unit}{logarithmic(axes.xaxis)}", ylabel="triplet accuracy, %")
     title = f"Accuracy against {cost.words}"
     notes = [*["line: Pareto front of the means"] * (len(best) > 1), *_bars(shown, errors, cost),
              *[_fills(scene)] * any(scene.looks[m.name].fill != "full" for m in shown),
@@ -184,6 +187,7 @@ def _cheapest(
     spans = {method.label: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
     texts = {method.label: f"{three_figures(points[n][0])} {cost.unit}" for n, method in enumerate(shown)}
     first = leading(spans, highest=not cost.less_is_better)
+    first += [name for name in texts if name not in first and texts[name] == texts[first[0]]]
     if len(first) == len(shown):
         return "All are of one size." if cost is STORAGE else "No speed stands out: all bars reach the fastest one's."
     word = "Smallest" if cost is STORAGE else "Fastest"
@@ -370,7 +374,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         firsts, lasts = ([float(known[method.name]["seconds"].iloc[end]) for method in shown] for end in (0, -1))
         if max(lasts) > 3 * min(lasts) and min(firsts) > 0:
             log_x(panels["seconds"], min(firsts), max(lasts))
-        panels["seconds"].set(xlabel="seconds of training")
+        panels["seconds"].set(xlabel=f"seconds of training{logarithmic(panels['seconds'].xaxis)}")
     lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
     if ax is None:
         legend(figure, lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from mtlbench.runs import folder_of
 if TYPE_CHECKING:
     import pandas as pd
 
+_OPTIONS = re.compile(r"([\w-]+)\[([^\[\]]*)\]")
 PROMINENT = 8  # methods that one can tell apart in one plot
 
 
@@ -189,7 +191,7 @@ def labels(suite: Suite, rows: Sequence[str]) -> tuple[dict[str, str], tuple[str
     Returns:
         the names of these rows and of the reference rows, and in words what they leave out.
     """
-    of = methods_in([suite])
+    of, options = _without_common_options(methods_in([suite]), rows)
     references = [record.method for record in suite.records if record.kind == "reference"]
     values = {row: suite.values.get(row, ()) for row in rows}
     common = [pair for pair in values[rows[0]] if all(pair in own for own in values.values())] if rows else []
@@ -208,7 +210,21 @@ def labels(suite: Suite, rows: Sequence[str]) -> tuple[dict[str, str], tuple[str
         found[row] = name(row.removesuffix(row_name("", own)), own, ())
     shared = [row_name("all", (pair,)).replace(" · ", " ") for pair in common]
     varied = [key for key in suite.factors if key not in dict(common)]
-    return found, tuple([f"by {joined(varied)}"] * bool(varied and rows) + shared)
+    return found, tuple([f"by {joined(varied)}"] * bool(varied and rows) + options + shared)
+
+
+def _without_common_options(of: dict[str, str], rows: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Leave out the options that rows of one method all have: `[after=3,rate=9]` and `[after=4,rate=9]` have a rate."""
+    parts = {row: _OPTIONS.fullmatch(of[row]) for row in rows}
+    split = {row: (match[1], match[2].split(",")) for row, match in parts.items() if match}
+    if len({of[row] for row in rows}) < 2 or len(split) < len(parts) or len({name for name, _ in split.values()}) > 1:
+        return of, []
+    common = [option for option in split[rows[0]][1] if all(option in own for _, own in split.values())]
+    short = {}
+    for row, (name, own) in split.items():
+        kept = ",".join(option for option in own if option not in common)
+        short[row] = f"{name}[{kept}]" if kept else name
+    return of | short, [f"all {option}" for option in common]
 
 
 def _shortly(key: str, values: Sequence[Any]) -> list[str]:

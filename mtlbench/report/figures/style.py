@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _HEAD = "head"
@@ -234,15 +235,16 @@ def _break_labels(figure: Figure) -> bool:
 
 
 def log_x(axes: Axes, low: float, high: float, most: int = 6) -> None:
-    """Make the x axis logarithmic from `low` to `high`, with room at both ends and ticks that read as numbers.
+    """Make the x axis reach from `low` to `high`, with room at both ends and ticks that read as numbers.
 
-    Where ticks at 1, 2 and 5 of every power of ten would be more than `most`, those at powers of ten are left.
+    It is logarithmic if the one is more than 2.5 times the other; for less it would look the same. Where ticks at 1, 2
+    and 5 of every power of ten would be more than `most`, those at powers of ten are left.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     wide = high / low
     room = max(wide**0.08, 1.08)
-    axes.set(xscale="log", xlim=(low / room, high * room))
+    axes.set(xscale="log" if wide > 2.5 else "linear", xlim=(low / room, high * room))
     if wide > 2.5:
         subs = (1.0, 2.0, 3.0, 5.0, 7.0) if wide < 8 else (1.0, 2.0, 5.0) if 3 * math.log10(wide) < most else (1.0,)
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
@@ -252,6 +254,11 @@ def log_x(axes: Axes, low: float, high: float, most: int = 6) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def logarithmic(axis: Axis) -> str:
+    """Return what the label of an axis says of its scale."""
+    return " (logarithmic)" if axis.get_scale() == "log" else ""
 
 
 def legend(figure: Figure, lines: Sequence[Any]) -> None:

@@ -177,6 +177,30 @@ def test_a_caption_says_of_means_what_the_tables_comparison_found(
     assert drawing.says == f"{said} All are of one size."
 
 
+def test_sizes_that_are_written_alike_are_equal(tmp_path: Path) -> None:
+    for name, share, size in (("one", 0.7, 2.436e6), ("two", 0.8, 2.441e6), ("large", 0.6, 9e6)):
+        put(tmp_path, record(name, 0, (share,) * 3, costs={"file_bytes": size}))
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    assert drawing.says.endswith("Smallest: one and two, 2.44 MB.")
+    assert "On the Pareto front: two (80.0 % at 2.44 MB)." in drawing.alt
+    put(tmp_path, record("large", 0, (0.6,) * 3, costs={"file_bytes": 2.439e6}))
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    assert drawing.says.endswith("All are of one size.")
+
+
+def test_an_axis_says_that_it_is_logarithmic_and_is_not_for_a_narrow_range(tmp_path: Path) -> None:
+    put(tmp_path, record("one", costs={"file_bytes": 1e6}))
+    for size, scale, said in ((2e6, "linear", "storage of the network, MB"),
+                              (3e6, "log", "storage of the network, MB (logarithmic)")):  # fmt: skip
+        put(tmp_path, record("two", costs={"file_bytes": size}))
+        drawing = accuracy_against(scene(tmp_path), STORAGE)
+        assert drawing is not None
+        axes = drawing.figure.axes[0]
+        assert (axes.get_xscale(), axes.get_xlabel()) == (scale, said)
+
+
 def test_a_caption_of_many_methods_names_a_few(tmp_path: Path) -> None:
     drawing = accuracy_against(crowd(tmp_path), EMBEDDING)  # all of one speed
     assert drawing is not None
@@ -209,6 +233,30 @@ def test_storage_goes_through_the_file_at_the_suites_tasks_and_grows_by_what_a_t
     assert "from these records" in drawing.where
     with pytest.raises(ValueError, match="unpack"):
         line(drawing.figure, "unmeasured")
+
+
+def test_lines_of_storage_that_lie_on_each_other_take_turns(tmp_path: Path) -> None:
+    for name, added in (("one", 1e6), ("two", 1e6), ("apart", 3e6)):
+        put(tmp_path, record(name, costs={"file_bytes": 3e6, "bytes_added": added}))
+    drawing = storage_by_tasks(scene(tmp_path))
+    assert drawing is not None
+    axes = drawing.figure.axes[0]
+    assert "logarithmic" in axes.get_ylabel()
+    styles = {one.get_gid(): one._dash_pattern for one in axes.lines if one.get_gid()}  # type: ignore[attr-defined]
+    assert styles["apart"][1] is None
+    (first, on), (second, _) = styles["one"], styles["two"]
+    assert on[0] == on[1] == pytest.approx(abs(first - second))  # one's dashes lie in the other's gaps
+    assert drawing.where.endswith("; lines that coincide take turns")
+
+
+def test_sizes_that_hardly_differ_look_it(tmp_path: Path) -> None:
+    for name, added in (("one", 1e3), ("two", 3e3)):
+        put(tmp_path, record(name, costs={"file_bytes": 3e6, "bytes_added": added}))
+    drawing = storage_by_tasks(scene(tmp_path))
+    assert drawing is not None
+    low, high = drawing.figure.axes[0].get_ylim()
+    assert high / low > 2
+    assert drawing.says == "At 40 tasks two would take 3.11 MB and one 3.04 MB."  # not "1.02 times less"
 
 
 def test_methods_whose_cost_was_measured_with_no_seed_are_left_out(results: Path) -> None:

@@ -117,6 +117,16 @@ def test_names_leave_out_what_all_rows_share_and_the_keys_of_factors(tmp_path: P
     assert "shared · tuned · steps=80" in {method.label for method in mixed.methods}
 
 
+def test_names_leave_out_options_that_rows_of_one_method_share(tmp_path: Path) -> None:
+    for after in (3, 4):
+        put(tmp_path, record(f"modulation[after={after},rate=9]"))
+    found = scene(tmp_path)
+    assert {method.label for method in found.methods} == {"modulation[after=3]", "modulation[after=4]"}
+    assert "; all rate=9; " in found.where(found.methods)
+    put(tmp_path, record("film[after=3,rate=9]"))
+    assert {method.label for method in scene(tmp_path).methods} == {method.name for method in scene(tmp_path).methods}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
