@@ -33,6 +33,7 @@ from mtlbench.report.figures.style import (
     panel,
     percent,
     shorts,
+    signed,
 )
 from mtlbench.report.leading import Span, leading, listed_with
 from mtlbench.report.receipt import STEADY, incomparable
@@ -398,7 +399,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
     says = f"At the last validation accuracy is {reach}"
     gains = [float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1]
     if gains:
-        low, high = (f"{value:+.1f}" for value in (min(gains), max(gains)))
+        low, high = (signed(value, 1, plus=True) for value in (min(gains), max(gains)))
         who = "it" if len(gains) == 1 else "methods"
         says += f"; since the one before, {who} changed by {low if low == high else f'{low} to {high}'} points"
     return Drawing("learning-curves", title, where, alt, figure, says + ".")

@@ -12,7 +12,7 @@ from mtlbench.report.figures.checkpoints import Part, similarity
 from mtlbench.report.figures.data import Array, Method, mean_known
 from mtlbench.report.figures.maps import FEW_TASKS, closely, drawn_of, maps_of_tasks, task_maps
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import FULL, Drawing, blank, colour_bar, count, head, shorts
+from mtlbench.report.figures.style import FULL, Drawing, blank, colour_bar, count, head, shorts, signed
 
 
 def _of_channels(parts: Sequence[Part]) -> list[Part]:
@@ -56,7 +56,7 @@ def _channels_of(scene: Scene, method: Method, seed: int, part: Part) -> Drawing
     title = f"{part.name.capitalize()} of channels that {method.label} learned, by task and layer"
     where = f"{scene.about}; seed {seed}; channels in the order of their mean"
     head(figure, title, where)
-    said = [f"{place}: {v.shape[1]} channels, {v.min():.2f} to {v.max():.2f}" for place, v in places.items()]
+    said = [f"{place}: {v.shape[1]} channels, {signed(v.min())} to {signed(v.max())}" for place, v in places.items()]
     off = f" {float((every <= 0).mean()):.0%} are 0 or below." if neutral > 0 else ""
     alt = f"Channel {part.name} of {method.label}, {count(len(names), 'task')}. {'; '.join(said)}.{off}"
     return Drawing(f"{slug(part.name)}-{slug(method.name)}", title, where, alt, figure)
@@ -104,7 +104,9 @@ def _mixes_of(scene: Scene, method: Method, runs: Sequence[Part]) -> list[Drawin
     drawings = []
     for page in pages:
         figure = task_maps(page, scene.tasks, title, where, limit, label)
-        parts = [f"{place}: own column {np.diag(v).mean():.2f}, others {_off(v):.2f} on average" for place, v in page]
+        parts = [
+            f"{place}: own column {signed(np.diag(v).mean())}, others {signed(_off(v))} on average" for place, v in page
+        ]
         stem = f"{slug(name)}-{slug(method.name)}" + (f"-{slug(page[0][0])}" if len(pages) > 1 else "")
         alt = f"Learned {name} of {method.label}. {'; '.join(parts)}."
         drawings.append(Drawing(stem, title, where, alt, figure))

@@ -92,8 +92,8 @@ def _extremes(values: Array, tasks: Sequence[str]) -> str:
     if np.isnan(pairs).all():
         return "no value"
     high, low = int(np.nanargmax(pairs)), int(np.nanargmin(pairs))
-    words = [f"{tasks[first[n]]} and {tasks[second[n]]} {pairs[n]:.2f}" for n in dict.fromkeys((high, low))]
-    return f"mean {np.nanmean(pairs):.2f}, " + ("from " if len(words) > 1 else "") + " down to ".join(words)
+    words = [f"{tasks[first[n]]} and {tasks[second[n]]} {signed(float(pairs[n]))}" for n in dict.fromkeys((high, low))]
+    return f"mean {signed(float(np.nanmean(pairs)))}, " + ("from " if len(words) > 1 else "") + " down to ".join(words)
 
 
 def task_maps(

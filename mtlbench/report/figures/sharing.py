@@ -25,6 +25,8 @@ from mtlbench.report.figures.style import (
     count,
     head,
     legend,
+    logarithmic,
+    plain_numbers,
     shorts,
     signed,
 )
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WINDOWS = 50  # points of a line
+_FLATTENED = 1.5  # times what the middle panel takes of the axis: where that is gained, it is logarithmic
 _MOVES = 1e-3  # of the mean weight; less is rounding
 
 
@@ -181,6 +184,7 @@ def weights(scene: Scene) -> Drawing | None:
     figure = blank(width, 1.2 + 1.5 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     highlighted = _highlighted(moving, columns)
+    scale = _scale([moving[method.name][columns].to_numpy() for method in shown])
     for n, axes in enumerate(grid.flat):
         if n >= len(shown):
             axes.set_axis_off()
@@ -193,11 +197,14 @@ def weights(scene: Scene) -> Drawing | None:
             else:
                 axes.plot(lines.index, lines[column], color=FAINT, lw=0.5, zorder=1, gid=column)
         axes.set_title(shorts([m.label for m in shown])[n], fontsize=8, pad=3)
+        axes.set_yscale(scale)
         if n + across >= len(shown):
             axes.set_xlabel("training step")
             axes.tick_params(labelbottom=True)
         if n % across == 0:
-            axes.set_ylabel("weight")
+            axes.set_ylabel(f"weight{logarithmic(axes.yaxis)}")
+    if scale == "log":
+        plain_numbers(grid[0, 0])
     _task_legend(figure, [scene.tasks[columns.index(c)] for c in highlighted], len(columns) - len(highlighted))
     title = "Weights that balancers gave the tasks' losses"
     points = max(len(moving[method.name]) for method in shown)
@@ -219,6 +226,15 @@ def weights(scene: Scene) -> Drawing | None:
 def _moves(values: Array) -> bool:
     """Return whether a run's weights, (steps, T), change by more than rounding."""
     return bool((np.ptp(values, axis=0) > _MOVES * np.abs(values).mean()).any())
+
+
+def _scale(panels: Sequence[Array]) -> str:
+    """Return `log` for an axis on which a few balancers' weights, (windows, T) each, would flatten the others'."""
+    ends = np.array([(np.nanmin(panel), np.nanmax(panel)) for panel in panels])
+    if ends.min() <= 0 or ends.min() == ends.max():
+        return "linear"
+    straight, curved = (float(np.median(np.ptp(each, axis=1)) / np.ptp(each)) for each in (ends, np.log(ends)))
+    return "log" if curved > _FLATTENED * straight else "linear"
 
 
 def _highlighted(moving: dict[str, pd.DataFrame], columns: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +11,7 @@ from mtlbench.names import joined
 from mtlbench.report.columns import three_figures
 from mtlbench.report.figures.data import Array
 from mtlbench.report.figures.scene import Scene, method_lines
-from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from mtlbench.report.figures.style import COLUMN, FAINT, Drawing, blank, count, head, legend, plain_numbers
 
 MOST_TASKS = 40  # CelebA's attributes
 _APART = 0.025  # of the axis; lines that are nearer lie on each other
@@ -59,7 +55,7 @@ def storage_by_tasks(scene: Scene) -> Drawing | None:
     axes.set(xlabel="tasks", ylabel="storage, MB (logarithmic)", yscale="log", xlim=(0, most + 1))
     axes.set_ylim(low / span**0.05, low * span**1.05)
     axes.axvline(here, color=FAINT, lw=0.6, zorder=0)
-    _plain_numbers(axes)
+    plain_numbers(axes)
     ends = {m.label: sizes[m.name][0] + sizes[m.name][1] * (most - here) for m in shown}
     lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
     for line, method in zip(lines, prominent, strict=False):  # lines may lie on each other: their ends are written
@@ -99,13 +95,3 @@ def _in_turn(
             gap = _DASH * (len(alike) - 1)
             found |= {name: (-_DASH * n, (_DASH, gap)) for n, name in enumerate(alike)}
     return found
-
-
-def _plain_numbers(axes: Axes) -> None:
-    """Write the numbers of a logarithmic y axis as numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis = axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axis.set_minor_formatter(NullFormatter())

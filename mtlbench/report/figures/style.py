@@ -261,6 +261,16 @@ def logarithmic(axis: Axis) -> str:
     return " (logarithmic)" if axis.get_scale() == "log" else ""
 
 
+def plain_numbers(axes: Axes) -> None:
+    """Write the numbers of a logarithmic y axis as numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def legend(figure: Figure, lines: Sequence[Any]) -> None:
     """Write below a figure what its lines are, in as few rows as their labels' lengths allow.
 
@@ -278,9 +288,10 @@ def legend(figure: Figure, lines: Sequence[Any]) -> None:
                   handlelength=1.8, handletextpad=0.6)  # fmt: skip
 
 
-def signed(value: float) -> str:
-    """Write a number for a map's cell, with a true minus; nan is left empty."""
-    return "" if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+def signed(value: float, digits: int = 2, plus: bool = False) -> str:
+    """Write a number with a true minus, and with a plus if wanted; 0 has no sign, and nan is left empty."""
+    text = f"{value:{'+' * plus}.{digits}f}"
+    return "" if math.isnan(value) else text.replace("-", "−") if float(text) else text.lstrip("+-")
 
 
 def colour_bar(figure: Figure, mappable: Any, axes: Sequence[Any], label: str, beyond: tuple[bool, bool]) -> None:

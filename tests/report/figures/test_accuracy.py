@@ -461,6 +461,15 @@ def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None
     )
 
 
+def test_a_caption_of_curves_writes_true_minuses(tmp_path: Path) -> None:
+    rows = [{"step": step, "seconds": step, "accuracy": a} for step, a in ((10, 0.5), (20, 0.8), (30, 0.7996))]
+    put(tmp_path, record("one"), curve=rows)
+    put(tmp_path, record("two"), curve=[*rows[:2], rows[2] | {"accuracy": 0.75}])
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.says.endswith("methods changed by −5.0 to 0.0 points.")
+
+
 def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> None:
     for n in range(12):
         put(tmp_path, record(f"method-{n:02}", 0, (0.5 + n / 100,) * 3), curve=curve(0.5 + n / 100))

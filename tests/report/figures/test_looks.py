@@ -21,7 +21,7 @@ from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accur
 from mtlbench.report.figures.labels import Label, place_labels
 from mtlbench.report.figures.scene import Scene, _shortly
 from mtlbench.report.figures.storage import storage_by_tasks
-from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts
+from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts, signed
 from mtlbench.report.figures.style import looks as looks_of
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
@@ -166,6 +166,11 @@ def test_a_method_has_its_colour_in_every_figure(results: Path) -> None:
     assert against is not None
     (bars,) = [c for c in against.figure.axes[0].containers if c.get_label() == "shared"]
     assert to_hex(bars.lines[0].get_color()).upper() == found.looks["shared"].colour
+
+
+def test_numbers_have_a_true_minus_and_zero_no_sign() -> None:
+    assert [signed(value) for value in (-0.26, 0.0, -0.001, float("nan"))] == ["−0.26", "0.00", "0.00", ""]
+    assert [signed(value, 1, plus=True) for value in (-0.26, -0.01, 0.01, 1.0)] == ["−0.3", "0.0", "0.0", "+1.0"]
 
 
 def test_long_names_are_cut_unless_they_would_become_the_same() -> None:
