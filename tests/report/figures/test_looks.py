@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from figure_records import CORE, crowd, put, record, scene, texts, tuned, varied
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -166,6 +169,26 @@ def test_a_method_has_its_colour_in_every_figure(results: Path) -> None:
     assert against is not None
     (bars,) = [c for c in against.figure.axes[0].containers if c.get_label() == "shared"]
     assert to_hex(bars.lines[0].get_color()).upper() == found.looks["shared"].colour
+
+
+def oklab(colour: str) -> np.ndarray:
+    """Lightness, and two numbers of hue and chroma, by Ottosson's matrices."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    cones = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.63]]) @ linear
+    mixed = [[0.2105, 0.7936, -0.0041], [1.978, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return np.array(mixed) @ np.cbrt(cones)
+
+
+def test_curves_of_a_dark_page_are_light_and_no_two_look_alike() -> None:
+    sheet = (resources.files("mtlbench.report") / "templates" / "page.css").read_text()
+    scales = set(re.findall(r"oklch\(from var\(--c\) calc\(1 - ([.0-9]+) \* l\) c h\)", sheet))
+    assert len(scales) == 1
+    scale = float(scales.pop())
+    plain = {look.colour for look in looks([*CORE, *(f"method-{n}" for n in range(6))]).values()}
+    dark = [np.array([1 - scale * lab[0], *lab[1:]]) for lab in map(oklab, plain)]
+    assert len(dark) == 11
+    assert min(lab[0] for lab in dark) > 0.5
+    assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(dark, 2)) > 0.1
 
 
 def test_numbers_have_a_true_minus_and_zero_no_sign() -> None:
