@@ -172,7 +172,8 @@ def looks_in(suites: Sequence[Suite]) -> dict[str, Look]:
     records = [record for suite in suites for record in suite.records]
     core = {str(record.setup["method"]["name"]) for record in records if recorded(record, CORE)}
     base = next((suite.base for suite in suites if suite.base), "")
-    return looks(methods_in(suites), core, base)
+    of = methods_in(suites)
+    return looks(of, core, base, of)
 
 
 def methods_in(suites: Sequence[Suite]) -> dict[str, str]:

@@ -85,7 +85,9 @@ class Look:
     fill: Any = "full"
 
 
-def looks(rows: Mapping[str, str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
+def looks(
+    rows: Iterable[str], core: Iterable[str] = (), base: str = "", of: Mapping[str, str] | None = None
+) -> dict[str, Look]:
     """Give each row, and each method, a look by their names.
 
     The base is black, and methods of the core comparison have colours of their own. Which one follows from the name,
@@ -96,14 +98,16 @@ def looks(rows: Mapping[str, str], core: Iterable[str] = (), base: str = "") -> 
     the same for all methods.
 
     Args:
-        rows: the method of each, with which its name begins.
+        rows: their names.
         core, base: methods.
+        of: the method of each row, with which its name begins; without it, each is its own.
     """
-    found = _by_method(set(rows.values()), core, base)
+    of = {row: row for row in rows} if of is None else {row: of[row] for row in rows}
+    found = _by_method(set(of.values()), core, base)
     kinds: list[str] = []
-    if len(set(rows.values())) < len(rows):
-        kinds = sorted({row.removeprefix(method) for row, method in rows.items()})
-    for row, method in rows.items():
+    if len(set(of.values())) < len(of):
+        kinds = sorted({row.removeprefix(method) for row, method in of.items()})
+    for row, method in of.items():
         look = found[method]
         if kinds:
             place = kinds.index(row.removeprefix(method))

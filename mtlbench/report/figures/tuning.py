@@ -83,7 +83,7 @@ def drawings(outcomes: Sequence[Outcome], subject: str, look: Mapping[str, Look]
         halved = any(trial.state == "dropped" for one in known for trial in one.trials)
         how = " by successive halving, points are those trained to the end" if halved else ""
         where = f"{subject}; {count(most, 'trial')} a method{how}, validation split"
-        look = looks({one.method: one.method for one in known}) | dict(look or {})
+        look = looks([one.method for one in known]) | dict(look or {})
         yield from _by_trial(known, where, look, halved)
         if not halved:  # what halving dropped has no score that fewer trials could be judged by
             yield _expected([replace(one, trials=one.trials[:RANDOM_TRIALS]) for one in known], where, look)

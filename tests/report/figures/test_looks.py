@@ -33,7 +33,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    return looks_of({name: name.partition(" · ")[0] for name in names}, CORE, "independent")
+    of = {name: name.partition(" · ")[0] for name in names}
+    return looks_of(of, CORE, "independent", of)
 
 
 def test_the_core_methods_look_the_same_in_whatever_company() -> None:
@@ -54,7 +55,7 @@ def test_a_methods_look_follows_from_its_name_and_is_nobody_elses() -> None:
 
 
 def test_a_fifth_core_method_looks_like_the_others_and_the_base_is_black() -> None:
-    found = looks_of({name: name for name in (*CORE, "more", "other")}, [*CORE, "more"], "other")
+    found = looks_of([*CORE, "more", "other"], [*CORE, "more"], "other")
     assert found["other"].colour == "#000000"
     assert len({look.colour for look in found.values()}) == 7
 
@@ -84,7 +85,7 @@ def test_rows_of_one_method_have_one_colour_and_rows_of_one_value_one_line() -> 
 
 
 def test_what_no_core_method_uses_others_take_before_any_colour_comes_again() -> None:
-    found = looks_of({f"method-{n}": f"method-{n}" for n in range(11)})
+    found = looks_of(f"method-{n}" for n in range(11))
     assert len({look.colour for look in found.values()}) == 11
     assert {look.line for look in found.values()} == {"-"}
     found = looks([*(f"method-{n}" for n in range(9)), "shared", "independent"])
@@ -97,7 +98,7 @@ def test_reference_rows_take_no_colour_from_methods(tmp_path: Path) -> None:
         put(tmp_path, record(name))
     put(tmp_path, record("chance", kind="reference", costs={}))
     found = scene(tmp_path)
-    assert {name: found.looks[name] for name in names} == looks_of({name: name for name in names})
+    assert {name: found.looks[name] for name in names} == looks_of(names)
 
 
 def test_names_leave_out_what_all_rows_share_and_the_keys_of_factors(tmp_path: Path) -> None:
