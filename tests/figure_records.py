@@ -76,8 +76,16 @@ def tuned(results: Path, method: str, hits: Sequence[float], seed: int = 0, **re
     write_record(run_folder(results, "made-up-quick", f"{method}@tuned", seed), made, curve=curve(0.5))
 
 
-def scene(results: Path) -> Scene:
-    (suite,) = suites(find_records(results))
+def varied(results: Path, method: str, hits: Sequence[float], steps: int, **recipe: Any) -> None:
+    """Leave a run with a recipe and so many steps, which `scene(results, "train.steps")` takes for a factor."""
+    made = record(method, 0, hits)
+    settings = made.setup["benchmark"] | {"train": {"steps": steps}}
+    made.setup = made.setup | {"method": {"name": method, "recipe": recipe}, "benchmark": settings}
+    write_record(run_folder(results, "made-up-quick", f"{method}@{steps}", 0), made, curve=curve(0.5))
+
+
+def scene(results: Path, *across: str) -> Scene:
+    (suite,) = suites(find_records(results), across)
     return Scene.of(suite, results)
 
 

@@ -29,12 +29,15 @@ from mtlbench.report.figures.style import (
     heat,
     legend,
     log_x,
+    logarithmic,
     panel,
     percent,
     shorts,
+    signed,
 )
 from mtlbench.report.leading import Span, leading, listed_with
 from mtlbench.report.receipt import STEADY, incomparable
+from mtlbench.report.suites import RECIPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +92,12 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
         return None
     shown = [method for method, _, _ in measured]
     points = [(mean * cost.scale, method.mean) for method, mean, _ in measured]
-    best = front(points, cost.less_is_better)
+    # by the costs as they are written: no method is on the front for a kilobyte
+    written = [(float(three_figures(x).replace(",", "")), y) for x, y in points]
+    best = front(written, cost.less_is_better)
     few = len(shown) <= _ALL_LABELLED
-    named = [n for n, method in enumerate(shown) if few or n in best or method.name in scene.core]
+    prominent = scene.prominent(shown)
+    named = [n for n, method in enumerate(shown) if few or n in best or method in prominent]
 
     errors = {n: scene.test_error(method) for n, method in enumerate(shown) if len(method.records) == 1}
 
@@ -127,26 +133,31 @@ def accuracy_against(scene: Scene, cost: Cost, ax: Axes | None = None) -> Drawin
     flat = [bar for bar, _ in bars.values()]
     log_x(axes, min(bar[0] for bar in flat), max(bar[2] for bar in flat))
     axes.margins(y=0.12)
-    axes.set(xlabel=f"{cost.words}, {cost.unit}", ylabel="triplet accuracy, %")
+    axes.set(xlabel=f"{cost.words}, {cost.unit}{logarithmic(axes.xaxis)}", ylabel="triplet accuracy, %")
     title = f"Accuracy against {cost.words}"
     notes = [*["line: Pareto front of the means"] * (len(best) > 1), *_bars(shown, errors, cost),
-             *["half-filled: tuned"] * any(scene.looks[m.name].fill != "full" for m in shown),
+             *[_fills(scene)] * any(scene.looks[m.name].fill != "full" for m in shown),
              *["hollow: collapsed"] * any(m.collapsed for m in shown),
              *["grey: others"] * (len(named) < len(shown))]  # fmt: skip
     where = "; ".join([scene.where(shown), *notes])
     if ax is None:
         head(figure, title, where)
-    texts = dict(zip(named, shorts([shown[n].name for n in named], 24), strict=True))
+    texts = dict(zip(named, shorts([shown[n].label for n in named], 24), strict=True))
     order = sorted(named, key=lambda n: (n not in best, shown[n].name not in scene.core, points[n]))
     labels = [Label(*points[n], texts[n], scene.looks[shown[n].name].colour) for n in order]
     place_labels(axes, labels, points, _staircase(steps, cost) + [bar for n in named for bar in bars[n]])
-    ends = [f"{shown[n].name} ({percent(points[n][1])} at {three_figures(points[n][0])} {cost.unit})" for n in best]
+    ends = [f"{shown[n].label} ({percent(points[n][1])} at {three_figures(points[n][0])} {cost.unit})" for n in best]
     alt = (
         f"Mean triplet accuracy over {count(len(scene.tasks), 'task')} against {cost.words} in {cost.unit},"
         f" {len(shown)} methods. On the Pareto front: {joined(ends, 6)}."
     )
     says = f"{_means(scene, shown)} {_cheapest(shown, points, bars, cost)}{_unsteady(shown, cost)}"
     return Drawing(cost.stem, title, where, alt, figure, says)
+
+
+def _fills(scene: Scene) -> str:
+    """Say what the fill of marks means."""
+    return f"fill: {joined(scene.suite.factors)}" if scene.suite.factors else "half-filled: tuned"
 
 
 def _means(scene: Scene, shown: Sequence[Method]) -> str:
@@ -157,7 +168,7 @@ def _means(scene: Scene, shown: Sequence[Method]) -> str:
         means = [method.mean for method in shown]
         one_seed = f"{_ONE_SEED} " * all(len(method.records) == 1 for method in shown)
         return f"{one_seed}Means range from {percent(min(means))} to {percent(max(means))}."
-    worse = [name for name, standing in stands.items() if standing == "worse"]
+    worse = [method.label for method in shown if stands[method.name] == "worse"]
     enough = " of enough seeds" * any(method.mean > best.mean for method in shown)
     if not worse:
         lower = "no other is significantly lower"
@@ -165,7 +176,7 @@ def _means(scene: Scene, shown: Sequence[Method]) -> str:
         lower = "all others are significantly lower"
     else:
         lower = f"significantly lower: {joined(worse, 4)}"
-    return f"Highest mean{enough}: {best.name}, {percent(best.mean)}; {lower}."
+    return f"Highest mean{enough}: {best.label}, {percent(best.mean)}; {lower}."
 
 
 def _cheapest(
@@ -174,9 +185,10 @@ def _cheapest(
     """Say which methods are smallest or fastest; several where sizes are equal or bars overlap."""
     if _unsure(shown, cost):
         return "None is called fastest: not all speeds can be compared."
-    spans = {method.name: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
-    texts = {method.name: f"{three_figures(points[n][0])} {cost.unit}" for n, method in enumerate(shown)}
+    spans = {method.label: Span(bars[n][0][0], points[n][0], bars[n][0][2]) for n, method in enumerate(shown)}
+    texts = {method.label: f"{three_figures(points[n][0])} {cost.unit}" for n, method in enumerate(shown)}
     first = leading(spans, highest=not cost.less_is_better)
+    first += [name for name in texts if name not in first and texts[name] == texts[first[0]]]
     if len(first) == len(shown):
         return "All are of one size." if cost is STORAGE else "No speed stands out: all bars reach the fastest one's."
     word = "Smallest" if cost is STORAGE else "Fastest"
@@ -195,7 +207,7 @@ def _unsure(shown: Sequence[Method], cost: Cost) -> list[str]:
     if cost is STORAGE:
         return []
     unsure = incomparable([record for method in shown for record in method.records])
-    return [method.name for method in shown if {record.method for record in method.records} & unsure]
+    return [method.label for method in shown if {record.method for record in method.records} & unsure]
 
 
 def _range(method: Method, cost: Cost, deviation: float) -> tuple[float, float]:
@@ -236,50 +248,64 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     """Draw every method's accuracy on every task; colours tell the difference to the base, task by task.
 
     On `ax` where given, without a heading.
-    The base is a network for each task, over the seeds that both have; where it is missing, the mean over the methods.
+    The base is that of the tables' Δm, over the seeds that both have; rows without one have no colour. Where no row has
+    one, it is the mean over the methods. One method that is compared with nothing has numbers alone, if they fit.
     """
     if not scene.methods:
         return None
     rows = [*scene.methods, *scene.references]
-    base = next((method for method in scene.methods if method.name == scene.base), None)
+    bases = {row.name: scene.bases[row.name] for row in rows if row.name in scene.bases}
     task_means = np.mean([method.accuracy.mean(0) for method in scene.methods], 0)
     accuracy = np.stack([with_mean(method.accuracy.mean(0)) for method in rows])
-    gained = np.stack(
-        [with_mean(against(base, method) if base else method.accuracy.mean(0) - task_means) for method in rows]
-    )
+    if bases:
+        none = np.full(len(scene.tasks), math.nan)
+        gains = [against(bases[row.name], row) if row.name in bases else none for row in rows]
+    else:
+        gains = [row.accuracy.mean(0) - task_means for row in rows]
+    gained = np.stack([with_mean(gain) for gain in gains])
     # what decides the colours is how methods differ; chance and a collapsed method may lie beyond
     apart = np.abs(gained[: len(scene.methods)])
     limit = max(1.0, float(np.nanpercentile(apart, 95)) if not np.isnan(apart).all() else 1.0)
 
     columns = ["mean", *scene.tasks]
     numbers = len(columns) <= _CELLS_WITH_NUMBERS[0] and len(rows) <= _CELLS_WITH_NUMBERS[1]
-    names, heads = shorts([row.name for row in rows]), shorts(columns, 24)
+    best, worst = scene.methods[0], scene.methods[-1]
+    alone = best is worst and bases.get(best.name, best).name == best.name
+    if alone and not numbers:
+        return None
+    names, heads = shorts([row.label for row in rows]), shorts(columns, 24)
     cell = 0.19 if numbers else 0.135
     width = COLUMN if len(columns) <= 6 else FULL
     figure, axes = panel(ax, width, 1.2 + cell * len(rows) + 0.062 * max(map(len, heads)))
     shown = np.vectorize("{:.1f}".format, otypes=[str])(accuracy) if numbers else None
-    heat(axes, gained, limit, names, heads, shown, annot_kws={"fontsize": 6})
+    heat(axes, gained * (not alone), limit, names, heads, shown, annot_kws={"fontsize": 6})
     axes.axvline(1, color="white", lw=2.5)
     if scene.references:
         axes.axhline(len(scene.methods), color="white", lw=2.5)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(GREY if row.kind == "reference" else INK)
-    compared = "difference to " + (f"{base.name}, same seeds" if base else "the mean of the methods on that task")
-    beyond = bool((gained < -limit).any()), bool((gained > limit).any())
-    colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
-    title = f"Triplet accuracy{' in %' * numbers} by method and task; colour: {compared}"
+    compared = f"difference to {_base_in_words(scene, bases)}"
+    title = f"Triplet accuracy{' in %' * numbers} by method and task"
+    if not alone:
+        beyond = bool((gained < -limit).any()), bool((gained > limit).any())
+        colour_bar(figure, axes.collections[0], [axes], f"{compared}, percentage points", beyond)
+        title += f"; colour: {compared}"
     where = scene.where(scene.methods)
     if ax is None:
         head(figure, title, where)
-    best, worst = scene.methods[0], scene.methods[-1]
-    spread = [f"{best.name} {percent(best.mean)}", f"{worst.name} {percent(worst.mean)}"]
+    spread = [f"{best.label} {percent(best.mean)}", f"{worst.label} {percent(worst.mean)}"]
     by_task = sorted(zip(task_means, scene.tasks, strict=True))
     easy = f" Over the methods, tasks range from {by_task[0][1]} ({percent(by_task[0][0])}) to"
     alt = (
         f"Triplet accuracy of {count(len(scene.methods), 'method')} on {count(len(scene.tasks), 'task')}, highest mean"
         f" first: {' to '.join(dict.fromkeys(spread))}.{easy} {by_task[-1][1]} ({percent(by_task[-1][0])})."
     )
-    apart_by_task = np.ptp([method.accuracy.mean(0) for method in scene.methods], axis=0)
+    if best is worst:
+        ends = [f"{task}, {percent(float(mean))}" for mean, task in dict.fromkeys((by_task[0], by_task[-1]))]
+        says = f"Tasks range from {ends[0]}, to {ends[1]}." if len(ends) > 1 else f"{ends[0]}."
+        return Drawing("accuracy-tasks", title, where, alt, figure, says)
+    # of the numbers as they are written, so that the difference is theirs
+    apart_by_task = np.ptp([method.accuracy.mean(0).round(1) for method in scene.methods], axis=0)
     wide, narrow = int(np.argmax(apart_by_task)), int(np.argmin(apart_by_task))
     says = f"Methods lie farthest apart on {scene.tasks[wide]}, {apart_by_task[wide]:.1f} points"
     if wide != narrow:
@@ -287,6 +313,17 @@ def heat_map(scene: Scene, ax: Axes | None = None) -> Drawing | None:
     lowest = f"{scene.tasks[int(np.argmin(task_means))]}, {percent(float(task_means.min()))}"
     says += f"; the lowest mean over the methods is that of {lowest}." if len(scene.tasks) > 1 else "."
     return Drawing("accuracy-tasks", title, where, alt, figure, says)
+
+
+def _base_in_words(scene: Scene, bases: Mapping[str, Method]) -> str:
+    found = {base.name: base for base in bases.values()}
+    if not found:
+        return "the mean of the methods on that task"
+    if len(found) == 1:
+        return f"{next(iter(found.values())).label}, same seeds"
+    recipes = {RECIPE in scene.suite.values.get(name, ()) for name in found}
+    same = joined([*["recipe"] * (len(recipes) > 1), *scene.suite.factors])
+    return f"{scene.suite.base} of the same {same}, same seeds"
 
 
 def with_mean(values: Array) -> Array:
@@ -338,7 +375,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         firsts, lasts = ([float(known[method.name]["seconds"].iloc[end]) for method in shown] for end in (0, -1))
         if max(lasts) > 3 * min(lasts) and min(firsts) > 0:
             log_x(panels["seconds"], min(firsts), max(lasts))
-        panels["seconds"].set(xlabel="seconds of training")
+        panels["seconds"].set(xlabel=f"seconds of training{logarithmic(panels['seconds'].xaxis)}")
     lines = method_lines(scene, prominent, others=len(shown) - len(prominent))
     if ax is None:
         legend(figure, lines)
@@ -352,7 +389,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
         head(figure, title, where)
     last = sorted(prominent, key=lambda m: -known[m.name]["mean"].iloc[-1])
     parts = [
-        f"{m.name} {percent(known[m.name]['mean'].iloc[-1])}"
+        f"{m.label} {percent(known[m.name]['mean'].iloc[-1])}"
         + (f" after {known[m.name]['seconds'].iloc[-1]:,.3g} s" if timed else "")
         for m in last
     ]
@@ -362,7 +399,7 @@ def learning_curves(scene: Scene, ax: Axes | None = None, by: str = "step") -> D
     says = f"At the last validation accuracy is {reach}"
     gains = [float(known[m.name]["mean"].diff().iloc[-1]) for m in shown if len(known[m.name]) > 1]
     if gains:
-        low, high = (f"{value:+.1f}" for value in (min(gains), max(gains)))
+        low, high = (signed(value, 1, plus=True) for value in (min(gains), max(gains)))
         who = "it" if len(gains) == 1 else "methods"
         says += f"; since the one before, {who} changed by {low if low == high else f'{low} to {high}'} points"
     return Drawing("learning-curves", title, where, alt, figure, says + ".")

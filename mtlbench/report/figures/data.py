@@ -31,14 +31,17 @@ class Method:
     """One method's finished runs.
 
     Attributes:
+        name: its row's.
         accuracy: triplet accuracy in per cent on the test split, (seeds, T).
         records: one a seed, in the order of seeds.
+        label: the name that figures write; see `scene.labels`.
     """
 
     name: str
     kind: str
     records: tuple[Record, ...]
     accuracy: Array
+    label: str
 
     @property
     def mean(self) -> float:
@@ -81,7 +84,7 @@ def finished(suite: Suite) -> list[Method]:
     for name, records in groups.items():
         records.sort(key=lambda record: record.seed)
         accuracy = [[100 * record.metrics[task]["triplet"] for task in suite.tasks] for record in records]
-        methods.append(Method(name, records[0].kind, tuple(records), np.array(accuracy, dtype=np.float64)))
+        methods.append(Method(name, records[0].kind, tuple(records), np.array(accuracy, dtype=np.float64), name))
     return sorted(methods, key=lambda method: (method.kind == "reference", -method.mean, method.name))
 
 

@@ -12,7 +12,7 @@ from mtlbench.report.figures.checkpoints import Part, similarity
 from mtlbench.report.figures.data import Array, Method, mean_known
 from mtlbench.report.figures.maps import FEW_TASKS, closely, drawn_of, maps_of_tasks, task_maps
 from mtlbench.report.figures.scene import Scene
-from mtlbench.report.figures.style import FULL, Drawing, blank, colour_bar, count, head, shorts
+from mtlbench.report.figures.style import FULL, Drawing, blank, colour_bar, count, head, shorts, signed
 
 
 def _of_channels(parts: Sequence[Part]) -> list[Part]:
@@ -53,12 +53,12 @@ def _channels_of(scene: Scene, method: Method, seed: int, part: Part) -> Drawing
         axes.spines[:].set_visible(False)
     beyond = bool((every < neutral - limit).any()), bool((every > neutral + limit).any())
     colour_bar(figure, image, list(grid), part.meaning, beyond)
-    title = f"{part.name.capitalize()} of channels that {method.name} learned, by task and layer"
-    where = f"{scene.subject}; seed {seed}; channels in the order of their mean"
+    title = f"{part.name.capitalize()} of channels that {method.label} learned, by task and layer"
+    where = f"{scene.about}; seed {seed}; channels in the order of their mean"
     head(figure, title, where)
-    said = [f"{place}: {v.shape[1]} channels, {v.min():.2f} to {v.max():.2f}" for place, v in places.items()]
+    said = [f"{place}: {v.shape[1]} channels, {signed(v.min())} to {signed(v.max())}" for place, v in places.items()]
     off = f" {float((every <= 0).mean()):.0%} are 0 or below." if neutral > 0 else ""
-    alt = f"Channel {part.name} of {method.name}, {count(len(names), 'task')}. {'; '.join(said)}.{off}"
+    alt = f"Channel {part.name} of {method.label}, {count(len(names), 'task')}. {'; '.join(said)}.{off}"
     return Drawing(f"{slug(part.name)}-{slug(method.name)}", title, where, alt, figure)
 
 
@@ -97,16 +97,18 @@ def _mixes_of(scene: Scene, method: Method, runs: Sequence[Part]) -> list[Drawin
     means = {place: np.mean([run.places[place] for run in runs if place in run.places], 0) for place in runs[0].places}
     panels = list(means.items())
     limit = max(1.0, math.ceil(10 * max(float(np.abs(v).max()) for v in means.values())) / 10)
-    title = f"Learned {name} of {method.name}: what each task (row) takes of every task's features"
+    title = f"Learned {name} of {method.label}: what each task (row) takes of every task's features"
     label = f"{meaning}, mean over seeds" if len(runs) > 1 else meaning
     where = scene.where([method])
     pages = [panels] if len(scene.tasks) <= FEW_TASKS else [[panel] for panel in panels]
     drawings = []
     for page in pages:
         figure = task_maps(page, scene.tasks, title, where, limit, label)
-        parts = [f"{place}: own column {np.diag(v).mean():.2f}, others {_off(v):.2f} on average" for place, v in page]
+        parts = [
+            f"{place}: own column {signed(np.diag(v).mean())}, others {signed(_off(v))} on average" for place, v in page
+        ]
         stem = f"{slug(name)}-{slug(method.name)}" + (f"-{slug(page[0][0])}" if len(pages) > 1 else "")
-        alt = f"Learned {name} of {method.name}. {'; '.join(parts)}."
+        alt = f"Learned {name} of {method.label}. {'; '.join(parts)}."
         drawings.append(Drawing(stem, title, where, alt, figure))
     return drawings
 

@@ -56,12 +56,12 @@ def maps_of_tasks(
     drawings = []
     for page in pages:
         alone = len(pages) > 1  # then the heading names the method
-        names = [""] if alone else shorts([m.name for m in page], 30)
+        names = [""] if alone else shorts([m.label for m in page], 30)
         panels = list(zip(names, (maps[m.name] for m in page), strict=True))
-        heading = f"{title}: {page[0].name}" if alone else title
+        heading = f"{title}: {page[0].label}" if alone else title
         where = scene.where(page) + note
         figure = task_maps(panels, scene.tasks, heading, where, limit, label)
-        parts = [f"{m.name}: {_extremes(maps[m.name], scene.tasks)}" for m in page]
+        parts = [f"{m.label}: {_extremes(maps[m.name], scene.tasks)}" for m in page]
         ending = f"-{slug(page[0].name)}" if alone else ""
         alt = f"{title}. {'; '.join(parts)}."
         drawings.append(Drawing(stem + ending, heading, where, alt, figure, _most(page, maps, scene.tasks)))
@@ -78,7 +78,7 @@ def _most(methods: Sequence[Method], maps: dict[str, Array], tasks: Sequence[str
     def said(place: int) -> str:
         m, pair = divmod(place, values.shape[1])
         return (
-            f"{tasks[first[pair]]} and {tasks[second[pair]]} under {methods[m].name}, {signed(float(values[m, pair]))}"
+            f"{tasks[first[pair]]} and {tasks[second[pair]]} under {methods[m].label}, {signed(float(values[m, pair]))}"
         )
 
     high, low = int(np.nanargmax(values)), int(np.nanargmin(values))
@@ -92,8 +92,8 @@ def _extremes(values: Array, tasks: Sequence[str]) -> str:
     if np.isnan(pairs).all():
         return "no value"
     high, low = int(np.nanargmax(pairs)), int(np.nanargmin(pairs))
-    words = [f"{tasks[first[n]]} and {tasks[second[n]]} {pairs[n]:.2f}" for n in dict.fromkeys((high, low))]
-    return f"mean {np.nanmean(pairs):.2f}, " + ("from " if len(words) > 1 else "") + " down to ".join(words)
+    words = [f"{tasks[first[n]]} and {tasks[second[n]]} {signed(float(pairs[n]))}" for n in dict.fromkeys((high, low))]
+    return f"mean {signed(float(np.nanmean(pairs)))}, " + ("from " if len(words) > 1 else "") + " down to ".join(words)
 
 
 def task_maps(

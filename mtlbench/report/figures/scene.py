@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mtlbench.names import joined
 from mtlbench.report.clustering import SharedImages
 from mtlbench.report.evidence import read_groups, read_hits, read_labels, read_triplets
 from mtlbench.report.figures import checkpoints, data
@@ -19,12 +22,13 @@ from mtlbench.report.figures.data import Method
 from mtlbench.report.figures.style import FAINT, Look, looks, shorts
 from mtlbench.report.groups import CORE, recorded
 from mtlbench.report.rows import Standing
-from mtlbench.report.suites import Suite
+from mtlbench.report.suites import RECIPE, Suite, Values, row_name
 from mtlbench.runs import folder_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_OPTIONS = re.compile(r"([\w-]+)\[([^\[\]]*)\]")
 PROMINENT = 8  # methods that one can tell apart in one plot
 
 
@@ -36,8 +40,11 @@ class Scene:
         methods: those with finished runs, best first; of rows that are the same run twice, one (see `Suite.again`).
         references: rows that nothing was trained for.
         looks: by method.
-        core: the methods of the core comparison.
-        base: what Δm is relative to, or the row that stands for it; empty where there is none.
+        first: of each method the row that is shown before its others: the tuned one, of several the best.
+        core: the rows of the core comparison's methods.
+        said: what the names of rows leave out: `by model.backbone`, `all tuned`.
+        bases: by row, what its Δm is relative to, or the row that stands for it, shown or not; nothing where there is
+            none.
         again: the rows that another one of `methods` stands for.
         standing: how methods stand to the best in the mean, as the tables have it; empty where nothing was compared.
     """
@@ -47,8 +54,10 @@ class Scene:
     methods: list[Method]
     references: list[Method]
     looks: dict[str, Look]
+    first: frozenset[str] = frozenset()
     core: frozenset[str] = frozenset()
-    base: str = ""
+    said: tuple[str, ...] = ()
+    bases: Mapping[str, Method] = field(default_factory=dict)
     again: list[Method] = field(default_factory=list)
     standing: Mapping[str, Standing] = field(default_factory=dict)
     _curves: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
@@ -67,17 +76,36 @@ class Scene:
     ) -> Scene:
         """Set up a suite whose runs are in folders below `results`; of its methods, `rows` alone where given."""
         found = data.finished(suite)
-        methods = [method for method in found if method.kind != "reference" and (rows is None or method.name in rows)]
-        references = [method for method in found if method.kind == "reference"]
-        plain = [r for r in suite.records if r.method == r.setup["method"]["name"]]  # factors would make it many
-        core = frozenset(r.method for r in plain if recorded(r, CORE) or r.method == suite.base)
-        look = looks_in([suite])
+        asked = [method for method in found if method.kind == "method" and (rows is None or method.name in rows)]
+        names, said = labels(suite, [method.name for method in asked])
+        found = [replace(method, label=names.get(method.name, method.name)) for method in found]
+        methods, references = (
+            [method for method in found if method.kind == kind and (kind == "reference" or method.name in names)]
+            for kind in ("method", "reference")
+        )
         twins = suite.again([method.name for method in methods])
         once = [method for method in methods if method.name not in twins]
-        core = frozenset(twins.get(name, name) for name in core)
-        base = twins.get(suite.base, suite.base)
-        again = [method for method in methods if method.name in twins]
-        return Scene(suite, results, once, references, look, core, base, again, standing or {})
+        first: dict[str, str] = {}
+        of = methods_in([suite])
+        for method in sorted(once, key=lambda method: RECIPE not in suite.values.get(method.name, ())):
+            first.setdefault(of[method.name], method.name)
+        core = frozenset(r.method for r in suite.records if recorded(r, CORE) or of.get(r.method) == suite.base)
+        measured = {method.name: method for method in found if method.kind == "method"}
+        alike = suite.again(list(measured))
+        wanted = {method.name: suite.row_of(suite.base, method.name) for method in found}
+        return Scene(
+            suite,
+            results,
+            once,
+            references,
+            looks_in([suite]),
+            frozenset(first.values()),
+            core,
+            said,
+            {row: measured[base] for row, name in wanted.items() if (base := alike.get(name, name)) in measured},
+            [method for method in methods if method.name in twins],
+            standing or {},
+        )
 
     @property
     def tasks(self) -> list[str]:
@@ -86,7 +114,12 @@ class Scene:
 
     def where(self, methods: Iterable[Method]) -> str:
         """Say on which data and over how many seeds these methods are shown."""
-        return f"{self.subject}; {seeds(methods)}"
+        return f"{self.about}; {seeds(methods)}"
+
+    @property
+    def about(self) -> str:
+        """The subject, with what the names of rows leave out."""
+        return "; ".join([self.subject, *self.said])
 
     @property
     def subject(self) -> str:
@@ -98,9 +131,12 @@ class Scene:
         return title + (", quick protocol" if self.suite.quick else "")
 
     def prominent(self, methods: Sequence[Method], most: int = PROMINENT) -> list[Method]:
-        """Choose who is shown in colour where not all can be: the core methods, then the best; best first."""
-        core_first = sorted(methods, key=lambda method: method.name not in self.core)
-        chosen = {method.name for method in core_first[:most]}
+        """Choose who is shown in colour where not all can be; best first.
+
+        Each method has one row before any has two: its tuned one. The core methods come first, then the best.
+        """
+        order = sorted(methods, key=lambda m: (m.name not in self.first, m.name not in self.core))
+        chosen = {method.name for method in order[:most]}
         return [method for method in methods if method.name in chosen]
 
     def curves(self, method: Method) -> list[pd.DataFrame]:
@@ -132,11 +168,72 @@ class Scene:
 
 
 def looks_in(suites: Sequence[Suite]) -> dict[str, Look]:
-    """Return how the rows of some suites look."""
+    """Return how the rows of some suites look, and their methods."""
     records = [record for suite in suites for record in suite.records]
     core = {str(record.setup["method"]["name"]) for record in records if recorded(record, CORE)}
     base = next((suite.base for suite in suites if suite.base), "")
-    return looks((record.method for record in records), core, base)
+    of = methods_in(suites)
+    return looks(of, core, base, of)
+
+
+def methods_in(suites: Sequence[Suite]) -> dict[str, str]:
+    """Return the method of each row, which is its name without its recipe and factors."""
+    return {
+        record.method: record.method.removesuffix(row_name("", suite.values.get(record.method, ())))
+        for suite in suites
+        for record in suite.records
+        if record.kind == "method"
+    }
+
+
+def labels(suite: Suite, rows: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Name rows as short as they stay clear: without what all have in common, values of factors without their key.
+
+    Returns:
+        the names of these rows and of the reference rows, and in words what they leave out.
+    """
+    of, options = _without_common_options(methods_in([suite]), rows)
+    references = [record.method for record in suite.records if record.kind == "reference"]
+    values = {row: suite.values.get(row, ()) for row in rows}
+    common = [pair for pair in values[rows[0]] if all(pair in own for own in values.values())] if rows else []
+    told: dict[tuple[str, str], str] = {}
+    for key in suite.factors:
+        every = {json.dumps(value): value for own in suite.values.values() for k, value in own if k == key}
+        told |= {(key, text): short for text, short in zip(every, _shortly(key, list(every.values())), strict=True)}
+
+    def name(method: str, own: Values, left_out: Sequence[tuple[str, Any]]) -> str:
+        kept = [pair for pair in own if pair not in left_out]
+        return " · ".join([method, *(v if (k, v) == RECIPE else told[k, json.dumps(v)] for k, v in kept)])
+
+    found = {row: name(of[row], values[row], common) for row in rows}
+    for row in references:
+        own = suite.values.get(row, ())
+        found[row] = name(row.removesuffix(row_name("", own)), own, ())
+    shared = [row_name("all", (pair,)).replace(" · ", " ") for pair in common]
+    varied = [key for key in suite.factors if key not in dict(common)]
+    return found, tuple([f"by {joined(varied)}"] * bool(varied and rows) + options + shared)
+
+
+def _without_common_options(of: dict[str, str], rows: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Leave out the options that rows of one method all have: `[after=3,rate=9]` and `[after=4,rate=9]` have a rate."""
+    parts = {row: _OPTIONS.fullmatch(of[row]) for row in rows}
+    split = {row: (match[1], match[2].split(",")) for row, match in parts.items() if match}
+    if len({of[row] for row in rows}) < 2 or len(split) < len(parts) or len({name for name, _ in split.values()}) > 1:
+        return of, []
+    common = [option for option in split[rows[0]][1] if all(option in own for _, own in split.values())]
+    short = {}
+    for row, (name, own) in split.items():
+        kept = ",".join(option for option in own if option not in common)
+        short[row] = f"{name}[{kept}]" if kept else name
+    return of | short, [f"all {option}" for option in common]
+
+
+def _shortly(key: str, values: Sequence[Any]) -> list[str]:
+    """Write the values of a factor: `small[width=0.5]` and `small` as `width=0.5` and `small`, 0.2 as `margin=0.2`."""
+    if not all(isinstance(value, str) for value in values):
+        return [row_name("", ((key.rpartition(".")[2], value),)).removeprefix(" · ") for value in values]
+    one = len({value.partition("[")[0] for value in values}) == 1
+    return [value.partition("[")[2].removesuffix("]") if one and "[" in value else value for value in values]
 
 
 def seeds(methods: Iterable[Method]) -> str:
@@ -152,7 +249,7 @@ def method_lines(scene: Scene, methods: Sequence[Method], others: int = 0) -> li
     from matplotlib.lines import Line2D
 
     lines = []
-    for method, name in zip(methods, shorts([m.name for m in methods]), strict=True):
+    for method, name in zip(methods, shorts([m.label for m in methods]), strict=True):
         look = scene.looks[method.name]
         lines.append(
             Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, fillstyle=look.fill, markersize=3.2,

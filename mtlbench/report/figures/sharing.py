@@ -25,6 +25,8 @@ from mtlbench.report.figures.style import (
     count,
     head,
     legend,
+    logarithmic,
+    plain_numbers,
     shorts,
     signed,
 )
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WINDOWS = 50  # points of a line
+_FLATTENED = 1.5  # times what the middle panel takes of the axis: where that is gained, it is logarithmic
 _MOVES = 1e-3  # of the mean weight; less is rounding
 
 
@@ -92,7 +95,7 @@ def _agreement_over_training(
     down = math.ceil(len(shown) / across)
     figure = blank(FULL, 0.75 + 1.45 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    names = shorts([m.name for m in shown], 22)
+    names = shorts([m.label for m in shown], 22)
     for n, axes in enumerate(grid.flat):
         if n >= len(shown):
             axes.set_axis_off()
@@ -120,7 +123,7 @@ def _agreement_over_training(
     def value(name: str) -> str:
         return signed(overall[name]) if measure is _COSINE else f"{overall[name]:.0f} %"
 
-    ends = [f"{method.name} {value(method.name)}" for method in shown]
+    ends = [f"{method.label} {value(method.name)}" for method in shown]
     what = (
         "Mean cosine of two tasks' gradients"
         if measure is _COSINE
@@ -181,6 +184,7 @@ def weights(scene: Scene) -> Drawing | None:
     figure = blank(width, 1.2 + 1.5 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     highlighted = _highlighted(moving, columns)
+    scale = _scale([moving[method.name][columns].to_numpy() for method in shown])
     for n, axes in enumerate(grid.flat):
         if n >= len(shown):
             axes.set_axis_off()
@@ -192,12 +196,15 @@ def weights(scene: Scene) -> Drawing | None:
                 axes.plot(lines.index, lines[column], color=colour, lw=1, zorder=2, gid=column)
             else:
                 axes.plot(lines.index, lines[column], color=FAINT, lw=0.5, zorder=1, gid=column)
-        axes.set_title(shorts([m.name for m in shown])[n], fontsize=8, pad=3)
+        axes.set_title(shorts([m.label for m in shown])[n], fontsize=8, pad=3)
+        axes.set_yscale(scale)
         if n + across >= len(shown):
             axes.set_xlabel("training step")
             axes.tick_params(labelbottom=True)
         if n % across == 0:
-            axes.set_ylabel("weight")
+            axes.set_ylabel(f"weight{logarithmic(axes.yaxis)}")
+    if scale == "log":
+        plain_numbers(grid[0, 0])
     _task_legend(figure, [scene.tasks[columns.index(c)] for c in highlighted], len(columns) - len(highlighted))
     title = "Weights that balancers gave the tasks' losses"
     points = max(len(moving[method.name]) for method in shown)
@@ -209,7 +216,7 @@ def weights(scene: Scene) -> Drawing | None:
     for method in shown:
         last = moving[method.name].iloc[-1]
         high, low = (scene.tasks[columns.index(str(c))] for c in (last.idxmax(), last.idxmin()))
-        parts.append(f"{method.name} {last.max():.3g} ({high}) to {last.min():.3g} ({low})")
+        parts.append(f"{method.label} {last.max():.3g} ({high}) to {last.min():.3g} ({low})")
     over = f"Loss weights over training of {count(len(shown), 'method')}"
     alt = f"{over}. At the end, highest to lowest: {joined(parts, 6)}."
     says = f"At the end, each balancer's highest and lowest weight: {joined(parts, 3)}."
@@ -219,6 +226,15 @@ def weights(scene: Scene) -> Drawing | None:
 def _moves(values: Array) -> bool:
     """Return whether a run's weights, (steps, T), change by more than rounding."""
     return bool((np.ptp(values, axis=0) > _MOVES * np.abs(values).mean()).any())
+
+
+def _scale(panels: Sequence[Array]) -> str:
+    """Return `log` for an axis on which a few balancers' weights, (windows, T) each, would flatten the others'."""
+    ends = np.array([(np.nanmin(panel), np.nanmax(panel)) for panel in panels])
+    if ends.min() <= 0 or ends.min() == ends.max():
+        return "linear"
+    straight, curved = (float(np.median(np.ptp(each, axis=1)) / np.ptp(each)) for each in (ends, np.log(ends)))
+    return "log" if curved > _FLATTENED * straight else "linear"
 
 
 def _highlighted(moving: dict[str, pd.DataFrame], columns: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _HEAD = "head"
@@ -29,6 +30,8 @@ _BASE = ("#000000", "s")
 _CORE = (("#E69F00", "o"), ("#009E73", "^"), ("#D55E00", "P"), ("#56B4E9", "D"))
 _COLOURS = ("#0072B2", "#CC79A7", "#882255", "#8C8C00", "#332288", "#7F5F3F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_LINES = ("-", "--", "-.", ":")  # of a method's rows; where its own line is dotted, from the end
+_FILLS = ("full", "left", "right", "top", "bottom")
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00", "#8C8C00")
 
 _SETTINGS: Any = {
@@ -82,22 +85,34 @@ class Look:
     fill: Any = "full"
 
 
-def looks(rows: Iterable[str], core: Iterable[str] = (), base: str = "") -> dict[str, Look]:
-    """Give each row the look of its method, by their names.
+def looks(
+    rows: Iterable[str], core: Iterable[str] = (), base: str = "", of: Mapping[str, str] | None = None
+) -> dict[str, Look]:
+    """Give each row, and each method, a look by their names.
 
     The base is black, and methods of the core comparison have colours of their own. Which one follows from the name,
     so that it is the same in every suite, unless one before it in the alphabet has that colour in this suite: then it
     takes the next. When all of the core's colours are used, the rest are as other methods; when all of those are, they
-    come again with other markers and dotted lines. Where a method has a row with its tuned recipe beside one without,
-    tuned rows have dashed lines and half-filled markers.
+    take what the core left; then they come again with other markers and dotted lines. Colour and marker are a
+    method's; where one has several rows, such as one with its tuned recipe, their lines and fills differ, which mean
+    the same for all methods.
+
+    Args:
+        rows: their names.
+        core, base: methods.
+        of: the method of each row, with which its name begins; without it, each is its own.
     """
-    methods = {row: row.replace(TUNED, "", 1) for row in rows}
-    apart = any(method in methods for row, method in methods.items() if method != row)
-    found = _by_method(set(methods.values()), core, base)
-    for row, method in methods.items():
+    of = {row: row for row in rows} if of is None else {row: of[row] for row in rows}
+    found = _by_method(set(of.values()), core, base)
+    kinds: list[str] = []
+    if len(set(of.values())) < len(of):
+        kinds = sorted({row.removeprefix(method) for row, method in of.items()})
+    for row, method in of.items():
         look = found[method]
-        if apart and row != method:
-            look = replace(look, line="-." if look.line == ":" else "--", fill="left")
+        if kinds:
+            place = kinds.index(row.removeprefix(method))
+            lines = _LINES[::-1] if look.line == ":" else _LINES
+            look = replace(look, line=lines[place % len(lines)], fill=_FILLS[place % len(_FILLS)])
         found[row] = look
     return found
 
@@ -112,10 +127,14 @@ def _by_method(methods: set[str], core: Iterable[str], base: str) -> dict[str, L
             del free[place]
             found[name] = Look(*_CORE[place])
     taken = set()
+    spare = [*(_CORE[place] for place in free), *[_BASE] * (base not in methods)]
     for name in sorted(methods - set(found)):
         first = zlib.crc32(name.encode())
         places = ((turn, (first + n) % len(_COLOURS)) for turn in range(len(_MARKERS)) for n in range(len(_COLOURS)))
         turn, colour = next((place for place in places if place not in taken), (0, first % len(_COLOURS)))
+        if turn and spare:
+            found[name] = Look(*spare.pop(0))
+            continue
         taken.add((turn, colour))
         found[name] = Look(_COLOURS[colour], _MARKERS[(colour + turn) % len(_MARKERS)], ":" if turn else "-")
     return found
@@ -220,15 +239,16 @@ def _break_labels(figure: Figure) -> bool:
 
 
 def log_x(axes: Axes, low: float, high: float, most: int = 6) -> None:
-    """Make the x axis logarithmic from `low` to `high`, with room at both ends and ticks that read as numbers.
+    """Make the x axis reach from `low` to `high`, with room at both ends and ticks that read as numbers.
 
-    Where ticks at 1, 2 and 5 of every power of ten would be more than `most`, those at powers of ten are left.
+    It is logarithmic if the one is more than 2.5 times the other; for less it would look the same. Where ticks at 1, 2
+    and 5 of every power of ten would be more than `most`, those at powers of ten are left.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     wide = high / low
     room = max(wide**0.08, 1.08)
-    axes.set(xscale="log", xlim=(low / room, high * room))
+    axes.set(xscale="log" if wide > 2.5 else "linear", xlim=(low / room, high * room))
     if wide > 2.5:
         subs = (1.0, 2.0, 3.0, 5.0, 7.0) if wide < 8 else (1.0, 2.0, 5.0) if 3 * math.log10(wide) < most else (1.0,)
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
@@ -238,6 +258,21 @@ def log_x(axes: Axes, low: float, high: float, most: int = 6) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def logarithmic(axis: Axis) -> str:
+    """Return what the label of an axis says of its scale."""
+    return " (logarithmic)" if axis.get_scale() == "log" else ""
+
+
+def plain_numbers(axes: Axes) -> None:
+    """Write the numbers of a logarithmic y axis as numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend(figure: Figure, lines: Sequence[Any]) -> None:
@@ -257,9 +292,10 @@ def legend(figure: Figure, lines: Sequence[Any]) -> None:
                   handlelength=1.8, handletextpad=0.6)  # fmt: skip
 
 
-def signed(value: float) -> str:
-    """Write a number for a map's cell, with a true minus; nan is left empty."""
-    return "" if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+def signed(value: float, digits: int = 2, plus: bool = False) -> str:
+    """Write a number with a true minus, and with a plus if wanted; 0 has no sign, and nan is left empty."""
+    text = f"{value:{'+' * plus}.{digits}f}"
+    return "" if math.isnan(value) else text.replace("-", "−") if float(text) else text.lstrip("+-")
 
 
 def colour_bar(figure: Figure, mappable: Any, axes: Sequence[Any], label: str, beyond: tuple[bool, bool]) -> None:
@@ -289,6 +325,7 @@ def heat(
 
     Nan stays white. Names of columns stand upright; without any of either, none are written.
     """
+    import numpy as np
     from seaborn import heatmap  # type: ignore[import-untyped]
 
     small = numbers is None
@@ -299,6 +336,10 @@ def heat(
         annot=numbers, fmt="", xticklabels=False, yticklabels=False, rasterized=small and values.size > 100, **settings,
     )  # fmt: skip
     figure.set_layout_engine(engine)  # type: ignore[union-attr]
+    if numbers is not None:  # seaborn writes none where there is no value
+        how = settings.get("annot_kws", {})
+        for y, x in zip(*np.nonzero(np.isnan(values)), strict=True):
+            axes.text(x + 0.5, y + 0.5, numbers[y, x], ha="center", va="center", color=INK, **how)
     # seaborn would measure every label to see whether they collide; here the figure's size sees to that
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks([n + 0.5 for n in range(len(names))], names)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _MOST_PARAMETERS = 3
+_MARK = 4.5  # points
 
 
 def expected_best(default: float, others: Sequence[float], trials: int) -> float:
@@ -83,7 +84,7 @@ def drawings(outcomes: Sequence[Outcome], subject: str, look: Mapping[str, Look]
         how = " by successive halving, points are those trained to the end" if halved else ""
         where = f"{subject}; {count(most, 'trial')} a method{how}, validation split"
         look = looks([one.method for one in known]) | dict(look or {})
-        yield _by_trial(known, where, look)
+        yield from _by_trial(known, where, look, halved)
         if not halved:  # what halving dropped has no score that fewer trials could be judged by
             yield _expected([replace(one, trials=one.trials[:RANDOM_TRIALS]) for one in known], where, look)
 
@@ -98,31 +99,42 @@ def _trials(scene: Scene) -> list[Outcome]:
     return read_trials(scene.results / str(scene.suite.benchmark["name"]) / FOLDER)
 
 
-def _by_trial(outcomes: Sequence[Outcome], where: str, look: Mapping[str, Look]) -> Drawing:
-    """The best so far by trial, over methods, and each trial by its parameters."""
+def _by_trial(outcomes: Sequence[Outcome], where: str, look: Mapping[str, Look], halved: bool) -> Iterator[Drawing]:
+    """The best so far by trial, over methods, and each trial by its parameters.
+
+    After halving without the first: few trials have a score, and when the best of them came is chance.
+    """
     names = dict.fromkeys(name for one in outcomes for trial in one.trials[1:] for name in trial.values)
     common = sorted(names, key=lambda name: -sum(name in trial.values for one in outcomes for trial in one.trials))
     shown = common[:_MOST_PARAMETERS]
+    if halved and not shown:
+        return
     figure = blank(FULL, 3.2)
-    first, *rest = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
+    first, *rest = figure.subplots(1, (not halved) + len(shown), squeeze=False, sharey=halved)[0]
     gains = _gains_so_far(outcomes)
-    numbers = np.arange(1, gains.shape[1] + 1)
-    low, middle, high = np.nanquantile(gains, (0.25, 0.5, 0.75), axis=0)
-    first.fill_between(numbers, low, high, color=GREY, alpha=0.2, lw=0)
-    first.plot(numbers, middle, color=GREY, gid="median")
-    first.set(xlabel="trials", ylabel="best so far, points above default")
+    if halved:
+        rest = [first, *rest]
+        first.set(ylabel="points above default")
+    else:
+        numbers = np.arange(1, gains.shape[1] + 1)
+        low, middle, high = np.nanquantile(gains, (0.25, 0.5, 0.75), axis=0)
+        first.fill_between(numbers, low, high, color=GREY, alpha=0.2, lw=0)
+        first.plot(numbers, middle, color=GREY, gid="median")
+        first.set(xlabel="trials", ylabel="best so far, points above default")
     for axes, name in zip(rest, shown, strict=True):
         _by_parameter(axes, name, outcomes, look)
     if shown:
         legend(figure, [_point(name, look[one.method]) for one, name in zip(outcomes, _names(outcomes), strict=True)])
-    title = "The gain of trials: median and quartiles over methods, and each by its parameters"
+    title = "The gain of trials by their parameters"
+    if not halved:
+        title = "The gain of trials: median and quartiles over methods, and each by its parameters"
     head(figure, title, where)
     final = gains[:, -1]
     alt = (
         f"The best of {gains.shape[1]} trials is {np.median(final):.1f} points above the default in the median over"
         f" {count(len(outcomes), 'method')}, {final.min():.1f} at the least and {final.max():.1f} at the most."
     )
-    return Drawing("tuning-trials", title, where, alt, figure)
+    yield Drawing("tuning-trials", title, where, alt, figure)
 
 
 def _names(outcomes: Sequence[Outcome]) -> list[str]:
@@ -132,7 +144,7 @@ def _names(outcomes: Sequence[Outcome]) -> list[str]:
 def _point(name: str, look: Look) -> Line2D:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], ls="", marker=look.marker, color=look.colour, markersize=3.2, mew=0, label=name)
+    return Line2D([], [], ls="", marker=look.marker, color=look.colour, markersize=_MARK, mew=0, label=name)
 
 
 def _gains_so_far(outcomes: Sequence[Outcome]) -> Array:
@@ -158,7 +170,7 @@ def _by_parameter(axes: Axes, name: str, outcomes: Sequence[Outcome], look: Mapp
         numeric &= all(isinstance(x, int | float) and not isinstance(x, bool) and x > 0 for x, _ in points)
         xs = [x if numeric else str(x) for x, _ in points]
         axes.plot(
-            xs, [y for _, y in points], ls="", marker=look[one.method].marker, markersize=2.6, alpha=0.7,
+            xs, [y for _, y in points], ls="", marker=look[one.method].marker, markersize=_MARK, alpha=0.7,
             color=look[one.method].colour, mew=0,
         )  # fmt: skip
     if numeric:
@@ -218,10 +230,12 @@ def slopes(scene: Scene) -> Iterator[Drawing]:
     before, after = (places(side) for side in sides)
     figure = blank(COLUMN, 1.1 + 0.22 * len(both))
     axes = figure.subplots()
+    lines = [{name: n for n, name in enumerate(sorted(both, key=lambda name: (side[name], name)), 1)}
+             for side in (before, after)]  # fmt: skip
     for name, text in zip(both, shorts(both, 18), strict=True):
         style = scene.looks[name]
-        axes.plot([0, 1], [before[name], after[name]], color=style.colour, marker=style.marker, ls=style.line)
-        for x, place, mean in ((0, before, sides[0]), (1, after, sides[1])):
+        axes.plot([0, 1], [line[name] for line in lines], color=style.colour, marker=style.marker, ls=style.line)
+        for x, place, mean in ((0, lines[0], sides[0]), (1, lines[1], sides[1])):
             said = f"{text} {percent(mean[name])}" if x == 0 else f"{percent(mean[name])} {text}"
             axes.annotate(
                 said, (x, place[name]), xytext=(-6 if x == 0 else 6, 0), textcoords="offset points", fontsize=7,
@@ -237,6 +251,7 @@ def slopes(scene: Scene) -> Iterator[Drawing]:
     title = "Places by mean test accuracy, with the default and with the tuned recipe"
     where = scene.where([side[name] for side in (found, tuned) for name in both])
     where += f"; the default won: {joined(won)}" if won else ""
+    where += "; methods of one mean share a place, and follow by name" * (before != lines[0] or after != lines[1])
     head(figure, title, where)
     moved = [name for name in both if before[name] != after[name]]
     changed = f"By the means alone, whose differences may be chance, {len(moved)} of {len(both)} methods change places"

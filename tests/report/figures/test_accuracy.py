@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from figure_records import CORE, LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts
+from figure_records import CORE, LARGE_MB, SMALL_MB, cells, crowd, curve, line, put, record, scene, texts, varied
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 from safetensors.numpy import save_file
@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from mtlbench.report.clustering import SharedImages
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, front, heat_map
+from mtlbench.report.figures.scene import Scene
 from mtlbench.report.figures.storage import MOST_TASKS, storage_by_tasks
 from mtlbench.report.figures.style import settle
 from mtlbench.report.leading import listed_with
@@ -183,6 +184,30 @@ def test_a_caption_says_of_means_what_the_tables_comparison_found(
     assert drawing.says == f"{said} All are of one size."
 
 
+def test_sizes_that_are_written_alike_are_equal(tmp_path: Path) -> None:
+    for name, share, size in (("one", 0.7, 2.436e6), ("two", 0.8, 2.441e6), ("large", 0.6, 9e6)):
+        put(tmp_path, record(name, 0, (share,) * 3, costs={"file_bytes": size}))
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    assert drawing.says.endswith("Smallest: one and two, 2.44 MB.")
+    assert "On the Pareto front: two (80.0 % at 2.44 MB)." in drawing.alt
+    put(tmp_path, record("large", 0, (0.6,) * 3, costs={"file_bytes": 2.439e6}))
+    drawing = accuracy_against(scene(tmp_path), STORAGE)
+    assert drawing is not None
+    assert drawing.says.endswith("All are of one size.")
+
+
+def test_an_axis_says_that_it_is_logarithmic_and_is_not_for_a_narrow_range(tmp_path: Path) -> None:
+    put(tmp_path, record("one", costs={"file_bytes": 1e6}))
+    for size, scale, said in ((2e6, "linear", "storage of the network, MB"),
+                              (3e6, "log", "storage of the network, MB (logarithmic)")):  # fmt: skip
+        put(tmp_path, record("two", costs={"file_bytes": size}))
+        drawing = accuracy_against(scene(tmp_path), STORAGE)
+        assert drawing is not None
+        axes = drawing.figure.axes[0]
+        assert (axes.get_xscale(), axes.get_xlabel()) == (scale, said)
+
+
 def test_a_caption_of_many_methods_names_a_few(tmp_path: Path) -> None:
     drawing = accuracy_against(crowd(tmp_path), EMBEDDING)  # all of one speed
     assert drawing is not None
@@ -217,6 +242,30 @@ def test_storage_goes_through_the_file_at_the_suites_tasks_and_grows_by_what_a_t
         line(drawing.figure, "unmeasured")
 
 
+def test_lines_of_storage_that_lie_on_each_other_take_turns(tmp_path: Path) -> None:
+    for name, added in (("one", 1e6), ("two", 1e6), ("apart", 3e6)):
+        put(tmp_path, record(name, costs={"file_bytes": 3e6, "bytes_added": added}))
+    drawing = storage_by_tasks(scene(tmp_path))
+    assert drawing is not None
+    axes = drawing.figure.axes[0]
+    assert "logarithmic" in axes.get_ylabel()
+    styles = {one.get_gid(): one._dash_pattern for one in axes.lines if one.get_gid()}  # type: ignore[attr-defined]
+    assert styles["apart"][1] is None
+    (first, on), (second, _) = styles["one"], styles["two"]
+    assert on[0] == on[1] == pytest.approx(abs(first - second))  # one's dashes lie in the other's gaps
+    assert drawing.where.endswith("; lines that coincide take turns")
+
+
+def test_sizes_that_hardly_differ_look_it(tmp_path: Path) -> None:
+    for name, added in (("one", 1e3), ("two", 3e3)):
+        put(tmp_path, record(name, costs={"file_bytes": 3e6, "bytes_added": added}))
+    drawing = storage_by_tasks(scene(tmp_path))
+    assert drawing is not None
+    low, high = drawing.figure.axes[0].get_ylim()
+    assert high / low > 2
+    assert drawing.says == "At 40 tasks two would take 3.11 MB and one 3.04 MB."  # not "1.02 times less"
+
+
 def test_methods_whose_cost_was_measured_with_no_seed_are_left_out(results: Path) -> None:
     put(results, record("gradnorm", 1, costs={}))
     found = scene(results)
@@ -243,6 +292,7 @@ def test_in_a_crowd_the_front_and_the_core_are_named_and_names_do_not_collide(tm
     (axes,) = figure.axes
     points = [(m.cost("file_bytes")[0], m.mean) for m in found.methods]
     wanted = {found.methods[n].name for n in front(points, less_is_better=True)} | set(CORE)
+    wanted |= {method.name for method in found.prominent(found.methods)}
     labels = [text for text in axes.texts if text.get_text()]
     assert len(labels) == len(wanted)
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -274,6 +324,29 @@ def test_the_base_is_taken_over_the_seeds_that_both_have(results: Path) -> None:
     assert cells(drawing)["shared"][1:] == pytest.approx([-9.5, 0, -20.5])
 
 
+def test_the_base_of_a_row_is_that_of_the_tables(tmp_path: Path) -> None:
+    """Each tuned row is compared with the tuned base, and with factors each row with the base of its own values."""
+    for steps, low in ((40, 0.0), (80, 0.1)):
+        varied(tmp_path, "independent", (0.6 + low, 0.6 + low, 0.6 + low), steps, train={"lr": 0.1})
+        varied(tmp_path, "shared", (0.7 + low, 0.6 + low, 0.5), steps, train={"lr": 0.1})
+    put(tmp_path, record("chance", 0, (0.5, 0.5, 0.5), kind="reference", costs={}))
+    drawing = heat_map(scene(tmp_path, "train.steps"))
+    assert drawing is not None
+    assert "difference to independent of the same train.steps, same seeds" in drawing.title
+    shown = list(cells(drawing).values())
+    for row in ([10, 0, -10], [10, 0, -20], [0, 0, 0]):
+        assert any(cell[1:] == pytest.approx(row) for cell in shown), row
+    assert np.isnan(shown[-1]).all()  # chance has no steps; its numbers are written all the same
+    assert [text.get_text() for text in drawing.figure.axes[0].texts].count("50.0") >= 4
+    # a base that isn't shown is what the tables' gains are relative to as well
+    found = scene(tmp_path, "train.steps")
+    rows = {method.name for method in found.methods if "shared" in method.name and "80" in method.name}
+    alone = heat_map(Scene.of(found.suite, tmp_path, rows))
+    assert alone is not None
+    assert "difference to independent" in alone.title
+    assert next(iter(cells(alone).values()))[1:] == pytest.approx([10, 0, -20])
+
+
 def test_without_independent_the_base_is_the_mean_of_the_methods(tmp_path: Path) -> None:
     put(tmp_path, record("one", 0, (0.8, 0.6, 0.4)))
     put(tmp_path, record("two", 0, (0.6, 0.6, 0.5)))
@@ -285,6 +358,32 @@ def test_without_independent_the_base_is_the_mean_of_the_methods(tmp_path: Path)
     assert list(shown)[-1] == "chance"
     assert shown["one"] == pytest.approx([5 / 3, 10, 0, -5])
     assert shown["chance"][1:] == pytest.approx([-20, -10, 5])
+
+
+def test_a_map_of_one_method_compares_it_with_nothing(tmp_path: Path) -> None:
+    put(tmp_path, record("shared", 0, (0.8, 0.6, 0.7)))
+    put(tmp_path, record("chance", 0, (0.5, 0.5, 0.5), kind="reference", costs={}))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.says == "Tasks range from heel height, 60.0 %, to colour, 80.0 %."
+    assert drawing.heading == "Triplet accuracy in % by method and task"
+    assert not np.any(list(cells(drawing).values()))
+    assert len(drawing.figure.axes) == 1  # no colour bar
+    assert heat_map(crowd(tmp_path / "many", 1, 30)) is None  # nor numbers
+    # with a base that is not shown there is a difference to tell
+    put(tmp_path, record("independent", 0, (0.9, 0.6, 0.7)))
+    drawing = heat_map(Scene.of(scene(tmp_path).suite, tmp_path, ["shared"]))
+    assert drawing is not None
+    assert cells(drawing)["shared"][1:] == pytest.approx([-10, 0, 0])
+    assert drawing.says.startswith("Tasks range from")
+
+
+def test_a_caption_takes_the_difference_of_the_numbers_that_are_written(tmp_path: Path) -> None:
+    put(tmp_path, record("one", 0, (0.7646, 0.6, 0.5)))
+    put(tmp_path, record("two", 0, (0.5954, 0.6, 0.5)))
+    drawing = heat_map(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.says.startswith("Methods lie farthest apart on colour, 17.0 points,")  # 76.5 and 59.5
 
 
 def test_a_map_of_35_methods_keeps_its_numbers(tmp_path: Path) -> None:
@@ -367,6 +466,15 @@ def test_learning_curves_without_times_are_by_step_alone(tmp_path: Path) -> None
         "At the last validation accuracy is from 60.0 % to 70.0 %; since the one before, methods changed by +30.0 to"
         " +35.0 points."
     )
+
+
+def test_a_caption_of_curves_writes_true_minuses(tmp_path: Path) -> None:
+    rows = [{"step": step, "seconds": step, "accuracy": a} for step, a in ((10, 0.5), (20, 0.8), (30, 0.7996))]
+    put(tmp_path, record("one"), curve=rows)
+    put(tmp_path, record("two"), curve=[*rows[:2], rows[2] | {"accuracy": 0.75}])
+    drawing = accuracy.learning_curves(scene(tmp_path))
+    assert drawing is not None
+    assert drawing.says.endswith("methods changed by −5.0 to 0.0 points.")
 
 
 def test_of_many_methods_the_core_and_the_best_have_a_colour(tmp_path: Path) -> None:

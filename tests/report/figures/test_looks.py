@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from figure_records import CORE, crowd, put, record, scene, texts
+from figure_records import CORE, crowd, put, record, scene, texts, tuned, varied
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -19,9 +22,9 @@ from matplotlib.transforms import Bbox
 from mtlbench.report.figures import accuracy, draw_all, learned, sharing
 from mtlbench.report.figures.accuracy import EMBEDDING, STORAGE, TRAINING, accuracy_against, heat_map
 from mtlbench.report.figures.labels import Label, place_labels
-from mtlbench.report.figures.scene import Scene
+from mtlbench.report.figures.scene import Scene, _shortly
 from mtlbench.report.figures.storage import storage_by_tasks
-from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts
+from mtlbench.report.figures.style import Drawing, Look, blank, head, settle, shorts, signed
 from mtlbench.report.figures.style import looks as looks_of
 from mtlbench.report.suites import suites
 from mtlbench.runs import find_records
@@ -30,7 +33,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    return looks_of(names, CORE, "independent")
+    of = {name: name.partition(" · ")[0] for name in names}
+    return looks_of(of, CORE, "independent", of)
 
 
 def test_the_core_methods_look_the_same_in_whatever_company() -> None:
@@ -70,6 +74,88 @@ def test_a_tuned_row_has_its_methods_colour_and_marker_and_another_line() -> Non
     assert looks(["shared · tuned", "single"])["shared · tuned"] == plain["shared"]  # nothing to tell it from
 
 
+def test_rows_of_one_method_have_one_colour_and_rows_of_one_value_one_line() -> None:
+    found = looks(f"{name} · width={width}" for name in ("modulation", "shared", "single") for width in (0.25, 0.5, 1))
+    for name in ("modulation", "shared", "single"):
+        rows = [look for row, look in found.items() if row.startswith(f"{name} ·")]
+        assert {(look.colour, look.marker) for look in rows} == {(found[name].colour, found[name].marker)}
+        assert len({look.line for look in rows}) == len({look.fill for look in rows}) == 3
+    for width in (0.25, 0.5, 1):
+        assert len({(look.line, look.fill) for row, look in found.items() if row.endswith(f"={width}")}) == 1
+
+
+def test_what_no_core_method_uses_others_take_before_any_colour_comes_again() -> None:
+    found = looks_of(f"method-{n}" for n in range(11))
+    assert len({look.colour for look in found.values()}) == 11
+    assert {look.line for look in found.values()} == {"-"}
+    found = looks([*(f"method-{n}" for n in range(9)), "shared", "independent"])
+    assert len({look.colour for look in found.values()}) == 11
+
+
+def test_reference_rows_take_no_colour_from_methods(tmp_path: Path) -> None:
+    names = [f"method-{n}" for n in range(6)]
+    for name in names:
+        put(tmp_path, record(name))
+    put(tmp_path, record("chance", kind="reference", costs={}))
+    found = scene(tmp_path)
+    assert {name: found.looks[name] for name in names} == looks_of(names)
+
+
+def test_names_leave_out_what_all_rows_share_and_the_keys_of_factors(tmp_path: Path) -> None:
+    for steps in (40, 80):
+        for method in ("independent", "shared"):
+            varied(tmp_path, method, (0.7, 0.6, 0.5), steps, train={"lr": 0.1})
+    found = scene(tmp_path, "train.steps")
+    assert {method.label for method in found.methods} == {
+        f"{method} · steps={steps}" for method in ("independent", "shared") for steps in (40, 80)
+    }
+    assert found.where(found.methods).endswith("; by train.steps; all tuned; 1 seed")
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    assert "shared · steps=80" in texts(drawing.figure)
+    assert drawing.where.endswith("; fill: train.steps")
+    alone = Scene.of(found.suite, tmp_path, [m.name for m in found.methods if m.label.startswith("shared")][:1])
+    assert [method.label for method in alone.methods] == ["shared"]
+    put(tmp_path, record("single"))
+    mixed = scene(tmp_path, "train.steps")
+    assert "shared · tuned · steps=80" in {method.label for method in mixed.methods}
+
+
+def test_names_leave_out_options_that_rows_of_one_method_share(tmp_path: Path) -> None:
+    for after in (3, 4):
+        put(tmp_path, record(f"modulation[after={after},rate=9]"))
+    found = scene(tmp_path)
+    assert {method.label for method in found.methods} == {"modulation[after=3]", "modulation[after=4]"}
+    assert "; all rate=9; " in found.where(found.methods)
+    put(tmp_path, record("film[after=3,rate=9]"))
+    assert {method.label for method in scene(tmp_path).methods} == {method.name for method in scene(tmp_path).methods}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["small", "small[width=0.5]"], ["small", "width=0.5"]),
+        (["small", "paper[after=3]"], ["small", "paper[after=3]"]),
+        ([0.1, None], ["backbone=0.1", "backbone=null"]),
+    ],
+)
+def test_values_of_a_factor_are_written_shortly(values: list[Any], said: list[str]) -> None:
+    assert _shortly("model.backbone", values) == said
+
+
+def test_of_many_rows_each_methods_tuned_one_is_shown_first(tmp_path: Path) -> None:
+    for n, method in enumerate(("shared", "modulation", *(f"method-{n}" for n in range(8)))):
+        put(tmp_path, record(method, 0, (0.6 + n / 100,) * 3))
+        tuned(tmp_path, method, (0.5 + n / 100,) * 3, train={"lr": 0.1})
+    found = scene(tmp_path)
+    shown = {method.name for method in found.prominent(found.methods)}
+    assert shown == {"shared · tuned", "modulation · tuned", *(f"method-{n} · tuned" for n in range(2, 8))}
+    drawing = accuracy_against(found, STORAGE)
+    assert drawing is not None
+    named = {text.get_text() for text in drawing.figure.axes[0].texts} - {""}
+    assert named == shown | {"method-7"}  # on the front
+
+
 def test_more_methods_than_looks_can_be_drawn() -> None:
     assert len(looks(f"method-{n}" for n in range(60))) == 60
 
@@ -84,6 +170,31 @@ def test_a_method_has_its_colour_in_every_figure(results: Path) -> None:
     assert against is not None
     (bars,) = [c for c in against.figure.axes[0].containers if c.get_label() == "shared"]
     assert to_hex(bars.lines[0].get_color()).upper() == found.looks["shared"].colour
+
+
+def oklab(colour: str) -> np.ndarray:
+    """Lightness, and two numbers of hue and chroma, by Ottosson's matrices."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    cones = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.63]]) @ linear
+    mixed = [[0.2105, 0.7936, -0.0041], [1.978, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return np.array(mixed) @ np.cbrt(cones)
+
+
+def test_curves_of_a_dark_page_are_light_and_no_two_look_alike() -> None:
+    sheet = (resources.files("mtlbench.report") / "templates" / "page.css").read_text()
+    scales = set(re.findall(r"oklch\(from var\(--c\) calc\(1 - ([.0-9]+) \* l\) c h\)", sheet))
+    assert len(scales) == 1
+    scale = float(scales.pop())
+    plain = {look.colour for look in looks([*CORE, *(f"method-{n}" for n in range(6))]).values()}
+    dark = [np.array([1 - scale * lab[0], *lab[1:]]) for lab in map(oklab, plain)]
+    assert len(dark) == 11
+    assert min(lab[0] for lab in dark) > 0.5
+    assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(dark, 2)) > 0.1
+
+
+def test_numbers_have_a_true_minus_and_zero_no_sign() -> None:
+    assert [signed(value) for value in (-0.26, 0.0, -0.001, float("nan"))] == ["−0.26", "0.00", "0.00", ""]
+    assert [signed(value, 1, plus=True) for value in (-0.26, -0.01, 0.01, 1.0)] == ["−0.3", "0.0", "0.0", "+1.0"]
 
 
 def test_long_names_are_cut_unless_they_would_become_the_same() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from figure_records import SCALES, TASKS, cells, line, put, record, scale_tensors, scene, texts
+from figure_records import SCALES, TASKS, cells, curve, line, put, record, scale_tensors, scene, texts
 
 from mtlbench import Learned
 from mtlbench.report.figures import learned, sharing
@@ -139,6 +139,23 @@ def test_a_long_run_is_drawn_as_means_over_windows(tmp_path: Path) -> None:
     assert drawing is not None
     assert drawing.where.endswith("; at 5 steps")
     assert len({axes.get_ylim() for axes in drawing.figure.axes}) == 1
+
+
+def test_weights_of_one_balancer_do_not_flatten_those_of_the_others(tmp_path: Path) -> None:
+    for n, name in enumerate(("one", "two", "three")):
+        put(tmp_path, record(name), curve=curve(0.5, (2 + n / 10, 0.5, 0.5)))
+    drawing = sharing.weights(scene(tmp_path))
+    assert drawing is not None
+    assert {axes.get_yscale() for axes in drawing.figure.axes} == {"linear"}
+    put(tmp_path, record("large"), curve=curve(0.5, (40, 0.5, 0.5)))
+    drawing = sharing.weights(scene(tmp_path))
+    assert drawing is not None
+    assert {axes.get_yscale() for axes in drawing.figure.axes if axes.get_title()} == {"log"}
+    assert "weight (logarithmic)" in texts(drawing.figure)
+    put(tmp_path, record("large"), curve=curve(0.5, (40, 0, 0)))  # which has no logarithm
+    drawing = sharing.weights(scene(tmp_path))
+    assert drawing is not None
+    assert "weight" in texts(drawing.figure)
 
 
 # --- what architectures declare ---------------------------------------------------------------------------------------

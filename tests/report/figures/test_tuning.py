@@ -68,6 +68,22 @@ def test_trials_are_drawn_with_what_they_came_to():
     assert not list(drawings([outcome("csn", None, 0.5)], "Made up"))
 
 
+def test_after_halving_nothing_is_said_of_the_order_of_trials():
+    """Of eight trials two were trained to the end: when the better one came is chance."""
+    default, *others = outcome("shared", 0.5, 0.6, 0.7).trials
+    dropped = replace(others[0], state="dropped", score=None)
+    halved = Outcome("shared", (default, dropped, others[1]))
+    (trials,) = drawings([halved], "Made up")
+    assert [axes.get_xlabel() for axes in trials.figure.axes if axes.get_xlabel()] == ["train.lr", "relu"]
+    assert not [line for axes in trials.figure.axes for line in axes.lines if line.get_gid() == "median"]
+    assert trials.heading == "The gain of trials by their parameters"
+    assert "20.0 points above the default" in trials.alt
+    marks = [line.get_markersize() for axes in trials.figure.axes for line in axes.lines if line.get_marker() != "None"]
+    assert min(marks) >= 4
+    bare = Outcome("shared", tuple(replace(trial, values={}) for trial in halved.trials))
+    assert not list(drawings([bare], "Made up"))
+
+
 @pytest.mark.parametrize("rates", [(3e-4, 3e-2), (6e-4, 2.1e-2), (3e-4, 1e-3)])
 def test_the_numbers_below_a_parameters_axis_stand_apart(rates):
     made = Outcome(
@@ -107,6 +123,18 @@ def test_places_by_default_and_tuned_recipe(tmp_path):
     write_trials(tmp_path / "made-up-quick" / "tuning", [outcome("shared", 0.5, 0.6)], {})
     stems = [figure.stem for figure in draw_all(suite, tmp_path, tmp_path / "figures", ("svg",))]
     assert stems[-3:] == ["tuning-places", "tuning-trials", "tuning-expected"]
+
+
+def test_methods_that_share_a_place_are_written_one_below_the_other(tmp_path):
+    for method, plain, after in (("uw", 0.7, 0.6), ("imtl-l", 0.7, 0.6), ("stch", 0.6, 0.8)):
+        put(tmp_path, record(method, 0, (plain,) * 3))
+        tuned(tmp_path, method, (after,) * 3)
+    (suite,) = suites(find_records(tmp_path))
+    (drawing,) = slopes(Scene.of(suite, tmp_path))
+    assert "methods of one mean share a place, and follow by name" in drawing.where
+    assert "imtl-l from 1 to 2, uw from 1 to 2" in drawing.alt
+    ends = [tuple(line.get_ydata()) for line in drawing.figure.axes[0].lines]
+    assert sorted(ends) == [(1, 2), (2, 3), (3, 1)]
 
 
 def test_the_longest_names_of_places_are_not_cut(tmp_path):
