@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from mtlbench.errors import UserError
-from mtlbench.names import joined, slug
+from mtlbench.names import slug
 from mtlbench.report import gallery
 from mtlbench.report.columns import Column, glossary
 from mtlbench.report.figures import Figure, draw_scene, write
@@ -30,7 +30,7 @@ from mtlbench.report.groups import groups_of
 from mtlbench.report.pairs import in_points, pairs_of
 from mtlbench.report.ranks import ranked
 from mtlbench.report.rows import Row
-from mtlbench.report.suites import differing_settings
+from mtlbench.report.suites import apart
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
 from mtlbench.report.verdict import Verdict, verdict, write_verdicts
@@ -81,7 +81,8 @@ def write_page(
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
-    titles = [_title(summary, summaries) for summary in summaries]
+    own = apart([summary.suite for summary in summaries])
+    titles = [", ".join(filter(None, (summary.subject, one))) for summary, one in zip(summaries, own, strict=True)]
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
     for name, page, title, summary, said in zip(names, pages, titles, summaries, words, strict=True):
@@ -100,15 +101,6 @@ def write_page(
         )
         (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
-
-
-def _title(summary: Summary, summaries: Sequence[Summary]) -> str:
-    """Title a suite by its benchmark's name too, and by the settings in which others of that name differ."""
-    name = summary.suite.benchmark["name"]
-    alike = [other.suite for other in summaries if other.suite.benchmark["name"] == name]
-    unlike = {change.key: change for other in alike for change in differing_settings(summary.suite, other)}
-    own = [f"{key.removeprefix('benchmark.')} {change.old}" for key, change in unlike.items()]
-    return f"{summary.subject} ({'; '.join([name, *filter(None, [joined(own, 3)])])})"
 
 
 def _make_room(folder: Path, names: Sequence[str]) -> None:
@@ -180,7 +172,7 @@ def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
             {
                 "method": method,
                 "mean": f"{mean:.2f}",
-                "cells": [{"number": f"{100 * a:.1f}", "rank": f"{rank:g}"} for a, rank in zip(*both, strict=True)],
+                "cells": [{"number": f"{100 * a:.1f}", "rank": f"{rank:.3g}"} for a, rank in zip(*both, strict=True)],
             }
             for method, mean, *both in zip(ranks.methods, ranks.means, ranks.accuracy, ranks.ranks, strict=True)
         ]

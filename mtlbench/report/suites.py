@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.names import joined
 from mtlbench.report.groups import bases_of
 from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
@@ -61,6 +62,14 @@ class Suite:
     def done(self) -> list[Record]:
         """Its finished runs, reference rows left out."""
         return [r for r in self.records if r.status == "done" and r.kind == "method"]
+
+    @property
+    def title(self) -> str:
+        """What its tables, captions and headings call it: the benchmark's title, and its own name."""
+        title, name = str(self.benchmark["title"]), str(self.benchmark["name"])
+        drawn = " (rendered images, not real ones)" if self.rendered else ""
+        own = "" if title == name.removesuffix("-quick") else f" ({name})"
+        return f"{title}{drawn}{', quick protocol' if self.quick else ''}{own}"
 
     @property
     def quick(self) -> bool:
@@ -350,6 +359,16 @@ def differing_settings(suite: Suite, other: Suite) -> list[Change]:
     ]
     devices = [record.receipt.get("device") for record in (first, second)]
     return found + ([Change(("device",), *devices)] if devices[0] != devices[1] else [])
+
+
+def apart(found: Sequence[Suite]) -> list[str]:
+    """Return, for each suite, the settings in which others of its benchmark's name differ; empty where none do."""
+    said = []
+    for suite in found:
+        alike = [other for other in found if other.benchmark["name"] == suite.benchmark["name"]]
+        unlike = {change.key: change for other in alike for change in differing_settings(suite, other)}
+        said.append(joined([f"{key.removeprefix('benchmark.')} {c.old}" for key, c in unlike.items()], 3))
+    return said
 
 
 def in_words(found: Sequence[Change]) -> str:

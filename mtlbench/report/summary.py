@@ -80,7 +80,7 @@ class Summary:
     """All that is written of one suite.
 
     Attributes:
-        subject: what the tables are of: the benchmark, rendered or not, quick or not.
+        subject: what the tables are of: the benchmark with its name, rendered or not, quick or not.
         tables: accuracy, and cost if any was measured.
         unequal: in what runs of one table differ beside method and seed, in sentences.
         lines: the small print.
@@ -285,7 +285,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
     subject = _subject(suite, tasks)
     title = f"{subject}: {_measure(choice, seconds)}"
-    tables = [Table(title, columns, found), Table("Cost", measured, costly)]
+    tables = [Table(title, columns, found), Table(f"Cost: {subject}", measured, costly)]
     by = find_column(_columns(tables), choice.sort or ("mean" if seconds is None else "within"))
     if by is None:  # this suite lacks the column; another one has it, or `summarise` says so
         lines.insert(0, _order(f"by mean, since there is no column '{choice.sort}' here."))
@@ -386,10 +386,8 @@ def _at_seconds(
 
 def _subject(suite: Suite, tasks: Sequence[str]) -> str:
     """Return what a suite's tables are of."""
-    quick = ", quick protocol" if suite.quick else ""
-    drawn = " (rendered images, not real ones)" if suite.rendered else ""
     some = f", {len(tasks)} of {len(suite.tasks)} tasks" if len(tasks) < len(suite.tasks) else ""
-    return f"{suite.benchmark['title']}{drawn}{quick}{some}"
+    return f"{suite.title}{some}"
 
 
 def _measure(choice: Choice, seconds: float | None) -> str:

@@ -19,6 +19,7 @@ from mtlbench.report.figures.scene import Scene
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS
 from mtlbench.report.page import leaderboard, write_page
+from mtlbench.report.tables import as_markup
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -179,7 +180,14 @@ def test_suites_titled_alike_are_told_apart_by_their_benchmarks(results: Path, t
     write_page(found(results), results, tmp_path / "page")
     text = Parsed(tmp_path / "page" / "index.html").text
     for name in ("made-up-quick", "other-quick"):
-        assert f"Made up (rendered images, not real ones), quick protocol ({name})" in text
+        titled = f"Made up (rendered images, not real ones), quick protocol ({name})"
+        assert titled in text
+        for style in ("md", "latex"):
+            (summary,) = (one for one in found(results) if one.suite.benchmark["name"] == name)
+            assert f"{titled}: triplet accuracy" in as_markup(summary, style)
+            assert f"Cost: {titled}" in as_markup(summary, style)
+    put(results, "shared", benchmark="mine", title="mine", rendered=False)
+    assert found(results)[1].subject == "mine"  # once is enough
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -194,9 +202,9 @@ def test_suites_of_one_name_are_told_apart_by_the_settings_in_which_they_differ(
     write_page(summaries, tmp_path / "results", tmp_path / "page")
     text = Parsed(tmp_path / "page" / "index.html").text
     for stem, precision in (("made-up-quick", "bf16"), ("made-up-quick-2", "fp32")):
-        assert f"quick protocol (made-up-quick; precision {precision})" in text
+        assert f"quick protocol (made-up-quick), precision {precision}" in text
         alone = Parsed(tmp_path / "page" / f"{stem}.html").text
-        assert f"quick protocol (made-up-quick; precision {precision})" in alone
+        assert f"quick protocol (made-up-quick), precision {precision}" in alone
         assert "the table above" not in alone
 
 
