@@ -345,6 +345,7 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(columns[key]) == "more" for key in keys),
+        "ranked": any(text.rank for text in texts.values()),
         "terms": _terms([columns[key] for key in keys], bool(summary.comparison.best)),
     }
 
