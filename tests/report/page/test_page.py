@@ -20,6 +20,7 @@ from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS
 from mtlbench.report.page import leaderboard, write_page
 from mtlbench.report.tables import as_markup
+from mtlbench.runs.record import BROKEN
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -172,6 +173,21 @@ def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Pat
     assert "Made up (rendered images, not real ones), quick protocol" in text
     assert "shared and modulation are tied. The highest mean accuracy" in text
     assert "4.00 MB" in text
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_the_page_that_leads_to_several_tells_what_collapsed_failed_or_breaks_the_contract(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for seed in range(3):
+        put(results, "shared", seed, (0.9 - 0.01 * seed, 0.9), collapsed=["colour"])
+        put(results, "film", seed, (0.7, 0.7), status="failed", reason="no memory")
+        put(results, "csn", seed, (0.7, 0.7), checked={"csn": BROKEN})
+        put(results, "shared", seed, benchmark="other")
+    write_page(found(results), results, tmp_path / "page")
+    text = " ".join(Parsed(tmp_path / "page" / "index.html").text.split())
+    assert "shared collapsed: under some task all its embeddings are nearly equal." in text
+    for line in ("Failed: film.", "Collapsed: shared.", "Breaks the contract, so its numbers may be wrong: csn."):
+        assert text.count(line) == 1
 
 
 @pytest.mark.usefixtures("_undrawn")
