@@ -430,3 +430,15 @@ def test_every_column_says_what_it_means_and_the_command_prints_it():
     printed = unwrapped(CliRunner().invoke(app, ["report", "--columns"], catch_exceptions=False).output)
     for term, meaning in glossary(columns.values()):
         assert f"{term} {meaning}" in printed
+
+
+def test_an_early_record_of_celeba_does_not_pass_its_partition_off_as_celebas_own():
+    made = record("one")
+    made.setup["benchmark"]["data"]["reader"] = "celeba"
+    told = {"name": "CelebA", "rendered": False, "split": "as in list_eval_partition.txt", "train_images": 70}
+    made.receipt["data"] |= told
+    assert "split as in list_eval_partition.txt, not CelebA's own 162,770 / 19,867 / 19,962," in unwrapped(
+        shown([made])
+    )
+    made.receipt["data"]["rendered"] = True
+    assert "CelebA's own" not in shown([made])
