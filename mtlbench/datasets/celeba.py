@@ -222,10 +222,8 @@ def told_apart(rule: str, sizes: Sequence[int]) -> str:
         rule: the words, perhaps of an early record, which did not say so.
         sizes: images to train, validate and test.
     """
-    partial = any(
-        words in rule for words in (_NOT_OWN, " listed images ", " drawn at random")
-    )  # sizes tell nothing then
-    if not rule.startswith("as in ") or partial or tuple(sizes) == _OFFICIAL:
+    partial = " listed images " in rule or " drawn at random" in rule  # sizes tell nothing then
+    if not rule.startswith("as in ") or partial or _NOT_OWN in rule or tuple(sizes) == _OFFICIAL:
         return rule
     file, mark, more = rule.partition(";")
     return f"{file}, {_NOT_OWN} {' / '.join(f'{size:,}' for size in _OFFICIAL)}{mark}{more}"

@@ -326,10 +326,9 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
     def row(one: Row) -> dict[str, Any]:
         return {
             "method": one.method,
-            "failed": not one.seeds,
-            "collapsed": bool(one.outcome.collapsed),
+            "badge": _badge(one),
+            "wrong": one.outcome.wrong,
             "default_won": one.default_won,
-            "note": one.note,
             "groups": list(groups[names[one.method]]),
             "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
         }
@@ -348,6 +347,13 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
         "ranked": any(text.rank for text in texts.values()),
         "terms": _terms([columns[key] for key in keys], bool(summary.comparison.best)),
     }
+
+
+def _badge(row: Row) -> str:
+    """Return the word beside a method's name for what the notes say of it; empty where they say nothing."""
+    if row.outcome.wrong and row.status == "done":
+        return "breaks the contract"
+    return {"partial": "partly failed", "done": "note" * row.outcome.remarkable}.get(row.status, row.status)
 
 
 _NOTHING = CellText("")

@@ -296,6 +296,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         chosen = "test scores for lack of validation scores, so Δm is a little too low"
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     doubts = [
+        f"Δm is relative to {method}{same}." if same else "",
         f"Δm leaves out {', '.join(left_out)}, which {method} did not learn." if left_out else "",
         f"{method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else "",
         f"Δm leaves out seeds that {method} lacks: {'; '.join(without)}." if without else "",

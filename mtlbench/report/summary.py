@@ -123,8 +123,18 @@ class Summary:
 
     @property
     def notes(self) -> list[str]:
-        """What went wrong in runs that are shown, in sentences."""
-        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.remarkable]
+        """What went wrong in runs that are shown, and what else there is to say of them, in sentences."""
+        return [*self.wrong, *self.remarks]
+
+    @property
+    def wrong(self) -> list[str]:
+        """The notes on methods with which something went wrong."""
+        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.wrong]
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes on other methods."""
+        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.remarkable and not row.outcome.wrong]
 
     @property
     def receipt(self) -> list[str]:

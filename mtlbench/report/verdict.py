@@ -224,7 +224,8 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and not best.is_base:
         below = f"; significantly worse than it on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
-        more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
+        of_same = f" of the same {', '.join(summary.suite.factors)}" if summary.suite.factors else ""
+        more.append(f"Against {summary.suite.base}{of_same}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
         lead += f" {best.method} collapsed: under some task all its embeddings are nearly equal."
     return Answer("Which method?", short, lead, tuple(more))

@@ -16,6 +16,7 @@ from mtlbench.report.agreement import agreement, definition_lines
 from mtlbench.report.page import leaderboard
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, Summary, summarise
+from mtlbench.report.verdict import verdict
 from mtlbench.report.tables import as_frame
 from mtlbench.runs import Record, find_records, write_record
 
@@ -117,6 +118,8 @@ def test_what_sharing_gained_is_relative_to_independent_with_the_same_values(res
         expected = 100 * (own.accuracy["mean"].mean - 0.5 - above) / above
         assert own.accuracy["delta_m"].mean == pytest.approx(expected, rel=0.2)
     assert any("difference to independent of the same loss.margin" in line for line in summary.receipt)
+    assert any("Δm is relative to independent of the same loss.margin." in line for line in summary.brief)
+    assert "Against independent of the same loss.margin, a network for each task: Δm" in str(verdict(summary).answers)
 
 
 def test_what_else_differs_still_separates_and_is_named_without_the_factor(results):

@@ -191,6 +191,31 @@ def test_the_page_that_leads_to_several_tells_what_collapsed_failed_or_breaks_th
 
 
 @pytest.mark.usefixtures("_undrawn")
+@pytest.mark.parametrize(
+    ("changes", "heading", "badge"),
+    [
+        ({"reason": "cost not measured: full"}, "Remarks", "note"),
+        ({"collapsed": ["colour"]}, "What went wrong", "collapsed"),
+        ({"status": "failed", "reason": "no memory"}, "What went wrong", "partly failed"),
+        ({"checked": {"film": BROKEN}}, "What went wrong", "breaks the contract"),
+    ],
+)
+def test_remarks_are_headed_as_what_went_wrong_where_something_did(
+    tmp_path: Path, changes: dict[str, Any], heading: str, badge: str
+) -> None:
+    results = tmp_path / "results"
+    put(results, "film", 0)
+    put(results, "film", 1, **changes)
+    (summary,) = found(results)
+    page = write_page([summary], results, tmp_path / "page")
+    text = Parsed(page).text
+    assert [h for h in ("Remarks", "What went wrong") if h in text.partition("What the columns")[0]] == [heading]
+    assert Parsed(page).cells[1][0] == f"film {badge}"
+    strong = re.search(r"^- \*\*film", as_markup(summary, "md"), re.MULTILINE)
+    assert bool(strong) is (heading == "What went wrong")
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_suites_titled_alike_are_told_apart_by_their_benchmarks(results: Path, tmp_path: Path) -> None:
     put(results, "shared", benchmark="other-quick")
     write_page(found(results), results, tmp_path / "page")
