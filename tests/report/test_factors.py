@@ -16,8 +16,8 @@ from mtlbench.report.agreement import agreement, definition_lines
 from mtlbench.report.page import leaderboard
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, Summary, summarise
-from mtlbench.report.verdict import verdict
 from mtlbench.report.tables import as_frame
+from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record, find_records, write_record
 
 TASKS = ("category", "closure")
