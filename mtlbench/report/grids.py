@@ -317,7 +317,7 @@ def _latex_table(grid: Grid, below: Sequence[Note]) -> str:
 
 
 def _cell_in_latex(cell: CellText) -> str:
-    number = re.sub(r"^([+-])(?=\d)", r"$\1$", in_latex(cell.number))
+    number = re.sub(r"(^| |\{\[\})([+-])(?=\d)", r"\1$\2$", in_latex(cell.number))
     number = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")[cell.rank].format(number) if number else ""
     spread = rf"\,{{\scriptsize {in_latex(cell.spread)}}}" if cell.spread else ""
     return number + spread + _SIGNS.get(cell.standing, "")

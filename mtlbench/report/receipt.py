@@ -380,6 +380,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         backbone += f", {said('model.pretrained_rate', 'pretrained stages at {:g} of the lr')}"
     averaged = _listed(done, _normalised) if len(_values(done, _normalised)) > 1 else ""
     norms = f"; images that batch norm averages over at a time: {averaged}" if averaged else ""
+    seeds = sorted({r.seed for r in runs or records})
     return Receipt(
         Line(
             "data",
@@ -393,7 +394,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f"{backbone}, {size_of}, {said('train.sampling', '{} triplets')},"
             f" {said('train.optimiser', '{}')} {said('train.lr', 'lr {:g}')} {said('train.schedule', '{}')},"
             f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection}"
-            f"{norms}{chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
+            f"{norms}{chosen}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
         ),
         Line(
             "speed, memory",

@@ -67,6 +67,13 @@ def test_latex_is_escaped_and_balanced():
         assert {line.count("&") for line in lines} == {len(block[1])}
 
 
+def test_latex_writes_every_minus_of_a_cell_as_one(tmp_path):
+    records = [written(tmp_path, m, s, share) for m, share in (("one", 0.9), ("two", 0.6)) for s in (0, 1, 2)]
+    latex = as_markup(summarise(records, results=tmp_path)[0], "latex")
+    (interval,) = re.findall(r"two .*? & (\S+ \{\[\}\S+, \S+\])", latex)
+    assert re.fullmatch(r"\$-\$\d+\.\d \{\[\}\$-\$\d+\.\d, \$-\$\d+\.\d\]", interval)
+
+
 def test_the_terminal_marks_best_and_second_and_ties_share_a_place():
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
     methods = (("one", (0.9, 0.7)), ("two", (0.9, 0.7)), ("three", (0.5, 0.4)))

@@ -442,3 +442,13 @@ def test_an_early_record_of_celeba_does_not_pass_its_partition_off_as_celebas_ow
     )
     made.receipt["data"]["rendered"] = True
     assert "CelebA's own" not in shown([made])
+
+
+def test_early_records_of_one_thread_share_a_table_with_those_of_today():
+    early, today = record("one"), record("two")
+    early.receipt["device"], today.receipt["device"] = "AMD EPYC, 1 threads", "AMD EPYC, 1 thread"
+    (found,) = suites([early, today])
+    assert found.receipt["device"] == "AMD EPYC, 1 thread"
+    text = unwrapped(shown([early]))
+    assert "AMD EPYC, 1 thread," in text
+    assert "seed 0." in text
