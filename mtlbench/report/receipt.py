@@ -54,8 +54,11 @@ class Receipt:
 
 
 def _who(records: Sequence[Record], every: Sequence[Record]) -> str:
-    """Name runs by method, with their seeds where a method has others too."""
-    names = []
+    """Name runs by method, with their seeds where it has others too; those of some seeds of all methods by these."""
+    seeds, names = sorted({r.seed for r in records}), []
+    of_these = [r for r in every if r.seed in seeds]
+    if len(records) == len(of_these) < len(every) and len({r.method for r in every}) > 1:
+        return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} of all"
     for method in dict.fromkeys(r.method for r in records):
         seeds = sorted(r.seed for r in records if r.method == method)
         whole = len(seeds) == sum(r.method == method for r in every)

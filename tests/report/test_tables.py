@@ -395,6 +395,10 @@ def test_commits_and_versions_that_differ_are_named_with_the_runs_that_have_them
     text = unwrapped(shown([record("one"), other, record("three"), record("four"), record("five")]))
     assert "these runs differ in tuned configurations, commit: see the small print" in text
     assert "commit decaf (two); c0ffee (the others)" in text
+    later = [record(method, seed) for method in ("one", "two") for seed in (0, 1, 2)]
+    for one in later:
+        one.receipt["commit"] = "decaf" if one.seed == 2 else "c0ffee"
+    assert "commit decaf (seed 2 of all); c0ffee (seeds 0, 1 of all)" in unwrapped(shown(later))
     assert "protocol chosen among 4 (two); 1 (the others), the same for all" not in text
     assert "configurations tuned: 4 (two); 1 (the others)" in text
     alike = shown([record("one"), record("two")])
