@@ -67,6 +67,36 @@ def test_latex_is_escaped_and_balanced():
         assert {line.count("&") for line in lines} == {len(block[1])}
 
 
+def many_tasks(method, number=40):
+    made = record(method)
+    tasks = [f"task {n}" for n in range(number)]
+    made.setup["tasks"], made.metrics = tasks, dict.fromkeys(tasks, made.metrics["colour"])
+    return made
+
+
+@pytest.mark.parametrize("style", ["md", "latex"])
+def test_a_table_of_many_tasks_is_several_each_with_the_methods_names(style):
+    (summary,) = summarise([many_tasks("one"), many_tasks("two")])
+    text = as_markup(summary, style)
+    mark = "### " if style == "md" else r"\caption{"
+    blocks = [block for block in text.split(mark)[1:] if block.startswith("Made up")]
+    assert [f"part {n} of 3" in block.splitlines()[0] for n, block in enumerate(blocks, 1)] == [True] * 3
+    cell = "|" if style == "md" else "&"
+    lines = [[line for line in block.splitlines() if re.match(r"(\| )?one ", line)] for block in blocks]
+    assert [len(found) for found in lines] == [1] * 3
+    assert max(line.count(cell) for (line,) in lines) <= 22
+    assert "task 39" in blocks[2]
+    assert "part 1" not in as_markup(summarise([many_tasks("one", 10)])[0], style)
+
+
+def test_the_small_print_of_latex_stands_once():
+    latex = as_markup(summarise([record("one")])[0], "latex")
+    first, cost = latex.split(r"\end{table}")[:2]
+    assert "made by: " in first
+    assert "parbox" not in cost
+    assert latex.count("made by: ") == 1
+
+
 def test_latex_writes_every_minus_of_a_cell_as_one(tmp_path):
     records = [written(tmp_path, m, s, share) for m, share in (("one", 0.9), ("two", 0.6)) for s in (0, 1, 2)]
     latex = as_markup(summarise(records, results=tmp_path)[0], "latex")
