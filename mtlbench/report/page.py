@@ -30,7 +30,7 @@ from mtlbench.report.groups import groups_of
 from mtlbench.report.pairs import in_points, pairs_of
 from mtlbench.report.ranks import ranked
 from mtlbench.report.rows import Row
-from mtlbench.report.suites import apart
+from mtlbench.report.suites import apart, joining
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
 from mtlbench.report.verdict import Verdict, verdict, write_verdicts
@@ -97,7 +97,13 @@ def write_page(
             for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
         ]
         text = environment.get_template("index.html").render(
-            entries=entries, ranks=boards, name=ranks_at, links=links, page="index.html", **_common()
+            entries=entries,
+            joining=_joining(summaries),
+            ranks=boards,
+            name=ranks_at,
+            links=links,
+            page="index.html",
+            **_common(),
         )
         (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
@@ -178,6 +184,19 @@ def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
         ]
         boards.append({"ranks": ranks, "rows": rows, "figure": _figure(figure, place)})
     return boards
+
+
+def _joining(summaries: Sequence[Summary]) -> dict[str, str]:
+    """Return, by benchmark, the option that puts its suites into one table, where there is one."""
+    keys: dict[str, list[list[str]]] = {}
+    for summary in summaries:
+        if summary.separated:
+            keys.setdefault(str(summary.suite.benchmark["name"]), []).append(joining(summary.separated))
+    return {
+        name: " ".join(f"--across {key}" for key in dict.fromkeys(key for one in found for key in one))
+        for name, found in keys.items()
+        if all(found)
+    }
 
 
 def _facts(summary: Summary) -> list[str]:

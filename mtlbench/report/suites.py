@@ -370,6 +370,12 @@ def differing_settings(suite: Suite, other: Suite) -> list[Change]:
     return found + ([Change(("device",), *devices)] if devices[0] != devices[1] else [])
 
 
+def joining(found: Sequence[Change]) -> list[str]:
+    """Return the factors with which suites that differ in these settings share a table; none where they never do."""
+    own = all(change.path[0] == "benchmark" and len(change.path) > 2 for change in found)
+    return [change.key.removeprefix("benchmark.") for change in found] if own else []
+
+
 def apart(found: Sequence[Suite]) -> list[str]:
     """Return, for each suite, the settings in which others of its benchmark's name differ; empty where none do."""
     said = []

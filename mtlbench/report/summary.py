@@ -28,7 +28,7 @@ from mtlbench.report.receipt import (
     warnings_of,
 )
 from mtlbench.report.rows import Cell, Row, in_order, rows
-from mtlbench.report.suites import Suite, differing_settings, has_recipe, in_words, suites
+from mtlbench.report.suites import Suite, differing_settings, has_recipe, in_words, joining, suites
 from mtlbench.report.tried import tried_line
 from mtlbench.runs import Change, Record, find_records, folder_of, record_folders, results_inside
 from mtlbench.tuning.outcome import FOLDER, read_trials
@@ -116,8 +116,10 @@ class Summary:
         """Why not all can be compared with all, in sentences."""
         if not self.separated:
             return self.unequal
+        factors = "".join(f" --across {key}" for key in joining(self.separated))
+        one = f" One table of both: mtlbench report {self.suite.benchmark['name']}{factors}." if factors else ""
         return [
-            f"a separate table, because these settings differ from the table above: {in_words(self.separated)}.",
+            f"a separate table, because these settings differ from the table above: {in_words(self.separated)}.{one}",
             *self.unequal,
         ]
 
