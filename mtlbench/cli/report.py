@@ -172,7 +172,7 @@ def report(
     else:
         show(records, format.value, console, choice, results, notes)
         if format is Format.table and figures is None and galleries is None:
-            say_next(console, benchmark, results, factors, notes)
+            say_next(console, benchmark, results, choice, notes, recipes.value)
     aside = console if format is Format.table else Console(stderr=True)  # a table in a file holds nothing else
     if figures is not None:
         _draw(aside, chosen_records(records, methods), results, figures, factors)
@@ -181,14 +181,21 @@ def report(
 
 
 def say_next(
-    console: Console, benchmark: str | None, results: Path, across: Sequence[str] = (), notes: bool = True
+    console: Console, benchmark: str | None, results: Path, choice: Choice, notes: bool = True, recipes: str = "both"
 ) -> None:
-    """Suggest what to do after the tables; without `notes`, also how to see the small print."""
+    """Suggest what to do after the tables, of what they show; without `notes`, also how to see the small print."""
     from mtlbench.cli.progress import command
 
+    given = {
+        "results": str(results) if results != Path("results") else "",
+        "recipes": recipes if recipes != "both" else "",
+        "metric": choice.metric if choice.metric != "triplet" else "",
+        "sort": choice.sort, "tasks": choice.tasks, "methods": choice.methods, "against": choice.against,
+        "at-seconds": choice.seconds,
+    }  # fmt: skip
+    options = [(name, value) for name, value in given.items() if value] + [("across", key) for key in choice.across]
     words = ["mtlbench report", *([benchmark] if benchmark else [])]
-    words += ["--results", shlex.quote(str(results))] if results != Path("results") else []
-    asked = " ".join([*words, *(f"--across {key}" for key in across)])
+    asked = " ".join([*words, *(f"--{name} {shlex.quote(value)}" for name, value in options)])
     if not notes:
         command(console, "All columns, and how this was measured", f"{asked} --notes")
     command(console, "Next, a page of all this", f"{asked} --html page")

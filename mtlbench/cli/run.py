@@ -195,11 +195,12 @@ def _show_tables(console: Console, parts: Sequence[Part], results: Path, notes: 
     name = parts[0].variant.benchmark.name
     wanted = frozenset(job.folder for part in parts for job in part.jobs)
     varied = tuple(dict.fromkeys(key for part in parts for key in part.variant.varied))
-    found = summarise(find_records(results, name), Choice(folders=wanted, across=varied), results)
+    choice = Choice(folders=wanted, across=varied)
+    found = summarise(find_records(results, name), choice, results)
     for summary in found:
         console.print()
         console.print(for_terminal(summary, console.width, notes))
     console.print()
     write_verdicts(results / name / "verdict.json", found)
-    say_next(console, name, results, varied, notes)
+    say_next(console, name, results, choice, notes)
     say(console, f"Records: {results / name}; verdict.json beside them")

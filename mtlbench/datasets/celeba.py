@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -185,8 +186,8 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     else:
         assert joined is not None
         sides, rule = joined.to_numpy().astype(np.int64), f"as in {file.name}, column {_PARTITION_COLUMN}"
-    if split != "identity" and not rendered and tuple(np.bincount(sides, minlength=3)) != _OFFICIAL:
-        rule = f"{rule}, not CelebA's own {' / '.join(f'{size:,}' for size in _OFFICIAL)}"
+    if not rendered:
+        rule = told_apart(rule, [int(number) for number in np.bincount(sides, minlength=3)])
     images = parts.images_with(attributes.index, None if subset else _LOOKED_AT)
     names = list(attributes.index)
     files = set(files_in(parts.root / images))
@@ -214,6 +215,21 @@ def read_celeba(root: Path, split: str = "default", split_seed: int = 0, subset:
     return replace(table.subset(kept), split_rule=rule)
 
 
+def told_apart(rule: str, sizes: Sequence[int]) -> str:
+    """Return the words for a split by a partition file; one with other sizes than CelebA's own says so.
+
+    Args:
+        rule: the words, perhaps of an early record, which did not say so.
+        sizes: images to train, validate and test.
+    """
+    partial = " listed images " in rule or " drawn at random" in rule  # sizes tell nothing then
+    if not rule.startswith("as in ") or partial or _NOT_OWN in rule or tuple(sizes) == _OFFICIAL:
+        return rule
+    file, mark, more = rule.partition(";")
+    return f"{file}, {_NOT_OWN} {' / '.join(f'{size:,}' for size in _OFFICIAL)}{mark}{more}"
+
+
+_NOT_OWN = "not CelebA's own"
 _PARTITION_COLUMN = "partition"
 
 

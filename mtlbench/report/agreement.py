@@ -257,8 +257,6 @@ def _grids(suite: Suite, found: Sequence[Agreement]) -> list[Grid]:
     if not probed:
         return []
     several = any(len(row.seeds) > 1 for row in probed)
-    quick = ", quick protocol" if suite.quick else ""
-    drawn = " (rendered images, not real ones)" if suite.rendered else ""
     body = []
     for row in probed:
         cells = [
@@ -272,21 +270,21 @@ def _grids(suite: Suite, found: Sequence[Agreement]) -> list[Grid]:
         body.append(cells)
     head = ["method", *(["seeds"] if several else []), "shared parameters"]
     head += ["compliance", "cosine", "compliance, last third", "cosine, last third"]
-    title = f"{suite.benchmark['title']}{drawn}{quick}: how the tasks' gradients agree, update compliance ratio in %"
+    title = f"{suite.title}: how the tasks' gradients agree, update compliance ratio in %"
     made = [Grid(title, head, body)]
     if len(suite.tasks) > 2:
         made.append(_by_pair(suite, probed))
     if any(row.layers for row in probed):
         cells_of = [(row.method, name, m) for row in probed for name, m in row.layers.items()]
         body = [[method, name, _ratio(m.ratio), _cosine(m.cosine)] for method, name, m in cells_of]
-        title = "By layer: update compliance ratio in %, and cosine"
+        title = f"{suite.title}, by layer: update compliance ratio in %, and cosine"
         made.append(Grid(title, ["method", "layer", "compliance", "cosine"], body, names=2))
     return made
 
 
 def _by_pair(suite: Suite, probed: Sequence[Agreement]) -> Grid:
     shown = pairs(suite.tasks)
-    title = "By pair of tasks: update compliance ratio in %, and cosine"
+    title = f"{suite.title}, by pair of tasks: update compliance ratio in %, and cosine"
     if len(shown) > MOST_PAIRS:
 
         def mean(pair: tuple[str, str]) -> float:

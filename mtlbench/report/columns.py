@@ -223,7 +223,10 @@ def accuracy_columns(
         delta, hurt = _base_columns()
         columns += [delta, hurt] if any(hurt.number(row) for row in found) else [delta]  # one seed compares nothing
     columns += [_accuracy_column(f"task/{task}", task.replace("_", " "), "", task=task) for task in tasks]
-    return columns + _retrieval_columns() + _further_columns(found)
+    columns += _retrieval_columns() + _further_columns(found)
+    if any(row.kind == "method" and len(row.seeds) > 1 for row in found):
+        return columns
+    return [replace(column, ranked=False) for column in columns]  # with one seed nothing is compared: none is the best
 
 
 def three_figures(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Look = Literal["plain", "reference", "trouble"]  # of a row
 _ROWS: dict[Look, str] = {"plain": "", "reference": "dim", "trouble": "red"}
 Kind = Literal["warning", "trouble", "remark", "small"]
 _LENGTHS = (80, 20, 12)  # of a heading's lines, in characters, from the widest table to the narrowest
+_MOST = 20  # columns of numbers in a table of Markdown or LaTeX: ten tasks beside means, differences and retrieval
 _NOTES: dict[Kind, str] = {"warning": "bold yellow", "trouble": "bold red", "remark": "", "small": "dim"}
 
 
@@ -197,9 +199,30 @@ def _blocks(
 def as_markup(grids: Sequence[Grid], below: Sequence[Note], style: str) -> str:
     """Return tables, and notes below them, as Markdown (`md`), LaTeX (`latex`) or HTML (`html`).
 
-    LaTeX needs the packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8.
+    In Markdown and LaTeX a table of many columns is several, each with the columns that name rows. LaTeX needs the
+    packages booktabs, graphicx and, before 2018's release, inputenc for UTF-8; notes stand below its first table.
     """
+    if style != "html":
+        grids = [piece for grid in grids for piece in _pieces(grid)]
     return {"md": _markdown, "latex": _latex, "html": _html}[style](grids, below)
+
+
+def _pieces(grid: Grid) -> list[Grid]:
+    """Cut a table of more columns than a page can show into several of about equal width."""
+    more = len(grid.head) - grid.names
+    number = math.ceil(more / _MOST)
+    if number < 2:
+        return [grid]
+    cells, found = grid.cells, []
+    for piece in range(number):
+        start, end = (grid.names + more * place // number for place in (piece, piece + 1))
+        body = [
+            [*(CellText(name.number) if piece else name for name in row[: grid.names]), *row[start:end]]
+            for row in cells
+        ]
+        head = [*grid.head[: grid.names], *grid.head[start:end]]
+        found.append(Grid(f"{grid.title}, part {piece + 1} of {number}", head, body, grid.names, grid.looks))
+    return found
 
 
 def _markdown(grids: Sequence[Grid], below: Sequence[Note]) -> str:
@@ -297,11 +320,11 @@ def in_latex(text: str) -> str:
 
 
 def _latex(grids: Sequence[Grid], below: Sequence[Note]) -> str:
-    return "\n".join([_PACKAGES, *(_latex_table(grid, below) for grid in grids)])
+    return "\n".join([_PACKAGES, *(_latex_table(grid, () if place else below) for place, grid in enumerate(grids))])
 
 
 def _latex_table(grid: Grid, below: Sequence[Note]) -> str:
-    """Return a float with a table, as wide as the page at most, and its small print."""
+    """Return a float with a table, as wide as the page at most, and its small print where there is any."""
     head = [_stacked(heading, "l" if n < grid.names else "r") for n, heading in enumerate(grid.head)]
     lines = [
         r"\begin{table}",
@@ -317,13 +340,15 @@ def _latex_table(grid: Grid, below: Sequence[Note]) -> str:
         if place and place == grid.rule:
             lines.append(r"\midrule")
         lines.append(" & ".join(map(_cell_in_latex, row)) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize"]
-    small = " \\par\n".join(in_latex(note.text) for note in below)
-    return "\n".join([*lines, small + "}", r"\end{table}", ""])
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    if below:
+        small = " \\par\n".join(in_latex(note.text) for note in below)
+        lines += [r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize", small + "}"]
+    return "\n".join([*lines, r"\end{table}", ""])
 
 
 def _cell_in_latex(cell: CellText) -> str:
-    number = re.sub(r"^([+-])(?=\d)", r"$\1$", in_latex(cell.number))
+    number = re.sub(r"(^| |\{\[\})([+-])(?=\d)", r"\1$\2$", in_latex(cell.number))
     number = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")[cell.rank].format(number) if number else ""
     spread = rf"\,{{\scriptsize {in_latex(cell.spread)}}}" if cell.spread else ""
     return number + spread + _SIGNS.get(cell.standing, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,6 +13,7 @@ from mtlbench.runs.record import BROKEN
 
 _MOST = 0.9  # of a run's steps
 _NEAR = 0.05  # of 1, the plain mean's weights
+_SHARE = re.compile(r"[\d.]+(?= %)")
 _MANY = 0.1  # of a network's parameters
 Status = Literal["done", "partial", "collapsed", "failed"]
 
@@ -55,6 +57,17 @@ def _remark(record: Record) -> str:
 
 def _breaks(record: Record) -> bool:
     return BROKEN in record.receipt.get("checked", {}).values()
+
+
+def _together(remarks: Sequence[str]) -> str:
+    """Return remarks that differ in shares alone as one: `weights constant in 90 to 91 % of steps`."""
+    ranges = iter(sorted(set(shares), key=float) for shares in zip(*map(_SHARE.findall, remarks), strict=True))
+
+    def share(found: re.Match[str]) -> str:
+        lowest, *more = next(ranges)
+        return f"{lowest} to {more[-1]}" if more else lowest
+
+    return _SHARE.sub(share, remarks[0])
 
 
 @dataclass(frozen=True)
@@ -110,8 +123,16 @@ class Outcome:
         """Whether there is anything to be said beside the numbers."""
         return bool(self.failed or self.collapsed or self.remarks)
 
+    @property
+    def wrong(self) -> bool:
+        """Whether something went wrong: a run failed or collapsed, or the method breaks the contract."""
+        return self.status != "done" or self.broken
+
     def note(self) -> str:
-        """Say what went wrong; empty where nothing did."""
+        """Say what went wrong and what else there is to say; empty where there is nothing."""
+        alike: dict[str, list[str]] = {}  # remarks that differ in a share alone
+        for said_of in self.remarks.values():
+            alike.setdefault(_SHARE.sub("", said_of), []).append(said_of)
         said: dict[str, list[int]] = {}  # what several seeds have in common is said once
         for seed in self.seeds:
             if seed in self.failed:
@@ -121,7 +142,7 @@ class Outcome:
                 shown = f"; checkpoint of step {step} shown" if step is not None else ""
                 said.setdefault(f"{self.collapse(seed)}: all embeddings nearly equal{shown}", []).append(seed)
             if seed in self.remarks:
-                said.setdefault(self.remarks[seed], []).append(seed)
+                said.setdefault(_together(alike[_SHARE.sub("", self.remarks[seed])]), []).append(seed)
         return "; ".join(f"{self.named(*seeds)}{what}" for what, seeds in said.items())
 
     def named(self, *seeds: int) -> str:

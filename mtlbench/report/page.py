@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from mtlbench.errors import UserError
-from mtlbench.names import joined, slug
+from mtlbench.names import slug
 from mtlbench.report import gallery
 from mtlbench.report.columns import Column, glossary
 from mtlbench.report.figures import Figure, draw_scene, write
@@ -30,7 +30,7 @@ from mtlbench.report.groups import groups_of
 from mtlbench.report.pairs import in_points, pairs_of
 from mtlbench.report.ranks import ranked
 from mtlbench.report.rows import Row
-from mtlbench.report.suites import differing_settings
+from mtlbench.report.suites import apart, joining
 from mtlbench.report.summary import Summary
 from mtlbench.report.tables import as_frame, as_markup, cell_texts, runs_frame
 from mtlbench.report.verdict import Verdict, verdict, write_verdicts
@@ -81,7 +81,8 @@ def write_page(
     for name in _ASSETS:
         shutil.copyfile(_TEMPLATES / name, folder / name)
     pages = ["index.html"] if len(names) == 1 else [f"{name}.html" for name in names]
-    titles = [_title(summary, summaries) for summary in summaries]
+    own = apart([summary.suite for summary in summaries])
+    titles = [", ".join(filter(None, (summary.subject, one))) for summary, one in zip(summaries, own, strict=True)]
     links = list(zip(pages, titles, strict=True)) if len(names) > 1 else []
     words = [verdict(summary) for summary in summaries]
     for name, page, title, summary, said in zip(names, pages, titles, summaries, words, strict=True):
@@ -96,19 +97,16 @@ def write_page(
             for page, title, said, summary in zip(pages, titles, words, summaries, strict=True)
         ]
         text = environment.get_template("index.html").render(
-            entries=entries, ranks=boards, name=ranks_at, links=links, page="index.html", **_common()
+            entries=entries,
+            joining=_joining(summaries),
+            ranks=boards,
+            name=ranks_at,
+            links=links,
+            page="index.html",
+            **_common(),
         )
         (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
-
-
-def _title(summary: Summary, summaries: Sequence[Summary]) -> str:
-    """Title a suite by its benchmark's name too, and by the settings in which others of that name differ."""
-    name = summary.suite.benchmark["name"]
-    alike = [other.suite for other in summaries if other.suite.benchmark["name"] == name]
-    unlike = {change.key: change for other in alike for change in differing_settings(summary.suite, other)}
-    own = [f"{key.removeprefix('benchmark.')} {change.old}" for key, change in unlike.items()]
-    return f"{summary.subject} ({'; '.join([name, *filter(None, [joined(own, 3)])])})"
 
 
 def _make_room(folder: Path, names: Sequence[str]) -> None:
@@ -180,12 +178,25 @@ def _ranks(summaries: Sequence[Summary], place: Path) -> list[dict[str, Any]]:
             {
                 "method": method,
                 "mean": f"{mean:.2f}",
-                "cells": [{"number": f"{100 * a:.1f}", "rank": f"{rank:g}"} for a, rank in zip(*both, strict=True)],
+                "cells": [{"number": f"{100 * a:.1f}", "rank": f"{rank:.3g}"} for a, rank in zip(*both, strict=True)],
             }
             for method, mean, *both in zip(ranks.methods, ranks.means, ranks.accuracy, ranks.ranks, strict=True)
         ]
         boards.append({"ranks": ranks, "rows": rows, "figure": _figure(figure, place)})
     return boards
+
+
+def _joining(summaries: Sequence[Summary]) -> dict[str, str]:
+    """Return, by benchmark, the option that puts its suites into one table, where there is one."""
+    keys: dict[str, list[list[str]]] = {}
+    for summary in summaries:
+        if summary.separated:
+            keys.setdefault(str(summary.suite.benchmark["name"]), []).append(joining(summary.separated))
+    return {
+        name: " ".join(f"--across {key}" for key in dict.fromkeys(key for one in found for key in one))
+        for name, found in keys.items()
+        if all(found)
+    }
 
 
 def _facts(summary: Summary) -> list[str]:
@@ -334,10 +345,9 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
     def row(one: Row) -> dict[str, Any]:
         return {
             "method": one.method,
-            "failed": not one.seeds,
-            "collapsed": bool(one.outcome.collapsed),
+            "badge": _badge(one),
+            "wrong": one.outcome.wrong,
             "default_won": one.default_won,
-            "note": one.note,
             "groups": list(groups[names[one.method]]),
             "cells": [_cell(columns[key], one, texts.get((one.method, key), _NOTHING), key in marked) for key in keys],
         }
@@ -353,8 +363,16 @@ def leaderboard(summary: Summary) -> dict[str, Any]:
         "tasks": tasks,
         "few_tasks": tasks <= _FEW_TASKS,
         "more": any(_kind(columns[key]) == "more" for key in keys),
+        "ranked": any(text.rank for text in texts.values()),
         "terms": _terms([columns[key] for key in keys], bool(summary.comparison.best)),
     }
+
+
+def _badge(row: Row) -> str:
+    """Return the word beside a method's name for what the notes say of it; empty where they say nothing."""
+    if row.outcome.wrong and row.status == "done":
+        return "breaks the contract"
+    return {"partial": "partly failed", "done": "note" * row.outcome.remarkable}.get(row.status, row.status)
 
 
 _NOTHING = CellText("")

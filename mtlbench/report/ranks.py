@@ -1,8 +1,8 @@
 """Several suites side by side: each method's rank on each data set, its mean rank, and which mean ranks differ.
 
 Demšar: Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006). A data set counts once, by its
-name, whatever tasks, part or split of it a suite has: they share images. Rendered and real ones are never ranked
-together.
+name, whatever tasks, part or split of it a suite has: they share images. Of several suites on one data set a method has
+its mean rank over them. Rendered and real images are never ranked together.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlbench.report.suites import apart
 from mtlbench.report.summary import Summary
 
 LEVEL = 0.05
@@ -22,13 +23,15 @@ _LEAST_SETS, _LEAST_METHODS = 11, 6  # Demšar's rule of thumb, section 3.2.2: m
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks of the methods that all of some suites have finished.
+    """The ranks of the methods that all of some suites have finished, on N data sets.
 
     Attributes:
         rendered: whether the suites' images are rendered.
-        suites: their titles, N; left_out: those of a data set that another one of them is of.
+        suites: what each data set's ranks are of, N: its name and its suites' names; left_out: the names of the suites
+            that lack some of the methods.
         methods: K, lowest mean rank first.
-        accuracy: (K, N) means over tasks and seeds, shares; ranks: (K, N), 1 is the highest, equals share theirs.
+        accuracy: (K, N) means over tasks, seeds and suites, shares.
+        ranks: (K, N), 1 is the highest, equals share theirs; means over a data set's suites.
         p: of the Friedman test in the form of Iman and Davenport; None where it doesn't hold.
         critical: by how much two mean ranks must differ, by Nemenyi's test; None where it doesn't hold.
         reason: why there is no critical difference; empty where there is one.
@@ -65,41 +68,65 @@ class Ranks:
 
 def ranked(summaries: Sequence[Summary]) -> list[Ranks]:
     """Rank the methods over the real suites and over the rendered ones; a kind without two of each is left out."""
-    made = []
-    for rendered in (False, True):
-        alike = [s for s in summaries if bool(_data(s).get("rendered")) == rendered]
-        seen: dict[str, Summary] = {}
-        for summary in alike:
-            seen.setdefault(str(_data(summary).get("name") or summary.subject), summary)
-        found = _ranks(rendered, list(seen.values()), [s.subject for s in alike if s not in seen.values()])
-        made += [found] if found else []
-    return made
+    named = [
+        _Suite(", ".join(filter(None, (str(s.suite.benchmark["name"]), own))), s)
+        for s, own in zip(summaries, apart([summary.suite for summary in summaries]), strict=True)
+    ]
+    found = [_ranks(rendered, [one for one in named if one.rendered is rendered]) for rendered in (False, True)]
+    return [ranks for ranks in found if ranks is not None]
 
 
-def _data(summary: Summary) -> dict[str, object]:
-    data: dict[str, object] = summary.suite.receipt.get("data", {})
-    return data
+class _Suite:
+    """A suite by what tells it apart, with its data set and the mean accuracies of its methods."""
+
+    def __init__(self, name: str, summary: Summary) -> None:
+        data = summary.suite.receipt.get("data", {})
+        self.name, self.rendered = name, bool(data.get("rendered"))
+        self.dataset = str(data.get("name") or summary.subject)
+        means = {row.method: row.accuracy["mean"].mean for row in summary.rows if row.kind == "method"}
+        self.means = {method: mean for method, mean in means.items() if mean is not None}
+        self.again = {row.method for row in summary.rows if row.again}
 
 
-def _ranks(rendered: bool, suites: Sequence[Summary], left_out: Sequence[str]) -> Ranks | None:
+def _common(by_set: Sequence[Sequence[_Suite]]) -> frozenset[str]:
+    """Return the most methods that some suite of every data set has; of equally many, those that most suites have."""
+    found = {frozenset(suite.means) for suite in by_set[0]}
+    for suites in by_set[1:]:
+        found = {methods & set(suite.means) for methods in found for suite in suites}
+
+    def worth(methods: frozenset[str]) -> tuple[int, int, list[str]]:
+        return len(methods), sum(methods <= set(one.means) for suites in by_set for one in suites), sorted(methods)
+
+    return max(found, key=worth)
+
+
+def _ranks(rendered: bool, named: Sequence[_Suite]) -> Ranks | None:
     from scipy.stats import rankdata
 
-    means = [
-        {row.method: mean for row in s.rows if row.kind == "method" and (mean := row.accuracy["mean"].mean) is not None}
-        for s in suites
-    ]
-    again = [{row.method for row in s.rows if row.again} for s in suites]
-    twice = set.intersection(*again) if again else set()  # the same run twice on every data set: a method counts once
-    common = sorted(set.intersection(*map(set, means)) - twice) if means else []
-    if len(suites) < 2 or len(common) < 2:
+    by_set: dict[str, list[_Suite]] = {}
+    for suite in named:
+        by_set.setdefault(suite.dataset, []).append(suite)
+    if len(by_set) < 2:
         return None
-    accuracy = np.array([[by[method] for by in means] for method in common])
-    ranks = rankdata(-accuracy, axis=0)
-    order = np.argsort(ranks.mean(1), kind="stable")
-    p, critical, reason = _tested(ranks)
+    common = _common(list(by_set.values()))
+    whole = {name: [one for one in suites if common <= set(one.means)] for name, suites in by_set.items()}
+    twice = set.intersection(*(one.again for suites in whole.values() for one in suites))  # the same runs: once
+    methods = sorted(common - twice)
+    if len(methods) < 2:
+        return None
+    accuracy, ranks = [], []
+    for suites in whole.values():
+        means = np.array([[one.means[method] for one in suites] for method in methods])
+        accuracy.append(means.mean(1))
+        ranks.append(rankdata(-means, axis=0).mean(1))
+    over = np.stack(ranks, 1)
+    order = np.argsort(over.mean(1), kind="stable")
+    p, critical, reason = _tested(over)
     return Ranks(
-        rendered, tuple(s.subject for s in suites), tuple(left_out), tuple(common[n] for n in order), accuracy[order],
-        ranks[order], p, critical, reason,
+        rendered,
+        tuple(f"{name}: {'; '.join(one.name for one in suites)}" for name, suites in whole.items()),
+        tuple(one.name for one in named if not common <= set(one.means)),
+        tuple(methods[n] for n in order), np.stack(accuracy, 1)[order], over[order], p, critical, reason,
     )  # fmt: skip
 
 

@@ -54,8 +54,11 @@ class Receipt:
 
 
 def _who(records: Sequence[Record], every: Sequence[Record]) -> str:
-    """Name runs by method, with their seeds where a method has others too."""
-    names = []
+    """Name runs by method, with their seeds where it has others too; those of some seeds of all methods by these."""
+    seeds, names = sorted({r.seed for r in records}), []
+    of_these = [r for r in every if r.seed in seeds]
+    if len(records) == len(of_these) < len(every) and len({r.method for r in every}) > 1:
+        return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} of all"
     for method in dict.fromkeys(r.method for r in records):
         seeds = sorted(r.seed for r in records if r.method == method)
         whole = len(seeds) == sum(r.method == method for r in every)
@@ -297,6 +300,7 @@ def base_line(found: Sequence[Row], suite: Suite, metric: str) -> Line | None:
         chosen = "test scores for lack of validation scores, so Δm is a little too low"
     same = f" of the same {', '.join(suite.factors)}" if suite.factors else ""
     doubts = [
+        f"Δm is relative to {method}{same}." if same else "",
         f"Δm leaves out {', '.join(left_out)}, which {method} did not learn." if left_out else "",
         f"{method} collapsed on {', '.join(collapsed)}: Δm says little." if collapsed else "",
         f"Δm leaves out seeds that {method} lacks: {'; '.join(without)}." if without else "",
@@ -380,12 +384,13 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
         backbone += f", {said('model.pretrained_rate', 'pretrained stages at {:g} of the lr')}"
     averaged = _listed(done, _normalised) if len(_values(done, _normalised)) > 1 else ""
     norms = f"; images that batch norm averages over at a time: {averaged}" if averaged else ""
+    seeds = sorted({r.seed for r in runs or records})
     return Receipt(
         Line(
             "data",
             f"{data.get('name')} ({named}), {data.get('train_images', 0):,} / {data.get('val_images', 0):,} /"
             f" {data.get('test_images', 0):,} train / val / test images{sets} {height}×{width} px,"
-            f" split {data.get('split')}{rules}, fingerprint {data.get('fingerprint')}.",
+            f" split {_split(suite)}{rules}, fingerprint {data.get('fingerprint')}.",
             f"{lost}." if lost else "",
         ),
         Line(
@@ -393,7 +398,7 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f"{backbone}, {size_of}, {said('train.sampling', '{} triplets')},"
             f" {said('train.optimiser', '{}')} {said('train.lr', 'lr {:g}')} {said('train.schedule', '{}')},"
             f" {said('train.steps', '{:,} steps')}{f', {seen} images seen' if seen else ''}; checkpoint of {selection}"
-            f"{norms}{chosen}; seeds {', '.join(map(str, sorted({r.seed for r in runs or records})))}.",
+            f"{norms}{chosen}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
         ),
         Line(
             "speed, memory",
@@ -406,6 +411,17 @@ def receipt_of(suite: Suite, records: Sequence[Record]) -> Receipt:
             f" {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         ),
     )
+
+
+def _split(suite: Suite) -> str:
+    """Say how images are split; early records of CelebA did not say that their partition is not its own."""
+    data = suite.receipt.get("data", {})
+    rule = str(data.get("split"))
+    if suite.benchmark["data"].get("reader") != "celeba" or data.get("rendered") or data.get("unreadable"):
+        return rule
+    from mtlbench.datasets.celeba import told_apart
+
+    return told_apart(rule, [data.get(f"{part}_images", 0) for part in ("train", "val", "test")])
 
 
 def _how_computed(done: Sequence[Record]) -> str:

@@ -85,7 +85,7 @@ class Row:
 
     @property
     def note(self) -> str:
-        """What went wrong, in words; empty where nothing did."""
+        """What went wrong and what else there is to say, in words; empty where there is nothing."""
         return self.outcome.note()
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from mtlbench.errors import UserError, did_you_mean
+from mtlbench.names import joined
 from mtlbench.report.groups import bases_of
 from mtlbench.runs import Change, Json, Record, changes, decisive, in_todays_words, without_training
 
@@ -61,6 +62,14 @@ class Suite:
     def done(self) -> list[Record]:
         """Its finished runs, reference rows left out."""
         return [r for r in self.records if r.status == "done" and r.kind == "method"]
+
+    @property
+    def title(self) -> str:
+        """What its tables, captions and headings call it: the benchmark's title, and its own name."""
+        title, name = str(self.benchmark["title"]), str(self.benchmark["name"])
+        drawn = " (rendered images, not real ones)" if self.rendered else ""
+        own = "" if title == name.removesuffix("-quick") else f" ({name})"
+        return f"{title}{drawn}{', quick protocol' if self.quick else ''}{own}"
 
     @property
     def quick(self) -> bool:
@@ -174,6 +183,7 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
     Raises:
         UserError: a suite would hold two different runs of one method with one seed, or no run has such a setting.
     """
+    records = [_with_device(record) for record in records]
     settings: dict[str, Json] = {}  # validating a benchmark takes a while, and most records have the same
 
     computing = [key for key in across if key in _COMPUTING]
@@ -226,6 +236,14 @@ def suites(records: Sequence[Record], across: Sequence[str] = ()) -> list[Suite]
         tasks, benchmark = tuple(first["tasks"]), in_todays_words(first["benchmark"])
         made.append(Suite(benchmark, tasks, tuple(_one_each(rows)), factors, values, sources))
     return made
+
+
+def _with_device(record: Record) -> Record:
+    """Return a record with its device in today's words: early ones have "1 threads", which is no other device."""
+    device = record.receipt.get("device")
+    if not isinstance(device, str) or not device.endswith(", 1 threads"):
+        return record
+    return replace(record, receipt=record.receipt | {"device": device.removesuffix("s")})
 
 
 def _several_options(settings: Sequence[Json]) -> frozenset[str]:
@@ -350,6 +368,22 @@ def differing_settings(suite: Suite, other: Suite) -> list[Change]:
     ]
     devices = [record.receipt.get("device") for record in (first, second)]
     return found + ([Change(("device",), *devices)] if devices[0] != devices[1] else [])
+
+
+def joining(found: Sequence[Change]) -> list[str]:
+    """Return the factors with which suites that differ in these settings share a table; none where they never do."""
+    own = all(change.path[0] == "benchmark" and len(change.path) > 2 for change in found)
+    return [change.key.removeprefix("benchmark.") for change in found] if own else []
+
+
+def apart(found: Sequence[Suite]) -> list[str]:
+    """Return, for each suite, the settings in which others of its benchmark's name differ; empty where none do."""
+    said = []
+    for suite in found:
+        alike = [other for other in found if other.benchmark["name"] == suite.benchmark["name"]]
+        unlike = {change.key: change for other in alike for change in differing_settings(suite, other)}
+        said.append(joined([f"{key.removeprefix('benchmark.')} {c.old}" for key, c in unlike.items()], 3))
+    return said
 
 
 def in_words(found: Sequence[Change]) -> str:

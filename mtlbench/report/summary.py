@@ -29,7 +29,7 @@ from mtlbench.report.receipt import (
     warnings_of,
 )
 from mtlbench.report.rows import Cell, Row, in_order, rows
-from mtlbench.report.suites import Suite, differing_settings, has_recipe, in_words, suites
+from mtlbench.report.suites import Suite, differing_settings, has_recipe, in_words, joining, suites
 from mtlbench.report.tried import tried_line
 from mtlbench.runs import Change, Record, find_records, folder_of, record_folders, results_inside
 from mtlbench.tuning.outcome import FOLDER, read_trials
@@ -81,7 +81,7 @@ class Summary:
     """All that is written of one suite.
 
     Attributes:
-        subject: what the tables are of: the benchmark, rendered or not, quick or not.
+        subject: what the tables are of: the benchmark with its name, rendered or not, quick or not.
         tables: accuracy, and cost if any was measured.
         unequal: in what runs of one table differ beside method and seed, in sentences.
         lines: the small print.
@@ -117,15 +117,27 @@ class Summary:
         """Why not all can be compared with all, in sentences."""
         if not self.separated:
             return self.unequal
+        factors = "".join(f" --across {key}" for key in joining(self.separated))
+        one = f" One table of both: mtlbench report {self.suite.benchmark['name']}{factors}." if factors else ""
         return [
-            f"a separate table, because these settings differ from the table above: {in_words(self.separated)}.",
+            f"a separate table, because these settings differ from the table above: {in_words(self.separated)}.{one}",
             *self.unequal,
         ]
 
     @property
     def notes(self) -> list[str]:
-        """What went wrong in runs that are shown, in sentences."""
-        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.remarkable]
+        """What went wrong in runs that are shown, and what else there is to say of them, in sentences."""
+        return [*self.wrong, *self.remarks]
+
+    @property
+    def wrong(self) -> list[str]:
+        """The notes on methods with which something went wrong."""
+        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.wrong]
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes on other methods."""
+        return [f"{row.method}: {row.note}" for row in self.rows if row.outcome.remarkable and not row.outcome.wrong]
 
     @property
     def receipt(self) -> list[str]:
@@ -286,7 +298,7 @@ def _summary(suite: Suite, tasks: tuple[str, ...], methods: set[str], choice: Ch
     measured = [column for column in cost_columns() if any(column.number(row) for row in costly)]
     subject = _subject(suite, tasks)
     title = f"{subject}: {_measure(choice, seconds)}"
-    tables = [Table(title, columns, found), Table("Cost", measured, costly)]
+    tables = [Table(title, columns, found), Table(f"Cost: {subject}", measured, costly)]
     by = find_column(_columns(tables), choice.sort or ("mean" if seconds is None else "within"))
     if by is None:  # this suite lacks the column; another one has it, or `summarise` says so
         lines.insert(0, _order(f"by mean, since there is no column '{choice.sort}' here."))
@@ -387,10 +399,8 @@ def _at_seconds(
 
 def _subject(suite: Suite, tasks: Sequence[str]) -> str:
     """Return what a suite's tables are of."""
-    quick = ", quick protocol" if suite.quick else ""
-    drawn = " (rendered images, not real ones)" if suite.rendered else ""
     some = f", {len(tasks)} of {len(suite.tasks)} tasks" if len(tasks) < len(suite.tasks) else ""
-    return f"{suite.benchmark['title']}{drawn}{quick}{some}"
+    return f"{suite.title}{some}"
 
 
 def _measure(choice: Choice, seconds: float | None) -> str:

@@ -65,15 +65,16 @@ def _grid(table: Table) -> Grid:
         [column.heading for column in table.columns],
         [[texts[row.method, column.key] for column in table.columns] for row in shown],
         looks=[
-            "reference" if row.kind == "reference" else "trouble" if row.outcome.remarkable else "plain"
-            for row in shown
+            "reference" if row.kind == "reference" else "trouble" if row.outcome.wrong else "plain" for row in shown
         ],
         spare=[place for place, column in enumerate(table.columns) if column.spare],
     )
 
 
 def _notes(summary: Summary, small: Sequence[str]) -> list[Note]:
-    return grids.notes(("warning", summary.warnings), ("trouble", summary.notes), ("small", small))
+    return grids.notes(
+        ("warning", summary.warnings), ("trouble", summary.wrong), ("remark", summary.remarks), ("small", small)
+    )
 
 
 def for_terminal(summary: Summary, width: int, notes: bool = True) -> Group:

@@ -108,9 +108,8 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
         said.append(f"other seeds, recipes or sources of {who}: {len(again)}")
     tasks = dict.fromkeys(run.tasks for run in others if run.tasks != suite.tasks)
     if tasks:
-        sets = [_against(one, suite.tasks) for one in tasks]  # their own names are joined by "and"
-        more = [f"{len(sets) - _NAMED} more"] * (len(sets) > _NAMED)
-        said.append(f"other sets of tasks: {', '.join([*sets[:_NAMED], *more])}")
+        sizes = joined([str(size) for size in sorted({len(one) for one in tasks})], _NAMED)
+        said.append(f"{counted(len(tasks), 'other set')} of tasks, of {sizes}")
     unlike = {run.key: run.protocol for run in others if run.key not in protocols}
     if unlike:
         keys = [
@@ -125,19 +124,6 @@ def _kinds(rows: Sequence[_Run], others: Sequence[_Run], suite: Suite, held: Ite
     if gone:
         said.append(f"{gone:,} of all these left no record: removed, replaced or not finished")
     return said
-
-
-def _against(tasks: Sequence[str], usual: Sequence[str]) -> str:
-    """Name a set of tasks by what it leaves out and adds; count them where they are many."""
-
-    def few(names: Sequence[str], many: str) -> str:
-        return " and ".join(names) if len(names) <= _NAMED else f"{len(names)} {many}"
-
-    less, more = [t for t in usual if t not in tasks], [t for t in tasks if t not in usual]
-    if len(less) == len(usual) or not (less or more):
-        return few(tasks, "other tasks")
-    parts = [f"without {few(less, 'of them')}"] if less else []
-    return " ".join([*parts, *([f"with {few(more, 'others')}"] if more else [])])
 
 
 class _Reader:

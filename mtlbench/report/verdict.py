@@ -42,6 +42,7 @@ class Verdict:
             that was not measured; those that collapsed or break the contract are left out.
         headline: which methods, and the cheapest of them.
         closing: the three lines that tables end with: which, what it costs, how sure that is.
+        trouble: which methods failed, collapsed or break the contract, in sentences.
     """
 
     best: str
@@ -51,6 +52,7 @@ class Verdict:
     fastest: tuple[str, ...]
     headline: str
     closing: tuple[str, ...]
+    trouble: tuple[str, ...]
     answers: tuple[Answer, ...]
 
 
@@ -64,7 +66,7 @@ def verdict(summary: Summary) -> Verdict:
     if not rows:
         headline = "No method has finished: there is nothing to compare yet."
         none = (Answer("Which method?", "none", headline), _sureness(summary, [], every))
-        return Verdict("", (), (), (), (), headline, (headline,), none)
+        return Verdict("", (), (), (), (), headline, (headline,), _trouble(every), none)
     best = next((row for row in rows if row.method == summary.comparison.best.get("mean")), rows[0])
     group = _Group(_Words(summary), best, rows)
     which = _which(group, rows)
@@ -78,6 +80,7 @@ def verdict(summary: Summary) -> Verdict:
         tuple(row.method for row in group.fastest) if told else (),
         f"{which.short}. {which.lead}",
         _closing(group, rows, every),
+        _trouble(every),
         answers,
     )
 
@@ -221,9 +224,10 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
     delta, hurt = words.number(best, "delta_m", "%"), words.number(best, "hurt")
     if delta and not best.is_base:
         below = f"; significantly worse than it on {hurt} of {len(summary.tasks)} tasks" if hurt else ""
-        more.append(f"Against {summary.suite.base}, a network for each task: Δm {delta}{below}.")
+        of_same = f" of the same {', '.join(summary.suite.factors)}" if summary.suite.factors else ""
+        more.append(f"Against {summary.suite.base}{of_same}, a network for each task: Δm {delta}{below}.")
     if best.outcome.collapsed:
-        more.append("Under some task all its embeddings are nearly equal: see what went wrong.")
+        lead += f" {best.method} collapsed: under some task all its embeddings are nearly equal."
     return Answer("Which method?", short, lead, tuple(more))
 
 
@@ -286,9 +290,6 @@ def _added(words: _Words, row: Row) -> str:
 def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> Answer:
     suite = summary.suite
     numbers = sorted({len(row.seeds) for row in rows})
-    failed = [row.method for row in every if row.outcome.failed]
-    collapsed = [row.method for row in every if row.outcome.collapsed]
-    broken = [row.method for row in every if row.outcome.broken]
     more = []
     if not rows:
         short, lead = "no result", "Nothing has been measured."
@@ -325,15 +326,20 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
                 )
     if suite.quick:
         more.append("Quick protocol, a short training of a small network: a full one may rank them differently.")
-    if failed:
-        more.append(f"Failed: {joined(failed, 4)}.")
-    if collapsed:
-        more.append(f"Collapsed: {joined(collapsed, 4)}.")
-    if broken:
-        more.append(f"Breaks the contract, so its numbers may be wrong: {joined(broken, 4)}.")
+    more += _trouble(every)
     if summary.unequal:
         more.append("These runs differ in more than the method: see the remarks above the leaderboard.")
     return Answer("How sure is that?", short, lead, tuple(more))
+
+
+def _trouble(every: Sequence[Row]) -> tuple[str, ...]:
+    """Say which methods failed, collapsed or break the contract."""
+    found = {
+        "Failed": [row.method for row in every if row.outcome.failed],
+        "Collapsed": [row.method for row in every if row.outcome.collapsed],
+        "Breaks the contract, so its numbers may be wrong": [row.method for row in every if row.outcome.broken],
+    }
+    return tuple(f"{what}: {joined(names, 4)}." for what, names in found.items() if names)
 
 
 def _base_of(summary: Summary, rows: Sequence[Row], best: Row) -> Row | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from report_records import written
 from support import Ended
 from typer.testing import CliRunner
 
@@ -289,6 +291,22 @@ def test_a_record_that_can_not_be_read_is_named(mtlbench: Any, tmp_path: Path) -
     assert ended.code == 2
     named = tmp_path / "celeba" / "shared" / "seed-0" / "run.json"
     assert ended.err.startswith(f"warning: left out: {named} is not a run record (")
+
+
+def test_the_command_that_a_report_suggests_asks_for_the_same_table(mtlbench: Any, tmp_path: Path) -> None:
+    for method, share in (("independent", 0.9), ("shared", 0.7)):
+        for seed in (0, 1):
+            written(tmp_path, method, seed, share)
+    given = (
+        f"--results {tmp_path} --recipes plain --metric macro/map@r --sort worst --tasks colour,heel_height"
+        " --methods 'shared,indep*' --against shared --at-seconds 50 --across train.lr"
+    )
+    ended = mtlbench("report", "made-up", *shlex.split(given))
+    assert ended.code == 0, ended
+    suggested = [line.partition(": ")[2] for line in ended.out.splitlines() if ": mtlbench report" in line]
+    assert suggested == [f"mtlbench report made-up {given} --notes", f"mtlbench report made-up {given} --html page"]
+    plain = mtlbench("report", "made-up", "--results", tmp_path).out
+    assert f"Next, a page of all this: mtlbench report made-up --results {tmp_path} --html page" in plain
 
 
 @pytest.mark.parametrize("command", ["run", "tune"])

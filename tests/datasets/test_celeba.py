@@ -12,7 +12,7 @@ import pytest
 from support_celeba import ATTRIBUTES, IDENTITIES, PAGE, PARTITION, edit, facts, to_csv, write_three
 
 from mtlbench.data.table import split_at_random
-from mtlbench.datasets.celeba import IMAGES, CelebA, read_celeba
+from mtlbench.datasets.celeba import IMAGES, CelebA, read_celeba, told_apart
 from mtlbench.errors import UserError
 from mtlbench.rendered.marks import FIRST_IDENTITY
 
@@ -326,6 +326,21 @@ def test_a_partition_in_the_attributes_csv_stands_for_its_file(celeba_folder: Pa
     own = "CelebA's own 162,770 / 19,867 / 19,962"
     assert found.split_rule == f"as in list_attr_celeba.csv, column partition, not {own}"
     assert "partition" not in found.columns
+
+
+@pytest.mark.parametrize(
+    ("rule", "sizes", "told"),
+    [
+        ("as in l.txt; sorted", (7, 2, 3), "as in l.txt, not CelebA's own 162,770 / 19,867 / 19,962; sorted"),
+        ("as in l.txt", (162_770, 19_867, 19_962), "as in l.txt"),
+        ("as in l.txt, not CelebA's own 162,770 / 19,867 / 19,962", (7, 2, 3), None),
+        ("as in l.txt; the 12 of 202,599 listed images that are there", (7, 2, 3), None),
+        ("as in l.txt; 12 images drawn at random", (7, 2, 3), None),
+        ("by identity at random, 70/10/20, seed 0", (7, 2, 3), None),
+    ],
+)  # fmt: skip
+def test_an_early_records_partition_is_told_from_celebas_own(rule: str, sizes: tuple[int, ...], told: str) -> None:
+    assert told_apart(rule, sizes) == (told or rule)
 
 
 def test_png_files_are_found_under_the_names_that_the_lists_give(celeba_folder: Path) -> None:

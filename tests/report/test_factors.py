@@ -13,11 +13,13 @@ import mtlbench
 from mtlbench.benchmark import load_benchmark
 from mtlbench.cli import app
 from mtlbench.errors import UserError
+from mtlbench.report import page
 from mtlbench.report.agreement import agreement, definition_lines
-from mtlbench.report.page import leaderboard
+from mtlbench.report.page import leaderboard, write_page
 from mtlbench.report.suites import suites
 from mtlbench.report.summary import Choice, Summary, summarise
 from mtlbench.report.tables import as_frame
+from mtlbench.report.verdict import verdict
 from mtlbench.runs import Record, find_records, write_record
 
 TASKS = ("category", "closure")
@@ -125,12 +127,18 @@ def test_what_sharing_gained_is_relative_to_independent_with_the_same_values(res
         expected = 100 * (own.accuracy["mean"].mean - 0.5 - above) / above
         assert own.accuracy["delta_m"].mean == pytest.approx(expected, rel=0.2)
     assert any("difference to independent of the same loss.margin" in line for line in summary.receipt)
+    assert any("Δm is relative to independent of the same loss.margin." in line for line in summary.brief)
+    assert "Against independent of the same loss.margin, a network for each task: Δm" in str(verdict(summary).answers)
 
 
-def test_what_else_differs_still_separates_and_is_named_without_the_factor(results):
+def test_what_else_differs_still_separates_and_is_named_without_the_factor(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "draw_scene", lambda *given: [])
     put(results, "shared", 0.6, WIDE, "train.steps=77")
     first, second = across(results, "loss.margin")
     assert [change.key for change in second.separated] == ["benchmark.train.steps"]
+    assert second.warnings[0].endswith(" One table of both: mtlbench report shoes-quick --across train.steps.")
+    index = write_page([first, second], results, tmp_path / "page").read_text("utf-8")
+    assert "mtlbench report shoes-quick --across train.steps</code>" in index
     assert [row.method for row in second.rows] == ["shared", "chance"]
     assert second.suite.factors == ()
     assert len(first.rows) == 5

@@ -16,24 +16,38 @@ from rich.console import Console
 from mtlbench import paper
 from mtlbench.report import agreement
 from mtlbench.report.frames import SCHEMA, runs_schema, schema
+from mtlbench.report.page import leaderboard
 from mtlbench.report.summary import Choice, summarise
 from mtlbench.report.tables import as_frame, as_markup, runs_frame, show, suites
 
 
 def test_markdown_and_latex_hold_the_same_numbers_best_in_bold_second_underlined():
     failed = record("bad", metrics={}, costs={}, status="failed", reason="x")
-    records = [record("one"), record("two", hits=(0.5, 0.4)), record("three", hits=(0.4, 0.3)), failed]
+    records = [failed]
+    for seed in (0, 1):
+        records += [record("one", seed), record("two", seed, (0.5, 0.4)), record("three", seed, (0.4, 0.3))]
     markdown, latex = (as_markup(summarise(records)[0], style) for style in ("md", "latex"))
-    assert re.search(r"\| one +\| +\*\*80.0\*\* \|", markdown)
+    assert re.search(r"\| one +\| +2 \| +\*\*80.0\*\* ±0.0 \|", markdown)
     assert "<ins>45.0</ins>" in markdown
-    assert r"one & \textbf{80.0} & 70.0 & \textbf{90.0}" in latex
-    assert r"two & \underline{45.0} &" in latex
-    assert "three & 35.0 & 30.0" in latex
+    spread = r"\,{\scriptsize $\pm$0.0}"
+    assert rf"one & 2 & \textbf{{80.0}}{spread} & 70.0{spread} & \textbf{{90.0}}" in latex
+    assert rf"two & 2 & \underline{{45.0}}{spread} &" in latex
+    assert f"three & 2 & 35.0{spread} & 30.0" in latex
     assert "heel height" in latex
     for text in (markdown, latex):
         assert "bad: FAILED: x" in text
-        assert "seeds 0" in text
+        assert "seeds 0, 1" in text
         assert "1,234,567" in text
+
+
+def test_with_one_seed_no_number_is_shown_as_the_best_or_the_second(tmp_path):
+    records = [written(tmp_path, method, 0, share) for method, share in (("one", 0.9), ("two", 0.5), ("three", 0.4))]
+    for results in (None, tmp_path):
+        (summary,) = summarise(records, results=results)
+        assert "<ins>" not in as_markup(summary, "md")
+        assert "**" not in as_markup(summary, "md").split("\n- ")[0]
+        assert not re.search(r"\\textbf|\\underline", as_markup(summary, "latex"))
+        assert leaderboard(summary)["ranked"] is False
 
 
 def test_latex_is_escaped_and_balanced():
@@ -53,9 +67,47 @@ def test_latex_is_escaped_and_balanced():
         assert {line.count("&") for line in lines} == {len(block[1])}
 
 
+def many_tasks(method, number=40):
+    made = record(method)
+    tasks = [f"task {n}" for n in range(number)]
+    made.setup["tasks"], made.metrics = tasks, dict.fromkeys(tasks, made.metrics["colour"])
+    return made
+
+
+@pytest.mark.parametrize("style", ["md", "latex"])
+def test_a_table_of_many_tasks_is_several_each_with_the_methods_names(style):
+    (summary,) = summarise([many_tasks("one"), many_tasks("two")])
+    text = as_markup(summary, style)
+    mark = "### " if style == "md" else r"\caption{"
+    blocks = [block for block in text.split(mark)[1:] if block.startswith("Made up")]
+    assert [f"part {n} of 3" in block.splitlines()[0] for n, block in enumerate(blocks, 1)] == [True] * 3
+    cell = "|" if style == "md" else "&"
+    lines = [[line for line in block.splitlines() if re.match(r"(\| )?one ", line)] for block in blocks]
+    assert [len(found) for found in lines] == [1] * 3
+    assert max(line.count(cell) for (line,) in lines) <= 22
+    assert "task 39" in blocks[2]
+    assert "part 1" not in as_markup(summarise([many_tasks("one", 10)])[0], style)
+
+
+def test_the_small_print_of_latex_stands_once():
+    latex = as_markup(summarise([record("one")])[0], "latex")
+    first, cost = latex.split(r"\end{table}")[:2]
+    assert "made by: " in first
+    assert "parbox" not in cost
+    assert latex.count("made by: ") == 1
+
+
+def test_latex_writes_every_minus_of_a_cell_as_one(tmp_path):
+    records = [written(tmp_path, m, s, share) for m, share in (("one", 0.9), ("two", 0.6)) for s in (0, 1, 2)]
+    latex = as_markup(summarise(records, results=tmp_path)[0], "latex")
+    (interval,) = re.findall(r"two .*? & (\S+ \{\[\}\S+, \S+\])", latex)
+    assert re.fullmatch(r"\$-\$\d+\.\d \{\[\}\$-\$\d+\.\d, \$-\$\d+\.\d\]", interval)
+
+
 def test_the_terminal_marks_best_and_second_and_ties_share_a_place():
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
-    show([record("one"), record("two"), record("three", hits=(0.5, 0.4))], "table", console)
+    methods = (("one", (0.9, 0.7)), ("two", (0.9, 0.7)), ("three", (0.5, 0.4)))
+    show([record(name, seed, hits) for name, hits in methods for seed in (0, 1)], "table", console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("\x1b[1;32m80.0") == 2
     assert "\x1b[4m45.0" in text

@@ -8,6 +8,7 @@ import pytest
 
 from mtlbench.report.outcome import Collapse, Outcome
 from mtlbench.runs import Record
+from mtlbench.runs.record import BROKEN
 
 SETUP = {"method": {"name": "one"}, "tasks": ["colour", "heel"]}
 
@@ -85,6 +86,24 @@ def test_a_balancer_that_decided_nothing_is_remarked_on(shares, note):
     assert outcome.note() == note
     assert outcome.remarkable == bool(note)
     assert outcome.status == "done"
+
+
+def test_seeds_whose_remarks_differ_in_a_share_alone_are_named_together():
+    weights = ({"even": 0.5, "farthest": 0.027}, {"even": 0.5, "farthest": 0.022}, {"even": 0.97})
+    runs = [run(seed, receipt={"balancer_weights": shares}) for seed, shares in enumerate(weights)]
+    outcome = Outcome.of(runs)
+    assert outcome.note() == (
+        "seeds 0 and 1 weights within 2.2 to 2.7 % of the plain mean's;"
+        " seed 2 weights even, the plain mean, in 97 % of steps"
+    )
+    assert not outcome.wrong
+
+
+@pytest.mark.parametrize(
+    "records", [[FINE, FAILED], [FELL], [run(0, receipt={"checked": {"architecture": BROKEN}})]]
+)  # fmt: skip
+def test_a_failure_a_collapse_and_a_broken_contract_went_wrong(records):
+    assert Outcome.of(records).wrong
 
 
 def test_a_collapse_counts_under_the_tasks_that_are_shown():

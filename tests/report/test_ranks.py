@@ -37,20 +37,46 @@ def test_ranks_are_by_mean_accuracy_on_each_data_set_and_equals_share_theirs(tmp
     np.testing.assert_allclose(ranks.means, [1.25, 1.75])
 
 
-def test_rendered_and_real_are_never_ranked_together_and_a_data_set_counts_once(tmp_path: Path) -> None:
+def test_rendered_and_real_are_never_ranked_together(tmp_path: Path) -> None:
     suites(tmp_path / "real", 2)
     assert [ranks.rendered for ranks in ranked(found(tmp_path / "real"))] == [False]
-    other_tasks = {"dataset": "set-0", "fingerprint": "of other labels"}
-    put(tmp_path / "real", "shared", benchmark="again", rendered=False, title="Again", **other_tasks)
-    put(tmp_path / "real", "film", benchmark="again", rendered=False, title="Again", **other_tasks)
-    (ranks,) = ranked(found(tmp_path / "real"))
-    assert len(ranks.suites) == 2
-    assert len(ranks.left_out) == 1
     one = tmp_path / "mixed"
     for rendered in (True, False):
         for method in ("shared", "film"):
             put(one, method, benchmark=f"set-{rendered}".lower(), rendered=rendered, dataset=str(rendered))
     assert ranked(found(one)) == []
+
+
+def test_a_data_set_counts_once_with_the_mean_rank_over_its_suites_whatever_their_names(tmp_path: Path) -> None:
+    def runs(folder: Path, names: list[str]) -> Ranks:
+        for method, better in (("shared", 0.9), ("film", 0.8)):
+            put(folder, method, hits=(better, 0.8), benchmark="two", dataset="two")
+        for name, shared in zip(names, (0.9, 0.7, 0.6), strict=True):  # on two of the three film is better
+            put(folder, "shared", hits=(shared, 0.8), benchmark=name, dataset="one", fingerprint=f"labels of {name}")
+            put(folder, "film", hits=(0.8, 0.8), benchmark=name, dataset="one", fingerprint=f"labels of {name}")
+        put(folder, "shared", hits=(0.9, 0.8), benchmark="alone", dataset="one", fingerprint="others")
+        (ranks,) = ranked(found(folder))
+        return ranks
+
+    ranks, turned = runs(tmp_path / "a", ["x", "y", "z"]), runs(tmp_path / "b", ["z", "y", "x"])
+    assert ranks.suites == ("one: x; y; z", "two: two")
+    assert ranks.left_out == ("alone",)
+    assert ranks.methods == turned.methods == ("shared", "film")
+    for one in (ranks, turned):
+        np.testing.assert_allclose(one.ranks, [[5 / 3, 1], [4 / 3, 2]])
+        np.testing.assert_allclose(one.accuracy[0], [(0.85 + 0.75 + 0.7) / 3, 0.85])
+
+
+def test_the_methods_are_the_most_that_some_suite_of_every_data_set_has(tmp_path: Path) -> None:
+    for name, dataset, methods in (
+        ("a", "one", ("csn", "mtan")), ("b", "one", ("shared", "film", "csn")), ("c", "two", ("film", "shared")),
+        ("d", "two", ("csn", "mtan", "shared", "film")),
+    ):  # fmt: skip
+        for method in methods:
+            put(tmp_path, method, benchmark=name, dataset=dataset, fingerprint=name)
+    (ranks,) = ranked(found(tmp_path))
+    assert sorted(ranks.methods) == ["csn", "film", "shared"]
+    assert ranks.left_out == ("a", "c")
 
 
 @pytest.mark.parametrize(("sets", "methods"), [(3, 6), (11, 5)])

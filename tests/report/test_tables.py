@@ -409,6 +409,10 @@ def test_commits_and_versions_that_differ_are_named_with_the_runs_that_have_them
     text = unwrapped(shown([record("one"), other, record("three"), record("four"), record("five")]))
     assert "these runs differ in tuned configurations, commit: see the small print" in text
     assert "commit decaf (two); c0ffee (the others)" in text
+    later = [record(method, seed) for method in ("one", "two") for seed in (0, 1, 2)]
+    for one in later:
+        one.receipt["commit"] = "decaf" if one.seed == 2 else "c0ffee"
+    assert "commit decaf (seed 2 of all); c0ffee (seeds 0, 1 of all)" in unwrapped(shown(later))
     assert "protocol chosen among 4 (two); 1 (the others), the same for all" not in text
     assert "configurations tuned: 4 (two); 1 (the others)" in text
     alike = shown([record("one"), record("two")])
@@ -444,3 +448,25 @@ def test_every_column_says_what_it_means_and_the_command_prints_it():
     printed = unwrapped(CliRunner().invoke(app, ["report", "--columns"], catch_exceptions=False).output)
     for term, meaning in glossary(columns.values()):
         assert f"{term} {meaning}" in printed
+
+
+def test_an_early_record_of_celeba_does_not_pass_its_partition_off_as_celebas_own():
+    made = record("one")
+    made.setup["benchmark"]["data"]["reader"] = "celeba"
+    told = {"name": "CelebA", "rendered": False, "split": "as in list_eval_partition.txt", "train_images": 70}
+    made.receipt["data"] |= told
+    assert "split as in list_eval_partition.txt, not CelebA's own 162,770 / 19,867 / 19,962," in unwrapped(
+        shown([made])
+    )
+    made.receipt["data"]["rendered"] = True
+    assert "CelebA's own" not in shown([made])
+
+
+def test_early_records_of_one_thread_share_a_table_with_those_of_today():
+    early, today = record("one"), record("two")
+    early.receipt["device"], today.receipt["device"] = "AMD EPYC, 1 threads", "AMD EPYC, 1 thread"
+    (found,) = suites([early, today])
+    assert found.receipt["device"] == "AMD EPYC, 1 thread"
+    text = unwrapped(shown([early]))
+    assert "AMD EPYC, 1 thread," in text
+    assert "seed 0." in text

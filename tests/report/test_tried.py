@@ -73,12 +73,12 @@ def test_subsets_of_tasks_and_other_protocols_count_wherever_they_lie(tmp_path):
     leave(tmp_path, "one", name="slower", lr=0.1)
     text = said(tmp_path)
     assert "4 runs that the table leaves out" in text
-    assert "other sets of tasks: without heel_height, with toe" in text
+    assert "2 other sets of tasks, of 1 and 3;" in text
     assert "2 other protocols, which differ in train.steps and train.lr" in text
     many = [f"task_{number}" for number in range(7)]
     leave(tmp_path, "one", name="many", tasks=["colour", "heel_height", *many])
     leave(tmp_path, "one", name="unlike", tasks=many)
-    assert "other sets of tasks: without heel_height, with 7 others, with toe, 7 other tasks;" in said(tmp_path)
+    assert "4 other sets of tasks, of 1, 3, 7 and 9;" in said(tmp_path)
     assert "left no record" not in text
 
 
@@ -93,7 +93,7 @@ def test_what_was_removed_is_still_known_to_have_been_tried(tmp_path):
     text = said(tmp_path)
     assert "methods not shown: two" in text
     assert "other seeds, recipes or sources of one: 1" in text
-    assert "other sets of tasks: without heel_height" in text
+    assert "1 other set of tasks, of 1;" in text
     assert text.endswith("3 of all these left no record: removed, replaced or not finished.")
 
 

@@ -283,3 +283,44 @@ def test_with_scripts_off_the_tables_are_there(opened: Any) -> None:
     assert find(opened, ".board td.task").is_displayed()
     assert find(opened, ".static").is_displayed()  # the drawn curves in place of those that need scripts
     assert find(opened, ".answer li").is_displayed()
+
+
+@pytest.fixture
+def printed(opened: Any) -> Iterator[Any]:
+    """Show the page as it is printed on A4 from a wide window: styles change, and no script measures anything anew."""
+    still = {"source": "ResizeObserver = class { observe() {} }"}
+    script = opened.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", still)
+    with screen(opened, 1440):
+        yield opened
+    opened.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def on_paper(browser: Any) -> None:
+    size = {"width": 720, "height": 1040, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+
+
+@pytest.mark.slow
+def test_on_paper_no_figure_lies_on_another(printed: Any) -> None:
+    on_paper(printed)
+    boxes = [one.rect for one in printed.find_elements("css selector", "#figures figure") if one.is_displayed()]
+    assert len(boxes) == 4  # the drawn curves in place of those that need a pointer
+    for n, one in enumerate(boxes):
+        assert one["height"] > 100
+        for other in boxes[:n]:
+            beside = one["x"] >= other["x"] + other["width"] or other["x"] >= one["x"] + one["width"]
+            below = one["y"] >= other["y"] + other["height"] or other["y"] >= one["y"] + one["height"]
+            assert beside or below
+
+
+@pytest.mark.slow
+def test_a_wide_matrix_of_pairs_fits_on_paper(printed: Any, results: Path, tmp_path: Path) -> None:
+    for seed in range(3):
+        for place in range(15):
+            put(results, f"gradient-vaccine[rate={place}]", seed, (0.8 - 0.002 * seed, 0.6 + 0.01 * place))
+    printed.get(write_page(found(results), results, tmp_path / "wide").resolve().as_uri())
+    on_paper(printed)
+    boards = "return [...document.querySelectorAll('.board')].map((one) => one.getBoundingClientRect().right)"
+    assert len(printed.find_elements("css selector", ".pairs thead th")) > 14
+    assert all(right <= 720 for right in printed.execute_script(boards))

@@ -19,6 +19,8 @@ from mtlbench.report.figures.scene import Scene
 from mtlbench.report.gallery import Galleries, NoImages
 from mtlbench.report.grids import MARKS
 from mtlbench.report.page import leaderboard, write_page
+from mtlbench.report.tables import as_markup
+from mtlbench.runs.record import BROKEN
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -174,12 +176,59 @@ def test_several_suites_have_a_page_each_and_one_that_leads_to_them(results: Pat
 
 
 @pytest.mark.usefixtures("_undrawn")
+def test_the_page_that_leads_to_several_tells_what_collapsed_failed_or_breaks_the_contract(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for seed in range(3):
+        put(results, "shared", seed, (0.9 - 0.01 * seed, 0.9), collapsed=["colour"])
+        put(results, "film", seed, (0.7, 0.7), status="failed", reason="no memory")
+        put(results, "csn", seed, (0.7, 0.7), checked={"csn": BROKEN})
+        put(results, "shared", seed, benchmark="other")
+    write_page(found(results), results, tmp_path / "page")
+    text = " ".join(Parsed(tmp_path / "page" / "index.html").text.split())
+    assert "shared collapsed: under some task all its embeddings are nearly equal." in text
+    for line in ("Failed: film.", "Collapsed: shared.", "Breaks the contract, so its numbers may be wrong: csn."):
+        assert text.count(line) == 1
+
+
+@pytest.mark.usefixtures("_undrawn")
+@pytest.mark.parametrize(
+    ("changes", "heading", "badge"),
+    [
+        ({"reason": "cost not measured: full"}, "Remarks", "note"),
+        ({"collapsed": ["colour"]}, "What went wrong", "collapsed"),
+        ({"status": "failed", "reason": "no memory"}, "What went wrong", "partly failed"),
+        ({"checked": {"film": BROKEN}}, "What went wrong", "breaks the contract"),
+    ],
+)
+def test_remarks_are_headed_as_what_went_wrong_where_something_did(
+    tmp_path: Path, changes: dict[str, Any], heading: str, badge: str
+) -> None:
+    results = tmp_path / "results"
+    put(results, "film", 0)
+    put(results, "film", 1, **changes)
+    (summary,) = found(results)
+    page = write_page([summary], results, tmp_path / "page")
+    text = Parsed(page).text
+    assert [h for h in ("Remarks", "What went wrong") if h in text.partition("What the columns")[0]] == [heading]
+    assert Parsed(page).cells[1][0] == f"film {badge}"
+    strong = re.search(r"^- \*\*film", as_markup(summary, "md"), re.MULTILINE)
+    assert bool(strong) is (heading == "What went wrong")
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_suites_titled_alike_are_told_apart_by_their_benchmarks(results: Path, tmp_path: Path) -> None:
     put(results, "shared", benchmark="other-quick")
     write_page(found(results), results, tmp_path / "page")
     text = Parsed(tmp_path / "page" / "index.html").text
     for name in ("made-up-quick", "other-quick"):
-        assert f"Made up (rendered images, not real ones), quick protocol ({name})" in text
+        titled = f"Made up (rendered images, not real ones), quick protocol ({name})"
+        assert titled in text
+        for style in ("md", "latex"):
+            (summary,) = (one for one in found(results) if one.suite.benchmark["name"] == name)
+            assert f"{titled}: triplet accuracy" in as_markup(summary, style)
+            assert f"Cost: {titled}" in as_markup(summary, style)
+    put(results, "shared", benchmark="mine", title="mine", rendered=False)
+    assert found(results)[1].subject == "mine"  # once is enough
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -194,9 +243,9 @@ def test_suites_of_one_name_are_told_apart_by_the_settings_in_which_they_differ(
     write_page(summaries, tmp_path / "results", tmp_path / "page")
     text = Parsed(tmp_path / "page" / "index.html").text
     for stem, precision in (("made-up-quick", "bf16"), ("made-up-quick-2", "fp32")):
-        assert f"quick protocol (made-up-quick; precision {precision})" in text
+        assert f"quick protocol (made-up-quick), precision {precision}" in text
         alone = Parsed(tmp_path / "page" / f"{stem}.html").text
-        assert f"quick protocol (made-up-quick; precision {precision})" in alone
+        assert f"quick protocol (made-up-quick), precision {precision}" in alone
         assert "the table above" not in alone
 
 
