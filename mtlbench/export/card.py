@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -159,13 +160,13 @@ def _data(run: Run) -> str:
 
 def _accuracy(run: Run, tasks: tuple[str, ...], checked: Check, random_why: str) -> str:
     record, chance, rows = run.record, _chance(run), []
-    heads = ("task", "triplet accuracy of the run", "of this file", "mAP@R of the run")
-    heads = (*heads, "of random embeddings") if chance else heads
+    heads = ["task", "triplet accuracy of the run", "of this file", "mAP@R of the run"]
+    heads += ["of random embeddings"] if chance else []
     for task in tasks:
         metrics = record.metrics[task]
         measured = (metrics["triplet"], checked.after.get(task), metrics.get(_PRECISION), chance.get(task))
         cells = ("not measured" if share is None else f"{share:.4f}" for share in measured)
-        rows.append((f"`{task}`", *cells)[: len(heads)])
+        rows.append([f"`{task}`", *cells][: len(heads)])
     table = f"{_table(heads, rows)}\n\n{_MEANING}"
     where = (
         f"{checked.images} random images. {random_why}" if checked.random else f"the {checked.images:,} test images."
@@ -247,6 +248,6 @@ def _origin(found: dict[str, Any], recipe: str) -> str:
     return f"The method's recipe ({recipe}) is in place of the benchmark's settings.{trials}{by}{'.' * bool(trials)}"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [heads, tuple("---" for _ in heads), *rows]
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
