@@ -56,6 +56,9 @@ class Plots:
     def heatmap(self, ax: Axes | None = None) -> Axes:
         """Draw every method's accuracy on every task; colours are differences to the base, or to the mean.
 
+        Raises:
+            UserError: one method with nothing to compare it with, on too many tasks for numbers.
+
         Example:
             >>> from matplotlib.figure import Figure
             >>> from mtlbench import results
@@ -63,8 +66,11 @@ class Plots:
             >>> [label.get_text() for label in axes.get_xticklabels()]
             ['mean', 'category', 'closure', 'gender', 'heel']
         """
+        scene = self._scene()
         axes = _axes(ax)
-        accuracy.heat_map(self._scene(), axes)
+        if accuracy.heat_map(scene, axes) is None:
+            name = scene.methods[0].name
+            raise UserError(f"{name} alone, on {len(scene.tasks)} tasks, has nothing to be compared with.")
         return _plain(axes)
 
     def curves(self, by: str = "step", ax: Axes | None = None) -> Axes:

@@ -159,7 +159,7 @@ def test_figures_are_drawn_on_given_axes_or_on_new_ones(shoes: Results, two: Res
     pyplot.close("all")
 
 
-def test_what_cant_be_drawn_is_said(two: Results, tmp_path: Path) -> None:
+def test_what_cant_be_drawn_is_said(two: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no cost 'bytes' to draw\. Take one of: storage, embedding, training"):
         two.plot.pareto("bytes")
     with pytest.raises(UserError, match="not by 'hour'"):
@@ -169,3 +169,6 @@ def test_what_cant_be_drawn_is_said(two: Results, tmp_path: Path) -> None:
         results(tmp_path / "bare").plot.curves()
     with pytest.raises(UserError, match="Fewer than two methods"):
         results(tmp_path / "bare").plot.pareto()
+    monkeypatch.setattr("mtlbench.report.figures.accuracy._CELLS_WITH_NUMBERS", (2, 60))
+    with pytest.raises(UserError, match="shared alone, on 2 tasks, has nothing"):
+        results(tmp_path / "bare").plot.heatmap()
