@@ -277,14 +277,14 @@ def _grids(suite: Suite, found: Sequence[Agreement]) -> list[Grid]:
     if any(row.layers for row in probed):
         cells_of = [(row.method, name, m) for row in probed for name, m in row.layers.items()]
         body = [[method, name, _ratio(m.ratio), _cosine(m.cosine)] for method, name, m in cells_of]
-        title = f"{suite.title}, by layer: update compliance ratio in %, and cosine"
+        title = f"By layer, {suite.title}: update compliance ratio in %, and cosine"
         made.append(Grid(title, ["method", "layer", "compliance", "cosine"], body, names=2))
     return made
 
 
 def _by_pair(suite: Suite, probed: Sequence[Agreement]) -> Grid:
     shown = pairs(suite.tasks)
-    title = f"{suite.title}, by pair of tasks: update compliance ratio in %, and cosine"
+    title = f"By pair of tasks, {suite.title}: update compliance ratio in %, and cosine"
     if len(shown) > MOST_PAIRS:
 
         def mean(pair: tuple[str, str]) -> float:
