@@ -184,6 +184,21 @@ def read_with(reader: Reader, folder: Path, data: Data) -> Table:
     for flags in (found.roles.query, found.roles.gallery) if found.roles else ():
         if not (isinstance(flags, np.ndarray) and flags.shape == (number,) and flags.dtype == np.bool_):
             raise refuse(f"return {number} truth values, one an image, in Table.roles", flags)
+    if found.apart is not None and not _whole(found.apart, number):
+        raise refuse(f"return None or {number} whole numbers, one an image, as Table.apart", found.apart)
+    for task, sides in found.triplets.items():
+        for split, rows in sides.items():
+            if task not in found.columns or split not in SPLITS:
+                must = f"give triplets by task and split ({', '.join(SPLITS)}) in Table.triplets"
+                raise refuse(must, f"'{split}' of '{task}'")
+            where = f"Table.triplets of '{task}', {split}"
+            if not (isinstance(rows, np.ndarray) and rows.shape == (len(rows), 3) and rows.dtype.kind in "iu"):
+                raise refuse(f"return (n, 3) whole numbers, indices into Table.paths, in {where}", rows)
+            if rows.size and not 0 <= rows.min() <= rows.max() < number:
+                raise refuse(f"name images from 0 to {number - 1} in {where}", f"from {rows.min()} to {rows.max()}")
+            others = found.split[rows] != SPLITS.index(split)
+            if others.any():
+                raise refuse(f"name images of that split alone in {where}", f"image {rows[others][0]} of another")
     return found
 
 

@@ -224,9 +224,15 @@ def _write_tables(new: Path, curve: Sequence[Mapping[str, float]], probes: Seque
 
 
 def remove_run(folder: Path) -> None:
-    """Remove a run's record, and what an interrupted one left."""
+    """Remove a run's record, and what an interrupted one left.
+
+    Raises:
+        UserError: the record is still there, as it may not be removed.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(partial_folder(folder), ignore_errors=True)
+    if (folder / "run.json").exists():
+        raise UserError(f"{folder} can't be removed: change its permissions, or remove it yourself.")
 
 
 def tidy(folder: Path) -> None:

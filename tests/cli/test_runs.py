@@ -61,6 +61,12 @@ def test_runs_are_removed_only_when_that_is_meant_and_nobody_works_on_them(resul
         runs("rm", results, "--yes")
 
 
+def test_a_run_that_can_not_be_removed_is_told(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.rmtree", lambda folder, ignore_errors: None)  # as of a folder that is read-only
+    with pytest.raises(UserError, match="seed-0 can't be removed: change its permissions"):
+        runs("rm", results / "made-up" / "one" / "seed-0", "--yes")
+
+
 @pytest.fixture
 def published(results: Path) -> Path:
     """A results folder inside another, as in a fresh clone."""

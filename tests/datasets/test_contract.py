@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
+from support_own_images import options
 
 from mtlbench.benchmark import Data, benchmark_files, load_benchmark
+from mtlbench.blame import ContractError
 from mtlbench.data.check import read_source
 from mtlbench.data.reading import read_table
 from mtlbench.data.table import Table, column_of
-from mtlbench.datasets.contract import READERS, Proposal, Reader, build_reader, readers, register_reader
+from mtlbench.datasets.contract import READERS, Proposal, Reader, build_reader, read_with, readers, register_reader
 from mtlbench.errors import UserError
 from mtlbench.report.originals import NoImages, read_originals
 from mtlbench.runs import Record
@@ -216,3 +218,47 @@ def test_a_plug_ins_reader_can_propose_how_to_read_a_folder(tmp_path: Path) -> N
     with pytest.raises(UserError, match="holds lists of images: describe them") as error:
         read_source(tmp_path)
     assert 'reader = "sorted"\nfolder = "' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"triplets": {"shade": {"test": np.array([[4, 5, 5]])}}},
+            r"triplets by task and split .*, not 'test' of 'shade'",
+        ),
+        (
+            {"triplets": {"kind": {"tset": np.array([[4, 5, 5]])}}},
+            r"triplets by task and split .*, not 'tset' of 'kind'",
+        ),
+        (
+            {"triplets": {"kind": {"test": np.array([[4, 5]])}}},
+            r"\(n, 3\) whole numbers, .* in Table.triplets of 'kind', te",
+        ),
+        ({"triplets": {"kind": {"test": np.array([[4, 5, 6]])}}}, "images from 0 to 5 in .*, not from 4 to 6"),
+        ({"triplets": {"kind": {"test": np.array([[4, 5, -1]])}}}, "images from 0 to 5 in .*, not from -1 to 5"),
+        (
+            {"triplets": {"kind": {"test": np.array([[4, 5, 0]])}}},
+            "of that split alone in .*, not image 0 of another",
+        ),
+        ({"apart": np.zeros(5, np.int64)}, "None or 6 whole numbers, one an image, as Table.apart"),
+    ],
+)
+def test_triplets_that_leave_their_split_and_parts_of_another_length_are_refused(changes: Any, said: str) -> None:
+    """Such a test triplet would judge a network by its training images."""
+    good = {"triplets": {"kind": {"test": np.array([[4, 5, 5]]), "val": np.zeros((0, 3), np.int64)}}}
+    split = np.array([0, 0, 1, 1, 2, 2])
+
+    class Mine(Reader):
+        """Six images with triplets of their own."""
+
+        changes: ClassVar[Any] = good
+
+        def read(self, folder: Path, data: Data) -> Table:
+            paths = tuple(f"{i}.png" for i in range(6))
+            return Table("six", folder, paths, {"kind": column_of(list("ababab"))}, split, "as given", **self.changes)
+
+    assert read_with(Mine(), Path(), options()).triplets == good["triplets"]
+    Mine.changes = changes
+    with pytest.raises(ContractError, match=said):
+        read_with(Mine(), Path(), options())
