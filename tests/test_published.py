@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -258,6 +259,10 @@ def test_storage_is_what_is_counted_today():
     assert (PUBLISHED / "storage.md").read_text().strip() == as_markup(
         [filled.grid], notes(("small", filled.notes)), "md"
     ).strip()
+
+
+def test_groups_are_published_by_the_order_in_which_they_appear(publish):
+    assert publish.renumbered(np.array([7, 3, 7, -1, 9, -1, 3])).tolist() == [0, 1, 0, -1, 3, -1, 1]
 
 
 def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_path, monkeypatch):

@@ -121,7 +121,7 @@ def for_terminal(grids: Sequence[Grid], below: Sequence[Note], width: int, whole
         plain = [[_plain(cell, mark) for cell, mark in zip(row, marked, strict=True)] for row in cells]
         parts.append(Text(grid.title, style="bold"))
         for length in _LENGTHS:  # headings are broken as little as the width allows
-            head = [_heading(_cut(text, max(16, width // 4)), length) for text in grid.head]
+            head = [_heading(_cut(text, max(24, width // 4)), length) for text in grid.head]
             blocks = _blocks(grid, head, plain, width)
             if len(blocks) == 1:
                 break

@@ -278,8 +278,8 @@ def test_the_limit_is_the_standard_error_of_the_difference() -> None:
 
 
 def test_the_error_is_by_hand_where_triplets_share_no_image() -> None:
-    """40 triplets of 120 images: 10 lost, 2 won; the root of the mean square about the mean, over 40, stretched."""
+    """40 triplets of 120 images: 10 lost, 2 won; the root of the mean square about the mean, over 39."""
     difference = np.array([1.0] * 10 + [-1.0] * 2 + [0.0] * 28)
     shared = SharedImages(np.arange(120).reshape(1, 40, 3))
-    variance = ((difference - 0.2) ** 2).sum() / 40**2 * 120 * 119 / 117**2
+    variance = ((difference - 0.2) ** 2).sum() / 40**2 * 40 / 39
     assert shared.spread(difference[None]) == pytest.approx(variance)
