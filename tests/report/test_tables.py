@@ -171,8 +171,8 @@ def test_a_long_task_name_is_cut_in_the_middle_and_methods_are_not():
         one.metrics = dict(zip(names, one.metrics.values(), strict=True))
     told = shown(made, 80)
     assert max(map(len, told.splitlines()[:20])) <= 80
-    assert "heellxxxxx…xxxxxleft" in told
-    assert "heelrxxxxx…xxxxright" in told
+    assert "heellxxxxxxx…xxxxxxxleft" in told
+    assert "heelrxxxxxxx…xxxxxxright" in told
     assert {line.split()[0] for line in told.splitlines() if line.startswith("mod")} == {"modulation", "modulation2"}
     assert names[0] in shown(made, style="md")
 
