@@ -33,10 +33,11 @@ def published(tmp_path_factory) -> Path:
     recipes.write_text("[quick.recipes.single]\ntrain = { lr = 0.002 }\n")
     with pytest.MonkeyPatch.context() as patch, registries_restored():
         time_little(patch)
-        ended = run_command(
-            "run", *SHORT, "--methods", "shared,single", "--seeds", "0,1", "--recipes", recipes, "--results", folder
-        )
-    assert ended.code == 0, ended
+        for method, with_recipes in (("shared", ["--plain"]), ("single", ["--recipes", recipes])):
+            ended = run_command(
+                "run", *SHORT, "--methods", method, "--seeds", "0,1", *with_recipes, "--results", folder
+            )  # fmt: skip
+            assert ended.code == 0, ended
     return folder / "shoes-quick"
 
 
