@@ -128,7 +128,9 @@ def _far_tasks(
         pairs = [[r.metrics.get(task, {}).get("triplet", math.nan) for r in pair] for pair in made]
         before, now = (float(mean) for mean in np.mean(pairs, 0))
         allowed = _tolerance(spread, len(made), 1, level / len(tasks))
-        if abs(now - before) > allowed:
+        if math.isnan(now) != math.isnan(before):
+            found.append(f"{task} has an accuracy in one of the two alone")
+        elif abs(now - before) > allowed:
             found.append(
                 f"{task} has {100 * now:.1f} % here, {100 * before:.1f} in the record, ±{100 * allowed:.1f} allowed"
             )

@@ -172,6 +172,9 @@ def summarise(records: Sequence[Record], choice: Choice = EVERYTHING, results: P
         if choice.against not in known:
             hint = did_you_mean(choice.against, known)
             raise UserError(f"--against {choice.against}: no finished run of it.{hint} There: {listed(known)}.")
+        shown = {r.method for s, _ in found for r in s.done if r.setup["method"]["name"] in methods}
+        if choice.against not in shown | methods:
+            raise UserError(f"--against {choice.against}: its row is not shown; add it to --methods.")
     made = [_summary(suite, tasks, methods, choice, results) for suite, tasks in found]
     if choice.sort and not any(find_column(_columns(summary.tables), choice.sort) for summary in made):
         known = list(dict.fromkeys(column.heading for summary in made for column in _columns(summary.tables)))

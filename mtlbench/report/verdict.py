@@ -196,7 +196,8 @@ def _which(group: _Group, rows: Sequence[Row]) -> Answer:
     highest = f"The highest {measure}{' of enough seeds' * bool(comparison.above)} is {words.mean(best)}"
     short, more = best.method, []
     if len(rows) == 1:
-        lead = f"The only method that has finished, with a {measure} of {words.mean(best)}: nothing to compare it with."
+        only = "that is shown" if comparison.methods > 1 else "that has finished"
+        lead = f"The only method {only}, with a {measure} of {words.mean(best)}: nothing to compare it with."
     elif comparison.obstacle == "seeds":
         short = "undecided: one seed"
         lead = f"{highest}, of {best.method}; another seed might change the order."
@@ -371,7 +372,8 @@ def _told(group: _Group, rows: Sequence[Row]) -> str:
     best, comparison, mean = group.best, group.words.summary.comparison, group.words.mean(group.best)
     fallen = "; some of its embeddings COLLAPSED" if best.outcome.collapsed else ""
     if len(rows) == 1:
-        return f"{best.method}, {mean}, is the only one that has finished{fallen}"
+        only = "shown" if comparison.methods > 1 else "that has finished"
+        return f"{best.method}, {mean}, is the only one {only}{fallen}"
     if comparison.obstacle == "seeds":
         return f"undecided: one seed. {best.method} has the highest mean, {mean}{fallen}"
     if "mean" not in comparison.best:

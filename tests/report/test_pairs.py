@@ -52,6 +52,13 @@ def test_a_method_that_has_no_run_is_refused_with_those_that_have(tmp_path):
         summarise(made(tmp_path), Choice(against="midle"), tmp_path)
 
 
+def test_a_named_method_that_is_not_shown_is_refused_and_the_only_one_shown_is_not_called_the_only_one(tmp_path):
+    records = made(tmp_path)
+    with pytest.raises(UserError, match=r"--against low: its row is not shown; add it to --methods\."):
+        summarise(records, Choice(against="low", methods="top,middle"), tmp_path)
+    assert "is the only one shown" in shown(records, results=tmp_path, methods="top")
+
+
 def test_with_one_seed_it_says_why_nothing_is_compared(tmp_path):
     records = [written(tmp_path, method, 0, share) for method, share in SHARES]
     (summary,) = summarise(records, Choice(against="low"), tmp_path)
