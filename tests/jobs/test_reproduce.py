@@ -199,6 +199,10 @@ def test_one_task_far_off_is_no_agreement_though_the_mean_is_near(tmp_path):
     assert abs(found.now - found.before) < found.tolerance
     assert found.verdict == "differs"
     assert found.reason.startswith("a has 60.0 % here, 80.0 in the record, ±")
+    for record in near:
+        del record.metrics["b"]["triplet"]
+    (found,) = repetitions(old, list(zip(old, near, strict=True)), tmp_path)
+    assert (found.verdict, found.reason) == ("differs", "b has an accuracy in one of the two alone")
 
 
 def test_seeds_that_would_let_everything_pass_decide_nothing(tmp_path):
