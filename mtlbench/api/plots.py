@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, counted
 from mtlbench.report.figures import accuracy
 from mtlbench.report.figures.scene import Scene
 
@@ -70,7 +70,7 @@ class Plots:
         axes = _axes(ax)
         if accuracy.heat_map(scene, axes) is None:
             name = scene.methods[0].name
-            raise UserError(f"{name} alone, on {len(scene.tasks)} tasks, has nothing to be compared with.")
+            raise UserError(f"{name} alone, on {counted(len(scene.tasks), 'task')}, has nothing to be compared with.")
         return _plain(axes)
 
     def curves(self, by: str = "step", ax: Axes | None = None) -> Axes:
