@@ -18,6 +18,7 @@ from support import tool
 
 from mtlbench import results
 from mtlbench.benchmark import load_benchmark
+from mtlbench.data.table import Kin
 from mtlbench.errors import UserError
 from mtlbench.plugins import load_plugins
 from mtlbench.report.evidence import TRIPLETS, read_triplets
@@ -261,8 +262,8 @@ def test_storage_is_what_is_counted_today():
     ).strip()
 
 
-def test_groups_are_published_by_the_order_in_which_they_appear(publish):
-    assert publish.renumbered(np.array([7, 3, 7, -1, 9, -1, 3])).tolist() == [0, 1, 0, -1, 3, -1, 1]
+def test_groups_are_published_by_the_order_in_which_they_appear():
+    assert Kin(np.array([7, 3, 7, -1, 9, -1, 3]), "").in_order().tolist() == [0, 1, 0, -1, 3, -1, 1]
 
 
 def test_what_is_published_of_a_run_is_its_numbers_without_times(publish, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
+from mtlbench.data.table import Kin
 from mtlbench.errors import UserError
 from mtlbench.probes import FILE, probes_file
 from mtlbench.report import agreement, tables
@@ -74,15 +75,8 @@ def publish(run: Path, place: Path, times: bool) -> None:
             kept["labels"] = _small(kept["labels"])
         save_file(kept, place / "test.safetensors")
         groups = read_groups(run)
-        shared = {"triplets": triplets} | ({} if groups is None else {"groups": renumbered(groups)})
+        shared = {"triplets": triplets} | ({} if groups is None else {"groups": Kin(groups, "").in_order()})
         save_file({name: _small(numbers) for name, numbers in shared.items()}, place / TRIPLETS)
-
-
-def renumbered(groups: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Return groups by number in the order in which they appear: the same for all runs, whichever reader named them."""
-    _, first, place = np.unique(groups, return_index=True, return_inverse=True)
-    order = np.argsort(np.argsort(first))
-    return np.where(groups < 0, -1, order[place])
 
 
 def _small(numbers: NDArray[np.integer]) -> NDArray[np.integer]:

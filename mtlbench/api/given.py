@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mtlbench.names import listed
+
 
 def several(given: object) -> list[Any]:
     """Return what was given as a list; a text, a path or a number is one thing.
@@ -22,3 +24,12 @@ def with_commas(names: str | Iterable[str]) -> str:
     ('core,film', 'core,film')
     """
     return ",".join(several(names))
+
+
+def task_words(names: str | Iterable[str]) -> str:
+    """Return tasks' names as the command line takes them: one that holds a comma is in quotes.
+
+    >>> print(task_words(["male", "big, lips"]))
+    male, "big, lips"
+    """
+    return names if isinstance(names, str) else listed(names)

@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlbench.api.given import several, with_commas
+from mtlbench.api.given import several, task_words, with_commas
 from mtlbench.api.plots import Plots
 from mtlbench.errors import UserError, counted
-from mtlbench.names import listed
 from mtlbench.report.evidence import read_curve
 from mtlbench.report.suites import Suite, differing_settings, in_words, suites
 from mtlbench.report.summary import Choice, Summary, check_metric, chosen_records, records_in, summarise
@@ -183,8 +182,7 @@ class Results:
         from mtlbench.report.tables import as_frame
 
         check_metric(metric, self.records)
-        chosen = tasks if isinstance(tasks, str) else listed(tasks)  # a task's name may hold a comma
-        frame = as_frame(self._summaries(metric, chosen, with_commas(methods)))
+        frame = as_frame(self._summaries(metric, task_words(tasks), with_commas(methods)))
         kept = [name for name in frame.columns if not name.startswith("receipt/")]
         return frame[kept].set_index("method")
 

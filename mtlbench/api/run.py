@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.api.given import several, with_commas
+from mtlbench.api.given import several, task_words, with_commas
 from mtlbench.api.results import Results
 from mtlbench.errors import UserError
-from mtlbench.names import listed
 
 
 def run(
@@ -111,7 +110,7 @@ def run(
         seeds=list(dict.fromkeys(seeds)),
         settings=[f"{key}={toml(value)}" for key, value in (settings or {}).items()],
         vary=[f"{key}={with_commas(map(toml, several(values)))}" for key, values in (vary or {}).items()],
-        tasks=None if tasks is None else tasks if isinstance(tasks, str) else listed(tasks),
+        tasks=None if tasks is None else task_words(tasks),
         site=Site(Path(data_dir) if data_dir else None, device, tuple(files)),
         results=where,
         jobs=jobs,

@@ -77,7 +77,7 @@ class Kin:
     def in_order(self) -> Labels:
         """Return (N,) codes numbered as they first appear: the same whatever the groups are called."""
         _, first, place = np.unique(self.codes, return_index=True, return_inverse=True)
-        return np.where(self.codes < 0, -1, first[place]).astype(np.int64)
+        return np.where(self.codes < 0, -1, np.argsort(np.argsort(first))[place])
 
 
 @dataclass(frozen=True)
