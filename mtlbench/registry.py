@@ -20,6 +20,7 @@ from mtlbench.errors import UserError, a, did_you_mean
 from mtlbench.names import NO_METHODS
 
 T = TypeVar("T")
+IN_A_FILE = "One in a file of your own needs --plugins FILE."  # what an unknown name is answered with
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -252,7 +253,7 @@ class Registry(Generic[T]):
             return Entry(name, family.member(rest), (), family.summary, family.origin, needs=family.needs)
         raise UserError(
             f"Unknown {self.kind} '{name}'.{did_you_mean(name, self.entries)} Available: {', '.join(self.names())}."
-            " One in a file of your own needs --plugins FILE."
+            f" {IN_A_FILE}"
         )
 
     def names(self) -> list[str]:

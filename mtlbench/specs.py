@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mtlbench.errors import UserError, did_you_mean
 from mtlbench.options import Options, Words, check_known, checked, options_of, read_part, show, split, typed
-from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, LeftOut
+from mtlbench.registry import ALIASES, ARCHITECTURES, BALANCERS, IN_A_FILE, LeftOut
 
 if TYPE_CHECKING:
     from mtlbench.architecture import Architecture
@@ -235,10 +235,7 @@ def _unknown(name: str, text: str) -> str:
     hint = did_you_mean(name, known)
     if name in BALANCERS:
         hint = f" It is a balancer: write it after an architecture, as in architecture+{name}."
-    return (
-        f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}. One in a file of your own needs"
-        " --plugins FILE."
-    )
+    return f"Unknown method '{name}'.{hint} Available: {', '.join(sorted(known))}. {IN_A_FILE}"
 
 
 def _named(architecture: str, words: Words, balancer: str, balancer_words: Words) -> Method:

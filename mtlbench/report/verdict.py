@@ -335,12 +335,20 @@ def _sureness(summary: Summary, rows: Sequence[Row], every: Sequence[Row]) -> An
 
 def _trouble(every: Sequence[Row]) -> tuple[str, ...]:
     """Say which methods failed, collapsed or break the contract."""
+    why = {"breaks the contract": ", so its numbers may be wrong"}
+    return tuple(
+        f"{what.capitalize()}{why.get(what, '')}: {joined(names, 4)}." for what, names in _troubled(every).items()
+    )
+
+
+def _troubled(every: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the methods with which something went wrong, by what did."""
     found = {
-        "Failed": [row.method for row in every if row.outcome.failed],
-        "Collapsed": [row.method for row in every if row.outcome.collapsed],
-        "Breaks the contract, so its numbers may be wrong": [row.method for row in every if row.outcome.broken],
+        "failed": [row.method for row in every if row.outcome.failed],
+        "collapsed": [row.method for row in every if row.outcome.collapsed],
+        "breaks the contract": [row.method for row in every if row.outcome.broken],
     }
-    return tuple(f"{what}: {joined(names, 4)}." for what, names in found.items() if names)
+    return {what: names for what, names in found.items() if names}
 
 
 def _base_of(summary: Summary, rows: Sequence[Row], best: Row) -> Row | None:
@@ -432,11 +440,5 @@ def _trusted(group: _Group, rows: Sequence[Row], every: Sequence[Row]) -> str:
     if summary.metric == "triplet":
         on.append(f"{triplet_count(suite, [r for r in suite.records if r.method in shown])} test triplets a task")
     on += ["rendered images, not real ones" if suite.rendered else "real images", *(["quick protocol"] * suite.quick)]
-    said = [f"{seeds} ({', '.join(on)})"]
-    failed = [row.method for row in every if row.outcome.failed]
-    collapsed = [row.method for row in every if row.outcome.collapsed]
-    broken = [row.method for row in every if row.outcome.broken]
-    said += [f"failed: {joined(failed, 3)}"] if failed else []
-    said += [f"collapsed: {joined(collapsed, 3)}"] if collapsed else []
-    said += [f"breaks the contract: {joined(broken, 3)}"] if broken else []
-    return "; ".join(said)
+    wrong = [f"{what}: {joined(names, 3)}" for what, names in _troubled(every).items()]
+    return "; ".join([f"{seeds} ({', '.join(on)})", *wrong])
